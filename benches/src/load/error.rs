@@ -1,0 +1,93 @@
+//! Why a load ends early.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Why [`run`](super::run) gave up. Connections are numbered from 0 in the order they are opened.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A number of the configuration that must be at least one is zero.
+    #[error("{what} must be at least 1")]
+    Zero {
+        /// Which number.
+        what: &'static str,
+    },
+    /// A connection could not be opened.
+    #[error("connection {connection} to {address} could not be opened")]
+    Connect {
+        /// Which connection.
+        connection: usize,
+        /// Where to.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A connection was opened, but its first message was not echoed in time.
+    #[error(
+        "connection {connection} got {received} bytes of its first message's echo in {waited:?}"
+    )]
+    Unanswered {
+        /// Which connection.
+        connection: usize,
+        /// How much of the echo came.
+        received: u64,
+        /// The deadline that passed.
+        waited: Duration,
+    },
+    /// A connection with messages in flight got no byte for too long.
+    #[error("connection {connection} got no byte for {waited:?} after {received} of {sent} bytes")]
+    Stalled {
+        /// Which connection.
+        connection: usize,
+        /// Bytes the kernel took.
+        sent: u64,
+        /// Bytes that came back.
+        received: u64,
+        /// The deadline that passed.
+        waited: Duration,
+    },
+    /// A byte came back different from the one sent.
+    #[error("connection {connection}: byte {position} should be {expected:#04x}, is {got:#04x}")]
+    Mismatch {
+        /// Which connection.
+        connection: usize,
+        /// Which byte of its stream, from 0.
+        position: u64,
+        /// The byte that was sent.
+        expected: u8,
+        /// The byte that came back.
+        got: u8,
+    },
+    /// More came back than was sent.
+    #[error("connection {connection} got {received} bytes back for {sent} sent")]
+    Surplus {
+        /// Which connection.
+        connection: usize,
+        /// Bytes the kernel took.
+        sent: u64,
+        /// Bytes that came back.
+        received: u64,
+    },
+    /// The server closed a connection.
+    #[error("connection {connection} was closed by the server after {received} of {sent} bytes")]
+    Closed {
+        /// Which connection.
+        connection: usize,
+        /// Bytes the kernel took.
+        sent: u64,
+        /// Bytes that came back.
+        received: u64,
+    },
+    /// Reading from or writing to a connection failed.
+    #[error("connection {connection} failed")]
+    Connection {
+        /// Which connection.
+        connection: usize,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The generator's own poll failed.
+    #[error("the generator could not poll")]
+    Poll(#[from] io::Error),
+}

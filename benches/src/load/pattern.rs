@@ -1,0 +1,115 @@
+//! What is sent, and the check that it came back.
+//!
+//! The stream of a connection is one pseudo-random block, repeated, from a start of its own. So what
+//! belongs at any position is a slice of the block: to send costs no copy, and to check costs one
+//! comparison of slices. A lost, doubled, swapped or foreign stretch of bytes shows, because
+//! stretches of the block differ wherever they begin.
+
+/// Bytes after which a stream repeats. A prime, so that being off by any power of two shows.
+const PERIOD: usize = 65_521;
+
+/// The longest slice handed out at once: as much as one `recv` or `send` takes.
+pub(super) const MAX_CHUNK: usize = 64 * 1024;
+
+/// The block that all streams consist of.
+pub(super) struct Pattern {
+    /// One period, and as much of the next as makes every chunk contiguous.
+    block: Box<[u8]>,
+}
+
+/// The first byte that is not what it should be.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Mismatch {
+    pub(super) position: u64,
+    pub(super) expected: u8,
+    pub(super) got: u8,
+}
+
+impl Pattern {
+    pub(super) fn new() -> Self {
+        let period: Vec<u8> = pseudo_random_bytes().take(PERIOD).collect();
+        Self { block: period.iter().copied().cycle().take(PERIOD + MAX_CHUNK).collect() }
+    }
+
+    /// What `connection` has at `position` of its stream: `length` bytes, but at most [`MAX_CHUNK`].
+    pub(super) fn chunk(&self, connection: usize, position: u64, length: u64) -> &[u8] {
+        let length = length.min(MAX_CHUNK as u64) as usize;
+        let offset = ((start(connection) + position) % PERIOD as u64) as usize;
+        &self.block[offset..offset + length]
+    }
+
+    /// Compares `got`, at most [`MAX_CHUNK`] bytes, with what `connection` has at `position`.
+    pub(super) fn check(&self, connection: usize, position: u64, got: &[u8]) -> Option<Mismatch> {
+        let expected = self.chunk(connection, position, got.len() as u64);
+        if expected == got {
+            return None;
+        }
+        let at = expected.iter().zip(got).position(|(expected, got)| expected != got)?;
+        Some(Mismatch { position: position + at as u64, expected: expected[at], got: got[at] })
+    }
+}
+
+/// Where in the block a connection's stream starts. The factor spreads neighbours over the block; as
+/// the period is prime, no two of 65,521 connections start at the same place.
+fn start(connection: usize) -> u64 {
+    (connection as u64).wrapping_mul(40_503) % PERIOD as u64
+}
+
+/// The same bytes in every run: xorshift64, of which the middle byte is taken.
+fn pseudo_random_bytes() -> impl Iterator<Item = u8> {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    std::iter::repeat_with(move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_the_same_however_it_is_cut() {
+        let pattern = Pattern::new();
+        let whole: Vec<u8> = (0..200_000).map(|at| pattern.chunk(3, at, 1)[0]).collect();
+        for length in [1, 7, 64, 4_096, 65_535, MAX_CHUNK] {
+            let mut cut = Vec::new();
+            while cut.len() < whole.len() {
+                let left = whole.len() - cut.len();
+                cut.extend_from_slice(pattern.chunk(3, cut.len() as u64, left.min(length) as u64));
+            }
+            assert!(cut == whole, "cut into chunks of {length}");
+        }
+    }
+
+    #[test]
+    fn a_chunk_is_never_longer_than_one_system_call_takes() {
+        let pattern = Pattern::new();
+        assert_eq!(pattern.chunk(0, PERIOD as u64 - 1, u64::MAX).len(), MAX_CHUNK);
+    }
+
+    #[test]
+    fn a_wrong_byte_is_named() {
+        let pattern = Pattern::new();
+        let mut got = pattern.chunk(9, 100_000, 500).to_vec();
+        assert_eq!(pattern.check(9, 100_000, &got), None);
+        got[123] ^= 0x10;
+        let expected = got[123] ^ 0x10;
+        let mismatch = Mismatch { position: 100_123, expected, got: got[123] };
+        assert_eq!(pattern.check(9, 100_000, &got), Some(mismatch));
+    }
+
+    #[test]
+    fn a_stretch_from_elsewhere_shows() {
+        let pattern = Pattern::new();
+        let sent = pattern.chunk(5, 1_000, 64).to_vec();
+        for shift in [1, 2, 64, 1_024, 4_096, 65_536] {
+            assert!(pattern.check(5, 1_000 + shift, &sent).is_some(), "shifted by {shift}");
+        }
+        for stranger in (0..10_000).filter(|stranger| *stranger != 5) {
+            assert!(pattern.check(stranger, 1_000, &sent).is_some(), "taken from {stranger}");
+        }
+    }
+}

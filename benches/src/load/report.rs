@@ -1,0 +1,158 @@
+//! What a load found out.
+
+use std::fmt;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::tally::Tally;
+
+/// What was measured, the warm-up excluded. `Display` makes a small table of it.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Messages echoed completely.
+    pub messages: u64,
+    /// Payload bytes of these messages, counted in one direction.
+    pub bytes: u64,
+    /// How long was measured: the duration, and what it took to drain.
+    pub elapsed: Duration,
+    /// Messages sent that were not echoed by the end of the drain.
+    pub errors: u64,
+    /// Latencies in nanoseconds, from offering a message to the kernel to having read its last byte.
+    pub histogram: Histogram<u64>,
+}
+
+impl Report {
+    pub(super) fn from_tallies(tallies: &[Tally], message_size: usize) -> Self {
+        let mut histogram = Tally::new().histogram;
+        for tally in tallies {
+            histogram.add(&tally.histogram).expect("all histograms have the same bounds");
+        }
+        Self {
+            messages: histogram.len(),
+            bytes: histogram.len() * message_size as u64,
+            elapsed: tallies.iter().map(|tally| tally.elapsed).max().unwrap_or_default(),
+            errors: tallies.iter().map(|tally| tally.in_flight).sum(),
+            histogram,
+        }
+    }
+
+    /// Messages echoed per second.
+    #[must_use]
+    pub fn messages_per_second(&self) -> f64 {
+        per_second(self.messages, self.elapsed)
+    }
+
+    /// Payload in one direction, in 10⁶ bytes per second.
+    #[must_use]
+    pub fn megabytes_per_second(&self) -> f64 {
+        per_second(self.bytes, self.elapsed) / 1e6
+    }
+
+    /// The latency that half of the messages did not exceed.
+    #[must_use]
+    pub fn p50(&self) -> Duration {
+        self.quantile(0.5)
+    }
+
+    /// The latency that 90 % of the messages did not exceed.
+    #[must_use]
+    pub fn p90(&self) -> Duration {
+        self.quantile(0.9)
+    }
+
+    /// The latency that 99 % of the messages did not exceed.
+    #[must_use]
+    pub fn p99(&self) -> Duration {
+        self.quantile(0.99)
+    }
+
+    /// The latency that 99.9 % of the messages did not exceed.
+    #[must_use]
+    pub fn p999(&self) -> Duration {
+        self.quantile(0.999)
+    }
+
+    /// The longest latency.
+    #[must_use]
+    pub fn max(&self) -> Duration {
+        Duration::from_nanos(self.histogram.max())
+    }
+
+    fn quantile(&self, quantile: f64) -> Duration {
+        Duration::from_nanos(self.histogram.value_at_quantile(quantile))
+    }
+}
+
+fn per_second(count: u64, elapsed: Duration) -> f64 {
+    if elapsed.is_zero() { 0.0 } else { count as f64 / elapsed.as_secs_f64() }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.elapsed.as_secs_f64();
+        writeln!(f, "messages    {:>12}   in {seconds:.2} s", self.messages)?;
+        writeln!(f, "rate        {:>12.0}   messages/s", self.messages_per_second())?;
+        writeln!(f, "payload     {:>12.1}   MB/s each way", self.megabytes_per_second())?;
+        writeln!(f, "errors      {:>12}   messages not echoed", self.errors)?;
+        let latencies = [
+            ("p50", self.p50()),
+            ("p90", self.p90()),
+            ("p99", self.p99()),
+            ("p99.9", self.p999()),
+            ("max", self.max()),
+        ];
+        for (name, latency) in latencies {
+            writeln!(f, "{name:<12}{:>12.1}   µs", latency.as_nanos() as f64 / 1e3)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(latencies: impl IntoIterator<Item = u64>, in_flight: u64, elapsed: u64) -> Tally {
+        let mut tally = Tally::new();
+        for latency in latencies {
+            tally.record(latency);
+        }
+        tally.in_flight = in_flight;
+        tally.elapsed = Duration::from_secs(elapsed);
+        tally
+    }
+
+    #[test]
+    fn threads_add_up() {
+        let tallies = [tally((1..=500).map(|n| n * 1_000), 0, 2), tally([1_000_000; 500], 3, 1)];
+        let report = Report::from_tallies(&tallies, 64);
+        assert_eq!((report.messages, report.bytes, report.errors), (1_000, 64_000, 3));
+        assert_eq!(report.elapsed, Duration::from_secs(2));
+        assert_eq!(report.messages_per_second(), 500.0);
+        assert_eq!(report.megabytes_per_second(), 0.032);
+        assert_near(report.p50(), 500_000);
+        assert_near(report.p90(), 1_000_000);
+        assert_near(report.max(), 1_000_000);
+    }
+
+    #[test]
+    fn nothing_measured_is_a_report_too() {
+        let report = Report::from_tallies(&[], 64);
+        assert_eq!(report.messages_per_second(), 0.0);
+        assert_eq!(report.p99(), Duration::ZERO);
+        assert!(report.to_string().contains("p99.9"));
+    }
+
+    #[test]
+    fn a_latency_beyond_the_bounds_is_counted_as_the_longest() {
+        let report = Report::from_tallies(&[tally([u64::MAX], 0, 1)], 1);
+        assert_eq!(report.messages, 1);
+    }
+
+    /// The histogram keeps three digits.
+    fn assert_near(latency: Duration, nanoseconds: u64) {
+        let off = latency.as_nanos().abs_diff(u128::from(nanoseconds));
+        assert!(off * 1_000 <= u128::from(nanoseconds), "{latency:?} is not {nanoseconds} ns");
+    }
+}

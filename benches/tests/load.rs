@@ -1,0 +1,173 @@
+//! The load generator against small servers of known behaviour.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use millstream_benches::load::{Deadlines, Load, LoadError, Verify, run};
+
+/// Starts a server that handles each connection with `serve` on a thread of its own. The threads end
+/// with the test process, or when the generator closes their connections.
+fn server(serve: fn(TcpStream)) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            thread::spawn(move || serve(stream.unwrap()));
+        }
+    });
+    address
+}
+
+/// Passes what comes in through `change` and sends it back.
+fn echo(mut stream: TcpStream, mut change: impl FnMut(&mut [u8])) {
+    let mut buffer = vec![0; 16 * 1024];
+    stream.set_nodelay(true).unwrap();
+    while let Ok(count @ 1..) = stream.read(&mut buffer) {
+        change(&mut buffer[..count]);
+        if stream.write_all(&buffer[..count]).is_err() {
+            return;
+        }
+    }
+}
+
+fn faithful(stream: TcpStream) {
+    echo(stream, |_| {});
+}
+
+/// A load of 200 ms.
+fn short_load(address: SocketAddr) -> Load {
+    Load {
+        connections: 8,
+        duration: Duration::from_millis(200),
+        warm_up: Duration::from_millis(20),
+        ..Load::new(address)
+    }
+}
+
+/// The same, but the server is soon given up on.
+fn impatient_load(address: SocketAddr) -> Load {
+    let patience = Duration::from_millis(300);
+    let deadlines = Deadlines { connect: patience, stall: patience, drain: patience };
+    Load { deadlines, ..short_load(address) }
+}
+
+#[test]
+fn a_faithful_server_gets_a_good_report() {
+    let load = short_load(server(faithful));
+    let (mut reports, mut measuring) = (0, 0);
+    let report = run(&load, |progress| {
+        reports += 1;
+        measuring += u32::from(progress.measuring);
+        assert_eq!(progress.connected, 8);
+    })
+    .unwrap();
+    assert!(reports >= 2 && measuring >= 1, "{reports} reports, {measuring} of them measuring");
+    assert!(report.messages > 100, "{report}");
+    assert_eq!((report.bytes, report.errors), (report.messages * 64, 0));
+    // Measuring may begin late, by one turn of the loop, but never ends early.
+    assert!(report.elapsed > load.duration / 2, "{report}");
+    assert!(report.p50() <= report.p99() && report.p99() <= report.max());
+}
+
+#[test]
+fn messages_larger_than_any_buffer_pass() {
+    let load = Load {
+        connections: 3,
+        message_size: 300_001,
+        in_flight: 5,
+        threads: 2,
+        ..short_load(server(faithful))
+    };
+    let report = run(&load, |_| {}).unwrap();
+    assert!(report.messages > 0 && report.errors == 0, "{report}");
+}
+
+#[test]
+fn lengths_alone_can_be_verified() {
+    let inverting = server(|stream| echo(stream, |bytes| bytes.iter_mut().for_each(|b| *b = !*b)));
+    let load = Load { verify: Verify::Lengths, threads: 4, in_flight: 7, ..short_load(inverting) };
+    assert!(run(&load, |_| {}).unwrap().messages > 0);
+}
+
+#[test]
+fn a_corrupt_byte_is_named() {
+    fn corrupting(stream: TcpStream) {
+        let mut position = 0;
+        echo(stream, move |bytes| {
+            if let Some(byte) = 5_000_usize.checked_sub(position).and_then(|at| bytes.get_mut(at)) {
+                *byte ^= 1;
+            }
+            position += bytes.len();
+        });
+    }
+    match run(&short_load(server(corrupting)), |_| {}).unwrap_err() {
+        LoadError::Mismatch { connection: 0..8, position: 5_000, expected, got } => {
+            assert_eq!(expected ^ got, 1);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_server_that_never_answers_is_given_up_on() {
+    let silent = server(|mut stream| drop(std::io::copy(&mut stream, &mut std::io::sink())));
+    let began = Instant::now();
+    let error = run(&impatient_load(silent), |_| {}).unwrap_err();
+    assert!(matches!(error, LoadError::Unanswered { connection: 0, received: 0, .. }), "{error:?}");
+    assert!(began.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn an_echo_that_never_comes_is_a_stall() {
+    fn forgetful(stream: TcpStream) {
+        let mut left = 10_000;
+        echo(stream, move |bytes| {
+            left -= bytes.len().min(left);
+            if left == 0 {
+                thread::sleep(Duration::from_secs(3));
+            }
+        });
+    }
+    let load = Load { duration: Duration::from_secs(2), ..impatient_load(server(forgetful)) };
+    match run(&load, |_| {}).unwrap_err() {
+        LoadError::Stalled { connection: 0..8, sent, received, .. } => {
+            assert_eq!(sent, received + 64);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_the_drain_does_not_bring_is_counted() {
+    let slow = server(|stream| echo(stream, |_| thread::sleep(Duration::from_millis(150))));
+    let deadlines = Deadlines { drain: Duration::from_millis(1), ..short_load(slow).deadlines };
+    let load = Load { deadlines, connections: 4, in_flight: 3, ..short_load(slow) };
+    assert_eq!(run(&load, |_| {}).unwrap().errors, 12);
+}
+
+#[test]
+fn a_server_that_hangs_up_is_named() {
+    let rude = server(|stream| {
+        let mut one_message = [0; 64];
+        let mut stream = stream;
+        stream.read_exact(&mut one_message).and_then(|()| stream.write_all(&one_message)).unwrap();
+    });
+    let error = run(&short_load(rude), |_| {}).unwrap_err();
+    assert!(matches!(error, LoadError::Closed { .. } | LoadError::Connection { .. }), "{error:?}");
+}
+
+#[test]
+fn nobody_listening_is_a_connect_error() {
+    let unused = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let error = run(&short_load(unused), |_| {}).unwrap_err();
+    assert!(matches!(error, LoadError::Connect { connection: 0..8, .. }), "{error:?}");
+}
+
+#[test]
+fn a_load_of_nothing_is_refused() {
+    let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+    let error = run(&Load { in_flight: 0, ..Load::new(nowhere) }, |_| {}).unwrap_err();
+    assert!(matches!(error, LoadError::Zero { what: "messages in flight" }), "{error:?}");
+}

@@ -1,0 +1,125 @@
+//! An echo server, under load or on its own.
+//!
+//! Without arguments it starts the server, drives it over loopback for a few seconds, checks every
+//! byte that comes back, and prints what it measured. With `--listen` it is a plain server that runs
+//! until SIGINT or SIGTERM.
+
+#![allow(clippy::print_stdout, reason = "a program's output")]
+
+use std::error::Error;
+use std::thread;
+use std::time::Duration;
+
+use clap::Parser;
+use millstream::{Action, Conn, Engine, EventHandler, ReactorStats};
+use millstream_benches::load::{self, Load};
+use millstream_benches::progress_line::ProgressLine;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// How long connections have to take what is left for them when the server stops.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// An echo server: under its own load, or, with --listen, for others.
+#[derive(Parser)]
+struct Options {
+    /// Run as a plain server on this address, for example 127.0.0.1:7000 (port 0: any that is free).
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Number of reactors, each a thread with an event loop [default: one per available core].
+    #[arg(long, value_name = "N")]
+    reactors: Option<usize>,
+    /// Let each reactor accept for itself (SO_REUSEPORT) instead of one acceptor for all.
+    #[arg(long)]
+    reuse_port: bool,
+    /// Under load: seconds to measure.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+    /// Under load: number of connections.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=9000))]
+    connections: u16,
+    /// Under load: size of a message in bytes.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
+    size: u32,
+    /// Under load: messages in flight on each connection.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    in_flight: u16,
+}
+
+struct Echo;
+
+impl EventHandler for Echo {
+    type State = ();
+
+    fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        conn.output.write(conn.input.take_all());
+        Action::Continue
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).init();
+    let options = Options::parse();
+    let engine = start(&options)?;
+    if options.listen.is_some() { serve(&engine) } else { drive(&engine, &options) }
+}
+
+fn start(options: &Options) -> Result<Engine, Box<dyn Error>> {
+    let mut builder = Engine::builder();
+    builder = builder.listen(options.listen.as_deref().unwrap_or("127.0.0.1:0"));
+    if let Some(reactors) = options.reactors {
+        builder = builder.reactors(reactors);
+    }
+    if options.reuse_port {
+        builder = builder.accept_mode(millstream::AcceptMode::ReusePort);
+    }
+    Ok(builder.start(|_| Echo)?)
+}
+
+/// Serves until a signal comes.
+fn serve(engine: &Engine) -> Result<(), Box<dyn Error>> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    for address in engine.local_addrs() {
+        println!("listening on {address}");
+    }
+    let stopper = engine.clone();
+    thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            let _ = stopper.stop(PATIENCE); // That it stops already is as good.
+        }
+    });
+    Ok(engine.wait()?)
+}
+
+/// Drives the server over loopback, and prints what was measured.
+fn drive(engine: &Engine, options: &Options) -> Result<(), Box<dyn Error>> {
+    let address = engine.local_addrs()[0];
+    let load = Load {
+        connections: options.connections.into(),
+        message_size: options.size as usize,
+        in_flight: options.in_flight.into(),
+        duration: Duration::from_secs(options.seconds),
+        ..Load::new(address)
+    };
+    println!(
+        "echo on {address}: {} connections, {} bytes a message, {} in flight, every byte checked",
+        load.connections, load.message_size, load.in_flight
+    );
+    let mut line = ProgressLine::new();
+    let report = load::run(&load, |progress| line.show(&progress.to_string()))?;
+    let stats = engine.stats();
+    engine.stop(PATIENCE)?;
+    engine.wait()?;
+    println!("\n{report}");
+    print_spread(&stats.reactors, load.message_size as u64);
+    Ok(())
+}
+
+/// How connections and messages were spread over the reactors, warm-up included.
+fn print_spread(reactors: &[ReactorStats], message_size: u64) {
+    println!("{:<10}{:>13}{:>15}", "reactor", "connections", "messages");
+    for (index, reactor) in reactors.iter().enumerate() {
+        let messages = reactor.bytes_in / message_size;
+        println!("{index:<10}{:>13}{messages:>15}", reactor.accepted);
+    }
+}

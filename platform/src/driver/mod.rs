@@ -1,0 +1,240 @@
+//! The contract between the engine and the operating system, and the drivers that keep it.
+//!
+//! The contract is completion-shaped: the engine asks (adopt, flush, pause, shut down, close), and
+//! the driver reports what happened (accepted, these bytes were received, so much was sent, the peer
+//! ended, failed). Nothing above this module knows what readiness, an edge or a completion queue is.
+//!
+//! # What a driver must supply
+//!
+//! 1. **Two steps a turn.** [`Driver::wait`] blocks and reaps: it collects what the operating system
+//!    has to say and runs nothing. [`Driver::next`] then hands the events out one by one until it
+//!    answers `None`, which ends the turn.
+//! 2. **Bounded turns.** In one turn a connection gets at most the read budget and a listener at most
+//!    the accept budget ([`Budget`]). What is left over is kept by the driver and comes first in the
+//!    next turn, whose `wait` then does not block. No new notification of the operating system is
+//!    needed for it.
+//! 3. **No stranger's events.** A [`Token`] carries a generation. Once [`Driver::close`] returned, no
+//!    event for that token is handed out, even if it was reaped before and even if its descriptor or
+//!    index serves another connection by now.
+//! 4. **Bytes first, then the end.** All bytes that came before the peer's end or its reset and that
+//!    the operating system still gives out are received before [`Event::Ended`] or
+//!    [`Event::Failed`]. Each of the two is handed out at most once, and nothing follows `Failed`.
+//! 5. **Paused is silent.** While receiving is paused, neither `Received` nor `Ended` is handed out
+//!    and nothing spins. What arrived meanwhile is handed out after resuming, without a new edge.
+//!    `Failed` may come at any time.
+//! 6. **Output in order.** The bytes of a connection's [`OutputQueue`] go out in order, each once, in
+//!    any split. A driver that could not send all of it hands out [`Event::Sent`] when more can go.
+//!    A queue that is empty causes no event.
+//! 7. **Close is final.** `close` gives the descriptor back at once; with `reset` the peer gets a
+//!    reset instead of an orderly end.
+//! 8. **Errors are values.** Nothing panics on what the peer or the operating system does.
+
+mod readiness;
+#[cfg(feature = "sim")]
+pub mod sim;
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+
+use crate::memory::{OutputPool, OutputQueue};
+
+pub use self::readiness::Readiness;
+
+/// The name under which a driver knows a connection or a listener: an index, which is reused, and a
+/// generation, which tells the users of one index apart.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct Token {
+    /// The place in the owner's table.
+    pub index: u32,
+    /// Which user of that place this is.
+    pub generation: u32,
+}
+
+/// How much one turn may do for one connection and one listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// The size in bytes of the receive buffer that all connections of the driver share.
+    pub receive_buffer: usize,
+    /// After this many bytes in one turn a connection waits for the next one.
+    pub read: usize,
+    /// After this many connections in one turn a listener waits for the next one.
+    pub accept: usize,
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event<S> {
+    /// A listener has a new connection. `socket` is not adopted yet; dropping it closes it.
+    Accepted {
+        /// The listener that it came in on.
+        listener: Token,
+        /// The connection, to be given to [`Driver::adopt`], on this driver or another one.
+        socket: S,
+        /// The other end's address.
+        peer: SocketAddr,
+    },
+    /// A listener could not accept. It accepts no more until [`Driver::resume_accepting`].
+    AcceptFailed {
+        /// The listener.
+        listener: Token,
+        /// Why; errors that concern a single connection that is already gone are not reported.
+        error: io::Error,
+    },
+    /// Bytes arrived.
+    Received {
+        /// The connection.
+        token: Token,
+        /// Where they are.
+        bytes: Received,
+    },
+    /// The peer will send no more. The connection still sends.
+    Ended {
+        /// The connection.
+        token: Token,
+    },
+    /// The operating system took more of what [`Driver::flush`] left, or can take more now:
+    /// flush again.
+    Sent {
+        /// The connection.
+        token: Token,
+        /// How many bytes it took since the last report. A driver that sends only inside `flush`
+        /// reports 0.
+        bytes: usize,
+    },
+    /// The connection is broken.
+    Failed {
+        /// The connection.
+        token: Token,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// Where received bytes are. Never empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// In the driver's receive buffer, until the next call of [`Driver::next`];
+    /// [`Driver::parts`] shows them.
+    Lent {
+        /// Which of the driver's buffers; a driver with one ignores it.
+        buffer: u32,
+        /// How many bytes.
+        len: usize,
+    },
+    /// The first so many bytes of the space that [`Host::space`] gave.
+    Stored(usize),
+}
+
+/// What the driver asks of the engine while it hands out events.
+pub trait Host {
+    /// Where the next bytes of this connection should go: room of its own (it has unread bytes, which
+    /// these must follow), or `None` for the driver's receive buffer. The room is not empty.
+    fn space(&mut self, token: Token) -> Option<&mut [u8]>;
+}
+
+/// Ends another thread's [`Driver::wait`].
+pub trait Wake: Send + Sync + 'static {
+    /// Makes the current or the next `wait` of the driver return at once. Any thread may call it.
+    fn wake(&self);
+}
+
+/// What may be asked for a connection while its received bytes are borrowed: see [`Driver::parts`].
+pub trait Link {
+    /// Offers the queue's bytes and, behind them, `more` to the operating system now. Takes what was
+    /// sent out of the queue, and answers how many bytes of `more` were taken: they are sent or the
+    /// driver has a copy, the caller keeps the rest. 0 is always a right answer.
+    ///
+    /// # Errors
+    /// The connection is broken; no event tells so again.
+    fn offer(
+        &mut self,
+        token: Token,
+        queue: &mut OutputQueue,
+        pool: &mut OutputPool,
+        more: &[IoSlice<'_>],
+    ) -> io::Result<usize>;
+
+    /// The address of our end.
+    ///
+    /// # Errors
+    /// The operating system doesn't know it, or the connection is not open.
+    fn local_addr(&self, token: Token) -> io::Result<SocketAddr>;
+
+    /// The connection's socket, to read and set its options; `None` where there is none (a simulated
+    /// connection).
+    fn socket(&self, token: Token) -> Option<SockRef<'_>>;
+}
+
+/// A driver: see the [module](self) for what it must keep.
+///
+/// It belongs to one thread. Calls for a token that is not open (any more) do nothing and answer as
+/// for an empty connection.
+pub trait Driver {
+    /// A connection between acceptance and adoption. It can move to another thread.
+    type Socket: Send + 'static;
+    /// A listening socket.
+    type Listener: Send + 'static;
+
+    /// A handle that ends this driver's [`wait`](Self::wait) from any thread.
+    fn waker(&self) -> Arc<dyn Wake>;
+
+    /// The driver's clock, which never goes back.
+    fn now(&self) -> Instant;
+
+    /// Starts accepting on `listener`.
+    ///
+    /// # Errors
+    /// The operating system refused to watch it.
+    fn listen(&mut self, token: Token, listener: Self::Listener) -> io::Result<()>;
+
+    /// Accepts again after [`Event::AcceptFailed`].
+    fn resume_accepting(&mut self, token: Token);
+
+    /// Stops accepting on a listener and closes it.
+    fn unlisten(&mut self, token: Token);
+
+    /// Takes a connection in and starts receiving from it.
+    ///
+    /// # Errors
+    /// The operating system refused to watch it; the connection is closed.
+    fn adopt(&mut self, token: Token, socket: Self::Socket) -> io::Result<()>;
+
+    /// Pauses receiving (`true`) or resumes it.
+    fn pause(&mut self, token: Token, paused: bool);
+
+    /// Sends what it can of `queue`, takes that out of it, and answers how many bytes it were. If
+    /// something is left, [`Event::Sent`] says when to call again.
+    ///
+    /// # Errors
+    /// The connection is broken; no event tells so again.
+    fn flush(
+        &mut self,
+        token: Token,
+        queue: &mut OutputQueue,
+        pool: &mut OutputPool,
+    ) -> io::Result<usize>;
+
+    /// Ends our side of the connection after what was flushed; receiving goes on.
+    fn shutdown(&mut self, token: Token);
+
+    /// Closes the connection, with a reset if asked. Nothing is handed out for it from here on.
+    fn close(&mut self, token: Token, reset: bool);
+
+    /// Waits until something happens, a [`Wake`] calls, or the timeout passes; `None` waits for ever.
+    /// Returns at once when events of the last turn are left.
+    ///
+    /// # Errors
+    /// The operating system refused to wait, which is a fault of the engine or its environment.
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()>;
+
+    /// The next event of this turn, if there is one.
+    fn next(&mut self, host: &mut impl Host) -> Option<Event<Self::Socket>>;
+
+    /// The bytes that the last [`next`](Self::next) lent (empty for `None`), and beside them what may
+    /// be asked while they are borrowed.
+    fn parts(&mut self, lent: Option<Received>) -> (&[u8], &mut dyn Link);
+}

@@ -1,0 +1,144 @@
+//! Accepting.
+
+use std::io::{self, ErrorKind};
+use std::net::TcpListener;
+
+use mio::net::{TcpListener as MioListener, TcpStream};
+use mio::{Interest, Registry};
+
+use super::name::Name;
+use super::{Share, Turn};
+use crate::driver::{Event, Token};
+
+#[derive(Default)]
+pub(super) struct Listeners {
+    entries: Vec<Option<Listener>>,
+}
+
+struct Listener {
+    listener: MioListener,
+    generation: u32,
+    /// It could not accept, and waits to be told to go on.
+    halted: bool,
+    /// It is on one of the turn's lists.
+    queued: bool,
+    share: Share,
+}
+
+impl Listener {
+    fn queue(&mut self, token: Token) -> Option<Name> {
+        let newly = !self.queued && !self.halted;
+        self.queued |= newly;
+        newly.then_some(Name::Listener(token))
+    }
+}
+
+impl Listeners {
+    fn get(&mut self, token: Token) -> Option<&mut Listener> {
+        let listener = self.entries.get_mut(token.index as usize)?.as_mut()?;
+        (listener.generation == token.generation).then_some(listener)
+    }
+
+    /// Registers a listener. It comes to the turn's list once by itself: connections may be waiting.
+    pub(super) fn add(
+        &mut self,
+        token: Token,
+        listener: TcpListener,
+        registry: &Registry,
+    ) -> io::Result<Name> {
+        listener.set_nonblocking(true)?;
+        let mut listener = MioListener::from_std(listener);
+        let name = Name::Listener(token);
+        registry.register(&mut listener, name.pack(), Interest::READABLE)?;
+        let index = token.index as usize;
+        if self.entries.len() <= index {
+            self.entries.resize_with(index + 1, || None);
+        }
+        let share = Share::default();
+        let generation = token.generation;
+        self.entries[index] =
+            Some(Listener { listener, generation, halted: false, queued: true, share });
+        Ok(name)
+    }
+
+    pub(super) fn remove(&mut self, token: Token) {
+        if self.get(token).is_some() {
+            self.entries[token.index as usize] = None;
+        }
+    }
+
+    /// A notification came; answers whom to put on the turn's list.
+    pub(super) fn note(&mut self, unpacked: Token) -> Option<Name> {
+        let listener = self.entries.get_mut(unpacked.index as usize)?.as_mut()?;
+        if !Name::is_generation(unpacked, listener.generation) {
+            return None;
+        }
+        let token = Token { index: unpacked.index, generation: listener.generation };
+        listener.queue(token)
+    }
+
+    pub(super) fn resume(&mut self, token: Token) -> Option<Name> {
+        let listener = self.get(token)?;
+        listener.halted = false;
+        listener.queue(token)
+    }
+
+    /// Accepts one connection, within the listener's budget.
+    pub(super) fn serve(&mut self, token: Token, turn: &mut Turn) -> Option<Event<TcpStream>> {
+        let listener = self.get(token)?;
+        listener.queued = false;
+        loop {
+            if listener.share.used(turn.number) >= turn.budget.accept {
+                turn.carried.extend(listener.queue(token));
+                return None;
+            }
+            listener.share.add(turn.number, 1);
+            match listener.listener.accept() {
+                Ok((socket, peer)) => {
+                    turn.ready.extend(listener.queue(token));
+                    return Some(Event::Accepted { listener: token, socket, peer });
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+                Err(error) if concerns_one_connection(&error) => {}
+                Err(error) => {
+                    listener.halted = true;
+                    return Some(Event::AcceptFailed { listener: token, error });
+                }
+            }
+        }
+    }
+}
+
+/// Whether accepting failed for a connection that is gone already, so that the next one may be fine.
+/// These are the errors that accept(2) of Linux says to treat like "try again".
+fn concerns_one_connection(error: &io::Error) -> bool {
+    let Some(code) = error.raw_os_error() else { return false };
+    let gone = [
+        libc::ECONNABORTED,
+        libc::EINTR,
+        libc::EPROTO,
+        libc::EPERM,
+        libc::ENETDOWN,
+        libc::ENOPROTOOPT,
+        libc::EHOSTDOWN,
+        libc::EHOSTUNREACH,
+        libc::EOPNOTSUPP,
+        libc::ENETUNREACH,
+    ];
+    gone.contains(&code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gone_connection_is_not_the_listeners_failure() {
+        let error = |code| concerns_one_connection(&io::Error::from_raw_os_error(code));
+        assert!(error(libc::ECONNABORTED));
+        assert!(error(libc::EPROTO));
+        assert!(!error(libc::EMFILE));
+        assert!(!error(libc::ENFILE));
+        assert!(!error(libc::EBADF));
+    }
+}

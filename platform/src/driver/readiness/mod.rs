@@ -1,0 +1,207 @@
+//! The readiness driver: epoll on Linux, kqueue on macOS and the BSDs, through mio.
+//!
+//! mio is edge-triggered: a descriptor is announced when something new happens and then not again
+//! until it was drained. The driver remembers what may still be there and keeps whoever has more in
+//! a list of its own, so a connection that its budget cut off needs no new edge.
+//!
+//! - `name` packs a [`Token`] into mio's;
+//! - `listener` accepts;
+//! - `socket` receives and sends;
+//! - this file is the turn: wait, then hand out.
+
+mod listener;
+mod name;
+mod socket;
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Poll, Waker};
+
+use self::listener::Listeners;
+use self::name::Name;
+use self::socket::Sockets;
+use super::{Budget, Driver, Event, Host, Link, Received, Token, Wake};
+use crate::memory::{OutputPool, OutputQueue};
+
+/// How many notifications one wait reaps; what is beyond comes with the next one.
+const EVENTS_PER_WAIT: usize = 1024;
+
+/// The driver on top of mio.
+pub struct Readiness {
+    poll: Poll,
+    events: Events,
+    waker: Arc<ReadinessWaker>,
+    turn: Turn,
+    sockets: Sockets,
+    listeners: Listeners,
+    receive_buffer: Box<[u8]>,
+}
+
+/// Who has something to do, and what they may do in one turn.
+struct Turn {
+    budget: Budget,
+    /// Counts turns, so that what was used in an earlier one needs no reset.
+    number: u32,
+    /// For this turn, in order.
+    ready: VecDeque<Name>,
+    /// For the next turn: their budget is used up.
+    carried: VecDeque<Name>,
+}
+
+/// What one connection or listener used of its budget.
+#[derive(Clone, Copy, Default)]
+struct Share {
+    turn: u32,
+    used: u32,
+}
+
+struct ReadinessWaker(Waker);
+
+impl Share {
+    /// What was used in this turn.
+    fn used(self, turn: u32) -> usize {
+        if self.turn == turn { self.used as usize } else { 0 }
+    }
+
+    fn add(&mut self, turn: u32, amount: usize) {
+        let used = self.used(turn).saturating_add(amount);
+        *self = Share { turn, used: used.try_into().unwrap_or(u32::MAX) };
+    }
+}
+
+impl Wake for ReadinessWaker {
+    fn wake(&self) {
+        // It can fail only with a full pipe or counter, and then a wake is pending already.
+        let _ = self.0.wake();
+    }
+}
+
+impl Readiness {
+    /// Makes a driver for the calling thread.
+    ///
+    /// # Errors
+    /// The operating system gave no epoll or kqueue, or no waker.
+    pub fn new(budget: Budget) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), Name::WAKER)?;
+        let registry = poll.registry().try_clone()?;
+        Ok(Readiness {
+            events: Events::with_capacity(EVENTS_PER_WAIT),
+            waker: Arc::new(ReadinessWaker(waker)),
+            turn: Turn { budget, number: 0, ready: VecDeque::new(), carried: VecDeque::new() },
+            sockets: Sockets::new(registry),
+            listeners: Listeners::default(),
+            receive_buffer: vec![0; budget.receive_buffer].into_boxed_slice(),
+            poll,
+        })
+    }
+
+    /// Notes what the reaped notifications say, each against its name's generation.
+    fn reap(&mut self) {
+        for notification in &self.events {
+            if notification.token() == Name::WAKER {
+                continue;
+            }
+            let name = Name::unpack(notification.token());
+            let queue = match name {
+                Name::Connection(token) => self.sockets.note(token, notification),
+                Name::Listener(token) => self.listeners.note(token),
+            };
+            // The name on the list is the one the table knows, whose generation is whole.
+            self.turn.ready.extend(queue);
+        }
+    }
+}
+
+impl Driver for Readiness {
+    type Socket = TcpStream;
+    type Listener = TcpListener;
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        self.waker.clone()
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn listen(&mut self, token: Token, listener: TcpListener) -> io::Result<()> {
+        let name = self.listeners.add(token, listener, self.poll.registry())?;
+        self.turn.ready.push_back(name);
+        Ok(())
+    }
+
+    fn resume_accepting(&mut self, token: Token) {
+        self.turn.ready.extend(self.listeners.resume(token));
+    }
+
+    fn unlisten(&mut self, token: Token) {
+        self.listeners.remove(token);
+    }
+
+    fn adopt(&mut self, token: Token, socket: TcpStream) -> io::Result<()> {
+        self.sockets.add(token, socket)
+    }
+
+    fn pause(&mut self, token: Token, paused: bool) {
+        self.turn.ready.extend(self.sockets.pause(token, paused));
+    }
+
+    fn flush(
+        &mut self,
+        token: Token,
+        queue: &mut OutputQueue,
+        pool: &mut OutputPool,
+    ) -> io::Result<usize> {
+        self.sockets.flush(token, queue, pool)
+    }
+
+    fn shutdown(&mut self, token: Token) {
+        self.sockets.shutdown(token);
+    }
+
+    fn close(&mut self, token: Token, reset: bool) {
+        self.sockets.remove(token, reset);
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.turn.number = self.turn.number.wrapping_add(1);
+        self.turn.ready.append(&mut self.turn.carried);
+        let timeout = if self.turn.ready.is_empty() { timeout } else { Some(Duration::ZERO) };
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => self.reap(),
+            // A signal ended the wait: a turn without news.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn next(&mut self, host: &mut impl Host) -> Option<Event<TcpStream>> {
+        while let Some(name) = self.turn.ready.pop_front() {
+            let event = match name {
+                Name::Connection(token) => {
+                    self.sockets.serve(token, host, &mut self.receive_buffer, &mut self.turn)
+                }
+                Name::Listener(token) => self.listeners.serve(token, &mut self.turn),
+            };
+            if event.is_some() {
+                return event;
+            }
+        }
+        None
+    }
+
+    fn parts(&mut self, lent: Option<Received>) -> (&[u8], &mut dyn Link) {
+        let len = match lent {
+            Some(Received::Lent { len, .. }) => len,
+            Some(Received::Stored(_)) | None => 0,
+        };
+        (&self.receive_buffer[..len], &mut self.sockets)
+    }
+}

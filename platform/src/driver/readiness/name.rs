@@ -1,0 +1,61 @@
+//! How a driver's token and its kind become the one number that mio carries.
+
+use crate::driver::Token;
+
+/// Who a notification is for. Connections and listeners are named apart: they live in two tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Name {
+    Connection(Token),
+    Listener(Token),
+}
+
+impl Name {
+    /// The waker's token. A name would need the highest index of all to pack into it.
+    pub(super) const WAKER: mio::Token = mio::Token(usize::MAX);
+
+    /// With a 64-bit `usize` an index has 31 bits and a generation 32. With 32 bits it is 24 and 7,
+    /// where the generation loses its upper bits: what is left still tells a late notification from
+    /// one for the index's next user.
+    const INDEX_BITS: u32 = if usize::BITS == 64 { 31 } else { 24 };
+    const GENERATION_MASK: u32 = if usize::BITS == 64 { u32::MAX } else { (1 << 7) - 1 };
+
+    pub(super) fn pack(self) -> mio::Token {
+        let (token, kind) = match self {
+            Name::Connection(token) => (token, 0),
+            Name::Listener(token) => (token, 1),
+        };
+        debug_assert!(token.index < (1 << Self::INDEX_BITS) - 1, "index {}", token.index);
+        let generation = (token.generation & Self::GENERATION_MASK) as usize;
+        mio::Token((generation << (Self::INDEX_BITS + 1)) | ((token.index as usize) << 1) | kind)
+    }
+
+    pub(super) fn unpack(packed: mio::Token) -> Self {
+        let index = (packed.0 >> 1) & ((1 << Self::INDEX_BITS) - 1);
+        let generation = packed.0 >> (Self::INDEX_BITS + 1);
+        let token = Token { index: index as u32, generation: generation as u32 };
+        if packed.0 & 1 == 0 { Name::Connection(token) } else { Name::Listener(token) }
+    }
+
+    /// Whether an unpacked token names the user of its index that has this generation.
+    pub(super) fn is_generation(unpacked: Token, generation: u32) -> bool {
+        unpacked.generation == generation & Self::GENERATION_MASK
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packing_keeps_index_kind_and_generation() {
+        for index in [0, 1, 77, (1 << Name::INDEX_BITS) - 2] {
+            for generation in [0, 1, 99, Name::GENERATION_MASK] {
+                let token = Token { index, generation };
+                for name in [Name::Connection(token), Name::Listener(token)] {
+                    assert_ne!(name.pack(), Name::WAKER);
+                    assert_eq!(Name::unpack(name.pack()), name);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! Receiving and sending.
+//!
+//! A read that filled less than the room it was given has drained the socket, which saves the read
+//! that would only say so. Three cases are exceptions, told by the notification, and are read until
+//! nothing is left: the peer ended, the connection is broken, or there is urgent data, at whose mark
+//! every read stops.
+
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::time::Duration;
+
+use mio::event::Event as Notification;
+use mio::net::TcpStream;
+use mio::{Interest, Registry};
+use socket2::SockRef;
+
+use super::name::Name;
+use super::{Share, Turn};
+use crate::driver::{Event, Host, Link, Received, Token};
+use crate::memory::{OutputPool, OutputQueue};
+
+/// How many slices go into one system call; the queue's others follow in the next one.
+const SLICES_PER_SEND: usize = 64;
+/// Whether a read or a write that did less than it was asked for has drained the socket. mio's poll
+/// back end announces a socket again only after a call that would have blocked.
+const SHORT_MEANS_DRAINED: bool = cfg!(not(mio_unsupported_force_poll_poll));
+
+/// Not to be stopped by a signal when the peer is gone. Where the flag is missing, the sockets carry
+/// the option instead, set by the standard library and mio.
+#[cfg(not(any(target_os = "macos", target_os = "ios")))]
+const NO_SIGNAL: i32 = libc::MSG_NOSIGNAL;
+#[cfg(any(target_os = "macos", target_os = "ios"))]
+const NO_SIGNAL: i32 = 0;
+
+pub(super) struct Sockets {
+    registry: Registry,
+    entries: Vec<Option<Socket>>,
+}
+
+struct Socket {
+    stream: TcpStream,
+    generation: u32,
+    share: Share,
+    /// There may be bytes, the end or an error to read.
+    readable: bool,
+    /// Only a read that would block shows that nothing is left.
+    read_until_blocked: bool,
+    paused: bool,
+    /// The end or an error was handed out: there is nothing more to read.
+    finished: bool,
+    /// The last send did not take everything.
+    blocked: bool,
+    /// Sending can go on, and the engine doesn't know yet.
+    sendable: bool,
+    /// The registration covers sending, too. It does from the first send that blocks: a new socket
+    /// can send, and would be announced for that alone.
+    watches_sending: bool,
+    /// It is on one of the turn's lists.
+    queued: bool,
+}
+
+impl Socket {
+    fn queue(&mut self, token: Token) -> Option<Name> {
+        let wanted = self.sendable || (self.readable && !self.paused);
+        let newly = wanted && !self.queued;
+        self.queued |= newly;
+        newly.then_some(Name::Connection(token))
+    }
+
+    /// Receives where the host wants it, or into the shared buffer.
+    fn receive_into(
+        &mut self,
+        token: Token,
+        host: &mut impl Host,
+        buffer: &mut [u8],
+        turn: &Turn,
+    ) -> Option<Event<TcpStream>> {
+        let (received, stored) = match host.space(token) {
+            Some(room) => (self.receive(token, room)?, true),
+            None => (self.receive(token, buffer)?, false),
+        };
+        Some(match received {
+            Ok(len) => {
+                self.share.add(turn.number, len);
+                let bytes =
+                    if stored { Received::Stored(len) } else { Received::Lent { buffer: 0, len } };
+                Event::Received { token, bytes }
+            }
+            Err(event) => event,
+        })
+    }
+
+    /// Reads once. `None`: nothing was there.
+    fn receive(
+        &mut self,
+        token: Token,
+        room: &mut [u8],
+    ) -> Option<Result<usize, Event<TcpStream>>> {
+        loop {
+            match self.stream.read(room) {
+                Ok(0) => {
+                    self.finish();
+                    return Some(Err(Event::Ended { token }));
+                }
+                Ok(len) => {
+                    let drained = len < room.len() && !self.read_until_blocked;
+                    self.readable = !(drained && SHORT_MEANS_DRAINED);
+                    return Some(Ok(len));
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    self.read_until_blocked = false;
+                    return None;
+                }
+                Err(error) => {
+                    self.finish();
+                    return Some(Err(Event::Failed { token, error }));
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        self.readable = false;
+        self.finished = true;
+    }
+
+    /// Sends once from the queue and, behind it, from `more` without its first `skip` bytes. Answers
+    /// how many bytes were offered and how many of them were taken.
+    fn send(
+        &mut self,
+        queue: &OutputQueue,
+        more: &[IoSlice<'_>],
+        skip: usize,
+    ) -> io::Result<(usize, usize)> {
+        let alone = match more {
+            [] if queue.segments() == 1 => Some(queue.front()),
+            [one] if queue.is_empty() => Some(&one[skip..]),
+            _ => None,
+        };
+        if let Some(bytes) = alone {
+            return Ok((bytes.len(), retry(|| (&self.stream).write(bytes))?));
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
+        let count = gather(queue, more, skip, &mut slices);
+        let slices = &slices[..count];
+        let socket = SockRef::from(&self.stream);
+        let send = || self.stream.try_io(|| socket.send_vectored_with_flags(slices, NO_SIGNAL));
+        Ok((slices.iter().map(|slice| slice.len()).sum(), retry(send)?))
+    }
+
+    /// Waits for the socket to take more.
+    fn block(&mut self, token: Token, registry: &Registry) -> io::Result<()> {
+        self.blocked = true;
+        if !self.watches_sending {
+            self.watches_sending = true;
+            let name = Name::Connection(token).pack();
+            registry.reregister(&mut self.stream, name, interest() | Interest::WRITABLE)?;
+        }
+        Ok(())
+    }
+}
+
+impl Sockets {
+    pub(super) fn new(registry: Registry) -> Self {
+        Sockets { registry, entries: Vec::new() }
+    }
+
+    fn get(&mut self, token: Token) -> Option<&mut Socket> {
+        let socket = self.entries.get_mut(token.index as usize)?.as_mut()?;
+        (socket.generation == token.generation).then_some(socket)
+    }
+
+    fn stream(&self, token: Token) -> Option<&TcpStream> {
+        let socket = self.entries.get(token.index as usize)?.as_ref()?;
+        (socket.generation == token.generation).then_some(&socket.stream)
+    }
+
+    pub(super) fn add(&mut self, token: Token, mut stream: TcpStream) -> io::Result<()> {
+        self.registry.register(&mut stream, Name::Connection(token).pack(), interest())?;
+        let index = token.index as usize;
+        if self.entries.len() <= index {
+            // In steps of a quarter, not by doubling: this is memory of idle connections.
+            if self.entries.capacity() <= index {
+                self.entries.reserve_exact(1 + (index - self.entries.len()) + index / 4);
+            }
+            self.entries.resize_with(index + 1, || None);
+        }
+        self.entries[index] = Some(Socket {
+            stream,
+            generation: token.generation,
+            share: Share::default(),
+            readable: false,
+            read_until_blocked: false,
+            paused: false,
+            finished: false,
+            blocked: false,
+            sendable: false,
+            watches_sending: false,
+            queued: false,
+        });
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, token: Token, reset: bool) {
+        let Some(socket) = self.get(token) else { return };
+        if reset {
+            // Fails only if the connection is broken already; then there is nobody to tell.
+            let _ = SockRef::from(&socket.stream).set_linger(Some(Duration::ZERO));
+        }
+        // The descriptor's last reference takes its registration along. Should a duplicate live on
+        // in another process, its notifications carry this generation and are dropped.
+        self.entries[token.index as usize] = None;
+    }
+
+    pub(super) fn shutdown(&mut self, token: Token) {
+        if let Some(socket) = self.get(token) {
+            // Fails only if the connection is broken, which a read reports.
+            let _ = socket.stream.shutdown(Shutdown::Write);
+        }
+    }
+
+    /// A notification came; answers whom to put on the turn's list.
+    pub(super) fn note(&mut self, unpacked: Token, news: &Notification) -> Option<Name> {
+        let socket = self.entries.get_mut(unpacked.index as usize)?.as_mut()?;
+        if !Name::is_generation(unpacked, socket.generation) {
+            return None;
+        }
+        let to_the_end = news.is_read_closed() || news.is_error() || news.is_priority();
+        if !socket.finished && (news.is_readable() || to_the_end) {
+            socket.readable = true;
+            socket.read_until_blocked |= to_the_end;
+        }
+        if socket.blocked && (news.is_writable() || news.is_write_closed() || news.is_error()) {
+            socket.blocked = false;
+            socket.sendable = true;
+        }
+        socket.queue(Token { index: unpacked.index, generation: socket.generation })
+    }
+
+    pub(super) fn pause(&mut self, token: Token, paused: bool) -> Option<Name> {
+        let socket = self.get(token)?;
+        socket.paused = paused;
+        socket.queue(token)
+    }
+
+    /// Gives one connection its next event. Bytes come before the news that it can send: sending may
+    /// find it broken, and what was received before that must not be lost.
+    pub(super) fn serve(
+        &mut self,
+        token: Token,
+        host: &mut impl Host,
+        buffer: &mut [u8],
+        turn: &mut Turn,
+    ) -> Option<Event<TcpStream>> {
+        let socket = self.get(token)?;
+        socket.queued = false;
+        let mut event = None;
+        if socket.readable && !socket.paused {
+            if socket.share.used(turn.number) >= turn.budget.read {
+                if !socket.sendable {
+                    turn.carried.extend(socket.queue(token));
+                    return None;
+                }
+            } else {
+                event = socket.receive_into(token, host, buffer, turn);
+            }
+        }
+        if event.is_none() && socket.sendable {
+            socket.sendable = false;
+            event = Some(Event::Sent { token, bytes: 0 });
+        }
+        turn.ready.extend(socket.queue(token));
+        event
+    }
+
+    pub(super) fn flush(
+        &mut self,
+        token: Token,
+        queue: &mut OutputQueue,
+        pool: &mut OutputPool,
+    ) -> io::Result<usize> {
+        let before = queue.len();
+        self.offer(token, queue, pool, &[])?;
+        Ok(before - queue.len())
+    }
+}
+
+impl Link for Sockets {
+    fn offer(
+        &mut self,
+        token: Token,
+        queue: &mut OutputQueue,
+        pool: &mut OutputPool,
+        more: &[IoSlice<'_>],
+    ) -> io::Result<usize> {
+        let Some(socket) = self.entries.get_mut(token.index as usize).and_then(Option::as_mut)
+        else {
+            return Ok(0);
+        };
+        if socket.generation != token.generation || socket.blocked {
+            return Ok(0);
+        }
+        let total: usize = more.iter().map(|slice| slice.len()).sum();
+        let mut taken = 0;
+        while !queue.is_empty() || taken < total {
+            let (offered, sent) = socket.send(queue, more, taken)?;
+            let from_queue = sent.min(queue.len());
+            queue.advance(from_queue, pool);
+            taken += sent - from_queue;
+            if sent == 0 || (sent < offered && SHORT_MEANS_DRAINED) {
+                socket.block(token, &self.registry)?;
+                break;
+            }
+        }
+        Ok(taken)
+    }
+
+    fn local_addr(&self, token: Token) -> io::Result<SocketAddr> {
+        self.stream(token).ok_or(ErrorKind::NotConnected)?.local_addr()
+    }
+
+    fn socket(&self, token: Token) -> Option<SockRef<'_>> {
+        self.stream(token).map(SockRef::from)
+    }
+}
+
+/// Makes a system call until no signal interrupts it. One that would block did 0.
+fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
+            done => return done,
+        }
+    }
+}
+
+/// Fills `slices` with the queue's bytes and behind them those of `more` from `skip` on; answers how
+/// many slices it used.
+fn gather<'a>(
+    queue: &'a OutputQueue,
+    more: &'a [IoSlice<'a>],
+    mut skip: usize,
+    slices: &mut [IoSlice<'a>],
+) -> usize {
+    let mut count = queue.slices(slices);
+    for slice in more {
+        let skipped = skip.min(slice.len());
+        skip -= skipped;
+        if count == slices.len() {
+            break;
+        }
+        if skipped < slice.len() {
+            slices[count] = IoSlice::new(&slice[skipped..]);
+            count += 1;
+        }
+    }
+    count
+}
+
+/// What a new connection is watched for. Urgent data is asked for where the system can tell, because
+/// it changes how the socket is drained.
+fn interest() -> Interest {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    return Interest::READABLE | Interest::PRIORITY;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    return Interest::READABLE;
+}

@@ -1,0 +1,19 @@
+//! What [millstream] asks of the operating system.
+//!
+//! This is the only crate of the project with `unsafe` code; each block names the invariant that
+//! makes it sound. It holds four things:
+//!
+//! - [`driver`]: the contract between the engine and the operating system, and its drivers;
+//! - [`memory`]: mirrored ring memory for input, the segmented queue for output, and their pools;
+//! - [`socket`]: how listening sockets are made and which options they carry;
+//! - [`cpu`]: which cores the process may use, and pinning a thread to one.
+//!
+//! It is published because millstream needs it. Its API follows the engine's needs, so depend on
+//! `millstream`, not on this crate.
+//!
+//! [millstream]: https://docs.rs/millstream
+
+pub mod cpu;
+pub mod driver;
+pub mod memory;
+pub mod socket;

@@ -1,0 +1,304 @@
+//! One stretch of memory, mapped twice in a row.
+
+use std::ffi::c_void;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{hint, slice};
+
+/// How many mirrors a process may have. Each takes two mappings, and Linux allows a process 65,530
+/// (`vm.max_map_count`). At that limit the allocator gets no memory either, so the process would die
+/// instead of making do without mirrors: half of the mappings are left to others.
+const MOST: usize = 16 * 1024;
+
+/// `len` bytes of shared memory that are mapped at `base` and again right behind, at `base + len`.
+///
+/// A byte at offset `i < len` is also the byte at `i + len`, so a stretch that runs over the end of
+/// the first view goes on in the second one, at the start of the memory. That is why every window of
+/// at most `len` bytes is one contiguous slice in which no byte occurs twice.
+///
+/// Invariant: `base .. base + 2 * len` is mapped readable and writable from [`Mirror::new`] until
+/// drop, nothing else in the process has a pointer into it, and `2 * len <= isize::MAX`.
+pub(super) struct Mirror {
+    base: NonNull<u8>,
+    len: usize,
+    _place: Place,
+}
+
+/// One of the places for mirrors in this process.
+struct Place;
+
+// SAFETY: a `Mirror` is the only owner of its mapping (the type's invariant), and a mapping belongs to
+// the process, not to the thread that made it. Windows borrow the `Mirror`.
+unsafe impl Send for Mirror {}
+
+impl Mirror {
+    /// Maps `len` zeroed bytes twice.
+    ///
+    /// # Errors
+    /// `InvalidInput` if `len` is 0, no multiple of the [page size](page_size), or too large;
+    /// `QuotaExceeded` if the process has [as many](MOST) as it may; else what the operating system
+    /// says: out of memory, of descriptors or of mappings, or forbidden.
+    pub(super) fn new(len: usize) -> io::Result<Self> {
+        if len == 0 || !len.is_multiple_of(page_size()) || len > isize::MAX as usize / 2 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let place = Place::take(MOST)?;
+        let object = File::from(shared_object()?);
+        object.set_len(len as u64)?;
+        // From here on an early return unmaps what there is.
+        let mirror = Self::reserve(len, place)?;
+        mirror.map_at(0, &object)?;
+        mirror.map_at(len, &object)?;
+        Ok(mirror)
+    }
+
+    /// Takes the addresses for both views, without memory behind them.
+    fn reserve(len: usize, place: Place) -> io::Result<Self> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANON;
+        // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory. The
+        // caller, `new`, has checked that `2 * len` does not overflow.
+        let base = unsafe { libc::mmap(ptr::null_mut(), 2 * len, libc::PROT_NONE, flags, -1, 0) };
+        Ok(Self { base: mapped(base)?, len, _place: place })
+    }
+
+    /// Maps the object over the half of the reservation that starts at `offset`: 0 or `len`.
+    fn map_at(&self, offset: usize, object: &File) -> io::Result<()> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+        let half = self.base.as_ptr().wrapping_add(offset).cast();
+        // SAFETY: `half .. half + len` lies in the reservation, which is ours alone and to which no
+        // slice exists yet (`new` calls this before it hands the `Mirror` out), so replacing that
+        // mapping takes memory from nobody. The object is `len` bytes long.
+        let view = unsafe { libc::mmap(half, self.len, protection, flags, object.as_raw_fd(), 0) };
+        mapped(view).map(drop)
+    }
+
+    /// How many bytes of memory there are; each can be seen at two offsets.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The `len` bytes from `start` on.
+    ///
+    /// # Panics
+    /// If that is more than one view has, or reaches over the end of the second view.
+    pub(super) fn window(&self, start: usize, len: usize) -> &[u8] {
+        self.check(start, len);
+        // SAFETY: `check` saw that the window lies in the mapping, which is initialised (the kernel
+        // hands out zeroed pages) and outlives the borrow of `self`. That borrow is shared, so no
+        // `window_mut` exists meanwhile, and nobody else has a pointer (the type's invariant).
+        unsafe { slice::from_raw_parts(self.base.as_ptr().wrapping_add(start), len) }
+    }
+
+    /// The `len` bytes from `start` on, to be written.
+    ///
+    /// # Panics
+    /// As [`Mirror::window`].
+    pub(super) fn window_mut(&mut self, start: usize, len: usize) -> &mut [u8] {
+        self.check(start, len);
+        // To the compiler the two views are different memory, so it could move an access through one
+        // across a write through the other. A ring changes views only when its offsets wrap, and they
+        // wrap nowhere but right before a call of this. LLVM takes a black box for code that may read
+        // and write all memory, so accesses stay on their side of it. It costs next to nothing.
+        let base = hint::black_box(self.base.as_ptr());
+        // SAFETY: as in `window`, and the borrow of `self` is exclusive, so this is the only slice
+        // into the mapping. It is no longer than one view (`check`), so no byte is in it twice.
+        unsafe { slice::from_raw_parts_mut(base.wrapping_add(start), len) }
+    }
+
+    fn check(&self, start: usize, len: usize) {
+        let fits = len <= self.len && start <= 2 * self.len - len;
+        assert!(fits, "window of {len} bytes at {start} exceeds two views of {}", self.len);
+    }
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, whole, and no slice into it outlives `self` (the type's
+        // invariant).
+        let result = unsafe { libc::munmap(self.base.as_ptr().cast(), 2 * self.len) };
+        debug_assert_eq!(result, 0, "munmap: {}", io::Error::last_os_error());
+    }
+}
+
+/// How many places are taken: a count beside no other data, so its accesses need no order.
+static TAKEN: AtomicUsize = AtomicUsize::new(0);
+
+impl Place {
+    /// Takes one of `most` places until drop.
+    fn take(most: usize) -> io::Result<Self> {
+        let place = Self;
+        if TAKEN.fetch_add(1, Ordering::Relaxed) < most {
+            return Ok(place);
+        }
+        // The place is dropped, which takes the count back.
+        Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too many mirrored rings in the process"))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        TAKEN.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The size of a memory page in bytes, a power of two.
+pub(super) fn page_size() -> usize {
+    // SAFETY: `sysconf` reads a constant of the system and has no preconditions.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).expect("every system has a page size")
+}
+
+/// What `mmap` returned, as a pointer or its error.
+fn mapped(address: *mut c_void) -> io::Result<NonNull<u8>> {
+    if address == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    NonNull::new(address.cast()).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+}
+
+/// What a call that makes a descriptor returned, as its owner or the error.
+///
+/// # Safety
+/// `descriptor` is negative, or it is open and nobody owns it.
+unsafe fn owned(descriptor: libc::c_int) -> io::Result<OwnedFd> {
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open and becomes ours, by this function's contract.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+use memory_file as shared_object;
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+use unlinked_object as shared_object;
+
+/// An empty file in memory that never had a name.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+fn memory_file() -> io::Result<OwnedFd> {
+    // SAFETY: the name is a C string that outlives the call.
+    let descriptor = unsafe { libc::memfd_create(c"millstream".as_ptr(), libc::MFD_CLOEXEC) };
+    // SAFETY: it is what `memfd_create` just made, or negative.
+    unsafe { owned(descriptor) }
+}
+
+/// An empty shared memory object whose name is already gone, for systems that know no nameless
+/// ones. It is closed on exec, as POSIX asks of `shm_open`. Linux compiles it to test it.
+#[cfg(any(
+    all(test, target_os = "linux"),
+    not(any(target_os = "linux", target_os = "android", target_os = "freebsd"))
+))]
+fn unlinked_object() -> io::Result<OwnedFd> {
+    use std::ffi::CString;
+    use std::process;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // A process that died in between, and whose id this one has now, may have left names behind.
+    const ATTEMPTS: u32 = 16;
+
+    let mut result = Err(io::ErrorKind::AlreadyExists.into());
+    for _ in 0..ATTEMPTS {
+        // At most 26 bytes: macOS allows 31.
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = CString::new(format!("/mill-{:x}-{number:x}", process::id()))?;
+        let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL;
+        // SAFETY: the name is a C string that outlives the call. The mode is an untyped literal
+        // because it is a variadic argument on macOS (a promoted int) and a `mode_t` elsewhere.
+        let descriptor = unsafe { libc::shm_open(name.as_ptr(), flags, 0o600) };
+        // SAFETY: it is what `shm_open` just made, or negative.
+        result = unsafe { owned(descriptor) };
+        match &result {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(_) => break,
+            Ok(_) => {
+                // SAFETY: the name is a C string that outlives the call. The object is ours, because
+                // O_EXCL made it, and it lives on under its descriptor.
+                unsafe { libc::shm_unlink(name.as_ptr()) };
+                break;
+            }
+        }
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_views_show_the_same_bytes() {
+        let page = page_size();
+        let mut mirror = Mirror::new(page).unwrap();
+        assert!(mirror.window(0, page).iter().all(|&byte| byte == 0));
+        mirror.window_mut(page - 2, 4).copy_from_slice(b"abcd");
+        assert_eq!(mirror.window(page - 2, 4), b"abcd");
+        assert_eq!(mirror.window(0, 2), b"cd");
+        assert_eq!(mirror.window(page, 2), b"cd");
+        mirror.window_mut(0, 1)[0] = b'x';
+        assert_eq!(mirror.window(page, 2), b"xd");
+    }
+
+    /// More than a Linux process may have mappings or, mostly, descriptors.
+    #[test]
+    fn a_dropped_mirror_leaves_nothing_behind() {
+        for _ in 0..40_000 {
+            Mirror::new(page_size()).unwrap();
+        }
+    }
+
+    #[test]
+    fn there_is_a_most() {
+        for _ in 0..2 * MOST {
+            assert_eq!(Place::take(0).err().unwrap().kind(), io::ErrorKind::QuotaExceeded);
+        }
+        assert!(Mirror::new(page_size()).is_ok(), "a refused place is not counted");
+    }
+
+    #[test]
+    fn lengths_are_checked() {
+        let page = page_size();
+        for len in [0, 1, page - 1, page + 1, usize::MAX, usize::MAX & !(page - 1)] {
+            assert_eq!(Mirror::new(len).err().unwrap().kind(), io::ErrorKind::InvalidInput);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "exceeds")]
+    fn a_window_longer_than_one_view_panics() {
+        Mirror::new(page_size()).unwrap().window_mut(0, page_size() + 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "exceeds")]
+    fn a_window_over_the_end_of_the_second_view_panics() {
+        Mirror::new(page_size()).unwrap().window(page_size() + 1, page_size());
+    }
+
+    #[test]
+    fn moves_to_another_thread() {
+        let mut mirror = Mirror::new(page_size()).unwrap();
+        mirror.window_mut(0, 1)[0] = 7;
+        let seen = std::thread::spawn(move || mirror.window(mirror.len(), 1)[0]).join().unwrap();
+        assert_eq!(seen, 7);
+    }
+
+    /// The way of other systems, as far as Linux can run it: an object that is fresh each time and
+    /// leaves no name behind.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn unlinked_objects_are_fresh() {
+        use std::io::{Read, Write};
+
+        let mut first = File::from(unlinked_object().unwrap());
+        first.write_all(b"first").unwrap();
+        let mut second = File::from(unlinked_object().unwrap());
+        let mut bytes = Vec::new();
+        second.read_to_end(&mut bytes).unwrap();
+        assert!(bytes.is_empty());
+    }
+}

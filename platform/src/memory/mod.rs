@@ -1,0 +1,19 @@
+//! The memory that a connection's bytes pass through, and the pools it comes from.
+//!
+//! Received bytes that the handler leaves unread wait in a [`Ring`], which always shows them as one
+//! slice. Bytes to be sent wait in an [`OutputQueue`], which gathers small writes and keeps large
+//! ones by reference. Both are leased while a connection needs them and given back to a
+//! [`RingPool`] or an [`OutputPool`], so that an idle connection holds neither and the steady state
+//! allocates nothing.
+//!
+//! Nothing here does I/O or reads a clock. Each pool belongs to one reactor's thread, and what it
+//! leases stays there.
+
+mod mirror;
+mod output;
+mod ring;
+mod ring_pool;
+
+pub use output::{OutputPool, OutputQueue};
+pub use ring::Ring;
+pub use ring_pool::RingPool;

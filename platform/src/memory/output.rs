@@ -1,0 +1,558 @@
+//! What connections still have to send.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes};
+
+/// Shared bytes shorter than this are copied: a segment of their own would cost more, in the kernel
+/// and in the rest of the chunk that it cuts off.
+const SHARE_FROM: usize = 4 * 1024;
+/// How many segments' places a queue keeps when it is given back.
+const KEEP_SEGMENTS: usize = 64;
+
+/// What a connection still has to send: a FIFO of bytes in segments.
+///
+/// Small writes are gathered in chunks of the [`OutputPool`]; [`Bytes`] are kept by reference:
+///
+/// ```text
+/// front                                                back
+/// | sealed: chunk | sealed: Bytes | … | tail: chunk        |
+///                                       start..end  room
+/// ```
+///
+/// **Invariant:** `0 < len(s)` for each sealed segment `s`, `start <= end <= size` in each chunk, and
+/// the lengths of all segments add up to [`len`](Self::len).
+///
+/// The tail is the chunk that is written to. When everything was sent it stays and starts over at its
+/// front, so that the steady state touches neither the pool nor the allocator.
+///
+/// All calls take the pool that [made](OutputPool::queue) the queue. The memory behind a queue can
+/// exceed its `len` by a chunk for each [`Bytes`] in it and one for the tail.
+///
+/// A queue and its pool belong to one thread.
+#[derive(Default)]
+pub struct OutputQueue {
+    sealed: VecDeque<Segment>,
+    tail: Chunk,
+    len: usize,
+}
+
+/// A run of bytes to be sent.
+enum Segment {
+    Gathered(Chunk),
+    Shared(Bytes),
+}
+
+/// Initialised memory whose bytes from `start` to `end` are to be sent. The default has no memory.
+#[derive(Default)]
+struct Chunk {
+    memory: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl OutputQueue {
+    /// How many bytes are queued.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing is queued.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many segments the bytes are in: as many as [`slices`](Self::slices) can fill.
+    #[must_use]
+    pub fn segments(&self) -> usize {
+        self.sealed.len() + usize::from(!self.tail.is_empty())
+    }
+
+    /// Queues a copy of `bytes`.
+    pub fn append(&mut self, bytes: &[u8], pool: &mut OutputPool) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if self.tail.room() == 0 {
+                self.replace_tail(pool.chunk(), pool);
+            }
+            rest = &rest[self.tail.append(rest)..];
+        }
+        self.len += bytes.len();
+        self.invariants();
+    }
+
+    /// Queues `bytes` by reference. Less than 4 KiB are copied instead.
+    pub fn append_shared(&mut self, bytes: Bytes, pool: &mut OutputPool) {
+        if bytes.len() < SHARE_FROM {
+            return self.append(&bytes, pool);
+        }
+        self.replace_tail(Chunk::default(), pool);
+        self.len += bytes.len();
+        self.sealed.push_back(Segment::Shared(bytes));
+        self.invariants();
+    }
+
+    /// Lets `f` write into `room` contiguous bytes, of which it answers how many it used, from the
+    /// front on; those are queued. The bytes hold zeros or stale output, possibly of another
+    /// connection. Room for more than a chunk gets memory of its own.
+    ///
+    /// # Panics
+    /// If `f` answers more than `room`. The queue then holds the bytes that it held before.
+    pub fn fill(&mut self, room: usize, pool: &mut OutputPool, f: impl FnOnce(&mut [u8]) -> usize) {
+        if self.tail.room() < room {
+            let chunk = if room <= pool.chunk_size { pool.chunk() } else { Chunk::with_size(room) };
+            self.replace_tail(chunk, pool);
+        }
+        let used = f(self.tail.writable(room));
+        assert!(used <= room, "fill used {used} bytes of a room of {room}");
+        self.tail.end += used;
+        self.len += used;
+        if self.tail.is_empty() {
+            self.rewind_tail(pool);
+        }
+        self.invariants();
+    }
+
+    /// The first segment's bytes; nothing if the queue is empty.
+    #[must_use]
+    pub fn front(&self) -> &[u8] {
+        self.sealed.front().map_or(self.tail.bytes(), Segment::bytes)
+    }
+
+    /// Fills `out` with the segments' bytes, from the front on, as far as there is place, and
+    /// answers how many slices it filled.
+    pub fn slices<'a>(&'a self, out: &mut [IoSlice<'a>]) -> usize {
+        let tail = Some(self.tail.bytes()).filter(|bytes| !bytes.is_empty());
+        let segments = self.sealed.iter().map(Segment::bytes).chain(tail);
+        out.iter_mut().zip(segments).map(|(slice, bytes)| *slice = IoSlice::new(bytes)).count()
+    }
+
+    /// Takes the first `n` bytes out, which were sent.
+    ///
+    /// # Panics
+    /// If `n` is more than [`len`](Self::len).
+    pub fn advance(&mut self, n: usize, pool: &mut OutputPool) {
+        assert!(n <= self.len, "advance of {n} bytes in a queue of {}", self.len);
+        self.len -= n;
+        let rest = if self.sealed.is_empty() { n } else { self.advance_sealed(n, pool) };
+        self.tail.start += rest;
+        if self.tail.is_empty() {
+            self.rewind_tail(pool);
+        }
+        self.invariants();
+    }
+
+    /// Takes all bytes out.
+    pub fn clear(&mut self, pool: &mut OutputPool) {
+        self.advance(self.len, pool);
+    }
+
+    /// Takes `n` bytes out of the sealed segments and answers how many of those they did not have.
+    fn advance_sealed(&mut self, n: usize, pool: &mut OutputPool) -> usize {
+        let mut rest = n;
+        while let Some(segment) = self.sealed.front_mut() {
+            let len = segment.bytes().len();
+            if rest < len {
+                segment.advance(rest);
+                return 0;
+            }
+            rest -= len;
+            if let Some(Segment::Gathered(chunk)) = self.sealed.pop_front() {
+                pool.recycle(chunk);
+            }
+        }
+        rest
+    }
+
+    /// Seals the tail and puts `chunk` in its place.
+    fn replace_tail(&mut self, chunk: Chunk, pool: &mut OutputPool) {
+        let full = std::mem::replace(&mut self.tail, chunk);
+        if full.is_empty() {
+            pool.recycle(full);
+        } else {
+            self.sealed.push_back(Segment::Gathered(full));
+        }
+    }
+
+    /// Lets the empty tail start over, or go if it has not the usual size.
+    fn rewind_tail(&mut self, pool: &mut OutputPool) {
+        self.tail.start = 0;
+        self.tail.end = 0;
+        if self.tail.memory.len() > pool.chunk_size {
+            self.tail = Chunk::default();
+        }
+    }
+
+    /// Checks the invariant in debug builds.
+    fn invariants(&self) {
+        if cfg!(debug_assertions) {
+            let chunks = self.sealed.iter().filter_map(|segment| match segment {
+                Segment::Gathered(chunk) => Some(chunk),
+                Segment::Shared(_) => None,
+            });
+            for chunk in chunks.chain([&self.tail]) {
+                assert!(chunk.start <= chunk.end && chunk.end <= chunk.memory.len());
+            }
+            let sealed = self.sealed.iter().map(|segment| segment.bytes().len());
+            assert!(sealed.clone().all(|len| 0 < len), "an empty segment is sealed");
+            assert_eq!(self.len, sealed.sum::<usize>() + self.tail.bytes().len());
+        }
+    }
+}
+
+impl Segment {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Gathered(chunk) => chunk.bytes(),
+            Self::Shared(bytes) => bytes,
+        }
+    }
+
+    fn advance(&mut self, n: usize) {
+        match self {
+            Self::Gathered(chunk) => chunk.start += n,
+            Self::Shared(bytes) => bytes.advance(n),
+        }
+    }
+}
+
+impl Chunk {
+    fn with_size(size: usize) -> Self {
+        Self { memory: vec![0; size].into_boxed_slice(), start: 0, end: 0 }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.memory[self.start..self.end]
+    }
+
+    fn room(&self) -> usize {
+        self.memory.len() - self.end
+    }
+
+    fn writable(&mut self, room: usize) -> &mut [u8] {
+        &mut self.memory[self.end..][..room]
+    }
+
+    /// Copies in as many of `bytes` as fit, and answers how many those are.
+    fn append(&mut self, bytes: &[u8]) -> usize {
+        let n = self.room().min(bytes.len());
+        self.writable(n).copy_from_slice(&bytes[..n]);
+        self.end += n;
+        n
+    }
+}
+
+/// Chunks and queues to lease: see [`OutputQueue`].
+pub struct OutputPool {
+    chunk_size: usize,
+    keep: usize,
+    chunks: Vec<Box<[u8]>>,
+    /// Empty queues with at most one chunk each.
+    #[expect(clippy::vec_box, reason = "the box is leased with the queue, to allocate nothing")]
+    queues: Vec<Box<OutputQueue>>,
+    leased: usize,
+}
+
+impl OutputPool {
+    /// An empty pool. Chunks have `chunk_size` bytes, and at most `keep_chunks` of them are kept,
+    /// of which each kept queue may hold one.
+    ///
+    /// # Panics
+    /// If `chunk_size` is 0.
+    #[must_use]
+    pub fn new(chunk_size: usize, keep_chunks: usize) -> Self {
+        assert!(chunk_size > 0, "chunks cannot be empty");
+        let (chunks, queues) = (Vec::new(), Vec::new());
+        Self { chunk_size, keep: keep_chunks, chunks, queues, leased: 0 }
+    }
+
+    /// An empty queue. Give it [back](Self::give_back).
+    #[must_use]
+    pub fn queue(&mut self) -> Box<OutputQueue> {
+        self.leased += 1;
+        self.queues.pop().unwrap_or_default()
+    }
+
+    /// Takes back a queue that this pool made, and what it still holds is gone.
+    pub fn give_back(&mut self, mut queue: Box<OutputQueue>) {
+        debug_assert!(self.leased > 0, "a queue came back that this pool did not make");
+        self.leased -= 1;
+        queue.clear(self);
+        queue.sealed.shrink_to(KEEP_SEGMENTS);
+        if !self.has_place() {
+            // The queue's chunk is as good as this one, and the queue comes with it.
+            self.chunks.pop();
+        }
+        if self.has_place() {
+            self.queues.push(queue);
+        }
+    }
+
+    /// How many queues are leased now.
+    #[must_use]
+    pub fn leased(&self) -> usize {
+        self.leased
+    }
+
+    fn chunk(&mut self) -> Chunk {
+        match self.chunks.pop() {
+            Some(memory) => Chunk { memory, start: 0, end: 0 },
+            None => Chunk::with_size(self.chunk_size),
+        }
+    }
+
+    /// Takes back a chunk, or drops it if it has not the usual size or there are enough.
+    fn recycle(&mut self, chunk: Chunk) {
+        if chunk.memory.len() == self.chunk_size && self.has_place() {
+            self.chunks.push(chunk.memory);
+        }
+    }
+
+    fn has_place(&self) -> bool {
+        self.chunks.len() + self.queues.len() < self.keep
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fastrand::Rng;
+
+    use super::*;
+
+    const SEEDS: u64 = 50;
+    const STEPS: usize = 1_000;
+
+    fn all(queue: &OutputQueue) -> Vec<u8> {
+        let mut slices = vec![IoSlice::new(&[]); queue.segments()];
+        assert_eq!(queue.slices(&mut slices), queue.segments());
+        assert!(slices.iter().all(|slice| !slice.is_empty()));
+        slices.iter().map(|slice| &**slice).collect::<Vec<_>>().concat()
+    }
+
+    fn random_bytes(rng: &mut Rng, max: usize) -> Vec<u8> {
+        let mut bytes = vec![0; rng.usize(0..=max)];
+        rng.fill(&mut bytes);
+        bytes
+    }
+
+    /// A queue beside the naive model of it.
+    struct Pair {
+        queue: Box<OutputQueue>,
+        model: Vec<u8>,
+        pool: OutputPool,
+    }
+
+    impl Pair {
+        fn new(chunk_size: usize, keep: usize) -> Self {
+            let mut pool = OutputPool::new(chunk_size, keep);
+            Self { queue: pool.queue(), model: Vec::new(), pool }
+        }
+
+        fn step(&mut self, rng: &mut Rng) {
+            match rng.u8(0..20) {
+                0..=5 => self.append(rng),
+                6..=7 => self.append_shared(rng),
+                8..=10 => self.fill(rng),
+                11 if rng.u8(0..4) == 0 => self.clear(),
+                12 if rng.u8(0..4) == 0 => self.swap(),
+                13 => self.advance(self.model.len()),
+                _ => self.advance(rng.usize(0..=self.model.len())),
+            }
+            self.compare(rng);
+        }
+
+        fn append(&mut self, rng: &mut Rng) {
+            let max = if rng.bool() { 20 } else { 3 * self.pool.chunk_size };
+            let bytes = random_bytes(rng, max);
+            self.queue.append(&bytes, &mut self.pool);
+            self.model.extend(bytes);
+        }
+
+        fn append_shared(&mut self, rng: &mut Rng) {
+            let bytes = Bytes::from(random_bytes(rng, 2 * SHARE_FROM));
+            self.model.extend(&bytes);
+            self.queue.append_shared(bytes, &mut self.pool);
+        }
+
+        fn fill(&mut self, rng: &mut Rng) {
+            let room = rng.usize(0..=2 * self.pool.chunk_size);
+            let mut bytes = random_bytes(rng, room);
+            if rng.u8(0..4) == 0 {
+                bytes.clear();
+            }
+            self.queue.fill(room, &mut self.pool, |memory| {
+                assert_eq!(memory.len(), room);
+                memory.fill(0xEE);
+                memory[..bytes.len()].copy_from_slice(&bytes);
+                bytes.len()
+            });
+            self.model.extend(bytes);
+        }
+
+        fn advance(&mut self, n: usize) {
+            self.queue.advance(n, &mut self.pool);
+            self.model.drain(..n);
+        }
+
+        fn clear(&mut self) {
+            self.queue.clear(&mut self.pool);
+            self.model.clear();
+        }
+
+        /// Gives the queue back and leases one, most likely the same.
+        fn swap(&mut self) {
+            let queue = std::mem::take(&mut self.queue);
+            self.pool.give_back(queue);
+            assert_eq!(self.pool.leased(), 0);
+            self.queue = self.pool.queue();
+            self.model.clear();
+        }
+
+        fn compare(&self, rng: &mut Rng) {
+            let (queue, pool) = (&self.queue, &self.pool);
+            assert_eq!(queue.len(), self.model.len());
+            assert_eq!(queue.is_empty(), self.model.is_empty());
+            assert!(all(queue) == self.model, "the content differs");
+            assert!(self.model.starts_with(queue.front()));
+            assert_eq!(queue.front().is_empty(), self.model.is_empty());
+            let mut few = [IoSlice::new(&[]); 4];
+            let few = &mut few[..rng.usize(0..=4)];
+            assert_eq!(queue.slices(few), queue.segments().min(few.len()));
+            assert!(pool.chunks.len() + pool.queues.len() <= pool.keep);
+            assert_eq!(pool.leased(), 1);
+            let idle = &queue.tail;
+            assert!(!idle.is_empty() || idle.memory.len() <= pool.chunk_size && idle.start == 0);
+        }
+    }
+
+    /// Tells on a failure how to repeat it.
+    struct Replay(u64);
+
+    impl Drop for Replay {
+        #[expect(clippy::print_stderr, reason = "the test's report")]
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                eprintln!("failed with seed {}", self.0);
+            }
+        }
+    }
+
+    #[test]
+    fn behaves_as_the_model() {
+        for seed in 0..SEEDS {
+            let _replay = Replay(seed);
+            let rng = &mut Rng::with_seed(seed);
+            let chunk_size = rng.choice([1, 7, 64, 500, 4096]).unwrap();
+            let mut pair = Pair::new(chunk_size, rng.usize(0..8));
+            (0..STEPS).for_each(|_| pair.step(rng));
+        }
+    }
+
+    #[test]
+    fn a_drained_queue_starts_over_in_its_chunk() {
+        let mut pool = OutputPool::new(256, 4);
+        let mut queue = pool.queue();
+        queue.append(b"first", &mut pool);
+        let chunk = queue.front().as_ptr();
+        for _ in 0..1000 {
+            queue.advance(queue.len(), &mut pool);
+            queue.append(b"next", &mut pool);
+            assert_eq!((queue.front(), queue.front().as_ptr()), (&b"next"[..], chunk));
+        }
+    }
+
+    #[test]
+    fn a_kept_queue_is_empty_and_holds_one_chunk() {
+        let mut pool = OutputPool::new(16, 100);
+        let mut queue = pool.queue();
+        (0..200).for_each(|_| queue.append(&[1; 16], &mut pool));
+        let address: *const OutputQueue = &raw const *queue;
+        pool.give_back(queue);
+        assert_eq!(pool.chunks.len(), 99);
+        assert_eq!(pool.leased(), 0);
+        let queue = pool.queue();
+        assert_eq!(&raw const *queue, address);
+        assert_eq!((queue.len(), queue.segments(), queue.front()), (0, 0, &b""[..]));
+        assert_eq!(queue.tail.memory.len(), 16);
+        assert!(queue.sealed.capacity() <= 2 * KEEP_SEGMENTS);
+        assert_eq!(pool.leased(), 1);
+    }
+
+    #[test]
+    fn kept_queues_count_as_chunks() {
+        let mut pool = OutputPool::new(16, 3);
+        let mut queues = [(); 4].map(|()| pool.queue());
+        queues.iter_mut().for_each(|queue| queue.append(&[1; 100], &mut pool));
+        for (queue, kept) in queues.into_iter().zip([(2, 1), (1, 2), (0, 3), (0, 3)]) {
+            pool.give_back(queue);
+            assert_eq!((pool.chunks.len(), pool.queues.len()), kept);
+        }
+    }
+
+    #[test]
+    fn large_bytes_are_shared_and_small_ones_gathered() {
+        let mut pool = OutputPool::new(16 * 1024, 4);
+        let mut queue = pool.queue();
+        let large = Bytes::from(vec![1; SHARE_FROM]);
+        let small = Bytes::from(vec![2; SHARE_FROM - 1]);
+        queue.append_shared(large.clone(), &mut pool);
+        queue.append_shared(small.clone(), &mut pool);
+        queue.append_shared(small, &mut pool);
+        assert_eq!(queue.segments(), 2);
+        assert_eq!(queue.front().as_ptr(), large.as_ptr());
+        queue.advance(SHARE_FROM, &mut pool);
+        assert!(large.is_unique(), "sent bytes are let go");
+    }
+
+    #[test]
+    fn large_room_is_not_kept() {
+        let mut pool = OutputPool::new(16, 4);
+        let mut queue = pool.queue();
+        queue.fill(1000, &mut pool, |room| room.len());
+        assert_eq!(queue.segments(), 1);
+        queue.advance(1000, &mut pool);
+        assert_eq!(queue.tail.memory.len(), 0);
+        queue.fill(1000, &mut pool, |_| 0);
+        assert_eq!(queue.tail.memory.len(), 0);
+    }
+
+    #[test]
+    fn a_panic_in_fill_leaves_the_content() {
+        let mut pool = OutputPool::new(16, 4);
+        let mut queue = pool.queue();
+        queue.append(b"before", &mut pool);
+        let fill = std::panic::AssertUnwindSafe(|| queue.fill(12, &mut pool, |_| panic!("oops")));
+        assert!(std::panic::catch_unwind(fill).is_err());
+        queue.append(b" after", &mut pool);
+        assert_eq!(all(&queue), b"before after");
+    }
+
+    #[test]
+    #[should_panic(expected = "fill used 5 bytes of a room of 4")]
+    fn fill_of_too_much_panics() {
+        let mut pool = OutputPool::new(16, 4);
+        pool.queue().fill(4, &mut pool, |_| 5);
+    }
+
+    #[test]
+    #[should_panic(expected = "advance of 4 bytes in a queue of 3")]
+    fn advance_of_too_much_panics() {
+        let mut pool = OutputPool::new(16, 4);
+        let mut queue = pool.queue();
+        queue.append(b"abc", &mut pool);
+        queue.advance(4, &mut pool);
+    }
+
+    #[test]
+    #[should_panic(expected = "chunks cannot be empty")]
+    fn empty_chunks_are_refused() {
+        let _ = OutputPool::new(0, 4);
+    }
+}

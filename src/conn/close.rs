@@ -1,0 +1,76 @@
+//! Why a connection is over.
+
+use std::fmt;
+use std::io;
+
+/// Why a connection is over, as [`EventHandler::on_close`](crate::EventHandler::on_close) is told.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The peer ended its side, and the handler let the connection close.
+    Peer,
+    /// The handler or a [`Remote`](crate::Remote) closed it.
+    Local,
+    /// The connection broke: the peer reset it, or the network failed.
+    Failed(io::Error),
+    /// Neither side sent anything for the [`idle_timeout`](crate::Builder::idle_timeout).
+    IdleTimeout,
+    /// The peer sent nothing for the [`read_timeout`](crate::Builder::read_timeout).
+    ReadTimeout,
+    /// The peer took no output for the [`write_timeout`](crate::Builder::write_timeout).
+    WriteTimeout,
+    /// The connection was closing, and its output was not flushed within the
+    /// [`close_timeout`](crate::Builder::close_timeout): the rest was cut off by a reset.
+    FlushTimeout,
+    /// The handler left more unread than the [`input_cap`](crate::Builder::input_cap).
+    InputOverflow,
+    /// More was written than the [`output_cap`](crate::Builder::output_cap).
+    OutputOverflow,
+    /// A callback panicked.
+    Panicked,
+    /// The engine stopped.
+    Shutdown,
+}
+
+impl CloseReason {
+    /// The names of all reasons, as statistics show them; the place of each is its index.
+    pub const NAMES: [&'static str; 11] = [
+        "peer",
+        "local",
+        "failed",
+        "idle timeout",
+        "read timeout",
+        "write timeout",
+        "flush timeout",
+        "input overflow",
+        "output overflow",
+        "panicked",
+        "shutdown",
+    ];
+
+    pub(crate) fn index(&self) -> usize {
+        match self {
+            CloseReason::Peer => 0,
+            CloseReason::Local => 1,
+            CloseReason::Failed(_) => 2,
+            CloseReason::IdleTimeout => 3,
+            CloseReason::ReadTimeout => 4,
+            CloseReason::WriteTimeout => 5,
+            CloseReason::FlushTimeout => 6,
+            CloseReason::InputOverflow => 7,
+            CloseReason::OutputOverflow => 8,
+            CloseReason::Panicked => 9,
+            CloseReason::Shutdown => 10,
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(Self::NAMES[self.index()])?;
+        if let CloseReason::Failed(error) = self {
+            write!(f, ": {error}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,209 @@
+//! What a callback may touch: the connection, its input and its output; and the handle of it that may
+//! leave the thread.
+
+mod close;
+mod input;
+mod output;
+mod remote;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use millstream_platform::driver::Token;
+use millstream_platform::socket::{self, Keepalive};
+use socket2::SockRef;
+
+pub use self::close::CloseReason;
+pub use self::input::Input;
+pub use self::output::Output;
+pub(crate) use self::output::{Fault, Pending};
+pub(crate) use self::remote::Completion;
+pub use self::remote::{Closed, Remote};
+use crate::handler::EventHandler;
+use crate::reactor::{Control, TimerKey};
+
+/// A connection's id, unique in its engine as long as the engine runs (a reactor would have to open
+/// four billion connections before one comes again).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId {
+    pub(crate) reactor: u32,
+    pub(crate) token: Token,
+}
+
+impl ConnId {
+    /// The index of the connection's reactor.
+    pub fn reactor(self) -> usize {
+        self.reactor as usize
+    }
+}
+
+/// Reactor, place in its table, generation of that place.
+impl fmt::Display for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}.{}", self.reactor, self.token.index, self.token.generation)
+    }
+}
+
+impl fmt::Debug for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ConnId({self})")
+    }
+}
+
+/// A timer that [`Conn::set_timer`] set. An id is not used again while its connection lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TimerId(pub(crate) TimerKey);
+
+/// A connection, for the time of one callback, on its reactor's thread. It is not `Send`: what leaves
+/// the thread is a [`Remote`].
+///
+/// The three public parts borrow separately, so bytes that were taken from `input` can be written to
+/// `output` and noted in `state` while they are borrowed.
+pub struct Conn<'a, H: EventHandler> {
+    /// What was received and not read.
+    pub input: Input<'a>,
+    /// What is to be sent.
+    pub output: Output<'a>,
+    /// The handler's own data for this connection.
+    pub state: &'a mut H::State,
+    pub(crate) control: Control<'a, H>,
+}
+
+impl<H: EventHandler> Conn<'_, H> {
+    /// The connection's id.
+    pub fn id(&self) -> ConnId {
+        self.control.id()
+    }
+
+    /// A handle of this connection for other threads, and for other connections' callbacks. The first
+    /// one allocates.
+    pub fn remote(&mut self) -> Remote<H> {
+        self.control.remote()
+    }
+
+    /// The address of the other end.
+    pub fn peer_addr(&self) -> SocketAddr {
+        self.control.status.peer
+    }
+
+    /// The address of our end.
+    ///
+    /// # Errors
+    /// The operating system doesn't know it (any more).
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.output.link.local_addr(self.output.token)
+    }
+
+    /// When this turn of the reactor began to run callbacks, or a later time within it. It saves
+    /// asking the system's clock.
+    pub fn now(&self) -> Instant {
+        self.control.clock.now()
+    }
+
+    /// Closes the connection once its output is flushed, within the
+    /// [`close_timeout`](crate::Builder::close_timeout). From here on nothing more is read or written.
+    ///
+    /// Our side then ends orderly, and the connection is over when the peer ended its side, too, so
+    /// that nothing of what was written is lost on the way. A peer that doesn't end its side is
+    /// left at the timeout; one that did not take the output by then gets a reset.
+    pub fn close(&mut self) {
+        self.control.status.request_close(CloseRequest::Flush);
+    }
+
+    /// Closes the connection at the end of this turn, whatever waits to be sent. If something does,
+    /// the peer gets a reset, so that it doesn't take the rest for the whole.
+    pub fn close_now(&mut self) {
+        self.control.status.request_close(CloseRequest::Now);
+    }
+
+    /// Ends our side once the output is flushed (half-close). Reading goes on; what is written from
+    /// here on is dropped. When both sides have ended, the connection closes.
+    pub fn shutdown(&mut self) {
+        self.output.pending.ended = true;
+    }
+
+    /// Stops reading from the peer until [`resume_reading`](Self::resume_reading). The peer is slowed
+    /// down by the transport's flow control. The read timeout stands still; the idle timeout does not.
+    pub fn pause_reading(&mut self) {
+        self.control.status.paused_by_handler = true;
+    }
+
+    /// Reads again. What arrived meanwhile is delivered.
+    pub fn resume_reading(&mut self) {
+        self.control.status.paused_by_handler = false;
+    }
+
+    /// Whether [`pause_reading`](Self::pause_reading) is in force.
+    pub fn is_reading_paused(&self) -> bool {
+        self.control.status.paused_by_handler
+    }
+
+    /// Has [`EventHandler::on_timer`] called once, `after` from now, not earlier, with a resolution of
+    /// one millisecond. A connection has any number of timers; they end with it.
+    pub fn set_timer(&mut self, after: Duration) -> TimerId {
+        self.control.set_timer(after)
+    }
+
+    /// Cancels a timer. `false`: it has fired, was cancelled before, or is another connection's.
+    pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
+        self.control.cancel_timer(timer)
+    }
+
+    /// Sends small segments at once (TCP_NODELAY), or not.
+    ///
+    /// # Errors
+    /// The operating system refused; [`io::ErrorKind::Unsupported`] on a simulated connection.
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        self.socket()?.set_tcp_nodelay(nodelay)
+    }
+
+    /// Probes a silent peer, or doesn't.
+    ///
+    /// # Errors
+    /// As for [`set_nodelay`](Self::set_nodelay).
+    pub fn set_keepalive(&self, keepalive: Option<Keepalive>) -> io::Result<()> {
+        socket::set_keepalive(&self.socket()?, keepalive)
+    }
+
+    /// Sets the size of the kernel's receive buffer in bytes.
+    ///
+    /// # Errors
+    /// As for [`set_nodelay`](Self::set_nodelay).
+    pub fn set_receive_buffer_size(&self, bytes: usize) -> io::Result<()> {
+        self.socket()?.set_recv_buffer_size(bytes)
+    }
+
+    /// Sets the size of the kernel's send buffer in bytes.
+    ///
+    /// # Errors
+    /// As for [`set_nodelay`](Self::set_nodelay).
+    pub fn set_send_buffer_size(&self, bytes: usize) -> io::Result<()> {
+        self.socket()?.set_send_buffer_size(bytes)
+    }
+
+    fn socket(&self) -> io::Result<SockRef<'_>> {
+        self.output.link.socket(self.output.token).ok_or_else(|| io::ErrorKind::Unsupported.into())
+    }
+}
+
+impl<H: EventHandler> fmt::Debug for Conn<'_, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conn")
+            .field("id", &self.id())
+            .field("peer", &self.peer_addr())
+            .field("unread", &self.input.len())
+            .field("pending", &self.output.pending())
+            .finish()
+    }
+}
+
+/// How a callback asked for its connection to close.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum CloseRequest {
+    /// Once the output is flushed.
+    Flush,
+    /// At the end of the turn.
+    Now,
+}

@@ -1,0 +1,207 @@
+//! What a connection has written and the operating system has not taken yet.
+
+use std::io::{self, ErrorKind, IoSlice, Write};
+
+use bytes::Bytes;
+use millstream_platform::driver::{Link, Token};
+use millstream_platform::memory::{OutputPool, OutputQueue};
+
+/// Writes of this many bytes or more are offered to the operating system at once, from where they
+/// are. Below it, copying them behind what is already gathered costs less than a system call.
+const LARGE: usize = 16 * 1024;
+
+/// A connection's output as it is kept between callbacks.
+#[derive(Default)]
+pub(crate) struct Pending {
+    /// Leased from the reactor's pool while there is something in it.
+    pub(crate) queue: Option<Box<OutputQueue>>,
+    /// How many bytes were written and not sent.
+    pub(crate) bytes: usize,
+    /// How many bytes were sent since the connection opened.
+    pub(crate) sent: u64,
+    /// What ends the output early.
+    pub(crate) fault: Option<Box<Fault>>,
+    /// Our side has ended, or is about to: nothing more is written.
+    pub(crate) ended: bool,
+}
+
+/// Why output can't go on.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// More was written than the cap allows.
+    Overflow,
+    /// The operating system says the connection is broken.
+    Broken(io::Error),
+}
+
+impl Pending {
+    /// Notes that the operating system took `count` bytes.
+    pub(crate) fn note_sent(&mut self, count: usize) {
+        debug_assert!(count <= self.bytes, "{count} bytes sent of {} written", self.bytes);
+        self.bytes -= count;
+        self.sent += count as u64;
+    }
+
+    /// Whether more may be written.
+    fn is_writable(&self) -> bool {
+        !self.ended && self.fault.is_none()
+    }
+
+    /// Drops what was not sent, and returns the queue to the pool.
+    pub(crate) fn discard(&mut self, pool: &mut OutputPool) {
+        self.bytes = 0;
+        if let Some(mut queue) = self.queue.take() {
+            queue.clear(pool);
+            pool.give_back(queue);
+        }
+    }
+
+    /// Returns the queue to the pool if nothing is in it.
+    pub(crate) fn release_if_empty(&mut self, pool: &mut OutputPool) {
+        if self.queue.as_ref().is_some_and(|queue| queue.is_empty()) {
+            pool.give_back(self.queue.take().expect("just seen"));
+        }
+    }
+}
+
+/// A connection's output.
+///
+/// Writing never blocks. Small writes are gathered and sent together at the end of the reactor's
+/// turn; large ones are offered to the operating system at once, without a copy; [`Bytes`] are kept by
+/// reference. What the peer doesn't take yet waits here, up to the
+/// [`output_cap`](crate::Builder::output_cap): a write beyond it is dropped, and the connection closes
+/// with [`CloseReason::OutputOverflow`](crate::CloseReason::OutputOverflow). Watch
+/// [`pending`](Self::pending) or the water marks to stay below.
+///
+/// After [`Conn::shutdown`](crate::Conn::shutdown) or a close, what is written is dropped;
+/// [`is_writable`](Self::is_writable) tells.
+pub struct Output<'a> {
+    pub(crate) token: Token,
+    pub(crate) pending: &'a mut Pending,
+    pub(crate) pool: &'a mut OutputPool,
+    pub(crate) link: &'a mut dyn Link,
+    pub(crate) cap: usize,
+}
+
+impl Output<'_> {
+    /// Writes bytes.
+    pub fn write(&mut self, bytes: &[u8]) {
+        if bytes.len() >= LARGE {
+            self.write_vectored(&[IoSlice::new(bytes)]);
+        } else if let Some(queue) = self.queue_for(bytes.len()) {
+            queue.0.append(bytes, queue.1);
+        }
+    }
+
+    /// Writes several slices, one behind the other.
+    pub fn write_vectored(&mut self, slices: &[IoSlice<'_>]) {
+        let total: usize = slices.iter().map(|slice| slice.len()).sum();
+        let mut skip = if total >= LARGE { self.offer(slices) } else { 0 };
+        for slice in slices {
+            let skipped = skip.min(slice.len());
+            skip -= skipped;
+            let Some((queue, pool)) = self.queue_for(slice.len() - skipped) else { return };
+            queue.append(&slice[skipped..], pool);
+        }
+    }
+
+    /// Writes bytes that are kept by reference until they are sent. Small ones are copied instead,
+    /// which costs less.
+    pub fn write_bytes(&mut self, bytes: impl Into<Bytes>) {
+        let bytes = bytes.into();
+        if let Some((queue, pool)) = self.queue_for(bytes.len()) {
+            queue.append_shared(bytes, pool);
+        }
+    }
+
+    /// Writes in place: reserves `room` bytes, lets `fill` write into them, and keeps as many as it
+    /// answers. The room's first content is unspecified. If the room doesn't fit below the cap, or
+    /// nothing may be written any more, `fill` is not called.
+    ///
+    /// # Panics
+    /// If `fill` answers more than `room`.
+    pub fn reserve(&mut self, room: usize, fill: impl FnOnce(&mut [u8]) -> usize) {
+        let Some((queue, pool)) = self.queue_for(room) else { return };
+        let before = queue.len();
+        queue.fill(room, pool, fill);
+        let used = queue.len() - before;
+        self.pending.bytes -= room - used;
+    }
+
+    /// How many bytes wait for the operating system to take them.
+    pub fn pending(&self) -> usize {
+        self.pending.bytes
+    }
+
+    /// Whether bytes that are written now will be sent.
+    pub fn is_writable(&self) -> bool {
+        self.pending.is_writable()
+    }
+
+    /// Offers what is pending to the operating system now, without waiting for the end of the turn.
+    pub fn flush(&mut self) {
+        self.offer(&[]);
+    }
+
+    /// The queue to put `count` more bytes into, which are counted as pending from here on. `None`:
+    /// they are to be dropped.
+    fn queue_for(&mut self, count: usize) -> Option<(&mut OutputQueue, &mut OutputPool)> {
+        if count == 0 || !self.is_writable() {
+            return None;
+        }
+        if self.pending.bytes + count > self.cap {
+            self.pending.fault = Some(Box::new(Fault::Overflow));
+            return None;
+        }
+        self.pending.bytes += count;
+        let queue = self.pending.queue.get_or_insert_with(|| self.pool.queue());
+        Some((queue, self.pool))
+    }
+
+    /// Offers the queue and `more` to the operating system; answers how much of `more` it took.
+    fn offer(&mut self, more: &[IoSlice<'_>]) -> usize {
+        if !self.is_writable() {
+            return 0;
+        }
+        let queue = self.pending.queue.get_or_insert_with(|| self.pool.queue());
+        let before = queue.len();
+        let offered = self.link.offer(self.token, queue, self.pool, more);
+        let from_queue = before - queue.len();
+        self.pending.note_sent(from_queue);
+        match offered {
+            Ok(taken) => {
+                self.pending.sent += taken as u64;
+                taken
+            }
+            Err(error) => {
+                self.pending.fault = Some(Box::new(Fault::Broken(error)));
+                0
+            }
+        }
+    }
+}
+
+/// Writing takes everything or answers [`ErrorKind::BrokenPipe`] when nothing more will be sent.
+/// Flushing offers what is pending to the operating system and does not wait for it.
+impl Write for Output<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)]);
+        self.written(bytes.len())
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.write_vectored(slices);
+        self.written(slices.iter().map(|slice| slice.len()).sum())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.flush();
+        self.written(0).map(|_| ())
+    }
+}
+
+impl Output<'_> {
+    fn written(&self, count: usize) -> io::Result<usize> {
+        if self.is_writable() { Ok(count) } else { Err(ErrorKind::BrokenPipe.into()) }
+    }
+}

@@ -1,0 +1,49 @@
+//! Which reactor gets a new connection.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+
+/// Chooses the reactor for each new connection, on the acceptor's thread.
+///
+/// The stock ones are [`RoundRobin`] (the default), [`LeastConnections`] and [`SourceHash`].
+pub trait Balance: Send + 'static {
+    /// Answers the index of the reactor that gets the connection from `peer`. `connections` has each
+    /// reactor's number of connections, and is not empty. An answer beyond it counts from 0 again.
+    fn choose(&mut self, peer: SocketAddr, connections: &[usize]) -> usize;
+}
+
+/// Each reactor in turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RoundRobin {
+    next: usize,
+}
+
+impl Balance for RoundRobin {
+    fn choose(&mut self, _peer: SocketAddr, connections: &[usize]) -> usize {
+        let chosen = self.next % connections.len();
+        self.next = chosen + 1;
+        chosen
+    }
+}
+
+/// The reactor with the fewest connections, the first of equals.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LeastConnections;
+
+impl Balance for LeastConnections {
+    fn choose(&mut self, _peer: SocketAddr, connections: &[usize]) -> usize {
+        (0..connections.len()).min_by_key(|&reactor| connections[reactor]).unwrap_or(0)
+    }
+}
+
+/// The same reactor for all connections of one source address, whatever its port.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SourceHash;
+
+impl Balance for SourceHash {
+    fn choose(&mut self, peer: SocketAddr, connections: &[usize]) -> usize {
+        let mut hasher = DefaultHasher::new();
+        peer.ip().hash(&mut hasher);
+        (hasher.finish() % connections.len() as u64) as usize
+    }
+}

@@ -1,0 +1,272 @@
+//! The engine's configuration, step by step.
+
+use std::time::Duration;
+
+use millstream_platform::socket::Keepalive;
+
+use super::address::Address;
+use super::balance::{Balance, RoundRobin};
+use super::config::{AcceptMode, Config, InputOverflow, Pinning};
+use super::start::start;
+use super::{Engine, StartError, WaitError};
+use crate::handler::EventHandler;
+
+/// How an engine is to run; [`Engine::builder`] makes one. Every value has a default, and is checked
+/// when the engine starts.
+#[must_use]
+pub struct Builder {
+    pub(crate) config: Config,
+    pub(crate) balance: Box<dyn Balance>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Builder { config: Config::default(), balance: Box::new(RoundRobin::default()) }
+    }
+}
+
+/// Who listens, and on how many threads.
+impl Builder {
+    /// Listens on an address, in addition to those named before.
+    pub fn listen(mut self, address: impl Into<Address>) -> Self {
+        self.config.addresses.push(address.into());
+        self
+    }
+
+    /// The number of reactors, each a thread with an event loop. By default as many as the process
+    /// can run at the same time, by its affinity mask and its control group's quota.
+    pub fn reactors(mut self, count: usize) -> Self {
+        self.config.reactors = Some(count);
+        self
+    }
+
+    /// Whether reactors are pinned to cores. By default they are if it can help.
+    pub fn pinning(mut self, pinning: Pinning) -> Self {
+        self.config.pinning = pinning;
+        self
+    }
+
+    /// Who accepts connections. By default the main acceptor.
+    pub fn accept_mode(mut self, mode: AcceptMode) -> Self {
+        self.config.accept_mode = mode;
+        self
+    }
+
+    /// How the main acceptor chooses a reactor for a connection. By default
+    /// [`RoundRobin`](crate::balance::RoundRobin).
+    pub fn balance(mut self, balance: impl Balance) -> Self {
+        self.balance = Box::new(balance);
+        self
+    }
+
+    /// How many connections may wait to be accepted, per listening socket. By default 1024; the
+    /// operating system may allow fewer.
+    pub fn backlog(mut self, connections: u32) -> Self {
+        self.config.backlog = connections;
+        self
+    }
+
+    /// How many connections there may be at the same time. One more is closed as soon as it is
+    /// accepted, before anything is allocated for it. By default there is no limit.
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.config.max_connections = Some(connections);
+        self
+    }
+
+    /// How many connections there may be at the same time from one IP address. By default there is no
+    /// limit.
+    pub fn max_connections_per_source(mut self, connections: usize) -> Self {
+        self.config.max_connections_per_source = Some(connections);
+        self
+    }
+}
+
+/// Options of accepted sockets.
+impl Builder {
+    /// Whether small segments are sent at once (TCP_NODELAY). By default they are.
+    pub fn nodelay(mut self, nodelay: bool) -> Self {
+        self.config.options.nodelay = Some(nodelay);
+        self
+    }
+
+    /// Probes silent peers. By default they aren't probed.
+    pub fn keepalive(mut self, keepalive: Keepalive) -> Self {
+        self.config.options.keepalive = Some(keepalive);
+        self
+    }
+
+    /// The size of the kernel's receive buffer in bytes. By default the system's.
+    pub fn receive_buffer_size(mut self, bytes: usize) -> Self {
+        self.config.options.receive_buffer = Some(bytes);
+        self
+    }
+
+    /// The size of the kernel's send buffer in bytes. By default the system's.
+    pub fn send_buffer_size(mut self, bytes: usize) -> Self {
+        self.config.options.send_buffer = Some(bytes);
+        self
+    }
+}
+
+/// Deadlines. All have a resolution of a millisecond.
+impl Builder {
+    /// Closes a connection when neither side has sent anything for this long. By default never.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.config.idle_timeout = Some(timeout);
+        self
+    }
+
+    /// Closes a connection when its peer has sent nothing for this long, while reading is not paused
+    /// and the peer has not ended its side. By default never.
+    pub fn read_timeout(mut self, timeout: Duration) -> Self {
+        self.config.read_timeout = Some(timeout);
+        self
+    }
+
+    /// Resets a connection when there was output for this long and the operating system took none of
+    /// it. By default never.
+    pub fn write_timeout(mut self, timeout: Duration) -> Self {
+        self.config.write_timeout = Some(timeout);
+        self
+    }
+
+    /// How long a connection that is closing waits for its output to be flushed and for its peer to
+    /// end its side. By default 5 seconds.
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.config.close_timeout = timeout;
+        self
+    }
+
+    /// The deadline of a stop that a callback asks for by
+    /// [`Action::Shutdown`](crate::Action::Shutdown). By default 10 seconds.
+    pub fn stop_timeout(mut self, timeout: Duration) -> Self {
+        self.config.stop_timeout = timeout;
+        self
+    }
+
+    /// Has [`EventHandler::on_tick`] called this often on each reactor. By default never.
+    pub fn tick(mut self, interval: Duration) -> Self {
+        self.config.tick = Some(interval);
+        self
+    }
+}
+
+/// How much memory a connection may use.
+impl Builder {
+    /// When more than `high` bytes of output wait, [`EventHandler::on_high_water`] is called, and when
+    /// they have fallen to `low`, [`EventHandler::on_low_water`]. By default 64 KiB and 256 KiB.
+    pub fn water_marks(mut self, low: usize, high: usize) -> Self {
+        self.config.low_water = low;
+        self.config.high_water = high;
+        self
+    }
+
+    /// Whether a connection whose output is above the high-water mark stops reading until it has
+    /// fallen to the low one. By default it does, so a peer that sends and doesn't read is slowed down.
+    pub fn pause_reading_at_high_water(mut self, pause: bool) -> Self {
+        self.config.pause_reading_at_high_water = pause;
+        self
+    }
+
+    /// How many bytes of output may wait. A connection that writes more closes with
+    /// [`CloseReason::OutputOverflow`](crate::CloseReason::OutputOverflow). By default 64 MiB.
+    pub fn output_cap(mut self, bytes: usize) -> Self {
+        self.config.output_cap = bytes;
+        self
+    }
+
+    /// How many bytes a handler may leave unread, and what happens when it does. What is handed to it
+    /// at once can be more, by one receive buffer. By default 16 MiB, and the connection closes.
+    pub fn input_cap(mut self, bytes: usize, overflow: InputOverflow) -> Self {
+        self.config.input_cap = bytes;
+        self.config.input_overflow = overflow;
+        self
+    }
+
+    /// Whether unread bytes are kept in rings that are mapped twice in a row, which never move them.
+    /// By default they are, where mapping works; otherwise in plain memory, which moves them now and
+    /// then.
+    pub fn mirrored_rings(mut self, mirrored: bool) -> Self {
+        self.config.mirrored_rings = mirrored;
+        self
+    }
+}
+
+/// How much a reactor does at a time.
+impl Builder {
+    /// The size in bytes of the buffer that each reactor receives into. By default 64 KiB.
+    pub fn receive_buffer(mut self, bytes: usize) -> Self {
+        self.config.receive_buffer = bytes;
+        self
+    }
+
+    /// After how many bytes in one turn of the loop a connection waits for the next one. By default
+    /// 256 KiB.
+    pub fn read_budget(mut self, bytes: usize) -> Self {
+        self.config.read_budget = bytes;
+        self
+    }
+
+    /// After how many connections in one turn a listener waits for the next one. By default 64.
+    pub fn accept_budget(mut self, connections: usize) -> Self {
+        self.config.accept_budget = connections;
+        self
+    }
+
+    /// How many requests of other threads a reactor serves in one turn. By default 1024.
+    pub fn inbox_budget(mut self, requests: usize) -> Self {
+        self.config.inbox_budget = requests;
+        self
+    }
+
+    /// A callback that runs longer than this is reported by name, as an event and in the statistics.
+    /// By default 5 milliseconds; `None` saves a look at the clock after each callback.
+    pub fn stall_threshold(mut self, threshold: Option<Duration>) -> Self {
+        self.config.stall_threshold = threshold;
+        self
+    }
+}
+
+/// Start.
+impl Builder {
+    /// Starts the engine in the background. It runs until it is stopped.
+    ///
+    /// `factory` is called once on each reactor's thread, with the reactor's index, and makes the
+    /// handler that stays there. When this returns, every `on_boot` has run, and connections are
+    /// accepted.
+    ///
+    /// # Errors
+    /// A value can't be used, an address can't be listened on, a thread can't be started, or a factory
+    /// or an `on_boot` panicked. Nothing is left running then.
+    pub fn start<H, F>(self, factory: F) -> Result<Engine, StartError>
+    where
+        H: EventHandler,
+        F: Fn(usize) -> H + Send + Sync + 'static,
+    {
+        start(self, factory)
+    }
+
+    /// Starts the engine, and waits here until it has stopped.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start), and as for [`Engine::wait`].
+    pub fn run<H, F>(self, factory: F) -> Result<(), RunError>
+    where
+        H: EventHandler,
+        F: Fn(usize) -> H + Send + Sync + 'static,
+    {
+        Ok(self.start(factory)?.wait()?)
+    }
+}
+
+/// Why [`Builder::run`] failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The engine did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The engine did not end well.
+    #[error(transparent)]
+    Wait(#[from] WaitError),
+}

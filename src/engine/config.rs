@@ -1,0 +1,226 @@
+//! What a user configures, its defaults, and what is wrong with it.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use millstream_platform::socket::TcpOptions;
+
+use super::address::Address;
+
+/// Who accepts connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AcceptMode {
+    /// One thread of its own accepts, and hands each connection to the reactor that the balancer
+    /// chooses. Connections are spread evenly.
+    #[default]
+    MainAcceptor,
+    /// Each reactor accepts for itself, from a listening socket of its own on the same port
+    /// (SO_REUSEPORT). There is no hand-over; how evenly connections are spread is up to the operating
+    /// system, and the balancer is not asked.
+    ReusePort,
+}
+
+/// Whether reactors are pinned to cores.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Pinning {
+    /// Pin if it can help: there is a core for each reactor, and no quota that allows less running
+    /// time than the cores have.
+    #[default]
+    Auto,
+    /// Leave it to the scheduler.
+    Off,
+    /// Pin each reactor to the core at its place in this list.
+    Cores(Vec<usize>),
+}
+
+/// What happens when a handler leaves as much unread as the
+/// [`input_cap`](crate::Builder::input_cap).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InputOverflow {
+    /// The connection closes with
+    /// [`CloseReason::InputOverflow`](crate::CloseReason::InputOverflow).
+    #[default]
+    Close,
+    /// Reading pauses until a callback has taken something. A handler that waits for more than the
+    /// cap then waits for ever, or until a timeout.
+    Pause,
+}
+
+/// A value that the engine can't be started with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} = {value}: {reason}")]
+pub struct ConfigError {
+    /// The builder's method that set it.
+    pub field: &'static str,
+    /// The value.
+    pub value: String,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
+/// The values that [`Builder`](crate::Builder) sets; it documents them.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) reactors: Option<usize>,
+    pub(crate) pinning: Pinning,
+    pub(crate) accept_mode: AcceptMode,
+    pub(crate) backlog: u32,
+    pub(crate) max_connections: Option<usize>,
+    pub(crate) max_connections_per_source: Option<usize>,
+    pub(crate) options: TcpOptions,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) read_timeout: Option<Duration>,
+    pub(crate) write_timeout: Option<Duration>,
+    pub(crate) close_timeout: Duration,
+    pub(crate) stop_timeout: Duration,
+    pub(crate) tick: Option<Duration>,
+    pub(crate) low_water: usize,
+    pub(crate) high_water: usize,
+    pub(crate) pause_reading_at_high_water: bool,
+    pub(crate) output_cap: usize,
+    pub(crate) input_cap: usize,
+    pub(crate) input_overflow: InputOverflow,
+    pub(crate) mirrored_rings: bool,
+    pub(crate) receive_buffer: usize,
+    pub(crate) read_budget: usize,
+    pub(crate) accept_budget: usize,
+    pub(crate) inbox_budget: usize,
+    pub(crate) stall_threshold: Option<Duration>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            addresses: Vec::new(),
+            reactors: None,
+            pinning: Pinning::Auto,
+            accept_mode: AcceptMode::MainAcceptor,
+            backlog: 1024,
+            max_connections: None,
+            max_connections_per_source: None,
+            options: TcpOptions { nodelay: Some(true), ..TcpOptions::default() },
+            idle_timeout: None,
+            read_timeout: None,
+            write_timeout: None,
+            close_timeout: Duration::from_secs(5),
+            stop_timeout: Duration::from_secs(10),
+            tick: None,
+            low_water: 64 * 1024,
+            high_water: 256 * 1024,
+            pause_reading_at_high_water: true,
+            output_cap: 64 * 1024 * 1024,
+            input_cap: 16 * 1024 * 1024,
+            input_overflow: InputOverflow::Close,
+            mirrored_rings: true,
+            receive_buffer: 64 * 1024,
+            read_budget: 256 * 1024,
+            accept_budget: 64,
+            inbox_budget: 1024,
+            stall_threshold: Some(Duration::from_millis(5)),
+        }
+    }
+}
+
+/// The most reactors an engine has.
+const MOST_REACTORS: usize = 1024;
+/// The largest size in bytes that makes sense for a buffer or a mark.
+const LARGEST: usize = isize::MAX as usize / 4;
+
+impl Config {
+    /// Whether an engine can be started with this.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        self.check_counts()?;
+        self.check_times()?;
+        self.check_sizes()
+    }
+
+    fn check_counts(&self) -> Result<(), ConfigError> {
+        for address in &self.addresses {
+            if let Err(unusable) = address.resolve() {
+                let (value, reason) = (format!("{:?}", unusable.text), unusable.reason);
+                return Err(ConfigError { field: "listen", value, reason });
+            }
+        }
+        let range = "it must be from 1 to 1024";
+        check("reactors", self.reactors, |count| (1..=MOST_REACTORS).contains(count), range)?;
+        if let Pinning::Cores(cores) = &self.pinning {
+            let enough = cores.len() >= self.reactors.unwrap_or(1);
+            check("pinning", Some(cores), |_| enough, "each reactor needs a core")?;
+        }
+        let counts = [
+            ("max_connections", self.max_connections),
+            ("max_connections_per_source", self.max_connections_per_source),
+            ("backlog", Some(self.backlog as usize)),
+            ("accept_budget", Some(self.accept_budget)),
+            ("inbox_budget", Some(self.inbox_budget)),
+        ];
+        counts.into_iter().try_for_each(|(field, count)| {
+            check(field, count, |count| *count > 0, "it must be at least 1")
+        })
+    }
+
+    fn check_times(&self) -> Result<(), ConfigError> {
+        let times = [
+            ("idle_timeout", self.idle_timeout),
+            ("read_timeout", self.read_timeout),
+            ("write_timeout", self.write_timeout),
+            ("tick", self.tick),
+        ];
+        for (field, time) in times {
+            let enough = |time: &Duration| *time >= Duration::from_millis(1);
+            check(field, time, enough, "it must be at least a millisecond")?;
+        }
+        let seconds = |time: Duration| time.as_secs() > 0;
+        check(
+            "keepalive",
+            self.options.keepalive,
+            |probes| seconds(probes.idle) && seconds(probes.interval) && probes.count > 0,
+            "idle and interval must be at least a second, and count at least 1",
+        )
+    }
+
+    fn check_sizes(&self) -> Result<(), ConfigError> {
+        let sizes = [
+            ("input_cap", self.input_cap),
+            ("output_cap", self.output_cap),
+            ("receive_buffer", self.receive_buffer),
+            ("read_budget", self.read_budget),
+        ];
+        for (field, size) in sizes {
+            let range = "it must be at least 1, and less than a quarter of the address space";
+            check(field, Some(size), |size| (1..=LARGEST).contains(size), range)?;
+        }
+        let marks = Some((self.low_water, self.high_water));
+        let order = "the low mark must not be above the high one";
+        check("water_marks", marks, |(low, high)| low <= high, order)?;
+        let order = "the high mark must not be above output_cap";
+        check("water_marks", marks, |(_, high)| *high <= self.output_cap, order)?;
+        let sizes = [
+            ("receive_buffer_size", self.options.receive_buffer),
+            ("send_buffer_size", self.options.send_buffer),
+        ];
+        sizes.into_iter().try_for_each(|(field, size)| {
+            let fits = |size: &usize| *size > 0 && i32::try_from(*size).is_ok();
+            check(field, size, fits, "it must be from 1 to 2147483647")
+        })
+    }
+}
+
+/// An error for a value that is set and isn't good.
+fn check<T: Debug>(
+    field: &'static str,
+    value: Option<T>,
+    good: impl FnOnce(&T) -> bool,
+    reason: &'static str,
+) -> Result<(), ConfigError> {
+    match value {
+        Some(value) if !good(&value) => {
+            Err(ConfigError { field, value: format!("{value:?}"), reason })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,336 @@
+//! The engine: its configuration, its start and its stop, the acceptor, balancing, limits.
+//!
+//! - `builder`, `config`, `address` are what a user sets; `balance` how connections are spread;
+//! - `start` makes the threads; `acceptor` is the one that accepts, with `acceptance` and `limits`,
+//!   which reactors that accept for themselves use, too;
+//! - this file is the running engine, as any thread may hold it.
+
+mod acceptance;
+mod acceptor;
+mod address;
+pub mod balance;
+mod builder;
+mod config;
+mod limits;
+mod start;
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use millstream_platform::driver::Wake;
+
+pub(crate) use self::acceptance::{Acceptance, Listening};
+pub use self::address::Address;
+pub use self::builder::{Builder, RunError};
+pub(crate) use self::config::Config;
+pub use self::config::{AcceptMode, ConfigError, InputOverflow, Pinning};
+use self::limits::Limits;
+pub use self::start::StartError;
+use crate::reactor::{Counters, ReactorStats};
+
+/// How long after a stop's deadline [`Engine::wait`] waits for the threads to end, which by then have
+/// nothing left to do but that.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// A running engine, for any thread; clones are the same engine. Dropping the last one does not stop
+/// it: [`stop`](Self::stop) does.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    addresses: Vec<SocketAddr>,
+    limits: Limits,
+    accept_errors: AtomicU64,
+    /// When the stop's patience ends. Set once, by the first stop.
+    stop_deadline: OnceLock<Instant>,
+    /// The threads, known once all of them are made.
+    reactors: OnceLock<Vec<ReactorPort>>,
+    acceptor: OnceLock<Arc<dyn Wake>>,
+    threads: Mutex<Threads>,
+    threads_changed: Condvar,
+}
+
+/// What the engine knows of a reactor.
+struct ReactorPort {
+    waker: Arc<dyn Wake>,
+    counters: Arc<Counters>,
+    /// The inbox's depth, and how often it had to wake the reactor.
+    inbox: Box<dyn Fn() -> (usize, u64) + Send + Sync>,
+}
+
+#[derive(Default)]
+struct Threads {
+    /// The names of those that run.
+    running: Vec<String>,
+    failure: Option<io::Error>,
+}
+
+thread_local! {
+    /// The engine whose thread this is, by the address of its shared part.
+    static OWN_ENGINE: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The engine is stopping already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the engine is stopping already")]
+pub struct AlreadyStopping;
+
+/// Why [`Engine::wait`] did not see the engine end well.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// A callback still blocks these threads after the stop's deadline. They end when it returns.
+    #[error("still running after the deadline: {}", threads.join(", "))]
+    Blocked {
+        /// The names of the threads.
+        threads: Vec<String>,
+    },
+    /// The caller is one of the engine's own threads, which can't wait for itself to end.
+    #[error("an engine's own thread cannot wait for the engine")]
+    OwnThread,
+    /// The operating system failed a thread of the engine, and the engine stopped.
+    #[error("a thread of the engine failed")]
+    Failed(#[source] io::Error),
+}
+
+/// The numbers of an engine, as of one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Each reactor's.
+    pub reactors: Vec<ReactorStats>,
+    /// Connections that a limit refused.
+    pub refused: u64,
+    /// How often a listener could not accept.
+    pub accept_errors: u64,
+}
+
+impl Engine {
+    /// Begins to configure an engine.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) fn new(config: &Config, addresses: Vec<SocketAddr>) -> Self {
+        let limits = Limits::new(config.max_connections, config.max_connections_per_source);
+        let shared = Shared {
+            addresses,
+            limits,
+            accept_errors: AtomicU64::new(0),
+            stop_deadline: OnceLock::new(),
+            reactors: OnceLock::new(),
+            acceptor: OnceLock::new(),
+            threads: Mutex::default(),
+            threads_changed: Condvar::new(),
+        };
+        Engine { shared: Arc::new(shared) }
+    }
+
+    /// The addresses it listens on, in the order they were given, each with its real port.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.shared.addresses
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        let of = |reactor: &ReactorPort| reactor.counters.connections.load(Ordering::Relaxed);
+        self.reactors().iter().map(of).sum()
+    }
+
+    /// The engine's numbers. It reads counters and disturbs no reactor.
+    pub fn stats(&self) -> Stats {
+        let snapshot = |reactor: &ReactorPort| {
+            let (inbox_depth, wakeups) = (reactor.inbox)();
+            reactor.counters.snapshot(inbox_depth, wakeups)
+        };
+        Stats {
+            reactors: self.reactors().iter().map(snapshot).collect(),
+            refused: self.shared.limits.refused(),
+            accept_errors: self.shared.accept_errors.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Begins to stop the engine, and returns at once; [`wait`](Self::wait) waits for the end. Any
+    /// thread may call it, a callback included.
+    ///
+    /// No connection is accepted from here on. Each reactor calls
+    /// [`EventHandler::on_shutdown`](crate::EventHandler::on_shutdown), flushes and closes its
+    /// connections, and ends. What is left after `patience` is cut off.
+    ///
+    /// # Errors
+    /// [`AlreadyStopping`] from the second call on; the first one's deadline stands.
+    pub fn stop(&self, patience: Duration) -> Result<(), AlreadyStopping> {
+        let now = Instant::now();
+        // A patience beyond the clock's range is as good as a year.
+        let year = Duration::from_secs(365 * 24 * 3600);
+        let deadline = now.checked_add(patience).unwrap_or_else(|| now + year);
+        self.shared.stop_deadline.set(deadline).map_err(|_| AlreadyStopping)?;
+        tracing::info!(?patience, "the engine stops");
+        for reactor in self.reactors() {
+            reactor.waker.wake();
+        }
+        self.wake_acceptor();
+        // Under the lock, so that a waiter that has just seen no deadline is not passed by.
+        let _threads = self.threads();
+        self.shared.threads_changed.notify_all();
+        Ok(())
+    }
+
+    /// Waits until the engine has stopped and all its threads have ended. Once it is stopping, this
+    /// takes no longer than to the deadline and a moment more.
+    ///
+    /// # Errors
+    /// [`WaitError::Blocked`] if a callback didn't return by then, [`WaitError::OwnThread`] at once in a
+    /// callback, [`WaitError::Failed`] if the engine ended because the operating system failed it.
+    pub fn wait(&self) -> Result<(), WaitError> {
+        if OWN_ENGINE.get() == self.identity() {
+            return Err(WaitError::OwnThread);
+        }
+        let mut threads = self.threads();
+        while !threads.running.is_empty() {
+            let Some(deadline) = self.stop_deadline() else {
+                let changed = self.shared.threads_changed.wait(threads);
+                threads = changed.unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = (deadline + GRACE).saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(WaitError::Blocked { threads: threads.running.clone() });
+            }
+            let changed = self.shared.threads_changed.wait_timeout(threads, left);
+            threads = changed.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        threads.failure.take().map_or(Ok(()), |error| Err(WaitError::Failed(error)))
+    }
+
+    /// Whether the engine is stopping or has stopped.
+    pub fn is_stopping(&self) -> bool {
+        self.stop_deadline().is_some()
+    }
+
+    pub(crate) fn stop_deadline(&self) -> Option<Instant> {
+        self.shared.stop_deadline.get().copied()
+    }
+
+    /// Stops at once, because the operating system failed one of the threads.
+    pub(crate) fn fail(&self, error: io::Error) {
+        self.threads().failure.get_or_insert(error);
+        let _ = self.stop(Duration::ZERO);
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    pub(crate) fn note_accept_error(&self) {
+        self.shared.accept_errors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a connection out.
+    pub(crate) fn release(&self, counters: &Counters, peer: SocketAddr) {
+        counters.connections.fetch_sub(1, Ordering::Relaxed);
+        self.shared.limits.release(peer.ip());
+    }
+
+    /// Makes the reactors known, to be woken by a stop; also by one that came before this.
+    fn set_reactors(&self, reactors: Vec<ReactorPort>) {
+        let _ = self.shared.reactors.set(reactors);
+        if self.is_stopping() {
+            self.reactors().iter().for_each(|reactor| reactor.waker.wake());
+        }
+    }
+
+    /// Makes the acceptor known, as [`set_reactors`](Self::set_reactors) does.
+    fn set_acceptor(&self, waker: Arc<dyn Wake>) {
+        let _ = self.shared.acceptor.set(waker);
+        if self.is_stopping() {
+            self.wake_acceptor();
+        }
+    }
+
+    fn wake_acceptor(&self) {
+        if let Some(acceptor) = self.shared.acceptor.get() {
+            acceptor.wake();
+        }
+    }
+
+    fn reactors(&self) -> &[ReactorPort] {
+        self.shared.reactors.get().map_or(&[], Vec::as_slice)
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Threads> {
+        self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn identity(&self) -> usize {
+        Arc::as_ptr(&self.shared).addr()
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("addresses", &self.shared.addresses)
+            .field("reactors", &self.reactors().len())
+            .field("connections", &self.connections())
+            .field("stopping", &self.is_stopping())
+            .finish()
+    }
+}
+
+/// Keeps a thread on the engine's list of those that run, until it is dropped.
+struct Running {
+    engine: Engine,
+    name: String,
+}
+
+impl Running {
+    /// Says that the calling thread is the one.
+    fn enter(self) -> Self {
+        OWN_ENGINE.set(self.engine.identity());
+        self
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // A fault of the engine itself: callbacks' panics never get here.
+            self.engine.fail(io::Error::other(format!("the thread {} panicked", self.name)));
+        }
+        self.engine.threads().running.retain(|name| *name != self.name);
+        self.engine.shared.threads_changed.notify_all();
+    }
+}
+
+/// A connection's place in the counts while it is on its way to its reactor. Dropped on the way, it
+/// is counted out.
+pub(crate) struct Admission(Option<(Engine, Arc<Counters>, SocketAddr)>);
+
+impl Admission {
+    /// Counts a connection in that the limits have admitted.
+    fn new(engine: &Engine, counters: &Arc<Counters>, peer: SocketAddr) -> Self {
+        counters.connections.fetch_add(1, Ordering::Relaxed);
+        Admission(Some((engine.clone(), Arc::clone(counters), peer)))
+    }
+
+    /// The connection has arrived: its reactor counts it out.
+    pub(crate) fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        if let Some((engine, counters, peer)) = self.0.take() {
+            engine.release(&counters, peer);
+        }
+    }
+}

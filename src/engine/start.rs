@@ -1,0 +1,288 @@
+//! Making the engine's sockets and threads.
+
+use std::any::Any;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use millstream_platform::cpu;
+use millstream_platform::driver::{Budget, Driver, Readiness};
+use millstream_platform::socket::listen_tcp;
+
+use super::acceptance::Listening;
+use super::acceptor::{Acceptor, Entrance};
+use super::balance::Balance;
+use super::config::{AcceptMode, Config, ConfigError, Pinning};
+use super::{Builder, Engine, ReactorPort, Running};
+use crate::handler::EventHandler;
+use crate::reactor::{Doors, EventLoop};
+
+/// Why the engine did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A configured value can't be used.
+    #[error("the configuration is unusable: {0}")]
+    Config(#[from] ConfigError),
+    /// An address can't be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        #[source]
+        source: io::Error,
+    },
+    /// A thread has no way to wait for events.
+    #[error("the driver does not start")]
+    Driver(#[source] io::Error),
+    /// A thread can't be made.
+    #[error("a thread does not start")]
+    Thread(#[source] io::Error),
+    /// The user's code panicked.
+    #[error("the {callback} of reactor {reactor} panicked: {message}")]
+    Panicked {
+        /// The index of the reactor.
+        reactor: usize,
+        /// `factory` or `on_boot`.
+        callback: &'static str,
+        /// The panic's message, if it was text.
+        message: String,
+    },
+}
+
+/// The sockets of one thread.
+type Sockets = Listening<TcpListener>;
+type Report = Result<Booted, StartError>;
+
+/// A reactor that is ready to run, and what starts it: the sockets to accept on.
+struct Booted {
+    reactor: usize,
+    port: ReactorPort,
+    entrance: Entrance<<Readiness as Driver>::Socket>,
+    go: Sender<Sockets>,
+}
+
+pub(super) fn start<H, F>(builder: Builder, factory: F) -> Result<Engine, StartError>
+where
+    H: EventHandler,
+    F: Fn(usize) -> H + Send + Sync + 'static,
+{
+    let Builder { mut config, balance } = builder;
+    let count = *config.reactors.get_or_insert_with(cpu::parallelism);
+    config.check()?;
+    let (addresses, mut sockets) = bind(&config, count)?;
+    let cores = cores_for(&config.pinning, count);
+    let engine = Engine::new(&config, addresses);
+    let config = Arc::new(config);
+    let started =
+        spawn_reactors(count, &engine, &config, factory, &cores).and_then(|reactors| match config
+            .accept_mode
+        {
+            AcceptMode::MainAcceptor => {
+                let sockets = sockets.pop().unwrap_or_default();
+                let none = std::iter::repeat_with(Sockets::new);
+                let entrances = run_reactors(reactors, none, &engine);
+                spawn_acceptor(&engine, &config, balance, entrances, sockets)
+            }
+            AcceptMode::ReusePort => {
+                run_reactors(reactors, sockets, &engine);
+                Ok(())
+            }
+        });
+    if let Err(error) = started {
+        let _ = engine.stop(Duration::ZERO);
+        let _ = engine.wait();
+        return Err(error);
+    }
+    tracing::info!(addresses = ?engine.local_addrs(), reactors = count, "the engine runs");
+    Ok(engine)
+}
+
+/// Opens the listening sockets: one set for the acceptor, or one for each reactor. A port that the
+/// system chose for the first set is the others', too.
+fn bind(config: &Config, reactors: usize) -> Result<(Vec<SocketAddr>, Vec<Sockets>), StartError> {
+    let reuse_port = config.accept_mode == AcceptMode::ReusePort;
+    let sets = if reuse_port { reactors } else { 1 };
+    let mut addresses = Vec::new();
+    let mut sockets: Vec<Sockets> = std::iter::repeat_with(Vec::new).take(sets).collect();
+    for address in &config.addresses {
+        let Ok(mut address) = address.resolve() else { continue }; // Checked before.
+        for set in &mut sockets {
+            let failed = |source| StartError::Listen { address, source };
+            let socket =
+                listen_tcp(address, config.backlog, reuse_port, &config.options).map_err(failed)?;
+            address = socket.local_addr().map_err(failed)?;
+            set.push(socket);
+        }
+        addresses.push(address);
+    }
+    Ok((addresses, sockets))
+}
+
+/// The core of each reactor; `None` leaves it to the scheduler.
+fn cores_for(pinning: &Pinning, reactors: usize) -> Vec<Option<usize>> {
+    let cores = match pinning {
+        Pinning::Off => Vec::new(),
+        Pinning::Cores(cores) => cores.clone(),
+        Pinning::Auto => {
+            let cores = cpu::allowed_cores();
+            // With fewer running at a time than there are cores, a quota is in force: being pinned
+            // would only keep a reactor from the core that is free.
+            let helps = reactors <= cores.len() && cpu::parallelism() >= cores.len();
+            if helps { cores } else { Vec::new() }
+        }
+    };
+    (0..reactors).map(|reactor| cores.get(reactor).copied()).collect()
+}
+
+fn driver(config: &Config, receive_buffer: usize) -> Result<Readiness, StartError> {
+    let budget = Budget { receive_buffer, read: config.read_budget, accept: config.accept_budget };
+    Readiness::new(budget).map_err(StartError::Driver)
+}
+
+/// Starts a thread that [`Engine::wait`] waits for.
+fn spawn(
+    engine: &Engine,
+    name: String,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<(), StartError> {
+    engine.threads().running.push(name.clone());
+    let running = Running { engine: engine.clone(), name: name.clone() };
+    let spawned = thread::Builder::new().name(name).spawn(move || {
+        let running = running.enter();
+        body();
+        drop(running);
+    });
+    // On failure the closure was dropped, and with it `running`, which takes the name off the list.
+    spawned.map(drop).map_err(StartError::Thread)
+}
+
+/// Makes the reactors' threads, and waits until each has booted. On failure none is left running:
+/// each ends when it isn't told to go.
+fn spawn_reactors<H, F>(
+    count: usize,
+    engine: &Engine,
+    config: &Arc<Config>,
+    factory: F,
+    cores: &[Option<usize>],
+) -> Result<Vec<Booted>, StartError>
+where
+    H: EventHandler,
+    F: Fn(usize) -> H + Send + Sync + 'static,
+{
+    let factory = Arc::new(factory);
+    let (report, reports) = channel();
+    for (reactor, &core) in cores.iter().enumerate() {
+        let (engine, config) = (engine.clone(), Arc::clone(config));
+        let (report, factory) = (report.clone(), Arc::clone(&factory));
+        let name = format!("millstream-{reactor}");
+        spawn(&engine.clone(), name, move || {
+            pin(reactor, core);
+            run_reactor(reactor, &engine, &config, &*factory, &report);
+        })?;
+    }
+    drop(report);
+    let mut booted: Vec<Booted> = reports.iter().take(count).collect::<Result<_, _>>()?;
+    booted.sort_by_key(|booted| booted.reactor);
+    Ok(booted)
+}
+
+fn pin(reactor: usize, core: Option<usize>) {
+    let Some(core) = core else { return };
+    if !cpu::pin_to(core) {
+        tracing::warn!(reactor, core, "the reactor could not be pinned");
+    }
+}
+
+/// The life of a reactor's thread.
+fn run_reactor<H: EventHandler>(
+    reactor: usize,
+    engine: &Engine,
+    config: &Arc<Config>,
+    factory: &impl Fn(usize) -> H,
+    report: &Sender<Report>,
+) {
+    match boot(reactor, engine, config, factory) {
+        Ok((mut event_loop, booted, start)) => {
+            // The starter is waiting for every report, unless a spawn failed; then nobody says go.
+            let _ = report.send(Ok(booted));
+            let Ok(sockets) = start.recv() else { return };
+            match event_loop.listen(sockets) {
+                Ok(()) => event_loop.run(),
+                Err(error) => engine.fail(error),
+            }
+        }
+        Err(error) => drop(report.send(Err(error))),
+    }
+}
+
+type Ready<H> = (EventLoop<Readiness, H>, Booted, Receiver<Sockets>);
+
+fn boot<H: EventHandler>(
+    reactor: usize,
+    engine: &Engine,
+    config: &Arc<Config>,
+    factory: &impl Fn(usize) -> H,
+) -> Result<Ready<H>, StartError> {
+    let panicked = |callback, panic: Box<dyn Any + Send>| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        StartError::Panicked { reactor, callback, message: text.unwrap_or_default() }
+    };
+    let driver = driver(config, config.receive_buffer)?;
+    let handler = catch_unwind(AssertUnwindSafe(|| factory(reactor)))
+        .map_err(|panic| panicked("factory", panic))?;
+    let doors = Doors::new(&driver);
+    let (arrivals, mailbox) = (Arc::clone(&doors.arrivals), Arc::clone(&doors.mailbox));
+    let (counters, notify) = (Arc::clone(&doors.counters), Arc::clone(&doors.notify));
+    let waker = driver.waker();
+    let mut event_loop =
+        EventLoop::new(reactor, driver, handler, doors, engine.clone(), Arc::clone(config));
+    event_loop.boot().map_err(|panic| panicked("on_boot", panic))?;
+    let entrance = Entrance { arrivals: Arc::clone(&arrivals), counters: Arc::clone(&counters) };
+    let inbox = Box::new(move || (arrivals.len() + mailbox.len(), notify.wakes() as u64));
+    let (go, start) = channel();
+    let port = ReactorPort { waker, counters, inbox };
+    Ok((event_loop, Booted { reactor, port, entrance, go }, start))
+}
+
+/// Lets the reactors go, each with its sockets, and makes them known to the engine.
+fn run_reactors(
+    reactors: Vec<Booted>,
+    sockets: impl IntoIterator<Item = Sockets>,
+    engine: &Engine,
+) -> Vec<Entrance<<Readiness as Driver>::Socket>> {
+    let (mut ports, mut entrances) = (Vec::new(), Vec::new());
+    for (booted, sockets) in reactors.into_iter().zip(sockets) {
+        // It fails only if the thread is gone, which the engine learns from the thread itself.
+        let _ = booted.go.send(sockets);
+        ports.push(booted.port);
+        entrances.push(booted.entrance);
+    }
+    engine.set_reactors(ports);
+    entrances
+}
+
+fn spawn_acceptor(
+    engine: &Engine,
+    config: &Config,
+    balance: Box<dyn Balance>,
+    reactors: Vec<Entrance<<Readiness as Driver>::Socket>>,
+    sockets: Sockets,
+) -> Result<(), StartError> {
+    if sockets.is_empty() {
+        return Ok(());
+    }
+    let driver = driver(config, 0)?;
+    let waker = driver.waker();
+    let mut acceptor = Acceptor::new(driver, balance, reactors, engine.clone());
+    acceptor.listen(sockets).map_err(StartError::Driver)?;
+    spawn(engine, "millstream-acceptor".to_owned(), move || acceptor.run())?;
+    engine.set_acceptor(waker);
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! The callbacks that a user implements.
+
+use crate::conn::{CloseReason, Conn, TimerId};
+use crate::reactor::Reactor;
+
+/// What the engine does after a callback.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub enum Action {
+    /// Go on.
+    #[default]
+    Continue,
+    /// Close this connection once its output is flushed, as [`Conn::close`] does. Where a callback has
+    /// no connection, its documentation says what this means.
+    Close,
+    /// Stop the engine, as [`Engine::stop`](crate::Engine::stop) does, with the configured
+    /// [`stop_timeout`](crate::Builder::stop_timeout).
+    Shutdown,
+}
+
+/// The callbacks of a server.
+///
+/// Each reactor has one value of it, made on the reactor's thread by the factory that was given to
+/// [`Builder::start`](crate::Builder::start). It never leaves that thread: it needs neither `Send` nor
+/// `Sync`, and what it holds needs no lock. Callbacks run one at a time and must not block; one that
+/// runs longer than the [`stall_threshold`](crate::Builder::stall_threshold) is reported.
+///
+/// A connection's callbacks come in this order: `on_open`; then `on_traffic`, `on_timer`,
+/// `on_high_water` and `on_low_water`, in any number; `on_end` at most once, after which there is no
+/// more traffic but what [`Remote::wake`](crate::Remote::wake) asks for; `on_close` exactly once.
+///
+/// # Panics
+/// A panic in a callback closes that connection with [`CloseReason::Panicked`] and nothing else. The
+/// handler stays in use, in whatever state the panic left it.
+pub trait EventHandler: Sized + 'static {
+    /// What the handler keeps for each connection, as [`Conn::state`]. It begins as its default when
+    /// the connection opens and is dropped after `on_close`, both on the reactor's thread.
+    type State: Default + 'static;
+
+    /// Bytes arrived, or [`Remote::wake`](crate::Remote::wake) was called. [`Conn::input`] has all that
+    /// is unread. What this callback leaves there stays, and comes again in front of the next bytes.
+    fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action;
+
+    /// The reactor starts, before its first connection. [`Action::Close`] means nothing here. A panic
+    /// fails the engine's start.
+    fn on_boot(&mut self, _reactor: &mut Reactor<'_>) -> Action {
+        Action::Continue
+    }
+
+    /// A connection was accepted. What is written here goes out at once, without waiting for the
+    /// peer's first byte.
+    fn on_open(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
+        Action::Continue
+    }
+
+    /// The peer ended its side: all it sent was delivered, and what is still in [`Conn::input`] stays
+    /// incomplete. By default the connection closes once its output is flushed. A handler that still
+    /// has something to say answers [`Action::Continue`] and closes later.
+    fn on_end(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
+        Action::Close
+    }
+
+    /// More than the high-water mark is waiting to be sent: stop producing until
+    /// [`on_low_water`](Self::on_low_water). The engine has paused reading, unless
+    /// [`pause_reading_at_high_water`](crate::Builder::pause_reading_at_high_water) says not to.
+    fn on_high_water(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
+        Action::Continue
+    }
+
+    /// After [`on_high_water`](Self::on_high_water), what waits to be sent fell to the low-water mark.
+    fn on_low_water(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
+        Action::Continue
+    }
+
+    /// A timer that [`Conn::set_timer`] set has run out.
+    fn on_timer(&mut self, _conn: &mut Conn<'_, Self>, _timer: TimerId) -> Action {
+        Action::Continue
+    }
+
+    /// The connection is over. [`Conn::input`] has what was never read; what is written now is
+    /// dropped. Its handles already answer that it is closed.
+    fn on_close(&mut self, _conn: &mut Conn<'_, Self>, _reason: &CloseReason) {}
+
+    /// The tick that [`Builder::tick`](crate::Builder::tick) or [`Reactor::set_tick`] set has come.
+    /// [`Action::Close`] means nothing here.
+    fn on_tick(&mut self, _reactor: &mut Reactor<'_>) -> Action {
+        Action::Continue
+    }
+
+    /// The engine stops: this reactor takes no more connections. [`Action::Close`], the default,
+    /// closes each connection once its output is flushed; [`Action::Continue`] leaves them to close by
+    /// themselves. Whatever is left at the deadline is cut.
+    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> Action {
+        Action::Close
+    }
+}

@@ -1,0 +1,232 @@
+//! Running one callback, and acting on what it asked for.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use millstream_platform::driver::{Driver, Received, Token};
+use millstream_platform::memory::{Ring, RingPool};
+
+use super::EventLoop;
+use super::connection::{Control, Phase};
+use crate::conn::{CloseReason, CloseRequest, Conn, Fault, Input, Output};
+use crate::engine::InputOverflow;
+use crate::handler::{Action, EventHandler};
+
+impl<D: Driver, H: EventHandler> EventLoop<D, H> {
+    /// Runs a callback of an open connection and does what it asks for. `lent` are bytes that the
+    /// driver lent for it, when the connection has no unread ones.
+    pub(super) fn call(
+        &mut self,
+        token: Token,
+        name: &'static str,
+        lent: Option<Received>,
+        callback: impl FnOnce(&mut H, &mut Conn<'_, H>) -> Action,
+    ) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        if connection.status.phase != Phase::Open {
+            return;
+        }
+        match self.invoke(token, name, lent, callback) {
+            Some(action) => self.settle(token, action),
+            None => self.doom(token, CloseReason::Panicked, true),
+        }
+    }
+
+    /// Runs a callback, whatever the connection's phase, and keeps what it left unread. `None`: it
+    /// panicked, or there is no such connection.
+    pub(super) fn invoke(
+        &mut self,
+        token: Token,
+        name: &'static str,
+        lent: Option<Received>,
+        callback: impl FnOnce(&mut H, &mut Conn<'_, H>) -> Action,
+    ) -> Option<Action> {
+        let connection = self.connections.get_mut(token)?;
+        let (lent, link) = self.driver.parts(lent);
+        let sent_before = connection.pending.sent;
+        let pending_before = connection.pending.bytes;
+        let unread = connection.ring.as_ref().map_or(lent, |ring| ring.readable());
+        let mut conn = Conn {
+            input: Input::new(unread),
+            output: Output {
+                token,
+                pending: &mut connection.pending,
+                pool: &mut self.outputs,
+                link,
+                cap: self.config.output_cap,
+            },
+            state: &mut connection.state,
+            control: Control {
+                token,
+                reactor: self.index as u32,
+                status: &mut connection.status,
+                timers: &mut self.timers,
+                mailbox: &self.mailbox,
+                clock: &self.clock,
+            },
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| callback(&mut self.handler, &mut conn)));
+        let taken = conn.input.taken();
+        keep_unread(&mut self.rings, &mut connection.ring, lent, taken);
+        let sent = connection.pending.sent - sent_before;
+        if sent > 0 || (pending_before == 0 && connection.pending.bytes > 0) {
+            connection.status.last_sent = self.clock.tick();
+        }
+        if sent > 0 {
+            self.counters.bytes_out.add(sent);
+            self.counters.messages_out.add(1);
+        }
+        self.note_callback(name, Some(token));
+        if outcome.is_err() {
+            self.note_panic(name, Some(token));
+        }
+        outcome.ok()
+    }
+
+    /// Does what a callback asked for.
+    fn settle(&mut self, token: Token, action: Action) {
+        self.obey_action(action);
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        if let Some(fault) = connection.pending.fault.take() {
+            let reason = match *fault {
+                Fault::Overflow => CloseReason::OutputOverflow,
+                Fault::Broken(error) => CloseReason::Failed(error),
+            };
+            return self.doom(token, reason, true);
+        }
+        if action == Action::Close {
+            connection.status.request_close(CloseRequest::Flush);
+        }
+        if let Some(request) = connection.status.close_request.take() {
+            let peer_first = connection.status.peer_ended && request == CloseRequest::Flush;
+            let reason = if peer_first { CloseReason::Peer } else { CloseReason::Local };
+            let cuts_off = connection.pending.bytes > 0;
+            return match request {
+                CloseRequest::Flush => self.begin_close(token, reason),
+                CloseRequest::Now => self.doom(token, reason, cuts_off),
+            };
+        }
+        self.settle_input(token);
+        self.settle_output(token);
+    }
+
+    /// Looks at what is unread: is it too much, is there room for more, may reading go on?
+    fn settle_input(&mut self, token: Token) {
+        let config = &self.config;
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        let unread = connection.unread();
+        if unread >= config.input_cap && config.input_overflow == InputOverflow::Close {
+            return self.doom(token, CloseReason::InputOverflow, true);
+        }
+        if let Some(ring) = &mut connection.ring {
+            let wanted = (config.receive_buffer / 2).min(config.input_cap.saturating_sub(unread));
+            if ring.capacity() - unread < wanted {
+                grow(&mut self.rings, ring, config.receive_buffer);
+            }
+        }
+        self.settle_reading(token);
+    }
+
+    /// Tells the driver to pause or resume if the reasons to pause have changed.
+    pub(super) fn settle_reading(&mut self, token: Token) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        let open = connection.status.phase == Phase::Open;
+        let full = connection.unread() >= self.config.input_cap;
+        let status = &mut connection.status;
+        let flooded = status.above_high_water && self.config.pause_reading_at_high_water;
+        let paused = open && (status.paused_by_handler || flooded || full);
+        if paused != status.paused {
+            status.paused = paused;
+            self.driver.pause(token, paused);
+            if !paused {
+                status.last_received = self.clock.tick();
+                self.arm_deadline(token);
+            }
+        }
+    }
+
+    /// Looks at what is pending: is it to be flushed, is it above the high-water mark?
+    fn settle_output(&mut self, token: Token) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        let ends = connection.pending.ended && !connection.status.end_sent;
+        if connection.pending.queue.is_some() || ends {
+            self.mark_dirty(token);
+        }
+        self.check_high_water(token);
+    }
+
+    fn check_high_water(&mut self, token: Token) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        let above = connection.pending.bytes > self.config.high_water;
+        if above && !connection.status.above_high_water {
+            connection.status.above_high_water = true;
+            self.settle_reading(token);
+            self.call(token, "on_high_water", None, H::on_high_water);
+        }
+    }
+
+    /// Does what an action asks of the engine.
+    pub(super) fn obey_action(&self, action: Action) {
+        if action == Action::Shutdown {
+            // That it is stopping already is as good.
+            let _ = self.engine.stop(self.config.stop_timeout);
+        }
+    }
+
+    /// Puts lent bytes behind a connection's unread ones.
+    pub(super) fn append_lent(&mut self, token: Token, bytes: Received) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        let Some(ring) = &mut connection.ring else { return };
+        let (lent, _) = self.driver.parts(Some(bytes));
+        if ring.capacity() - ring.len() < lent.len() {
+            grow(&mut self.rings, ring, lent.len());
+        }
+        ring.append(lent);
+    }
+
+    /// Looks at the clock after a callback, and reports one that took too long. The wait and the
+    /// system calls since the last look count with it; they are short.
+    pub(super) fn note_callback(&mut self, name: &'static str, token: Option<Token>) {
+        let Some(threshold) = self.config.stall_threshold else { return };
+        let took = self.clock.set(self.driver.now());
+        if took > threshold {
+            self.counters.stalls.add(1);
+            let reactor = self.index;
+            tracing::warn!(
+                reactor,
+                callback = name,
+                ?token,
+                ?took,
+                "a callback stalled its reactor"
+            );
+        }
+    }
+
+    pub(super) fn note_panic(&self, name: &'static str, token: Option<Token>) {
+        self.counters.panics.add(1);
+        tracing::error!(reactor = self.index, callback = name, ?token, "a callback panicked");
+    }
+}
+
+/// Takes what the handler read out of the ring, or puts what it left of the lent bytes into one.
+fn keep_unread(rings: &mut RingPool, ring: &mut Option<Box<Ring>>, lent: &[u8], taken: usize) {
+    if let Some(mut leased) = ring.take() {
+        leased.consume(taken);
+        if leased.is_empty() {
+            rings.give_back(leased);
+        } else {
+            *ring = Some(leased);
+        }
+    } else if taken < lent.len() {
+        let rest = &lent[taken..];
+        let mut leased = rings.lease(rest.len());
+        leased.append(rest);
+        *ring = Some(leased);
+    }
+}
+
+/// Exchanges a ring for one with room for `room` more bytes.
+fn grow(rings: &mut RingPool, ring: &mut Box<Ring>, room: usize) {
+    let mut larger = rings.lease(ring.len() + room);
+    larger.append(ring.readable());
+    rings.give_back(std::mem::replace(ring, larger));
+}

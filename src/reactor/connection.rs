@@ -1,0 +1,166 @@
+//! A connection as its reactor keeps it, and what of it a callback reaches.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_platform::driver::Token;
+use millstream_platform::memory::Ring;
+
+use super::clock::Clock;
+use super::mailbox::Mailbox;
+use super::timers::{OwnedTimers, TimerKey, Timers};
+use crate::conn::{CloseReason, CloseRequest, Completion, ConnId, Pending, Remote, TimerId};
+use crate::handler::EventHandler;
+
+/// A connection in the reactor's table. Its size is what an idle connection costs, so what is seldom
+/// used is boxed, and buffers are leased only while there is something in them.
+pub(crate) struct Connection<H: EventHandler> {
+    pub(crate) state: H::State,
+    /// Received and unread bytes; never empty.
+    pub(crate) ring: Option<Box<Ring>>,
+    pub(crate) pending: Pending,
+    pub(crate) status: Status<H>,
+}
+
+/// Where a connection stands.
+pub(crate) struct Status<H: EventHandler> {
+    pub(crate) peer: SocketAddr,
+    /// Made when it is first asked for.
+    pub(crate) remote: Option<Remote<H>>,
+    /// The timers that the handler set.
+    pub(crate) timers: OwnedTimers,
+    /// The one timer for all of the connection's deadlines, and the tick it is armed for.
+    pub(crate) deadline: Option<(TimerKey, u64)>,
+    /// The tick of the last byte received, or when reading began again.
+    pub(crate) last_received: u64,
+    /// The tick of the last byte sent, or when there began to be something to send.
+    pub(crate) last_sent: u64,
+    /// While closing: the tick at which the patience ends.
+    pub(crate) close_by: u64,
+    pub(crate) reason: Option<CloseReason>,
+    pub(crate) completions: Option<Box<Completions>>,
+    pub(crate) phase: Phase,
+    pub(crate) close_request: Option<CloseRequest>,
+    /// The handler paused reading.
+    pub(crate) paused_by_handler: bool,
+    /// The driver was told to pause.
+    pub(crate) paused: bool,
+    /// The output is above the high-water mark and was not at the low one since.
+    pub(crate) above_high_water: bool,
+    /// The peer ended its side.
+    pub(crate) peer_ended: bool,
+    /// Our side's end was sent.
+    pub(crate) end_sent: bool,
+    /// It is on the list of what to flush.
+    pub(crate) dirty: bool,
+    /// The peer is to get a reset.
+    pub(crate) reset: bool,
+}
+
+/// How far a connection is on its way to being closed. It only goes down this list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Callbacks run.
+    Open,
+    /// Output is being flushed; what arrives is dropped.
+    Flushing,
+    /// Everything was sent, and our end; what arrives is dropped until the peer's end.
+    Lingering,
+    /// It is closed at the end of this turn.
+    Doomed,
+}
+
+/// Who waits for what of a connection.
+#[derive(Default)]
+pub(crate) struct Completions {
+    /// For the output to be sent up to this position.
+    pub(crate) writes: VecDeque<(u64, Completion)>,
+    /// For the connection to be over.
+    pub(crate) closes: Vec<Completion>,
+}
+
+impl<H: EventHandler> Connection<H> {
+    pub(crate) fn new(peer: SocketAddr, now: u64) -> Self {
+        let status = Status {
+            peer,
+            remote: None,
+            timers: OwnedTimers::default(),
+            deadline: None,
+            last_received: now,
+            last_sent: now,
+            close_by: 0,
+            reason: None,
+            completions: None,
+            phase: Phase::Open,
+            close_request: None,
+            paused_by_handler: false,
+            paused: false,
+            above_high_water: false,
+            peer_ended: false,
+            end_sent: false,
+            dirty: false,
+            reset: false,
+        };
+        Connection { state: H::State::default(), ring: None, pending: Pending::default(), status }
+    }
+
+    /// How many bytes are received and unread.
+    pub(crate) fn unread(&self) -> usize {
+        self.ring.as_ref().map_or(0, |ring| ring.len())
+    }
+}
+
+impl<H: EventHandler> Status<H> {
+    /// Notes how the handler wants the connection to close; the more urgent request counts.
+    pub(crate) fn request_close(&mut self, request: CloseRequest) {
+        self.close_request = self.close_request.max(Some(request));
+    }
+
+    pub(crate) fn completions(&mut self) -> &mut Completions {
+        self.completions.get_or_insert_default()
+    }
+}
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Alarm {
+    /// One of the connection's deadlines may have come.
+    Deadline(Token),
+    /// A timer that the connection's handler set.
+    Timer(Token),
+    /// The handler's tick.
+    Tick,
+}
+
+/// What a callback reaches of its connection beside input, output and state.
+pub(crate) struct Control<'a, H: EventHandler> {
+    pub(crate) token: Token,
+    pub(crate) reactor: u32,
+    pub(crate) status: &'a mut Status<H>,
+    pub(crate) timers: &'a mut Timers<Alarm>,
+    pub(crate) mailbox: &'a Arc<Mailbox<H>>,
+    pub(crate) clock: &'a Clock,
+}
+
+impl<H: EventHandler> Control<'_, H> {
+    pub(crate) fn id(&self) -> ConnId {
+        ConnId { reactor: self.reactor, token: self.token }
+    }
+
+    pub(crate) fn remote(&mut self) -> Remote<H> {
+        let id = self.id();
+        let mailbox = self.mailbox;
+        self.status.remote.get_or_insert_with(|| Remote::new(id, Arc::clone(mailbox))).clone()
+    }
+
+    pub(crate) fn set_timer(&mut self, after: Duration) -> TimerId {
+        let at = self.clock.tick_after(after);
+        TimerId(self.timers.arm_owned(&mut self.status.timers, at, Alarm::Timer(self.token)))
+    }
+
+    pub(crate) fn cancel_timer(&mut self, timer: TimerId) -> bool {
+        self.timers.cancel_owned(&self.status.timers, timer.0).is_some()
+    }
+}

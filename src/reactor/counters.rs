@@ -1,0 +1,177 @@
+//! What a reactor counts, for an operator to read from another thread.
+
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::conn::CloseReason;
+
+/// Turn times are recorded up to this; longer ones count as this.
+const LONGEST_TURN: Duration = Duration::from_secs(3600);
+
+/// One reactor's numbers since the engine started, or where the name says so, at this moment.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct ReactorStats {
+    /// Connections at this moment, those on their way from the acceptor included.
+    pub connections: usize,
+    /// Connections opened.
+    pub accepted: u64,
+    /// Connections closed, by reason, in the order of [`CloseReason::NAMES`].
+    pub closed: [u64; CloseReason::NAMES.len()],
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes that the operating system took.
+    pub bytes_out: u64,
+    /// How often bytes were delivered to a handler. One delivery can hold many of a protocol's
+    /// messages, or a part of one.
+    pub messages_in: u64,
+    /// How often the operating system took bytes; large writes and the flush at the end of a turn count
+    /// separately.
+    pub messages_out: u64,
+    /// How often another thread had to wake the reactor.
+    pub wakeups: u64,
+    /// Turns of the loop.
+    pub turns: u64,
+    /// How long turns took, without the waiting, in nanoseconds.
+    pub turn_time: Histogram<u64>,
+    /// Requests of other threads that wait at this moment.
+    pub inbox_depth: usize,
+    /// Timers that are armed at this moment.
+    pub timers: usize,
+    /// Input rings that are leased at this moment.
+    pub rings_leased: usize,
+    /// Output queues that are leased at this moment.
+    pub output_queues_leased: usize,
+    /// Input rings that had to be plain memory because mapping failed.
+    pub ring_fallbacks: u64,
+    /// Callbacks that ran longer than the stall threshold.
+    pub stalls: u64,
+    /// Panics caught in callbacks and completions.
+    pub panics: u64,
+}
+
+/// Every number, the turn times by their percentiles.
+impl fmt::Debug for ReactorStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let turn_time = |quantile| Duration::from_nanos(self.turn_time.value_at_quantile(quantile));
+        f.debug_struct("ReactorStats")
+            .field("connections", &self.connections)
+            .field("accepted", &self.accepted)
+            .field("closed", &self.closed)
+            .field("bytes_in", &self.bytes_in)
+            .field("bytes_out", &self.bytes_out)
+            .field("messages_in", &self.messages_in)
+            .field("messages_out", &self.messages_out)
+            .field("wakeups", &self.wakeups)
+            .field("turns", &self.turns)
+            .field("turn_time_p50", &turn_time(0.5))
+            .field("turn_time_p99", &turn_time(0.99))
+            .field("turn_time_max", &turn_time(1.0))
+            .field("inbox_depth", &self.inbox_depth)
+            .field("timers", &self.timers)
+            .field("rings_leased", &self.rings_leased)
+            .field("output_queues_leased", &self.output_queues_leased)
+            .field("ring_fallbacks", &self.ring_fallbacks)
+            .field("stalls", &self.stalls)
+            .field("panics", &self.panics)
+            .finish()
+    }
+}
+
+/// The counters, written by the reactor alone and read by anyone.
+pub(crate) struct Counters {
+    /// Written by the acceptor, too, which counts a connection in before it hands it over.
+    pub(crate) connections: AtomicUsize,
+    pub(crate) accepted: Count,
+    pub(crate) closed: [Count; CloseReason::NAMES.len()],
+    pub(crate) bytes_in: Count,
+    pub(crate) bytes_out: Count,
+    pub(crate) messages_in: Count,
+    pub(crate) messages_out: Count,
+    pub(crate) turns: Count,
+    pub(crate) timers: Count,
+    pub(crate) rings_leased: Count,
+    pub(crate) output_queues_leased: Count,
+    pub(crate) ring_fallbacks: Count,
+    pub(crate) stalls: Count,
+    pub(crate) panics: Count,
+    turn_time: Mutex<Histogram<u64>>,
+}
+
+/// A number with one writer: adding needs no locked instruction.
+#[derive(Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn add(&self, amount: u64) {
+        self.set(self.get().wrapping_add(amount));
+    }
+
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        let longest = LONGEST_TURN.as_nanos() as u64;
+        let turn_time = Histogram::new_with_max(longest, 2).expect("two digits up to an hour fit");
+        Counters {
+            connections: AtomicUsize::new(0),
+            accepted: Count::default(),
+            closed: Default::default(),
+            bytes_in: Count::default(),
+            bytes_out: Count::default(),
+            messages_in: Count::default(),
+            messages_out: Count::default(),
+            turns: Count::default(),
+            timers: Count::default(),
+            rings_leased: Count::default(),
+            output_queues_leased: Count::default(),
+            ring_fallbacks: Count::default(),
+            stalls: Count::default(),
+            panics: Count::default(),
+            turn_time: Mutex::new(turn_time),
+        }
+    }
+}
+
+impl Counters {
+    pub(crate) fn note_turn(&self, time: Duration) {
+        self.turns.add(1);
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        if let Ok(mut turn_time) = self.turn_time.lock() {
+            turn_time.saturating_record(nanoseconds);
+        }
+    }
+
+    pub(crate) fn snapshot(&self, inbox_depth: usize, wakeups: u64) -> ReactorStats {
+        ReactorStats {
+            connections: self.connections.load(Ordering::Relaxed),
+            accepted: self.accepted.get(),
+            closed: std::array::from_fn(|reason| self.closed[reason].get()),
+            bytes_in: self.bytes_in.get(),
+            bytes_out: self.bytes_out.get(),
+            messages_in: self.messages_in.get(),
+            messages_out: self.messages_out.get(),
+            wakeups,
+            turns: self.turns.get(),
+            turn_time: self.turn_time.lock().unwrap_or_else(|poison| poison.into_inner()).clone(),
+            inbox_depth,
+            timers: self.timers.get() as usize,
+            rings_leased: self.rings_leased.get() as usize,
+            output_queues_leased: self.output_queues_leased.get() as usize,
+            ring_fallbacks: self.ring_fallbacks.get(),
+            stalls: self.stalls.get(),
+            panics: self.panics.get(),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The deadlines of a connection: idle, read, write-stall, and flush on close.
+//!
+//! All of them share one timer. Receiving and sending only note the time; when the timer fires, the
+//! deadlines are computed anew, and if none has come, the timer is armed for the next one. So a
+//! message costs no work on the wheel.
+
+use std::time::Duration;
+
+use millstream_platform::driver::{Driver, Token};
+
+use super::EventLoop;
+use super::connection::{Alarm, Connection, Phase};
+use crate::conn::CloseReason;
+use crate::engine::Config;
+use crate::handler::EventHandler;
+
+/// A deadline: its tick, and what it means.
+type Deadline = (u64, Missed);
+
+#[derive(Clone, Copy)]
+enum Missed {
+    Idle,
+    Read,
+    Write,
+    Close,
+}
+
+impl<D: Driver, H: EventHandler> EventLoop<D, H> {
+    /// Sees to it that the connection's timer fires no later than its next deadline.
+    pub(super) fn arm_deadline(&mut self, token: Token) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        let Some((next, _)) = next_deadline(connection, &self.config) else { return };
+        let deadline = &mut connection.status.deadline;
+        if let Some((key, at)) = *deadline {
+            if at <= next {
+                return;
+            }
+            self.timers.cancel(key);
+        }
+        *deadline = Some((self.timers.arm(next, Alarm::Deadline(token)), next));
+    }
+
+    /// The connection's timer has fired.
+    pub(super) fn check_deadlines(&mut self, token: Token) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        connection.status.deadline = None;
+        match next_deadline(connection, &self.config) {
+            Some((at, missed)) if at <= self.clock.tick() => self.miss(token, missed),
+            _ => self.arm_deadline(token),
+        }
+    }
+
+    fn miss(&mut self, token: Token, missed: Missed) {
+        match missed {
+            Missed::Idle => self.begin_close(token, CloseReason::IdleTimeout),
+            Missed::Read => self.begin_close(token, CloseReason::ReadTimeout),
+            Missed::Write => self.doom(token, CloseReason::WriteTimeout, true),
+            Missed::Close => self.lose_patience(token),
+        }
+    }
+
+    /// The peer of a closing connection took too long: with the output, which is cut off, or only with
+    /// its own end.
+    fn lose_patience(&mut self, token: Token) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        let flushed = connection.status.phase == Phase::Lingering;
+        if !flushed {
+            connection.status.reason = Some(CloseReason::FlushTimeout);
+        }
+        self.doom(token, CloseReason::FlushTimeout, !flushed);
+    }
+}
+
+/// The earliest deadline that applies to a connection as it stands.
+fn next_deadline<H: EventHandler>(connection: &Connection<H>, config: &Config) -> Option<Deadline> {
+    let status = &connection.status;
+    let open = status.phase == Phase::Open;
+    let reading = open && !status.paused && !status.peer_ended;
+    let last = status.last_received.max(status.last_sent);
+    let after = |since: u64, timeout: Option<Duration>, missed| {
+        let ticks = timeout?.as_millis().try_into().unwrap_or(u64::MAX);
+        Some((since.saturating_add(ticks), missed))
+    };
+    let candidates = [
+        after(last, config.idle_timeout.filter(|_| open), Missed::Idle),
+        after(status.last_received, config.read_timeout.filter(|_| reading), Missed::Read),
+        after(
+            status.last_sent,
+            config.write_timeout.filter(|_| connection.pending.bytes > 0),
+            Missed::Write,
+        ),
+        (!open).then_some((status.close_by, Missed::Close)),
+    ];
+    candidates.into_iter().flatten().min_by_key(|(at, _)| *at)
+}

@@ -1,0 +1,129 @@
+//! Sending, and what follows from it: completions, the low-water mark, the end of our side.
+
+use millstream_platform::driver::{Driver, Token};
+
+use super::EventLoop;
+use super::connection::Phase;
+use crate::conn::{CloseReason, Completion};
+use crate::handler::EventHandler;
+
+impl<D: Driver, H: EventHandler> EventLoop<D, H> {
+    /// Puts a connection on the list of what to flush in this turn.
+    pub(super) fn mark_dirty(&mut self, token: Token) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        if !connection.status.dirty {
+            connection.status.dirty = true;
+            self.dirty.push_back(token);
+        }
+    }
+
+    /// The operating system can take more, and has taken so many bytes since the last report.
+    pub(super) fn note_sendable(&mut self, token: Token, bytes: usize) {
+        self.note_sent(token, bytes);
+        self.mark_dirty(token);
+    }
+
+    /// Stage 6: flushes who was written to before this stage began. Callbacks of this stage may write
+    /// again; that is for the next turn, so a handler that refills as fast as the peer reads gets
+    /// no more than its share.
+    pub(super) fn flush_dirty(&mut self) {
+        for _ in 0..self.dirty.len() {
+            let Some(token) = self.dirty.pop_front() else { return };
+            self.flush(token);
+        }
+    }
+
+    fn flush(&mut self, token: Token) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        connection.status.dirty = false;
+        if connection.status.phase == Phase::Doomed {
+            return;
+        }
+        if let Some(queue) = &mut connection.pending.queue {
+            match self.driver.flush(token, queue, &mut self.outputs) {
+                Ok(sent) => self.note_sent(token, sent),
+                Err(error) => return self.doom(token, CloseReason::Failed(error), false),
+            }
+        }
+        self.follow_up(token);
+    }
+
+    /// Counts bytes that the operating system took, and completes the writes that end with them.
+    fn note_sent(&mut self, token: Token, bytes: usize) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        if bytes == 0 {
+            return;
+        }
+        connection.pending.note_sent(bytes);
+        connection.status.last_sent = self.clock.tick();
+        self.counters.bytes_out.add(bytes as u64);
+        self.counters.messages_out.add(1);
+    }
+
+    /// What follows from what is pending after a flush.
+    fn follow_up(&mut self, token: Token) {
+        self.complete_writes(token);
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        connection.pending.release_if_empty(&mut self.outputs);
+        let pending = connection.pending.bytes;
+        if pending > 0 {
+            self.arm_deadline(token);
+        } else if connection.pending.ended {
+            self.end_output(token);
+        }
+        self.check_low_water(token, pending);
+    }
+
+    fn check_low_water(&mut self, token: Token, pending: usize) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        if connection.status.above_high_water && pending <= self.config.low_water {
+            connection.status.above_high_water = false;
+            self.settle_reading(token);
+            self.call(token, "on_low_water", None, H::on_low_water);
+        }
+    }
+
+    /// Everything was sent, and nothing more will be: ends our side. If the peer ended its own before,
+    /// the connection is over, and closing it ends our side, too.
+    fn end_output(&mut self, token: Token) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        let status = &mut connection.status;
+        if status.peer_ended {
+            return self.doom(token, CloseReason::Local, false);
+        }
+        if !status.end_sent {
+            status.end_sent = true;
+            self.driver.shutdown(token);
+        }
+        if status.phase == Phase::Flushing {
+            status.phase = Phase::Lingering;
+        }
+    }
+
+    /// Completes a write once everything that is pending now is sent.
+    pub(super) fn complete_when_sent(&mut self, token: Token, done: Completion) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        if connection.status.phase != Phase::Open || connection.pending.ended {
+            return; // The bytes were dropped, and so is the completion, which tells.
+        }
+        let end = connection.pending.sent + connection.pending.bytes as u64;
+        connection.status.completions().writes.push_back((end, done));
+        self.mark_dirty(token);
+    }
+
+    fn complete_writes(&mut self, token: Token) {
+        loop {
+            let Some(connection) = self.connections.get_mut(token) else { return };
+            let sent = connection.pending.sent;
+            let Some(completions) = &mut connection.status.completions else { return };
+            match completions.writes.front() {
+                Some((end, _)) if *end <= sent => {}
+                _ => return,
+            }
+            let Some((_, done)) = completions.writes.pop_front() else { return };
+            if done.complete(Ok(())) {
+                self.note_panic("write_then", Some(token));
+            }
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! How connections come and go, and how the reactor itself does.
+
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use millstream_platform::driver::{Driver, Token};
+use millstream_platform::socket::ACCEPTED_INHERIT_OPTIONS;
+
+use super::EventLoop;
+use super::connection::{Connection, Phase};
+use crate::conn::CloseReason;
+use crate::engine::Listening;
+use crate::handler::{Action, EventHandler};
+
+impl<D: Driver, H: EventHandler> EventLoop<D, H> {
+    /// Runs the handler's first callback.
+    ///
+    /// # Errors
+    /// The callback's panic.
+    pub(crate) fn boot(&mut self) -> thread::Result<()> {
+        let action = self.call_without_connection("on_boot", H::on_boot)?;
+        self.arm_tick();
+        self.obey_action(action);
+        Ok(())
+    }
+
+    /// Starts accepting on listeners of its own.
+    pub(crate) fn listen(&mut self, listening: Listening<D::Listener>) -> std::io::Result<()> {
+        self.acceptance.listen(listening, &mut self.driver)
+    }
+
+    /// A listener of this reactor accepted a connection.
+    pub(super) fn accept(&mut self, socket: D::Socket, peer: SocketAddr) {
+        if self.draining || !self.engine.limits().admit(peer.ip()) {
+            return; // Dropping the socket closes it.
+        }
+        self.counters.connections.fetch_add(1, Ordering::Relaxed);
+        self.open(socket, peer);
+    }
+
+    /// Takes a connection in, which is admitted and counted already.
+    pub(super) fn open(&mut self, socket: D::Socket, peer: SocketAddr) {
+        let now = self.clock.tick();
+        let adopted = if self.draining { None } else { self.adopt(socket, peer, now) };
+        let Some(token) = adopted else {
+            return self.engine.release(&self.counters, peer);
+        };
+        self.counters.accepted.add(1);
+        tracing::trace!(reactor = self.index, ?token, %peer, "opened");
+        if !ACCEPTED_INHERIT_OPTIONS {
+            let (_, link) = self.driver.parts(None);
+            if let Some(Err(error)) =
+                link.socket(token).map(|socket| self.config.options.apply(&socket))
+            {
+                tracing::warn!(%peer, %error, "a socket option was refused");
+            }
+        }
+        self.arm_deadline(token);
+        self.call(token, "on_open", None, H::on_open);
+    }
+
+    fn adopt(&mut self, socket: D::Socket, peer: SocketAddr, now: u64) -> Option<Token> {
+        let Some(token) = self.connections.insert_with(|_| Connection::new(peer, now)) else {
+            tracing::warn!(reactor = self.index, %peer, "the connection table is full");
+            return None;
+        };
+        if let Err(error) = self.driver.adopt(token, socket) {
+            tracing::warn!(reactor = self.index, %peer, %error, "a connection was not adopted");
+            self.connections.remove(token);
+            return None;
+        }
+        Some(token)
+    }
+
+    /// The peer ended its side.
+    pub(super) fn end_input(&mut self, token: Token) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        connection.status.peer_ended = true;
+        let end_sent = connection.status.end_sent;
+        match connection.status.phase {
+            Phase::Open => self.call(token, "on_end", None, H::on_end),
+            Phase::Lingering => return self.doom(token, CloseReason::Local, false),
+            Phase::Flushing | Phase::Doomed => return,
+        }
+        if end_sent {
+            // Both sides have ended.
+            self.doom(token, CloseReason::Peer, false);
+        }
+    }
+
+    /// Closes a connection once its output is flushed.
+    pub(super) fn begin_close(&mut self, token: Token, reason: CloseReason) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        let status = &mut connection.status;
+        if status.phase != Phase::Open {
+            return;
+        }
+        status.phase = Phase::Flushing;
+        status.reason = Some(reason);
+        status.close_by = self.clock.tick_after(self.config.close_timeout);
+        connection.pending.ended = true;
+        self.settle_reading(token);
+        self.arm_deadline(token);
+        self.mark_dirty(token);
+    }
+
+    /// Closes a connection at the end of this turn. The first reason stands.
+    pub(super) fn doom(&mut self, token: Token, reason: CloseReason, reset: bool) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        let status = &mut connection.status;
+        if status.phase == Phase::Doomed {
+            return;
+        }
+        status.phase = Phase::Doomed;
+        status.reset = reset;
+        status.reason.get_or_insert(reason);
+        self.doomed.push(token);
+    }
+
+    pub(super) fn doom_all(&mut self) {
+        let tokens: Vec<Token> = self.connections.tokens().collect();
+        for token in tokens {
+            self.doom(token, CloseReason::Shutdown, true);
+        }
+    }
+
+    /// Stage 7.
+    pub(super) fn close_doomed(&mut self) {
+        while let Some(token) = self.doomed.pop() {
+            self.finish(token);
+        }
+    }
+
+    /// Tells the handler, closes the connection, and gives back all that it had.
+    fn finish(&mut self, token: Token) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        let status = &mut connection.status;
+        let reason = status.reason.take().unwrap_or(CloseReason::Local);
+        connection.pending.ended = true;
+        if let Some(remote) = &status.remote {
+            remote.close_line();
+        }
+        self.invoke(token, "on_close", None, |handler, conn| {
+            handler.on_close(conn, &reason);
+            Action::Continue
+        });
+        let Some(mut connection) = self.connections.remove(token) else { return };
+        self.driver.close(token, connection.status.reset);
+        self.counters.closed[reason.index()].add(1);
+        tracing::trace!(reactor = self.index, ?token, %reason, "closed");
+        self.give_back(&mut connection);
+        self.engine.release(&self.counters, connection.status.peer);
+        let completions = connection.status.completions.take();
+        // The state's destructor is the user's code, like a callback.
+        if catch_unwind(AssertUnwindSafe(|| drop(connection))).is_err() {
+            self.note_panic("drop of the state", Some(token));
+        }
+        for done in completions.into_iter().flat_map(|completions| completions.closes) {
+            if done.complete(Ok(())) {
+                self.note_panic("close_then", Some(token));
+            }
+        }
+    }
+
+    /// Returns what a connection leased, and makes its handles and timers void.
+    fn give_back(&mut self, connection: &mut Connection<H>) {
+        let status = &mut connection.status;
+        if let Some(remote) = &status.remote {
+            remote.close_line(); // on_close may have made one.
+        }
+        self.timers.cancel_all(&mut status.timers);
+        if let Some((key, _)) = status.deadline.take() {
+            self.timers.cancel(key);
+        }
+        connection.pending.discard(&mut self.outputs);
+        if let Some(ring) = connection.ring.take() {
+            self.rings.give_back(ring);
+        }
+    }
+
+    /// Sees whether the engine stops: begins to drain, and cuts at the deadline.
+    pub(super) fn watch_stop(&mut self) {
+        let Some(deadline) = self.engine.stop_deadline() else { return };
+        if !self.draining {
+            self.draining = true;
+            self.acceptance.close(&mut self.driver);
+            let answer = self.call_without_connection("on_shutdown", H::on_shutdown);
+            if answer.unwrap_or(Action::Close) == Action::Close {
+                let tokens: Vec<Token> = self.connections.tokens().collect();
+                for token in tokens {
+                    self.begin_close(token, CloseReason::Shutdown);
+                }
+            }
+        }
+        if self.clock.now() >= deadline {
+            self.doom_all();
+        }
+    }
+
+    /// Lets nothing more in, and drops what still came.
+    pub(super) fn end(self) {
+        self.arrivals.close();
+        while self.arrivals.pop().is_some() {}
+        self.mailbox.close();
+        while self.mailbox.pop().is_some() {}
+        self.publish();
+    }
+}

@@ -1,0 +1,194 @@
+//! One event loop: its stages, its connection table, its timers, its inbox.
+//!
+//! # One turn
+//!
+//! 1. **Wait** until something happens: I/O, a wake, the next timer. A turn that left work behind
+//!    doesn't wait.
+//! 2. **Reap**: the driver collects what happened. No callback runs.
+//! 3. **Dispatch** the events to callbacks, each connection within its read budget. Every event is for
+//!    a token; a token whose connection is gone finds nothing.
+//! 4. **Run the inboxes**, within their budget: new connections, then what other threads ask.
+//! 5. **Fire timers** that are due.
+//! 6. **Flush** every connection that was written to, with one send each.
+//! 7. **Close** what is to be closed.
+//!
+//! Work per turn is bounded; what is left over comes first in the next turn, which then doesn't wait.
+//! Everything here runs on the reactor's own thread, but for [`Mailbox::post`](inbox::Inbox::post).
+//!
+//! - `turn` has the stages; `callback` runs one callback and acts on what it asked for;
+//! - `lifecycle` opens and closes connections; `flush` sends; `deadline` watches the clock;
+//! - `connection`, `clock`, `counters` are what these keep;
+//! - `table`, `timers`, `inbox` are the data structures under them.
+
+mod callback;
+mod clock;
+mod connection;
+mod counters;
+mod deadline;
+mod flush;
+pub mod inbox;
+mod lifecycle;
+mod mailbox;
+mod sync;
+pub mod table;
+pub mod timers;
+mod turn;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use millstream_platform::driver::{Driver, Token};
+use millstream_platform::memory::{OutputPool, RingPool};
+
+use self::clock::Clock;
+pub(crate) use self::connection::Control;
+use self::connection::{Alarm, Connection};
+pub(crate) use self::counters::Counters;
+pub use self::counters::ReactorStats;
+pub(crate) use self::inbox::{Inbox, Notify};
+pub(crate) use self::mailbox::{Command, Mailbox, Order};
+use self::table::Table;
+pub(crate) use self::timers::TimerKey;
+use self::timers::Timers;
+use crate::engine::{Acceptance, Admission, Config, Engine};
+use crate::handler::EventHandler;
+
+/// The size of the chunks that small writes are gathered in.
+const OUTPUT_CHUNK: usize = 16 * 1024;
+/// How many unused output chunks a reactor keeps.
+const OUTPUT_CHUNKS_KEPT: usize = 256;
+/// How many bytes of unused rings a reactor keeps.
+const RING_BYTES_KEPT: usize = 16 * 1024 * 1024;
+
+/// A connection on its way from the acceptor to a reactor.
+pub(crate) struct Arrival<S> {
+    pub(crate) socket: S,
+    pub(crate) peer: SocketAddr,
+    pub(crate) admission: Admission,
+}
+
+/// A reactor.
+pub(crate) struct EventLoop<D: Driver, H: EventHandler> {
+    index: usize,
+    driver: D,
+    handler: H,
+    connections: Table<Connection<H>>,
+    timers: Timers<Alarm>,
+    clock: Clock,
+    rings: RingPool,
+    outputs: OutputPool,
+    notify: Arc<Notify>,
+    arrivals: Arc<Inbox<Arrival<D::Socket>>>,
+    mailbox: Arc<Mailbox<H>>,
+    engine: Engine,
+    config: Arc<Config>,
+    counters: Arc<Counters>,
+    /// Listeners of its own, if the system spreads connections over the reactors.
+    acceptance: Acceptance,
+    /// Who was written to in this turn.
+    dirty: VecDeque<Token>,
+    /// Who is closed at the end of this turn.
+    doomed: Vec<Token>,
+    tick: Tick,
+    /// When the engine stops: no new connections are taken.
+    draining: bool,
+}
+
+/// The handler's tick: how often, and the timer it is armed with.
+#[derive(Default)]
+struct Tick {
+    interval: Option<Duration>,
+    armed: Option<TimerKey>,
+}
+
+/// What a reactor is reached by.
+pub(crate) struct Doors<D: Driver, H: EventHandler> {
+    pub(crate) notify: Arc<Notify>,
+    pub(crate) arrivals: Arc<Inbox<Arrival<D::Socket>>>,
+    pub(crate) mailbox: Arc<Mailbox<H>>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl<D: Driver, H: EventHandler> Doors<D, H> {
+    pub(crate) fn new(driver: &D) -> Self {
+        let notify = Arc::new(Notify::new(driver.waker()));
+        Doors {
+            arrivals: Arc::new(Inbox::new(Arc::clone(&notify))),
+            mailbox: Arc::new(Inbox::new(Arc::clone(&notify))),
+            counters: Arc::new(Counters::default()),
+            notify,
+        }
+    }
+}
+
+impl<D: Driver, H: EventHandler> EventLoop<D, H> {
+    pub(crate) fn new(
+        index: usize,
+        driver: D,
+        handler: H,
+        doors: Doors<D, H>,
+        engine: Engine,
+        config: Arc<Config>,
+    ) -> Self {
+        EventLoop {
+            index,
+            connections: Table::new(),
+            timers: Timers::new(),
+            clock: Clock::new(driver.now()),
+            rings: RingPool::new(config.mirrored_rings, RING_BYTES_KEPT),
+            outputs: OutputPool::new(OUTPUT_CHUNK, OUTPUT_CHUNKS_KEPT),
+            notify: doors.notify,
+            arrivals: doors.arrivals,
+            mailbox: doors.mailbox,
+            counters: doors.counters,
+            acceptance: Acceptance::default(),
+            dirty: VecDeque::new(),
+            doomed: Vec::new(),
+            tick: Tick { interval: config.tick, armed: None },
+            draining: false,
+            driver,
+            handler,
+            engine,
+            config,
+        }
+    }
+}
+
+/// A reactor, for callbacks that have no connection, on the reactor's own thread.
+pub struct Reactor<'a> {
+    index: usize,
+    connections: usize,
+    now: Instant,
+    engine: &'a Engine,
+    tick: &'a mut Option<Duration>,
+}
+
+impl Reactor<'_> {
+    /// The reactor's index, from 0.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// How many connections the reactor has.
+    pub fn connections(&self) -> usize {
+        self.connections
+    }
+
+    /// The time, as [`Conn::now`](crate::Conn::now) tells it.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> Engine {
+        self.engine.clone()
+    }
+
+    /// Has [`EventHandler::on_tick`] called this often from now on, or not at all. At least a
+    /// millisecond passes between two ticks.
+    pub fn set_tick(&mut self, interval: Option<Duration>) {
+        *self.tick = interval;
+    }
+}

@@ -1,0 +1,680 @@
+//! Timers: a hierarchical timing wheel with millisecond ticks.
+//!
+//! # Shape
+//!
+//! A deadline is a tick, a `u64` of milliseconds since the reactor's start, read as eleven digits of
+//! six bits. A timer is filed under the highest digit in which its deadline differs from the present
+//! tick: which digit that is names the level, the deadline's value of it names the slot. When the
+//! present reaches the beginning of a slot, its timers are filed anew, each at a lower level, until
+//! they are due. Eleven levels hold every `u64`, so no deadline is too far away.
+//!
+//! Timers lie in one vector with a free list and are linked by index, so that arming and cancelling
+//! take constant time and, once the vector has grown to the peak, no allocation.
+//!
+//! # Invariants
+//!
+//! 1. A timer that is not due has `elapsed <= at` and lies in the list that `elapsed` and `at` alone
+//!    determine ([`Timers::list_for`]). So timers of one tick are always in the same list, in the order
+//!    in which they were armed.
+//! 2. Every occupied slot of a level lies behind the present tick's digit of that level. So what is
+//!    in a lower level is due before what is in a higher one, and the first bit of the first
+//!    bitmap that is not zero tells the next slot.
+//! 3. The timers of an owner form a circular chain with one anchor, a node that never fires. The
+//!    anchor is there exactly while the chain has a timer, and the owner knows it by its key: once
+//!    the last timer fired or was cancelled, that key is stale, which is how the owner, whom nobody
+//!    could tell, knows that it has none.
+
+#![allow(unreachable_pub, reason = "the feature `internals` shows this module to the benchmarks")]
+
+use std::num::NonZeroU32;
+
+const DIGIT_BITS: u32 = 6;
+const SLOTS: usize = 1 << DIGIT_BITS;
+const LEVELS: usize = u64::BITS.div_ceil(DIGIT_BITS) as usize;
+
+/// The list of timers that [`Timers::pop_due`] hands out. It follows the slots' lists.
+const DUE: u16 = (LEVELS * SLOTS) as u16;
+/// The list of timers whose deadline had come when they were armed: due from the next advance on.
+const LATE: u16 = DUE + 1;
+const LISTS: usize = LATE as usize + 1;
+/// The "list" of anchors and free nodes.
+const NO_LIST: u16 = LATE + 1;
+
+/// No node.
+const NIL: u32 = u32::MAX;
+
+/// The links of a node in the list of its slot; in a free node, `next` is the next free one.
+const LIST: usize = 0;
+/// The links of a node in the chain of its owner.
+const CHAIN: usize = 1;
+
+/// The name of an armed timer. Once the timer fired or was cancelled, its key names nothing (until
+/// the same node was used 2^32 times).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct TimerKey {
+    index: u32,
+    generation: NonZeroU32,
+}
+
+/// The timers that one connection owns, to be cancelled together. Empty by default.
+///
+/// It belongs to the [`Timers`] that it was first used with. Dropping it cancels nothing.
+#[derive(Default, Debug)]
+pub struct OwnedTimers {
+    /// The chain's anchor; stale when no timer is left.
+    anchor: Option<TimerKey>,
+}
+
+#[derive(Clone, Copy)]
+struct Links {
+    prev: u32,
+    next: u32,
+}
+
+/// A timer, an anchor or a free node. What is in no list, or in no chain, is linked to itself.
+struct Node<T> {
+    at: u64,
+    links: [Links; 2],
+    /// Changes when the node is freed, so that keys become stale.
+    generation: NonZeroU32,
+    /// The anchor of the timer's owner, or [`NIL`].
+    anchor: u32,
+    list: u16,
+    /// What an anchor or a free node has here means nothing.
+    payload: T,
+}
+
+/// A set of timers, each with a deadline and a payload: see the [module](self).
+///
+/// They fire in the order of their deadlines and, within one tick, in the order in which they were
+/// armed; a deadline that has passed counts as the tick of the last [`advance`](Self::advance).
+/// No timer fires early.
+pub struct Timers<T: Copy> {
+    nodes: Vec<Node<T>>,
+    /// The first free node, or [`NIL`].
+    free: u32,
+    /// The first node of each list, or [`NIL`].
+    heads: Box<[u32; LISTS]>,
+    /// Which lists are not empty: a word for each level, and one for [`DUE`] and [`LATE`].
+    occupied: [u64; LEVELS + 1],
+    /// The tick of the last advance.
+    elapsed: u64,
+    /// How many timers are armed or due.
+    len: usize,
+}
+
+impl<T: Copy> Default for Timers<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Copy> Timers<T> {
+    /// No timers, at tick 0.
+    pub fn new() -> Self {
+        Self {
+            nodes: Vec::new(),
+            free: NIL,
+            heads: Box::new([NIL; LISTS]),
+            occupied: [0; LEVELS + 1],
+            elapsed: 0,
+            len: 0,
+        }
+    }
+
+    /// How many timers are armed, those included that are due and not popped.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no timer is armed.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Arms a timer that fires with the first [`advance`](Self::advance) from now on that reaches
+    /// tick `at`; if `at` has passed, with the next one.
+    ///
+    /// # Panics
+    /// With 2^32 - 1 timers, for which memory does not suffice.
+    pub fn arm(&mut self, at: u64, payload: T) -> TimerKey {
+        let at = at.max(self.elapsed);
+        let index = self.take_node(at, payload);
+        self.enlist(index, self.list_for(at));
+        self.len += 1;
+        self.invariants();
+        self.key(index)
+    }
+
+    /// Like [`arm`](Self::arm), for a timer that belongs to `owner`.
+    ///
+    /// # Panics
+    /// As [`arm`](Self::arm) does.
+    pub fn arm_owned(&mut self, owner: &mut OwnedTimers, at: u64, payload: T) -> TimerKey {
+        let key = self.arm(at, payload);
+        let anchor = self.anchor_of(owner).unwrap_or_else(|| {
+            let anchor = self.take_node(u64::MAX, payload);
+            owner.anchor = Some(self.key(anchor));
+            anchor
+        });
+        self.node_mut(key.index).anchor = anchor;
+        self.insert_before(CHAIN, key.index, anchor);
+        self.invariants();
+        key
+    }
+
+    /// Cancels a timer, owned or not, also one that is due and not popped, and answers its payload;
+    /// `None` if the key is stale.
+    pub fn cancel(&mut self, key: TimerKey) -> Option<T> {
+        let index = self.find(key)?;
+        Some(self.remove(index))
+    }
+
+    /// Like [`cancel`](Self::cancel), but only if the timer belongs to `owner`.
+    pub fn cancel_owned(&mut self, owner: &OwnedTimers, key: TimerKey) -> Option<T> {
+        let index = self.find(key)?;
+        let anchor = self.anchor_of(owner)?;
+        (self.node(index).anchor == anchor).then(|| self.remove(index))
+    }
+
+    /// Cancels all timers of `owner`, also those that are due and not popped, and answers how many
+    /// they were.
+    pub fn cancel_all(&mut self, owner: &mut OwnedTimers) -> usize {
+        let before = self.len;
+        // The anchor goes with its last timer.
+        while let Some(anchor) = self.anchor_of(owner) {
+            self.remove(self.node(anchor).links[CHAIN].next);
+        }
+        owner.anchor = None;
+        before - self.len
+    }
+
+    /// Until when there is nothing to do: a tick not later than the earliest deadline, or the tick of
+    /// the last [`advance`](Self::advance) if something is due; `None` if no timer is armed.
+    ///
+    /// Advancing to that tick either makes a timer due or files timers one level or more lower. A timer
+    /// of an hour is refiled three times at most, one of any span ten times, mostly with many others.
+    pub fn next_wake(&self) -> Option<u64> {
+        if self.occupied[LEVELS] != 0 {
+            return Some(self.elapsed);
+        }
+        self.next_slot().map(|(_, start)| start)
+    }
+
+    /// Makes due what has a deadline up to and including tick `now`. A `now` before the last one
+    /// counts as the last one.
+    pub fn advance(&mut self, now: u64) {
+        let now = now.max(self.elapsed);
+        self.refile(LATE);
+        while let Some((list, start)) = self.next_slot().filter(|&(_, start)| start <= now) {
+            self.elapsed = start;
+            self.refile(list);
+        }
+        self.elapsed = now;
+        self.invariants();
+    }
+
+    /// Takes the next timer that is due. What is armed meanwhile is not due before the next
+    /// [`advance`](Self::advance), so that a timer that is armed again and again comes to an end.
+    pub fn pop_due(&mut self) -> Option<(TimerKey, T)> {
+        let index = self.first(DUE)?;
+        let key = self.key(index);
+        Some((key, self.remove(index)))
+    }
+
+    /// The list of a timer that is not due, from its deadline and the present tick alone.
+    fn list_for(&self, at: u64) -> u16 {
+        let differing = self.elapsed ^ at;
+        if differing == 0 {
+            return LATE;
+        }
+        let level = differing.ilog2() / DIGIT_BITS;
+        let slot = (at >> (level * DIGIT_BITS)) as usize % SLOTS;
+        (level as usize * SLOTS + slot) as u16
+    }
+
+    /// The next slot that holds timers, as its list and the tick at which it begins.
+    fn next_slot(&self) -> Option<(u16, u64)> {
+        let level = self.occupied[..LEVELS].iter().position(|&slots| slots != 0)?;
+        let slot = self.occupied[level].trailing_zeros();
+        let shift = level as u32 * DIGIT_BITS;
+        // The higher digits are the present tick's, the lower ones zero.
+        let higher = self.elapsed & u64::MAX.checked_shl(shift + DIGIT_BITS).unwrap_or(0);
+        let start = higher | u64::from(slot) << shift;
+        Some((level as u16 * SLOTS as u16 + slot as u16, start))
+    }
+
+    /// Files the timers of a list anew, after the present came to it: each at a lower level or as due.
+    fn refile(&mut self, list: u16) {
+        while let Some(index) = self.first(list) {
+            let at = self.node(index).at;
+            self.delist(index);
+            self.enlist(index, if at == self.elapsed { DUE } else { self.list_for(at) });
+        }
+    }
+
+    /// Takes a timer out of its list and its chain, and frees it, and the anchor with its last timer.
+    fn remove(&mut self, index: u32) -> T {
+        self.delist(index);
+        self.detach(CHAIN, index);
+        let anchor = self.node(index).anchor;
+        if anchor != NIL && self.node(anchor).links[CHAIN].next == anchor {
+            self.free_node(anchor);
+        }
+        let payload = self.node(index).payload;
+        self.free_node(index);
+        self.len -= 1;
+        self.invariants();
+        payload
+    }
+
+    /// The first node of a list.
+    fn first(&self, list: u16) -> Option<u32> {
+        let head = self.heads[usize::from(list)];
+        (head != NIL).then_some(head)
+    }
+
+    /// Appends a node that is in no list.
+    fn enlist(&mut self, index: u32, list: u16) {
+        self.node_mut(index).list = list;
+        if let Some(head) = self.first(list) {
+            self.insert_before(LIST, index, head);
+        } else {
+            self.heads[usize::from(list)] = index;
+            self.occupied[usize::from(list) / SLOTS] |= 1 << (usize::from(list) % SLOTS);
+        }
+    }
+
+    /// Takes a node out of its list.
+    fn delist(&mut self, index: u32) {
+        let next = self.detach(LIST, index);
+        let list = usize::from(std::mem::replace(&mut self.node_mut(index).list, NO_LIST));
+        if next == index {
+            self.heads[list] = NIL;
+            self.occupied[list / SLOTS] &= !(1 << (list % SLOTS));
+        } else if self.heads[list] == index {
+            self.heads[list] = next;
+        }
+    }
+
+    /// Links `index`, which is linked to itself, into the circle of `next`.
+    fn insert_before(&mut self, circle: usize, index: u32, next: u32) {
+        let prev = self.node(next).links[circle].prev;
+        self.node_mut(index).links[circle] = Links { prev, next };
+        self.node_mut(prev).links[circle].next = index;
+        self.node_mut(next).links[circle].prev = index;
+    }
+
+    /// Takes `index` out of a circle and answers which node followed it: itself if it was alone.
+    fn detach(&mut self, circle: usize, index: u32) -> u32 {
+        let alone = Links { prev: index, next: index };
+        let Links { prev, next } =
+            std::mem::replace(&mut self.node_mut(index).links[circle], alone);
+        self.node_mut(prev).links[circle].next = next;
+        self.node_mut(next).links[circle].prev = prev;
+        next
+    }
+
+    /// A node in no list and no chain: a free one or a new one.
+    fn take_node(&mut self, at: u64, payload: T) -> u32 {
+        let reused = self.free != NIL;
+        let index = if reused { self.free } else { self.nodes.len() as u32 };
+        assert!(index != NIL, "fewer than 2^32 - 1 timers");
+        let mut node = Node {
+            at,
+            links: [Links { prev: index, next: index }; 2],
+            generation: NonZeroU32::MIN,
+            anchor: NIL,
+            list: NO_LIST,
+            payload,
+        };
+        if reused {
+            let free = self.node_mut(index);
+            let next = free.links[LIST].next;
+            node.generation = free.generation;
+            *free = node;
+            self.free = next;
+        } else {
+            self.nodes.push(node);
+        }
+        index
+    }
+
+    /// Frees a node that is in no list and no chain, and makes its key stale.
+    fn free_node(&mut self, index: u32) {
+        let next = std::mem::replace(&mut self.free, index);
+        let node = self.node_mut(index);
+        node.generation = node.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        node.links[LIST].next = next;
+    }
+
+    /// The anchor of an owner that has timers.
+    fn anchor_of(&self, owner: &OwnedTimers) -> Option<u32> {
+        owner.anchor.and_then(|key| self.find(key))
+    }
+
+    /// The node of a key that is not stale.
+    fn find(&self, key: TimerKey) -> Option<u32> {
+        let node = self.nodes.get(key.index as usize)?;
+        (node.generation == key.generation).then_some(key.index)
+    }
+
+    fn key(&self, index: u32) -> TimerKey {
+        TimerKey { index, generation: self.node(index).generation }
+    }
+
+    fn node(&self, index: u32) -> &Node<T> {
+        &self.nodes[index as usize]
+    }
+
+    fn node_mut(&mut self, index: u32) -> &mut Node<T> {
+        &mut self.nodes[index as usize]
+    }
+
+    /// What can be checked in constant time; the tests check all of it.
+    fn invariants(&self) {
+        debug_assert!(self.len <= self.nodes.len());
+        debug_assert_eq!(self.len == 0, self.occupied.iter().all(|&slots| slots == 0));
+        debug_assert!(self.next_slot().is_none_or(|(_, start)| start > self.elapsed));
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    impl<T: Copy> Timers<T> {
+        /// The three invariants in full, and that no node is lost.
+        fn check(&self) {
+            self.invariants();
+            let mut seen = HashSet::new();
+            for list in 0..LISTS as u16 {
+                let nodes = self.circle(LIST, self.first(list));
+                let bit = self.occupied[usize::from(list) / SLOTS] >> (usize::from(list) % SLOTS);
+                assert_eq!(bit & 1 == 1, !nodes.is_empty(), "bitmap of list {list}");
+                for index in nodes {
+                    assert!(seen.insert(index), "node {index} is in two lists");
+                    self.check_timer(index, list);
+                }
+            }
+            assert_eq!(seen.len(), self.len);
+            let (mut free, mut next) = (0, self.free);
+            while next != NIL {
+                free += 1;
+                next = self.node(next).links[LIST].next;
+            }
+            let anchors: HashSet<u32> =
+                seen.iter().map(|&i| self.node(i).anchor).filter(|&a| a != NIL).collect();
+            assert_eq!(seen.len() + free + anchors.len(), self.nodes.len(), "a node is lost");
+        }
+
+        fn check_timer(&self, index: u32, list: u16) {
+            let node = self.node(index);
+            assert_eq!(node.list, list);
+            if list == DUE {
+                assert!(node.at <= self.elapsed, "early");
+            } else {
+                assert!(node.at >= self.elapsed);
+                assert_eq!(list, self.list_for(node.at), "misfiled");
+            }
+            let chain = self.circle(CHAIN, Some(index));
+            assert_eq!(chain.len() > 1, node.anchor != NIL);
+            assert!(node.anchor == NIL || chain.contains(&node.anchor));
+        }
+
+        /// The nodes of a circle in order, its links checked in both directions.
+        fn circle(&self, circle: usize, first: Option<u32>) -> Vec<u32> {
+            let mut nodes: Vec<u32> = first.into_iter().collect();
+            while let Some(&last) = nodes.last() {
+                let next = self.node(last).links[circle].next;
+                assert_eq!(self.node(next).links[circle].prev, last);
+                if Some(next) == first {
+                    break;
+                }
+                nodes.push(next);
+            }
+            nodes
+        }
+
+        fn pop_all(&mut self) -> Vec<T> {
+            std::iter::from_fn(|| self.pop_due()).map(|(_, payload)| payload).collect()
+        }
+    }
+
+    /// One timer of the naive model. The payload is the number of its arming.
+    #[derive(Clone, Copy)]
+    struct Plain {
+        at: u64,
+        payload: u64,
+        key: TimerKey,
+        owner: Option<usize>,
+        due: bool,
+    }
+
+    /// Timers beside a model: a list that is searched from end to end.
+    struct Pair {
+        timers: Timers<u64>,
+        owners: [OwnedTimers; 3],
+        model: Vec<Plain>,
+        keys: Vec<TimerKey>,
+        now: u64,
+        rng: fastrand::Rng,
+    }
+
+    impl Pair {
+        fn new(seed: u64) -> Self {
+            Self {
+                timers: Timers::new(),
+                owners: Default::default(),
+                model: Vec::new(),
+                keys: Vec::new(),
+                now: 0,
+                rng: fastrand::Rng::with_seed(seed),
+            }
+        }
+
+        fn step(&mut self) {
+            match self.rng.u32(..100) {
+                0..45 => self.arm(),
+                45..60 => self.cancel(),
+                60..63 => self.cancel_all(),
+                63..80 => self.advance(),
+                _ => self.pop(),
+            }
+            self.timers.check();
+            assert_eq!(self.timers.len(), self.model.len());
+            let earliest = self.model.iter().map(|timer| timer.at.max(self.now)).min();
+            let wake = self.timers.next_wake();
+            assert_eq!(wake.is_some(), earliest.is_some());
+            assert!(wake <= earliest, "{wake:?} is later than {earliest:?}");
+            assert!(wake.is_none_or(|wake| wake >= self.now), "{wake:?} has passed");
+        }
+
+        /// A span of any order of magnitude, often none.
+        fn span(&mut self) -> u64 {
+            self.rng.u64(..) >> self.rng.u32(16..64) >> self.rng.u32(0..10)
+        }
+
+        fn arm(&mut self) {
+            let span = self.span();
+            let at = match self.rng.u32(..20) {
+                0 => self.now.saturating_sub(span),
+                1 => u64::MAX - span,
+                _ => self.now.saturating_add(span),
+            };
+            let payload = self.keys.len() as u64;
+            let owner = self.rng.bool().then(|| self.rng.usize(..self.owners.len()));
+            let key = match owner {
+                Some(owner) => self.timers.arm_owned(&mut self.owners[owner], at, payload),
+                None => self.timers.arm(at, payload),
+            };
+            self.keys.push(key);
+            self.model.push(Plain { at: at.max(self.now), payload, key, owner, due: false });
+        }
+
+        /// Cancels by any key ever given out, through the timer's owner, another one, or none.
+        fn cancel(&mut self) {
+            let Some(&key) = self.rng.choice(&self.keys) else { return };
+            let through = self.rng.bool().then(|| self.rng.usize(..self.owners.len()));
+            let place = self.model.iter().position(|timer| {
+                timer.key == key && (through.is_none() || timer.owner == through)
+            });
+            let cancelled = match through {
+                Some(owner) => self.timers.cancel_owned(&self.owners[owner], key),
+                None => self.timers.cancel(key),
+            };
+            assert_eq!(cancelled, place.map(|place| self.model.remove(place).payload));
+        }
+
+        fn cancel_all(&mut self) {
+            let owner = self.rng.usize(..self.owners.len());
+            let before = self.model.len();
+            self.model.retain(|timer| timer.owner != Some(owner));
+            let cancelled = self.timers.cancel_all(&mut self.owners[owner]);
+            assert_eq!(cancelled, before - self.model.len());
+        }
+
+        fn advance(&mut self) {
+            let span = self.span();
+            let to = match self.rng.u32(..20) {
+                0 => self.now.saturating_sub(span),
+                1..10 => self.timers.next_wake().unwrap_or(self.now),
+                _ => self.now.saturating_add(span).min(self.now | 0xFFFF_FFFF_FFFF),
+            };
+            self.now = self.now.max(to);
+            self.timers.advance(to);
+            for timer in &mut self.model {
+                timer.due |= timer.at <= self.now;
+            }
+        }
+
+        fn pop(&mut self) {
+            let next = self.model.iter().enumerate().filter(|(_, timer)| timer.due);
+            let next = next.min_by_key(|(_, timer)| (timer.at, timer.payload));
+            let place = next.map(|(place, _)| place);
+            let next = place.map(|place| self.model.remove(place));
+            assert_eq!(self.timers.pop_due(), next.map(|timer| (timer.key, timer.payload)));
+        }
+    }
+
+    #[test]
+    fn behaves_like_a_sorted_list() {
+        for seed in 0..150 {
+            let run = std::panic::catch_unwind(|| {
+                let mut pair = Pair::new(seed);
+                (0..600).for_each(|_| pair.step());
+            });
+            assert!(run.is_ok(), "failed with seed {seed}");
+        }
+    }
+
+    #[test]
+    fn fires_in_its_tick_and_not_before() {
+        let ticks = (0..64).flat_map(|bit| [(1 << bit) - 1, 1 << bit, (1 << bit) + 1]);
+        for at in ticks.chain([u64::MAX - 1, u64::MAX]).filter(|&at| at > 0) {
+            let mut timers = Timers::new();
+            timers.arm(at, 'a');
+            timers.advance(at - 1);
+            assert_eq!(timers.pop_due(), None, "{at}");
+            timers.advance(at);
+            assert_eq!(timers.pop_all(), ['a'], "{at}");
+        }
+    }
+
+    #[test]
+    fn a_loop_that_sleeps_until_next_wake_wakes_a_few_times_only() {
+        for at in [1, 63, 64, 30_000, 86_400_000, 1 << 40, u64::MAX] {
+            let mut timers = Timers::new();
+            timers.advance(12);
+            timers.arm(at, ());
+            let mut wakes = 0;
+            while timers.pop_due().is_none() {
+                timers.advance(timers.next_wake().expect("it is armed"));
+                wakes += 1;
+            }
+            assert!(wakes <= LEVELS, "{wakes} wakes for {at}");
+        }
+    }
+
+    #[test]
+    fn what_is_armed_for_the_past_waits_for_the_next_advance() {
+        let mut timers = Timers::new();
+        timers.arm(5, "first");
+        timers.advance(10);
+        let mut fired = Vec::new();
+        while let Some((_, payload)) = timers.pop_due() {
+            fired.push(payload);
+            timers.arm(0, "again");
+        }
+        assert_eq!(fired, ["first"]);
+        assert_eq!(timers.next_wake(), Some(10), "there is something to do at once");
+        timers.advance(10);
+        assert_eq!(timers.pop_all(), ["again"]);
+    }
+
+    #[test]
+    fn a_due_timer_can_be_cancelled_by_one_before_it() {
+        let mut timers = Timers::new();
+        let mut owner = OwnedTimers::default();
+        timers.arm(1, 'a');
+        let b = timers.arm(2, 'b');
+        timers.arm_owned(&mut owner, 2, 'c');
+        timers.arm(3, 'd');
+        timers.advance(3);
+        assert_eq!(timers.pop_due().map(|(_, payload)| payload), Some('a'));
+        assert_eq!(timers.cancel(b), Some('b'));
+        assert_eq!(timers.cancel_all(&mut owner), 1);
+        assert_eq!(timers.pop_all(), ['d']);
+    }
+
+    #[test]
+    fn an_owner_whose_last_timer_fired_starts_anew() {
+        let mut timers = Timers::new();
+        let mut owner = OwnedTimers::default();
+        timers.arm_owned(&mut owner, 1, 'a');
+        timers.advance(1);
+        assert_eq!(timers.pop_all(), ['a']);
+        // Others use the nodes of the timer and of the anchor meanwhile.
+        let others = [timers.arm(2, 'x'), timers.arm(2, 'y')];
+        assert!(others.iter().all(|&key| timers.cancel_owned(&owner, key).is_none()));
+        assert_eq!(timers.cancel_all(&mut owner), 0);
+        let key = timers.arm_owned(&mut owner, 2, 'b');
+        assert_eq!(timers.cancel_owned(&owner, key), Some('b'));
+        assert_eq!(timers.len(), 2);
+    }
+
+    #[test]
+    fn an_owner_cancels_only_its_own() {
+        let mut timers = Timers::new();
+        let (mut ours, mut theirs) = (OwnedTimers::default(), OwnedTimers::default());
+        timers.arm_owned(&mut ours, 5, 'o');
+        let key = timers.arm_owned(&mut theirs, 5, 't');
+        assert_eq!(timers.cancel_owned(&ours, key), None);
+        assert_eq!(timers.cancel_all(&mut ours), 1);
+        timers.advance(5);
+        assert_eq!(timers.pop_all(), ['t']);
+    }
+
+    #[test]
+    fn the_steady_state_reuses_nodes() {
+        let mut timers = Timers::new();
+        let mut owner = OwnedTimers::default();
+        for tick in 0..10_000 {
+            let idle = timers.arm_owned(&mut owner, tick + 30_000, 'i');
+            timers.arm_owned(&mut owner, tick, 'b');
+            timers.advance(tick);
+            assert_eq!(timers.pop_all().len(), 1);
+            timers.cancel(idle);
+        }
+        assert_eq!(timers.nodes.len(), 3);
+    }
+
+    #[test]
+    fn handles_are_small() {
+        assert_eq!(size_of::<Option<TimerKey>>(), 8);
+        assert_eq!(size_of::<OwnedTimers>(), 8);
+        assert_eq!(size_of::<Node<[u32; 3]>>(), 48);
+    }
+}

@@ -1,0 +1,239 @@
+//! The stages of a turn.
+
+use std::thread;
+use std::time::Duration;
+
+use millstream_platform::driver::{Driver, Event, Host, Received, Token};
+
+use super::connection::{Alarm, Connection, Phase};
+use super::mailbox::{Command, Order};
+use super::table::Table;
+use super::{EventLoop, Reactor};
+use crate::conn::{CloseReason, TimerId};
+use crate::handler::{Action, EventHandler};
+
+/// Where the driver puts bytes for connections that have unread ones: behind those, in their ring.
+struct Rooms<'a, H: EventHandler> {
+    connections: &'a mut Table<Connection<H>>,
+    input_cap: usize,
+}
+
+impl<H: EventHandler> Host for Rooms<'_, H> {
+    fn space(&mut self, token: Token) -> Option<&mut [u8]> {
+        let connection = self.connections.get_mut(token)?;
+        if connection.status.phase != Phase::Open {
+            return None;
+        }
+        let ring = connection.ring.as_mut()?;
+        let below_cap = self.input_cap.saturating_sub(ring.len());
+        let room = ring.writable();
+        let room = room.len().min(below_cap);
+        (room > 0).then(|| &mut ring.writable()[..room])
+    }
+}
+
+impl<D: Driver, H: EventHandler> EventLoop<D, H> {
+    /// Runs until the engine stops.
+    pub(crate) fn run(mut self) {
+        while self.turn() {}
+        self.end();
+    }
+
+    /// One turn. `false`: it was the last.
+    pub(crate) fn turn(&mut self) -> bool {
+        if let Err(error) = self.wait() {
+            tracing::error!(reactor = self.index, %error, "the driver cannot wait; the engine stops");
+            self.engine.fail(error);
+            self.doom_all();
+            self.close_doomed();
+            return false;
+        }
+        self.clock.set(self.driver.now());
+        let begin = self.clock.now();
+        self.dispatch();
+        self.run_inboxes();
+        self.fire_timers();
+        self.flush_dirty();
+        self.watch_stop();
+        self.close_doomed();
+        self.counters.note_turn(self.driver.now() - begin);
+        self.publish();
+        !(self.draining && self.connections.is_empty() && self.arrivals.is_empty())
+    }
+
+    /// Stages 1 and 2.
+    fn wait(&mut self) -> std::io::Result<()> {
+        let mut timeout = self.timeout();
+        self.notify.prepare_to_sleep();
+        if !(self.arrivals.is_empty() && self.mailbox.is_empty()) {
+            timeout = Some(Duration::ZERO);
+        }
+        let waited = self.driver.wait(timeout);
+        self.notify.awake();
+        waited
+    }
+
+    /// How long the wait may take; `None` for as long as it likes.
+    fn timeout(&self) -> Option<Duration> {
+        if !self.dirty.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let now = self.clock.now();
+        let timer = self.timers.next_wake().map(|tick| self.clock.until(tick));
+        let stop = self.engine.stop_deadline().filter(|_| self.draining);
+        let stop = stop.map(|at| at.saturating_duration_since(now));
+        [timer, stop, self.acceptance.timeout(now)].into_iter().flatten().min()
+    }
+
+    /// Stage 3.
+    fn dispatch(&mut self) {
+        let input_cap = self.config.input_cap;
+        loop {
+            let mut rooms = Rooms { connections: &mut self.connections, input_cap };
+            let Some(event) = self.driver.next(&mut rooms) else { return };
+            match event {
+                Event::Received { token, bytes } => self.receive(token, bytes),
+                Event::Sent { token, bytes } => self.note_sendable(token, bytes),
+                Event::Ended { token } => self.end_input(token),
+                Event::Failed { token, error } => {
+                    self.doom(token, CloseReason::Failed(error), false);
+                }
+                Event::Accepted { listener: _, socket, peer } => self.accept(socket, peer),
+                Event::AcceptFailed { listener, error } => {
+                    let now = self.clock.now();
+                    self.acceptance.failed(listener, &error, now, &self.engine);
+                }
+            }
+        }
+    }
+
+    fn receive(&mut self, token: Token, bytes: Received) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        connection.status.last_received = self.clock.tick();
+        if connection.status.phase != Phase::Open {
+            return; // Closing: what still comes is dropped.
+        }
+        let (Received::Lent { len, .. } | Received::Stored(len)) = bytes;
+        self.counters.bytes_in.add(len as u64);
+        self.counters.messages_in.add(1);
+        let lent = match (bytes, &mut connection.ring) {
+            (Received::Lent { .. }, None) => Some(bytes),
+            (Received::Stored(_), Some(ring)) => {
+                ring.commit(len);
+                None
+            }
+            (Received::Lent { .. }, Some(_)) => {
+                self.append_lent(token, bytes);
+                None
+            }
+            (Received::Stored(_), None) => unreachable!("there was no room to store into"),
+        };
+        self.call(token, "on_traffic", lent, H::on_traffic);
+    }
+
+    /// Stage 4.
+    fn run_inboxes(&mut self) {
+        for _ in 0..self.config.inbox_budget {
+            let Some(arrival) = self.arrivals.pop() else { break };
+            arrival.admission.keep();
+            self.open(arrival.socket, arrival.peer);
+        }
+        for _ in 0..self.config.inbox_budget {
+            let Some(command) = self.mailbox.pop() else { break };
+            self.obey(command);
+        }
+    }
+
+    /// Does what another thread asks of a connection. If that is gone, the order is dropped, which
+    /// tells whoever waits for it.
+    fn obey(&mut self, Command { token, order }: Command<H>) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        match order {
+            Order::Write { bytes, done } => {
+                self.call(token, "Remote::write", None, |_, conn| {
+                    conn.output.write_bytes(bytes);
+                    Action::Continue
+                });
+                if let Some(done) = done {
+                    self.complete_when_sent(token, done);
+                }
+            }
+            Order::Wake => self.call(token, "on_traffic", None, H::on_traffic),
+            Order::Close { done } => {
+                if let Some(done) = done {
+                    connection.status.completions().closes.push(done);
+                }
+                self.begin_close(token, CloseReason::Local);
+            }
+            Order::Run(closure) => self.call(token, "Remote::run", None, closure),
+        }
+    }
+
+    /// Stage 5.
+    fn fire_timers(&mut self) {
+        self.timers.advance(self.clock.tick());
+        while let Some((key, alarm)) = self.timers.pop_due() {
+            match alarm {
+                Alarm::Deadline(token) => self.check_deadlines(token),
+                Alarm::Timer(token) => {
+                    self.call(token, "on_timer", None, |handler, conn| {
+                        handler.on_timer(conn, TimerId(key))
+                    });
+                }
+                Alarm::Tick => self.run_tick(),
+            }
+        }
+        let now = self.clock.now();
+        self.acceptance.resume_due(now, &mut self.driver);
+    }
+
+    fn run_tick(&mut self) {
+        self.tick.armed = None;
+        let action = self.call_without_connection("on_tick", H::on_tick);
+        self.arm_tick();
+        self.obey_action(action.unwrap_or_default());
+    }
+
+    /// Arms the tick for its interval from now, if it isn't armed.
+    pub(super) fn arm_tick(&mut self) {
+        let Some(interval) = self.tick.interval.filter(|_| self.tick.armed.is_none()) else {
+            return;
+        };
+        let at = self.clock.tick_after(interval.max(Duration::from_millis(1)));
+        self.tick.armed = Some(self.timers.arm(at, Alarm::Tick));
+    }
+
+    /// Runs a callback that concerns no connection. A panic is counted and answered.
+    pub(super) fn call_without_connection(
+        &mut self,
+        name: &'static str,
+        callback: impl FnOnce(&mut H, &mut Reactor<'_>) -> Action,
+    ) -> thread::Result<Action> {
+        let interval = self.tick.interval;
+        let mut reactor = Reactor {
+            index: self.index,
+            connections: self.connections.len(),
+            now: self.clock.now(),
+            engine: &self.engine,
+            tick: &mut self.tick.interval,
+        };
+        let call = std::panic::AssertUnwindSafe(|| callback(&mut self.handler, &mut reactor));
+        let outcome = std::panic::catch_unwind(call);
+        self.note_callback(name, None);
+        if self.tick.interval != interval {
+            if let Some(armed) = self.tick.armed.take() {
+                self.timers.cancel(armed);
+            }
+            self.arm_tick();
+        }
+        outcome.inspect_err(|_| self.note_panic(name, None))
+    }
+
+    /// Shows the reactor's levels to other threads.
+    pub(super) fn publish(&self) {
+        self.counters.timers.set(self.timers.len() as u64);
+        self.counters.rings_leased.set(self.rings.leased() as u64);
+        self.counters.output_queues_leased.set(self.outputs.leased() as u64);
+        self.counters.ring_fallbacks.set(self.rings.fallbacks());
+    }
+}
