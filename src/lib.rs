@@ -1,10 +1,53 @@
-//! A multi-reactor event-loop networking engine.
+//! **millstream** is a multi-reactor event-loop networking engine: an acceptor hands connections to
+//! reactors, each a thread pinned to a core with an event loop of its own, and a reactor calls your
+//! [`EventHandler`] when something happens.
+//!
+//! ```
+//! use millstream::{Action, Conn, Engine, EventHandler};
+//!
+//! struct Echo;
+//!
+//! impl EventHandler for Echo {
+//!     type State = ();
+//!
+//!     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+//!         conn.output.write(conn.input.take_all());
+//!         Action::Continue
+//!     }
+//! }
+//!
+//! let engine = Engine::builder().listen("127.0.0.1:0").start(|_reactor| Echo)?;
+//! # use std::io::{Read, Write};
+//! # let mut client = std::net::TcpStream::connect(engine.local_addrs()[0])?;
+//! # client.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
+//! # client.write_all(b"hello")?;
+//! # let mut echoed = [0; 5];
+//! # client.read_exact(&mut echoed)?;
+//! # assert_eq!(&echoed, b"hello");
+//! // … until it is time to stop:
+//! engine.stop(std::time::Duration::from_secs(5))?;
+//! engine.wait()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The [guide] explains how to build on it, and what is guaranteed.
+//!
+//! # Features
+//!
+//! - `sim`: the module `sim`, an in-memory network with virtual time and seeded faults, to test a
+//!   handler on.
+//!
+//! The default build has no feature; it is the engine.
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod conn;
 mod engine;
+pub mod guide;
 mod handler;
 mod reactor;
+#[cfg(feature = "sim")]
+pub mod sim;
 
 pub use bytes::Bytes;
 pub use millstream_platform::socket::Keepalive;

@@ -81,24 +81,33 @@ impl<'a> Input<'a> {
             needle => memmem::find(self.unread, needle),
         }
     }
-}
 
-/// Reading takes. With nothing unread it answers 0, which here means "nothing yet", not "the end".
-impl Read for Input<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = buffer.len().min(self.unread.len());
-        buffer[..count].copy_from_slice(&self.unread[..count]);
-        Ok(self.skip(count))
+    /// A reader of the standard library, which takes what it reads. With nothing unread it answers 0,
+    /// which here means "nothing yet" rather than "the end".
+    pub fn reader<'r>(&'r mut self) -> impl BufRead + use<'r, 'a> {
+        Reader(self)
     }
 }
 
-impl BufRead for Input<'_> {
+/// [`Input`] for the standard library's reading traits. `Input` itself does not implement them: their
+/// `take` is another one than its own, and would be found first.
+struct Reader<'r, 'a>(&'r mut Input<'a>);
+
+impl Read for Reader<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = buffer.len().min(self.0.unread.len());
+        buffer[..count].copy_from_slice(&self.0.unread[..count]);
+        Ok(self.0.skip(count))
+    }
+}
+
+impl BufRead for Reader<'_, '_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        Ok(self.unread)
+        Ok(self.0.unread)
     }
 
     fn consume(&mut self, count: usize) {
-        self.skip(count);
+        self.0.skip(count);
     }
 }
 
@@ -129,9 +138,9 @@ mod tests {
     fn std_readers_take_too() {
         let mut input = Input::new(b"line\nrest");
         let mut line = String::new();
-        input.read_line(&mut line).unwrap();
+        input.reader().read_line(&mut line).unwrap();
         let mut three = [0; 3];
-        input.read_exact(&mut three).unwrap();
+        input.reader().read_exact(&mut three).unwrap();
         assert_eq!((line.as_str(), &three), ("line\n", b"res"));
         assert_eq!((input.len(), input.taken()), (1, 8));
     }

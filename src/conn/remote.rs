@@ -132,7 +132,9 @@ impl<H: EventHandler> fmt::Debug for Remote<H> {
 
 /// Calls a closure exactly once: with what [`complete`](Self::complete) is given, or with [`Closed`]
 /// when it is dropped before.
-pub(crate) struct Completion(Option<Box<dyn FnOnce(Result<(), Closed>) + Send>>);
+pub(crate) struct Completion(Option<Done>);
+
+type Done = Box<dyn FnOnce(Result<(), Closed>) + Send>;
 
 impl Completion {
     fn new(done: impl FnOnce(Result<(), Closed>) + Send + 'static) -> Self {

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use millstream_platform::driver::Budget;
 use millstream_platform::socket::TcpOptions;
 
 use super::address::Address;
@@ -131,6 +132,15 @@ const MOST_REACTORS: usize = 1024;
 const LARGEST: usize = isize::MAX as usize / 4;
 
 impl Config {
+    /// What one turn of a driver may do.
+    pub(crate) fn budget(&self) -> Budget {
+        Budget {
+            receive_buffer: self.receive_buffer,
+            read: self.read_budget,
+            accept: self.accept_budget,
+        }
+    }
+
     /// Whether an engine can be started with this.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         self.check_counts()?;

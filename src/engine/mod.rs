@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use millstream_platform::driver::Wake;
 
 pub(crate) use self::acceptance::{Acceptance, Listening};
+pub(crate) use self::acceptor::Entrance;
 pub use self::address::Address;
 pub use self::builder::{Builder, RunError};
 pub(crate) use self::config::Config;
@@ -58,11 +59,11 @@ struct Shared {
 }
 
 /// What the engine knows of a reactor.
-struct ReactorPort {
-    waker: Arc<dyn Wake>,
-    counters: Arc<Counters>,
+pub(crate) struct ReactorPort {
+    pub(crate) waker: Arc<dyn Wake>,
+    pub(crate) counters: Arc<Counters>,
     /// The inbox's depth, and how often it had to wake the reactor.
-    inbox: Box<dyn Fn() -> (usize, u64) + Send + Sync>,
+    pub(crate) inbox: Box<dyn Fn() -> (usize, u64) + Send + Sync>,
 }
 
 #[derive(Default)]
@@ -167,12 +168,13 @@ impl Engine {
     /// # Errors
     /// [`AlreadyStopping`] from the second call on; the first one's deadline stands.
     pub fn stop(&self, patience: Duration) -> Result<(), AlreadyStopping> {
-        let now = Instant::now();
-        // A patience beyond the clock's range is as good as a year.
-        let year = Duration::from_secs(365 * 24 * 3600);
-        let deadline = now.checked_add(patience).unwrap_or_else(|| now + year);
+        self.stop_by(after(Instant::now(), patience))
+    }
+
+    /// Begins to stop the engine with this deadline.
+    pub(crate) fn stop_by(&self, deadline: Instant) -> Result<(), AlreadyStopping> {
         self.shared.stop_deadline.set(deadline).map_err(|_| AlreadyStopping)?;
-        tracing::info!(?patience, "the engine stops");
+        tracing::info!("the engine stops");
         for reactor in self.reactors() {
             reactor.waker.wake();
         }
@@ -240,7 +242,7 @@ impl Engine {
     }
 
     /// Makes the reactors known, to be woken by a stop; also by one that came before this.
-    fn set_reactors(&self, reactors: Vec<ReactorPort>) {
+    pub(crate) fn set_reactors(&self, reactors: Vec<ReactorPort>) {
         let _ = self.shared.reactors.set(reactors);
         if self.is_stopping() {
             self.reactors().iter().for_each(|reactor| reactor.waker.wake());
@@ -272,6 +274,12 @@ impl Engine {
     fn identity(&self) -> usize {
         Arc::as_ptr(&self.shared).addr()
     }
+}
+
+/// The time so much after another; what is beyond the clock's range is as good as a year.
+pub(crate) fn after(time: Instant, duration: Duration) -> Instant {
+    let year = Duration::from_secs(365 * 24 * 3600);
+    time.checked_add(duration).unwrap_or_else(|| time + year)
 }
 
 impl fmt::Debug for Engine {

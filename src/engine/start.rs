@@ -55,6 +55,18 @@ pub enum StartError {
     },
 }
 
+impl StartError {
+    pub(crate) fn panicked(
+        reactor: usize,
+        callback: &'static str,
+        panic: &(dyn Any + Send),
+    ) -> Self {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        StartError::Panicked { reactor, callback, message: text.unwrap_or_default() }
+    }
+}
+
 /// The sockets of one thread.
 type Sockets = Listening<TcpListener>;
 type Report = Result<Booted, StartError>;
@@ -75,25 +87,11 @@ where
     let Builder { mut config, balance } = builder;
     let count = *config.reactors.get_or_insert_with(cpu::parallelism);
     config.check()?;
-    let (addresses, mut sockets) = bind(&config, count)?;
+    let (addresses, sockets) = bind(&config, count)?;
     let cores = cores_for(&config.pinning, count);
     let engine = Engine::new(&config, addresses);
     let config = Arc::new(config);
-    let started =
-        spawn_reactors(count, &engine, &config, factory, &cores).and_then(|reactors| match config
-            .accept_mode
-        {
-            AcceptMode::MainAcceptor => {
-                let sockets = sockets.pop().unwrap_or_default();
-                let none = std::iter::repeat_with(Sockets::new);
-                let entrances = run_reactors(reactors, none, &engine);
-                spawn_acceptor(&engine, &config, balance, entrances, sockets)
-            }
-            AcceptMode::ReusePort => {
-                run_reactors(reactors, sockets, &engine);
-                Ok(())
-            }
-        });
+    let started = spawn_threads(&engine, &config, balance, sockets, factory, &cores);
     if let Err(error) = started {
         let _ = engine.stop(Duration::ZERO);
         let _ = engine.wait();
@@ -101,6 +99,34 @@ where
     }
     tracing::info!(addresses = ?engine.local_addrs(), reactors = count, "the engine runs");
     Ok(engine)
+}
+
+/// Makes the reactors, and whoever accepts for them. `cores` has one entry for each reactor.
+fn spawn_threads<H, F>(
+    engine: &Engine,
+    config: &Arc<Config>,
+    balance: Box<dyn Balance>,
+    mut sockets: Vec<Sockets>,
+    factory: F,
+    cores: &[Option<usize>],
+) -> Result<(), StartError>
+where
+    H: EventHandler,
+    F: Fn(usize) -> H + Send + Sync + 'static,
+{
+    let reactors = spawn_reactors(engine, config, factory, cores)?;
+    match config.accept_mode {
+        AcceptMode::MainAcceptor => {
+            let sockets = sockets.pop().unwrap_or_default();
+            let none = std::iter::repeat_with(Sockets::new);
+            let entrances = run_reactors(reactors, none, engine);
+            spawn_acceptor(engine, config, balance, entrances, sockets)
+        }
+        AcceptMode::ReusePort => {
+            run_reactors(reactors, sockets, engine);
+            Ok(())
+        }
+    }
 }
 
 /// Opens the listening sockets: one set for the acceptor, or one for each reactor. A port that the
@@ -140,11 +166,6 @@ fn cores_for(pinning: &Pinning, reactors: usize) -> Vec<Option<usize>> {
     (0..reactors).map(|reactor| cores.get(reactor).copied()).collect()
 }
 
-fn driver(config: &Config, receive_buffer: usize) -> Result<Readiness, StartError> {
-    let budget = Budget { receive_buffer, read: config.read_budget, accept: config.accept_budget };
-    Readiness::new(budget).map_err(StartError::Driver)
-}
-
 /// Starts a thread that [`Engine::wait`] waits for.
 fn spawn(
     engine: &Engine,
@@ -165,7 +186,6 @@ fn spawn(
 /// Makes the reactors' threads, and waits until each has booted. On failure none is left running:
 /// each ends when it isn't told to go.
 fn spawn_reactors<H, F>(
-    count: usize,
     engine: &Engine,
     config: &Arc<Config>,
     factory: F,
@@ -187,7 +207,7 @@ where
         })?;
     }
     drop(report);
-    let mut booted: Vec<Booted> = reports.iter().take(count).collect::<Result<_, _>>()?;
+    let mut booted: Vec<Booted> = reports.iter().take(cores.len()).collect::<Result<_, _>>()?;
     booted.sort_by_key(|booted| booted.reactor);
     Ok(booted)
 }
@@ -229,25 +249,15 @@ fn boot<H: EventHandler>(
     config: &Arc<Config>,
     factory: &impl Fn(usize) -> H,
 ) -> Result<Ready<H>, StartError> {
-    let panicked = |callback, panic: Box<dyn Any + Send>| {
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        StartError::Panicked { reactor, callback, message: text.unwrap_or_default() }
-    };
-    let driver = driver(config, config.receive_buffer)?;
+    let driver = Readiness::new(config.budget()).map_err(StartError::Driver)?;
     let handler = catch_unwind(AssertUnwindSafe(|| factory(reactor)))
-        .map_err(|panic| panicked("factory", panic))?;
+        .map_err(|panic| StartError::panicked(reactor, "factory", &*panic))?;
     let doors = Doors::new(&driver);
-    let (arrivals, mailbox) = (Arc::clone(&doors.arrivals), Arc::clone(&doors.mailbox));
-    let (counters, notify) = (Arc::clone(&doors.counters), Arc::clone(&doors.notify));
-    let waker = driver.waker();
+    let (port, entrance) = (doors.port(&driver), doors.entrance());
     let mut event_loop =
         EventLoop::new(reactor, driver, handler, doors, engine.clone(), Arc::clone(config));
-    event_loop.boot().map_err(|panic| panicked("on_boot", panic))?;
-    let entrance = Entrance { arrivals: Arc::clone(&arrivals), counters: Arc::clone(&counters) };
-    let inbox = Box::new(move || (arrivals.len() + mailbox.len(), notify.wakes() as u64));
+    event_loop.boot().map_err(|panic| StartError::panicked(reactor, "on_boot", &*panic))?;
     let (go, start) = channel();
-    let port = ReactorPort { waker, counters, inbox };
     Ok((event_loop, Booted { reactor, port, entrance, go }, start))
 }
 
@@ -278,7 +288,8 @@ fn spawn_acceptor(
     if sockets.is_empty() {
         return Ok(());
     }
-    let driver = driver(config, 0)?;
+    let budget = Budget { receive_buffer: 0, ..config.budget() };
+    let driver = Readiness::new(budget).map_err(StartError::Driver)?;
     let waker = driver.waker();
     let mut acceptor = Acceptor::new(driver, balance, reactors, engine.clone());
     acceptor.listen(sockets).map_err(StartError::Driver)?;

@@ -8,7 +8,7 @@ use millstream_platform::memory::{Ring, RingPool};
 use super::EventLoop;
 use super::connection::{Control, Phase};
 use crate::conn::{CloseReason, CloseRequest, Conn, Fault, Input, Output};
-use crate::engine::InputOverflow;
+use crate::engine::{InputOverflow, after};
 use crate::handler::{Action, EventHandler};
 
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
@@ -40,6 +40,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         lent: Option<Received>,
         callback: impl FnOnce(&mut H, &mut Conn<'_, H>) -> Action,
     ) -> Option<Action> {
+        self.look_at_clock();
         let connection = self.connections.get_mut(token)?;
         let (lent, link) = self.driver.parts(lent);
         let sent_before = connection.pending.sent;
@@ -84,6 +85,13 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// Does what a callback asked for.
     fn settle(&mut self, token: Token, action: Action) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        if action == Action::Continue && connection.is_calm(self.config.high_water) {
+            if connection.pending.queue.is_some() {
+                self.mark_dirty(token);
+            }
+            return;
+        }
         self.obey_action(action);
         let Some(connection) = self.connections.get_mut(token) else { return };
         if let Some(fault) = connection.pending.fault.take() {
@@ -168,7 +176,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn obey_action(&self, action: Action) {
         if action == Action::Shutdown {
             // That it is stopping already is as good.
-            let _ = self.engine.stop(self.config.stop_timeout);
+            let _ = self.engine.stop_by(after(self.clock.now(), self.config.stop_timeout));
         }
     }
 
@@ -183,8 +191,15 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         ring.append(lent);
     }
 
-    /// Looks at the clock after a callback, and reports one that took too long. The wait and the
-    /// system calls since the last look count with it; they are short.
+    /// Notes when a callback begins. A look since the last callback would not do: if the system gives
+    /// the processor to someone else in between, that would count as the callback's time.
+    pub(super) fn look_at_clock(&mut self) {
+        if self.config.stall_threshold.is_some() {
+            self.clock.set(self.driver.now());
+        }
+    }
+
+    /// Looks at the clock after a callback, and reports one that took too long.
     pub(super) fn note_callback(&mut self, name: &'static str, token: Option<Token>) {
         let Some(threshold) = self.config.stall_threshold else { return };
         let took = self.clock.set(self.driver.now());

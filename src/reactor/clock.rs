@@ -2,19 +2,28 @@
 
 use std::time::{Duration, Instant};
 
-/// The time of the last look at the driver's clock.
+/// The time of the last look at the driver's clock, and the tick of the turn.
 pub(crate) struct Clock {
     start: Instant,
     now: Instant,
+    tick: u64,
 }
 
 impl Clock {
     pub(crate) fn new(start: Instant) -> Self {
-        Clock { start, now: start }
+        Clock { start, now: start, tick: 0 }
     }
 
     pub(crate) fn now(&self) -> Instant {
         self.now
+    }
+
+    /// Notes the time at which a turn begins. Its tick is the turn's, so that what happens in a turn
+    /// can be noted without computing one.
+    pub(crate) fn begin_turn(&mut self, now: Instant) {
+        self.now = now;
+        let passed = now - self.start;
+        self.tick = passed.as_secs() * 1000 + u64::from(passed.subsec_millis());
     }
 
     /// Notes the time; answers how much has passed since the last note.
@@ -24,9 +33,9 @@ impl Clock {
         passed
     }
 
-    /// The tick that has begun.
+    /// The tick that had begun when the turn did.
     pub(crate) fn tick(&self) -> u64 {
-        (self.now - self.start).as_millis() as u64
+        self.tick
     }
 
     /// The first tick that is not earlier than `after` from now.
@@ -49,6 +58,7 @@ mod tests {
     fn a_deadline_is_never_early() {
         let start = Instant::now();
         let mut clock = Clock::new(start);
+        clock.begin_turn(start + Duration::from_micros(1_000));
         clock.set(start + Duration::from_micros(1_300));
         assert_eq!(clock.tick(), 1);
         assert_eq!(clock.tick_after(Duration::ZERO), 2);

@@ -82,7 +82,7 @@ pub(crate) struct Completions {
 }
 
 impl<H: EventHandler> Connection<H> {
-    pub(crate) fn new(peer: SocketAddr, now: u64) -> Self {
+    pub(crate) fn new(state: H::State, peer: SocketAddr, now: u64) -> Self {
         let status = Status {
             peer,
             remote: None,
@@ -103,7 +103,20 @@ impl<H: EventHandler> Connection<H> {
             dirty: false,
             reset: false,
         };
-        Connection { state: H::State::default(), ring: None, pending: Pending::default(), status }
+        Connection { state, ring: None, pending: Pending::default(), status }
+    }
+
+    /// Whether a callback left nothing to look after but output to be flushed. This is how almost
+    /// all callbacks end; what it leaves out is looked at one by one.
+    pub(crate) fn is_calm(&self, high_water: usize) -> bool {
+        let Connection { ring, pending, status, .. } = self;
+        ring.is_none()
+            && pending.fault.is_none()
+            && !pending.ended
+            && (pending.bytes <= high_water || status.above_high_water)
+            && status.close_request.is_none()
+            && !status.paused_by_handler
+            && !status.paused
     }
 
     /// How many bytes are received and unread.

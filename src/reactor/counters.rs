@@ -1,8 +1,8 @@
 //! What a reactor counts, for an operator to read from another thread.
 
 use std::fmt;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -164,7 +164,7 @@ impl Counters {
             messages_out: self.messages_out.get(),
             wakeups,
             turns: self.turns.get(),
-            turn_time: self.turn_time.lock().unwrap_or_else(|poison| poison.into_inner()).clone(),
+            turn_time: self.turn_time.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             inbox_depth,
             timers: self.timers.get() as usize,
             rings_leased: self.rings_leased.get() as usize,

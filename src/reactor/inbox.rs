@@ -337,21 +337,23 @@ mod tests {
 
     #[test]
     fn closing_leaves_no_message_behind() {
-        for round in 0..2_000 {
+        for round in 0..1_000 {
             let ended = AtomicU64::new(0);
             let posted = AtomicU64::new(0);
             let (_, _, inbox) = inbox();
             thread::scope(|scope| {
                 for _ in 0..2 {
                     scope.spawn(|| {
-                        let mut open = true;
-                        while open {
+                        // An end, lest they flood a machine that is slow to close.
+                        for _ in 0..500 {
                             posted.fetch_add(1, Ordering::Relaxed);
-                            open = inbox.post(Counted(&ended)).is_ok();
+                            if inbox.post(Counted(&ended)).is_err() {
+                                break;
+                            }
                         }
                     });
                 }
-                (0..round % 50).for_each(|_| thread::yield_now());
+                assert!(spin_until(|| inbox.len() >= round % 50), "nobody posts");
                 inbox.close();
                 while inbox.pop().is_some() {}
             });
@@ -428,7 +430,7 @@ mod loom_tests {
                     taken += 1;
                 }
             }
-            posters.map(|poster| poster.join().unwrap());
+            posters.into_iter().for_each(|poster| poster.join().unwrap());
             assert!(notify.wakes() <= sleeps, "{} wakes, {sleeps} sleeps", notify.wakes());
         });
     }
@@ -446,7 +448,7 @@ mod loom_tests {
             if inbox.is_empty() {
                 assert_eq!(bell.wait(), 1);
             }
-            posters.map(|poster| poster.join().unwrap());
+            posters.into_iter().for_each(|poster| poster.join().unwrap());
             assert!(notify.wakes() <= 1);
         });
     }
@@ -474,7 +476,7 @@ mod loom_tests {
                     taken[poster] += 1;
                 }
             }
-            posters.map(|poster| poster.join().unwrap());
+            posters.into_iter().for_each(|poster| poster.join().unwrap());
         });
     }
 
@@ -499,7 +501,7 @@ mod loom_tests {
             });
             inbox.close();
             while inbox.pop().is_some() {}
-            posters.map(|poster| poster.join().unwrap());
+            posters.into_iter().for_each(|poster| poster.join().unwrap());
             assert!(inbox.is_empty(), "left behind");
             assert_eq!(ended.load(Ordering::Relaxed), 2, "every message ends exactly once");
         });

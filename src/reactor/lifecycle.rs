@@ -62,7 +62,13 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     fn adopt(&mut self, socket: D::Socket, peer: SocketAddr, now: u64) -> Option<Token> {
-        let Some(token) = self.connections.insert_with(|_| Connection::new(peer, now)) else {
+        // The state's default is the user's code, like a callback.
+        let Ok(state) = catch_unwind(H::State::default) else {
+            self.note_panic("default of the state", None);
+            return None;
+        };
+        let connection = Connection::new(state, peer, now);
+        let Some(token) = self.connections.insert_with(|_| connection) else {
             tracing::warn!(reactor = self.index, %peer, "the connection table is full");
             return None;
         };
@@ -200,7 +206,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     /// Lets nothing more in, and drops what still came.
-    pub(super) fn end(self) {
+    pub(crate) fn end(self) {
         self.arrivals.close();
         while self.arrivals.pop().is_some() {}
         self.mailbox.close();

@@ -52,7 +52,7 @@ pub(crate) use self::mailbox::{Command, Mailbox, Order};
 use self::table::Table;
 pub(crate) use self::timers::TimerKey;
 use self::timers::Timers;
-use crate::engine::{Acceptance, Admission, Config, Engine};
+use crate::engine::{Acceptance, Admission, Config, Engine, Entrance, ReactorPort};
 use crate::handler::EventHandler;
 
 /// The size of the chunks that small writes are gathered in.
@@ -120,6 +120,23 @@ impl<D: Driver, H: EventHandler> Doors<D, H> {
             counters: Arc::new(Counters::default()),
             notify,
         }
+    }
+
+    /// What the engine needs of the reactor.
+    pub(crate) fn port(&self, driver: &D) -> ReactorPort {
+        let (arrivals, mailbox) = (Arc::clone(&self.arrivals), Arc::clone(&self.mailbox));
+        let notify = Arc::clone(&self.notify);
+        let inbox = move || (arrivals.len() + mailbox.len(), notify.wakes() as u64);
+        ReactorPort {
+            waker: driver.waker(),
+            counters: Arc::clone(&self.counters),
+            inbox: Box::new(inbox),
+        }
+    }
+
+    /// Where new connections come in.
+    pub(crate) fn entrance(&self) -> Entrance<D::Socket> {
+        Entrance { arrivals: Arc::clone(&self.arrivals), counters: Arc::clone(&self.counters) }
     }
 }
 

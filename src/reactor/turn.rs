@@ -35,20 +35,20 @@ impl<H: EventHandler> Host for Rooms<'_, H> {
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Runs until the engine stops.
     pub(crate) fn run(mut self) {
-        while self.turn() {}
+        while self.turn(None) {}
         self.end();
     }
 
-    /// One turn. `false`: it was the last.
-    pub(crate) fn turn(&mut self) -> bool {
-        if let Err(error) = self.wait() {
+    /// One turn, which waits no longer than `limit`. `false`: it was the last.
+    pub(crate) fn turn(&mut self, limit: Option<Duration>) -> bool {
+        if let Err(error) = self.wait(limit) {
             tracing::error!(reactor = self.index, %error, "the driver cannot wait; the engine stops");
             self.engine.fail(error);
             self.doom_all();
             self.close_doomed();
             return false;
         }
-        self.clock.set(self.driver.now());
+        self.clock.begin_turn(self.driver.now());
         let begin = self.clock.now();
         self.dispatch();
         self.run_inboxes();
@@ -62,8 +62,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     /// Stages 1 and 2.
-    fn wait(&mut self) -> std::io::Result<()> {
-        let mut timeout = self.timeout();
+    fn wait(&mut self, limit: Option<Duration>) -> std::io::Result<()> {
+        let mut timeout = [self.timeout(), limit].into_iter().flatten().min();
         self.notify.prepare_to_sleep();
         if !(self.arrivals.is_empty() && self.mailbox.is_empty()) {
             timeout = Some(Duration::ZERO);
@@ -129,6 +129,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             (Received::Stored(_), None) => unreachable!("there was no room to store into"),
         };
         self.call(token, "on_traffic", lent, H::on_traffic);
+        self.flush_now(token);
     }
 
     /// Stage 4.
@@ -209,6 +210,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         name: &'static str,
         callback: impl FnOnce(&mut H, &mut Reactor<'_>) -> Action,
     ) -> thread::Result<Action> {
+        self.look_at_clock();
         let interval = self.tick.interval;
         let mut reactor = Reactor {
             index: self.index,

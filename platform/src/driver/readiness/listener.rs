@@ -89,13 +89,13 @@ impl Listeners {
         listener.queued = false;
         loop {
             if listener.share.used(turn.number) >= turn.budget.accept {
-                turn.carried.extend(listener.queue(token));
+                turn.carry(listener.queue(token));
                 return None;
             }
             listener.share.add(turn.number, 1);
             match listener.listener.accept() {
                 Ok((socket, peer)) => {
-                    turn.ready.extend(listener.queue(token));
+                    turn.push(listener.queue(token));
                     return Some(Event::Accepted { listener: token, socket, peer });
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return None,

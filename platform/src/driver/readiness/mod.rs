@@ -62,6 +62,22 @@ struct Share {
 
 struct ReadinessWaker(Waker);
 
+impl Turn {
+    /// Puts whoever is to be served on this turn's list.
+    fn push(&mut self, name: Option<Name>) {
+        if let Some(name) = name {
+            self.ready.push_back(name);
+        }
+    }
+
+    /// Puts whoever used up its budget on the next turn's list.
+    fn carry(&mut self, name: Option<Name>) {
+        if let Some(name) = name {
+            self.carried.push_back(name);
+        }
+    }
+}
+
 impl Share {
     /// What was used in this turn.
     fn used(self, turn: u32) -> usize {
@@ -112,8 +128,7 @@ impl Readiness {
                 Name::Connection(token) => self.sockets.note(token, notification),
                 Name::Listener(token) => self.listeners.note(token),
             };
-            // The name on the list is the one the table knows, whose generation is whole.
-            self.turn.ready.extend(queue);
+            self.turn.push(queue);
         }
     }
 }
@@ -132,12 +147,12 @@ impl Driver for Readiness {
 
     fn listen(&mut self, token: Token, listener: TcpListener) -> io::Result<()> {
         let name = self.listeners.add(token, listener, self.poll.registry())?;
-        self.turn.ready.push_back(name);
+        self.turn.push(Some(name));
         Ok(())
     }
 
     fn resume_accepting(&mut self, token: Token) {
-        self.turn.ready.extend(self.listeners.resume(token));
+        self.turn.push(self.listeners.resume(token));
     }
 
     fn unlisten(&mut self, token: Token) {
@@ -149,7 +164,7 @@ impl Driver for Readiness {
     }
 
     fn pause(&mut self, token: Token, paused: bool) {
-        self.turn.ready.extend(self.sockets.pause(token, paused));
+        self.turn.push(self.sockets.pause(token, paused));
     }
 
     fn flush(

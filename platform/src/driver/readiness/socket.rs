@@ -260,7 +260,7 @@ impl Sockets {
         if socket.readable && !socket.paused {
             if socket.share.used(turn.number) >= turn.budget.read {
                 if !socket.sendable {
-                    turn.carried.extend(socket.queue(token));
+                    turn.carry(socket.queue(token));
                     return None;
                 }
             } else {
@@ -271,7 +271,7 @@ impl Sockets {
             socket.sendable = false;
             event = Some(Event::Sent { token, bytes: 0 });
         }
-        turn.ready.extend(socket.queue(token));
+        turn.push(socket.queue(token));
         event
     }
 

@@ -1,0 +1,430 @@
+//! The driver: who has something to do, the turn, and each event.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+
+use super::network::SimNetwork;
+use super::peer::{SimListener, SimSocket, Socket};
+use super::wire::Wire;
+use crate::driver::{Budget, Driver, Event, Host, Link, Received, Token, Wake};
+use crate::memory::{OutputPool, OutputQueue};
+
+/// The driver on a [`SimNetwork`].
+///
+/// Its [`wait`](Driver::wait) blocks no thread. If nothing is to be reaped it moves the network's
+/// time to the next thing due or by the timeout, whichever comes first, and returns, also when what
+/// was due concerns somebody else. With no timeout and nothing to come it returns at once:
+/// [`SimNetwork::is_quiet`] tells that case.
+pub struct SimDriver {
+    budget: Budget,
+    buffer: Vec<u8>,
+    /// How many bytes of the buffer the last event lends.
+    lent: usize,
+    turn: VecDeque<Notice>,
+    listeners: BTreeMap<u32, Listener>,
+    connections: Connections,
+    waker: Arc<SimWaker>,
+}
+
+/// Somebody has something to do in this turn.
+#[derive(Clone, Copy)]
+enum Notice {
+    Accept(Token),
+    Receive(Token),
+    Send(Token),
+}
+
+struct Listener {
+    generation: u32,
+    listener: SimListener,
+    /// It failed to accept and waits to be resumed.
+    stalled: bool,
+    /// How many connections it may accept in this turn.
+    left: usize,
+}
+
+/// The driver's connections: all that may be touched while received bytes are borrowed.
+struct Connections {
+    network: SimNetwork,
+    table: BTreeMap<u32, Connection>,
+}
+
+struct Connection {
+    generation: u32,
+    socket: Socket,
+    paused: bool,
+    /// How many bytes it may receive in this turn.
+    left: usize,
+    ended: bool,
+    failed: bool,
+    /// A flush left something.
+    waits_to_send: bool,
+}
+
+struct SimWaker(AtomicBool);
+
+impl Wake for SimWaker {
+    fn wake(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+impl SimDriver {
+    /// A driver on a network. Several drivers can share one; their turns are taken by turns.
+    #[must_use]
+    pub fn new(network: &SimNetwork, budget: Budget) -> Self {
+        SimDriver {
+            budget,
+            buffer: vec![0; budget.receive_buffer],
+            lent: 0,
+            turn: VecDeque::new(),
+            listeners: BTreeMap::new(),
+            connections: Connections { network: network.clone(), table: BTreeMap::new() },
+            waker: Arc::new(SimWaker(AtomicBool::new(false))),
+        }
+    }
+
+    fn network(&self) -> &SimNetwork {
+        &self.connections.network
+    }
+
+    /// Notes who has something to do, and gives everybody the turn's budget. It looks at everybody,
+    /// every time: nothing to forget, and fast enough for a simulation.
+    fn reap(&mut self, wire: &mut Wire) {
+        for (&index, listener) in &mut self.listeners {
+            listener.left = self.budget.accept;
+            if !listener.stalled && wire.can_accept(&listener.listener.address()) {
+                let generation = listener.generation;
+                self.turn.push_back(Notice::Accept(Token { index, generation }));
+            }
+        }
+        for (&index, connection) in &mut self.connections.table {
+            let token = Token { index, generation: connection.generation };
+            connection.left = self.budget.read;
+            if connection.can_receive(wire) {
+                self.turn.push_back(Notice::Receive(token));
+            }
+            if connection.can_send(wire) {
+                self.turn.push_back(Notice::Send(token));
+            }
+        }
+        wire.shuffle(self.turn.make_contiguous());
+    }
+
+    fn listener(&mut self, token: Token) -> Option<&mut Listener> {
+        let listener = self.listeners.get_mut(&token.index)?;
+        (listener.generation == token.generation).then_some(listener)
+    }
+
+    fn act<H: Host>(&mut self, notice: Notice, host: &mut H) -> Option<Event<SimSocket>> {
+        match notice {
+            Notice::Accept(token) => self.accept(token),
+            Notice::Receive(token) => self.receive(token, host),
+            Notice::Send(token) => self.connections.sent(token),
+        }
+    }
+
+    fn accept(&mut self, token: Token) -> Option<Event<SimSocket>> {
+        let network = self.network().clone();
+        let listener = self.listener(token).filter(|listener| listener.left > 0)?;
+        let mut wire = network.lock();
+        if !wire.can_accept(&listener.listener.address()) {
+            return None;
+        }
+        if wire.chance(|faults| faults.accept) {
+            listener.stalled = true;
+            let error = io::Error::from_raw_os_error(libc::EMFILE);
+            return Some(Event::AcceptFailed { listener: token, error });
+        }
+        let (end, peer) = wire.accept(&listener.listener.address())?;
+        drop(wire);
+        listener.left -= 1;
+        self.turn.push_back(Notice::Accept(token));
+        let socket = SimSocket(Socket::new(network, end));
+        Some(Event::Accepted { listener: token, socket, peer })
+    }
+
+    /// Receives once, or tells that no more will come.
+    fn receive<H: Host>(&mut self, token: Token, host: &mut H) -> Option<Event<SimSocket>> {
+        let SimDriver { buffer, connections, turn, lent, .. } = self;
+        let network = connections.network.clone();
+        let connection = connections.get(token)?;
+        let id = connection.socket.id();
+        let mut wire = network.lock();
+        if !connection.can_receive(&wire) {
+            return None;
+        }
+        if wire.unread(id) == 0 {
+            turn.push_back(Notice::Receive(token));
+            return Some(connection.finish(token, &wire));
+        }
+        if connection.left == 0 {
+            return None;
+        }
+        let lend = wire.chance(|faults| faults.lend);
+        // The host's code runs without the lock.
+        drop(wire);
+        let space = if lend { None } else { host.space(token) };
+        let stored = space.is_some();
+        let room = space.unwrap_or(buffer);
+        let most = room.len().min(connection.left);
+        let len = network.lock().receive_part(id, &mut room[..most]);
+        connection.left -= len;
+        turn.push_back(Notice::Receive(token));
+        let bytes = if stored {
+            Received::Stored(len)
+        } else {
+            *lent = len;
+            Received::Lent { buffer: 0, len }
+        };
+        Some(Event::Received { token, bytes })
+    }
+}
+
+impl Connection {
+    /// Whether bytes, the end or a failure can be handed out.
+    fn can_receive(&self, wire: &Wire) -> bool {
+        let id = self.socket.id();
+        let unread = wire.unread(id) > 0;
+        let news = unread || (wire.is_ended(id) && !self.ended);
+        // What came before a reset is received before it is told, so unread bytes hold it back.
+        let broken = wire.is_reset(id) && !unread;
+        !self.failed && (broken || (news && !self.paused))
+    }
+
+    /// Whether more of what a flush left can go, or would fail. A reset that is going to be told
+    /// anyway is not told this way: a flush that fails ends the connection, and the bytes that came
+    /// before the reset would be lost.
+    fn can_send(&self, wire: &Wire) -> bool {
+        let id = self.socket.id();
+        let told = self.failed || (wire.is_reset(id) && !self.paused);
+        self.waits_to_send && !told && wire.can_send(id)
+    }
+
+    /// The event for a connection whose bytes were all received.
+    fn finish(&mut self, token: Token, wire: &Wire) -> Event<SimSocket> {
+        if wire.is_ended(self.socket.id()) && !self.ended && !self.paused {
+            self.ended = true;
+            return Event::Ended { token };
+        }
+        self.failed = true;
+        Event::Failed { token, error: ErrorKind::ConnectionReset.into() }
+    }
+
+    fn send(
+        &mut self,
+        wire: &mut Wire,
+        queue: &mut OutputQueue,
+        pool: &mut OutputPool,
+        more: &[IoSlice<'_>],
+    ) -> io::Result<usize> {
+        if self.failed {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let id = self.socket.id();
+        while !queue.is_empty() {
+            let bytes = front_bytes(queue, wire.window());
+            let sent = wire.send_or_block(id, &bytes)?;
+            queue.advance(sent, pool);
+            if sent < bytes.len() {
+                return Ok(0);
+            }
+        }
+        let mut taken = 0;
+        for slice in more {
+            let sent = wire.send_or_block(id, slice)?;
+            taken += sent;
+            if sent < slice.len() {
+                break;
+            }
+        }
+        Ok(taken)
+    }
+}
+
+/// The first bytes of a queue, at most `limit`.
+fn front_bytes(queue: &OutputQueue, limit: usize) -> Vec<u8> {
+    let mut slices = [IoSlice::new(&[]); 64];
+    let count = queue.slices(&mut slices);
+    let mut bytes = Vec::new();
+    for slice in &slices[..count] {
+        bytes.extend_from_slice(&slice[..slice.len().min(limit - bytes.len())]);
+    }
+    bytes
+}
+
+impl Connections {
+    /// The connection of a token, unless its place belongs to another one by now.
+    fn get(&mut self, token: Token) -> Option<&mut Connection> {
+        let connection = self.table.get_mut(&token.index)?;
+        (connection.generation == token.generation).then_some(connection)
+    }
+
+    fn sent(&mut self, token: Token) -> Option<Event<SimSocket>> {
+        let network = self.network.clone();
+        let connection = self.get(token)?;
+        let more_can_go = connection.can_send(&network.lock());
+        more_can_go.then(|| {
+            connection.waits_to_send = false;
+            Event::Sent { token, bytes: 0 }
+        })
+    }
+}
+
+impl Link for Connections {
+    fn offer(
+        &mut self,
+        token: Token,
+        queue: &mut OutputQueue,
+        pool: &mut OutputPool,
+        more: &[IoSlice<'_>],
+    ) -> io::Result<usize> {
+        let network = self.network.clone();
+        let Some(connection) = self.get(token) else { return Ok(0) };
+        let taken = connection.send(&mut network.lock(), queue, pool, more);
+        connection.failed |= taken.is_err();
+        connection.waits_to_send = !queue.is_empty();
+        taken
+    }
+
+    fn local_addr(&self, token: Token) -> io::Result<SocketAddr> {
+        let connection = self.table.get(&token.index).filter(|c| c.generation == token.generation);
+        let address = connection.and_then(|c| self.network.lock().local_addr(c.socket.id()));
+        address.ok_or_else(|| ErrorKind::NotConnected.into())
+    }
+
+    fn socket(&self, _token: Token) -> Option<SockRef<'_>> {
+        None
+    }
+}
+
+impl Driver for SimDriver {
+    type Socket = SimSocket;
+    type Listener = SimListener;
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        self.waker.clone()
+    }
+
+    fn now(&self) -> Instant {
+        self.network().now()
+    }
+
+    /// # Panics
+    /// If the token's index is taken.
+    fn listen(&mut self, token: Token, listener: SimListener) -> io::Result<()> {
+        let generation = token.generation;
+        let entry = Listener { generation, listener, stalled: false, left: 0 };
+        let before = self.listeners.insert(token.index, entry);
+        assert!(before.is_none(), "listener {token:?} takes the place of one that is open");
+        Ok(())
+    }
+
+    fn resume_accepting(&mut self, token: Token) {
+        if let Some(listener) = self.listener(token) {
+            listener.stalled = false;
+        }
+    }
+
+    fn unlisten(&mut self, token: Token) {
+        if self.listener(token).is_some() {
+            self.listeners.remove(&token.index);
+        }
+    }
+
+    /// # Panics
+    /// If the token's index is taken.
+    fn adopt(&mut self, token: Token, socket: SimSocket) -> io::Result<()> {
+        let connection = Connection {
+            generation: token.generation,
+            socket: socket.0,
+            paused: false,
+            left: self.budget.read,
+            ended: false,
+            failed: false,
+            waits_to_send: false,
+        };
+        let before = self.connections.table.insert(token.index, connection);
+        assert!(before.is_none(), "connection {token:?} takes the place of one that is open");
+        Ok(())
+    }
+
+    fn pause(&mut self, token: Token, paused: bool) {
+        if let Some(connection) = self.connections.get(token) {
+            connection.paused = paused;
+        }
+    }
+
+    fn flush(
+        &mut self,
+        token: Token,
+        queue: &mut OutputQueue,
+        pool: &mut OutputPool,
+    ) -> io::Result<usize> {
+        let before = queue.len();
+        self.connections.offer(token, queue, pool, &[])?;
+        Ok(before - queue.len())
+    }
+
+    fn shutdown(&mut self, token: Token) {
+        let network = self.network().clone();
+        if let Some(connection) = self.connections.get(token) {
+            network.lock().shutdown(connection.socket.id());
+        }
+    }
+
+    fn close(&mut self, token: Token, reset: bool) {
+        if self.connections.get(token).is_none() {
+            return;
+        }
+        if let Some(connection) = self.connections.table.remove(&token.index).filter(|_| reset) {
+            connection.socket.reset();
+        }
+        if self.network().lock().chance(|faults| faults.late) {
+            self.turn.extend([Notice::Receive(token), Notice::Send(token)]);
+        }
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let woken = self.waker.0.swap(false, Ordering::Acquire);
+        if !self.turn.is_empty() {
+            return Ok(());
+        }
+        let network = self.network().clone();
+        let mut wire = network.lock();
+        self.reap(&mut wire);
+        if self.turn.is_empty() && !woken {
+            let deadline = timeout.map(|timeout| wire.now().saturating_add(timeout));
+            if let Some(until) = wire.next_due().into_iter().chain(deadline).min() {
+                wire.advance_to(until);
+                self.reap(&mut wire);
+            }
+        }
+        Ok(())
+    }
+
+    fn next(&mut self, host: &mut impl Host) -> Option<Event<SimSocket>> {
+        self.lent = 0;
+        while let Some(notice) = self.turn.pop_front() {
+            let event = self.act(notice, host);
+            if event.is_some() {
+                return event;
+            }
+        }
+        None
+    }
+
+    fn parts(&mut self, lent: Option<Received>) -> (&[u8], &mut dyn Link) {
+        let len = match lent {
+            Some(Received::Lent { len, .. }) => len.min(self.lent),
+            Some(Received::Stored(_)) | None => 0,
+        };
+        (&self.buffer[..len], &mut self.connections)
+    }
+}

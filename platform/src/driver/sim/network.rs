@@ -1,0 +1,86 @@
+//! The handle to a network.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Faults;
+use super::peer::{SimListener, SimPeer, Socket};
+use super::wire::Wire;
+
+/// A network in memory. Clones are handles to the same one.
+#[derive(Clone)]
+pub struct SimNetwork {
+    wire: Arc<Mutex<Wire>>,
+    base: Instant,
+}
+
+impl SimNetwork {
+    /// Makes a network whose chances are drawn from `seed`.
+    ///
+    /// # Panics
+    /// If the faults' window is 0.
+    #[must_use]
+    pub fn new(seed: u64, faults: Faults) -> Self {
+        SimNetwork { wire: Arc::new(Mutex::new(Wire::new(seed, faults))), base: Instant::now() }
+    }
+
+    /// Changes what goes wrong from here on. What is on its way already is not touched.
+    ///
+    /// # Panics
+    /// If the faults' window is 0.
+    pub fn set_faults(&self, faults: Faults) {
+        self.lock().set_faults(faults);
+    }
+
+    /// Listens on an address; port 0 stands for a free one.
+    ///
+    /// # Errors
+    /// `AddrInUse` if somebody listens there.
+    pub fn listen(&self, address: SocketAddr) -> io::Result<SimListener> {
+        let address = self.lock().listen(address)?;
+        Ok(SimListener::new(self.clone(), address))
+    }
+
+    /// Connects a far end to a listener. It can send at once, before it is accepted. Each caller has
+    /// an address of its own.
+    ///
+    /// # Errors
+    /// `ConnectionRefused` if nobody listens there.
+    pub fn connect(&self, address: &SocketAddr) -> io::Result<SimPeer> {
+        let (end, own_address) = self.lock().connect(address)?;
+        Ok(SimPeer::new(Socket::new(self.clone(), end), own_address))
+    }
+
+    /// The virtual time.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.base + self.lock().now()
+    }
+
+    /// Moves the virtual time on, and everything that is due in between.
+    pub fn advance(&self, by: Duration) {
+        let mut wire = self.lock();
+        let time = wire.now() + by;
+        wire.advance_to(time);
+    }
+
+    /// Whether nothing is on its way: without anybody's doing, nothing will change any more.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.lock().next_due().is_none()
+    }
+
+    /// How many connections were accepted and are not closed by the side that accepted them. After
+    /// the engine has closed everything it is 0, or something leaked.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        self.lock().accepted_and_open()
+    }
+
+    /// A panic of one test thread must not hide behind panics of the others.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Wire> {
+        self.wire.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,128 @@
+//! What a connection is outside the driver: a socket that waits to be adopted, and a test's far end.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::network::SimNetwork;
+use super::wire::{EndId, Wire};
+
+/// An end with an owner: dropping it closes it.
+pub(super) struct Socket {
+    network: SimNetwork,
+    id: EndId,
+}
+
+impl Socket {
+    pub(super) fn new(network: SimNetwork, id: EndId) -> Self {
+        Socket { network, id }
+    }
+
+    pub(super) fn id(&self) -> EndId {
+        self.id
+    }
+
+    /// Closes it with a reset; dropping it afterwards does nothing more.
+    pub(super) fn reset(&self) {
+        self.network.lock().close(self.id, true);
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Wire, EndId) -> T) -> T {
+        act(&mut self.network.lock(), self.id)
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.network.lock().close(self.id, false);
+    }
+}
+
+/// A connection between acceptance and adoption; dropping it closes it.
+pub struct SimSocket(pub(super) Socket);
+
+/// A listening socket; dropping it closes it and resets what waits to be accepted.
+pub struct SimListener {
+    network: SimNetwork,
+    address: SocketAddr,
+}
+
+impl SimListener {
+    pub(super) fn new(network: SimNetwork, address: SocketAddr) -> Self {
+        SimListener { network, address }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for SimListener {
+    fn drop(&mut self) {
+        self.network.lock().unlisten(&self.address);
+    }
+}
+
+/// The far end of a connection, in a test's hand. Nothing it does waits; time moves by
+/// [`SimNetwork::advance`] or while a driver waits. Dropping it closes it.
+pub struct SimPeer {
+    socket: Socket,
+    address: SocketAddr,
+}
+
+impl SimPeer {
+    pub(super) fn new(socket: Socket, address: SocketAddr) -> Self {
+        SimPeer { socket, address }
+    }
+
+    /// Its own address: what [`Event::Accepted`](crate::driver::Event::Accepted) shows as the peer.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Sends what fits into the window, and answers how many bytes that is.
+    ///
+    /// # Errors
+    /// `ConnectionReset`, or `BrokenPipe` after [`shutdown`](Self::shutdown).
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.with(|wire, id| wire.send(id, bytes))
+    }
+
+    /// Takes all bytes that have arrived, which lets the other end send more.
+    pub fn receive(&mut self) -> Vec<u8> {
+        self.socket.with(|wire, id| {
+            let mut bytes = vec![0; wire.unread(id)];
+            wire.receive(id, &mut bytes);
+            bytes
+        })
+    }
+
+    /// Sends no more. Receiving goes on.
+    pub fn shutdown(&mut self) {
+        self.socket.with(Wire::shutdown);
+    }
+
+    /// Closes the connection: an orderly end, or with unread bytes a reset, as in TCP.
+    pub fn close(self) {
+        drop(self);
+    }
+
+    /// Closes the connection with a reset. What has not arrived by now is lost.
+    pub fn reset(self) {
+        self.socket.reset();
+    }
+
+    /// Whether the other end sends no more and all its bytes were received.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.socket.with(|wire, id| wire.is_ended(id) && wire.unread(id) == 0)
+    }
+
+    /// Whether a reset arrived. Bytes that came before it can still be received.
+    #[must_use]
+    pub fn was_reset(&self) -> bool {
+        self.socket.with(|wire, id| wire.is_reset(id))
+    }
+}

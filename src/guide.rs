@@ -1,0 +1,30 @@
+//! The guide: how to build on the engine.
+//!
+//! 1. [A first server](first_server)
+//! 2. [Input, and how long it lives](input)
+//! 3. [Output and backpressure](backpressure)
+//! 4. [Timers and deadlines](timers)
+//! 5. [Threads](threads)
+//! 6. [Closing and shutting down](shutting_down)
+//! 7. [What is guaranteed, and what is not](guarantees)
+
+#[doc = include_str!("../docs/guide/first_server.md")]
+pub mod first_server {}
+
+#[doc = include_str!("../docs/guide/input.md")]
+pub mod input {}
+
+#[doc = include_str!("../docs/guide/backpressure.md")]
+pub mod backpressure {}
+
+#[doc = include_str!("../docs/guide/timers.md")]
+pub mod timers {}
+
+#[doc = include_str!("../docs/guide/threads.md")]
+pub mod threads {}
+
+#[doc = include_str!("../docs/guide/shutting_down.md")]
+pub mod shutting_down {}
+
+#[doc = include_str!("../docs/guide/guarantees.md")]
+pub mod guarantees {}

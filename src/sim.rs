@@ -1,0 +1,161 @@
+//! An engine on an in-memory network, with virtual time and faults from a seed (feature `sim`).
+//!
+//! A [`Simulation`] is one reactor, the very code that serves real connections, in the calling thread
+//! and on a network that is not there. Nothing sleeps: when nothing is to be done, time jumps to the
+//! next thing that is. The same seed and the same calls give the same history, so a failure is
+//! replayed by its seed.
+//!
+//! ```
+//! use std::time::Duration;
+//! use millstream::sim::{Faults, Simulation};
+//! use millstream::{Action, Conn, Engine, EventHandler};
+//!
+//! struct Echo;
+//!
+//! impl EventHandler for Echo {
+//!     type State = ();
+//!     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+//!         conn.output.write(conn.input.take_all());
+//!         Action::Continue
+//!     }
+//! }
+//!
+//! let builder = Engine::builder().idle_timeout(Duration::from_secs(3600));
+//! // Short reads and writes, delays, refusals to send: everything that breaks no connection.
+//! let mut simulation = Simulation::new(7, Faults::harmless(), builder, Echo)?;
+//! let mut peer = simulation.connect()?;
+//! assert_eq!(peer.send(b"hello")?, 5);
+//!
+//! let mut echoed = Vec::new();
+//! simulation.run_until(Duration::from_secs(10), || {
+//!     echoed.extend(peer.receive());
+//!     echoed.len() >= 5
+//! });
+//! assert_eq!(echoed, b"hello");
+//!
+//! // An hour passes at once.
+//! assert!(simulation.run_until(Duration::from_secs(3700), || peer.ended()));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use millstream_platform::driver::sim::{Faults, SimPeer};
+use millstream_platform::driver::sim::{SimDriver, SimNetwork};
+
+use crate::engine::{AlreadyStopping, Builder, Engine, StartError};
+use crate::handler::EventHandler;
+use crate::reactor::{Doors, EventLoop};
+
+/// An engine of one reactor on a simulated network: see the [module](self).
+pub struct Simulation<H: EventHandler> {
+    network: SimNetwork,
+    address: SocketAddr,
+    engine: Engine,
+    /// `None` once the engine has stopped.
+    event_loop: Option<EventLoop<SimDriver, H>>,
+}
+
+impl<H: EventHandler> Simulation<H> {
+    /// Starts an engine with this handler. Of the builder, what concerns addresses, threads and socket
+    /// options is not used.
+    ///
+    /// # Errors
+    /// A value of the builder can't be used, or `on_boot` panicked.
+    pub fn new(
+        seed: u64,
+        faults: Faults,
+        builder: Builder,
+        handler: H,
+    ) -> Result<Self, StartError> {
+        let config = Arc::new(builder.config);
+        config.check()?;
+        let address = SocketAddr::from(([10, 0, 0, 1], 7000));
+        let network = SimNetwork::new(seed, faults);
+        let listener =
+            network.listen(address).map_err(|source| StartError::Listen { address, source })?;
+        let driver = SimDriver::new(&network, config.budget());
+        let engine = Engine::new(&config, vec![address]);
+        let doors = Doors::new(&driver);
+        engine.set_reactors(vec![doors.port(&driver)]);
+        let mut event_loop =
+            EventLoop::new(0, driver, handler, doors, engine.clone(), Arc::clone(&config));
+        event_loop.boot().map_err(|panic| StartError::panicked(0, "on_boot", &*panic))?;
+        event_loop.listen(vec![listener]).map_err(StartError::Driver)?;
+        Ok(Simulation { network, address, engine, event_loop: Some(event_loop) })
+    }
+
+    /// Connects a peer.
+    ///
+    /// # Errors
+    /// Nobody listens any more.
+    pub fn connect(&self) -> io::Result<SimPeer> {
+        self.network.connect(&self.address)
+    }
+
+    /// The engine, for its statistics. It is stopped by [`stop`](Self::stop), because its own
+    /// [`Engine::stop`] goes by the real clock.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The virtual time.
+    pub fn now(&self) -> Instant {
+        self.network.now()
+    }
+
+    /// How many connections the network has, counted by their ends that are open.
+    pub fn open_connections(&self) -> usize {
+        self.network.open_connections()
+    }
+
+    /// Changes what goes wrong from here on.
+    pub fn set_faults(&self, faults: Faults) {
+        self.network.set_faults(faults);
+    }
+
+    /// Runs for so much virtual time. `false`: the engine has stopped.
+    pub fn run(&mut self, time: Duration) -> bool {
+        self.run_until(time, || false);
+        self.event_loop.is_some()
+    }
+
+    /// Runs until a condition holds, which is looked at after each turn, or for so much virtual time,
+    /// or until the engine has stopped. Answers whether the condition holds.
+    pub fn run_until(&mut self, time: Duration, mut condition: impl FnMut() -> bool) -> bool {
+        let end = self.now() + time;
+        loop {
+            if condition() {
+                return true;
+            }
+            let left = end.saturating_duration_since(self.now());
+            if left.is_zero() || !self.turn(left) {
+                return condition();
+            }
+        }
+    }
+
+    /// Runs one turn of the reactor, which passes at most `limit` of virtual time. `false`: the engine
+    /// has stopped.
+    pub fn turn(&mut self, limit: Duration) -> bool {
+        let Some(event_loop) = &mut self.event_loop else { return false };
+        if event_loop.turn(Some(limit)) {
+            return true;
+        }
+        if let Some(event_loop) = self.event_loop.take() {
+            event_loop.end();
+        }
+        false
+    }
+
+    /// Begins to stop the engine, as [`Engine::stop`] does, by the virtual clock.
+    ///
+    /// # Errors
+    /// It is stopping already.
+    pub fn stop(&self, patience: Duration) -> Result<(), AlreadyStopping> {
+        self.engine.stop_by(self.now() + patience)
+    }
+}
