@@ -25,6 +25,35 @@ pub fn pin_to(core: usize) -> bool {
     core_affinity::set_for_current(CoreId { id: core })
 }
 
+/// A count that goes up at a steady rate, which depends on the machine. Reading it costs less than
+/// asking the system for the time. Only counts of one thread, and not far apart, are to be compared.
+#[inline]
+pub fn counter() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        // SAFETY: every x86-64 processor has the instruction; it only reads a register. An operating
+        // system that forbids it to programs would be one that Rust has no target for.
+        unsafe { std::arch::x86_64::_rdtsc() }
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        let count: u64;
+        // SAFETY: the virtual count register is readable by programs on every system that Rust has an
+        // aarch64 target for; reading it touches neither memory nor flags.
+        unsafe {
+            std::arch::asm!("mrs {}, cntvct_el0", out(reg) count, options(nomem, nostack, preserves_flags));
+        }
+        count
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        use std::sync::OnceLock;
+        use std::time::Instant;
+        static START: OnceLock<Instant> = OnceLock::new();
+        START.get_or_init(Instant::now).elapsed().as_nanos() as u64
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,6 +69,17 @@ mod tests {
         });
         assert_eq!(seen.join().expect("pinning doesn't panic"), [last]);
         assert_eq!(allowed_cores(), cores);
+    }
+
+    #[test]
+    fn the_counter_goes_up_with_time() {
+        let (start, begin) = (counter(), std::time::Instant::now());
+        while begin.elapsed() < std::time::Duration::from_millis(2) {}
+        let short = counter().wrapping_sub(start);
+        while begin.elapsed() < std::time::Duration::from_millis(20) {}
+        let long = counter().wrapping_sub(start);
+        assert!(short > 0);
+        assert!(long > 2 * short, "{short} in at least 2 ms, {long} in at least 20 ms");
     }
 
     #[test]

@@ -96,8 +96,7 @@ impl<H: EventHandler> Conn<'_, H> {
         self.output.link.local_addr(self.output.token)
     }
 
-    /// When this turn of the reactor began to run callbacks, or a later time within it. It saves
-    /// asking the system's clock.
+    /// When this turn of the reactor began to run callbacks. It saves asking the system's clock.
     pub fn now(&self) -> Instant {
         self.control.clock.now()
     }
@@ -143,7 +142,7 @@ impl<H: EventHandler> Conn<'_, H> {
     /// Has [`EventHandler::on_timer`] called once, `after` from now, not earlier, with a resolution of
     /// one millisecond. A connection has any number of timers; they end with it.
     pub fn set_timer(&mut self, after: Duration) -> TimerId {
-        self.control.set_timer(after)
+        self.control.set_timer(self.output.link.now(), after)
     }
 
     /// Cancels a timer. `false`: it has fired, was cancelled before, or is another connection's.

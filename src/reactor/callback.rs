@@ -1,6 +1,7 @@
 //! Running one callback, and acting on what it asked for.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use millstream_platform::driver::{Driver, Received, Token};
 use millstream_platform::memory::{Ring, RingPool};
@@ -40,7 +41,6 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         lent: Option<Received>,
         callback: impl FnOnce(&mut H, &mut Conn<'_, H>) -> Action,
     ) -> Option<Action> {
-        self.look_at_clock();
         let connection = self.connections.get_mut(token)?;
         let (lent, link) = self.driver.parts(lent);
         let sent_before = connection.pending.sent;
@@ -65,7 +65,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 clock: &self.clock,
             },
         };
+        self.stalls.begin();
         let outcome = catch_unwind(AssertUnwindSafe(|| callback(&mut self.handler, &mut conn)));
+        let stalled = self.stalls.end();
         let taken = conn.input.taken();
         keep_unread(&mut self.rings, &mut connection.ring, lent, taken);
         let sent = connection.pending.sent - sent_before;
@@ -76,7 +78,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             self.counters.bytes_out.add(sent);
             self.counters.messages_out.add(1);
         }
-        self.note_callback(name, Some(token));
+        self.report_stall(stalled, name, Some(token));
         if outcome.is_err() {
             self.note_panic(name, Some(token));
         }
@@ -191,29 +193,17 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         ring.append(lent);
     }
 
-    /// Notes when a callback begins. A look since the last callback would not do: if the system gives
-    /// the processor to someone else in between, that would count as the callback's time.
-    pub(super) fn look_at_clock(&mut self) {
-        if self.config.stall_threshold.is_some() {
-            self.clock.set(self.driver.now());
-        }
-    }
-
-    /// Looks at the clock after a callback, and reports one that took too long.
-    pub(super) fn note_callback(&mut self, name: &'static str, token: Option<Token>) {
-        let Some(threshold) = self.config.stall_threshold else { return };
-        let took = self.clock.set(self.driver.now());
-        if took > threshold {
-            self.counters.stalls.add(1);
-            let reactor = self.index;
-            tracing::warn!(
-                reactor,
-                callback = name,
-                ?token,
-                ?took,
-                "a callback stalled its reactor"
-            );
-        }
+    /// Reports a callback that took too long.
+    pub(super) fn report_stall(
+        &self,
+        stalled: Option<Duration>,
+        name: &'static str,
+        token: Option<Token>,
+    ) {
+        let Some(took) = stalled else { return };
+        self.counters.stalls.add(1);
+        let reactor = self.index;
+        tracing::warn!(reactor, callback = name, ?token, ?took, "a callback stalled its reactor");
     }
 
     pub(super) fn note_panic(&self, name: &'static str, token: Option<Token>) {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millstream_platform::driver::Token;
 use millstream_platform::memory::Ring;
@@ -168,8 +168,8 @@ impl<H: EventHandler> Control<'_, H> {
         self.status.remote.get_or_insert_with(|| Remote::new(id, Arc::clone(mailbox))).clone()
     }
 
-    pub(crate) fn set_timer(&mut self, after: Duration) -> TimerId {
-        let at = self.clock.tick_after(after);
+    pub(crate) fn set_timer(&mut self, now: Instant, after: Duration) -> TimerId {
+        let at = self.clock.tick_after(now, after);
         TimerId(self.timers.arm_owned(&mut self.status.timers, at, Alarm::Timer(self.token)))
     }
 

@@ -78,8 +78,9 @@ fn next_deadline<H: EventHandler>(connection: &Connection<H>, config: &Config) -
     let reading = open && !status.paused && !status.peer_ended;
     let last = status.last_received.max(status.last_sent);
     let after = |since: u64, timeout: Option<Duration>, missed| {
-        let ticks = timeout?.as_millis().try_into().unwrap_or(u64::MAX);
-        Some((since.saturating_add(ticks), missed))
+        // One more, because what was noted in a tick may have happened at its end.
+        let ticks = u64::try_from(timeout?.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        Some((since.saturating_add(ticks).saturating_add(1), missed))
     };
     let candidates = [
         after(last, config.idle_timeout.filter(|_| open), Missed::Idle),

@@ -105,7 +105,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
         status.phase = Phase::Flushing;
         status.reason = Some(reason);
-        status.close_by = self.clock.tick_after(self.config.close_timeout);
+        status.close_by = self.clock.tick_after(self.clock.now(), self.config.close_timeout);
         connection.pending.ended = true;
         self.settle_reading(token);
         self.arm_deadline(token);

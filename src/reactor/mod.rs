@@ -29,6 +29,7 @@ mod flush;
 pub mod inbox;
 mod lifecycle;
 mod mailbox;
+mod stall;
 mod sync;
 pub mod table;
 pub mod timers;
@@ -49,6 +50,7 @@ pub(crate) use self::counters::Counters;
 pub use self::counters::ReactorStats;
 pub(crate) use self::inbox::{Inbox, Notify};
 pub(crate) use self::mailbox::{Command, Mailbox, Order};
+use self::stall::StallDetector;
 use self::table::Table;
 pub(crate) use self::timers::TimerKey;
 use self::timers::Timers;
@@ -92,6 +94,7 @@ pub(crate) struct EventLoop<D: Driver, H: EventHandler> {
     /// Who is closed at the end of this turn.
     doomed: Vec<Token>,
     tick: Tick,
+    stalls: StallDetector,
     /// When the engine stops: no new connections are taken.
     draining: bool,
 }
@@ -164,6 +167,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             dirty: VecDeque::new(),
             doomed: Vec::new(),
             tick: Tick { interval: config.tick, armed: None },
+            stalls: StallDetector::new(config.stall_threshold),
             draining: false,
             driver,
             handler,

@@ -602,8 +602,8 @@ mod tests {
             while timers.pop_due().is_none() {
                 timers.advance(timers.next_wake().expect("it is armed"));
                 wakes += 1;
+                assert!(wakes <= LEVELS, "{wakes} wakes for {at}");
             }
-            assert!(wakes <= LEVELS, "{wakes} wakes for {at}");
         }
     }
 
@@ -615,9 +615,10 @@ mod tests {
         let mut fired = Vec::new();
         while let Some((_, payload)) = timers.pop_due() {
             fired.push(payload);
+            assert_eq!(fired, ["first"]);
             timers.arm(0, "again");
         }
-        assert_eq!(fired, ["first"]);
+        assert_eq!(fired.len(), 1);
         assert_eq!(timers.next_wake(), Some(10), "there is something to do at once");
         timers.advance(10);
         assert_eq!(timers.pop_all(), ["again"]);

@@ -200,7 +200,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let Some(interval) = self.tick.interval.filter(|_| self.tick.armed.is_none()) else {
             return;
         };
-        let at = self.clock.tick_after(interval.max(Duration::from_millis(1)));
+        let at = self.clock.tick_after(self.clock.now(), interval.max(Duration::from_millis(1)));
         self.tick.armed = Some(self.timers.arm(at, Alarm::Tick));
     }
 
@@ -210,7 +210,6 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         name: &'static str,
         callback: impl FnOnce(&mut H, &mut Reactor<'_>) -> Action,
     ) -> thread::Result<Action> {
-        self.look_at_clock();
         let interval = self.tick.interval;
         let mut reactor = Reactor {
             index: self.index,
@@ -220,8 +219,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             tick: &mut self.tick.interval,
         };
         let call = std::panic::AssertUnwindSafe(|| callback(&mut self.handler, &mut reactor));
+        self.stalls.begin();
         let outcome = std::panic::catch_unwind(call);
-        self.note_callback(name, None);
+        let stalled = self.stalls.end();
+        self.report_stall(stalled, name, None);
         if self.tick.interval != interval {
             if let Some(armed) = self.tick.armed.take() {
                 self.timers.cancel(armed);

@@ -13,15 +13,18 @@
 //!    the accept budget ([`Budget`]). What is left over is kept by the driver and comes first in the
 //!    next turn, whose `wait` then does not block. No new notification of the operating system is
 //!    needed for it.
-//! 3. **No stranger's events.** A [`Token`] carries a generation. Once [`Driver::close`] returned, no
+//! 3. **No stranger's events.** A [`Token`] carries a generation; connections and listeners are named
+//!    apart. Once [`Driver::close`] returned, no
 //!    event for that token is handed out, even if it was reaped before and even if its descriptor or
 //!    index serves another connection by now.
 //! 4. **Bytes first, then the end.** All bytes that came before the peer's end or its reset and that
 //!    the operating system still gives out are received before [`Event::Ended`] or
 //!    [`Event::Failed`]. Each of the two is handed out at most once, and nothing follows `Failed`.
+//!    When sending finds the connection broken, that call says so, and no event follows; what was
+//!    not handed out by then is lost.
 //! 5. **Paused is silent.** While receiving is paused, neither `Received` nor `Ended` is handed out
 //!    and nothing spins. What arrived meanwhile is handed out after resuming, without a new edge.
-//!    `Failed` may come at any time.
+//!    `Failed` may come at any time, or wait with the rest.
 //! 6. **Output in order.** The bytes of a connection's [`OutputQueue`] go out in order, each once, in
 //!    any split. A driver that could not send all of it hands out [`Event::Sent`] when more can go.
 //!    A queue that is empty causes no event.
@@ -59,9 +62,9 @@ pub struct Token {
 pub struct Budget {
     /// The size in bytes of the receive buffer that all connections of the driver share.
     pub receive_buffer: usize,
-    /// After this many bytes in one turn a connection waits for the next one.
+    /// The most bytes that a connection receives in one turn.
     pub read: usize,
-    /// After this many connections in one turn a listener waits for the next one.
+    /// The most connections that a listener accepts in one turn.
     pub accept: usize,
 }
 
@@ -132,7 +135,8 @@ pub enum Received {
 /// What the driver asks of the engine while it hands out events.
 pub trait Host {
     /// Where the next bytes of this connection should go: room of its own (it has unread bytes, which
-    /// these must follow), or `None` for the driver's receive buffer. The room is not empty.
+    /// these must follow), or `None` for the driver's receive buffer. The room is not empty. A driver
+    /// that has received already may lend its buffer all the same.
     fn space(&mut self, token: Token) -> Option<&mut [u8]>;
 }
 
@@ -146,7 +150,8 @@ pub trait Wake: Send + Sync + 'static {
 pub trait Link {
     /// Offers the queue's bytes and, behind them, `more` to the operating system now. Takes what was
     /// sent out of the queue, and answers how many bytes of `more` were taken: they are sent or the
-    /// driver has a copy, the caller keeps the rest. 0 is always a right answer.
+    /// driver has a copy, the caller puts the rest into the queue and flushes. 0 is
+    /// always a right answer.
     ///
     /// # Errors
     /// The connection is broken; no event tells so again.
@@ -157,6 +162,9 @@ pub trait Link {
         pool: &mut OutputPool,
         more: &[IoSlice<'_>],
     ) -> io::Result<usize>;
+
+    /// The driver's clock, as [`Driver::now`].
+    fn now(&self) -> Instant;
 
     /// The address of our end.
     ///

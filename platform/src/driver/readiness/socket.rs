@@ -7,7 +7,7 @@
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::event::Event as Notification;
 use mio::net::TcpStream;
@@ -46,8 +46,12 @@ struct Socket {
     /// Only a read that would block shows that nothing is left.
     read_until_blocked: bool,
     paused: bool,
-    /// The end or an error was handed out: there is nothing more to read.
-    finished: bool,
+    /// The end was handed out: there is nothing more to read.
+    ended: bool,
+    /// The connection broke after its end, which no read tells.
+    broken: bool,
+    /// The engine knows that the connection is broken, and is told nothing more.
+    failed: bool,
     /// The last send did not take everything.
     blocked: bool,
     /// Sending can go on, and the engine doesn't know yet.
@@ -61,8 +65,8 @@ struct Socket {
 
 impl Socket {
     fn queue(&mut self, token: Token) -> Option<Name> {
-        let wanted = self.sendable || (self.readable && !self.paused);
-        let newly = wanted && !self.queued;
+        let wanted = self.broken || self.sendable || (self.readable && !self.paused);
+        let newly = wanted && !self.failed && !self.queued;
         self.queued |= newly;
         newly.then_some(Name::Connection(token))
     }
@@ -75,11 +79,12 @@ impl Socket {
         buffer: &mut [u8],
         turn: &Turn,
     ) -> Option<Event<TcpStream>> {
-        let (received, stored) = match host.space(token) {
-            Some(room) => (self.receive(token, room)?, true),
-            None => (self.receive(token, buffer)?, false),
+        let (room, stored) = match host.space(token) {
+            Some(room) => (room, true),
+            None => (buffer, false),
         };
-        Some(match received {
+        let most = room.len().min(turn.budget.read - self.share.used(turn.number));
+        Some(match self.receive(token, &mut room[..most])? {
             Ok(len) => {
                 self.share.add(turn.number, len);
                 let bytes =
@@ -99,7 +104,8 @@ impl Socket {
         loop {
             match self.stream.read(room) {
                 Ok(0) => {
-                    self.finish();
+                    self.readable = false;
+                    self.ended = true;
                     return Some(Err(Event::Ended { token }));
                 }
                 Ok(len) => {
@@ -114,16 +120,18 @@ impl Socket {
                     return None;
                 }
                 Err(error) => {
-                    self.finish();
+                    self.failed = true;
                     return Some(Err(Event::Failed { token, error }));
                 }
             }
         }
     }
 
-    fn finish(&mut self) {
-        self.readable = false;
-        self.finished = true;
+    /// What broke the connection after its end.
+    fn take_failure(&mut self, token: Token) -> Event<TcpStream> {
+        self.failed = true;
+        let error = self.stream.take_error().ok().flatten();
+        Event::Failed { token, error: error.unwrap_or(ErrorKind::ConnectionReset.into()) }
     }
 
     /// Sends once from the queue and, behind it, from `more` without its first `skip` bytes. Answers
@@ -194,7 +202,9 @@ impl Sockets {
             readable: false,
             read_until_blocked: false,
             paused: false,
-            finished: false,
+            ended: false,
+            broken: false,
+            failed: false,
             blocked: false,
             sendable: false,
             watches_sending: false,
@@ -228,7 +238,9 @@ impl Sockets {
             return None;
         }
         let to_the_end = news.is_read_closed() || news.is_error() || news.is_priority();
-        if !socket.finished && (news.is_readable() || to_the_end) {
+        if socket.ended {
+            socket.broken |= news.is_error();
+        } else if news.is_readable() || to_the_end {
             socket.readable = true;
             socket.read_until_blocked |= to_the_end;
         }
@@ -245,8 +257,8 @@ impl Sockets {
         socket.queue(token)
     }
 
-    /// Gives one connection its next event. Bytes come before the news that it can send: sending may
-    /// find it broken, and what was received before that must not be lost.
+    /// Gives one connection its next event. Bytes come before the news that it can send if it may be
+    /// broken: sending would find that out, and what was received before must not be lost.
     pub(super) fn serve(
         &mut self,
         token: Token,
@@ -256,15 +268,19 @@ impl Sockets {
     ) -> Option<Event<TcpStream>> {
         let socket = self.get(token)?;
         socket.queued = false;
+        if socket.failed {
+            return None;
+        }
+        if socket.broken {
+            return Some(socket.take_failure(token));
+        }
         let mut event = None;
         if socket.readable && !socket.paused {
-            if socket.share.used(turn.number) >= turn.budget.read {
-                if !socket.sendable {
-                    turn.carry(socket.queue(token));
-                    return None;
-                }
-            } else {
+            if socket.share.used(turn.number) < turn.budget.read {
                 event = socket.receive_into(token, host, buffer, turn);
+            } else if socket.read_until_blocked || !socket.sendable {
+                turn.carry(socket.queue(token));
+                return None;
             }
         }
         if event.is_none() && socket.sendable {
@@ -305,16 +321,22 @@ impl Link for Sockets {
         let total: usize = more.iter().map(|slice| slice.len()).sum();
         let mut taken = 0;
         while !queue.is_empty() || taken < total {
-            let (offered, sent) = socket.send(queue, more, taken)?;
+            let (offered, sent) =
+                socket.send(queue, more, taken).inspect_err(|_| socket.failed = true)?;
             let from_queue = sent.min(queue.len());
             queue.advance(from_queue, pool);
             taken += sent - from_queue;
             if sent == 0 || (sent < offered && SHORT_MEANS_DRAINED) {
                 socket.block(token, &self.registry)?;
-                break;
+                return Ok(taken);
             }
         }
+        socket.sendable = false; // Nothing is left that the engine would be told for.
         Ok(taken)
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
     }
 
     fn local_addr(&self, token: Token) -> io::Result<SocketAddr> {

@@ -293,6 +293,10 @@ impl Link for Connections {
         taken
     }
 
+    fn now(&self) -> Instant {
+        self.network.now()
+    }
+
     fn local_addr(&self, token: Token) -> io::Result<SocketAddr> {
         let connection = self.table.get(&token.index).filter(|c| c.generation == token.generation);
         let address = connection.and_then(|c| self.network.lock().local_addr(c.socket.id()));

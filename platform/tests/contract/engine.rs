@@ -1,0 +1,401 @@
+//! A stand-in for the engine: it runs turns, keeps what came, and holds the driver to every rule
+//! that a single event can break.
+
+use std::collections::BTreeMap;
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use millstream_platform::driver::{Budget, Driver, Event, Host, Received, Token};
+use millstream_platform::memory::{OutputPool, OutputQueue};
+
+use crate::world::{Far, World};
+
+/// Small, so that everything takes several turns.
+pub(crate) const BUDGET: Budget = Budget { receive_buffer: 64, read: 150, accept: 2 };
+/// How long a test waits for what must come at once or soon. Only a failing test waits that long.
+pub(crate) const LONG: Duration = Duration::from_secs(10);
+/// How long a test watches that nothing comes.
+pub(crate) const SHORT: Duration = Duration::from_millis(20);
+/// Chunks of output are small, so that a few KiB are more slices than one system call takes.
+const CHUNK: usize = 32;
+
+pub(crate) const LISTENER: Token = Token { index: 0, generation: 1 };
+
+pub(crate) struct Engine<W: World> {
+    pub(crate) driver: W::Driver,
+    pub(crate) world: W,
+    pub(crate) address: SocketAddr,
+    pub(crate) pool: OutputPool,
+    pub(crate) connections: BTreeMap<Token, Connection>,
+    /// Rooms that received bytes go to, by connection; the others' go to the driver's buffer.
+    pub(crate) rooms: Rooms,
+    /// Accepted connections that are kept instead of adopted, if there is a list.
+    pub(crate) kept: Option<Vec<<W::Driver as Driver>::Socket>>,
+    pub(crate) accept_failures: usize,
+    /// Accepting failed and was not resumed.
+    stalled: bool,
+    /// The last generation of each index.
+    generations: BTreeMap<u32, u32>,
+    accepted: usize,
+}
+
+#[derive(Default)]
+pub(crate) struct Rooms {
+    pub(crate) rooms: BTreeMap<Token, Vec<u8>>,
+    pub(crate) asked: usize,
+}
+
+impl Host for Rooms {
+    fn space(&mut self, token: Token) -> Option<&mut [u8]> {
+        self.asked += 1;
+        self.rooms.get_mut(&token).map(Vec::as_mut_slice)
+    }
+}
+
+/// What the engine knows of a connection.
+pub(crate) struct Connection {
+    pub(crate) peer: SocketAddr,
+    pub(crate) received: Vec<u8>,
+    pub(crate) ended: bool,
+    /// `Failed` came, or a call said that the connection is broken.
+    pub(crate) failed: bool,
+    pub(crate) paused: bool,
+    pub(crate) queue: Box<OutputQueue>,
+    pub(crate) sent_events: usize,
+    /// Bytes received in this turn.
+    in_turn: usize,
+}
+
+impl<W: World> Engine<W> {
+    pub(crate) fn new(world: W) -> Self {
+        let mut driver = world.driver(BUDGET);
+        let (listener, address) = world.listen();
+        driver.listen(LISTENER, listener).unwrap();
+        Engine {
+            driver,
+            world,
+            address,
+            pool: OutputPool::new(CHUNK, 64),
+            connections: BTreeMap::new(),
+            rooms: Rooms::default(),
+            kept: None,
+            accept_failures: 0,
+            stalled: false,
+            generations: BTreeMap::new(),
+            accepted: 0,
+        }
+    }
+
+    // Turns.
+
+    pub(crate) fn wait(&mut self, timeout: Duration) {
+        self.driver.wait(Some(timeout)).unwrap();
+        self.accepted = 0;
+        for connection in self.connections.values_mut() {
+            connection.in_turn = 0;
+        }
+    }
+
+    /// One event; `false` if there is none any more.
+    pub(crate) fn step(&mut self) -> bool {
+        let event = self.driver.next(&mut self.rooms);
+        let some = event.is_some();
+        match event {
+            None => {}
+            Some(Event::Accepted { listener, socket, peer }) => {
+                self.accepted(listener, socket, peer);
+            }
+            Some(Event::AcceptFailed { listener, .. }) => {
+                assert_eq!(listener, LISTENER);
+                assert!(!self.stalled, "accepting failed twice without a word in between");
+                self.stalled = true;
+                self.accept_failures += 1;
+            }
+            Some(Event::Received { token, bytes }) => self.received(token, bytes),
+            Some(Event::Ended { token }) => {
+                let connection = self.alive(token);
+                assert!(!connection.ended, "{token:?} ended twice");
+                assert!(!connection.paused, "{token:?} is paused, and ended");
+                connection.ended = true;
+            }
+            Some(Event::Sent { token, .. }) => {
+                let connection = self.alive(token);
+                assert!(!connection.queue.is_empty(), "{token:?} has nothing to send");
+                connection.sent_events += 1;
+                self.flush(token);
+            }
+            Some(Event::Failed { token, .. }) => self.alive(token).failed = true,
+        }
+        some
+    }
+
+    pub(crate) fn turn(&mut self, timeout: Duration) {
+        self.wait(timeout);
+        while self.step() {}
+    }
+
+    /// Takes turns until something is so, none of which may wait, as there is work. Answers how many.
+    pub(crate) fn promptly(&mut self, what: &str, is_so: impl FnMut(&mut Self) -> bool) -> usize {
+        self.promptly_with(what, is_so, |_| {})
+    }
+
+    /// As [`promptly`](Self::promptly), and does something after each event.
+    pub(crate) fn promptly_with(
+        &mut self,
+        what: &str,
+        mut is_so: impl FnMut(&mut Self) -> bool,
+        mut after_each: impl FnMut(&mut Self),
+    ) -> usize {
+        let deadline = Instant::now() + LONG;
+        let mut turns = 0;
+        while !is_so(self) {
+            assert!(Instant::now() < deadline, "still not: {what}");
+            let start = self.driver.now();
+            self.wait(LONG);
+            assert!(self.driver.now() - start < LONG, "waited in spite of work");
+            while self.step() {
+                after_each(self);
+            }
+            turns += 1;
+        }
+        turns
+    }
+
+    /// Takes turns until something is so.
+    pub(crate) fn until(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> bool) {
+        let deadline = Instant::now() + LONG;
+        while !is_so(self) {
+            assert!(Instant::now() < deadline, "still not: {what}");
+            self.turn(Duration::from_millis(5));
+            self.resume_accepting();
+        }
+    }
+
+    /// Takes turns in which nothing may be heard of anybody, and which must not be many.
+    pub(crate) fn quiet(&mut self) {
+        let before = self.heard();
+        let end = self.driver.now() + SHORT;
+        let mut turns = 0;
+        while self.driver.now() < end {
+            self.turn(end - self.driver.now());
+            assert_eq!(self.heard(), before, "heard something");
+            turns += 1;
+            assert!(turns < 100, "{turns} turns with nothing to do");
+        }
+    }
+
+    /// A number that grows with everything that is handed out.
+    pub(crate) fn heard(&self) -> usize {
+        let of = |connection: &Connection| {
+            let news = usize::from(connection.ended) + usize::from(connection.failed);
+            connection.received.len() + connection.sent_events + news
+        };
+        self.connections.values().map(of).sum()
+    }
+
+    pub(crate) fn resume_accepting(&mut self) {
+        if self.stalled {
+            self.stalled = false;
+            self.driver.resume_accepting(LISTENER);
+        }
+    }
+
+    // Events.
+
+    /// The connection that an event is for. It must be open, and not have failed.
+    fn alive(&mut self, token: Token) -> &mut Connection {
+        let connection =
+            self.connections.get_mut(&token).expect("an event for a closed connection");
+        assert!(!connection.failed, "an event for {token:?}, which had failed");
+        connection
+    }
+
+    fn accepted(
+        &mut self,
+        listener: Token,
+        socket: <W::Driver as Driver>::Socket,
+        peer: SocketAddr,
+    ) {
+        assert_eq!(listener, LISTENER);
+        assert!(!self.stalled, "accepted without being resumed");
+        self.accepted += 1;
+        assert!(self.accepted <= BUDGET.accept, "accepted more than the budget");
+        if let Some(kept) = &mut self.kept {
+            return kept.push(socket);
+        }
+        let token = self.new_token();
+        self.adopt(token, socket, peer);
+    }
+
+    /// A token with the lowest free index: indexes are reused as soon as they can be.
+    fn new_token(&mut self) -> Token {
+        let free = |index: &u32| self.connections.keys().all(|token| token.index != *index);
+        let index = (1..).find(free).unwrap();
+        let generation = self.generations.entry(index).or_insert(0);
+        *generation += 1;
+        Token { index, generation: *generation }
+    }
+
+    pub(crate) fn adopt(
+        &mut self,
+        token: Token,
+        socket: <W::Driver as Driver>::Socket,
+        peer: SocketAddr,
+    ) {
+        self.driver.adopt(token, socket).unwrap();
+        let connection = Connection {
+            peer,
+            received: Vec::new(),
+            ended: false,
+            failed: false,
+            paused: false,
+            queue: self.pool.queue(),
+            sent_events: 0,
+            in_turn: 0,
+        };
+        self.connections.insert(token, connection);
+    }
+
+    fn received(&mut self, token: Token, bytes: Received) {
+        let (lent, _) = self.driver.parts(Some(bytes));
+        let bytes = match bytes {
+            Received::Lent { len, .. } => {
+                assert_eq!(lent.len(), len);
+                lent.to_vec()
+            }
+            Received::Stored(len) => {
+                assert!(lent.is_empty(), "bytes are stored and lent");
+                self.rooms.rooms[&token][..len].to_vec()
+            }
+        };
+        let connection = self.alive(token);
+        assert!(!bytes.is_empty(), "{token:?} received nothing");
+        assert!(!connection.paused, "{token:?} is paused, and received");
+        assert!(!connection.ended, "{token:?} received after the end");
+        connection.in_turn += bytes.len();
+        assert!(connection.in_turn <= BUDGET.read, "{token:?} received more than the budget");
+        connection.received.extend(bytes);
+    }
+
+    // Connections.
+
+    /// Connects a far end and accepts it.
+    pub(crate) fn connect(&mut self) -> (Token, W::Far) {
+        let far = self.world.connect(self.address).unwrap();
+        let mut token = None;
+        self.until("accepted", |engine| {
+            token = engine.find(far.address());
+            token.is_some()
+        });
+        (token.unwrap(), far)
+    }
+
+    pub(crate) fn find(&self, peer: SocketAddr) -> Option<Token> {
+        let is = |(_, connection): &(&Token, &Connection)| connection.peer == peer;
+        self.connections.iter().find(is).map(|(&token, _)| token)
+    }
+
+    pub(crate) fn at(&self, token: Token) -> &Connection {
+        &self.connections[&token]
+    }
+
+    pub(crate) fn pause(&mut self, token: Token, paused: bool) {
+        self.driver.pause(token, paused);
+        self.connections.get_mut(&token).unwrap().paused = paused;
+    }
+
+    /// Queues bytes without sending them.
+    pub(crate) fn queue(&mut self, token: Token, bytes: &[u8]) {
+        self.connections.get_mut(&token).unwrap().queue.append(bytes, &mut self.pool);
+    }
+
+    pub(crate) fn flush(&mut self, token: Token) {
+        let Engine { driver, connections, pool, .. } = self;
+        let connection = connections.get_mut(&token).unwrap();
+        let before = connection.queue.len();
+        match driver.flush(token, &mut connection.queue, pool) {
+            Ok(sent) => assert_eq!(sent, before - connection.queue.len()),
+            Err(_) => connection.failed = true,
+        }
+    }
+
+    /// Queues bytes and sends what goes.
+    pub(crate) fn write(&mut self, token: Token, bytes: &[u8]) {
+        self.queue(token, bytes);
+        self.flush(token);
+    }
+
+    /// Offers bytes in two slices, and queues what was not taken.
+    pub(crate) fn offer(&mut self, token: Token, bytes: &[u8], middle: usize) {
+        let Engine { driver, connections, pool, .. } = self;
+        let connection = connections.get_mut(&token).unwrap();
+        let (_, link) = driver.parts(None);
+        let more = [IoSlice::new(&bytes[..middle]), IoSlice::new(&bytes[middle..])];
+        match link.offer(token, &mut connection.queue, pool, &more) {
+            Ok(taken) => {
+                assert!(taken == 0 || connection.queue.is_empty(), "the offer overtook the queue");
+                self.write(token, &bytes[taken..]);
+            }
+            Err(_) => connection.failed = true,
+        }
+    }
+
+    pub(crate) fn shrink_send_buffer(&mut self, token: Token) {
+        let (_, link) = self.driver.parts(None);
+        if let Some(socket) = link.socket(token) {
+            socket.set_send_buffer_size(1).unwrap();
+        }
+    }
+
+    /// Writes more than any socket takes.
+    pub(crate) fn fill(&mut self, token: Token) {
+        let much = Bytes::from(vec![7; 16 << 20]);
+        let connection = self.connections.get_mut(&token).unwrap();
+        connection.queue.append_shared(much, &mut self.pool);
+        self.flush(token);
+    }
+
+    pub(crate) fn close(&mut self, token: Token, reset: bool) {
+        self.driver.close(token, reset);
+        let connection = self.connections.remove(&token).unwrap();
+        self.pool.give_back(connection.queue);
+        self.rooms.rooms.remove(&token);
+    }
+
+    /// Lets the far end send everything, and receives it.
+    pub(crate) fn hear_all(&mut self, token: Token, far: &mut W::Far, bytes: &[u8]) {
+        let before = self.at(token).received.len();
+        let mut sent = 0;
+        self.until("all was received", |engine| {
+            sent += far.send(&bytes[sent..]);
+            engine.at(token).received.len() - before == bytes.len()
+        });
+        assert!(self.at(token).received[before..] == *bytes, "other bytes were received");
+    }
+
+    /// Lets the far end receive so many bytes.
+    pub(crate) fn tell_all(&mut self, far: &mut W::Far, len: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.until("all was sent", |_| {
+            bytes.extend(far.receive());
+            bytes.len() >= len
+        });
+        bytes
+    }
+
+    /// The engine ends: with its driver every connection is closed.
+    pub(crate) fn finish(self) {
+        let Engine { driver, world, kept, .. } = self;
+        drop((driver, kept));
+        world.check_closed();
+    }
+}
+
+/// Bytes that differ everywhere.
+pub(crate) fn pattern(len: usize, seed: u64) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    fastrand::Rng::with_seed(seed).fill(&mut bytes);
+    bytes
+}

@@ -1,0 +1,144 @@
+//! One behaviour suite for the driver contract, over every driver.
+//!
+//! - `suite`: the behaviours, each once, over the two traits in `world`;
+//! - `engine`: the stand-in for the engine that runs them, and checks every event;
+//! - `random`: random operations on the simulated driver, against a model.
+//!
+//! On the simulation every behaviour runs with and without faults from many seeds. A failure prints
+//! the seed; `MILLSTREAM_SEED=<seed>` runs that one alone.
+
+mod engine;
+mod random;
+mod suite;
+mod world;
+
+use std::ops::Range;
+use std::process::Command;
+use std::{env, thread};
+
+use millstream_platform::driver::sim::Faults;
+
+use engine::Engine;
+use world::{Loopback, Simulated};
+
+macro_rules! behaviours {
+    ($($name:ident)*) => {
+        mod readiness {
+            use super::engine::Engine;
+            use super::world::Loopback;
+            $(#[test] fn $name() { super::suite::$name(Engine::new(Loopback)); })*
+        }
+
+        mod sim {
+            $(#[test] fn $name() { super::simulate(super::suite::$name); })*
+        }
+    };
+}
+
+behaviours! {
+    wait_reaps_and_next_hands_out
+    what_a_budget_cuts_off_needs_no_new_edge
+    what_an_accept_budget_cuts_off_needs_no_new_edge
+    a_flood_leaves_the_others_their_turn
+    late_events_are_for_nobody
+    nothing_comes_after_close
+    calls_for_a_closed_connection_do_nothing
+    all_bytes_come_before_the_end_and_a_reply_still_goes
+    an_end_comes_without_bytes
+    bytes_come_before_a_reset
+    a_reset_after_the_end_is_a_failure
+    urgent_data_does_not_stall_the_stream
+    urgent_data_at_the_end_of_a_read_does_not_stall_the_stream
+    a_paused_connection_hears_nothing_and_loses_nothing
+    a_paused_connection_does_not_end
+    pausing_counts_at_once
+    pausing_and_resuming_in_one_turn_changes_nothing
+    a_paused_connection_learns_of_a_reset
+    received_bytes_go_to_the_hosts_room
+    output_goes_in_order_through_a_full_socket
+    writes_and_offers_interleave_in_order
+    an_empty_queue_causes_no_event
+    a_queue_that_was_flushed_before_the_report_causes_no_event
+    a_full_socket_does_not_spin
+    close_is_an_end_at_once
+    close_with_reset_is_a_reset
+    an_accepted_socket_that_is_dropped_closes
+    a_socket_moves_to_another_driver
+    unlistening_refuses
+    shutdown_comes_behind_the_output_and_leaves_the_input
+    a_connection_that_is_reset_before_it_is_accepted_harms_nobody
+    a_failed_flush_is_told_once
+    a_blocked_connection_fails_once
+    a_blocked_and_paused_connection_fails_once
+    a_wake_ends_the_wait
+    a_wake_before_the_wait_counts
+    a_wait_ends_with_its_timeout
+}
+
+mod readiness_alone {
+    /// It takes all files of its process, so it gets one with few, in which it is the only test.
+    #[test]
+    fn accepting_fails_once_and_goes_on_when_told() {
+        super::in_a_small_process(super::suite::accepting_fails_once_and_goes_on_when_told);
+    }
+}
+
+mod sim_alone {
+    #[test]
+    fn accepting_fails_once_and_goes_on_when_told() {
+        super::simulate(super::suite::accepting_fails_once_and_goes_on_when_told);
+    }
+}
+
+/// Runs a behaviour on real sockets in a new process with few files, in which the calling test runs
+/// alone.
+fn in_a_small_process(behaviour: fn(Engine<Loopback>)) {
+    const INSIDE: &str = "MILLSTREAM_SMALL_PROCESS";
+    if env::var_os(INSIDE).is_some() {
+        return behaviour(Engine::new(Loopback));
+    }
+    let test = thread::current();
+    let status = Command::new("sh")
+        .args(["-c", "ulimit -n 64 && exec \"$0\" --exact \"$1\""])
+        .arg(env::current_exe().unwrap())
+        .arg(test.name().unwrap())
+        .env(INSIDE, "1")
+        .status();
+    assert!(status.unwrap().success(), "it failed in its own process, see above");
+}
+
+/// Runs a behaviour on the simulation.
+fn simulate(behaviour: fn(Engine<Simulated>)) {
+    for_seeds(0..20, |seed| {
+        for faults in [Faults::none(), Faults::harmless()] {
+            behaviour(Engine::new(Simulated::new(seed, faults)));
+        }
+    });
+}
+
+/// Runs something with each seed, or with the one that the environment asks for.
+fn for_seeds(seeds: Range<u64>, run: impl Fn(u64)) {
+    let asked = env::var("MILLSTREAM_SEED").ok().map(|seed| seed.parse().expect("a number"));
+    for seed in asked.map_or(seeds, |seed| seed..seed + 1) {
+        let _replay = Replay(seed);
+        run(seed);
+    }
+}
+
+/// Says how to repeat a failure.
+struct Replay(u64);
+
+impl Drop for Replay {
+    #[expect(clippy::print_stderr, reason = "a failing test's own message is out already")]
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let test = thread::current();
+            let name = test.name().unwrap_or("");
+            let seed = self.0;
+            eprintln!(
+                "replay: MILLSTREAM_SEED={seed} cargo test -p millstream-platform --test contract -- \
+                 --exact {name}"
+            );
+        }
+    }
+}

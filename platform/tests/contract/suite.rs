@@ -1,0 +1,655 @@
+//! The behaviour suite: what every driver must do, rule by rule.
+//!
+//! [`Engine`] checks with each event what an event alone can break; a test here brings about the
+//! situation, and says what must come.
+
+use std::io::IoSlice;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use millstream_platform::driver::{Driver, Token};
+
+use crate::engine::{BUDGET, Engine, LISTENER, LONG, SHORT, pattern};
+use crate::world::{Far, World};
+
+const NOBODY: Token = Token { index: 4711, generation: 1 };
+
+// 1. Two steps a turn.
+
+pub(crate) fn wait_reaps_and_next_hands_out<W: World>(mut engine: Engine<W>) {
+    let (token, mut far) = engine.connect();
+    assert_eq!(far.send(b"hello"), 5);
+    let start = engine.driver.now();
+    while engine.at(token).received.is_empty() {
+        let asked = engine.rooms.asked;
+        engine.wait(LONG);
+        engine.wait(LONG);
+        assert_eq!(engine.rooms.asked, asked, "wait ran something");
+        assert!(engine.driver.now() - start < LONG, "waited although events were left");
+        while engine.step() {}
+    }
+    engine.until("all was received", |engine| engine.at(token).received == b"hello");
+    far.send(b"again");
+    assert!(!engine.step(), "the turn is over until the next wait");
+    engine.finish();
+}
+
+// 2. Bounded turns.
+
+pub(crate) fn what_a_budget_cuts_off_needs_no_new_edge<W: World>(mut engine: Engine<W>) {
+    let (token, mut far) = engine.connect();
+    let bytes = pattern(900, 1);
+    assert_eq!(far.send(&bytes), bytes.len());
+    let turns =
+        engine.promptly("received", |engine| engine.at(token).received.len() >= bytes.len());
+    assert!(turns >= bytes.len().div_ceil(BUDGET.read));
+    assert_eq!(engine.at(token).received, bytes);
+    engine.quiet();
+    engine.finish();
+}
+
+pub(crate) fn what_an_accept_budget_cuts_off_needs_no_new_edge<W: World>(mut engine: Engine<W>) {
+    let fars: Vec<_> = (0..7).map(|_| engine.world.connect(engine.address).unwrap()).collect();
+    engine.promptly("accepted", |engine| {
+        engine.resume_accepting();
+        engine.connections.len() == fars.len()
+    });
+    engine.quiet();
+    engine.finish();
+}
+
+pub(crate) fn a_flood_leaves_the_others_their_turn<W: World>(mut engine: Engine<W>) {
+    let (_, mut flood) = engine.connect();
+    let (token, mut far) = engine.connect();
+    let bytes = pattern(100, 2);
+    let mut sent = 0;
+    engine.until("the quiet one was heard", |engine| {
+        flood.send(&[0; 4096]);
+        if sent < bytes.len() {
+            sent += far.send(&bytes[sent..]);
+        }
+        engine.at(token).received == bytes
+    });
+    engine.finish();
+}
+
+// 3. No stranger's events.
+
+/// faults.md F1: a connection is closed after its events were reaped, and in the same batch another
+/// one takes its index (and on real sockets its descriptor).
+pub(crate) fn late_events_are_for_nobody<W: World>(mut engine: Engine<W>) {
+    let (old, mut old_far) = engine.connect();
+    let mut new_far = engine.world.connect(engine.address).unwrap();
+    assert_eq!(old_far.send(b"for the old one"), 15);
+    assert_eq!(new_far.send(b"for the new one"), 15);
+    engine.world.pass();
+    engine.wait(LONG);
+    engine.close(old, false);
+    let new = Token { index: old.index, generation: old.generation + 1 };
+    while engine.step() {}
+    engine.resume_accepting();
+    engine.until("accepted", |engine| engine.connections.contains_key(&new));
+    engine.until("heard", |engine| engine.at(new).received == b"for the new one");
+    engine.quiet();
+    engine.finish();
+}
+
+pub(crate) fn nothing_comes_after_close<W: World>(mut engine: Engine<W>) {
+    for round in 0..20 {
+        let (first, mut first_far) = engine.connect();
+        let (second, mut second_far) = engine.connect();
+        first_far.send(&pattern(300, round));
+        second_far.send(&pattern(300, round));
+        let connections = engine.connections.len();
+        // Whoever is heard first closes the other, whose events were reaped by then or come later.
+        engine.until("one was heard", |engine| {
+            let heard = [first, second].map(|token| !engine.at(token).received.is_empty());
+            match heard {
+                [true, _] => engine.close(second, false),
+                [false, true] => engine.close(first, false),
+                [false, false] => return false,
+            }
+            true
+        });
+        assert_eq!(engine.connections.len(), connections - 1);
+        engine.turn(SHORT);
+    }
+    engine.finish();
+}
+
+pub(crate) fn calls_for_a_closed_connection_do_nothing<W: World>(mut engine: Engine<W>) {
+    let (old, _old_far) = engine.connect();
+    engine.close(old, false);
+    let (new, mut far) = engine.connect();
+    assert_eq!(new, Token { index: old.index, generation: old.generation + 1 });
+
+    let mut queue = engine.pool.queue();
+    queue.append(b"for nobody", &mut engine.pool);
+    for stale in [old, NOBODY] {
+        assert_eq!(engine.driver.flush(stale, &mut queue, &mut engine.pool).unwrap(), 0);
+        let (_, link) = engine.driver.parts(None);
+        let more = [IoSlice::new(b"nor this")];
+        assert_eq!(link.offer(stale, &mut queue, &mut engine.pool, &more).unwrap(), 0);
+        assert!(link.socket(stale).is_none());
+        engine.driver.pause(stale, true);
+        engine.driver.shutdown(stale);
+        engine.driver.close(stale, true);
+        let stale_listener = Token { generation: 77, ..LISTENER };
+        engine.driver.unlisten(stale_listener);
+        engine.driver.resume_accepting(stale_listener);
+    }
+    assert_eq!(queue.len(), 10);
+    engine.pool.give_back(queue);
+
+    engine.hear_all(new, &mut far, b"for the new one");
+    engine.write(new, b"reply");
+    assert_eq!(engine.tell_all(&mut far, 5), b"reply");
+    let (_, link) = engine.driver.parts(None);
+    assert_eq!(link.local_addr(new).unwrap(), engine.address);
+    assert!(link.local_addr(old).is_err());
+    assert!(!far.ended() && !far.was_reset());
+    engine.connect();
+    engine.finish();
+}
+
+// 4. Bytes first, then the end.
+
+/// faults.md F16: the peer writes more than one read takes and half-closes.
+pub(crate) fn all_bytes_come_before_the_end_and_a_reply_still_goes<W: World>(
+    mut engine: Engine<W>,
+) {
+    let (token, mut far) = engine.connect();
+    let bytes = pattern(900, 3);
+    assert_eq!(far.send(&bytes), bytes.len());
+    far.shutdown();
+    engine.until("ended", |engine| engine.at(token).ended);
+    assert_eq!(engine.at(token).received, bytes);
+    engine.quiet();
+    engine.write(token, &bytes);
+    assert_eq!(engine.tell_all(&mut far, bytes.len()), bytes);
+    engine.driver.shutdown(token);
+    engine.until("the far end ended", |_| {
+        far.receive();
+        far.ended()
+    });
+    engine.finish();
+}
+
+/// The end comes alone, when its bytes were received before.
+pub(crate) fn an_end_comes_without_bytes<W: World>(mut engine: Engine<W>) {
+    let (token, mut far) = engine.connect();
+    engine.hear_all(token, &mut far, b"all");
+    far.shutdown();
+    engine.until("ended", |engine| engine.at(token).ended);
+    engine.quiet();
+    engine.finish();
+}
+
+pub(crate) fn bytes_come_before_a_reset<W: World>(mut engine: Engine<W>) {
+    let (token, mut far) = engine.connect();
+    let bytes = pattern(900, 4);
+    engine.hear_all(token, &mut far, &bytes[..300]);
+    far.send(&bytes[300..]);
+    engine.world.pass();
+    far.reset();
+    engine.until("failed", |engine| engine.at(token).failed);
+    assert_came_before_reset(&engine.at(token).received, &bytes);
+    assert!(!engine.at(token).ended);
+    engine.quiet();
+    engine.finish();
+}
+
+/// What had arrived before a reset was received. Some systems throw away what was not read by then.
+fn assert_came_before_reset(received: &[u8], sent: &[u8]) {
+    assert!(sent.starts_with(received), "other bytes came");
+    let kept = cfg!(target_os = "linux");
+    assert!(!kept || received.len() == sent.len(), "the bytes before the reset are lost");
+}
+
+pub(crate) fn a_reset_after_the_end_is_a_failure<W: World>(mut engine: Engine<W>) {
+    let (token, mut far) = engine.connect();
+    far.shutdown();
+    engine.until("ended", |engine| engine.at(token).ended);
+    far.reset();
+    engine.until("failed", |engine| engine.at(token).failed);
+    engine.quiet();
+    engine.finish();
+}
+
+/// Urgent data, which is not part of the stream, stops a read at its mark.
+pub(crate) fn urgent_data_does_not_stall_the_stream<W: World>(mut engine: Engine<W>) {
+    let (token, mut far) = engine.connect();
+    far.send(b"abc");
+    far.send_urgent(b'!');
+    far.send(b"def");
+    engine.promptly("received", |engine| engine.at(token).received.len() >= 6);
+    assert_eq!(engine.at(token).received, b"abcdef");
+    engine.hear_all(token, &mut far, b"ghi");
+    engine.finish();
+}
+
+/// As above, and the mark is where the room for received bytes ends, or one before or behind it.
+pub(crate) fn urgent_data_at_the_end_of_a_read_does_not_stall_the_stream<W: World>(
+    mut engine: Engine<W>,
+) {
+    for before in BUDGET.receive_buffer - 1..=BUDGET.receive_buffer + 1 {
+        let (token, mut far) = engine.connect();
+        let bytes = pattern(2 * before, 5);
+        far.send(&bytes[..before]);
+        far.send_urgent(b'!');
+        far.send(&bytes[before..]);
+        engine.promptly("received", |engine| engine.at(token).received.len() >= bytes.len());
+        assert_eq!(engine.at(token).received, bytes);
+    }
+    engine.finish();
+}
+
+// 5. Paused is silent.
+
+pub(crate) fn a_paused_connection_hears_nothing_and_loses_nothing<W: World>(mut engine: Engine<W>) {
+    let (token, mut far) = engine.connect();
+    let bytes = pattern(900, 6);
+    for _ in 0..2 {
+        engine.pause(token, true);
+        let before = engine.at(token).received.len();
+        assert_eq!(far.send(&bytes[before..before + 450]), 450);
+        engine.quiet();
+        engine.pause(token, false);
+        engine.promptly("received", |engine| engine.at(token).received.len() >= before + 450);
+    }
+    assert_eq!(engine.at(token).received, bytes);
+    engine.finish();
+}
+
+pub(crate) fn a_paused_connection_does_not_end<W: World>(mut engine: Engine<W>) {
+    for bytes in [pattern(900, 7), Vec::new()] {
+        let (token, mut far) = engine.connect();
+        engine.pause(token, true);
+        assert_eq!(far.send(&bytes), bytes.len());
+        far.shutdown();
+        engine.quiet();
+        engine.write(token, b"not deaf");
+        assert_eq!(engine.tell_all(&mut far, 8), b"not deaf");
+        engine.pause(token, false);
+        engine.promptly("ended", |engine| engine.at(token).ended);
+        assert_eq!(engine.at(token).received, bytes);
+    }
+    engine.finish();
+}
+
+/// The engine pauses between two events of a turn: the rest of the turn is silent.
+pub(crate) fn pausing_counts_at_once<W: World>(mut engine: Engine<W>) {
+    let (token, mut far) = engine.connect();
+    let bytes = pattern(900, 8);
+    assert_eq!(far.send(&bytes), bytes.len());
+    far.shutdown();
+    let resume = |engine: &mut Engine<W>| {
+        engine.pause(token, false);
+        engine.at(token).ended
+    };
+    engine.promptly_with("ended", resume, |engine| engine.pause(token, true));
+    assert_eq!(engine.at(token).received, bytes);
+    engine.finish();
+}
+
+pub(crate) fn pausing_and_resuming_in_one_turn_changes_nothing<W: World>(mut engine: Engine<W>) {
+    let (token, mut far) = engine.connect();
+    let bytes = pattern(900, 9);
+    assert_eq!(far.send(&bytes), bytes.len());
+    let all_came = |engine: &mut Engine<W>| engine.at(token).received.len() == bytes.len();
+    engine.promptly_with("all was received", all_came, |engine| {
+        engine.pause(token, true);
+        engine.pause(token, false);
+    });
+    assert_eq!(engine.at(token).received, bytes);
+    engine.finish();
+}
+
+/// A reset may be told to a paused connection, or when it is resumed; not lost.
+pub(crate) fn a_paused_connection_learns_of_a_reset<W: World>(mut engine: Engine<W>) {
+    for bytes in [&b""[..], b"last words"] {
+        let (token, mut far) = engine.connect();
+        engine.pause(token, true);
+        far.send(bytes);
+        engine.turn(SHORT);
+        far.reset();
+        engine.turn(SHORT);
+        engine.pause(token, false);
+        engine.until("failed", |engine| engine.at(token).failed);
+        assert!(bytes.starts_with(&engine.at(token).received));
+    }
+    engine.finish();
+}
+
+// Where received bytes go.
+
+pub(crate) fn received_bytes_go_to_the_hosts_room<W: World>(mut engine: Engine<W>) {
+    let (token, mut far) = engine.connect();
+    let bytes = pattern(900, 10);
+    engine.rooms.rooms.insert(token, vec![0; 7]);
+    assert_eq!(far.send(&bytes), bytes.len());
+    engine.promptly("received", |engine| engine.at(token).received.len() >= 300);
+    // More than the read budget, which counts all the same.
+    engine.rooms.rooms.insert(token, vec![0; 2 * BUDGET.read]);
+    engine.promptly("received", |engine| engine.at(token).received.len() >= 600);
+    engine.rooms.rooms.remove(&token);
+    engine.promptly("received", |engine| engine.at(token).received.len() >= bytes.len());
+    assert_eq!(engine.at(token).received, bytes);
+    engine.finish();
+}
+
+// 6. Output in order.
+
+/// faults.md F13: a tiny send buffer, thousands of slices, and a reader who starts late.
+pub(crate) fn output_goes_in_order_through_a_full_socket<W: World>(mut engine: Engine<W>) {
+    let (token, mut far) = engine.connect();
+    engine.shrink_send_buffer(token);
+    let bytes = pattern(150_000, 11);
+    engine.write(token, &bytes);
+    engine.turn(SHORT);
+    assert!(!engine.at(token).queue.is_empty(), "the socket took everything");
+    assert!(engine.tell_all(&mut far, bytes.len()) == bytes, "other bytes came");
+    assert!(engine.at(token).sent_events > 0);
+    assert!(engine.at(token).queue.is_empty());
+    engine.quiet();
+    engine.finish();
+}
+
+/// Writes between the reports, while the socket is full and while it is not.
+pub(crate) fn writes_and_offers_interleave_in_order<W: World>(mut engine: Engine<W>) {
+    let (token, mut far) = engine.connect();
+    engine.shrink_send_buffer(token);
+    let bytes = pattern(60_000, 12);
+    let mut rng = fastrand::Rng::with_seed(12);
+    let mut came = Vec::new();
+    let mut rest = &bytes[..];
+    while !rest.is_empty() {
+        let (part, behind) = rest.split_at(rng.usize(1..=rest.len().min(3000)));
+        rest = behind;
+        match rng.u32(0..3) {
+            0 => engine.queue(token, part),
+            1 => engine.write(token, part),
+            _ => engine.offer(token, part, rng.usize(0..=part.len())),
+        }
+        if rng.u32(0..4) == 0 {
+            engine.turn(Duration::ZERO);
+            came.extend(far.receive());
+        }
+    }
+    engine.flush(token);
+    let missing = bytes.len() - came.len();
+    came.extend(engine.tell_all(&mut far, missing));
+    assert!(came == bytes, "other bytes came");
+    engine.quiet();
+    engine.finish();
+}
+
+pub(crate) fn an_empty_queue_causes_no_event<W: World>(mut engine: Engine<W>) {
+    let (token, mut far) = engine.connect();
+    engine.flush(token);
+    engine.quiet();
+    let bytes = pattern(100_000, 13);
+    engine.write(token, &bytes);
+    engine.tell_all(&mut far, bytes.len());
+    engine.quiet();
+    engine.flush(token);
+    engine.quiet();
+    // News of other kinds don't bring it back.
+    engine.hear_all(token, &mut far, b"hello");
+    far.shutdown();
+    engine.until("ended", |engine| engine.at(token).ended);
+    engine.quiet();
+    engine.finish();
+}
+
+/// The engine flushes between the reaping of the news that more can go and its report.
+pub(crate) fn a_queue_that_was_flushed_before_the_report_causes_no_event<W: World>(
+    mut engine: Engine<W>,
+) {
+    let (token, mut far) = engine.connect();
+    engine.shrink_send_buffer(token);
+    let bytes = pattern(150_000, 17);
+    engine.write(token, &bytes);
+    let mut came = Vec::new();
+    engine.until("all was sent", |engine| {
+        came.extend(far.receive());
+        engine.wait(SHORT);
+        engine.flush(token);
+        engine.at(token).queue.is_empty()
+    });
+    engine.quiet();
+    let missing = bytes.len() - came.len();
+    came.extend(engine.tell_all(&mut far, missing));
+    assert!(came == bytes, "other bytes came");
+    engine.finish();
+}
+
+/// faults.md F11 at this level: a peer that does not read causes no turns.
+pub(crate) fn a_full_socket_does_not_spin<W: World>(mut engine: Engine<W>) {
+    let (token, _far) = engine.connect();
+    engine.fill(token);
+    engine.until("the socket is full", |engine| {
+        let (before, start) = (engine.at(token).queue.len(), engine.driver.now());
+        engine.turn(SHORT);
+        engine.at(token).queue.len() == before && engine.driver.now() - start >= SHORT
+    });
+    assert!(!engine.at(token).queue.is_empty());
+    engine.quiet();
+    engine.finish();
+}
+
+// 7. Close is final, and shutdown.
+
+pub(crate) fn close_is_an_end_at_once<W: World>(mut engine: Engine<W>) {
+    let (token, mut far) = engine.connect();
+    engine.write(token, b"bye");
+    engine.until("sent", |engine| engine.at(token).queue.is_empty());
+    engine.close(token, false);
+    // The driver does nothing more for it.
+    let mut came = Vec::new();
+    let deadline = Instant::now() + LONG;
+    while !far.ended() && Instant::now() < deadline {
+        came.extend(far.receive());
+    }
+    assert!(far.ended() && !far.was_reset());
+    assert_eq!(came, b"bye");
+    engine.finish();
+}
+
+pub(crate) fn close_with_reset_is_a_reset<W: World>(mut engine: Engine<W>) {
+    let (token, mut far) = engine.connect();
+    engine.close(token, true);
+    let deadline = Instant::now() + LONG;
+    while !far.was_reset() && Instant::now() < deadline {
+        far.receive();
+    }
+    assert!(far.was_reset() && !far.ended());
+    engine.finish();
+}
+
+pub(crate) fn an_accepted_socket_that_is_dropped_closes<W: World>(mut engine: Engine<W>) {
+    engine.kept = Some(Vec::new());
+    let mut far = engine.world.connect(engine.address).unwrap();
+    engine.until("accepted", |engine| !engine.kept.as_ref().unwrap().is_empty());
+    engine.quiet();
+    engine.kept = None;
+    engine.until("the far end ended", |_| {
+        far.receive();
+        far.ended()
+    });
+    engine.finish();
+}
+
+/// An accepted connection moves to another driver, on another thread; what came before it was
+/// adopted is not lost.
+pub(crate) fn a_socket_moves_to_another_driver<W: World>(mut engine: Engine<W>) {
+    engine.kept = Some(Vec::new());
+    let mut far = engine.world.connect(engine.address).unwrap();
+    engine.until("accepted", |engine| !engine.kept.as_ref().unwrap().is_empty());
+    assert_eq!(far.send(b"early"), 5);
+    engine.quiet();
+    let socket = engine.kept.take().and_then(|mut kept| kept.pop()).unwrap();
+    let socket = thread::spawn(move || socket).join().unwrap();
+    let mut other = Engine::new(engine.world.clone());
+    let token = Token { index: 3, generation: 9 };
+    other.adopt(token, socket, far.address());
+    other.until("the early bytes came", |other| other.at(token).received == b"early");
+    other.hear_all(token, &mut far, b"late");
+    other.close(token, false);
+    other.finish();
+    engine.finish();
+}
+
+pub(crate) fn unlistening_refuses<W: World>(mut engine: Engine<W>) {
+    let (token, mut far) = engine.connect();
+    let _waiting = engine.world.connect(engine.address).unwrap();
+    engine.driver.unlisten(LISTENER);
+    assert!(engine.world.connect(engine.address).is_none());
+    engine.turn(SHORT);
+    assert_eq!(engine.connections.len(), 1, "accepted after unlisten");
+    engine.hear_all(token, &mut far, b"still here");
+    engine.finish();
+}
+
+pub(crate) fn shutdown_comes_behind_the_output_and_leaves_the_input<W: World>(
+    mut engine: Engine<W>,
+) {
+    let (token, mut far) = engine.connect();
+    let bytes = pattern(100_000, 15);
+    engine.write(token, &bytes);
+    let mut came = Vec::new();
+    engine.until("all was taken", |engine| {
+        came.extend(far.receive());
+        engine.at(token).queue.is_empty()
+    });
+    engine.driver.shutdown(token);
+    engine.until("the far end ended", |_| {
+        came.extend(far.receive());
+        far.ended()
+    });
+    assert!(came == bytes, "other bytes came");
+    engine.hear_all(token, &mut far, &bytes);
+    far.shutdown();
+    engine.until("ended", |engine| engine.at(token).ended);
+    engine.finish();
+}
+
+// 8. Errors are values.
+
+/// faults.md F10: reset before it is accepted.
+pub(crate) fn a_connection_that_is_reset_before_it_is_accepted_harms_nobody<W: World>(
+    mut engine: Engine<W>,
+) {
+    for _ in 0..5 {
+        let mut far = engine.world.connect(engine.address).unwrap();
+        far.send(b"never mind");
+        far.reset();
+    }
+    let (token, mut far) = engine.connect();
+    engine.until("the others failed, if they came", |engine| {
+        engine.connections.iter().all(|(&other, connection)| other == token || connection.failed)
+    });
+    engine.hear_all(token, &mut far, b"hello");
+    engine.finish();
+}
+
+/// faults.md F9: no file is free for a new connection, and later one is.
+pub(crate) fn accepting_fails_once_and_goes_on_when_told<W: World>(mut engine: Engine<W>) {
+    let (token, mut far) = engine.connect();
+    let mut newcomer = engine.world.connect(engine.address).unwrap();
+    let hunger = engine.world.starve();
+    let before = engine.accept_failures;
+    engine.promptly("accepting failed", |engine| engine.accept_failures > before);
+    engine.quiet();
+    assert_eq!(engine.accept_failures, before + 1);
+    drop(hunger);
+    engine.quiet();
+    assert_eq!(engine.connections.len(), 1, "accepted without being told");
+    engine.hear_all(token, &mut far, b"not disturbed");
+    engine.until("accepted", |engine| engine.find(newcomer.address()).is_some());
+    let token = engine.find(newcomer.address()).unwrap();
+    engine.hear_all(token, &mut newcomer, b"at last");
+    engine.finish();
+}
+
+/// A flush that fails is the only news of the failure.
+pub(crate) fn a_failed_flush_is_told_once<W: World>(mut engine: Engine<W>) {
+    let (token, far) = engine.connect();
+    far.reset();
+    // The driver does not look for news meanwhile.
+    let deadline = Instant::now() + LONG;
+    while !engine.at(token).failed && Instant::now() < deadline {
+        engine.world.pass();
+        engine.write(token, b"hello?");
+    }
+    assert!(engine.at(token).failed, "no flush failed");
+    engine.quiet();
+    engine.finish();
+}
+
+/// The far end resets while bytes wait to be sent: what came before is received, also if it takes
+/// several turns; the connection fails once, by a flush or an event, and nothing comes behind that.
+pub(crate) fn a_blocked_connection_fails_once<W: World>(mut engine: Engine<W>) {
+    let (token, mut far) = engine.connect();
+    engine.fill(token);
+    engine.turn(SHORT);
+    assert!(!engine.at(token).queue.is_empty());
+    let last_words = pattern(900, 16);
+    far.send(&last_words);
+    engine.world.pass();
+    far.reset();
+    engine.until("failed", |engine| engine.at(token).failed);
+    assert_came_before_reset(&engine.at(token).received, &last_words);
+    engine.quiet();
+    engine.finish();
+}
+
+/// As above, with receiving paused because of the output: it must be heard of nevertheless.
+pub(crate) fn a_blocked_and_paused_connection_fails_once<W: World>(mut engine: Engine<W>) {
+    let (token, mut far) = engine.connect();
+    engine.fill(token);
+    engine.pause(token, true);
+    far.send(b"last words");
+    engine.turn(SHORT);
+    far.reset();
+    engine.until("failed", |engine| engine.at(token).failed);
+    engine.quiet();
+    engine.finish();
+}
+
+// Wake.
+
+pub(crate) fn a_wake_ends_the_wait<W: World>(mut engine: Engine<W>) {
+    let start = engine.driver.now();
+    for _ in 0..20 {
+        let waker = engine.driver.waker();
+        let thread = thread::spawn(move || waker.wake());
+        if W::BLOCKS {
+            engine.turn(LONG);
+            thread.join().unwrap();
+        } else {
+            thread.join().unwrap();
+            engine.turn(LONG);
+        }
+    }
+    assert!(engine.driver.now() - start < LONG, "a wake was not heard");
+    engine.quiet();
+    engine.finish();
+}
+
+pub(crate) fn a_wake_before_the_wait_counts<W: World>(mut engine: Engine<W>) {
+    let start = engine.driver.now();
+    engine.driver.waker().wake();
+    engine.turn(LONG);
+    assert!(engine.driver.now() - start < LONG, "a wake was not heard");
+    engine.quiet();
+    engine.finish();
+}
+
+pub(crate) fn a_wait_ends_with_its_timeout<W: World>(mut engine: Engine<W>) {
+    let start = engine.driver.now();
+    engine.quiet();
+    let waited = engine.driver.now() - start;
+    assert!(waited >= SHORT && waited < LONG);
+    engine.finish();
+}

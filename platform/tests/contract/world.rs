@@ -1,0 +1,256 @@
+//! The two networks that the suite runs on: real sockets on loopback, and the simulation.
+
+use std::any::Any;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::iter;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use millstream_platform::driver::sim::{Faults, SimDriver, SimNetwork, SimPeer};
+use millstream_platform::driver::{Budget, Driver, Readiness};
+use socket2::SockRef;
+
+/// Supplies a driver and far ends.
+pub(crate) trait World: Clone {
+    type Driver: Driver;
+    type Far: Far;
+
+    /// Whether a driver's wait blocks its thread; else it moves a virtual time.
+    const BLOCKS: bool;
+
+    fn driver(&self, budget: Budget) -> Self::Driver;
+
+    fn listen(&self) -> (<Self::Driver as Driver>::Listener, SocketAddr);
+
+    /// Connects to an address; `None` if nobody listens there.
+    fn connect(&self, to: SocketAddr) -> Option<Self::Far>;
+
+    /// Lets what was sent arrive.
+    fn pass(&self) {}
+
+    /// Leaves no file for a new connection, until what it answers is dropped.
+    fn starve(&self) -> Box<dyn Any>;
+
+    /// Called when the driver is gone: was every connection closed?
+    fn check_closed(&self) {}
+}
+
+/// The end of a connection that the driver does not have.
+pub(crate) trait Far {
+    fn address(&self) -> SocketAddr;
+
+    /// Sends what the connection takes now.
+    fn send(&mut self, bytes: &[u8]) -> usize;
+
+    /// Sends a byte outside of the stream, where there is such a thing.
+    fn send_urgent(&mut self, _byte: u8) {}
+
+    /// Receives what is there or comes within a millisecond.
+    fn receive(&mut self) -> Vec<u8>;
+
+    fn shutdown(&mut self);
+
+    fn reset(self);
+
+    /// Whether `receive` has met the end.
+    fn ended(&self) -> bool;
+
+    /// Whether `receive` has met a reset.
+    fn was_reset(&self) -> bool;
+}
+
+const MOMENT: Duration = Duration::from_millis(1);
+
+/// Real sockets.
+#[derive(Clone)]
+pub(crate) struct Loopback;
+
+impl World for Loopback {
+    type Driver = Readiness;
+    type Far = Stream;
+
+    const BLOCKS: bool = true;
+
+    fn driver(&self, budget: Budget) -> Readiness {
+        Readiness::new(budget).unwrap()
+    }
+
+    fn listen(&self) -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    fn connect(&self, to: SocketAddr) -> Option<Stream> {
+        let stream = match TcpStream::connect(to) {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return None,
+            stream => stream.unwrap(),
+        };
+        stream.set_read_timeout(Some(MOMENT)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        let address = stream.local_addr().unwrap();
+        Some(Stream { stream, address, ended: false, reset: false })
+    }
+
+    /// The whole process has no file left, so the test needs one of its own.
+    fn starve(&self) -> Box<dyn Any> {
+        let files = iter::from_fn(|| File::open("/dev/null").ok());
+        Box::new(files.collect::<Vec<_>>())
+    }
+}
+
+pub(crate) struct Stream {
+    stream: TcpStream,
+    address: SocketAddr,
+    ended: bool,
+    reset: bool,
+}
+
+impl Far for Stream {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> usize {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        SockRef::from(&self.stream).send_with_flags(bytes, flags).unwrap_or(0)
+    }
+
+    fn send_urgent(&mut self, byte: u8) {
+        SockRef::from(&self.stream).send_out_of_band(&[byte]).unwrap();
+    }
+
+    fn receive(&mut self) -> Vec<u8> {
+        let mut bytes = vec![0; 64 * 1024];
+        let len = match self.stream.read(&mut bytes) {
+            Ok(len) => {
+                self.ended |= len == 0;
+                len
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                self.reset = true;
+                0
+            }
+            Err(error) => {
+                assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
+                0
+            }
+        };
+        bytes.truncate(len);
+        bytes
+    }
+
+    fn shutdown(&mut self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    fn reset(self) {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    fn ended(&self) -> bool {
+        self.ended
+    }
+
+    fn was_reset(&self) -> bool {
+        self.reset
+    }
+}
+
+/// The simulation.
+#[derive(Clone)]
+pub(crate) struct Simulated {
+    pub(crate) network: SimNetwork,
+    faults: Faults,
+}
+
+impl Simulated {
+    pub(crate) fn new(seed: u64, faults: Faults) -> Self {
+        Simulated { network: SimNetwork::new(seed, faults), faults }
+    }
+}
+
+/// The simulation, while no file is left.
+struct Starved(Simulated);
+
+impl Drop for Starved {
+    fn drop(&mut self) {
+        self.0.network.set_faults(self.0.faults);
+    }
+}
+
+impl World for Simulated {
+    type Driver = SimDriver;
+    type Far = Peer;
+
+    const BLOCKS: bool = false;
+
+    fn driver(&self, budget: Budget) -> SimDriver {
+        SimDriver::new(&self.network, budget)
+    }
+
+    fn listen(&self) -> (<SimDriver as Driver>::Listener, SocketAddr) {
+        let listener = self.network.listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let address = listener.address();
+        (listener, address)
+    }
+
+    fn connect(&self, to: SocketAddr) -> Option<Peer> {
+        let peer = self.network.connect(&to).ok()?;
+        Some(Peer { peer, network: self.network.clone() })
+    }
+
+    fn pass(&self) {
+        self.network.advance(Faults::harmless().delay);
+    }
+
+    fn starve(&self) -> Box<dyn Any> {
+        self.network.set_faults(Faults { accept: 1.0, ..self.faults });
+        Box::new(Starved(self.clone()))
+    }
+
+    fn check_closed(&self) {
+        assert_eq!(
+            self.network.open_connections(),
+            0,
+            "the driver is gone and left connections open"
+        );
+    }
+}
+
+pub(crate) struct Peer {
+    peer: SimPeer,
+    network: SimNetwork,
+}
+
+impl Far for Peer {
+    fn address(&self) -> SocketAddr {
+        self.peer.address()
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> usize {
+        self.peer.send(bytes).unwrap_or(0)
+    }
+
+    fn receive(&mut self) -> Vec<u8> {
+        self.network.advance(MOMENT);
+        self.peer.receive()
+    }
+
+    fn shutdown(&mut self) {
+        self.peer.shutdown();
+    }
+
+    fn reset(self) {
+        self.peer.reset();
+    }
+
+    fn ended(&self) -> bool {
+        self.peer.ended()
+    }
+
+    fn was_reset(&self) -> bool {
+        self.peer.was_reset()
+    }
+}
