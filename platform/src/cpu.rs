@@ -19,10 +19,12 @@ pub fn parallelism() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Pins the calling thread to a core. `false`: the operating system refused or has no such call.
+/// Pins the calling thread to a core. `false`: it may not run there, or the operating system refused or
+/// has no such call.
 #[must_use]
 pub fn pin_to(core: usize) -> bool {
-    core_affinity::set_for_current(CoreId { id: core })
+    // The crate panics on a number that no core has.
+    allowed_cores().contains(&core) && core_affinity::set_for_current(CoreId { id: core })
 }
 
 /// A count that goes up at a steady rate, which depends on the machine. Reading it costs less than
@@ -80,6 +82,11 @@ mod tests {
         let long = counter().wrapping_sub(start);
         assert!(short > 0);
         assert!(long > 2 * short, "{short} in at least 2 ms, {long} in at least 20 ms");
+    }
+
+    #[test]
+    fn a_core_that_is_not_there_is_refused() {
+        assert!(!pin_to(1_000_000));
     }
 
     #[test]

@@ -108,12 +108,15 @@ impl<H: EventHandler> Conn<'_, H> {
     /// that nothing of what was written is lost on the way. A peer that doesn't end its side is
     /// left at the timeout; one that did not take the output by then gets a reset.
     pub fn close(&mut self) {
+        self.output.pending.ended = true;
         self.control.status.request_close(CloseRequest::Flush);
     }
 
-    /// Closes the connection at the end of this turn, whatever waits to be sent. If something does,
+    /// Closes the connection at the end of this turn, whatever waits to be sent. From here on nothing
+    /// more is read or written. If something does,
     /// the peer gets a reset, so that it doesn't take the rest for the whole.
     pub fn close_now(&mut self) {
+        self.output.pending.ended = true;
         self.control.status.request_close(CloseRequest::Now);
     }
 

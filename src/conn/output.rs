@@ -100,8 +100,9 @@ impl Output<'_> {
         for slice in slices {
             let skipped = skip.min(slice.len());
             skip -= skipped;
-            let Some((queue, pool)) = self.queue_for(slice.len() - skipped) else { return };
-            queue.append(&slice[skipped..], pool);
+            if let Some((queue, pool)) = self.queue_for(slice.len() - skipped) {
+                queue.append(&slice[skipped..], pool);
+            }
         }
     }
 

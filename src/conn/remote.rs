@@ -1,6 +1,7 @@
 //! The handle of a connection that crosses threads.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -30,8 +31,8 @@ struct Line<H: EventHandler> {
 }
 
 impl<H: EventHandler> Remote<H> {
-    pub(crate) fn new(id: ConnId, mailbox: Arc<Mailbox<H>>) -> Self {
-        Remote(Arc::new(Line { id, mailbox, open: AtomicBool::new(true) }))
+    pub(crate) fn new(id: ConnId, mailbox: Arc<Mailbox<H>>, open: bool) -> Self {
+        Remote(Arc::new(Line { id, mailbox, open: AtomicBool::new(open) }))
     }
 
     /// From here on the handle answers that the connection is closed.
@@ -114,7 +115,11 @@ impl<H: EventHandler> Remote<H> {
             return Err(Closed);
         }
         let command = Command { token: self.0.id.token, order };
-        self.0.mailbox.post(command).map_err(|_| Closed)
+        self.0.mailbox.post(command).map_err(|command| {
+            // What a closure owns may panic when it is dropped, which is not the caller's concern.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(command)));
+            Closed
+        })
     }
 }
 
@@ -148,8 +153,7 @@ impl Completion {
 
     fn call(&mut self, result: Result<(), Closed>) -> bool {
         let Some(done) = self.0.take() else { return false };
-        let call = std::panic::AssertUnwindSafe(|| done(result));
-        std::panic::catch_unwind(call).is_err()
+        catch_unwind(AssertUnwindSafe(|| done(result))).is_err()
     }
 }
 

@@ -70,7 +70,7 @@ pub(crate) struct ReactorPort {
 struct Threads {
     /// The names of those that run.
     running: Vec<String>,
-    failure: Option<io::Error>,
+    failure: Option<Arc<io::Error>>,
 }
 
 thread_local! {
@@ -98,7 +98,7 @@ pub enum WaitError {
     OwnThread,
     /// The operating system failed a thread of the engine, and the engine stopped.
     #[error("a thread of the engine failed")]
-    Failed(#[source] io::Error),
+    Failed(#[source] Arc<io::Error>),
 }
 
 /// The numbers of an engine, as of one moment.
@@ -209,7 +209,16 @@ impl Engine {
             let changed = self.shared.threads_changed.wait_timeout(threads, left);
             threads = changed.unwrap_or_else(PoisonError::into_inner).0;
         }
-        threads.failure.take().map_or(Ok(()), |error| Err(WaitError::Failed(error)))
+        threads.failure.clone().map_or(Ok(()), |error| Err(WaitError::Failed(error)))
+    }
+
+    /// Waits until all threads have ended, however long that takes.
+    fn join(&self) {
+        let mut threads = self.threads();
+        while !threads.running.is_empty() {
+            let changed = self.shared.threads_changed.wait(threads);
+            threads = changed.unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// Whether the engine is stopping or has stopped.
@@ -223,7 +232,7 @@ impl Engine {
 
     /// Stops at once, because the operating system failed one of the threads.
     pub(crate) fn fail(&self, error: io::Error) {
-        self.threads().failure.get_or_insert(error);
+        self.threads().failure.get_or_insert(Arc::new(error));
         let _ = self.stop(Duration::ZERO);
     }
 

@@ -94,7 +94,7 @@ where
     let started = spawn_threads(&engine, &config, balance, sockets, factory, &cores);
     if let Err(error) = started {
         let _ = engine.stop(Duration::ZERO);
-        let _ = engine.wait();
+        engine.join();
         return Err(error);
     }
     tracing::info!(addresses = ?engine.local_addrs(), reactors = count, "the engine runs");

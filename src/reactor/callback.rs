@@ -44,7 +44,6 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let connection = self.connections.get_mut(token)?;
         let (lent, link) = self.driver.parts(lent);
         let sent_before = connection.pending.sent;
-        let pending_before = connection.pending.bytes;
         let unread = connection.ring.as_ref().map_or(lent, |ring| ring.readable());
         let mut conn = Conn {
             input: Input::new(unread),
@@ -71,10 +70,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let taken = conn.input.taken();
         keep_unread(&mut self.rings, &mut connection.ring, lent, taken);
         let sent = connection.pending.sent - sent_before;
-        if sent > 0 || (pending_before == 0 && connection.pending.bytes > 0) {
-            connection.status.last_sent = self.clock.tick();
-        }
         if sent > 0 {
+            connection.status.last_sent = self.clock.tick();
+            connection.status.stuck = false;
             self.counters.bytes_out.add(sent);
             self.counters.messages_out.add(1);
         }
@@ -101,7 +99,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 Fault::Overflow => CloseReason::OutputOverflow,
                 Fault::Broken(error) => CloseReason::Failed(error),
             };
-            return self.doom(token, reason, true);
+            return self.cut_off(token, reason, true);
         }
         if action == Action::Close {
             connection.status.request_close(CloseRequest::Flush);

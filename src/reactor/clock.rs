@@ -17,8 +17,7 @@ impl Clock {
     /// Notes the time at which a turn begins.
     pub(crate) fn begin_turn(&mut self, now: Instant) {
         self.now = now;
-        let passed = now - self.start;
-        self.tick = passed.as_secs() * 1000 + u64::from(passed.subsec_millis());
+        self.tick = self.tick_at(now);
     }
 
     /// When the turn began.
@@ -29,6 +28,12 @@ impl Clock {
     /// The tick that had begun when the turn did.
     pub(crate) fn tick(&self) -> u64 {
         self.tick
+    }
+
+    /// The tick that has begun at a time.
+    pub(crate) fn tick_at(&self, time: Instant) -> u64 {
+        let passed = time - self.start;
+        passed.as_secs() * 1000 + u64::from(passed.subsec_millis())
     }
 
     /// The first tick that is not earlier than `after` from `time`.

@@ -47,6 +47,8 @@ pub(crate) struct Status<H: EventHandler> {
     pub(crate) paused_by_handler: bool,
     /// The driver was told to pause.
     pub(crate) paused: bool,
+    /// Output waits, and none of it was sent since `last_sent`.
+    pub(crate) stuck: bool,
     /// The output is above the high-water mark and was not at the low one since.
     pub(crate) above_high_water: bool,
     /// The peer ended its side.
@@ -97,6 +99,7 @@ impl<H: EventHandler> Connection<H> {
             close_request: None,
             paused_by_handler: false,
             paused: false,
+            stuck: false,
             above_high_water: false,
             peer_ended: false,
             end_sent: false,
@@ -164,8 +167,9 @@ impl<H: EventHandler> Control<'_, H> {
 
     pub(crate) fn remote(&mut self) -> Remote<H> {
         let id = self.id();
-        let mailbox = self.mailbox;
-        self.status.remote.get_or_insert_with(|| Remote::new(id, Arc::clone(mailbox))).clone()
+        let open = self.status.phase == Phase::Open;
+        let make = || Remote::new(id, Arc::clone(self.mailbox), open);
+        self.status.remote.get_or_insert_with(make).clone()
     }
 
     pub(crate) fn set_timer(&mut self, now: Instant, after: Duration) -> TimerId {

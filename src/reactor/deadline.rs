@@ -54,7 +54,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         match missed {
             Missed::Idle => self.begin_close(token, CloseReason::IdleTimeout),
             Missed::Read => self.begin_close(token, CloseReason::ReadTimeout),
-            Missed::Write => self.doom(token, CloseReason::WriteTimeout, true),
+            Missed::Write => self.cut_off(token, CloseReason::WriteTimeout, true),
             Missed::Close => self.lose_patience(token),
         }
     }
@@ -64,10 +64,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     fn lose_patience(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         let flushed = connection.status.phase == Phase::Lingering;
-        if !flushed {
-            connection.status.reason = Some(CloseReason::FlushTimeout);
-        }
-        self.doom(token, CloseReason::FlushTimeout, !flushed);
+        self.cut_off(token, CloseReason::FlushTimeout, !flushed);
     }
 }
 

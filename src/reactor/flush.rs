@@ -4,7 +4,7 @@ use millstream_platform::driver::{Driver, Token};
 
 use super::EventLoop;
 use super::connection::Phase;
-use crate::conn::{CloseReason, Completion};
+use crate::conn::{CloseReason, Closed, Completion};
 use crate::handler::EventHandler;
 
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
@@ -52,7 +52,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if let Some(queue) = &mut connection.pending.queue {
             match self.driver.flush(token, queue, &mut self.outputs) {
                 Ok(sent) => self.note_sent(token, sent),
-                Err(error) => return self.doom(token, CloseReason::Failed(error), false),
+                Err(error) => return self.cut_off(token, CloseReason::Failed(error), false),
             }
         }
         let Some(connection) = self.connections.get_mut(token) else { return };
@@ -72,6 +72,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
         connection.pending.note_sent(bytes);
         connection.status.last_sent = self.clock.tick();
+        connection.status.stuck = false;
         self.counters.bytes_out.add(bytes as u64);
         self.counters.messages_out.add(1);
     }
@@ -82,11 +83,25 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let Some(connection) = self.connections.get_mut(token) else { return };
         let pending = connection.pending.bytes;
         if pending > 0 {
-            self.arm_deadline(token);
+            self.watch_output(token);
         } else if connection.pending.ended {
             self.end_output(token);
         }
         self.check_low_water(token, pending);
+    }
+
+    /// Starts the write timeout of a connection whose output begins to wait, or of which a part was
+    /// sent. It reads the clock, because the callbacks of this turn may have taken long.
+    fn watch_output(&mut self, token: Token) {
+        if self.config.write_timeout.is_none() {
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        if !connection.status.stuck {
+            connection.status.stuck = true;
+            connection.status.last_sent = self.clock.tick_at(self.driver.now());
+        }
+        self.arm_deadline(token);
     }
 
     fn check_low_water(&mut self, token: Token, pending: usize) {
@@ -104,7 +119,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let Some(connection) = self.connections.get_mut(token) else { return };
         let status = &mut connection.status;
         if status.peer_ended {
-            return self.doom(token, CloseReason::Local, false);
+            return self.doom(token, CloseReason::Peer, false);
         }
         if !status.end_sent {
             status.end_sent = true;
@@ -119,7 +134,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn complete_when_sent(&mut self, token: Token, done: Completion) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         if connection.status.phase != Phase::Open || connection.pending.ended {
-            return; // The bytes were dropped, and so is the completion, which tells.
+            return self.complete(done, Err(Closed), token); // The bytes were dropped.
         }
         let end = connection.pending.sent + connection.pending.bytes as u64;
         connection.status.completions().writes.push_back((end, done));
@@ -136,9 +151,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 _ => return,
             }
             let Some((_, done)) = completions.writes.pop_front() else { return };
-            if done.complete(Ok(())) {
-                self.note_panic("write_then", Some(token));
-            }
+            self.complete(done, Ok(()), token);
         }
     }
 }

@@ -10,7 +10,8 @@ use millstream_platform::socket::ACCEPTED_INHERIT_OPTIONS;
 
 use super::EventLoop;
 use super::connection::{Connection, Phase};
-use crate::conn::CloseReason;
+use super::mailbox::{Command, Order};
+use crate::conn::{CloseReason, Closed, Completion};
 use crate::engine::Listening;
 use crate::handler::{Action, EventHandler};
 
@@ -105,11 +106,21 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
         status.phase = Phase::Flushing;
         status.reason = Some(reason);
-        status.close_by = self.clock.tick_after(self.clock.now(), self.config.close_timeout);
+        status.close_by = self.clock.tick_after(self.driver.now(), self.config.close_timeout);
         connection.pending.ended = true;
         self.settle_reading(token);
         self.arm_deadline(token);
         self.mark_dirty(token);
+    }
+
+    /// Closes a connection at the end of this turn, before all that it should send was sent, which
+    /// makes this the reason. If everything was sent already, the reason for that stands.
+    pub(super) fn cut_off(&mut self, token: Token, reason: CloseReason, reset: bool) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        if connection.status.phase == Phase::Flushing {
+            connection.status.reason = None;
+        }
+        self.doom(token, reason, reset);
     }
 
     /// Closes a connection at the end of this turn. The first reason stands.
@@ -128,7 +139,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn doom_all(&mut self) {
         let tokens: Vec<Token> = self.connections.tokens().collect();
         for token in tokens {
-            self.doom(token, CloseReason::Shutdown, true);
+            self.cut_off(token, CloseReason::Shutdown, true);
         }
     }
 
@@ -158,24 +169,39 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         tracing::trace!(reactor = self.index, ?token, %reason, "closed");
         self.give_back(&mut connection);
         self.engine.release(&self.counters, connection.status.peer);
-        let completions = connection.status.completions.take();
+        let completions = connection.status.completions.take().unwrap_or_default();
         // The state's destructor is the user's code, like a callback.
         if catch_unwind(AssertUnwindSafe(|| drop(connection))).is_err() {
             self.note_panic("drop of the state", Some(token));
         }
-        for done in completions.into_iter().flat_map(|completions| completions.closes) {
-            if done.complete(Ok(())) {
-                self.note_panic("close_then", Some(token));
-            }
+        for (_, done) in completions.writes {
+            self.complete(done, Err(Closed), token);
+        }
+        for done in completions.closes {
+            self.complete(done, Ok(()), token);
         }
     }
 
-    /// Returns what a connection leased, and makes its handles and timers void.
+    /// Calls a completion, which is the user's code.
+    pub(super) fn complete(&self, done: Completion, result: Result<(), Closed>, token: Token) {
+        if done.complete(result) {
+            self.note_panic("completion", Some(token));
+        }
+    }
+
+    /// Drops an order that came too late, and tells whoever waits for it. What a closure owns is the
+    /// user's code, too.
+    pub(super) fn discard(&self, Command { token, order }: Command<H>) {
+        if let Order::Write { done: Some(done), .. } | Order::Close { done: Some(done) } = order {
+            self.complete(done, Err(Closed), token);
+        } else if catch_unwind(AssertUnwindSafe(|| drop(order))).is_err() {
+            self.note_panic("drop of a closure", Some(token));
+        }
+    }
+
+    /// Returns what a connection leased, and cancels its timers.
     fn give_back(&mut self, connection: &mut Connection<H>) {
         let status = &mut connection.status;
-        if let Some(remote) = &status.remote {
-            remote.close_line(); // on_close may have made one.
-        }
         self.timers.cancel_all(&mut status.timers);
         if let Some((key, _)) = status.deadline.take() {
             self.timers.cancel(key);
@@ -210,7 +236,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.arrivals.close();
         while self.arrivals.pop().is_some() {}
         self.mailbox.close();
-        while self.mailbox.pop().is_some() {}
+        while let Some(command) = self.mailbox.pop() {
+            self.discard(command);
+        }
         self.publish();
     }
 }

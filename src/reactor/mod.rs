@@ -36,6 +36,7 @@ pub mod timers;
 mod turn;
 
 use std::collections::VecDeque;
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -184,6 +185,8 @@ pub struct Reactor<'a> {
     now: Instant,
     engine: &'a Engine,
     tick: &'a mut Option<Duration>,
+    /// It stays on its thread, like everything that a callback is given.
+    not_send: PhantomData<*const ()>,
 }
 
 impl Reactor<'_> {

@@ -1,5 +1,6 @@
 //! The stages of a turn.
 
+use std::marker::PhantomData;
 use std::thread;
 use std::time::Duration;
 
@@ -96,7 +97,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 Event::Sent { token, bytes } => self.note_sendable(token, bytes),
                 Event::Ended { token } => self.end_input(token),
                 Event::Failed { token, error } => {
-                    self.doom(token, CloseReason::Failed(error), false);
+                    self.cut_off(token, CloseReason::Failed(error), false);
                 }
                 Event::Accepted { listener: _, socket, peer } => self.accept(socket, peer),
                 Event::AcceptFailed { listener, error } => {
@@ -145,11 +146,19 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// Does what another thread asks of a connection. If that is gone, the order is dropped, which
-    /// tells whoever waits for it.
-    fn obey(&mut self, Command { token, order }: Command<H>) {
-        let Some(connection) = self.connections.get_mut(token) else { return };
-        match order {
+    /// Does what another thread asks of a connection.
+    fn obey(&mut self, command: Command<H>) {
+        let token = command.token;
+        let Some(connection) = self.connections.get_mut(token) else {
+            return self.discard(command);
+        };
+        let open = connection.status.phase == Phase::Open;
+        match command.order {
+            Order::Close { done } => {
+                connection.status.completions().closes.extend(done);
+                self.begin_close(token, CloseReason::Local);
+            }
+            _ if !open => self.discard(command),
             Order::Write { bytes, done } => {
                 self.call(token, "Remote::write", None, |_, conn| {
                     conn.output.write_bytes(bytes);
@@ -160,12 +169,6 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 }
             }
             Order::Wake => self.call(token, "on_traffic", None, H::on_traffic),
-            Order::Close { done } => {
-                if let Some(done) = done {
-                    connection.status.completions().closes.push(done);
-                }
-                self.begin_close(token, CloseReason::Local);
-            }
             Order::Run(closure) => self.call(token, "Remote::run", None, closure),
         }
     }
@@ -217,6 +220,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             now: self.clock.now(),
             engine: &self.engine,
             tick: &mut self.tick.interval,
+            not_send: PhantomData,
         };
         let call = std::panic::AssertUnwindSafe(|| callback(&mut self.handler, &mut reactor));
         self.stalls.begin();

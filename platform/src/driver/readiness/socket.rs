@@ -134,24 +134,19 @@ impl Socket {
         Event::Failed { token, error: error.unwrap_or(ErrorKind::ConnectionReset.into()) }
     }
 
-    /// Sends once from the queue and, behind it, from `more` without its first `skip` bytes. Answers
-    /// how many bytes were offered and how many of them were taken.
-    fn send(
-        &mut self,
-        queue: &OutputQueue,
-        more: &[IoSlice<'_>],
-        skip: usize,
-    ) -> io::Result<(usize, usize)> {
-        let alone = match more {
+    /// Sends once from the queue and, behind it, from `more`. Answers how many bytes were offered and
+    /// how many of them were taken.
+    fn send(&mut self, queue: &OutputQueue, more: &Rest<'_>) -> io::Result<(usize, usize)> {
+        let alone = match more.slices {
             [] if queue.segments() == 1 => Some(queue.front()),
-            [one] if queue.is_empty() => Some(&one[skip..]),
+            [one] if queue.is_empty() => Some(&one[more.skip..]),
             _ => None,
         };
         if let Some(bytes) = alone {
             return Ok((bytes.len(), retry(|| (&self.stream).write(bytes))?));
         }
         let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
-        let count = gather(queue, more, skip, &mut slices);
+        let count = gather(queue, more, &mut slices);
         let slices = &slices[..count];
         let socket = SockRef::from(&self.stream);
         let send = || self.stream.try_io(|| socket.send_vectored_with_flags(slices, NO_SIGNAL));
@@ -318,14 +313,15 @@ impl Link for Sockets {
         if socket.generation != token.generation || socket.blocked {
             return Ok(0);
         }
-        let total: usize = more.iter().map(|slice| slice.len()).sum();
+        let mut more = Rest::new(more);
         let mut taken = 0;
-        while !queue.is_empty() || taken < total {
+        while !queue.is_empty() || !more.slices.is_empty() {
             let (offered, sent) =
-                socket.send(queue, more, taken).inspect_err(|_| socket.failed = true)?;
+                socket.send(queue, &more).inspect_err(|_| socket.failed = true)?;
             let from_queue = sent.min(queue.len());
             queue.advance(from_queue, pool);
             taken += sent - from_queue;
+            more.advance(sent - from_queue);
             if sent == 0 || (sent < offered && SHORT_MEANS_DRAINED) {
                 socket.block(token, &self.registry)?;
                 return Ok(taken);
@@ -359,25 +355,44 @@ fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-/// Fills `slices` with the queue's bytes and behind them those of `more` from `skip` on; answers how
-/// many slices it used.
-fn gather<'a>(
-    queue: &'a OutputQueue,
-    more: &'a [IoSlice<'a>],
-    mut skip: usize,
-    slices: &mut [IoSlice<'a>],
-) -> usize {
+/// Slices of which a part was sent. There is a first byte in the first one, or there is none.
+struct Rest<'a> {
+    slices: &'a [IoSlice<'a>],
+    /// How many bytes of the first one were sent.
+    skip: usize,
+}
+
+impl<'a> Rest<'a> {
+    fn new(slices: &'a [IoSlice<'a>]) -> Self {
+        let mut rest = Rest { slices, skip: 0 };
+        rest.advance(0);
+        rest
+    }
+
+    fn advance(&mut self, sent: usize) {
+        self.skip += sent;
+        while let Some((first, behind)) = self.slices.split_first()
+            && self.skip >= first.len()
+        {
+            self.skip -= first.len();
+            self.slices = behind;
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &'a [u8]> {
+        let behind = self.slices.iter().skip(1).map(|slice| &slice[..]);
+        let first = self.slices.first().map(|first| &first[self.skip..]);
+        first.into_iter().chain(behind).filter(|slice| !slice.is_empty())
+    }
+}
+
+/// Fills `slices` with the queue's bytes and behind them those of `more`; answers how many slices it
+/// used.
+fn gather<'a>(queue: &'a OutputQueue, more: &Rest<'a>, slices: &mut [IoSlice<'a>]) -> usize {
     let mut count = queue.slices(slices);
-    for slice in more {
-        let skipped = skip.min(slice.len());
-        skip -= skipped;
-        if count == slices.len() {
-            break;
-        }
-        if skipped < slice.len() {
-            slices[count] = IoSlice::new(&slice[skipped..]);
-            count += 1;
-        }
+    for (place, slice) in slices[count..].iter_mut().zip(more.iter()) {
+        *place = IoSlice::new(slice);
+        count += 1;
     }
     count
 }
