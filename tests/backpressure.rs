@@ -64,22 +64,6 @@ fn assert_serves_others(stage: &Stage) {
     assert_eq!(read_exactly(&mut other, 6), b"others");
 }
 
-fn turns(stage: &Stage) -> u64 {
-    stage.stats().reactors[0].turns
-}
-
-/// Waits until the reactor makes no more turns: it has nothing to do. One that spins never comes there.
-fn assert_comes_to_rest(stage: &Stage) {
-    let mut quiet = 0;
-    eventually("the reactor rests", || {
-        let before = turns(stage);
-        // sleep: it must make no turn meanwhile, which no event tells.
-        thread::sleep(Duration::from_millis(10));
-        quiet = if turns(stage) == before { quiet + 1 } else { 0 };
-        quiet == 5
-    });
-}
-
 // --- the water marks -------------------------------------------------------------------------------
 
 /// Checks that a connection's callbacks tell of the marks in pairs, each exactly when it is due: the
@@ -181,7 +165,7 @@ fn an_echo_to_a_peer_that_stops_reading_is_bounded() {
     while notes[notes.len() - 1].on != On::HighWater {
         notes.push(stage.next());
     }
-    assert_comes_to_rest(&stage);
+    stage.comes_to_rest();
     let pending = run(&remote, |conn| conn.output.pending());
     assert!(pending > 0 && pending <= HIGH + RECEIVE_BUFFER, "{pending} pending");
     assert_serves_others(&stage);
@@ -282,7 +266,7 @@ fn a_paused_connection_hears_nothing_and_loses_nothing() {
         let paused = stage.wait_for(from).remote;
         stage.expect(On::Timer); // The witness: nothing came before.
         if !by_timer {
-            assert_comes_to_rest(&stage);
+            stage.comes_to_rest();
             assert!(stage.try_next().is_none(), "paused from {from:?}");
             run(&paused, |conn| {
                 conn.resume_reading();
@@ -479,7 +463,7 @@ fn input_beyond_the_cap_pauses_reading() {
 
 /// Takes all that is unread each time the connection has come to rest, until that was everything.
 fn take_by_remote(stage: &Stage, remote: &Remote<Probe>, everything: usize) {
-    assert_comes_to_rest(stage);
+    stage.comes_to_rest();
     let mut taken = 0;
     while taken < everything {
         let (total, step) = run(remote, |conn| {
@@ -501,7 +485,7 @@ fn taking_a_part_makes_room_for_more() {
     let sender = send(&client, vec![7; 4 * INPUT_CAP]);
     let unread = |remote: &Remote<Probe>| run(remote, |conn| conn.input.len());
     eventually("it is full", || unread(&remote) >= INPUT_CAP);
-    assert_comes_to_rest(&stage);
+    stage.comes_to_rest();
     while stage.try_next().is_some() {}
     let skipped = run(&remote, |conn| {
         let skipped = conn.input.skip(conn.input.len() + 1 - INPUT_CAP);

@@ -85,12 +85,15 @@ fn a_bad_time_is_refused() {
 
 #[test]
 fn a_bad_keepalive_is_refused() {
-    let reason = "idle and interval must be at least a second, and count at least 1";
+    let reason = "idle and interval must be from 1 to 32767 seconds, and count from 1 to 127";
     let good = Keepalive { idle: SECOND, interval: SECOND, count: 1 };
     let bad = [
         Keepalive { idle: SECOND - MILLISECOND, ..good },
         Keepalive { interval: SECOND - MILLISECOND, ..good },
         Keepalive { count: 0, ..good },
+        Keepalive { idle: 32_768 * SECOND, ..good },
+        Keepalive { interval: Duration::MAX, ..good },
+        Keepalive { count: 128, ..good },
     ];
     for keepalive in bad {
         let error = config_error(builder().keepalive(keepalive));
@@ -104,14 +107,20 @@ type SetSize = fn(Builder, usize) -> Builder;
 #[test]
 fn a_bad_size_is_refused() {
     let reason = "it must be at least 1, and less than a quarter of the address space";
-    let setters: [(&str, SetSize); 4] = [
-        ("input_cap", |builder, size| builder.input_cap(size, InputOverflow::Pause)),
-        ("output_cap", Builder::output_cap),
-        ("receive_buffer", Builder::receive_buffer),
-        ("read_budget", Builder::read_budget),
+    let buffer = "it must be from 1 byte to 1 GiB";
+    let setters: [(&str, SetSize, usize, &str); 4] = [
+        (
+            "input_cap",
+            |builder, size| builder.input_cap(size, InputOverflow::Pause),
+            LARGEST,
+            reason,
+        ),
+        ("output_cap", Builder::output_cap, LARGEST, reason),
+        ("receive_buffer", Builder::receive_buffer, 1 << 30, buffer),
+        ("read_budget", Builder::read_budget, LARGEST, reason),
     ];
-    for (field, set) in setters {
-        for size in [0, LARGEST + 1, usize::MAX] {
+    for (field, set, largest, reason) in setters {
+        for size in [0, largest + 1, usize::MAX] {
             let error = config_error(set(builder(), size));
             assert_eq!((error.field, error.reason), (field, reason));
             assert_eq!(error.value, size.to_string());
@@ -175,9 +184,11 @@ fn a_refusal_reads_as_one_sentence() {
 }
 
 #[test]
-fn a_bad_value_is_refused_before_the_factory_is_called() {
+fn a_bad_value_is_refused_before_anything_is_done() {
+    let holder = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a port");
+    let taken = holder.local_addr().expect("it is bound");
     let factory = |_| -> Echo { unreachable!("the factory was called") };
-    let started = builder().inbox_budget(0).start(factory);
+    let started = builder().listen(taken).inbox_budget(0).start(factory);
     assert!(matches!(started, Err(StartError::Config(_))), "{started:?}");
 }
 

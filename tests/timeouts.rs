@@ -374,9 +374,10 @@ fn a_timer_is_not_early_when_its_callback_took_long() {
         send.send(Instant::now()).unwrap();
         arm(conn, ms(10));
     });
-    let (_client, _) = stage.open();
+    let mut client = stage.connect();
     let set = receive(&set);
-    assert_not_before(stage.expect(On::Timer).at, set + ms(10));
+    client.write_all(b"wake up and look at the clock").unwrap();
+    assert_not_before(stage.wait_for(On::Timer).at, set + ms(10));
 }
 
 /// Many timers of one connection fire once each, in the order of their times, and those of the same
@@ -666,14 +667,6 @@ fn on_shutdown_can_set_the_tick() {
 
 // --- silence ---------------------------------------------------------------------------------------
 
-/// How many turns the reactor makes in some time.
-fn turns_in(time: Duration, stage: &Stage) -> u64 {
-    let before = stats(stage).turns;
-    // sleep: nothing is to happen meanwhile, which no event tells.
-    thread::sleep(time);
-    stats(stage).turns - before
-}
-
 /// With nothing armed, a reactor with idle connections sleeps; also when timers were armed before.
 #[test]
 fn an_idle_reactor_makes_no_turn() {
@@ -697,8 +690,8 @@ fn an_idle_reactor_makes_no_turn() {
     while stage.count(On::Timer) < clients.len() {
         stage.wait_for(On::Timer);
     }
-    eventually("the last turn ends", || stats(&stage).timers == 0);
-    assert_eq!(turns_in(ms(150), &stage), 0);
+    stage.comes_to_rest();
+    assert_eq!((stage.turns_in(ms(150)), stats(&stage).timers), (0, 0));
 }
 
 /// With timeouts armed that are far away, a reactor with idle connections sleeps, too, but for a few
@@ -711,7 +704,7 @@ fn a_reactor_with_far_deadlines_makes_few_turns() {
         on.usual()
     });
     let clients: Vec<TcpStream> = (0..20).map(|_| stage.open().0).collect();
-    let turns = turns_in(ms(150), &stage);
+    let turns = stage.turns_in(ms(150));
     assert!(turns <= 10, "{turns} turns with {} idle connections", clients.len());
 }
 

@@ -194,7 +194,7 @@ impl Builder {
 
 /// How much a reactor does at a time.
 impl Builder {
-    /// The size in bytes of the buffer that each reactor receives into. By default 64 KiB.
+    /// The size in bytes of the buffer that each reactor receives into, at most 1 GiB. By default 64 KiB.
     pub fn receive_buffer(mut self, bytes: usize) -> Self {
         self.config.receive_buffer = bytes;
         self

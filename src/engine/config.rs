@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use millstream_platform::driver::Budget;
-use millstream_platform::socket::TcpOptions;
+use millstream_platform::socket::{Keepalive, TcpOptions};
 
 use super::address::Address;
 
@@ -128,8 +128,10 @@ impl Default for Config {
 
 /// The most reactors an engine has.
 const MOST_REACTORS: usize = 1024;
-/// The largest size in bytes that makes sense for a buffer or a mark.
+/// The largest cap in bytes that can be computed with.
 const LARGEST: usize = isize::MAX as usize / 4;
+/// The largest buffer in bytes that is made at the start.
+const LARGEST_BUFFER: usize = 1 << 30;
 
 impl Config {
     /// What one turn of a driver may do.
@@ -184,20 +186,22 @@ impl Config {
             let enough = |time: &Duration| *time >= Duration::from_millis(1);
             check(field, time, enough, "it must be at least a millisecond")?;
         }
-        let seconds = |time: Duration| time.as_secs() > 0;
-        check(
-            "keepalive",
-            self.options.keepalive,
-            |probes| seconds(probes.idle) && seconds(probes.interval) && probes.count > 0,
-            "idle and interval must be at least a second, and count at least 1",
-        )
+        // What Linux takes; other systems take more.
+        let seconds = |time: Duration| (1..=32_767).contains(&time.as_secs());
+        let good = |probes: &Keepalive| {
+            seconds(probes.idle) && seconds(probes.interval) && (1..=127).contains(&probes.count)
+        };
+        let range = "idle and interval must be from 1 to 32767 seconds, and count from 1 to 127";
+        check("keepalive", self.options.keepalive, good, range)
     }
 
     fn check_sizes(&self) -> Result<(), ConfigError> {
+        let range = "it must be from 1 byte to 1 GiB";
+        let good = |size: &usize| (1..=LARGEST_BUFFER).contains(size);
+        check("receive_buffer", Some(self.receive_buffer), good, range)?;
         let sizes = [
             ("input_cap", self.input_cap),
             ("output_cap", self.output_cap),
-            ("receive_buffer", self.receive_buffer),
             ("read_budget", self.read_budget),
         ];
         for (field, size) in sizes {

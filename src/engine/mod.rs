@@ -141,7 +141,7 @@ impl Engine {
 
     /// How many connections there are.
     pub fn connections(&self) -> usize {
-        let of = |reactor: &ReactorPort| reactor.counters.connections.load(Ordering::Relaxed);
+        let of = |reactor: &ReactorPort| reactor.counters.connections.load(Ordering::Acquire);
         self.reactors().iter().map(of).sum()
     }
 
@@ -246,8 +246,9 @@ impl Engine {
 
     /// Counts a connection out.
     pub(crate) fn release(&self, counters: &Counters, peer: SocketAddr) {
-        counters.connections.fetch_sub(1, Ordering::Relaxed);
+        // In this order: who sees that a connection is gone may count on its place.
         self.shared.limits.release(peer.ip());
+        counters.connections.fetch_sub(1, Ordering::Release);
     }
 
     /// Makes the reactors known, to be woken by a stop; also by one that came before this.

@@ -272,10 +272,18 @@ mod tests {
                 }
             }
         };
+        // Pauses of any length, so that posts come at any moment of falling asleep.
+        let mut rng = fastrand::Rng::with_seed(posters);
+        let mut pause = || {
+            for step in 0..rng.u32(..2048) >> rng.u32(..11) {
+                std::hint::black_box(step);
+            }
+        };
         let (start, mut count, mut sleeps) = (Instant::now(), 0, 0);
         thread::scope(|scope| {
             (0..posters).for_each(|_| drop(scope.spawn(post)));
             while !ended.load(Ordering::Relaxed) {
+                pause();
                 sleeps += u64::from(sleep_if_empty(&bell, &notify, &inbox));
                 while let Some(round) = inbox.pop() {
                     assert_eq!(round, count / posters, "out of order");

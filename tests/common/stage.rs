@@ -13,7 +13,7 @@ use millstream::{
     Action, Builder, CloseReason, Conn, ConnId, Engine, EventHandler, Remote, TimerId,
 };
 
-use super::{TestEngine, receive};
+use super::{TestEngine, eventually, receive};
 
 /// Which callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -300,6 +300,26 @@ impl Stage {
             self.log(receive(&self.told));
         }
         note.end.expect("on_close was noted with the end")
+    }
+
+    /// Waits until the (first) reactor makes no more turns: it has nothing to do. One that spins never
+    /// comes there.
+    #[track_caller]
+    pub fn comes_to_rest(&self) {
+        let mut quiet = 0;
+        eventually("the reactor rests", || {
+            quiet = if self.turns_in(Duration::from_millis(10)) == 0 { quiet + 1 } else { 0 };
+            quiet == 5
+        });
+    }
+
+    /// How many turns the (first) reactor makes in some time.
+    pub fn turns_in(&self, time: Duration) -> u64 {
+        let turns = || self.stats().reactors[0].turns;
+        let before = turns();
+        // sleep: nothing is to happen meanwhile, which no event tells.
+        thread::sleep(time);
+        turns() - before
     }
 
     /// How often a callback came so far, of what was waited for.
