@@ -87,8 +87,8 @@ pub trait EventHandler: Sized + 'static {
         Action::Continue
     }
 
-    /// The engine stops: this reactor takes no more connections. [`Action::Close`], the default,
-    /// closes each connection once its output is flushed; [`Action::Continue`] leaves them to close by
+    /// The engine stops: this reactor takes no more connections. [`Action::Close`], the default, and
+    /// [`Action::Shutdown`] close each connection once its output is flushed; [`Action::Continue`] leaves them to close by
     /// themselves. Whatever is left at the deadline is cut.
     fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> Action {
         Action::Close

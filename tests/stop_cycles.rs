@@ -16,10 +16,16 @@ use common::{Echo, TestEngine, eventually, modes, read_exactly};
 
 const CYCLES: usize = 200;
 
-/// How many descriptors and how many threads the process has.
-fn possessions() -> (usize, usize) {
-    let count = |folder| fs::read_dir(folder).expect("Linux has it").count();
-    (count("/proc/self/fd"), count("/proc/self/task"))
+fn count(folder: &str) -> usize {
+    fs::read_dir(folder).expect("Linux has it").count()
+}
+
+fn threads() -> usize {
+    count("/proc/self/task")
+}
+
+fn descriptors() -> usize {
+    count("/proc/self/fd")
 }
 
 /// Starts an engine, talks to it, and stops it in one of several ways.
@@ -47,14 +53,13 @@ fn many_starts_and_stops_leak_neither_threads_nor_descriptors() {
             drop((clients, engine));
         }
     };
-    run(12); // What the process needs once, such as the standard library's own.
-    let before = possessions();
-    run(CYCLES);
-    let mut after = possessions();
+    let at_first = threads();
     // A thread that has ended for the engine may still be ending for the system.
-    eventually("the threads are gone", || {
-        after = possessions();
-        after.1 <= before.1
-    });
-    assert_eq!(after, before, "descriptors and threads, after and before");
+    let settle = || eventually("the engines' threads are gone", || threads() <= at_first);
+    run(12); // What the process needs once, such as the standard library's own.
+    settle();
+    let before = descriptors();
+    run(CYCLES);
+    settle();
+    assert_eq!(descriptors(), before, "descriptors after {CYCLES} engines, and before");
 }

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use common::{TestEngine, read_exactly};
 use millstream::{
     AcceptMode, Action, Address, Builder, CloseReason, Closed, Conn, ConnId, Engine, EventHandler,
-    Input, Output, ReactorStats, Remote, RunError, StartError, Stats, TimerId, WaitError,
+    Input, Output, Reactor, ReactorStats, Remote, RunError, StartError, Stats, TimerId, WaitError,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -70,10 +70,11 @@ assert_impl_all!(StartError: Send, Sync, std::error::Error);
 assert_impl_all!(WaitError: Send, Sync, std::error::Error);
 assert_impl_all!(RunError: Send, Sync, std::error::Error);
 
-// What belongs to a reactor stays on its thread, also by reference. (`Reactor` is in `compile_fail.rs`.)
+// What belongs to a reactor stays on its thread, also by reference.
 assert_not_impl_any!(Conn<'static, Local>: Send, Sync);
 assert_not_impl_any!(Conn<'static, Anywhere>: Send, Sync);
 assert_not_impl_any!(Output<'static>: Send, Sync);
+assert_not_impl_any!(Reactor<'static>: Send, Sync);
 
 // The input is nothing but borrowed bytes, which may be worked on by others during the callback.
 assert_impl_all!(Input<'static>: Send, Sync);

@@ -172,8 +172,11 @@ fn what_we_send_postpones_the_idle_timeout() {
     });
     let _client = stage.connect();
     let (sent, end) = lifetime(&stage, |note| note.left > 0);
-    assert_eq!((end.reason, sent.len()), ("idle timeout", 6));
-    assert_not_before(end.now, sent[5] + TIMEOUT);
+    assert_eq!(end.reason, "idle timeout");
+    // If the machine is slow, a timer is due together with the timeout, which it then can't postpone.
+    let in_time = |pair: &&[Instant]| pair[1] - pair[0] < TIMEOUT;
+    let last = sent[sent.windows(2).take_while(in_time).count()];
+    assert_not_before(end.now, last + TIMEOUT);
 }
 
 /// What we send does not postpone the read timeout.
@@ -315,7 +318,7 @@ fn a_deadline_is_not_early_when_its_callback_took_long() {
         });
         let mut client = stage.connect();
         let began = receive(&began);
-        client.write_all(b"wake up and look at the clock").unwrap();
+        let _ = client.write(b"wake up and look at the clock"); // If it isn't over by now.
         let close = stage.wait_for(On::Close);
         assert_not_before(close.at, began + TIMEOUT);
         assert_eq!(close.end.map(|end| end.reason), Some(reason));
@@ -525,7 +528,8 @@ fn timers_end_with_their_connection() {
 
 // --- ticks -----------------------------------------------------------------------------------------
 
-/// A handler that tells of its ticks, and sets the interval as planned. Its connections last [`LONG`].
+/// A handler that tells of its ticks, and sets the interval as planned. Its connections end
+/// [`LONG`] after they were written to.
 #[derive(Clone)]
 struct Ticker {
     told: Sender<Tick>,
@@ -574,17 +578,13 @@ impl EventHandler for Ticker {
         Action::Continue
     }
 
-    fn on_open(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+    fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
         conn.set_timer(LONG);
         Action::Continue
     }
 
     fn on_timer(&mut self, _conn: &mut Conn<'_, Self>, _timer: TimerId) -> Action {
         Action::Close
-    }
-
-    fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
-        Action::Continue
     }
 }
 
@@ -593,6 +593,12 @@ fn ticking(builder: Builder, plan: Plan) -> (TestEngine, Receiver<Tick>) {
     let ticker = Mutex::new(Ticker { told, plan, stopping: false });
     let engine = TestEngine::start(builder, move |_| ticker.lock().unwrap().clone());
     (engine, ticks)
+}
+
+/// Lets time pass, of which a connection's timer is the witness.
+fn pass_time(mut client: TcpStream) {
+    client.write_all(b"!").unwrap();
+    assert_eq!(read_to_end(&mut client), b"");
 }
 
 fn one_reactor() -> Builder {
@@ -637,8 +643,7 @@ fn a_tick_that_is_switched_off_comes_no_more() {
         for _ in 0..expected {
             receive(&ticks);
         }
-        // The connection's timer is the witness that time has passed.
-        assert_eq!(read_to_end(&mut engine.connect()), b"");
+        pass_time(engine.connect());
         assert_eq!(ticks.try_iter().count(), 0, "beyond {expected}");
         eventually("no timer is left", || engine.stats().reactors[0].timers == 0);
     }
@@ -656,12 +661,15 @@ fn on_shutdown_can_set_the_tick() {
     ];
     for (builder, at_shutdown, expected) in cases {
         let (engine, ticks) = ticking(builder, Plan { at_shutdown, ..Plan::default() });
-        let mut client = engine.connect();
+        let client = engine.connect();
         eventually("it is open", || engine.stats().reactors[0].accepted == 1);
         engine.stop(DEADLINE).unwrap();
-        assert_eq!(read_to_end(&mut client), b"");
-        let came = ticks.try_iter().any(|tick| tick.stopping);
-        assert_eq!(came, expected, "set to {at_shutdown:?}");
+        if expected {
+            while !receive(&ticks).stopping {}
+        } else {
+            pass_time(client);
+            assert!(!ticks.try_iter().any(|tick| tick.stopping), "set to {at_shutdown:?}");
+        }
     }
 }
 

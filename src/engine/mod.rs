@@ -175,12 +175,13 @@ impl Engine {
     pub(crate) fn stop_by(&self, deadline: Instant) -> Result<(), AlreadyStopping> {
         self.shared.stop_deadline.set(deadline).map_err(|_| AlreadyStopping)?;
         tracing::info!("the engine stops");
+        // Under the lock, so that neither a thread that is just being made known is passed by, nor a
+        // waiter that has just seen no deadline.
+        let _threads = self.threads();
         for reactor in self.reactors() {
             reactor.waker.wake();
         }
         self.wake_acceptor();
-        // Under the lock, so that a waiter that has just seen no deadline is not passed by.
-        let _threads = self.threads();
         self.shared.threads_changed.notify_all();
         Ok(())
     }
@@ -253,6 +254,7 @@ impl Engine {
 
     /// Makes the reactors known, to be woken by a stop; also by one that came before this.
     pub(crate) fn set_reactors(&self, reactors: Vec<ReactorPort>) {
+        let _threads = self.threads();
         let _ = self.shared.reactors.set(reactors);
         if self.is_stopping() {
             self.reactors().iter().for_each(|reactor| reactor.waker.wake());
@@ -261,6 +263,7 @@ impl Engine {
 
     /// Makes the acceptor known, as [`set_reactors`](Self::set_reactors) does.
     fn set_acceptor(&self, waker: Arc<dyn Wake>) {
+        let _threads = self.threads();
         let _ = self.shared.acceptor.set(waker);
         if self.is_stopping() {
             self.wake_acceptor();

@@ -1,11 +1,12 @@
 //! Sending, and what follows from it: completions, the low-water mark, the end of our side.
 
+use bytes::Bytes;
 use millstream_platform::driver::{Driver, Token};
 
 use super::EventLoop;
 use super::connection::Phase;
 use crate::conn::{CloseReason, Closed, Completion};
-use crate::handler::EventHandler;
+use crate::handler::{Action, EventHandler};
 
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Puts a connection on the list of what to flush in this turn.
@@ -130,15 +131,25 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// Completes a write once everything that is pending now is sent.
-    pub(super) fn complete_when_sent(&mut self, token: Token, done: Completion) {
-        let Some(connection) = self.connections.get_mut(token) else { return };
-        if connection.status.phase != Phase::Open || connection.pending.ended {
-            return self.complete(done, Err(Closed), token); // The bytes were dropped.
+    /// Writes for another thread, and completes once the last of the bytes is sent.
+    pub(super) fn write(&mut self, token: Token, bytes: Bytes, mut done: Option<Completion>) {
+        self.call(token, "Remote::write", None, |_, conn| {
+            let writable = conn.output.is_writable();
+            conn.output.write_bytes(bytes);
+            // Unless the bytes were dropped, they are sent whatever the handler does after this.
+            if writable
+                && conn.output.is_writable()
+                && let Some(done) = done.take()
+            {
+                let end = conn.output.pending.sent + conn.output.pending() as u64;
+                conn.control.status.completions().writes.push_back((end, done));
+            }
+            Action::Continue
+        });
+        match done {
+            Some(done) => self.complete(done, Err(Closed), token),
+            None => self.mark_dirty(token),
         }
-        let end = connection.pending.sent + connection.pending.bytes as u64;
-        connection.status.completions().writes.push_back((end, done));
-        self.mark_dirty(token);
     }
 
     fn complete_writes(&mut self, token: Token) {

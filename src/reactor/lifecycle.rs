@@ -139,7 +139,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn doom_all(&mut self) {
         let tokens: Vec<Token> = self.connections.tokens().collect();
         for token in tokens {
-            self.cut_off(token, CloseReason::Shutdown, true);
+            let connection = self.connections.get(token);
+            let flushed = connection.is_some_and(|it| it.status.phase == Phase::Lingering);
+            self.cut_off(token, CloseReason::Shutdown, !flushed);
         }
     }
 
@@ -170,12 +172,14 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.give_back(&mut connection);
         self.engine.release(&self.counters, connection.status.peer);
         let completions = connection.status.completions.take().unwrap_or_default();
+        let sent = connection.pending.sent;
         // The state's destructor is the user's code, like a callback.
         if catch_unwind(AssertUnwindSafe(|| drop(connection))).is_err() {
             self.note_panic("drop of the state", Some(token));
         }
-        for (_, done) in completions.writes {
-            self.complete(done, Err(Closed), token);
+        for (end, done) in completions.writes {
+            let sent = if end <= sent { Ok(()) } else { Err(Closed) };
+            self.complete(done, sent, token);
         }
         for done in completions.closes {
             self.complete(done, Ok(()), token);
@@ -219,7 +223,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             self.draining = true;
             self.acceptance.close(&mut self.driver);
             let answer = self.call_without_connection("on_shutdown", H::on_shutdown);
-            if answer.unwrap_or(Action::Close) == Action::Close {
+            if answer.unwrap_or(Action::Close) != Action::Continue {
                 let tokens: Vec<Token> = self.connections.tokens().collect();
                 for token in tokens {
                     self.begin_close(token, CloseReason::Shutdown);

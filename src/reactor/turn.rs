@@ -159,15 +159,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 self.begin_close(token, CloseReason::Local);
             }
             _ if !open => self.discard(command),
-            Order::Write { bytes, done } => {
-                self.call(token, "Remote::write", None, |_, conn| {
-                    conn.output.write_bytes(bytes);
-                    Action::Continue
-                });
-                if let Some(done) = done {
-                    self.complete_when_sent(token, done);
-                }
-            }
+            Order::Write { bytes, done } => self.write(token, bytes, done),
             Order::Wake => self.call(token, "on_traffic", None, H::on_traffic),
             Order::Run(closure) => self.call(token, "Remote::run", None, closure),
         }

@@ -308,7 +308,7 @@ impl Stage {
     pub fn comes_to_rest(&self) {
         let mut quiet = 0;
         eventually("the reactor rests", || {
-            quiet = if self.turns_in(Duration::from_millis(10)) == 0 { quiet + 1 } else { 0 };
+            quiet = if self.turns_in(Duration::from_millis(20)) == 0 { quiet + 1 } else { 0 };
             quiet == 5
         });
     }

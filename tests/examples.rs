@@ -1,0 +1,103 @@
+//! The example programs, run as a user runs them.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use common::{DEADLINE, eventually, read_exactly};
+
+/// A program that is ended with the test, if it doesn't end by itself.
+struct Program(Child);
+
+impl Program {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(echo());
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+        Program(command.spawn().expect("cargo has built the example"))
+    }
+
+    /// Waits until it has ended; answers whether it did so well.
+    fn ends_well(&mut self) -> bool {
+        let mut status = None;
+        eventually("the program ends", || {
+            status = self.0.try_wait().expect("it is our child");
+            status.is_some()
+        });
+        status.is_some_and(|status| status.success())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The echo example. Cargo builds it beside the tests, unless only some of them are asked for.
+fn echo() -> PathBuf {
+    let tests = std::env::current_exe().expect("a test is a program");
+    let profile = tests.ancestors().nth(2).expect("tests are in PROFILE/deps");
+    let program = profile.join("examples").join("echo");
+    if !program.exists() {
+        let built = Command::new(env!("CARGO")).args(["build", "--example", "echo"]).status();
+        assert!(built.expect("cargo is there").success());
+    }
+    program
+}
+
+/// As a plain server it says where it listens, echoes, and ends cleanly on either signal.
+#[test]
+fn the_echo_server_serves_until_a_signal() {
+    for signal in ["TERM", "INT"] {
+        let mut server = Program::start(&["--listen", "127.0.0.1:0", "--reactors", "2"]);
+        let stdout = server.0.stdout.take().expect("it is piped");
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).expect("it is text");
+        let address = line.trim().strip_prefix("listening on ").expect("it says where");
+        let mut client = TcpStream::connect(address).expect("it accepts");
+        client.set_read_timeout(Some(DEADLINE)).expect("a socket has timeouts");
+        client.write_all(b"hello").expect("it reads");
+        assert_eq!(read_exactly(&mut client, 5), b"hello");
+        drop(client);
+        let pid = server.0.id().to_string();
+        let sent = Command::new("kill").args(["-s", signal, &pid]).status();
+        assert!(sent.expect("there is a kill").success());
+        assert!(server.ends_well(), "after SIG{signal}");
+    }
+}
+
+/// Without an address it drives itself, and prints what a person wants to know.
+#[test]
+fn the_echo_server_under_load_prints_what_it_measured() {
+    let begin = Instant::now();
+    let output = Command::new(echo())
+        .args(["--seconds", "1", "--connections", "8", "--in-flight", "4", "--reactors", "2"])
+        .output()
+        .expect("cargo has built the example");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(begin.elapsed() < DEADLINE);
+    let text = String::from_utf8(output.stdout).expect("it is text");
+    for word in ["messages/s", "p50", "p90", "p99", "p99.9", "max", "reactor", "connections"] {
+        assert!(text.contains(word), "{word} is missing in:\n{text}");
+    }
+    let spread: Vec<_> = text.lines().filter(|line| line.starts_with(['0', '1'])).collect();
+    assert_eq!(spread.len(), 2, "a line for each reactor in:\n{text}");
+    for line in spread {
+        assert_eq!(line.split_whitespace().nth(1), Some("4"), "connections are spread: {line}");
+    }
+}
+
+/// A bad option is told, and nothing is started.
+#[test]
+fn a_bad_option_is_told() {
+    for arguments in [["--listen", "nowhere"], ["--reactors", "0"], ["--size", "0"]] {
+        let output = Command::new(echo()).args(arguments).output().expect("it starts");
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+}
