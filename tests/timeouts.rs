@@ -278,8 +278,8 @@ fn what_a_peer_takes_postpones_the_write_timeout() {
         }
         on.usual()
     });
-    let (mut client, _) = stage.open();
-    let mut progress = Instant::now();
+    let mut client = stage.connect();
+    let mut progress = stage.expect(On::Open).now;
     let mut piece = vec![0; 256 * 1024];
     for _ in 0..10 {
         let (before, sent) = (Instant::now(), stats(&stage).bytes_out);

@@ -2,22 +2,39 @@
 
 use std::time::{Duration, Instant};
 
-/// The time at which the turn began.
+/// When the turn began, and when the last one ended.
 pub(crate) struct Clock {
     start: Instant,
     now: Instant,
     tick: u64,
+    latest: Instant,
 }
 
 impl Clock {
     pub(crate) fn new(start: Instant) -> Self {
-        Clock { start, now: start, tick: 0 }
+        Clock { start, now: start, tick: 0, latest: start }
     }
 
     /// Notes the time at which a turn begins.
     pub(crate) fn begin_turn(&mut self, now: Instant) {
         self.now = now;
         self.tick = self.tick_at(now);
+        self.latest = now;
+    }
+
+    /// Notes the time at which a turn ends.
+    pub(crate) fn end_turn(&mut self, now: Instant) {
+        self.latest = now;
+    }
+
+    /// The time of the last look at the clock.
+    pub(crate) fn latest(&self) -> Instant {
+        self.latest
+    }
+
+    /// How long the turn took that has ended.
+    pub(crate) fn since_begin(&self) -> Duration {
+        self.latest - self.now
     }
 
     /// When the turn began.
@@ -42,9 +59,9 @@ impl Clock {
         u64::try_from(at.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
     }
 
-    /// How long it is from the turn's beginning until a tick begins.
+    /// How long it is from the last look at the clock until a tick begins.
     pub(crate) fn until(&self, tick: u64) -> Duration {
-        Duration::from_millis(tick).saturating_sub(self.now - self.start)
+        Duration::from_millis(tick).saturating_sub(self.latest - self.start)
     }
 }
 
@@ -65,5 +82,8 @@ mod tests {
         assert_eq!(clock.tick_after(now, Duration::MAX), u64::MAX);
         assert_eq!(clock.until(2), Duration::from_micros(700));
         assert_eq!(clock.until(1), Duration::ZERO);
+        clock.end_turn(start + Duration::from_micros(1_900));
+        assert_eq!(clock.until(2), Duration::from_micros(100));
+        assert_eq!(clock.since_begin(), Duration::from_micros(600));
     }
 }

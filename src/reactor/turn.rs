@@ -50,14 +50,14 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             return false;
         }
         self.clock.begin_turn(self.driver.now());
-        let begin = self.clock.now();
         self.dispatch();
         self.run_inboxes();
         self.fire_timers();
         self.flush_dirty();
         self.watch_stop();
         self.close_doomed();
-        self.counters.note_turn(self.driver.now() - begin);
+        self.clock.end_turn(self.driver.now());
+        self.counters.note_turn(self.clock.since_begin());
         self.publish();
         !(self.draining && self.connections.is_empty() && self.arrivals.is_empty())
     }
@@ -66,7 +66,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     fn wait(&mut self, limit: Option<Duration>) -> std::io::Result<()> {
         let mut timeout = [self.timeout(), limit].into_iter().flatten().min();
         self.notify.prepare_to_sleep();
-        if !(self.arrivals.is_empty() && self.mailbox.is_empty()) {
+        // A stop is looked for here, too: mio's poll back end may lose a wake that comes while the
+        // reactor is awake and changes what it waits for.
+        let stops = self.engine.is_stopping() && !self.draining;
+        if stops || !(self.arrivals.is_empty() && self.mailbox.is_empty()) {
             timeout = Some(Duration::ZERO);
         }
         let waited = self.driver.wait(timeout);
@@ -79,7 +82,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if !self.dirty.is_empty() {
             return Some(Duration::ZERO);
         }
-        let now = self.clock.now();
+        let now = self.clock.latest();
         let timer = self.timers.next_wake().map(|tick| self.clock.until(tick));
         let stop = self.engine.stop_deadline().filter(|_| self.draining);
         let stop = stop.map(|at| at.saturating_duration_since(now));

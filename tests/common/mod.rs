@@ -58,7 +58,7 @@ impl Deref for TestEngine {
 
 impl Drop for TestEngine {
     fn drop(&mut self) {
-        let _ = self.engine.stop(Duration::from_secs(5)); // The test may have stopped it.
+        let _ = self.engine.stop(DEADLINE); // The test may have stopped it.
         let waited = self.engine.wait();
         if thread::panicking() {
             return; // The test failed already; a second panic would hide why.
