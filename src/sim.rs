@@ -123,8 +123,9 @@ impl<H: EventHandler> Simulation<H> {
         self.event_loop.is_some()
     }
 
-    /// Runs until a condition holds, which is looked at after each turn, or for so much virtual time,
-    /// or until the engine has stopped. Answers whether the condition holds.
+    /// Runs until a condition holds, which is looked at after each turn, or for so much virtual time.
+    /// Answers whether the condition holds. When the engine has stopped, time goes on for what is still
+    /// on its way to the peers.
     pub fn run_until(&mut self, time: Duration, mut condition: impl FnMut() -> bool) -> bool {
         let end = self.now() + time;
         loop {
@@ -132,8 +133,11 @@ impl<H: EventHandler> Simulation<H> {
                 return true;
             }
             let left = end.saturating_duration_since(self.now());
-            if left.is_zero() || !self.turn(left) {
-                return condition();
+            if left.is_zero() {
+                return false;
+            }
+            if !self.turn(left) {
+                self.network.advance(left);
             }
         }
     }

@@ -146,7 +146,7 @@ fn least_connections_keeps_the_reactors_level_also_after_some_closed() {
 #[cfg(target_os = "linux")] // Where all of 127.0.0.0/8 is this machine.
 #[test]
 fn source_hash_keeps_a_source_on_one_reactor_and_spreads_the_sources() {
-    let engine = balanced(SourceHash);
+    let engine = balanced(SourceHash::default());
     let address = engine.local_addrs()[0];
     let mut clients = Vec::new();
     let mut reactors: BTreeMap<u8, BTreeSet<usize>> = BTreeMap::new();

@@ -22,7 +22,7 @@ pub enum CloseReason {
     /// The connection was closing, and its output was not flushed within the
     /// [`close_timeout`](crate::Builder::close_timeout): the rest was cut off by a reset.
     FlushTimeout,
-    /// The handler left more unread than the [`input_cap`](crate::Builder::input_cap).
+    /// The handler left as much unread as the [`input_cap`](crate::Builder::input_cap).
     InputOverflow,
     /// More was written than the [`output_cap`](crate::Builder::output_cap).
     OutputOverflow,

@@ -66,8 +66,8 @@ impl Pending {
 
 /// A connection's output.
 ///
-/// Writing never blocks. Small writes are gathered and sent together at the end of the reactor's
-/// turn; large ones are offered to the operating system at once, without a copy; [`Bytes`] are kept by
+/// Writing never blocks. Small writes are gathered and sent together when the callback is over;
+/// large ones are offered to the operating system at once, without a copy; [`Bytes`] are kept by
 /// reference. What the peer doesn't take yet waits here, up to the
 /// [`output_cap`](crate::Builder::output_cap): a write beyond it is dropped, and the connection closes
 /// with [`CloseReason::OutputOverflow`](crate::CloseReason::OutputOverflow). Watch
@@ -122,11 +122,13 @@ impl Output<'_> {
     /// # Panics
     /// If `fill` answers more than `room`.
     pub fn reserve(&mut self, room: usize, fill: impl FnOnce(&mut [u8]) -> usize) {
-        let Some((queue, pool)) = self.queue_for(room) else { return };
+        if room == 0 || !self.has_room(room) {
+            return;
+        }
+        let queue = self.pending.queue.get_or_insert_with(|| self.pool.queue());
         let before = queue.len();
-        queue.fill(room, pool, fill);
-        let used = queue.len() - before;
-        self.pending.bytes -= room - used;
+        queue.fill(room, self.pool, fill);
+        self.pending.bytes += queue.len() - before;
     }
 
     /// How many bytes wait for the operating system to take them.
@@ -139,7 +141,7 @@ impl Output<'_> {
         self.pending.is_writable()
     }
 
-    /// Offers what is pending to the operating system now, without waiting for the end of the turn.
+    /// Offers what is pending to the operating system now, without waiting for the callback's end.
     pub fn flush(&mut self) {
         self.offer(&[]);
     }
@@ -147,16 +149,24 @@ impl Output<'_> {
     /// The queue to put `count` more bytes into, which are counted as pending from here on. `None`:
     /// they are to be dropped.
     fn queue_for(&mut self, count: usize) -> Option<(&mut OutputQueue, &mut OutputPool)> {
-        if count == 0 || !self.is_writable() {
-            return None;
-        }
-        if self.pending.bytes + count > self.cap {
-            self.pending.fault = Some(Box::new(Fault::Overflow));
+        if count == 0 || !self.has_room(count) {
             return None;
         }
         self.pending.bytes += count;
         let queue = self.pending.queue.get_or_insert_with(|| self.pool.queue());
         Some((queue, self.pool))
+    }
+
+    /// Whether `count` more bytes may be written. If the cap forbids it, that is the connection's end.
+    fn has_room(&mut self, count: usize) -> bool {
+        if !self.is_writable() {
+            return false;
+        }
+        let fits = self.pending.bytes.saturating_add(count) <= self.cap;
+        if !fits {
+            self.pending.fault = Some(Box::new(Fault::Overflow));
+        }
+        fits
     }
 
     /// Offers the queue and `more` to the operating system; answers how much of `more` it took.

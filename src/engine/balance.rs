@@ -1,6 +1,6 @@
 //! Which reactor gets a new connection.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 
 /// Chooses the reactor for each new connection, on the acceptor's thread.
@@ -36,14 +36,16 @@ impl Balance for LeastConnections {
     }
 }
 
-/// The same reactor for all connections of one source address, whatever its port.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SourceHash;
+/// The same reactor for all connections of one source address, whatever its port. Which one it is
+/// differs from one value of this type to the next, so that nobody can aim at a reactor.
+#[derive(Clone, Debug, Default)]
+pub struct SourceHash {
+    keys: RandomState,
+}
 
 impl Balance for SourceHash {
     fn choose(&mut self, peer: SocketAddr, connections: &[usize]) -> usize {
-        let mut hasher = DefaultHasher::new();
-        peer.ip().hash(&mut hasher);
-        (hasher.finish() % connections.len() as u64) as usize
+        let hash = self.keys.hash_one(peer.ip().to_canonical());
+        (hash % connections.len() as u64) as usize
     }
 }

@@ -110,7 +110,8 @@ impl Builder {
 
 /// Deadlines. All have a resolution of a millisecond.
 impl Builder {
-    /// Closes a connection when neither side has sent anything for this long. By default never.
+    /// Closes a connection when neither side has sent anything for this long; resuming reading begins
+    /// it anew. By default never.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.config.idle_timeout = Some(timeout);
         self
@@ -175,7 +176,7 @@ impl Builder {
         self
     }
 
-    /// How many bytes a handler may leave unread, and what happens when it does. What is handed to it
+    /// From how many unread bytes on a handler has left too much, and what happens then. What is handed to it
     /// at once can be more, by one receive buffer. By default 16 MiB, and the connection closes.
     pub fn input_cap(mut self, bytes: usize, overflow: InputOverflow) -> Self {
         self.config.input_cap = bytes;
@@ -204,6 +205,12 @@ impl Builder {
     /// 256 KiB.
     pub fn read_budget(mut self, bytes: usize) -> Self {
         self.config.read_budget = bytes;
+        self
+    }
+
+    /// After how many bytes sent in one turn a connection waits for the next one. By default 1 MiB.
+    pub fn write_budget(mut self, bytes: usize) -> Self {
+        self.config.write_budget = bytes;
         self
     }
 

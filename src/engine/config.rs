@@ -26,7 +26,7 @@ pub enum AcceptMode {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Pinning {
-    /// Pin if it can help: there is a core for each reactor, and no quota that allows less running
+    /// Pin if it can help: there are as many reactors as cores, and no quota that allows less running
     /// time than the cores have.
     #[default]
     Auto,
@@ -88,6 +88,7 @@ pub(crate) struct Config {
     pub(crate) mirrored_rings: bool,
     pub(crate) receive_buffer: usize,
     pub(crate) read_budget: usize,
+    pub(crate) write_budget: usize,
     pub(crate) accept_budget: usize,
     pub(crate) inbox_budget: usize,
     pub(crate) stall_threshold: Option<Duration>,
@@ -119,6 +120,7 @@ impl Default for Config {
             mirrored_rings: true,
             receive_buffer: 64 * 1024,
             read_budget: 256 * 1024,
+            write_budget: 1024 * 1024,
             accept_budget: 64,
             inbox_budget: 1024,
             stall_threshold: Some(Duration::from_millis(5)),
@@ -139,6 +141,7 @@ impl Config {
         Budget {
             receive_buffer: self.receive_buffer,
             read: self.read_budget,
+            write: self.write_budget,
             accept: self.accept_budget,
         }
     }
@@ -203,6 +206,7 @@ impl Config {
             ("input_cap", self.input_cap),
             ("output_cap", self.output_cap),
             ("read_budget", self.read_budget),
+            ("write_budget", self.write_budget),
         ];
         for (field, size) in sizes {
             let range = "it must be at least 1, and less than a quarter of the address space";

@@ -49,7 +49,7 @@ struct Shared {
     addresses: Vec<SocketAddr>,
     limits: Limits,
     accept_errors: AtomicU64,
-    /// When the stop's patience ends. Set once, by the first stop.
+    /// When the stop's timeout ends. Set once, by the first stop.
     stop_deadline: OnceLock<Instant>,
     /// The threads, known once all of them are made.
     reactors: OnceLock<Vec<ReactorPort>>,
@@ -163,12 +163,12 @@ impl Engine {
     ///
     /// No connection is accepted from here on. Each reactor calls
     /// [`EventHandler::on_shutdown`](crate::EventHandler::on_shutdown), flushes and closes its
-    /// connections, and ends. What is left after `patience` is cut off.
+    /// connections, and ends. What is left after `timeout` is cut off.
     ///
     /// # Errors
     /// [`AlreadyStopping`] from the second call on; the first one's deadline stands.
-    pub fn stop(&self, patience: Duration) -> Result<(), AlreadyStopping> {
-        self.stop_by(after(Instant::now(), patience))
+    pub fn stop(&self, timeout: Duration) -> Result<(), AlreadyStopping> {
+        self.stop_by(after(Instant::now(), timeout))
     }
 
     /// Begins to stop the engine with this deadline.

@@ -159,7 +159,8 @@ fn cores_for(pinning: &Pinning, reactors: usize) -> Vec<Option<usize>> {
             let cores = cpu::allowed_cores();
             // With fewer running at a time than there are cores, a quota is in force: being pinned
             // would only keep a reactor from the core that is free.
-            let helps = reactors <= cores.len() && cpu::parallelism() >= cores.len();
+            // With fewer reactors than cores, several engines would all choose the first ones.
+            let helps = reactors == cores.len() && cpu::parallelism() >= cores.len();
             if helps { cores } else { Vec::new() }
         }
     };

@@ -68,7 +68,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let outcome = catch_unwind(AssertUnwindSafe(|| callback(&mut self.handler, &mut conn)));
         let stalled = self.stalls.end();
         let taken = conn.input.taken();
-        keep_unread(&mut self.rings, &mut connection.ring, lent, taken);
+        let room = self.config.receive_buffer / 2;
+        keep_unread(&mut self.rings, &mut connection.ring, lent, taken, room);
         let sent = connection.pending.sent - sent_before;
         if sent > 0 {
             connection.status.last_sent = self.clock.tick();
@@ -105,12 +106,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             connection.status.request_close(CloseRequest::Flush);
         }
         if let Some(request) = connection.status.close_request.take() {
-            let peer_first = connection.status.peer_ended && request == CloseRequest::Flush;
-            let reason = if peer_first { CloseReason::Peer } else { CloseReason::Local };
             let cuts_off = connection.pending.bytes > 0;
             return match request {
-                CloseRequest::Flush => self.begin_close(token, reason),
-                CloseRequest::Now => self.doom(token, reason, cuts_off),
+                CloseRequest::Flush => self.begin_close(token, CloseReason::Local),
+                CloseRequest::Now => self.doom(token, CloseReason::Local, cuts_off),
             };
         }
         self.settle_input(token);
@@ -128,7 +127,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if let Some(ring) = &mut connection.ring {
             let wanted = (config.receive_buffer / 2).min(config.input_cap.saturating_sub(unread));
             if ring.capacity() - unread < wanted {
-                grow(&mut self.rings, ring, config.receive_buffer);
+                grow(&mut self.rings, ring, wanted);
             }
         }
         self.settle_reading(token);
@@ -210,8 +209,15 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 }
 
-/// Takes what the handler read out of the ring, or puts what it left of the lent bytes into one.
-fn keep_unread(rings: &mut RingPool, ring: &mut Option<Box<Ring>>, lent: &[u8], taken: usize) {
+/// Takes what the handler read out of the ring, or puts what it left of the lent bytes into one with
+/// room for more.
+fn keep_unread(
+    rings: &mut RingPool,
+    ring: &mut Option<Box<Ring>>,
+    lent: &[u8],
+    taken: usize,
+    room: usize,
+) {
     if let Some(mut leased) = ring.take() {
         leased.consume(taken);
         if leased.is_empty() {
@@ -221,7 +227,7 @@ fn keep_unread(rings: &mut RingPool, ring: &mut Option<Box<Ring>>, lent: &[u8], 
         }
     } else if taken < lent.len() {
         let rest = &lent[taken..];
-        let mut leased = rings.lease(rest.len());
+        let mut leased = rings.lease(rest.len() + room);
         leased.append(rest);
         *ring = Some(leased);
     }

@@ -31,8 +31,8 @@ pub(crate) struct Status<H: EventHandler> {
     pub(crate) remote: Option<Remote<H>>,
     /// The timers that the handler set.
     pub(crate) timers: OwnedTimers,
-    /// The one timer for all of the connection's deadlines, and the tick it is armed for.
-    pub(crate) deadline: Option<(TimerKey, u64)>,
+    /// The one timer for all of the connection's deadlines.
+    pub(crate) deadline: Option<TimerKey>,
     /// The tick of the last byte received, or when reading began again.
     pub(crate) last_received: u64,
     /// The tick of the last byte sent, or when there began to be something to send.

@@ -29,14 +29,15 @@ pub struct ReactorStats {
     /// How often bytes were delivered to a handler. One delivery can hold many of a protocol's
     /// messages, or a part of one.
     pub messages_in: u64,
-    /// How often the operating system took bytes; large writes and the flush at the end of a turn count
+    /// How often the operating system took bytes; large writes and the flush after a callback count
     /// separately.
     pub messages_out: u64,
     /// How often another thread had to wake the reactor.
     pub wakeups: u64,
     /// Turns of the loop.
     pub turns: u64,
-    /// How long turns took, without the waiting, in nanoseconds.
+    /// How long turns took, without the waiting, in nanoseconds. A turn that ends just while the numbers
+    /// are read may be missing.
     pub turn_time: Histogram<u64>,
     /// Requests of other threads that wait at this moment.
     pub inbox_depth: usize,
@@ -148,7 +149,8 @@ impl Counters {
     pub(crate) fn note_turn(&self, time: Duration) {
         self.turns.add(1);
         let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        if let Ok(mut turn_time) = self.turn_time.lock() {
+        // Whoever reads the numbers must not make the reactor wait.
+        if let Ok(mut turn_time) = self.turn_time.try_lock() {
             turn_time.saturating_record(nanoseconds);
         }
     }

@@ -31,13 +31,13 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let Some(connection) = self.connections.get_mut(token) else { return };
         let Some((next, _)) = next_deadline(connection, &self.config) else { return };
         let deadline = &mut connection.status.deadline;
-        if let Some((key, at)) = *deadline {
-            if at <= next {
+        if let Some(key) = *deadline {
+            if self.timers.at(key).is_some_and(|at| at <= next) {
                 return;
             }
             self.timers.cancel(key);
         }
-        *deadline = Some((self.timers.arm(next, Alarm::Deadline(token)), next));
+        *deadline = Some(self.timers.arm(next, Alarm::Deadline(token)));
     }
 
     /// The connection's timer has fired.

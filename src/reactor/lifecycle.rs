@@ -63,19 +63,23 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     fn adopt(&mut self, socket: D::Socket, peer: SocketAddr, now: u64) -> Option<Token> {
-        // The state's default is the user's code, like a callback.
-        let Ok(state) = catch_unwind(H::State::default) else {
+        // The state's default, and its destructor if there is no place, are the user's code.
+        let inserted = catch_unwind(AssertUnwindSafe(|| {
+            let state = H::State::default();
+            self.connections.insert_with(|_| Connection::new(state, peer, now))
+        }));
+        let Ok(inserted) = inserted else {
             self.note_panic("default of the state", None);
             return None;
         };
-        let connection = Connection::new(state, peer, now);
-        let Some(token) = self.connections.insert_with(|_| connection) else {
+        let Some(token) = inserted else {
             tracing::warn!(reactor = self.index, %peer, "the connection table is full");
             return None;
         };
         if let Err(error) = self.driver.adopt(token, socket) {
             tracing::warn!(reactor = self.index, %peer, %error, "a connection was not adopted");
-            self.connections.remove(token);
+            let connection = self.connections.remove(token);
+            self.drop_state(connection, Some(token));
             return None;
         }
         Some(token)
@@ -105,7 +109,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             return;
         }
         status.phase = Phase::Flushing;
-        status.reason = Some(reason);
+        let peer_first = status.peer_ended && matches!(reason, CloseReason::Local);
+        status.reason = Some(if peer_first { CloseReason::Peer } else { reason });
         status.close_by = self.clock.tick_after(self.driver.now(), self.config.close_timeout);
         connection.pending.ended = true;
         self.settle_reading(token);
@@ -140,8 +145,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let tokens: Vec<Token> = self.connections.tokens().collect();
         for token in tokens {
             let connection = self.connections.get(token);
-            let flushed = connection.is_some_and(|it| it.status.phase == Phase::Lingering);
-            self.cut_off(token, CloseReason::Shutdown, !flushed);
+            let cuts_off = connection.is_some_and(|connection| connection.pending.bytes > 0);
+            self.cut_off(token, CloseReason::Shutdown, cuts_off);
         }
     }
 
@@ -173,16 +178,20 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.engine.release(&self.counters, connection.status.peer);
         let completions = connection.status.completions.take().unwrap_or_default();
         let sent = connection.pending.sent;
-        // The state's destructor is the user's code, like a callback.
-        if catch_unwind(AssertUnwindSafe(|| drop(connection))).is_err() {
-            self.note_panic("drop of the state", Some(token));
-        }
+        self.drop_state(connection, Some(token));
         for (end, done) in completions.writes {
             let sent = if end <= sent { Ok(()) } else { Err(Closed) };
             self.complete(done, sent, token);
         }
         for done in completions.closes {
             self.complete(done, Ok(()), token);
+        }
+    }
+
+    /// Drops a state, or what has one: its destructor is the user's code, like a callback.
+    fn drop_state<T>(&self, state: T, token: Option<Token>) {
+        if catch_unwind(AssertUnwindSafe(|| drop(state))).is_err() {
+            self.note_panic("drop of the state", token);
         }
     }
 
@@ -207,7 +216,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     fn give_back(&mut self, connection: &mut Connection<H>) {
         let status = &mut connection.status;
         self.timers.cancel_all(&mut status.timers);
-        if let Some((key, _)) = status.deadline.take() {
+        if let Some(key) = status.deadline.take() {
             self.timers.cancel(key);
         }
         connection.pending.discard(&mut self.outputs);

@@ -13,6 +13,7 @@
 //! 7. **Close** what is to be closed.
 //!
 //! Work per turn is bounded; what is left over comes first in the next turn, which then doesn't wait.
+//! Only when the engine stops are all connections looked at in one turn.
 //! Everything here runs on the reactor's own thread, but for [`Mailbox::post`](inbox::Inbox::post).
 //!
 //! - `turn` has the stages; `callback` runs one callback and acts on what it asked for;

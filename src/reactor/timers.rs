@@ -170,6 +170,11 @@ impl<T: Copy> Timers<T> {
         Some(self.remove(index))
     }
 
+    /// The deadline of an armed timer.
+    pub fn at(&self, key: TimerKey) -> Option<u64> {
+        self.find(key).map(|index| self.node(index).at)
+    }
+
     /// Like [`cancel`](Self::cancel), but only if the timer belongs to `owner`.
     pub fn cancel_owned(&mut self, owner: &OwnedTimers, key: TimerKey) -> Option<T> {
         let index = self.find(key)?;

@@ -13,6 +13,9 @@ use super::{EventLoop, Reactor};
 use crate::conn::{CloseReason, TimerId};
 use crate::handler::{Action, EventHandler};
 
+/// How many timers fire in one turn; the others that are due fire in the next ones.
+const TIMERS_PER_TURN: usize = 1024;
+
 /// Where the driver puts bytes for connections that have unread ones: behind those, in their ring.
 struct Rooms<'a, H: EventHandler> {
     connections: &'a mut Table<Connection<H>>,
@@ -158,7 +161,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let open = connection.status.phase == Phase::Open;
         match command.order {
             Order::Close { done } => {
-                connection.status.completions().closes.extend(done);
+                if let Some(done) = done {
+                    connection.status.completions().closes.push(done);
+                }
                 self.begin_close(token, CloseReason::Local);
             }
             _ if !open => self.discard(command),
@@ -171,7 +176,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Stage 5.
     fn fire_timers(&mut self) {
         self.timers.advance(self.clock.tick());
-        while let Some((key, alarm)) = self.timers.pop_due() {
+        for _ in 0..TIMERS_PER_TURN {
+            let Some((key, alarm)) = self.timers.pop_due() else { break };
             match alarm {
                 Alarm::Deadline(token) => self.check_deadlines(token),
                 Alarm::Timer(token) => {

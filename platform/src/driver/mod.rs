@@ -9,8 +9,8 @@
 //! 1. **Two steps a turn.** [`Driver::wait`] blocks and reaps: it collects what the operating system
 //!    has to say and runs nothing. [`Driver::next`] then hands the events out one by one until it
 //!    answers `None`, which ends the turn.
-//! 2. **Bounded turns.** In one turn a connection gets at most the read budget and a listener at most
-//!    the accept budget ([`Budget`]). What is left over is kept by the driver and comes first in the
+//! 2. **Bounded turns.** In one turn a connection receives at most the read budget and sends at most
+//!    the write budget, and a listener accepts at most the accept budget ([`Budget`]). What is left over is kept by the driver and comes first in the
 //!    next turn, whose `wait` then does not block. No new notification of the operating system is
 //!    needed for it.
 //! 3. **No stranger's events.** A [`Token`] carries a generation; connections and listeners are named
@@ -64,6 +64,8 @@ pub struct Budget {
     pub receive_buffer: usize,
     /// The most bytes that a connection receives in one turn.
     pub read: usize,
+    /// The most bytes that a connection sends in one turn.
+    pub write: usize,
     /// The most connections that a listener accepts in one turn.
     pub accept: usize,
 }

@@ -97,23 +97,26 @@ impl OutputQueue {
 
     /// Lets `f` write into `room` contiguous bytes, of which it answers how many it used, from the
     /// front on; those are queued. The bytes hold zeros or stale output, possibly of another
-    /// connection. Room for more than a chunk gets memory of its own.
+    /// connection. Room for more than a chunk gets memory of its own, which is kept only if most of it
+    /// was used: what the queue holds is in proportion to its bytes.
     ///
     /// # Panics
     /// If `f` answers more than `room`. The queue then holds the bytes that it held before.
     pub fn fill(&mut self, room: usize, pool: &mut OutputPool, f: impl FnOnce(&mut [u8]) -> usize) {
-        if self.tail.room() < room {
-            let chunk = if room <= pool.chunk_size { pool.chunk() } else { Chunk::with_size(room) };
+        if room <= self.tail.room() {
+            self.len += self.tail.fill(room, f);
+            return self.invariants();
+        }
+        let mut chunk = if room <= pool.chunk_size { pool.chunk() } else { Chunk::with_size(room) };
+        let used = chunk.fill(room, f);
+        if used <= self.tail.room() || used <= chunk.memory.len() / 2 {
+            self.append(chunk.bytes(), pool);
+            pool.recycle(chunk);
+        } else {
             self.replace_tail(chunk, pool);
+            self.len += used;
+            self.invariants();
         }
-        let used = f(self.tail.writable(room));
-        assert!(used <= room, "fill used {used} bytes of a room of {room}");
-        self.tail.end += used;
-        self.len += used;
-        if self.tail.is_empty() {
-            self.rewind_tail(pool);
-        }
-        self.invariants();
     }
 
     /// The first segment's bytes; nothing if the queue is empty.
@@ -240,6 +243,14 @@ impl Chunk {
         &mut self.memory[self.end..][..room]
     }
 
+    /// Lets `f` write into `room` bytes, and answers how many it used.
+    fn fill(&mut self, room: usize, f: impl FnOnce(&mut [u8]) -> usize) -> usize {
+        let used = f(self.writable(room));
+        assert!(used <= room, "fill used {used} bytes of a room of {room}");
+        self.end += used;
+        used
+    }
+
     /// Copies in as many of `bytes` as fit, and answers how many those are.
     fn append(&mut self, bytes: &[u8]) -> usize {
         let n = self.room().min(bytes.len());
@@ -328,6 +339,25 @@ mod tests {
 
     const SEEDS: u64 = 50;
     const STEPS: usize = 1_000;
+
+    /// What is reserved and not used costs no memory: a thousand small replies, each written into a
+    /// large room, are in a few chunks.
+    #[test]
+    fn rooms_that_are_hardly_used_hold_no_memory() {
+        let mut pool = OutputPool::new(1024, 4);
+        for room in [1024, 10_000] {
+            let mut queue = OutputQueue::default();
+            for _ in 0..1000 {
+                queue.fill(room, &mut pool, |room| {
+                    room[..16].fill(7);
+                    16
+                });
+            }
+            assert_eq!(queue.len(), 16_000);
+            assert!(queue.segments() <= 17, "{} segments of room {room}", queue.segments());
+            queue.clear(&mut pool);
+        }
+    }
 
     fn all(queue: &OutputQueue) -> Vec<u8> {
         let mut slices = vec![IoSlice::new(&[]); queue.segments()];

@@ -13,7 +13,8 @@ use millstream_platform::memory::{OutputPool, OutputQueue};
 use crate::world::{Far, World};
 
 /// Small, so that everything takes several turns.
-pub(crate) const BUDGET: Budget = Budget { receive_buffer: 64, read: 150, accept: 2 };
+pub(crate) const BUDGET: Budget =
+    Budget { receive_buffer: 64, read: 150, write: 10_000, accept: 2 };
 /// How long a test waits for what must come at once or soon. Only a failing test waits that long.
 pub(crate) const LONG: Duration = Duration::from_secs(10);
 /// How long a test watches that nothing comes.
@@ -66,6 +67,15 @@ pub(crate) struct Connection {
     pub(crate) sent_events: usize,
     /// Bytes received in this turn.
     in_turn: usize,
+    /// Bytes sent in this turn.
+    sent_in_turn: usize,
+}
+
+impl Connection {
+    fn note_sent(&mut self, bytes: usize) {
+        self.sent_in_turn += bytes;
+        assert!(self.sent_in_turn <= BUDGET.write, "{} bytes sent in a turn", self.sent_in_turn);
+    }
 }
 
 impl<W: World> Engine<W> {
@@ -95,6 +105,7 @@ impl<W: World> Engine<W> {
         self.accepted = 0;
         for connection in self.connections.values_mut() {
             connection.in_turn = 0;
+            connection.sent_in_turn = 0;
         }
     }
 
@@ -254,6 +265,7 @@ impl<W: World> Engine<W> {
             queue: self.pool.queue(),
             sent_events: 0,
             in_turn: 0,
+            sent_in_turn: 0,
         };
         self.connections.insert(token, connection);
     }
@@ -316,7 +328,10 @@ impl<W: World> Engine<W> {
         let connection = connections.get_mut(&token).unwrap();
         let before = connection.queue.len();
         match driver.flush(token, &mut connection.queue, pool) {
-            Ok(sent) => assert_eq!(sent, before - connection.queue.len()),
+            Ok(sent) => {
+                assert_eq!(sent, before - connection.queue.len());
+                connection.note_sent(sent);
+            }
             Err(_) => connection.failed = true,
         }
     }
@@ -333,8 +348,10 @@ impl<W: World> Engine<W> {
         let connection = connections.get_mut(&token).unwrap();
         let (_, link) = driver.parts(None);
         let more = [IoSlice::new(&bytes[..middle]), IoSlice::new(&bytes[middle..])];
+        let before = connection.queue.len();
         match link.offer(token, &mut connection.queue, pool, &more) {
             Ok(taken) => {
+                connection.note_sent(before - connection.queue.len() + taken);
                 assert!(taken == 0 || connection.queue.is_empty(), "the offer overtook the queue");
                 self.write(token, &bytes[taken..]);
             }

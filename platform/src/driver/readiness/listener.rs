@@ -7,7 +7,7 @@ use mio::net::{TcpListener as MioListener, TcpStream};
 use mio::{Interest, Registry};
 
 use super::name::Name;
-use super::{Share, Turn};
+use super::{Spent, Turn, add, left};
 use crate::driver::{Event, Token};
 
 #[derive(Default)]
@@ -22,7 +22,7 @@ struct Listener {
     halted: bool,
     /// It is on one of the turn's lists.
     queued: bool,
-    share: Share,
+    spent: Spent,
 }
 
 impl Listener {
@@ -54,10 +54,14 @@ impl Listeners {
         if self.entries.len() <= index {
             self.entries.resize_with(index + 1, || None);
         }
-        let share = Share::default();
         let generation = token.generation;
-        self.entries[index] =
-            Some(Listener { listener, generation, halted: false, queued: true, share });
+        self.entries[index] = Some(Listener {
+            listener,
+            generation,
+            halted: false,
+            queued: true,
+            spent: Spent::default(),
+        });
         Ok(name)
     }
 
@@ -88,11 +92,12 @@ impl Listeners {
         let listener = self.get(token)?;
         listener.queued = false;
         loop {
-            if listener.share.used(turn.number) >= turn.budget.accept {
+            let accepted = &mut listener.spent.in_turn(turn.number).incoming;
+            if left(turn.budget.accept, *accepted) == 0 {
                 turn.carry(listener.queue(token));
                 return None;
             }
-            listener.share.add(turn.number, 1);
+            add(accepted, 1);
             match listener.listener.accept() {
                 Ok((socket, peer)) => {
                     turn.push(listener.queue(token));
@@ -110,19 +115,17 @@ impl Listeners {
 }
 
 /// Whether accepting failed for a connection that is gone already, so that the next one may be fine.
-/// These are the errors that accept(2) of Linux says to treat like "try again".
+/// These are the network errors that accept(2) of Linux says to treat like "try again"; it names three
+/// more, with which the system may refuse every time, and without taking a connection off its queue.
 fn concerns_one_connection(error: &io::Error) -> bool {
     let Some(code) = error.raw_os_error() else { return false };
     let gone = [
         libc::ECONNABORTED,
         libc::EINTR,
         libc::EPROTO,
-        libc::EPERM,
         libc::ENETDOWN,
-        libc::ENOPROTOOPT,
         libc::EHOSTDOWN,
         libc::EHOSTUNREACH,
-        libc::EOPNOTSUPP,
         libc::ENETUNREACH,
     ];
     gone.contains(&code)
@@ -137,6 +140,7 @@ mod tests {
         let error = |code| concerns_one_connection(&io::Error::from_raw_os_error(code));
         assert!(error(libc::ECONNABORTED));
         assert!(error(libc::EPROTO));
+        assert!(!error(libc::EPERM));
         assert!(!error(libc::EMFILE));
         assert!(!error(libc::ENFILE));
         assert!(!error(libc::EBADF));

@@ -53,11 +53,14 @@ struct Turn {
     carried: VecDeque<Name>,
 }
 
-/// What one connection or listener used of its budget.
+/// What a connection or a listener used of its budgets in one turn.
 #[derive(Clone, Copy, Default)]
-struct Share {
+struct Spent {
     turn: u32,
-    used: u32,
+    /// Bytes received, or connections accepted.
+    incoming: u32,
+    /// Bytes sent.
+    outgoing: u32,
 }
 
 struct ReadinessWaker(Waker);
@@ -78,16 +81,24 @@ impl Turn {
     }
 }
 
-impl Share {
-    /// What was used in this turn.
-    fn used(self, turn: u32) -> usize {
-        if self.turn == turn { self.used as usize } else { 0 }
+impl Spent {
+    /// What was used in this turn. What was used in an earlier one is forgotten.
+    fn in_turn(&mut self, turn: u32) -> &mut Self {
+        if self.turn != turn {
+            *self = Spent { turn, ..Spent::default() };
+        }
+        self
     }
+}
 
-    fn add(&mut self, turn: u32, amount: usize) {
-        let used = self.used(turn).saturating_add(amount);
-        *self = Share { turn, used: used.try_into().unwrap_or(u32::MAX) };
-    }
+/// What is left of a budget.
+fn left(budget: usize, used: u32) -> usize {
+    budget.saturating_sub(used as usize)
+}
+
+/// Adds to what was used. A budget beyond the counter's range is none.
+fn add(used: &mut u32, amount: usize) {
+    *used = used.saturating_add(amount.try_into().unwrap_or(u32::MAX));
 }
 
 impl Wake for ReadinessWaker {
@@ -110,7 +121,7 @@ impl Readiness {
             events: Events::with_capacity(EVENTS_PER_WAIT),
             waker: Arc::new(ReadinessWaker(waker)),
             turn: Turn { budget, number: 0, ready: VecDeque::new(), carried: VecDeque::new() },
-            sockets: Sockets::new(registry),
+            sockets: Sockets::new(registry, budget.write),
             listeners: Listeners::default(),
             receive_buffer: vec![0; budget.receive_buffer].into_boxed_slice(),
             poll,
@@ -187,6 +198,7 @@ impl Driver for Readiness {
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.turn.number = self.turn.number.wrapping_add(1);
         self.turn.ready.append(&mut self.turn.carried);
+        self.sockets.begin_turn(self.turn.number, &mut self.turn.ready);
         let timeout = if self.turn.ready.is_empty() { timeout } else { Some(Duration::ZERO) };
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => self.reap(),

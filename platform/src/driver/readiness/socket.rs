@@ -5,6 +5,7 @@
 //! nothing is left: the peer ended, the connection is broken, or there is urgent data, at whose mark
 //! every read stops.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use mio::{Interest, Registry};
 use socket2::SockRef;
 
 use super::name::Name;
-use super::{Share, Turn};
+use super::{Spent, Turn, add, left};
 use crate::driver::{Event, Host, Link, Received, Token};
 use crate::memory::{OutputPool, OutputQueue};
 
@@ -35,12 +36,17 @@ const NO_SIGNAL: i32 = 0;
 pub(super) struct Sockets {
     registry: Registry,
     entries: Vec<Option<Socket>>,
+    /// The turn's number.
+    turn: u32,
+    write_budget: usize,
+    /// Who used up its write budget, and may send again in the next turn.
+    deferred: Vec<Name>,
 }
 
 struct Socket {
     stream: TcpStream,
     generation: u32,
-    share: Share,
+    spent: Spent,
     /// There may be bytes, the end or an error to read.
     readable: bool,
     /// Only a read that would block shows that nothing is left.
@@ -83,10 +89,10 @@ impl Socket {
             Some(room) => (room, true),
             None => (buffer, false),
         };
-        let most = room.len().min(turn.budget.read - self.share.used(turn.number));
+        let most = room.len().min(left(turn.budget.read, self.spent.in_turn(turn.number).incoming));
         Some(match self.receive(token, &mut room[..most])? {
             Ok(len) => {
-                self.share.add(turn.number, len);
+                add(&mut self.spent.in_turn(turn.number).incoming, len);
                 let bytes =
                     if stored { Received::Stored(len) } else { Received::Lent { buffer: 0, len } };
                 Event::Received { token, bytes }
@@ -134,20 +140,28 @@ impl Socket {
         Event::Failed { token, error: error.unwrap_or(ErrorKind::ConnectionReset.into()) }
     }
 
-    /// Sends once from the queue and, behind it, from `more`. Answers how many bytes were offered and
-    /// how many of them were taken.
-    fn send(&mut self, queue: &OutputQueue, more: &Rest<'_>) -> io::Result<(usize, usize)> {
+    /// Sends once from the queue and, behind it, from `more`, at most so many bytes. Answers how many
+    /// were offered and how many of them were taken.
+    fn send(
+        &mut self,
+        queue: &OutputQueue,
+        more: &Rest<'_>,
+        most: usize,
+    ) -> io::Result<(usize, usize)> {
         let alone = match more.slices {
             [] if queue.segments() == 1 => Some(queue.front()),
             [one] if queue.is_empty() => Some(&one[more.skip..]),
             _ => None,
         };
         if let Some(bytes) = alone {
+            let bytes = &bytes[..bytes.len().min(most)];
             return Ok((bytes.len(), retry(|| (&self.stream).write(bytes))?));
         }
         let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
         let count = gather(queue, more, &mut slices);
-        let slices = &slices[..count];
+        let mut shorter = [IoSlice::new(&[]); SLICES_PER_SEND];
+        let count = cut(&slices[..count], most, &mut shorter);
+        let slices = &shorter[..count];
         let socket = SockRef::from(&self.stream);
         let send = || self.stream.try_io(|| socket.send_vectored_with_flags(slices, NO_SIGNAL));
         Ok((slices.iter().map(|slice| slice.len()).sum(), retry(send)?))
@@ -166,8 +180,14 @@ impl Socket {
 }
 
 impl Sockets {
-    pub(super) fn new(registry: Registry) -> Self {
-        Sockets { registry, entries: Vec::new() }
+    pub(super) fn new(registry: Registry, write_budget: usize) -> Self {
+        Sockets { registry, entries: Vec::new(), turn: 0, write_budget, deferred: Vec::new() }
+    }
+
+    /// Begins a turn: whoever was deferred to it is ready.
+    pub(super) fn begin_turn(&mut self, turn: u32, ready: &mut VecDeque<Name>) {
+        self.turn = turn;
+        ready.extend(self.deferred.drain(..));
     }
 
     fn get(&mut self, token: Token) -> Option<&mut Socket> {
@@ -193,7 +213,7 @@ impl Sockets {
         self.entries[index] = Some(Socket {
             stream,
             generation: token.generation,
-            share: Share::default(),
+            spent: Spent::default(),
             readable: false,
             read_until_blocked: false,
             paused: false,
@@ -271,7 +291,7 @@ impl Sockets {
         }
         let mut event = None;
         if socket.readable && !socket.paused {
-            if socket.share.used(turn.number) < turn.budget.read {
+            if left(turn.budget.read, socket.spent.in_turn(turn.number).incoming) > 0 {
                 event = socket.receive_into(token, host, buffer, turn);
             } else if socket.read_until_blocked || !socket.sendable {
                 turn.carry(socket.queue(token));
@@ -316,8 +336,15 @@ impl Link for Sockets {
         let mut more = Rest::new(more);
         let mut taken = 0;
         while !queue.is_empty() || !more.slices.is_empty() {
+            let left = left(self.write_budget, socket.spent.in_turn(self.turn).outgoing);
+            if left == 0 {
+                socket.sendable = true;
+                self.deferred.extend(socket.queue(token));
+                return Ok(taken);
+            }
             let (offered, sent) =
-                socket.send(queue, &more).inspect_err(|_| socket.failed = true)?;
+                socket.send(queue, &more, left).inspect_err(|_| socket.failed = true)?;
+            add(&mut socket.spent.in_turn(self.turn).outgoing, sent);
             let from_queue = sent.min(queue.len());
             queue.advance(from_queue, pool);
             taken += sent - from_queue;
@@ -392,6 +419,18 @@ fn gather<'a>(queue: &'a OutputQueue, more: &Rest<'a>, slices: &mut [IoSlice<'a>
     let mut count = queue.slices(slices);
     for (place, slice) in slices[count..].iter_mut().zip(more.iter()) {
         *place = IoSlice::new(slice);
+        count += 1;
+    }
+    count
+}
+
+/// Puts the first `most` bytes of some slices into others; answers how many slices that are.
+fn cut<'a>(slices: &'a [IoSlice<'a>], mut most: usize, shorter: &mut [IoSlice<'a>]) -> usize {
+    let mut count = 0;
+    while most > 0 && count < slices.len() {
+        let len = slices[count].len().min(most);
+        shorter[count] = IoSlice::new(&slices[count][..len]);
+        most -= len;
         count += 1;
     }
     count

@@ -63,6 +63,8 @@ struct Connection {
     left: usize,
     ended: bool,
     failed: bool,
+    /// How many bytes it may send in this turn.
+    left_to_send: usize,
     /// A flush left something.
     waits_to_send: bool,
 }
@@ -107,6 +109,7 @@ impl SimDriver {
         for (&index, connection) in &mut self.connections.table {
             let token = Token { index, generation: connection.generation };
             connection.left = self.budget.read;
+            connection.left_to_send = self.budget.write;
             if connection.can_receive(wire) {
                 self.turn.push_back(Notice::Receive(token));
             }
@@ -229,17 +232,20 @@ impl Connection {
         }
         let id = self.socket.id();
         while !queue.is_empty() {
-            let bytes = front_bytes(queue, wire.window());
-            let sent = wire.send_or_block(id, &bytes)?;
+            let bytes = front_bytes(queue, wire.window().min(self.left_to_send));
+            let sent = if bytes.is_empty() { 0 } else { wire.send_or_block(id, &bytes)? };
             queue.advance(sent, pool);
-            if sent < bytes.len() {
+            self.left_to_send -= sent;
+            if sent < bytes.len() || bytes.is_empty() {
                 return Ok(0);
             }
         }
         let mut taken = 0;
         for slice in more {
-            let sent = wire.send_or_block(id, slice)?;
+            let most = slice.len().min(self.left_to_send);
+            let sent = if most == 0 { 0 } else { wire.send_or_block(id, &slice[..most])? };
             taken += sent;
+            self.left_to_send -= sent;
             if sent < slice.len() {
                 break;
             }
@@ -350,6 +356,7 @@ impl Driver for SimDriver {
             socket: socket.0,
             paused: false,
             left: self.budget.read,
+            left_to_send: self.budget.write,
             ended: false,
             failed: false,
             waits_to_send: false,

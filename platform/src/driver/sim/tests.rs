@@ -10,7 +10,7 @@ use crate::driver::{Budget, Driver, Event, Host, Token};
 use crate::memory::OutputPool;
 
 const TOKEN: Token = Token { index: 1, generation: 1 };
-const BUDGET: Budget = Budget { receive_buffer: 64, read: 1000, accept: 10 };
+const BUDGET: Budget = Budget { receive_buffer: 64, read: 1000, write: 100_000, accept: 10 };
 const PORT_80: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 80);
 
 struct NoRoom;

@@ -1,0 +1,122 @@
+//! How the engine behaves, whatever drives it: each behaviour is written once, over the trait
+//! [`world::World`], and runs
+//!
+//! - on real sockets over loopback, on the readiness driver (`loopback`);
+//! - on the simulated network without faults (`calm`);
+//! - on the simulated network with every fault that breaks no connection, from many seeds
+//!   (`harmless`).
+//!
+//! Virtual time makes deadlines exact, so in the simulation they are compared to the tick. At the end
+//! of each behaviour every connection has lived one whole life and nothing is left in the engine; see
+//! [`stage::Stage`]. A failure on the simulated network prints the seed that replays it.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../common/seeds.rs"]
+mod seeds;
+
+mod closing;
+mod echo;
+mod pressure;
+mod recorder;
+mod remote;
+mod stage;
+mod stopping;
+mod timeouts;
+mod world;
+
+/// How many seeds each behaviour gets on the network with faults.
+const SEEDS: u64 = 50;
+
+macro_rules! behaviours {
+    ($($module:ident { $($name:ident)* })*) => {
+        mod loopback {
+            use super::world::Loopback;
+            $($(#[test] fn $name() { super::once(super::$module::$name::<Loopback>); })*)*
+        }
+
+        mod calm {
+            use super::world::Calm;
+            $($(#[test] fn $name() { super::once(super::$module::$name::<Calm>); })*)*
+        }
+
+        mod harmless {
+            use super::world::Harmless;
+            $($(#[test] fn $name() { super::seeded(super::$module::$name::<Harmless>); })*)*
+        }
+    };
+}
+
+behaviours! {
+    echo {
+        every_size_comes_back
+        each_peer_gets_its_own_bytes
+        half_a_frame_waits_for_its_other_half
+        what_is_left_unread_comes_again_in_front_of_the_next_bytes
+        a_gathered_write_keeps_every_slice
+        what_on_open_writes_goes_out_without_a_byte_from_the_peer
+    }
+    closing {
+        a_peer_that_ends_first_gets_our_end_back
+        a_handler_that_closes_first_waits_for_the_peers_end
+        what_is_written_before_a_close_arrives_whole
+        a_peer_that_ends_its_side_with_bytes_under_way_loses_none_and_gets_its_reply
+        an_echo_goes_on_to_the_last_byte_after_the_peers_end
+        after_our_end_the_peer_still_talks
+        a_reset_is_a_failure
+        close_now_with_pending_output_is_a_reset
+        close_now_with_nothing_pending_is_an_orderly_end
+        a_panic_closes_its_connection_and_no_other
+        a_panic_in_on_close_leaves_nothing_behind
+        peers_that_vanish_as_callbacks_return_have_one_on_close_each
+    }
+    pressure {
+        the_marks_are_told_in_pairs
+        above_the_high_mark_nothing_is_read
+        reading_goes_on_above_the_high_mark_if_asked_to
+        output_beyond_the_cap_closes
+        input_at_the_cap_closes
+        input_at_the_cap_pauses_until_something_is_taken
+        a_paused_connection_hears_nothing_and_loses_nothing
+    }
+    timeouts {
+        a_silent_connection_is_closed_at_its_idle_timeout
+        what_a_peer_sends_postpones_the_idle_timeout
+        what_we_send_does_not_postpone_the_read_timeout
+        the_read_timeout_stands_still_while_reading_is_paused
+        a_peer_that_takes_nothing_is_reset_at_the_write_timeout
+        what_cannot_be_flushed_is_cut_at_the_close_timeout
+        a_peer_that_does_not_end_is_left_at_the_close_timeout
+        timers_fire_in_the_order_of_their_deadlines
+        a_timer_ends_with_its_connection
+        ticks_come_at_their_interval_until_they_are_turned_off
+    }
+    remote {
+        requests_are_done_in_the_order_they_were_asked
+        a_write_completes_when_its_bytes_were_taken_and_not_before
+        a_write_that_makes_the_handler_close_completes_when_it_is_sent
+        a_write_that_was_sent_completes_though_the_connection_closes_at_once
+        a_close_completes_after_on_close
+        a_closed_connection_answers_every_request_that_it_is_closed
+        requests_for_a_closed_connection_never_reach_its_successor
+        requests_that_a_reset_overtakes_complete_as_closed
+        a_panic_in_a_closure_closes_and_one_in_a_completion_does_not
+    }
+    stopping {
+        the_limit_of_connections_is_exact_and_places_are_given_back
+        a_stop_drains_every_connection
+        a_stop_cuts_what_is_left_at_its_deadline
+        connections_may_outlive_a_stop_until_they_end
+        a_callback_stops_the_engine
+    }
+}
+
+fn once(behaviour: fn(u64)) {
+    common::silence_expected_panics();
+    behaviour(0);
+}
+
+fn seeded(behaviour: fn(u64)) {
+    common::silence_expected_panics();
+    seeds::for_each_seed(SEEDS, behaviour);
+}

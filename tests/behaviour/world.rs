@@ -1,0 +1,251 @@
+//! The networks that the behaviours run on: real sockets on loopback, and the simulation.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use millstream::sim::{Faults, SimPeer, Simulation};
+use millstream::{AlreadyStopping, Builder, Engine};
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::recorder::Recorder;
+
+/// An engine with one reactor, and the network around it.
+pub(crate) trait World: Sized {
+    type Far: Far;
+
+    /// Whether time is virtual, so that what is due comes at its very tick.
+    const VIRTUAL: bool;
+
+    /// More bytes than the network holds for a peer that doesn't read. Below the default water marks.
+    const STUCK: usize;
+
+    fn start(seed: u64, builder: Builder, handler: Recorder) -> Self;
+
+    fn engine(&self) -> &Engine;
+
+    fn connect(&self) -> Self::Far;
+
+    /// The engine's time.
+    fn now(&self) -> Instant;
+
+    /// When the engine's ticks began to be counted, if time is virtual.
+    fn tick_zero(&self) -> Option<Instant>;
+
+    /// Lets something happen, for no longer than `limit`. `false`: the engine has ended.
+    fn step(&mut self, limit: Duration) -> bool;
+
+    fn stop(&self, patience: Duration) -> Result<(), AlreadyStopping>;
+
+    /// Waits until the engine has ended, which must be stopping.
+    fn wait(&mut self);
+
+    /// Connections that the engine has not closed.
+    fn leaked(&self) -> usize {
+        0
+    }
+}
+
+/// The end of a connection that the engine does not have. Dropping it closes it.
+pub(crate) trait Far {
+    /// Sends what the connection takes now; nothing if it is broken.
+    fn send(&mut self, bytes: &[u8]) -> usize;
+
+    /// Receives what is there.
+    fn receive(&mut self) -> Vec<u8>;
+
+    /// Ends its side.
+    fn end(&mut self);
+
+    fn reset(self);
+
+    /// Whether `receive` has met the end.
+    fn ended(&self) -> bool;
+
+    /// Whether `receive` has met a reset.
+    fn was_reset(&self) -> bool;
+}
+
+// --- real sockets ----------------------------------------------------------------------------------
+
+/// Real sockets, whose kernel keeps little of what a peer doesn't read.
+pub(crate) struct Loopback {
+    engine: Engine,
+}
+
+const KERNEL_BUFFER: usize = 64 * 1024;
+
+impl World for Loopback {
+    type Far = Stream;
+
+    const VIRTUAL: bool = false;
+    const STUCK: usize = 2 * 1024 * 1024;
+
+    fn start(_seed: u64, builder: Builder, handler: Recorder) -> Self {
+        let builder = builder.reactors(1).send_buffer_size(KERNEL_BUFFER);
+        let started = builder.listen("127.0.0.1:0").start(move |_| handler.clone());
+        Loopback { engine: started.expect("the engine starts") }
+    }
+
+    fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    fn connect(&self) -> Stream {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("there is a socket");
+        socket.set_recv_buffer_size(KERNEL_BUFFER).expect("a socket has the option");
+        socket.connect(&self.engine.local_addrs()[0].into()).expect("it listens");
+        socket.set_tcp_nodelay(true).expect("a socket has the option");
+        socket.set_nonblocking(true).expect("a socket has the option");
+        Stream { stream: socket.into(), ended: false, reset: false }
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn tick_zero(&self) -> Option<Instant> {
+        None
+    }
+
+    fn step(&mut self, limit: Duration) -> bool {
+        // sleep: paces the polling; the condition that is waited for decides, not the time.
+        thread::sleep(limit.min(Duration::from_micros(100)));
+        true
+    }
+
+    fn stop(&self, patience: Duration) -> Result<(), AlreadyStopping> {
+        self.engine.stop(patience)
+    }
+
+    fn wait(&mut self) {
+        self.engine.wait().expect("the engine ends well");
+    }
+}
+
+pub(crate) struct Stream {
+    stream: TcpStream,
+    ended: bool,
+    reset: bool,
+}
+
+impl Far for Stream {
+    fn send(&mut self, bytes: &[u8]) -> usize {
+        self.stream.write(bytes).unwrap_or(0)
+    }
+
+    fn receive(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        match (&self.stream).take(1024 * 1024).read_to_end(&mut bytes) {
+            Ok(len) => self.ended |= len < 1024 * 1024,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => self.reset = true,
+            Err(error) => panic!("an unexpected failure: {error}"),
+        }
+        bytes
+    }
+
+    fn end(&mut self) {
+        self.stream.shutdown(Shutdown::Write).expect("the connection stands");
+    }
+
+    fn reset(self) {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("an option");
+    }
+
+    fn ended(&self) -> bool {
+        self.ended
+    }
+
+    fn was_reset(&self) -> bool {
+        self.reset
+    }
+}
+
+// --- the simulation --------------------------------------------------------------------------------
+
+/// The simulated network, with or without faults.
+pub(crate) struct Simulated<const FAULTS: bool> {
+    simulation: Simulation<Recorder>,
+    start: Instant,
+}
+
+pub(crate) type Calm = Simulated<false>;
+pub(crate) type Harmless = Simulated<true>;
+
+impl<const FAULTS: bool> World for Simulated<FAULTS> {
+    type Far = SimPeer;
+
+    const VIRTUAL: bool = true;
+    const STUCK: usize = if FAULTS { 16 * 1024 } else { 200 * 1024 };
+
+    fn start(seed: u64, builder: Builder, handler: Recorder) -> Self {
+        let faults = if FAULTS { Faults::harmless() } else { Faults::none() };
+        let simulation = Simulation::new(seed, faults, builder, handler).expect("it starts");
+        let start = simulation.now();
+        Simulated { simulation, start }
+    }
+
+    fn engine(&self) -> &Engine {
+        self.simulation.engine()
+    }
+
+    fn connect(&self) -> SimPeer {
+        self.simulation.connect().expect("it listens")
+    }
+
+    fn now(&self) -> Instant {
+        self.simulation.now()
+    }
+
+    fn tick_zero(&self) -> Option<Instant> {
+        Some(self.start)
+    }
+
+    fn step(&mut self, limit: Duration) -> bool {
+        self.simulation.turn(limit)
+    }
+
+    fn stop(&self, patience: Duration) -> Result<(), AlreadyStopping> {
+        self.simulation.stop(patience)
+    }
+
+    fn wait(&mut self) {
+        let limit = Duration::from_secs(60);
+        let end = self.now() + limit;
+        while self.step(limit) {
+            assert!(self.now() < end, "the engine does not end");
+        }
+    }
+
+    fn leaked(&self) -> usize {
+        self.simulation.open_connections()
+    }
+}
+
+impl Far for SimPeer {
+    fn send(&mut self, bytes: &[u8]) -> usize {
+        self.send(bytes).unwrap_or(0)
+    }
+
+    fn receive(&mut self) -> Vec<u8> {
+        self.receive()
+    }
+
+    fn end(&mut self) {
+        self.shutdown();
+    }
+
+    fn reset(self) {
+        self.reset();
+    }
+
+    fn ended(&self) -> bool {
+        self.ended()
+    }
+
+    fn was_reset(&self) -> bool {
+        self.was_reset()
+    }
+}

@@ -1,0 +1,289 @@
+//! The whole engine on the simulated network, with connections that break: from each seed a random
+//! configuration, a handler that does anything a handler may do, peers that behave as they like, and
+//! requests from outside between the turns. A model knows what should come of it:
+//!
+//! - every byte, in both directions: what a peer receives is the beginning of what was written for
+//!   it, and all of it if it sees an orderly end;
+//! - the order of callbacks, and one `on_close` for each `on_open`;
+//! - completions, each once, and with the truth; closures in the order they were asked for;
+//! - timers, exactly at their ticks;
+//! - no turns without a reason; an end by the stop's deadline; nothing left behind.
+//!
+//! A failure prints the seed and the command that replays it. `scripts/simulate` runs more seeds.
+
+mod common;
+#[path = "common/seeds.rs"]
+mod seeds;
+
+#[path = "simulation/actor.rs"]
+mod actor;
+#[path = "simulation/model.rs"]
+mod model;
+#[path = "simulation/peer.rs"]
+mod peer;
+#[path = "simulation/plan.rs"]
+mod plan;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use millstream::sim::{Faults, Simulation};
+use millstream::{Action, Engine, Remote};
+
+use actor::Actor;
+use common::{assert_empty, silence_expected_panics};
+use model::{Life, Shared, Source};
+use peer::Peer;
+use plan::Plan;
+use seeds::for_each_seed;
+
+/// How many seeds a plain `cargo test` runs.
+const SEEDS: u64 = 800;
+/// No history is longer.
+const MOST_TURNS: u64 = 30_000;
+/// How many turns in a row may do nothing while no time passes, beside dropping what arrives at
+/// connections that close, which nobody counts.
+const MOST_IDLE_TURNS: u64 = 8;
+
+#[test]
+fn whatever_happens_the_engine_keeps_its_promises() {
+    silence_expected_panics();
+    for_each_seed(SEEDS, |seed| {
+        play(seed);
+    });
+}
+
+#[test]
+fn the_same_seed_gives_the_same_history() {
+    silence_expected_panics();
+    for_each_seed(20, |seed| assert_eq!(play(seed), play(seed), "seed {seed}"));
+}
+
+/// What the engine sent before it ended is still on its way, and time goes on for the peers.
+#[test]
+fn after_the_engines_end_a_peer_still_learns_of_it() {
+    silence_expected_panics();
+    let plan = Arc::new(Plan::draw(&mut Rng::with_seed(0)));
+    let actor = Actor::new(0, Arc::clone(&plan), Shared::default());
+    let faults = Faults { delay: Duration::from_secs(1), ..Faults::none() };
+    let mut simulation = Simulation::new(0, faults, Engine::builder(), actor).expect("it starts");
+    let peer = simulation.connect().expect("it listens");
+    let engine = simulation.engine().clone();
+    assert!(simulation.run_until(Duration::from_secs(5), || engine.connections() == 1));
+    simulation.stop(Duration::ZERO).expect("nobody stopped it before");
+    while simulation.turn(Duration::from_secs(5)) {}
+    assert!(simulation.run_until(Duration::from_secs(5), || peer.ended()), "time stands still");
+}
+
+/// Plays a seed's history, and answers its digest.
+fn play(seed: u64) -> u64 {
+    let mut rng = Rng::with_seed(seed);
+    let plan = Arc::new(Plan::draw(&mut rng));
+    let mut game = Game::start(seed, rng, plan);
+    while game.turn() {}
+    game.check_the_end()
+}
+
+struct Game {
+    rng: Rng,
+    plan: Arc<Plan>,
+    model: Shared,
+    simulation: Simulation<Actor>,
+    start: Instant,
+    peers: Vec<Peer>,
+    connected: usize,
+    turns: u64,
+    tickets: u64,
+    /// What was done when the engine was looked at last.
+    done: u64,
+    /// How many requests waited then.
+    waiting: usize,
+    idle_turns: u64,
+    /// Turns in which nothing was done but some time passed, less than they were given.
+    quiet_turns: u64,
+}
+
+impl Game {
+    fn start(seed: u64, mut rng: Rng, plan: Arc<Plan>) -> Self {
+        let model = Shared::default();
+        let actor = Actor::new(rng.u64(..), Arc::clone(&plan), model.clone());
+        let faults = if seed % 10 == 9 { Faults::harmless() } else { Faults::some() };
+        let simulation = Simulation::new(seed, faults, plan.builder(), actor).expect("it starts");
+        let start = simulation.now();
+        let (peers, connected, turns, tickets) = (Vec::new(), 0, 0, 0);
+        let (done, waiting, idle_turns, quiet_turns) = (0, 0, 0, 0);
+        Game {
+            rng,
+            plan,
+            model,
+            simulation,
+            start,
+            peers,
+            connected,
+            turns,
+            tickets,
+            done,
+            waiting,
+            idle_turns,
+            quiet_turns,
+        }
+    }
+
+    fn time(&self) -> Duration {
+        self.simulation.now() - self.start
+    }
+
+    /// Everybody does something, and the engine takes a turn. `false`: it was its last.
+    fn turn(&mut self) -> bool {
+        self.turns += 1;
+        assert!(self.turns < MOST_TURNS, "it does not come to an end");
+        self.connect();
+        for peer in std::mem::take(&mut self.peers) {
+            self.peers.extend(peer.act(&mut self.rng, &self.model));
+        }
+        if self.rng.f64() < self.plan.outside {
+            self.ask_several();
+        }
+        self.stop();
+        let before = self.time();
+        let limit = Duration::from_micros(self.rng.u64(1..20_000));
+        let goes_on = self.simulation.turn(limit);
+        self.model.lock().assert_nothing_wrong();
+        self.watch(self.time() - before, limit);
+        goes_on
+    }
+
+    fn connect(&mut self) {
+        while self.connected < self.plan.peers && self.rng.f64() < self.plan.connects {
+            self.connected += 1;
+            if let Ok(far) = self.simulation.connect() {
+                self.peers.push(Peer::new(far, &mut self.rng, &self.model));
+            }
+        }
+    }
+
+    /// Stops the engine when the plan says so, or when nothing more will happen.
+    fn stop(&mut self) {
+        let over = self.connected == self.plan.peers
+            && self.peers.is_empty()
+            && self.simulation.engine().connections() == 0;
+        let planned = self.plan.stop_at.is_some_and(|turn| turn <= self.turns);
+        if over || planned {
+            let by = self.time() + self.plan.patience;
+            let first = self.model.lock().stop_by.replace(by);
+            if let Some(first) = first {
+                self.model.lock().stop_by = Some(first);
+            } else {
+                self.simulation.stop(self.plan.patience).expect("nobody stopped it before");
+            }
+        }
+    }
+
+    // From outside.
+
+    /// Asks several things of connections that are or were there, half of them of the same one.
+    fn ask_several(&mut self) {
+        let model = self.model.lock();
+        let handle = |(peer, life): (&SocketAddr, &Life)| Some((*peer, life.remote.clone()?));
+        let handles: Vec<_> = model.lives.iter().filter_map(handle).collect();
+        drop(model);
+        let Some(favourite) = self.rng.choice(&handles) else { return };
+        for _ in 0..self.rng.u8(1..=10) {
+            let other = self.rng.choice(&handles).filter(|_| self.rng.bool());
+            let (peer, remote) = other.unwrap_or(favourite);
+            self.ask(*peer, remote);
+        }
+    }
+
+    fn ask(&mut self, peer: SocketAddr, remote: &Remote<Actor>) {
+        let closed = self.model.lock().life(peer).closed.is_some();
+        assert_eq!(remote.is_open(), !closed, "{peer}");
+        let asked = match self.rng.u8(0..12) {
+            0..3 => remote.write(self.record(peer, None)),
+            3..6 => {
+                let panics = self.rng.f64() < 0.05;
+                let (request, complete) = self.model.completion(panics);
+                remote.write_then(self.record(peer, Some(request)), complete);
+                return self.assert_answered(closed, request);
+            }
+            6..8 => {
+                self.model.lock().life(peer).woken = true;
+                remote.wake()
+            }
+            8 if self.rng.bool() => {
+                self.model.lock().life(peer).asked_to_close = true;
+                remote.close()
+            }
+            9 if self.rng.bool() => {
+                self.model.lock().life(peer).asked_to_close = true;
+                let (request, complete) = self.model.completion(false);
+                remote.close_then(complete);
+                return self.assert_answered(closed, request);
+            }
+            _ => {
+                self.tickets += 1;
+                let ticket = self.tickets;
+                remote
+                    .run(move |actor: &mut Actor, conn| -> Action { actor.run(conn, peer, ticket) })
+            }
+        };
+        assert_eq!(asked.is_ok(), !closed, "{peer}");
+    }
+
+    /// A record to be written from outside.
+    fn record(&mut self, peer: SocketAddr, request: Option<usize>) -> Vec<u8> {
+        let len = self.rng.usize(0..3000);
+        let mut model = self.model.lock();
+        let life = model.life(peer);
+        life.outside.push((len, request));
+        life.record(Source::Outside, life.outside.len() - 1, len)
+    }
+
+    /// A closed connection answers at once.
+    fn assert_answered(&self, closed: bool, request: usize) {
+        let answered = self.model.lock().answers[request].is_some();
+        assert_eq!(answered, closed, "request {request}");
+    }
+
+    // No turns without a reason.
+
+    fn watch(&mut self, passed: Duration, limit: Duration) {
+        let stats = self.simulation.engine().stats();
+        let reactor = &stats.reactors[0];
+        let engine = reactor.messages_in + reactor.messages_out + reactor.accepted;
+        let closed: u64 = reactor.closed.iter().sum();
+        let posted = reactor.wakeups + stats.accept_errors + stats.refused;
+        let done = self.model.lock().events + engine + closed + posted;
+        let idle = (done, reactor.inbox_depth) == (self.done, self.waiting);
+        (self.done, self.waiting) = (done, reactor.inbox_depth);
+        self.idle_turns = if idle && passed.is_zero() { self.idle_turns + 1 } else { 0 };
+        self.quiet_turns += u64::from(idle && !passed.is_zero() && passed < limit);
+        let dropping = 2 * Faults::some().window / self.plan.read_budget;
+        assert!(self.idle_turns <= MOST_IDLE_TURNS + dropping as u64, "it spins");
+    }
+
+    // The end.
+
+    fn check_the_end(mut self) -> u64 {
+        for peer in std::mem::take(&mut self.peers) {
+            peer.leave(&self.model, false);
+        }
+        let time = self.time();
+        let mut model = self.model.lock();
+        model.check_the_end();
+        model.assert_nothing_wrong();
+        let stop_by = model.stop_by.expect("it was stopped");
+        assert!(time <= stop_by, "stopped at {time:?}, which should have been by {stop_by:?}");
+        let engine = self.simulation.engine();
+        assert_empty(engine);
+        let quiet = self.quiet_turns;
+        assert!(quiet <= 20 + self.done, "{quiet} turns did nothing, {} did", self.done);
+        let reactor = &engine.stats().reactors[0];
+        let ticks = usize::from(self.plan.tick.is_some());
+        assert_eq!(reactor.timers, ticks, "timers");
+        assert_eq!(self.simulation.open_connections(), 0, "connections that were not closed");
+        model.digest()
+    }
+}

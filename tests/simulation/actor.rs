@@ -1,0 +1,376 @@
+//! The handler: answers frames, does mischief by chance, and compares every callback with the model.
+
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use millstream::{Action, CloseReason, Conn, EventHandler, Reactor, TimerId};
+
+use crate::model::{Life, Shared, Source};
+use crate::plan::Plan;
+
+pub(crate) struct Actor {
+    rng: Rng,
+    plan: Arc<Plan>,
+    model: Shared,
+    /// When time began.
+    zero: Option<Instant>,
+}
+
+/// The state of a connection.
+#[derive(Default)]
+pub(crate) struct Mind {
+    /// The timers that are armed, and when they are due.
+    timers: Vec<(TimerId, Duration)>,
+    guard: Option<Guard>,
+}
+
+/// Tells the model that the state was dropped.
+struct Guard(SocketAddr, Shared);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let mut model = self.1.lock();
+        let life = model.life(self.0);
+        let right = life.closed.is_some() && !life.dropped;
+        life.dropped = true;
+        model.demand(right, || format!("{}: the state was dropped out of turn", self.0));
+    }
+}
+
+impl Actor {
+    pub(crate) fn new(seed: u64, plan: Arc<Plan>, model: Shared) -> Self {
+        Actor { rng: Rng::with_seed(seed), plan, model, zero: None }
+    }
+
+    fn chance(&mut self, probability: f64) -> bool {
+        self.rng.f64() < probability
+    }
+
+    fn time(&self, now: Instant) -> Duration {
+        now - self.zero.unwrap_or(now)
+    }
+
+    /// What holds in every callback of a connection, and the note of it.
+    fn begin(&self, name: &'static str, conn: &mut Conn<'_, Self>) {
+        let peer = conn.peer_addr();
+        let mut model = self.model.lock();
+        let (unread, pending) = (conn.input.len(), conn.output.pending());
+        model.note(&(name, peer, unread, pending, self.time(conn.now())));
+        let plan = &self.plan;
+        model.demand(unread <= plan.input_cap + plan.receive_buffer, || {
+            format!("{peer}: {unread} bytes are unread")
+        });
+        model.demand(pending <= plan.output_cap, || format!("{peer}: {pending} bytes pend"));
+        let life = model.life(peer);
+        let shown = life.taken + unread;
+        let right = life.stream.get(life.taken..shown) == Some(conn.input.peek());
+        let possible = shown <= life.sent && shown >= life.shown;
+        let quiet = life.paused || (life.above && plan.pauses_at_high);
+        let heard = shown > life.shown;
+        let alive = life.opened && life.closed.is_none();
+        life.shown = shown;
+        model.demand(right && possible, || format!("{peer}: wrong bytes in {name}"));
+        model.demand(!(quiet && heard), || format!("{peer}: bytes while paused, in {name}"));
+        model.demand(alive, || format!("{peer}: {name} out of turn"));
+    }
+
+    fn with_life<T>(&self, conn: &Conn<'_, Self>, act: impl FnOnce(&mut Life) -> T) -> T {
+        act(self.model.lock().life(conn.peer_addr()))
+    }
+
+    fn demand(&self, conn: &Conn<'_, Self>, holds: bool, what: &str) {
+        let peer = conn.peer_addr();
+        self.model.lock().demand(holds, || format!("{peer}: {what}"));
+    }
+
+    // What it does.
+
+    /// Answers the whole frames that are unread, or some of them and the others later.
+    fn answer(&mut self, conn: &mut Conn<'_, Self>) {
+        while let Some(head) = conn.input.peek_exact(2) {
+            if self.chance(self.plan.mischief * 0.2) {
+                return self.arm(conn);
+            }
+            let len = usize::from(u16::from_be_bytes([head[0], head[1]]));
+            if conn.input.take(2 + len).is_none() {
+                return;
+            }
+            let number = self.with_life(conn, |life| {
+                life.taken += 2 + len;
+                life.frames_taken += 1;
+                life.frames_taken - 1
+            });
+            self.write(conn, Source::Echo, number, len);
+        }
+    }
+
+    /// Writes a record, if it may, in one of the ways there are.
+    fn write(&mut self, conn: &mut Conn<'_, Self>, source: Source, number: usize, len: usize) {
+        if !conn.output.is_writable() {
+            return;
+        }
+        let record = self.with_life(conn, |life| {
+            life.written.push((source, number, len));
+            life.record(source, number, len)
+        });
+        match self.rng.u8(0..4) {
+            0 => conn.output.write(&record),
+            1 => conn.output.write_bytes(record),
+            2 => {
+                let (head, tail) = record.split_at(self.rng.usize(0..=record.len()));
+                conn.output.write_vectored(&[IoSlice::new(head), IoSlice::new(tail)]);
+            }
+            _ => conn.output.reserve(record.len() + 10, |room| {
+                room[..record.len()].copy_from_slice(&record);
+                record.len()
+            }),
+        }
+        let cut = !conn.output.is_writable();
+        self.with_life(conn, |life| life.cut |= cut);
+    }
+
+    fn write_own(&mut self, conn: &mut Conn<'_, Self>, most: usize) {
+        let count = |life: &mut Life| {
+            life.written.iter().filter(|(source, ..)| *source == Source::Own).count()
+        };
+        let number = self.with_life(conn, count);
+        let len = self.rng.usize(0..most);
+        self.write(conn, Source::Own, number, len);
+    }
+
+    fn arm(&mut self, conn: &mut Conn<'_, Self>) {
+        let after = Duration::from_micros(self.rng.u64(0..100_000));
+        let due = self.time(conn.now()) + after;
+        let timer = conn.set_timer(after);
+        conn.state.timers.push((timer, due));
+    }
+
+    fn cancel(&mut self, conn: &mut Conn<'_, Self>) {
+        if let Some((timer, _)) = conn.state.timers.pop() {
+            let cancelled = conn.cancel_timer(timer);
+            let again = conn.cancel_timer(timer);
+            self.demand(conn, cancelled && !again, "a timer that was armed is cancelled once");
+        }
+    }
+
+    /// Perhaps does something, or several things.
+    fn mischief(&mut self, conn: &mut Conn<'_, Self>, usual: Action) -> Action {
+        if !self.chance(self.plan.mischief) {
+            return usual;
+        }
+        let deeds = self.rng.u8(1..=3);
+        (0..deeds).fold(usual, |action, _| self.do_something(conn, action))
+    }
+
+    fn do_something(&mut self, conn: &mut Conn<'_, Self>, usual: Action) -> Action {
+        match self.rng.u8(0..40) {
+            0..10 => self.write_own(conn, 300),
+            10..13 => self.write_own(conn, 30_000),
+            13..16 => conn.output.flush(),
+            16..20 => self.arm(conn),
+            20..22 => self.cancel(conn),
+            22..26 => self.pause(conn),
+            26..29 => self.resume(conn),
+            29..31 => self.wake_itself(conn),
+            31..33 => conn.shutdown(),
+            33..36 => return self.close(conn, usual),
+            36 => self.panic(conn),
+            37 if self.chance(0.1) => return Action::Shutdown,
+            _ => {}
+        }
+        usual
+    }
+
+    /// Pauses, and sets a timer that may resume.
+    fn pause(&mut self, conn: &mut Conn<'_, Self>) {
+        conn.pause_reading();
+        self.arm(conn);
+    }
+
+    fn resume(&mut self, conn: &mut Conn<'_, Self>) {
+        conn.resume_reading();
+    }
+
+    fn wake_itself(&mut self, conn: &mut Conn<'_, Self>) {
+        self.with_life(conn, |life| life.woken = true);
+        let posted = conn.remote().wake();
+        self.demand(conn, posted.is_ok(), "a connection in a callback is open");
+    }
+
+    fn close(&mut self, conn: &mut Conn<'_, Self>, usual: Action) -> Action {
+        self.with_life(conn, |life| life.asked_to_close = true);
+        match self.rng.u8(0..3) {
+            0 => conn.close(),
+            1 => conn.close_now(),
+            _ => return Action::Close,
+        }
+        usual
+    }
+
+    fn panic(&mut self, conn: &mut Conn<'_, Self>) {
+        self.with_life(conn, |life| life.panicked = true);
+        panic!("expected: a panic in a callback");
+    }
+
+    /// What a closure from outside does.
+    pub(crate) fn run(&mut self, conn: &mut Conn<'_, Self>, of: SocketAddr, ticket: u64) -> Action {
+        self.begin("run", conn);
+        self.demand(conn, conn.peer_addr() == of, "a closure for another connection");
+        let mut model = self.model.lock();
+        let in_order = ticket > model.last_ticket;
+        model.last_ticket = ticket;
+        model.demand(in_order, || format!("closure {ticket} ran late"));
+        drop(model);
+        self.write_own(conn, 500);
+        let action = self.mischief(conn, Action::Continue);
+        self.finish(conn, action)
+    }
+
+    /// What is kept of a callback that returns.
+    fn finish(&self, conn: &mut Conn<'_, Self>, action: Action) -> Action {
+        let paused = conn.is_reading_paused();
+        self.with_life(conn, |life| life.paused = paused);
+        if action == Action::Shutdown {
+            let by = self.time(conn.now()) + self.plan.patience;
+            self.model.lock().stop_by.get_or_insert(by);
+        }
+        action
+    }
+}
+
+impl EventHandler for Actor {
+    type State = Mind;
+
+    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> Action {
+        self.zero = Some(reactor.now());
+        Action::Continue
+    }
+
+    fn on_open(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        let peer = conn.peer_addr();
+        conn.state.guard = Some(Guard(peer, self.model.clone()));
+        let remote = conn.remote();
+        let again = self.with_life(conn, |life| {
+            life.remote = Some(remote);
+            std::mem::replace(&mut life.opened, true)
+        });
+        self.demand(conn, !again, "on_open twice");
+        self.begin("open", conn);
+        let most = self.plan.max_connections.unwrap_or(usize::MAX);
+        let open = self.model.lock().open();
+        self.demand(conn, open <= most, "more connections than the limit");
+        let action = self.mischief(conn, Action::Continue);
+        self.finish(conn, action)
+    }
+
+    fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        self.begin("traffic", conn);
+        let right = self.with_life(conn, |life| life.woken || !life.ended);
+        self.demand(conn, right, "traffic after the end");
+        self.answer(conn);
+        let action = self.mischief(conn, Action::Continue);
+        self.finish(conn, action)
+    }
+
+    fn on_end(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        self.begin("end", conn);
+        let right = self.with_life(conn, |life| {
+            let first = !std::mem::replace(&mut life.ended, true);
+            first && life.peer_left && life.shown == life.sent
+        });
+        self.demand(conn, right, "an end, once, and after all that was sent");
+        self.answer(conn);
+        let usual = if self.chance(0.7) { Action::Close } else { Action::Continue };
+        let action = self.mischief(conn, usual);
+        self.finish(conn, action)
+    }
+
+    fn on_high_water(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        self.begin("high water", conn);
+        let before = self.with_life(conn, |life| std::mem::replace(&mut life.above, true));
+        let above = conn.output.pending() > self.plan.high;
+        self.demand(conn, !before && above, "a high mark, once, when it is reached");
+        let action = self.mischief(conn, Action::Continue);
+        self.finish(conn, action)
+    }
+
+    fn on_low_water(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        self.begin("low water", conn);
+        let before = self.with_life(conn, |life| std::mem::replace(&mut life.above, false));
+        let below = conn.output.pending() <= self.plan.low;
+        self.demand(conn, before && below, "a low mark, after a high one, when it is reached");
+        let action = self.mischief(conn, Action::Continue);
+        self.finish(conn, action)
+    }
+
+    fn on_timer(&mut self, conn: &mut Conn<'_, Self>, timer: TimerId) -> Action {
+        self.begin("timer", conn);
+        let place = conn.state.timers.iter().position(|(id, _)| *id == timer);
+        let due = place.map(|place| conn.state.timers.remove(place).1);
+        let now = self.time(conn.now());
+        let exact = due.is_some_and(|due| now.as_millis() == due.as_nanos().div_ceil(1_000_000));
+        self.demand(conn, exact, "a timer that is armed, at its tick");
+        conn.resume_reading();
+        self.answer(conn);
+        let action = self.mischief(conn, Action::Continue);
+        self.finish(conn, action)
+    }
+
+    fn on_close(&mut self, conn: &mut Conn<'_, Self>, reason: &CloseReason) {
+        self.begin("close", conn);
+        let text = reason.to_string();
+        let name = CloseReason::NAMES.into_iter().find(|name| text.starts_with(name));
+        let stops = self.model.lock().stop_by.is_some();
+        let plausible = self.with_life(conn, |life| plausible(life, reason, &self.plan, stops));
+        self.demand(conn, plausible, &format!("closed for no reason to be {text:?}"));
+        let now = self.time(conn.now());
+        let due = |due: &Duration| due.as_nanos().div_ceil(1_000_000) >= now.as_millis();
+        // While a connection closes, its timers are not called any more.
+        let at_once = matches!(reason, CloseReason::InputOverflow | CloseReason::Panicked);
+        let none_late = !at_once || conn.state.timers.iter().all(|(_, at)| due(at));
+        self.demand(conn, none_late, "a timer did not fire");
+        let shut = !conn.output.is_writable() && !conn.remote().is_open();
+        self.demand(conn, shut, "what is closed takes nothing more");
+        conn.output.write(b"dropped");
+        self.with_life(conn, |life| life.closed = name);
+        if self.chance(self.plan.mischief * 0.1) {
+            panic!("expected: a panic in on_close");
+        }
+    }
+
+    fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> Action {
+        let now = self.time(reactor.now());
+        let mut model = self.model.lock();
+        model.note(&("tick", now));
+        let open = model.open();
+        let connections = reactor.connections();
+        model.demand(open == connections, || format!("{connections} connections, {open} open"));
+        Action::Continue
+    }
+
+    fn on_shutdown(&mut self, reactor: &mut Reactor<'_>) -> Action {
+        let mut model = self.model.lock();
+        model.note(&("shutdown", self.time(reactor.now())));
+        let stopping = model.stop_by.is_some();
+        model.demand(stopping, || "it stops by itself".into());
+        if self.plan.gentle_stop { Action::Continue } else { Action::Close }
+    }
+}
+
+/// Whether a connection that lived like this may close for this reason.
+fn plausible(life: &Life, reason: &CloseReason, plan: &Plan, stops: bool) -> bool {
+    let panicked = matches!(reason, CloseReason::Panicked);
+    panicked == life.panicked
+        && match reason {
+            CloseReason::Peer => life.peer_left,
+            CloseReason::Local => life.asked_to_close,
+            CloseReason::ReadTimeout => plan.read.is_some(),
+            CloseReason::WriteTimeout => plan.write.is_some(),
+            CloseReason::Shutdown => stops,
+            CloseReason::OutputOverflow => life.cut || !life.outside.is_empty(),
+            _ => true,
+        }
+}

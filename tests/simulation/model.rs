@@ -1,0 +1,238 @@
+//! What should happen: each connection's life, every byte of both directions, every completion.
+//!
+//! A panic in a callback is a thing that the engine survives, so what is found wrong is kept here and
+//! looked at between turns.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use millstream::{Closed, Remote};
+
+use crate::actor::Actor;
+
+/// The model, for everybody.
+#[derive(Clone, Default)]
+pub(crate) struct Shared(Arc<Mutex<Model>>);
+
+impl Shared {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Model> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A completion for a request, which it must be called for once; it may panic itself.
+    pub(crate) fn completion(
+        &self,
+        panics: bool,
+    ) -> (usize, impl FnOnce(Result<(), Closed>) + Send + 'static + use<>) {
+        let mut model = self.lock();
+        let request = model.answers.len();
+        model.answers.push(None);
+        drop(model);
+        let shared = self.clone();
+        let complete = move |answer: Result<(), Closed>| {
+            let mut model = shared.lock();
+            model.note(&("completion", request, answer.is_ok()));
+            let first = model.answers[request].replace(answer).is_none();
+            model.demand(first, || format!("request {request} completed twice"));
+            drop(model);
+            assert!(!panics, "expected: a panic in a completion");
+        };
+        (request, complete)
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Model {
+    pub(crate) lives: BTreeMap<SocketAddr, Life>,
+    /// What completions said.
+    pub(crate) answers: Vec<Option<Result<(), Closed>>>,
+    /// The last closure that was run, of those that were asked for from outside.
+    pub(crate) last_ticket: u64,
+    /// How many things happened.
+    pub(crate) events: u64,
+    /// When the stop's patience ends, in virtual time.
+    pub(crate) stop_by: Option<Duration>,
+    wrong: Vec<String>,
+    digest: DefaultHasher,
+}
+
+/// Who wrote a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Source {
+    /// The handler, as the answer to a frame.
+    Echo = 1,
+    /// The handler, unasked.
+    Own = 2,
+    /// Somebody outside.
+    Outside = 3,
+}
+
+/// A connection, from its peer's connect on.
+#[derive(Default)]
+pub(crate) struct Life {
+    /// All the peer may send: frames of two bytes of length and the payload.
+    pub(crate) stream: Vec<u8>,
+    /// The payloads in it.
+    pub(crate) frames: Vec<Vec<u8>>,
+    /// How much of the stream it sent.
+    pub(crate) sent: usize,
+    /// It ended its side, closed or reset.
+    pub(crate) peer_left: bool,
+    /// How much of the stream the handler was shown, and took.
+    pub(crate) shown: usize,
+    pub(crate) taken: usize,
+    pub(crate) frames_taken: usize,
+    /// The records that the handler wrote, in order, by source and number, and their payloads' lengths.
+    pub(crate) written: Vec<(Source, usize, usize)>,
+    /// What was written from outside: the payload's length, and the request, if it has a completion.
+    pub(crate) outside: Vec<(usize, Option<usize>)>,
+    /// A write was not taken.
+    pub(crate) cut: bool,
+    pub(crate) opened: bool,
+    pub(crate) ended: bool,
+    pub(crate) above: bool,
+    pub(crate) paused: bool,
+    pub(crate) woken: bool,
+    pub(crate) panicked: bool,
+    pub(crate) asked_to_close: bool,
+    pub(crate) closed: Option<&'static str>,
+    pub(crate) dropped: bool,
+    /// Its handle.
+    pub(crate) remote: Option<Remote<Actor>>,
+}
+
+impl Model {
+    /// Adds to the history.
+    pub(crate) fn note(&mut self, event: &impl Hash) {
+        self.events += 1;
+        event.hash(&mut self.digest);
+    }
+
+    /// Something must be so.
+    pub(crate) fn demand(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            self.wrong.push(what());
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_nothing_wrong(&self) {
+        assert!(self.wrong.is_empty(), "{:#?}", self.wrong);
+    }
+
+    /// The history so far.
+    pub(crate) fn digest(&self) -> u64 {
+        self.digest.finish()
+    }
+
+    pub(crate) fn life(&mut self, peer: SocketAddr) -> &mut Life {
+        self.lives.entry(peer).or_default()
+    }
+
+    /// How many connections are open.
+    pub(crate) fn open(&self) -> usize {
+        self.lives.values().filter(|life| life.opened && life.closed.is_none()).count()
+    }
+
+    /// The engine is gone: everything has come to its end.
+    pub(crate) fn check_the_end(&mut self) {
+        let unanswered = self.answers.iter().filter(|answer| answer.is_none()).count();
+        self.demand(unanswered == 0, || format!("{unanswered} requests never completed"));
+        for (peer, life) in std::mem::take(&mut self.lives) {
+            let over = life.closed.is_some() && life.dropped;
+            self.demand(over == life.opened, || format!("{peer} is not over"));
+            self.lives.insert(peer, life);
+        }
+    }
+
+    /// What a peer received must be the beginning of what was written for it, and if it saw an
+    /// orderly end, all of it.
+    pub(crate) fn check_received(&mut self, peer: SocketAddr, received: &[u8], orderly: bool) {
+        let life = self.lives.get(&peer).expect("it connected");
+        let outcome = life.check(received, orderly, &self.answers);
+        if let Err(what) = outcome {
+            self.wrong.push(format!("{peer}: {what}"));
+        }
+    }
+}
+
+impl Life {
+    fn check(
+        &self,
+        received: &[u8],
+        orderly: bool,
+        answers: &[Option<Result<(), Closed>>],
+    ) -> Result<(), String> {
+        let (mut written, mut outside) = (self.written.iter(), 0);
+        let mut rest = received;
+        let mut torn = false;
+        while let Some(&first) = rest.first() {
+            let record = if first == Source::Outside as u8 {
+                let number = outside;
+                outside += 1;
+                let (len, _) = self.outside.get(number).ok_or("more from outside than written")?;
+                self.record(Source::Outside, number, *len)
+            } else {
+                let (source, number, len) = written.next().ok_or("more than written")?;
+                self.record(*source, *number, *len)
+            };
+            let len = record.len().min(rest.len());
+            if rest[..len] != record[..len] {
+                let at = received.len() - rest.len();
+                let differs = rest.iter().zip(&record).position(|(got, written)| got != written);
+                let heads = (&rest[..len.min(9)], &record[..9]);
+                return Err(format!(
+                    "not what was written in the record at {at}, from byte {differs:?} on: {heads:?}"
+                ));
+            }
+            torn = len < record.len();
+            rest = &rest[len..];
+        }
+        if !orderly {
+            return Ok(());
+        }
+        if torn || written.next().is_some() || self.cut {
+            return Err(format!("an orderly end after {} bytes, not all", received.len()));
+        }
+        self.check_answers(outside, answers)
+    }
+
+    /// After an orderly end: whose completion said that it was sent has arrived, the others have not.
+    fn check_answers(
+        &self,
+        arrived: usize,
+        answers: &[Option<Result<(), Closed>>],
+    ) -> Result<(), String> {
+        for (number, (_, request)) in self.outside.iter().enumerate() {
+            let answer = request.and_then(|request| answers[request]);
+            if answer.is_some_and(|answer| answer.is_ok() != (number < arrived)) {
+                return Err(format!("{arrived} writes arrived, but write {number}: {answer:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A record as it goes over the wire.
+    pub(crate) fn record(&self, source: Source, number: usize, len: usize) -> Vec<u8> {
+        match source {
+            Source::Echo => record(source, number, &self.frames[number]),
+            Source::Own | Source::Outside => record(source, number, &filler(source, number, len)),
+        }
+    }
+}
+
+fn record(source: Source, number: usize, payload: &[u8]) -> Vec<u8> {
+    let mut record = vec![source as u8];
+    record.extend((number as u32).to_be_bytes());
+    record.extend((payload.len() as u32).to_be_bytes());
+    record.extend_from_slice(payload);
+    record
+}
+
+fn filler(source: Source, number: usize, len: usize) -> Vec<u8> {
+    let start = 7 * number + source as usize;
+    (start..start + len).map(|value| (value % 251) as u8).collect()
+}
