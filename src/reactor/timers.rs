@@ -14,7 +14,7 @@
 //! # Invariants
 //!
 //! 1. A timer that is not due has `elapsed <= at` and lies in the list that `elapsed` and `at` alone
-//!    determine ([`Timers::list_for`]). So timers of one tick are always in the same list, in the order
+//!    determine (`Timers::list_for`). So timers of one tick are always in the same list, in the order
 //!    in which they were armed.
 //! 2. Every occupied slot of a level lies behind the present tick's digit of that level. So what is
 //!    in a lower level is due before what is in a higher one, and the first bit of the first
