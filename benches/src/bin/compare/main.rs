@@ -1,6 +1,8 @@
 //! Compares echo servers: each in turn on core 0, the load on core 1, in interleaved rounds.
 //!
-//!     compare --seconds 3 --rounds 5 mio='target/release/mio_echo --listen 127.0.0.1:{port}' …
+//! ```text
+//! compare --seconds 3 --rounds 5 mio='target/release/mio_echo --listen 127.0.0.1:{port}' …
+//! ```
 //!
 //! Interleaving (A B C, A B C, …) spreads what disturbs the machine over all servers; the median over
 //! the rounds drops what hit only one; and the ratio to the first server is taken within each round,
