@@ -10,6 +10,10 @@ use mio::net::TcpStream;
 use super::generator::Context;
 use super::{LoadError, Verify};
 
+/// Whether a short read has drained the socket, and a short write filled it. mio's poll back end
+/// announces a socket again only after a call that would have blocked.
+const SHORT_MEANS_DRAINED: bool = cfg!(not(mio_unsupported_force_poll_poll));
+
 /// A connection and its place in its stream: `received <= sent <= offered`, counted in bytes.
 ///
 /// Messages are echoed in order, and a message is offered when an earlier one is complete. So at most
@@ -118,7 +122,7 @@ impl Connection {
                 Ok(count) => {
                     self.check(&context.buffer[..count], context)?;
                     self.received += count as u64;
-                    if count < context.buffer.len() && !until_closed {
+                    if count < context.buffer.len() && !until_closed && SHORT_MEANS_DRAINED {
                         break;
                     }
                 }
@@ -185,7 +189,7 @@ impl Connection {
             match self.stream.write(chunk) {
                 Ok(count) => {
                     self.sent += count as u64;
-                    if count < chunk.len() {
+                    if count < chunk.len() && SHORT_MEANS_DRAINED {
                         break;
                     }
                 }
