@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use millstream::{Action, Builder, Bytes, Conn, InputOverflow, Remote};
 
+use common::seeds::for_each_seed;
 use common::stage::{Note, On, Probe, Stage, arm, collect, run};
 use common::{
-    DEADLINE, assert_same, end, eventually, for_seeds, pattern, read_exactly, read_to_end,
-    read_to_reset,
+    DEADLINE, assert_same, end, eventually, pattern, read_exactly, read_to_end, read_to_reset,
 };
 
 const KIB: usize = 1024;
@@ -98,7 +98,7 @@ impl Marks {
 /// The marks are told in pairs, each when it is due.
 #[test]
 fn the_marks_are_told_in_pairs_when_they_are_due() {
-    for_seeds(0..3, |seed| {
+    for_each_seed(3, |seed| {
         let sizes = Mutex::new(fastrand::Rng::with_seed(seed));
         let stage = Stage::start(builder(), move |on, conn| {
             let size = sizes.lock().unwrap().usize(1..100 * KIB);
@@ -282,7 +282,7 @@ fn a_paused_connection_hears_nothing_and_loses_nothing() {
 /// Pausing and resuming at random while the peer sends loses nothing.
 #[test]
 fn pausing_at_random_loses_nothing() {
-    for_seeds(0..3, |seed| {
+    for_each_seed(3, |seed| {
         let random = Mutex::new(fastrand::Rng::with_seed(seed));
         let stage = Stage::start(builder().receive_buffer(4 * KIB), move |on, conn| {
             let mut random = random.lock().unwrap();

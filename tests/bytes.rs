@@ -21,9 +21,10 @@ use millstream::{
 };
 use socket2::{Domain, Socket, Type};
 
+use self::common::seeds::for_each_seed;
 use self::common::{
-    DEADLINE, Echo, TestEngine, assert_same, end, eventually, for_seeds, modes, pattern,
-    read_exactly, read_to_end, receive,
+    DEADLINE, Echo, TestEngine, assert_same, end, eventually, modes, pattern, read_exactly,
+    read_to_end, receive,
 };
 
 const KIB: usize = 1024;
@@ -192,7 +193,7 @@ fn random_len(random: &mut Rng, most: usize) -> usize {
 
 #[test]
 fn frames_in_random_pieces_come_back_whole() {
-    for_seeds(0..3, |seed| {
+    for_each_seed(3, |seed| {
         for (name, builder) in rings() {
             let mut random = Rng::with_seed(seed);
             let stream = random_frames(&mut random);
@@ -365,7 +366,7 @@ fn in_slices<'a>(mut bytes: &'a [u8], random: &mut Rng) -> Vec<IoSlice<'a>> {
 /// F13: would-block in the middle of a gather, in every way of writing.
 #[test]
 fn all_ways_to_write_keep_the_order_on_a_tiny_send_buffer() {
-    for_seeds(0..4, |seed| {
+    for_each_seed(4, |seed| {
         let story = Bytes::from(pattern(3 * MIB, seed));
         let told = story.clone();
         let builder = Engine::builder().reactors(1).send_buffer_size(4 * KIB);

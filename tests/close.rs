@@ -18,9 +18,10 @@ use std::time::{Duration, Instant};
 
 use millstream::{Action, Builder, Conn, Engine, Remote};
 
+use common::seeds::for_each_seed;
 use common::stage::{On, Probe, Stage, arm, collect, run};
 use common::{
-    DEADLINE, Echo, TestEngine, assert_same, end, for_seeds, pattern, read_exactly, read_to_end,
+    DEADLINE, Echo, TestEngine, assert_same, end, pattern, read_exactly, read_to_end,
     read_to_reset, receive, reset,
 };
 
@@ -488,7 +489,7 @@ fn no_callback_runs_while_a_connection_closes() {
 /// F19: the peer ends or resets at the moment at which a callback returns, which closes or doesn't.
 #[test]
 fn a_peer_that_closes_as_the_callback_returns_is_closed_once() {
-    for_seeds(0..3, |seed| {
+    for_each_seed(3, |seed| {
         let mut random = fastrand::Rng::with_seed(seed);
         let stage =
             Stage::start(Stage::builder().reactors(2), |on, conn| match conn.input.take_all() {
@@ -633,7 +634,7 @@ fn on_close_sees_what_the_closing_callback_left() {
 /// A connection that echoes until the peer ends is closed as the peer's doing, whatever the split.
 #[test]
 fn an_echo_is_whole_when_the_peer_half_closes() {
-    for_seeds(0..5, |seed| {
+    for_each_seed(5, |seed| {
         let mut random = fastrand::Rng::with_seed(seed);
         let request = pattern(random.usize(1..2 * MIB), seed);
         let builder = patient().receive_buffer(random.usize(1..70_000));

@@ -14,8 +14,9 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::seeds::for_each_seed;
 use common::{
-    DEADLINE, TestEngine, assert_same, eventually, for_seeds, pattern, read_exactly, read_to_end,
+    DEADLINE, TestEngine, assert_same, eventually, pattern, read_exactly, read_to_end,
     read_to_reset, receive, silence_expected_panics,
 };
 use millstream::{Action, Builder, CloseReason, Closed, Conn, Engine, EventHandler, Remote};
@@ -671,7 +672,7 @@ fn read_numbers(client: &mut TcpStream) {
 /// while threads keep asking through handles of those that were there before.
 #[test]
 fn a_stale_handle_never_reaches_the_connection_that_has_its_place_now() {
-    for_seeds(1..2, hammer_on_places_that_are_used_again);
+    for_each_seed(1, hammer_on_places_that_are_used_again);
 }
 
 fn hammer_on_places_that_are_used_again(seed: u64) {

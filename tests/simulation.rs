@@ -12,8 +12,6 @@
 //! A failure prints the seed and the command that replays it. `scripts/simulate` runs more seeds.
 
 mod common;
-#[path = "common/seeds.rs"]
-mod seeds;
 
 #[path = "simulation/actor.rs"]
 mod actor;
@@ -33,11 +31,11 @@ use millstream::sim::{Faults, Simulation};
 use millstream::{Action, Engine, Remote};
 
 use actor::Actor;
+use common::seeds::for_each_seed;
 use common::{assert_empty, silence_expected_panics};
 use model::{Life, Shared, Source};
 use peer::Peer;
 use plan::Plan;
-use seeds::for_each_seed;
 
 /// How many seeds a plain `cargo test` runs.
 const SEEDS: u64 = 800;

@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 
 use millstream::{Action, Builder, Conn, Engine, EventHandler, Reactor, ReactorStats, TimerId};
 
+use common::seeds::for_each_seed;
 use common::stage::{End, Note, On, Probe, Stage, arm, collect, run};
 use common::{
-    DEADLINE, TestEngine, end, eventually, for_seeds, read_exactly, read_to_end, read_to_reset,
-    receive,
+    DEADLINE, TestEngine, end, eventually, read_exactly, read_to_end, read_to_reset, receive,
 };
 
 /// What is waited for.
@@ -387,7 +387,7 @@ fn a_timer_is_not_early_when_its_callback_took_long() {
 /// delay in the order in which they were set.
 #[test]
 fn many_timers_fire_in_order() {
-    for_seeds(0..3, |seed| {
+    for_each_seed(3, |seed| {
         let mut random = fastrand::Rng::with_seed(seed);
         let delays: Vec<Duration> = (0..500).map(|_| ms(random.u64(0..80))).collect();
         let (send, took) = channel();

@@ -12,8 +12,6 @@
 
 #[path = "../common/mod.rs"]
 mod common;
-#[path = "../common/seeds.rs"]
-mod seeds;
 
 mod closing;
 mod echo;
@@ -118,5 +116,5 @@ fn once(behaviour: fn(u64)) {
 
 fn seeded(behaviour: fn(u64)) {
     common::silence_expected_panics();
-    seeds::for_each_seed(SEEDS, behaviour);
+    common::seeds::for_each_seed(SEEDS, behaviour);
 }

@@ -4,12 +4,12 @@
 #![allow(dead_code, unreachable_pub, reason = "each suite uses a part of it")]
 
 pub mod crowd;
+pub mod seeds;
 pub mod stage;
 
-use std::env;
 use std::io::{ErrorKind, Read};
 use std::net::{Shutdown, TcpStream};
-use std::ops::{Deref, Range};
+use std::ops::Deref;
 use std::panic;
 use std::sync::Once;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -199,29 +199,5 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
         // sleep: paces the polling; the condition decides, not the time.
         thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// Runs something with each seed, or with the one that `MILLSTREAM_SEED` asks for.
-pub fn for_seeds(seeds: Range<u64>, run: impl Fn(u64)) {
-    let asked = env::var("MILLSTREAM_SEED").ok().map(|seed| seed.parse().expect("a number"));
-    for seed in asked.map_or(seeds, |seed| seed..seed + 1) {
-        let _replay = Replay(seed);
-        run(seed);
-    }
-}
-
-/// Says how to repeat a failure.
-struct Replay(u64);
-
-impl Drop for Replay {
-    #[expect(clippy::print_stderr, reason = "a failing test's own message is out already")]
-    fn drop(&mut self) {
-        if thread::panicking() {
-            let test = thread::current();
-            let (name, seed) = (test.name().unwrap_or(""), self.0);
-            let suite = env!("CARGO_CRATE_NAME");
-            eprintln!("replay: MILLSTREAM_SEED={seed} cargo test --test {suite} -- --exact {name}");
-        }
     }
 }

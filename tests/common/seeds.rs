@@ -6,7 +6,7 @@ use std::thread;
 
 /// Runs something with `count` seeds from 0 on; or with the one in `MILLSTREAM_SEED`, or with as many as
 /// `MILLSTREAM_SEEDS` says from there on.
-pub(crate) fn for_each_seed(count: u64, run: impl Fn(u64)) {
+pub fn for_each_seed(count: u64, run: impl Fn(u64)) {
     let first = number("MILLSTREAM_SEED");
     let count = number("MILLSTREAM_SEEDS").unwrap_or(if first.is_some() { 1 } else { count });
     let first: u64 = first.unwrap_or(0);
