@@ -55,7 +55,8 @@ pub trait EventHandler: Sized + 'static {
 
     /// The peer ended its side: all it sent was delivered, and what is still in [`Conn::input`] stays
     /// incomplete. By default the connection closes once its output is flushed. A handler that still
-    /// has something to say answers [`Action::Continue`] and closes later.
+    /// has something to say, for example a reply that another thread works on, answers
+    /// [`Action::Continue`] and closes later.
     fn on_end(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
         Action::Close
     }

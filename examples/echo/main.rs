@@ -4,14 +4,17 @@
 //! byte that comes back, and prints what it measured. With `--listen` it is a plain server that runs
 //! until SIGINT or SIGTERM.
 
-#![allow(clippy::print_stdout, reason = "a program's output")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 
 use std::error::Error;
+use std::io::{self, IsTerminal};
+use std::process::{self, ExitCode};
 use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
 use millstream::{Action, Conn, Engine, EventHandler, ReactorStats};
+use millstream_benches::error_chain::describe;
 use millstream_benches::load::{self, Load};
 use millstream_benches::progress_line::ProgressLine;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -27,22 +30,22 @@ struct Options {
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
     /// Number of reactors, each a thread with an event loop [default: one per available core].
-    #[arg(long, value_name = "N")]
-    reactors: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    reactors: Option<u16>,
     /// Let each reactor accept for itself (SO_REUSEPORT) instead of one acceptor for all.
     #[arg(long)]
     reuse_port: bool,
     /// Under load: seconds to measure.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, conflicts_with = "listen", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
-    /// Under load: number of connections.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=9000))]
+    /// Under load: number of connections; each takes two of the process's open files.
+    #[arg(long, conflicts_with = "listen", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=9000))]
     connections: u16,
     /// Under load: size of a message in bytes.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
+    #[arg(long, conflicts_with = "listen", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
     size: u32,
     /// Under load: messages in flight on each connection.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, conflicts_with = "listen", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     in_flight: u16,
 }
 
@@ -57,18 +60,28 @@ impl EventHandler for Echo {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).init();
-    let options = Options::parse();
-    let engine = start(&options)?;
-    if options.listen.is_some() { serve(&engine) } else { drive(&engine, &options) }
+fn main() -> ExitCode {
+    let log = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN);
+    log.with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).init();
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("echo: {}", describe(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+    let engine = start(options)?;
+    if options.listen.is_some() { serve(&engine) } else { drive(&engine, options) }
 }
 
 fn start(options: &Options) -> Result<Engine, Box<dyn Error>> {
     let mut builder = Engine::builder();
     builder = builder.listen(options.listen.as_deref().unwrap_or("127.0.0.1:0"));
     if let Some(reactors) = options.reactors {
-        builder = builder.reactors(reactors);
+        builder = builder.reactors(reactors.into());
     }
     if options.reuse_port {
         builder = builder.accept_mode(millstream::AcceptMode::ReusePort);
@@ -76,7 +89,7 @@ fn start(options: &Options) -> Result<Engine, Box<dyn Error>> {
     Ok(builder.start(|_| Echo)?)
 }
 
-/// Serves until a signal comes.
+/// Serves until a signal comes; a second one ends it without waiting for connections.
 fn serve(engine: &Engine) -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     for address in engine.local_addrs() {
@@ -84,8 +97,10 @@ fn serve(engine: &Engine) -> Result<(), Box<dyn Error>> {
     }
     let stopper = engine.clone();
     thread::spawn(move || {
-        if signals.forever().next().is_some() {
-            let _ = stopper.stop(PATIENCE); // That it stops already is as good.
+        for _ in signals.forever() {
+            if stopper.stop(PATIENCE).is_err() {
+                process::exit(1); // The second signal: whoever sent it does not want to wait.
+            }
         }
     });
     Ok(engine.wait()?)
@@ -117,7 +132,7 @@ fn drive(engine: &Engine, options: &Options) -> Result<(), Box<dyn Error>> {
 
 /// How connections and messages were spread over the reactors, warm-up included.
 fn print_spread(reactors: &[ReactorStats], message_size: u64) {
-    println!("{:<10}{:>13}{:>15}", "reactor", "connections", "messages");
+    println!("{:<10}{:>13}{:>15}   (warm-up included)", "reactor", "connections", "messages");
     for (index, reactor) in reactors.iter().enumerate() {
         let messages = reactor.bytes_in / message_size;
         println!("{index:<10}{:>13}{messages:>15}", reactor.accepted);

@@ -112,9 +112,9 @@ impl<H: EventHandler> Conn<'_, H> {
         self.control.status.request_close(CloseRequest::Flush);
     }
 
-    /// Closes the connection at the end of this turn, whatever waits to be sent. From here on nothing
-    /// more is read or written. If something does,
-    /// the peer gets a reset, so that it doesn't take the rest for the whole.
+    /// Closes the connection at the end of this turn; from here on nothing more is read or written. If
+    /// something still waits to be sent, the peer gets a reset, so that it doesn't take a part for the
+    /// whole.
     pub fn close_now(&mut self) {
         self.output.pending.ended = true;
         self.control.status.request_close(CloseRequest::Now);

@@ -52,7 +52,7 @@ pub enum InputOverflow {
 
 /// A value that the engine can't be started with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field} = {value}: {reason}")]
+#[error("the configuration is unusable: {field} = {value}: {reason}")]
 pub struct ConfigError {
     /// The builder's method that set it.
     pub field: &'static str,

@@ -26,7 +26,7 @@ use crate::reactor::{Doors, EventLoop};
 #[non_exhaustive]
 pub enum StartError {
     /// A configured value can't be used.
-    #[error("the configuration is unusable: {0}")]
+    #[error(transparent)]
     Config(#[from] ConfigError),
     /// An address can't be listened on.
     #[error("cannot listen on {address}")]

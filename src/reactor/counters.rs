@@ -24,6 +24,8 @@ pub struct ReactorStats {
     pub closed: [u64; CloseReason::NAMES.len()],
     /// Bytes received.
     pub bytes_in: u64,
+    /// Bytes that were received from connections that were closing, and dropped.
+    pub bytes_dropped: u64,
     /// Bytes that the operating system took.
     pub bytes_out: u64,
     /// How often bytes were delivered to a handler. One delivery can hold many of a protocol's
@@ -64,6 +66,7 @@ impl fmt::Debug for ReactorStats {
             .field("accepted", &self.accepted)
             .field("closed", &self.closed)
             .field("bytes_in", &self.bytes_in)
+            .field("bytes_dropped", &self.bytes_dropped)
             .field("bytes_out", &self.bytes_out)
             .field("messages_in", &self.messages_in)
             .field("messages_out", &self.messages_out)
@@ -90,6 +93,7 @@ pub(crate) struct Counters {
     pub(crate) accepted: Count,
     pub(crate) closed: [Count; CloseReason::NAMES.len()],
     pub(crate) bytes_in: Count,
+    pub(crate) bytes_dropped: Count,
     pub(crate) bytes_out: Count,
     pub(crate) messages_in: Count,
     pub(crate) messages_out: Count,
@@ -130,6 +134,7 @@ impl Default for Counters {
             accepted: Count::default(),
             closed: Default::default(),
             bytes_in: Count::default(),
+            bytes_dropped: Count::default(),
             bytes_out: Count::default(),
             messages_in: Count::default(),
             messages_out: Count::default(),
@@ -161,6 +166,7 @@ impl Counters {
             accepted: self.accepted.get(),
             closed: std::array::from_fn(|reason| self.closed[reason].get()),
             bytes_in: self.bytes_in.get(),
+            bytes_dropped: self.bytes_dropped.get(),
             bytes_out: self.bytes_out.get(),
             messages_in: self.messages_in.get(),
             messages_out: self.messages_out.get(),

@@ -117,10 +117,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     fn receive(&mut self, token: Token, bytes: Received) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         connection.status.last_received = self.clock.tick();
-        if connection.status.phase != Phase::Open {
-            return; // Closing: what still comes is dropped.
-        }
         let (Received::Lent { len, .. } | Received::Stored(len)) = bytes;
+        if connection.status.phase != Phase::Open {
+            return self.counters.bytes_dropped.add(len as u64); // Closing: see Conn::close.
+        }
         self.counters.bytes_in.add(len as u64);
         self.counters.messages_in.add(1);
         let lent = match (bytes, &mut connection.ring) {

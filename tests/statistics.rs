@@ -1,0 +1,96 @@
+//! What an operator sees: the numbers of the statistics, and the events of `tracing`.
+
+mod common;
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use common::{TestEngine, eventually, read_exactly};
+use millstream::{Action, CloseReason, Conn, Engine, EventHandler};
+
+/// Echoes; the byte `s` makes it sleep first.
+struct Sleepy;
+
+impl EventHandler for Sleepy {
+    type State = ();
+
+    fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        let bytes = conn.input.take_all();
+        if bytes.contains(&b's') {
+            // sleep: stands for a callback that blocks its reactor.
+            thread::sleep(Duration::from_millis(30));
+        }
+        conn.output.write(bytes);
+        Action::Continue
+    }
+}
+
+/// Collects what `tracing` prints.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().expect("nobody panics here").clone()).expect("it is text")
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("nobody panics here").write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A callback that takes longer than the threshold is counted and told by its name; others are not.
+#[test]
+fn a_stalling_callback_is_reported_by_name() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());
+    // For the process: the event comes on the reactor's thread.
+    subscriber.init();
+
+    let builder = Engine::builder().reactors(1).stall_threshold(Some(Duration::from_millis(20)));
+    let engine = TestEngine::start(builder, |_| Sleepy);
+    let mut client = engine.connect();
+    client.write_all(b"quick").expect("the server reads");
+    assert_eq!(read_exactly(&mut client, 5), b"quick");
+    client.write_all(b"slow").expect("the server reads");
+    assert_eq!(read_exactly(&mut client, 4), b"slow");
+    eventually("the stall is counted", || engine.stats().reactors[0].stalls >= 1);
+    let text = log.text();
+    let line = text.lines().find(|line| line.contains("stalled its reactor"));
+    assert!(line.expect("it is told").contains("on_traffic"), "{text}");
+}
+
+/// The numbers agree with what happened.
+#[test]
+fn the_numbers_tell_what_happened() {
+    let engine = TestEngine::start(Engine::builder().reactors(1), |_| Sleepy);
+    for _ in 0..3 {
+        let mut client = engine.connect();
+        for _ in 0..5 {
+            client.write_all(b"0123456789").expect("the server reads");
+            assert_eq!(read_exactly(&mut client, 10), b"0123456789");
+        }
+        drop(client);
+        eventually("it is gone", || engine.connections() == 0);
+    }
+    let stats = engine.stats();
+    let reactor = &stats.reactors[0];
+    assert_eq!((stats.refused, stats.accept_errors), (0, 0));
+    assert_eq!((reactor.accepted, reactor.connections), (3, 0));
+    let peer = CloseReason::NAMES.iter().position(|name| *name == "peer").expect("it is a reason");
+    assert_eq!(reactor.closed[peer], 3);
+    assert_eq!((reactor.bytes_in, reactor.bytes_out), (150, 150));
+    assert_eq!((reactor.messages_in, reactor.messages_out), (15, 15));
+    assert!(reactor.turns > 0 && reactor.turn_time.len() <= reactor.turns);
+    assert!(reactor.wakeups <= 3, "one for each connection at most: {}", reactor.wakeups);
+    assert_eq!((reactor.panics, reactor.timers, reactor.ring_fallbacks), (0, 0, 0));
+}
