@@ -13,9 +13,6 @@ const RETRY: Duration = Duration::from_millis(100);
 /// Failures to accept are logged once in this time; the others are counted.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Listeners that a thread is to accept on.
-pub(crate) type Listening<L> = Vec<L>;
-
 /// The listeners of one thread, and those of them that could not accept.
 #[derive(Default)]
 pub(crate) struct Acceptance {
@@ -29,10 +26,10 @@ pub(crate) struct Acceptance {
 impl Acceptance {
     pub(crate) fn listen<D: Driver>(
         &mut self,
-        listening: Listening<D::Listener>,
+        listeners: Vec<D::Listener>,
         driver: &mut D,
     ) -> io::Result<()> {
-        for listener in listening {
+        for listener in listeners {
             let token = Token { index: self.listeners.len() as u32, generation: 0 };
             driver.listen(token, listener)?;
             self.listeners.push(token);

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use millstream_platform::driver::{Driver, Event, Host, Token};
 
-use super::acceptance::{Acceptance, Listening};
+use super::acceptance::Acceptance;
 use super::balance::Balance;
 use super::{Admission, Engine};
 use crate::reactor::{Arrival, Counters, Inbox};
@@ -50,8 +50,8 @@ impl<D: Driver> Acceptor<D> {
         Acceptor { driver, acceptance, balance, reactors, connections, engine }
     }
 
-    pub(crate) fn listen(&mut self, listening: Listening<D::Listener>) -> std::io::Result<()> {
-        self.acceptance.listen(listening, &mut self.driver)
+    pub(crate) fn listen(&mut self, listeners: Vec<D::Listener>) -> std::io::Result<()> {
+        self.acceptance.listen(listeners, &mut self.driver)
     }
 
     /// Accepts until the engine stops.

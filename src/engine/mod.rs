@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use millstream_platform::driver::Wake;
 
-pub(crate) use self::acceptance::{Acceptance, Listening};
+pub(crate) use self::acceptance::Acceptance;
 pub(crate) use self::acceptor::Entrance;
 pub use self::address::Address;
 pub use self::builder::{Builder, RunError};

@@ -13,7 +13,6 @@ use millstream_platform::cpu;
 use millstream_platform::driver::{Budget, Driver, Readiness};
 use millstream_platform::socket::listen_tcp;
 
-use super::acceptance::Listening;
 use super::acceptor::{Acceptor, Entrance};
 use super::balance::Balance;
 use super::config::{AcceptMode, Config, ConfigError, Pinning};
@@ -68,7 +67,7 @@ impl StartError {
 }
 
 /// The sockets of one thread.
-type Sockets = Listening<TcpListener>;
+type Sockets = Vec<TcpListener>;
 type Report = Result<Booted, StartError>;
 
 /// A reactor that is ready to run, and what starts it: the sockets to accept on.

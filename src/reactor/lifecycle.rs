@@ -12,7 +12,6 @@ use super::EventLoop;
 use super::connection::{Connection, Phase};
 use super::mailbox::{Command, Order};
 use crate::conn::{CloseReason, Closed, Completion};
-use crate::engine::Listening;
 use crate::handler::{Action, EventHandler};
 
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
@@ -28,8 +27,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     /// Starts accepting on listeners of its own.
-    pub(crate) fn listen(&mut self, listening: Listening<D::Listener>) -> std::io::Result<()> {
-        self.acceptance.listen(listening, &mut self.driver)
+    pub(crate) fn listen(&mut self, listeners: Vec<D::Listener>) -> std::io::Result<()> {
+        self.acceptance.listen(listeners, &mut self.driver)
     }
 
     /// A listener of this reactor accepted a connection.

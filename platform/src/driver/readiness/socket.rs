@@ -159,12 +159,20 @@ impl Socket {
         }
         let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
         let count = gather(queue, more, &mut slices);
-        let mut shorter = [IoSlice::new(&[]); SLICES_PER_SEND];
-        let count = cut(&slices[..count], most, &mut shorter);
-        let slices = &shorter[..count];
+        let slices = &slices[..count];
+        let mut offered: usize = slices.iter().map(|slice| slice.len()).sum();
+        let mut shorter;
+        let slices = if offered <= most {
+            slices
+        } else {
+            offered = most;
+            shorter = [IoSlice::new(&[]); SLICES_PER_SEND];
+            let count = cut(slices, most, &mut shorter);
+            &shorter[..count]
+        };
         let socket = SockRef::from(&self.stream);
         let send = || self.stream.try_io(|| socket.send_vectored_with_flags(slices, NO_SIGNAL));
-        Ok((slices.iter().map(|slice| slice.len()).sum(), retry(send)?))
+        Ok((offered, retry(send)?))
     }
 
     /// Waits for the socket to take more.
