@@ -1,4 +1,4 @@
-//! The socket half of a hand-written echo loop, the same for edge- and level-triggered events.
+//! The socket half of a hand-written echo loop over edge-triggered events.
 
 use std::io::{self, ErrorKind, Read, Write};
 
@@ -10,16 +10,24 @@ pub struct EchoConnection<S> {
     unsent: Vec<u8>,
 }
 
+/// What an event said about a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Ready {
+    /// There is something to read, if only an error.
+    pub readable: bool,
+    /// The peer has sent its last byte.
+    pub read_closed: bool,
+}
+
 /// What one read, and the write of what it gave, came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Echoed {
+enum Echoed {
     /// The buffer was filled: there may be more to read.
     Filled,
     /// The read was short: the socket is drained, but the end of the stream may be there.
     Short,
     /// There was nothing to read.
     Nothing,
-    /// The socket is full: [`flush`](EchoConnection::flush) when it is writable.
+    /// The socket is full: there will be an event when it is writable.
     Blocked,
     /// The peer has sent everything, and has everything back.
     Closed,
@@ -31,24 +39,37 @@ impl<S: Read + Write> EchoConnection<S> {
         Self { stream, unsent: Vec::new() }
     }
 
-    /// The stream, for whoever registers it.
-    pub fn stream(&self) -> &S {
-        &self.stream
-    }
-
-    /// Whether output is waiting for the socket to be writable.
-    pub fn is_blocked(&self) -> bool {
-        !self.unsent.is_empty()
-    }
-
-    /// Reads once into `buffer` and sends it once. Not to be called while blocked.
+    /// Handles an event: echoes through `buffer` until the socket is drained or full. False once the
+    /// connection is done.
     ///
     /// # Errors
     ///
     /// Those of the socket, other than that it would block.
     #[inline]
-    pub fn echo(&mut self, buffer: &mut [u8]) -> io::Result<Echoed> {
-        debug_assert!(!self.is_blocked());
+    pub fn ready(&mut self, event: Ready, buffer: &mut [u8]) -> io::Result<bool> {
+        let was_blocked = !self.unsent.is_empty();
+        if was_blocked && !self.flush()? {
+            return Ok(true);
+        }
+        // While it was blocked, an event to read may have been passed over. One that is only to write,
+        // as each new connection gives, is not worth a `recv`.
+        if !(was_blocked || event.readable) {
+            return Ok(true);
+        }
+        loop {
+            match self.echo(buffer)? {
+                Echoed::Filled => {}
+                // The end of the stream gives no event of its own if it was there when this one was made.
+                Echoed::Short if event.read_closed => {}
+                Echoed::Short | Echoed::Nothing | Echoed::Blocked => return Ok(true),
+                Echoed::Closed => return Ok(false),
+            }
+        }
+    }
+
+    /// Reads once and sends it once. Not to be called while something is unsent.
+    #[inline]
+    fn echo(&mut self, buffer: &mut [u8]) -> io::Result<Echoed> {
         let count = match retry(|| self.stream.read(buffer))? {
             None => return Ok(Echoed::Nothing),
             Some(0) => return Ok(Echoed::Closed),
@@ -62,22 +83,22 @@ impl<S: Read + Write> EchoConnection<S> {
         Ok(if count == buffer.len() { Echoed::Filled } else { Echoed::Short })
     }
 
-    /// Sends what was kept. Afterwards either nothing is, or the socket has said that it would block,
-    /// so that an edge-triggered poll will tell when it no longer does.
-    ///
-    /// # Errors
-    ///
-    /// Those of the socket, other than that it would block.
-    pub fn flush(&mut self) -> io::Result<()> {
-        while !self.unsent.is_empty() {
-            match retry(|| self.stream.write(&self.unsent))? {
-                Some(sent) => drop(self.unsent.drain(..sent)),
-                None => return Ok(()),
+    /// Sends what was kept. False if the socket would block before it was all gone, and so an event
+    /// will tell when it no longer does.
+    fn flush(&mut self) -> io::Result<bool> {
+        let mut sent = 0;
+        while sent < self.unsent.len() {
+            match retry(|| self.stream.write(&self.unsent[sent..]))? {
+                Some(count) => sent += count,
+                None => {
+                    self.unsent.drain(..sent);
+                    return Ok(false);
+                }
             }
         }
         // An idle connection holds no memory for what it once could not send.
         self.unsent = Vec::new();
-        Ok(())
+        Ok(true)
     }
 }
 

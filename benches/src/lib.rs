@@ -3,6 +3,7 @@
 //! - [`load`] puts echo load on a server and reports throughput and latency;
 //! - [`cpu`] reads what a process spends per message meanwhile;
 //! - [`echo`] is the socket half of the hand-written echo loops the engine is compared with;
+//! - [`echo_server`] is what all echo servers have in common: options, listeners, threads;
 //! - [`error_chain`] puts an error and its causes in a line;
 //! - [`progress_line`] shows on a terminal, or in a log, how far a run is.
 //!
@@ -11,6 +12,7 @@
 
 pub mod cpu;
 pub mod echo;
+pub mod echo_server;
 pub mod error_chain;
 pub mod load;
 pub mod progress_line;

@@ -1,44 +1,22 @@
-//! The hand-written echo loop on mio that the engine is compared with: one thread, edge-triggered,
-//! one `recv` and one `send` per event. SIGTERM ends it, by its default action.
-// What it listens on is this program's output.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+//! The hand-written echo loop on mio that the engine is compared with: edge-triggered, one `recv` and
+//! one `send` per event, a loop per thread. SIGTERM ends it, by its default action.
+#![allow(clippy::print_stderr)]
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 
 use clap::Parser;
-use millstream_benches::echo::{EchoConnection, Echoed};
+use millstream_benches::echo::{EchoConnection, Ready};
+use millstream_benches::echo_server::{BUFFER, Options, run_on_threads};
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
 const LISTENER: Token = Token(usize::MAX);
-const BUFFER: usize = 64 * 1024;
-
-/// Echoes what comes in over TCP.
-#[derive(Parser)]
-struct Options {
-    /// The address to listen on.
-    #[arg(long)]
-    listen: SocketAddr,
-}
+const EVENTS: usize = 1_024;
 
 fn main() -> io::Result<()> {
-    let mut listener = TcpListener::bind(Options::parse().listen)?;
-    println!("listening on {}", listener.local_addr()?);
-    let poll = Poll::new()?;
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    let mut server = Server {
-        poll,
-        listener,
-        connections: Slab::new(),
-        buffer: vec![0; BUFFER].into_boxed_slice(),
-    };
-    let mut events = Events::with_capacity(1_024);
-    loop {
-        server.turn(&mut events)?;
-    }
+    run_on_threads(&Options::parse(), |listener| Server::new(listener)?.run())
 }
 
 struct Server {
@@ -50,18 +28,29 @@ struct Server {
 }
 
 impl Server {
-    fn turn(&mut self, events: &mut Events) -> io::Result<()> {
-        match self.poll.poll(events, None) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
-            other => other?,
-        }
-        for event in &*events {
-            match event.token() {
-                LISTENER => self.accept(),
-                Token(key) => self.ready(key, event),
+    fn new(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let mut listener = TcpListener::from_std(listener);
+        let poll = Poll::new()?;
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let buffer = vec![0; BUFFER].into_boxed_slice();
+        Ok(Self { poll, listener, connections: Slab::new(), buffer })
+    }
+
+    fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        loop {
+            match self.poll.poll(&mut events, None) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                other => other?,
+            }
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.accept(),
+                    Token(key) => self.ready(key, event),
+                }
             }
         }
-        Ok(())
     }
 
     /// Accepts until there is no more, as an edge-triggered listener must.
@@ -92,37 +81,14 @@ impl Server {
 
     /// Handles one event. One for a connection that is gone is ignored.
     fn ready(&mut self, key: usize, event: &Event) {
-        if let Some(connection) = self.connections.get_mut(key)
-            && !matches!(serve(connection, event, &mut self.buffer), Ok(true))
-        {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let ready = Ready {
+            readable: event.is_readable() || event.is_error(),
+            read_closed: event.is_read_closed(),
+        };
+        if !matches!(connection.ready(ready, &mut self.buffer), Ok(true)) {
             // Closing the socket takes it out of epoll.
             self.connections.remove(key);
-        }
-    }
-}
-
-/// Echoes until the socket is drained or full; false if the connection is done.
-fn serve(
-    connection: &mut EchoConnection<TcpStream>,
-    event: &Event,
-    buffer: &mut [u8],
-) -> io::Result<bool> {
-    let was_blocked = connection.is_blocked();
-    if was_blocked {
-        connection.flush()?;
-    }
-    // While it was blocked, an event to read may have been passed over. One that is only to write,
-    // as each new connection gives, is not worth a `recv`.
-    if connection.is_blocked() || !(was_blocked || event.is_readable() || event.is_error()) {
-        return Ok(true);
-    }
-    loop {
-        match connection.echo(buffer)? {
-            Echoed::Filled => {}
-            // The end of the stream gives no event of its own if it was there when this one was made.
-            Echoed::Short if event.is_read_closed() => {}
-            Echoed::Short | Echoed::Nothing | Echoed::Blocked => return Ok(true),
-            Echoed::Closed => return Ok(false),
         }
     }
 }

@@ -1,43 +1,30 @@
-//! The loop.
+//! The loop. It is edge-triggered: with level-triggered events the kernel looks at each socket once
+//! more in the next wait, to find that it is drained.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 
-use clap::Parser;
-use millstream_benches::echo::{EchoConnection, Echoed};
+use millstream_benches::echo::{EchoConnection, Ready};
+use millstream_benches::echo_server::BUFFER;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with, sockopt};
 use slab::Slab;
 
 const LISTENER: u64 = u64::MAX;
-const BUFFER: usize = 64 * 1024;
 const EVENTS: usize = 1_024;
 
-/// Echoes what comes in over TCP.
-#[derive(Parser)]
-struct Options {
-    /// The address to listen on.
-    #[arg(long)]
-    listen: SocketAddr,
-}
+/// One registration for the life of a connection: there is an event to write only after a write would
+/// have blocked.
+const INTEREST: EventFlags =
+    EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
 
-pub(super) fn main() -> io::Result<()> {
-    let listener = TcpListener::bind(Options::parse().listen)?;
-    listener.set_nonblocking(true)?;
-    println!("listening on {}", listener.local_addr()?);
-    let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-    epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
-    let buffer = vec![0; BUFFER].into_boxed_slice();
-    let mut server = Server { epoll, listener, connections: Slab::new(), buffer };
-    let mut events = Vec::with_capacity(EVENTS);
-    loop {
-        server.turn(&mut events)?;
-    }
-}
+/// What a `recv` will tell more about.
+const READABLE: EventFlags = EventFlags::IN.union(EventFlags::HUP).union(EventFlags::ERR);
 
-struct Server {
+pub(super) struct Server {
     epoll: OwnedFd,
     listener: TcpListener,
     connections: Slab<EchoConnection<TcpStream>>,
@@ -46,27 +33,39 @@ struct Server {
 }
 
 impl Server {
-    fn turn(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
-        events.clear();
-        match epoll::wait(&self.epoll, spare_capacity(events), None) {
-            Err(Errno::INTR) => return Ok(()),
-            other => other?,
-        };
-        for event in events.iter() {
-            match event.data.u64() {
-                LISTENER => self.accept(),
-                key => self.ready(key as usize),
+    pub(super) fn new(listener: TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        // On Linux, accepted sockets inherit it.
+        sockopt::set_tcp_nodelay(&listener, true)?;
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
+        let buffer = vec![0; BUFFER].into_boxed_slice();
+        Ok(Self { epoll, listener, connections: Slab::new(), buffer })
+    }
+
+    pub(super) fn run(mut self) -> io::Result<()> {
+        let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
+        loop {
+            events.clear();
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), None) {
+                Err(Errno::INTR) => continue,
+                other => other?,
+            };
+            for event in &events {
+                match event.data.u64() {
+                    LISTENER => self.accept(),
+                    key => self.ready(key as usize, event.flags),
+                }
             }
         }
-        Ok(())
     }
 
     /// Accepts one connection; for more, there will be another event.
     fn accept(&mut self) {
-        match self.listener.accept() {
-            Ok((stream, _)) => self.add(stream),
-            // The peer was gone before it was accepted, or a signal interrupted.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        match accept_with(&self.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            Ok(socket) => self.add(socket.into()),
+            // The peer was gone before it was accepted.
+            Err(Errno::WOULDBLOCK) => {}
             Err(error) => eprintln!("accept: {error}"),
         }
     }
@@ -74,54 +73,22 @@ impl Server {
     fn add(&mut self, stream: TcpStream) {
         let entry = self.connections.vacant_entry();
         let data = EventData::new_u64(entry.key() as u64);
-        let added = stream
-            .set_nonblocking(true)
-            .and_then(|()| stream.set_nodelay(true))
-            .and_then(|()| Ok(epoll::add(&self.epoll, &stream, data, EventFlags::IN)?));
-        match added {
+        match epoll::add(&self.epoll, &stream, data, INTEREST) {
             Ok(()) => drop(entry.insert(EchoConnection::new(stream))),
             Err(error) => eprintln!("a connection could not be added: {error}"),
         }
     }
 
     /// Handles one event. One for a connection that is gone is ignored.
-    fn ready(&mut self, key: usize) {
-        if let Some(connection) = self.connections.get_mut(key)
-            && !matches!(serve(&self.epoll, key, connection, &mut self.buffer), Ok(true))
-        {
+    fn ready(&mut self, key: usize, flags: EventFlags) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let ready = Ready {
+            readable: flags.intersects(READABLE),
+            read_closed: flags.contains(EventFlags::RDHUP),
+        };
+        if !matches!(connection.ready(ready, &mut self.buffer), Ok(true)) {
             // Closing the socket takes it out of epoll.
             self.connections.remove(key);
         }
     }
-}
-
-/// Echoes once, or flushes a connection that was full; false if the connection is done.
-fn serve(
-    epoll: &OwnedFd,
-    key: usize,
-    connection: &mut EchoConnection<TcpStream>,
-    buffer: &mut [u8],
-) -> io::Result<bool> {
-    if connection.is_blocked() {
-        connection.flush()?;
-        if !connection.is_blocked() {
-            watch(epoll, key, connection, EventFlags::IN)?;
-        }
-        return Ok(true);
-    }
-    match connection.echo(buffer)? {
-        Echoed::Filled | Echoed::Short | Echoed::Nothing => Ok(true),
-        Echoed::Blocked => watch(epoll, key, connection, EventFlags::OUT).map(|()| true),
-        Echoed::Closed => Ok(false),
-    }
-}
-
-/// Waits for the connection to be readable, or to be writable, but never both.
-fn watch(
-    epoll: &OwnedFd,
-    key: usize,
-    connection: &EchoConnection<TcpStream>,
-    flags: EventFlags,
-) -> io::Result<()> {
-    Ok(epoll::modify(epoll, connection.stream(), EventData::new_u64(key as u64), flags)?)
 }
