@@ -45,6 +45,9 @@ mod conn;
 mod engine;
 pub mod guide;
 mod handler;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod reactor;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -59,10 +62,3 @@ pub use crate::engine::{
 };
 pub use crate::handler::{Action, EventHandler};
 pub use crate::reactor::{Reactor, ReactorStats};
-
-/// The engine's inner data structures, for its own micro-benchmarks. They may change at any time.
-#[cfg(feature = "internals")]
-#[doc(hidden)]
-pub mod internals {
-    pub use crate::reactor::{inbox, table, timers};
-}

@@ -46,9 +46,9 @@ use std::time::{Duration, Instant};
 pub use millstream_platform::driver::sim::{Faults, SimPeer};
 use millstream_platform::driver::sim::{SimDriver, SimNetwork};
 
-use crate::engine::{AlreadyStopping, Builder, Engine, StartError};
+use crate::engine::{AlreadyStopping, Builder, Engine, StartError, start_in_this_thread};
 use crate::handler::EventHandler;
-use crate::reactor::{Doors, EventLoop};
+use crate::reactor::EventLoop;
 
 /// An engine of one reactor on a simulated network: see the [module](self).
 pub struct Simulation<H: EventHandler> {
@@ -78,13 +78,8 @@ impl<H: EventHandler> Simulation<H> {
         let listener =
             network.listen(address).map_err(|source| StartError::Listen { address, source })?;
         let driver = SimDriver::new(&network, config.budget());
-        let engine = Engine::new(&config, vec![address]);
-        let doors = Doors::new(&driver);
-        engine.set_reactors(vec![doors.port(&driver)]);
-        let mut event_loop =
-            EventLoop::new(0, driver, handler, doors, engine.clone(), Arc::clone(&config));
-        event_loop.boot().map_err(|panic| StartError::panicked(0, "on_boot", &*panic))?;
-        event_loop.listen(vec![listener]).map_err(StartError::Driver)?;
+        let (engine, event_loop) =
+            start_in_this_thread(config, driver, address, listener, handler)?;
         Ok(Simulation { network, address, engine, event_loop: Some(event_loop) })
     }
 

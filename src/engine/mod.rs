@@ -32,6 +32,8 @@ pub(crate) use self::config::Config;
 pub use self::config::{AcceptMode, ConfigError, InputOverflow, Pinning};
 use self::limits::Limits;
 pub use self::start::StartError;
+#[cfg(any(feature = "sim", feature = "internals"))]
+pub(crate) use self::start::start_in_this_thread;
 use crate::reactor::{Counters, ReactorStats};
 
 /// How long after a stop's deadline [`Engine::wait`] waits for the threads to end, which by then have

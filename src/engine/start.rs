@@ -261,6 +261,24 @@ fn boot<H: EventHandler>(
     Ok((event_loop, Booted { reactor, port, entrance, go }, start))
 }
 
+/// Makes an engine of one reactor, which the calling thread runs turn by turn.
+#[cfg(any(feature = "sim", feature = "internals"))]
+pub(crate) fn start_in_this_thread<D: Driver, H: EventHandler>(
+    config: Arc<Config>,
+    driver: D,
+    address: SocketAddr,
+    listener: D::Listener,
+    handler: H,
+) -> Result<(Engine, EventLoop<D, H>), StartError> {
+    let engine = Engine::new(&config, vec![address]);
+    let doors = Doors::new(&driver);
+    engine.set_reactors(vec![doors.port(&driver)]);
+    let mut event_loop = EventLoop::new(0, driver, handler, doors, engine.clone(), config);
+    event_loop.boot().map_err(|panic| StartError::panicked(0, "on_boot", &*panic))?;
+    event_loop.listen(vec![listener]).map_err(StartError::Driver)?;
+    Ok((engine, event_loop))
+}
+
 /// Lets the reactors go, each with its sockets, and makes them known to the engine.
 fn run_reactors(
     reactors: Vec<Booted>,

@@ -1,0 +1,75 @@
+//! The engine's insides, for its own micro-benchmarks. They may change at any time.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_platform::driver::{Driver, Readiness, Wake};
+use millstream_platform::socket::listen_tcp;
+
+use crate::engine::{Builder, Engine, StartError, start_in_this_thread};
+use crate::handler::EventHandler;
+use crate::reactor::EventLoop;
+pub use crate::reactor::{inbox, table, timers};
+
+/// How long a turn waits for what is sure to come.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A reactor on real sockets that the calling thread runs turn by turn.
+pub struct Stepper<H: EventHandler> {
+    address: SocketAddr,
+    engine: Engine,
+    waker: Arc<dyn Wake>,
+    event_loop: EventLoop<Readiness, H>,
+}
+
+impl<H: EventHandler> Stepper<H> {
+    /// Makes a reactor that listens on a free port of the loopback interface. Of the builder, what
+    /// concerns addresses and threads is not used.
+    ///
+    /// # Errors
+    /// A value of the builder can't be used, the system has no socket or no poll left, or `on_boot`
+    /// panicked.
+    pub fn new(builder: Builder, handler: H) -> Result<Self, StartError> {
+        let config = Arc::new(builder.config);
+        config.check()?;
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let failed = |source| StartError::Listen { address, source };
+        let listener =
+            listen_tcp(address, config.backlog, false, &config.options).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let driver = Readiness::new(config.budget()).map_err(StartError::Driver)?;
+        let waker = driver.waker();
+        let (engine, event_loop) =
+            start_in_this_thread(config, driver, address, listener, handler)?;
+        Ok(Stepper { address, engine, waker, event_loop })
+    }
+
+    /// Connects a peer, whose waits are limited, and runs turns until the reactor has accepted it.
+    ///
+    /// # Errors
+    /// The connection can't be made, or was not accepted.
+    pub fn connect(&mut self) -> io::Result<TcpStream> {
+        let open = self.engine.connections();
+        let peer = TcpStream::connect(self.address)?;
+        peer.set_nodelay(true)?;
+        peer.set_read_timeout(Some(PATIENCE))?;
+        peer.set_write_timeout(Some(PATIENCE))?;
+        self.turn();
+        if self.engine.connections() == open {
+            return Err(io::Error::other("the connection was not accepted within a turn"));
+        }
+        Ok(peer)
+    }
+
+    /// Has the next turn wake up, whatever else happens.
+    pub fn wake(&self) {
+        self.waker.wake();
+    }
+
+    /// Runs one turn, which waits until something happens, but not for ever.
+    pub fn turn(&mut self) {
+        self.event_loop.turn(Some(PATIENCE));
+    }
+}
