@@ -85,6 +85,7 @@ pub struct Output<'a> {
 
 impl Output<'_> {
     /// Writes bytes.
+    #[inline]
     pub fn write(&mut self, bytes: &[u8]) {
         if bytes.len() >= LARGE {
             self.write_vectored(&[IoSlice::new(bytes)]);
@@ -148,6 +149,7 @@ impl Output<'_> {
 
     /// The queue to put `count` more bytes into, which are counted as pending from here on. `None`:
     /// they are to be dropped.
+    #[inline(always)]
     fn queue_for(&mut self, count: usize) -> Option<(&mut OutputQueue, &mut OutputPool)> {
         if count == 0 || !self.has_room(count) {
             return None;
@@ -158,6 +160,7 @@ impl Output<'_> {
     }
 
     /// Whether `count` more bytes may be written. If the cap forbids it, that is the connection's end.
+    #[inline]
     fn has_room(&mut self, count: usize) -> bool {
         if !self.is_writable() {
             return false;

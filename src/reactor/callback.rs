@@ -12,36 +12,75 @@ use crate::conn::{CloseReason, CloseRequest, Conn, Fault, Input, Output};
 use crate::engine::{InputOverflow, after};
 use crate::handler::{Action, EventHandler};
 
+/// What became of a callback.
+pub(super) enum Invoked {
+    Answered(Action),
+    Panicked,
+    /// It did not run: the connection is gone, or too far on its way there.
+    Not,
+}
+
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
-    /// Runs a callback of an open connection and does what it asks for. `lent` are bytes that the
-    /// driver lent for it, when the connection has no unread ones.
+    /// Runs a callback of an open connection and does what it asks for. What it wrote is flushed in
+    /// the flush stage.
     pub(super) fn call(
         &mut self,
         token: Token,
         name: &'static str,
-        lent: Option<Received>,
         callback: impl FnOnce(&mut H, &mut Conn<'_, H>) -> Action,
     ) {
-        let Some(connection) = self.connections.get_mut(token) else { return };
-        if connection.status.phase != Phase::Open {
-            return;
-        }
-        match self.invoke(token, name, lent, callback) {
-            Some(action) => self.settle(token, action),
-            None => self.doom(token, CloseReason::Panicked, true),
+        if self.run_callback(token, name, None, callback) {
+            self.mark_dirty(token);
         }
     }
 
-    /// Runs a callback, whatever the connection's phase, and keeps what it left unread. `None`: it
-    /// panicked, or there is no such connection.
-    pub(super) fn invoke(
+    /// Delivers bytes, those that the driver lent or those in the ring, and flushes what the handler
+    /// wrote at once, while what the system calls touch is still in the processor's caches. With a
+    /// thousand busy connections that is worth a quarter of the time of a message, and a reply leaves
+    /// earlier.
+    #[inline(always)]
+    pub(super) fn deliver(&mut self, token: Token, lent: Option<Received>) {
+        if self.run_callback(token, "on_traffic", lent, H::on_traffic) {
+            self.send(token);
+        }
+    }
+
+    /// Runs a callback of an open connection and does what it asks for, but for flushing; answers
+    /// whether that is to be done. `lent` are bytes that the driver lent for it, when the connection
+    /// has no unread ones.
+    #[inline(always)]
+    fn run_callback(
         &mut self,
         token: Token,
         name: &'static str,
         lent: Option<Received>,
         callback: impl FnOnce(&mut H, &mut Conn<'_, H>) -> Action,
-    ) -> Option<Action> {
-        let connection = self.connections.get_mut(token)?;
+    ) -> bool {
+        match self.invoke(token, Phase::Open, name, lent, callback) {
+            Invoked::Answered(action) => self.settle(token, action),
+            Invoked::Panicked => {
+                self.doom(token, CloseReason::Panicked, true);
+                false
+            }
+            Invoked::Not => false,
+        }
+    }
+
+    /// Runs a callback, unless the connection is further on its way to being closed than `until`, and
+    /// keeps what it left unread.
+    #[inline(always)]
+    pub(super) fn invoke(
+        &mut self,
+        token: Token,
+        until: Phase,
+        name: &'static str,
+        lent: Option<Received>,
+        callback: impl FnOnce(&mut H, &mut Conn<'_, H>) -> Action,
+    ) -> Invoked {
+        let Some(connection) = self.connections.get_mut(token) else { return Invoked::Not };
+        if connection.status.phase > until {
+            return Invoked::Not;
+        }
         let (lent, link) = self.driver.parts(lent);
         let sent_before = connection.pending.sent;
         let unread = connection.ring.as_ref().map_or(lent, |ring| ring.readable());
@@ -68,8 +107,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let outcome = catch_unwind(AssertUnwindSafe(|| callback(&mut self.handler, &mut conn)));
         let stalled = self.stalls.end();
         let taken = conn.input.taken();
-        let room = self.config.receive_buffer / 2;
-        keep_unread(&mut self.rings, &mut connection.ring, lent, taken, room);
+        if connection.ring.is_some() || taken < lent.len() {
+            let room = self.config.receive_buffer / 2;
+            keep_unread(&mut self.rings, &mut connection.ring, lent, taken, room);
+        }
         let sent = connection.pending.sent - sent_before;
         if sent > 0 {
             connection.status.last_sent = self.clock.tick();
@@ -77,43 +118,54 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             self.counters.bytes_out.add(sent);
             self.counters.messages_out.add(1);
         }
-        self.report_stall(stalled, name, Some(token));
-        if outcome.is_err() {
-            self.note_panic(name, Some(token));
+        if let Some(took) = stalled {
+            self.report_stall(took, name, Some(token));
         }
-        outcome.ok()
+        match outcome {
+            Ok(action) => Invoked::Answered(action),
+            Err(_) => {
+                self.note_panic(name, Some(token));
+                Invoked::Panicked
+            }
+        }
     }
 
-    /// Does what a callback asked for.
-    fn settle(&mut self, token: Token, action: Action) {
-        let Some(connection) = self.connections.get_mut(token) else { return };
+    /// Does what a callback asked for, but for flushing; answers whether that is to be done.
+    #[inline(always)]
+    fn settle(&mut self, token: Token, action: Action) -> bool {
+        let Some(connection) = self.connections.get_mut(token) else { return false };
         if action == Action::Continue && connection.is_calm(self.config.high_water) {
-            if connection.pending.queue.is_some() {
-                self.mark_dirty(token);
-            }
-            return;
+            return connection.pending.queue.is_some();
         }
+        self.settle_one_by_one(token, action)
+    }
+
+    /// What [`settle`](Self::settle) does when there is more to look after than output.
+    #[inline(never)]
+    fn settle_one_by_one(&mut self, token: Token, action: Action) -> bool {
         self.obey_action(action);
-        let Some(connection) = self.connections.get_mut(token) else { return };
+        let Some(connection) = self.connections.get_mut(token) else { return false };
         if let Some(fault) = connection.pending.fault.take() {
             let reason = match *fault {
                 Fault::Overflow => CloseReason::OutputOverflow,
                 Fault::Broken(error) => CloseReason::Failed(error),
             };
-            return self.cut_off(token, reason, true);
+            self.cut_off(token, reason, true);
+            return false;
         }
         if action == Action::Close {
             connection.status.request_close(CloseRequest::Flush);
         }
         if let Some(request) = connection.status.close_request.take() {
             let cuts_off = connection.pending.bytes > 0;
-            return match request {
+            match request {
                 CloseRequest::Flush => self.begin_close(token, CloseReason::Local),
                 CloseRequest::Now => self.doom(token, CloseReason::Local, cuts_off),
-            };
+            }
+            return request == CloseRequest::Flush;
         }
         self.settle_input(token);
-        self.settle_output(token);
+        self.settle_output(token)
     }
 
     /// Looks at what is unread: is it too much, is there room for more, may reading go on?
@@ -151,14 +203,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// Looks at what is pending: is it to be flushed, is it above the high-water mark?
-    fn settle_output(&mut self, token: Token) {
-        let Some(connection) = self.connections.get_mut(token) else { return };
-        let ends = connection.pending.ended && !connection.status.end_sent;
-        if connection.pending.queue.is_some() || ends {
-            self.mark_dirty(token);
-        }
+    /// Looks at what is pending: is it above the high-water mark, is it to be flushed?
+    fn settle_output(&mut self, token: Token) -> bool {
         self.check_high_water(token);
+        let Some(connection) = self.connections.get_mut(token) else { return false };
+        let ends = connection.pending.ended && !connection.status.end_sent;
+        connection.pending.queue.is_some() || ends
     }
 
     fn check_high_water(&mut self, token: Token) {
@@ -167,7 +217,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if above && !connection.status.above_high_water {
             connection.status.above_high_water = true;
             self.settle_reading(token);
-            self.call(token, "on_high_water", None, H::on_high_water);
+            self.call(token, "on_high_water", H::on_high_water);
         }
     }
 
@@ -191,18 +241,14 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     /// Reports a callback that took too long.
-    pub(super) fn report_stall(
-        &self,
-        stalled: Option<Duration>,
-        name: &'static str,
-        token: Option<Token>,
-    ) {
-        let Some(took) = stalled else { return };
+    #[cold]
+    pub(super) fn report_stall(&self, took: Duration, name: &'static str, token: Option<Token>) {
         self.counters.stalls.add(1);
         let reactor = self.index;
         tracing::warn!(reactor, callback = name, ?token, ?took, "a callback stalled its reactor");
     }
 
+    #[cold]
     pub(super) fn note_panic(&self, name: &'static str, token: Option<Token>) {
         self.counters.panics.add(1);
         tracing::error!(reactor = self.index, callback = name, ?token, "a callback panicked");
@@ -225,7 +271,7 @@ fn keep_unread(
         } else {
             *ring = Some(leased);
         }
-    } else if taken < lent.len() {
+    } else {
         let rest = &lent[taken..];
         let mut leased = rings.lease(rest.len() + room);
         leased.append(rest);

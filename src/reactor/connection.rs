@@ -9,6 +9,7 @@ use millstream_platform::driver::Token;
 use millstream_platform::memory::Ring;
 
 use super::clock::Clock;
+use super::counters::Counters;
 use super::mailbox::Mailbox;
 use super::timers::{OwnedTimers, TimerKey, Timers};
 use crate::conn::{CloseReason, CloseRequest, Completion, ConnId, Pending, Remote, TimerId};
@@ -111,6 +112,7 @@ impl<H: EventHandler> Connection<H> {
 
     /// Whether a callback left nothing to look after but output to be flushed. This is how almost
     /// all callbacks end; what it leaves out is looked at one by one.
+    #[inline]
     pub(crate) fn is_calm(&self, high_water: usize) -> bool {
         let Connection { ring, pending, status, .. } = self;
         ring.is_none()
@@ -120,6 +122,18 @@ impl<H: EventHandler> Connection<H> {
             && status.close_request.is_none()
             && !status.paused_by_handler
             && !status.paused
+    }
+
+    /// Counts bytes that the operating system took.
+    pub(crate) fn note_sent(&mut self, bytes: usize, clock: &Clock, counters: &Counters) {
+        if bytes == 0 {
+            return;
+        }
+        self.pending.note_sent(bytes);
+        self.status.last_sent = clock.tick();
+        self.status.stuck = false;
+        counters.bytes_out.add(bytes as u64);
+        counters.messages_out.add(1);
     }
 
     /// How many bytes are received and unread.

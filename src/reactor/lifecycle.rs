@@ -58,7 +58,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             }
         }
         self.arm_deadline(token);
-        self.call(token, "on_open", None, H::on_open);
+        self.call(token, "on_open", H::on_open);
     }
 
     fn adopt(&mut self, socket: D::Socket, peer: SocketAddr, now: u64) -> Option<Token> {
@@ -90,7 +90,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         connection.status.peer_ended = true;
         let end_sent = connection.status.end_sent;
         match connection.status.phase {
-            Phase::Open => self.call(token, "on_end", None, H::on_end),
+            Phase::Open => self.call(token, "on_end", H::on_end),
             Phase::Lingering => return self.doom(token, CloseReason::Local, false),
             Phase::Flushing | Phase::Doomed => return,
         }
@@ -165,7 +165,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if let Some(remote) = &status.remote {
             remote.close_line();
         }
-        self.invoke(token, "on_close", None, |handler, conn| {
+        self.invoke(token, Phase::Doomed, "on_close", None, |handler, conn| {
             handler.on_close(conn, &reason);
             Action::Continue
         });

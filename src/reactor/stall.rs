@@ -36,6 +36,7 @@ impl StallDetector {
     }
 
     /// The callback has returned. Answers how long it took if that is longer than the threshold.
+    #[inline]
     pub(crate) fn end(&mut self) -> Option<Duration> {
         let threshold = self.threshold?;
         let count = cpu::counter().wrapping_sub(self.begun);

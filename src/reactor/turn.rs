@@ -135,8 +135,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             }
             (Received::Stored(_), None) => unreachable!("there was no room to store into"),
         };
-        self.call(token, "on_traffic", lent, H::on_traffic);
-        self.flush_now(token);
+        self.deliver(token, lent);
     }
 
     /// Stage 4.
@@ -168,8 +167,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             }
             _ if !open => self.discard(command),
             Order::Write { bytes, done } => self.write(token, bytes, done),
-            Order::Wake => self.call(token, "on_traffic", None, H::on_traffic),
-            Order::Run(closure) => self.call(token, "Remote::run", None, closure),
+            Order::Wake => self.call(token, "on_traffic", H::on_traffic),
+            Order::Run(closure) => self.call(token, "Remote::run", closure),
         }
     }
 
@@ -181,7 +180,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             match alarm {
                 Alarm::Deadline(token) => self.check_deadlines(token),
                 Alarm::Timer(token) => {
-                    self.call(token, "on_timer", None, |handler, conn| {
+                    self.call(token, "on_timer", |handler, conn| {
                         handler.on_timer(conn, TimerId(key))
                     });
                 }
@@ -227,7 +226,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.stalls.begin();
         let outcome = std::panic::catch_unwind(call);
         let stalled = self.stalls.end();
-        self.report_stall(stalled, name, None);
+        if let Some(took) = stalled {
+            self.report_stall(took, name, None);
+        }
         if self.tick.interval != interval {
             if let Some(armed) = self.tick.armed.take() {
                 self.timers.cancel(armed);

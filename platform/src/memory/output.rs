@@ -72,7 +72,18 @@ impl OutputQueue {
     }
 
     /// Queues a copy of `bytes`.
+    #[inline]
     pub fn append(&mut self, bytes: &[u8], pool: &mut OutputPool) {
+        if bytes.len() <= self.tail.room() {
+            self.tail.append(bytes);
+        } else {
+            self.append_in_chunks(bytes, pool);
+        }
+        self.len += bytes.len();
+        self.invariants();
+    }
+
+    fn append_in_chunks(&mut self, bytes: &[u8], pool: &mut OutputPool) {
         let mut rest = bytes;
         while !rest.is_empty() {
             if self.tail.room() == 0 {
@@ -80,8 +91,6 @@ impl OutputQueue {
             }
             rest = &rest[self.tail.append(rest)..];
         }
-        self.len += bytes.len();
-        self.invariants();
     }
 
     /// Queues `bytes` by reference. Less than 4 KiB are copied instead.
@@ -121,6 +130,7 @@ impl OutputQueue {
 
     /// The first segment's bytes; nothing if the queue is empty.
     #[must_use]
+    #[inline]
     pub fn front(&self) -> &[u8] {
         self.sealed.front().map_or(self.tail.bytes(), Segment::bytes)
     }
@@ -137,6 +147,7 @@ impl OutputQueue {
     ///
     /// # Panics
     /// If `n` is more than [`len`](Self::len).
+    #[inline]
     pub fn advance(&mut self, n: usize, pool: &mut OutputPool) {
         assert!(n <= self.len, "advance of {n} bytes in a queue of {}", self.len);
         self.len -= n;
@@ -252,6 +263,7 @@ impl Chunk {
     }
 
     /// Copies in as many of `bytes` as fit, and answers how many those are.
+    #[inline]
     fn append(&mut self, bytes: &[u8]) -> usize {
         let n = self.room().min(bytes.len());
         self.writable(n).copy_from_slice(&bytes[..n]);
@@ -286,23 +298,33 @@ impl OutputPool {
 
     /// An empty queue. Give it [back](Self::give_back).
     #[must_use]
+    #[inline]
     pub fn queue(&mut self) -> Box<OutputQueue> {
         self.leased += 1;
         self.queues.pop().unwrap_or_default()
     }
 
     /// Takes back a queue that this pool made, and what it still holds is gone.
+    #[inline]
     pub fn give_back(&mut self, mut queue: Box<OutputQueue>) {
         debug_assert!(self.leased > 0, "a queue came back that this pool did not make");
         self.leased -= 1;
+        if !queue.is_empty() || queue.sealed.capacity() > KEEP_SEGMENTS || !self.has_place() {
+            self.make_place(&mut queue);
+        }
+        if self.has_place() {
+            self.queues.push(queue);
+        }
+    }
+
+    /// Empties a queue that comes back, and makes place for it if that is to be had.
+    #[cold]
+    fn make_place(&mut self, queue: &mut OutputQueue) {
         queue.clear(self);
         queue.sealed.shrink_to(KEEP_SEGMENTS);
         if !self.has_place() {
             // The queue's chunk is as good as this one, and the queue comes with it.
             self.chunks.pop();
-        }
-        if self.has_place() {
-            self.queues.push(queue);
         }
     }
 

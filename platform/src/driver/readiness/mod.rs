@@ -178,6 +178,7 @@ impl Driver for Readiness {
         self.turn.push(self.sockets.pause(token, paused));
     }
 
+    #[inline]
     fn flush(
         &mut self,
         token: Token,

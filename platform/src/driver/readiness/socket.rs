@@ -6,13 +6,14 @@
 //! every read stops.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::event::Event as Notification;
 use mio::net::TcpStream;
 use mio::{Interest, Registry};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 use socket2::SockRef;
 
 use super::name::Name;
@@ -29,9 +30,9 @@ const SHORT_MEANS_DRAINED: bool = cfg!(not(mio_unsupported_force_poll_poll));
 /// Not to be stopped by a signal when the peer is gone. Where the flag is missing, the sockets carry
 /// the option instead, set by the standard library and mio.
 #[cfg(not(any(target_os = "macos", target_os = "ios")))]
-const NO_SIGNAL: i32 = libc::MSG_NOSIGNAL;
+const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(any(target_os = "macos", target_os = "ios"))]
-const NO_SIGNAL: i32 = 0;
+const NO_SIGNAL: SendFlags = SendFlags::empty();
 
 pub(super) struct Sockets {
     registry: Registry,
@@ -78,6 +79,7 @@ impl Socket {
     }
 
     /// Receives where the host wants it, or into the shared buffer.
+    #[inline]
     fn receive_into(
         &mut self,
         token: Token,
@@ -102,13 +104,15 @@ impl Socket {
     }
 
     /// Reads once. `None`: nothing was there.
+    #[inline]
     fn receive(
         &mut self,
         token: Token,
         room: &mut [u8],
     ) -> Option<Result<usize, Event<TcpStream>>> {
         loop {
-            match self.stream.read(room) {
+            let receive = || Ok(recv(&self.stream, &mut *room, RecvFlags::empty())?.0);
+            match self.stream.try_io(receive) {
                 Ok(0) => {
                     self.readable = false;
                     self.ended = true;
@@ -142,6 +146,7 @@ impl Socket {
 
     /// Sends once from the queue and, behind it, from `more`, at most so many bytes. Answers how many
     /// were offered and how many of them were taken.
+    #[inline(always)]
     fn send(
         &mut self,
         queue: &OutputQueue,
@@ -155,8 +160,18 @@ impl Socket {
         };
         if let Some(bytes) = alone {
             let bytes = &bytes[..bytes.len().min(most)];
-            return Ok((bytes.len(), retry(|| (&self.stream).write(bytes))?));
+            let send = || self.stream.try_io(|| Ok(send(&self.stream, bytes, NO_SIGNAL)?));
+            return Ok((bytes.len(), retry(send)?));
         }
+        self.send_gathered(queue, more, most)
+    }
+
+    fn send_gathered(
+        &mut self,
+        queue: &OutputQueue,
+        more: &Rest<'_>,
+        most: usize,
+    ) -> io::Result<(usize, usize)> {
         let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
         let count = gather(queue, more, &mut slices);
         let slices = &slices[..count];
@@ -170,8 +185,9 @@ impl Socket {
             let count = cut(slices, most, &mut shorter);
             &shorter[..count]
         };
-        let socket = SockRef::from(&self.stream);
-        let send = || self.stream.try_io(|| socket.send_vectored_with_flags(slices, NO_SIGNAL));
+        let mut nothing = SendAncillaryBuffer::default();
+        let send =
+            || self.stream.try_io(|| Ok(sendmsg(&self.stream, slices, &mut nothing, NO_SIGNAL)?));
         Ok((offered, retry(send)?))
     }
 
@@ -314,6 +330,7 @@ impl Sockets {
         event
     }
 
+    #[inline]
     pub(super) fn flush(
         &mut self,
         token: Token,
@@ -321,13 +338,14 @@ impl Sockets {
         pool: &mut OutputPool,
     ) -> io::Result<usize> {
         let before = queue.len();
-        self.offer(token, queue, pool, &[])?;
+        self.send(token, queue, pool, &[])?;
         Ok(before - queue.len())
     }
-}
 
-impl Link for Sockets {
-    fn offer(
+    /// Sends from the queue and, behind it, from `more`, within the turn's budget; answers how much
+    /// of `more` was taken. Inlined, because almost every call has an empty `more`.
+    #[inline(always)]
+    fn send(
         &mut self,
         token: Token,
         queue: &mut OutputQueue,
@@ -352,7 +370,7 @@ impl Link for Sockets {
             }
             let (offered, sent) =
                 socket.send(queue, &more, left).inspect_err(|_| socket.failed = true)?;
-            add(&mut socket.spent.in_turn(self.turn).outgoing, sent);
+            add(&mut socket.spent.outgoing, sent);
             let from_queue = sent.min(queue.len());
             queue.advance(from_queue, pool);
             taken += sent - from_queue;
@@ -364,6 +382,18 @@ impl Link for Sockets {
         }
         socket.sendable = false; // Nothing is left that the engine would be told for.
         Ok(taken)
+    }
+}
+
+impl Link for Sockets {
+    fn offer(
+        &mut self,
+        token: Token,
+        queue: &mut OutputQueue,
+        pool: &mut OutputPool,
+        more: &[IoSlice<'_>],
+    ) -> io::Result<usize> {
+        self.send(token, queue, pool, more)
     }
 
     fn now(&self) -> Instant {
@@ -398,12 +428,14 @@ struct Rest<'a> {
 }
 
 impl<'a> Rest<'a> {
+    #[inline(always)]
     fn new(slices: &'a [IoSlice<'a>]) -> Self {
         let mut rest = Rest { slices, skip: 0 };
         rest.advance(0);
         rest
     }
 
+    #[inline(always)]
     fn advance(&mut self, sent: usize) {
         self.skip += sent;
         while let Some((first, behind)) = self.slices.split_first()
