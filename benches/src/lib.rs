@@ -1,18 +1,18 @@
 //! millstream's load generator and what its benchmarks share.
 //!
 //! - [`load`] puts echo load on a server and reports throughput and latency;
-//! - [`cpu`] reads what a process spends per message meanwhile;
 //! - [`echo`] is the socket half of the hand-written echo loops the engine is compared with;
 //! - [`echo_server`] is what all echo servers have in common: options, listeners, threads;
 //! - [`error_chain`] puts an error and its causes in a line;
+//! - [`process`] reads what a process spends meanwhile: the server, or the generator itself;
 //! - [`progress_line`] shows on a terminal, or in a log, how far a run is.
 //!
 //! Nothing here depends on millstream: it must be able to measure the engine from outside, and any
 //! other server the same way.
 
-pub mod cpu;
 pub mod echo;
 pub mod echo_server;
 pub mod error_chain;
 pub mod load;
+pub mod process;
 pub mod progress_line;

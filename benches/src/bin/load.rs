@@ -9,9 +9,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use millstream_benches::cpu::CpuMeter;
 use millstream_benches::error_chain::describe;
 use millstream_benches::load::{self, Load, Verify};
+use millstream_benches::process::ProcessMeter;
 use millstream_benches::progress_line::ProgressLine;
 
 /// Puts echo load on a TCP server.
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let mut meter = options.server_pid.map(CpuMeter::new);
+    let mut meter = options.server_pid.map(ProcessMeter::new);
     let mut sampled = Ok(());
     let mut line = ProgressLine::new();
     let report = load::run(&options.load(), |progress| {
@@ -71,9 +71,8 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     drop(line);
     print!("{report}");
     sampled?;
-    if let Some(cost) = meter.and_then(|meter| meter.per_message()) {
-        let user = cost.user_share * 100.0;
-        println!("server CPU  {:>12.0}   ns/message, {user:.0} % of it user", cost.nanoseconds);
+    if let Some(figures) = meter.and_then(|meter| meter.figures()) {
+        print!("{figures}");
     }
     Ok(())
 }

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::LoadError;
 
 /// Echo load: where to, how much, and for how long.
@@ -30,6 +32,10 @@ pub struct Load {
     /// Generator threads, among which the connections are divided. At least 1; more than there are
     /// connections are not started.
     pub threads: usize,
+    /// Cores to pin the generator threads to, in turn; if there are none, the threads are not pinned.
+    pub cores: Vec<usize>,
+    /// When messages are sent.
+    pub mode: Mode,
     /// How much of each echo is checked.
     pub verify: Verify,
     /// How long to wait for the server.
@@ -49,6 +55,8 @@ impl Load {
             duration: Duration::from_secs(3),
             warm_up: Duration::from_millis(500),
             threads: 1,
+            cores: Vec::new(),
+            mode: Mode::Closed,
             verify: Verify::All,
             deadlines: Deadlines::default(),
         }
@@ -68,12 +76,23 @@ impl Load {
     }
 }
 
-/// How much of each echo is checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+/// When messages are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Each connection keeps `in_flight` messages under way, and sends a new one for each echo.
+    Closed,
+}
+
+/// How much of each echo is checked. That no more comes back than was sent is always checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum Verify {
     /// Every byte.
     All,
-    /// Only that no more comes back than was sent.
+    /// Every byte of one message in 64, which are others on each connection.
+    Sample,
+    /// Only how much comes back.
     Lengths,
 }
 

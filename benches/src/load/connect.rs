@@ -48,7 +48,14 @@ fn announcer(load: &Load, progress: &mut impl FnMut(Progress)) -> impl FnMut(usi
         if last.elapsed() >= INTERVAL {
             last = Instant::now();
             let (elapsed, messages) = (Duration::ZERO, connected as u64);
-            progress(Progress { connected, elapsed, total, messages, measuring: false });
+            progress(Progress {
+                connected,
+                elapsed,
+                total,
+                messages,
+                connections_made: 0,
+                measuring: false,
+            });
         }
     }
 }

@@ -8,6 +8,7 @@ use mio::event::Event;
 use mio::net::TcpStream;
 
 use super::generator::Context;
+use super::pattern::{Mismatch, sampled};
 use super::{LoadError, Verify};
 
 /// Whether a short read has drained the socket, and a short write filled it. mio's poll back end
@@ -141,18 +142,24 @@ impl Connection {
         if received > sent {
             return Err(LoadError::Surplus { connection, sent, received });
         }
-        if context.verify == Verify::Lengths {
-            return Ok(());
-        }
-        match context.pattern.check(connection, self.received, got) {
-            None => Ok(()),
-            Some(wrong) => Err(LoadError::Mismatch {
-                connection,
-                position: wrong.position,
-                expected: wrong.expected,
-                got: wrong.got,
-            }),
-        }
+        let mismatch = match context.verify {
+            Verify::All => context.pattern.check(connection, self.received, got),
+            Verify::Sample => self.check_sample(got, context),
+            Verify::Lengths => None,
+        };
+        mismatch.map_or(Ok(()), |Mismatch { position, expected, got }| {
+            Err(LoadError::Mismatch { connection, position, expected, got })
+        })
+    }
+
+    /// Checks those parts of `got` that belong to the messages sampled.
+    fn check_sample(&self, got: &[u8], context: &Context) -> Option<Mismatch> {
+        let end = self.received + got.len() as u64;
+        sampled(self.id, self.received..end, context.message_size as u64).find_map(|part| {
+            let offset = |position| (position - self.received) as usize;
+            let got = &got[offset(part.start)..offset(part.end)];
+            context.pattern.check(self.id, part.start, got)
+        })
     }
 
     /// Counts the messages that `count` more bytes complete, and offers as many new ones.

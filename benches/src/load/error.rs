@@ -13,6 +13,12 @@ pub enum LoadError {
         /// Which number.
         what: &'static str,
     },
+    /// A thread could not be pinned: there is no such core, or it is not for this process.
+    #[error("a generator thread could not be pinned to core {core}")]
+    Pin {
+        /// Which core, as in [`Load::cores`](super::Load::cores).
+        core: usize,
+    },
     /// A connection could not be opened.
     #[error("connection {connection} to {address} could not be opened")]
     Connect {

@@ -25,7 +25,7 @@ mod report;
 mod run;
 mod tally;
 
-pub use config::{Deadlines, Load, Verify};
+pub use config::{Deadlines, Load, Mode, Verify};
 pub use error::LoadError;
 pub use progress::Progress;
 pub use report::Report;

@@ -5,11 +5,16 @@
 //! comparison of slices. A lost, doubled, swapped or foreign stretch of bytes shows, because
 //! stretches of the block differ wherever they begin.
 
+use std::ops::Range;
+
 /// Bytes after which a stream repeats. A prime, so that being off by any power of two shows.
 const PERIOD: usize = 65_521;
 
 /// The longest slice handed out at once: as much as one `recv` or `send` takes.
 pub(super) const MAX_CHUNK: usize = 64 * 1024;
+
+/// Of how many messages one is checked if only a sample is.
+const SAMPLE: u64 = 64;
 
 /// The block that all streams consist of.
 pub(super) struct Pattern {
@@ -47,6 +52,25 @@ impl Pattern {
         let at = expected.iter().zip(got).position(|(expected, got)| expected != got)?;
         Some(Mismatch { position: position + at as u64, expected: expected[at], got: got[at] })
     }
+}
+
+/// Those parts of the stretch `range` of a connection's stream that are of messages in the sample. On
+/// neighbouring connections these are different messages.
+pub(super) fn sampled(
+    connection: usize,
+    range: Range<u64>,
+    message_size: u64,
+) -> impl Iterator<Item = Range<u64>> {
+    let first = range.start / message_size;
+    let next = first + (SAMPLE - (first + connection as u64) % SAMPLE) % SAMPLE;
+    (next..)
+        .step_by(SAMPLE as usize)
+        .map(move |message| message * message_size..(message + 1) * message_size)
+        .take_while({
+            let end = range.end;
+            move |message| message.start < end
+        })
+        .map(move |message| message.start.max(range.start)..message.end.min(range.end))
 }
 
 /// Where in the block a connection's stream starts. The factor spreads neighbours over the block; as
@@ -99,6 +123,22 @@ mod tests {
         let expected = got[123] ^ 0x10;
         let mismatch = Mismatch { position: 100_123, expected, got: got[123] };
         assert_eq!(pattern.check(9, 100_000, &got), Some(mismatch));
+    }
+
+    #[test]
+    fn one_message_in_64_is_sampled_however_the_stream_is_cut() {
+        for (connection, message_size, cut) in [(0, 64, 64), (7, 10, 3), (200, 3, 1_000)] {
+            let mut positions = Vec::new();
+            let end = 1_000 * message_size;
+            for start in (0..end).step_by(cut) {
+                let range = start..end.min(start + cut as u64);
+                positions.extend(sampled(connection, range, message_size).flatten());
+            }
+            let is_sampled =
+                |position: u64| (position / message_size + connection as u64).is_multiple_of(64);
+            let expected: Vec<u64> = (0..end).filter(|position| is_sampled(*position)).collect();
+            assert_eq!(positions, expected, "{message_size} bytes each, cut into {cut}");
+        }
     }
 
     #[test]

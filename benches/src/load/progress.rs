@@ -18,6 +18,8 @@ pub struct Progress {
     pub total: Duration,
     /// Messages echoed so far, those of the warm-up included.
     pub messages: u64,
+    /// Connections completed so far, where they are what is measured.
+    pub connections_made: u64,
     /// Whether the warm-up is over.
     pub measuring: bool,
 }

@@ -1,9 +1,11 @@
 //! What a load found out.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use serde::{Serialize, Serializer};
 
 use super::tally::Tally;
 
@@ -18,6 +20,8 @@ pub struct Report {
     pub elapsed: Duration,
     /// Messages sent that were not echoed by the end of the drain.
     pub errors: u64,
+    /// Connections completed, where they are what is measured.
+    pub connections_made: u64,
     /// Latencies in nanoseconds, from offering a message to the kernel to having read its last byte.
     pub histogram: Histogram<u64>,
 }
@@ -33,6 +37,7 @@ impl Report {
             bytes: histogram.len() * message_size as u64,
             elapsed: tallies.iter().map(|tally| tally.elapsed).max().unwrap_or_default(),
             errors: tallies.iter().map(|tally| tally.in_flight).sum(),
+            connections_made: 0,
             histogram,
         }
     }
@@ -47,6 +52,12 @@ impl Report {
     #[must_use]
     pub fn megabytes_per_second(&self) -> f64 {
         per_second(self.bytes, self.elapsed) / 1e6
+    }
+
+    /// Connections completed per second.
+    #[must_use]
+    pub fn connections_per_second(&self) -> f64 {
+        per_second(self.connections_made, self.elapsed)
     }
 
     /// The latency that half of the messages did not exceed.
@@ -79,6 +90,16 @@ impl Report {
         Duration::from_nanos(self.histogram.max())
     }
 
+    fn latencies(&self) -> [(&'static str, Duration); 5] {
+        [
+            ("p50", self.p50()),
+            ("p90", self.p90()),
+            ("p99", self.p99()),
+            ("p99.9", self.p999()),
+            ("max", self.max()),
+        ]
+    }
+
     fn quantile(&self, quantile: f64) -> Duration {
         Duration::from_nanos(self.histogram.value_at_quantile(quantile))
     }
@@ -88,6 +109,38 @@ fn per_second(count: u64, elapsed: Duration) -> f64 {
     if elapsed.is_zero() { 0.0 } else { count as f64 / elapsed.as_secs_f64() }
 }
 
+/// What `Display` shows, under the names of the fields and methods; times are in nanoseconds.
+#[derive(Serialize)]
+struct Figures {
+    messages: u64,
+    bytes: u64,
+    elapsed: u128,
+    errors: u64,
+    connections_made: u64,
+    messages_per_second: f64,
+    megabytes_per_second: f64,
+    connections_per_second: f64,
+    latency: BTreeMap<&'static str, u128>,
+}
+
+impl Serialize for Report {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let latencies = self.latencies().into_iter();
+        let figures = Figures {
+            messages: self.messages,
+            bytes: self.bytes,
+            elapsed: self.elapsed.as_nanos(),
+            errors: self.errors,
+            connections_made: self.connections_made,
+            messages_per_second: self.messages_per_second(),
+            megabytes_per_second: self.megabytes_per_second(),
+            connections_per_second: self.connections_per_second(),
+            latency: latencies.map(|(name, latency)| (name, latency.as_nanos())).collect(),
+        };
+        figures.serialize(serializer)
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.elapsed.as_secs_f64();
@@ -95,14 +148,7 @@ impl fmt::Display for Report {
         writeln!(f, "rate        {:>12.0}   messages/s", self.messages_per_second())?;
         writeln!(f, "payload     {:>12.1}   MB/s each way", self.megabytes_per_second())?;
         writeln!(f, "errors      {:>12}   messages not echoed", self.errors)?;
-        let latencies = [
-            ("p50", self.p50()),
-            ("p90", self.p90()),
-            ("p99", self.p99()),
-            ("p99.9", self.p999()),
-            ("max", self.max()),
-        ];
-        for (name, latency) in latencies {
+        for (name, latency) in self.latencies() {
             writeln!(f, "{name:<12}{:>12.1}   µs", latency.as_nanos() as f64 / 1e3)?;
         }
         Ok(())

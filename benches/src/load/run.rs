@@ -11,6 +11,7 @@ use super::generator::Generator;
 use super::progress::{INTERVAL, Progress};
 use super::tally::Tally;
 use super::{Load, LoadError, Report};
+use core_affinity::CoreId;
 
 /// Puts `load` on its server and blocks until that is over: after connecting, warm-up, duration and
 /// drain, each of which has a deadline. `progress` is called on this thread meanwhile.
@@ -24,7 +25,7 @@ pub fn run(load: &Load, mut progress: impl FnMut(Progress)) -> Result<Report, Lo
     let generators = connect(load, clock, &mut progress)?;
     let board = Board::new(generators.len());
     let schedule = Schedule::from_now(load, clock);
-    let tallies = drive(generators, &schedule, &board, |messages| {
+    let tallies = drive(generators, load, &schedule, &board, |messages| {
         // One look at the clock for both, or measuring might begin between them, and go unreported.
         let now = clock.now();
         progress(schedule.progress(load, now, messages));
@@ -59,6 +60,7 @@ impl Schedule {
             elapsed: Duration::from_nanos(now - self.start),
             total: Duration::from_nanos(self.end - self.start),
             messages,
+            connections_made: 0,
             measuring: now >= self.measure,
         }
     }
@@ -105,22 +107,34 @@ impl Board {
 /// wants to know again.
 fn drive(
     generators: Vec<Generator>,
+    load: &Load,
     schedule: &Schedule,
     board: &Board,
     mut report: impl FnMut(u64) -> Duration,
 ) -> Result<Vec<Tally>, LoadError> {
     thread::scope(|scope| {
         let (finished, results) = mpsc::channel();
-        for (generator, lane) in generators.into_iter().zip(board.lanes()) {
+        for (thread, (generator, lane)) in generators.into_iter().zip(board.lanes()).enumerate() {
             let finished = finished.clone();
             scope.spawn(move || {
+                let tally = pin(thread, &load.cores).and_then(|()| generator.load(schedule, &lane));
                 // `collect` receives until every thread has sent.
-                let _ = finished.send(generator.load(schedule, &lane));
+                let _ = finished.send(tally);
             });
         }
         drop(finished);
         collect(&results, board, || report(board.messages()))
     })
+}
+
+/// Pins the calling thread, the one with the number `thread`, to its core, if there are `cores`.
+fn pin(thread: usize, cores: &[usize]) -> Result<(), LoadError> {
+    match cores.get(thread % cores.len().max(1)) {
+        Some(&id) if !core_affinity::set_for_current(CoreId { id }) => {
+            Err(LoadError::Pin { core: id })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Waits until all threads are finished. The first error stops the others.

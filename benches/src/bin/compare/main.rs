@@ -19,9 +19,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use core_affinity::CoreId;
-use millstream_benches::cpu::{CpuMeter, CpuPerMessage};
 use millstream_benches::error_chain::describe;
 use millstream_benches::load::{self, Progress, Report};
+use millstream_benches::process::{ProcessFigures, ProcessMeter};
 use millstream_benches::progress_line::ProgressLine;
 
 use options::{Candidate, Options};
@@ -32,8 +32,8 @@ const LOAD_CORE: usize = 1;
 
 /// What one server did in one round.
 struct Measurement {
-    server: CpuPerMessage,
-    generator: CpuPerMessage,
+    server: ProcessFigures,
+    generator: ProcessFigures,
     report: Report,
 }
 
@@ -78,7 +78,7 @@ fn measure(
     mut progress: impl FnMut(Progress),
 ) -> Result<Measurement, Box<dyn Error>> {
     let server = Server::start(&candidate.command, SERVER_CORE)?;
-    let mut meters = [CpuMeter::new(server.id()), CpuMeter::new(std::process::id())];
+    let mut meters = [ProcessMeter::new(server.id()), ProcessMeter::new(std::process::id())];
     let mut sampled = Ok(());
     let report = load::run(&options.load(server.address()), |state| {
         progress(state);
@@ -87,7 +87,7 @@ fn measure(
         }
     })?;
     sampled?;
-    let [server, generator] = meters.map(|meter| meter.per_message());
+    let [server, generator] = meters.map(|meter| meter.figures());
     let too_short = "measured too shortly to tell the CPU time per message";
     Ok(Measurement {
         server: server.ok_or(too_short)?,

@@ -26,14 +26,14 @@ pub(super) fn render(candidates: &[Candidate], measurements: &[Vec<Measurement>]
             median_of(|round| round.report.messages_per_second()),
             median_of(|round| round.report.p50().as_secs_f64() * 1e6),
             median_of(|round| round.report.p99().as_secs_f64() * 1e6),
-            median_of(|round| round.generator.nanoseconds),
+            median_of(|round| round.generator.cpu_per_message),
         );
     }
     table
 }
 
 fn cost(round: &Measurement) -> f64 {
-    round.server.nanoseconds
+    round.server.cpu_per_message
 }
 
 /// The middle value, or the mean of the two middle ones; zero of none.
