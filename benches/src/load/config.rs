@@ -1,21 +1,23 @@
 //! What load to put on a server.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::LoadError;
 
-/// Echo load: where to, how much, and for how long.
+/// Echo load: where to, how much, and for how long. Serialized, times are in seconds.
 ///
 /// ```
-/// use millstream_benches::load::Load;
+/// use millstream_benches::load::{Load, Mode};
 ///
 /// let address = "127.0.0.1:7000".parse().unwrap();
-/// let load = Load { connections: 1_000, in_flight: 16, ..Load::new(address) };
+/// let mode = Mode::Open { rate: 20_000.0 };
+/// let load = Load { connections: 1_000, in_flight: 16, mode, ..Load::new(address) };
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Load {
     /// The echo server.
     pub address: SocketAddr,
@@ -23,19 +25,24 @@ pub struct Load {
     pub connections: usize,
     /// Bytes in each message. At least 1.
     pub message_size: usize,
-    /// Messages each connection keeps under way. At least 1.
+    /// Messages each connection keeps under way, at most. At least 1.
     pub in_flight: usize,
     /// How long to measure.
+    #[serde(serialize_with = "seconds")]
     pub duration: Duration,
     /// How long to run before measuring.
+    #[serde(serialize_with = "seconds")]
     pub warm_up: Duration,
     /// Generator threads, among which the connections are divided. At least 1; more than there are
     /// connections are not started.
     pub threads: usize,
-    /// Cores to pin the generator threads to, in turn; if there are none, the threads are not pinned.
+    /// Cores to pin the generator threads to, in turn; the thread of the crowd is the last. If there
+    /// are none, the threads are not pinned.
     pub cores: Vec<usize>,
     /// When messages are sent.
     pub mode: Mode,
+    /// Connections besides the measured ones.
+    pub crowd: Crowd,
     /// How much of each echo is checked.
     pub verify: Verify,
     /// How long to wait for the server.
@@ -57,9 +64,15 @@ impl Load {
             threads: 1,
             cores: Vec::new(),
             mode: Mode::Closed,
+            crowd: Crowd::default(),
             verify: Verify::All,
             deadlines: Deadlines::default(),
         }
+    }
+
+    /// All connections that are open at once.
+    pub(super) fn all_connections(&self) -> usize {
+        self.connections + self.crowd.total()
     }
 
     pub(super) fn validate(&self) -> Result<(), LoadError> {
@@ -69,10 +82,47 @@ impl Load {
             ("messages in flight", self.in_flight),
             ("threads", self.threads),
         ];
-        match at_least_one.into_iter().find(|(_, value)| *value == 0) {
-            Some((what, _)) => Err(LoadError::Zero { what }),
-            None => Ok(()),
+        if let Some((what, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
+            return Err(LoadError::Zero { what });
         }
+        match self.mode {
+            Mode::Open { rate } if !(rate.is_finite() && rate > 0.0) => {
+                Err(LoadError::Rate { rate })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, connections, message_size, in_flight, threads, .. } = self;
+        write!(f, "{address}: {connections} connections, {message_size}-byte messages, ")?;
+        match self.mode {
+            Mode::Closed => write!(f, "{in_flight} in flight")?,
+            Mode::Open { rate } => write!(f, "{rate} a second, at most {in_flight} in flight")?,
+            Mode::Churn => write!(f, "{in_flight} on each, then a new one")?,
+        }
+        if *threads > 1 {
+            write!(f, ", {threads} threads")?;
+        }
+        if !self.cores.is_empty() {
+            write!(f, " on cores {:?}", self.cores)?;
+        }
+        let Crowd { idle, flooding, slow, stuck } = self.crowd;
+        for (count, kind) in
+            [(idle, "idle"), (flooding, "flooding"), (slow, "slow"), (stuck, "stuck")]
+        {
+            if count > 0 {
+                write!(f, ", {count} {kind}")?;
+            }
+        }
+        let verify = match self.verify {
+            Verify::All => "every byte checked",
+            Verify::Sample => "one message in 64 checked",
+            Verify::Lengths => "lengths checked",
+        };
+        write!(f, ", {verify}")
     }
 }
 
@@ -80,8 +130,45 @@ impl Load {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Each connection keeps `in_flight` messages under way, and sends a new one for each echo.
+    /// Each connection keeps `in_flight` messages under way, and sends a new one for each echo. So the
+    /// rate is the server's, and a server that pauses is asked less in that time.
     Closed,
+    /// Messages are due at fixed times, on one connection after another, however fast the server is.
+    /// Latency counts from when a message was due, also if its connection had `in_flight` under way and
+    /// it had to wait for one of them; so a pause of the server shows on every message it delayed.
+    Open {
+        /// Messages per second, on all connections together.
+        rate: f64,
+    },
+    /// Each connection is opened, echoes `in_flight` messages, and makes way for a new one. What is
+    /// measured is how long that takes: from connecting to the last byte of the last echo.
+    ///
+    /// The generator closes with a reset: it has every byte by then, and a closing handshake would
+    /// leave each port unusable for a minute (on Linux's loopback a second), of which an address has
+    /// 28,000.
+    Churn,
+}
+
+/// Connections besides the measured ones. Each echoes one message before the load begins. They are on a
+/// thread of their own, and their messages are not in the figures, but checked as all are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Crowd {
+    /// How many are open and silent.
+    pub idle: usize,
+    /// How many send as fast as they can, and read what comes back.
+    pub flooding: usize,
+    /// How many send as fast as they can, and read 5 KiB per second.
+    pub slow: usize,
+    /// How many send until they are blocked, and never read.
+    pub stuck: usize,
+}
+
+impl Crowd {
+    /// How many connections that is.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.idle + self.flooding + self.slow + self.stuck
+    }
 }
 
 /// How much of each echo is checked. That no more comes back than was sent is always checked.
@@ -97,13 +184,16 @@ pub enum Verify {
 }
 
 /// How long the generator waits for the server before it gives up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Deadlines {
     /// For a batch of connections to be accepted and to echo its first message.
+    #[serde(serialize_with = "seconds")]
     pub connect: Duration,
     /// For the next byte on a connection with messages in flight.
+    #[serde(serialize_with = "seconds")]
     pub stall: Duration,
     /// For everything in flight when the duration is over.
+    #[serde(serialize_with = "seconds")]
     pub drain: Duration,
 }
 
@@ -113,4 +203,8 @@ impl Default for Deadlines {
         let patience = Duration::from_secs(5);
         Self { connect: patience, stall: patience, drain: patience }
     }
+}
+
+fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
 }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::{Interest, Token};
+use mio::{Interest, Registry, Token};
 
 use super::clock::{Clock, nanoseconds};
 use super::connection::Connection;
@@ -21,23 +21,36 @@ use super::{Load, LoadError};
 /// Connections awaited at once: half of the smallest backlog in common use.
 const BATCH: usize = 64;
 
-/// Opens all connections, divided among one generator for each thread.
+/// All connections, open and idle.
+pub(super) struct Connected {
+    /// The crowd; its numbers follow those of the others.
+    pub(super) crowd: Generator,
+    /// One for each thread, among which the measured connections are divided.
+    pub(super) generators: Vec<Generator>,
+}
+
+/// Opens all connections, those of the crowd first.
 pub(super) fn connect(
     load: &Load,
     clock: Clock,
     progress: &mut impl FnMut(Progress),
-) -> Result<Vec<Generator>, LoadError> {
+) -> Result<Connected, LoadError> {
     let pattern = Arc::new(Pattern::new());
     let threads = load.threads.min(load.connections);
     let first_of = |thread| load.connections * thread / threads;
     let mut announce = announcer(load, progress);
-    (0..threads)
-        .map(|thread| {
-            let mut generator = Generator::new(load, Arc::clone(&pattern), clock)?;
-            generator.connect(first_of(thread)..first_of(thread + 1), load, &mut announce)?;
-            Ok(generator)
-        })
-        .collect()
+    let mut connected = 0;
+    let mut generator = |ids: Range<usize>| {
+        let mut generator = Generator::new(load, Arc::clone(&pattern), clock)?;
+        generator.connect(ids, load, &mut |new| announce(connected + new))?;
+        connected += generator.connections.len();
+        Ok(generator)
+    };
+    let crowd = generator(load.connections..load.all_connections())?;
+    let generators = (0..threads)
+        .map(|thread| generator(first_of(thread)..first_of(thread + 1)))
+        .collect::<Result<_, LoadError>>()?;
+    Ok(Connected { crowd, generators })
 }
 
 /// Reports progress whenever the interval is over, given the number of connections there are.
@@ -61,19 +74,18 @@ fn announcer(load: &Load, progress: &mut impl FnMut(Progress)) -> impl FnMut(usi
 }
 
 impl Generator {
-    /// Opens the connections `ids`.
+    /// Opens the connections `ids`, and announces how many of them there are.
     fn connect(
         &mut self,
         ids: Range<usize>,
         load: &Load,
         announce: &mut impl FnMut(usize),
     ) -> Result<(), LoadError> {
-        let first = ids.start;
         for id in ids.clone() {
             self.open(id, load)?;
             let opened = self.connections.len();
             if opened.is_multiple_of(BATCH) || id + 1 == ids.end {
-                self.await_echoes(load, &mut |waiting| announce(first + opened - waiting))?;
+                self.await_echoes(load, &mut |waiting| announce(opened - waiting))?;
             }
         }
         Ok(())
@@ -81,10 +93,8 @@ impl Generator {
 
     /// Begins to open one connection, with one message offered.
     fn open(&mut self, id: usize, load: &Load) -> Result<(), LoadError> {
-        let mut connection = Connection::open(id, load.address, load.in_flight)?;
-        let token = Token(self.connections.len());
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut connection.stream, token, interest)?;
+        let mut connection = Connection::open(id, load.in_flight, &self.context)?;
+        connection.register(Token(self.connections.len()), self.poll.registry())?;
         connection.offer(1, &mut self.context);
         self.connections.push(connection);
         Ok(())
@@ -96,12 +106,12 @@ impl Generator {
         load: &Load,
         announce: &mut impl FnMut(usize),
     ) -> Result<(), LoadError> {
-        let deadline = self.context.clock.now() + nanoseconds(load.deadlines.connect);
+        let deadline = self.context.now + nanoseconds(load.deadlines.connect);
         while self.context.tally.in_flight > 0 {
-            if self.context.clock.now() >= deadline {
+            if self.context.now >= deadline {
                 return Err(self.connect_timeout(load));
             }
-            self.turn(deadline)?;
+            self.turn(deadline, load)?;
             announce(self.context.tally.in_flight as usize);
         }
         Ok(())
@@ -119,5 +129,12 @@ impl Generator {
             let source = io::Error::from(ErrorKind::TimedOut);
             LoadError::Connect { connection, address: load.address, source }
         }
+    }
+}
+
+impl Connection {
+    /// Asks for the events of the connection.
+    pub(super) fn register(&mut self, token: Token, registry: &Registry) -> io::Result<()> {
+        registry.register(&mut self.stream, token, Interest::READABLE | Interest::WRITABLE)
     }
 }

@@ -13,6 +13,12 @@ pub enum LoadError {
         /// Which number.
         what: &'static str,
     },
+    /// No messages can be sent at this rate.
+    #[error("the rate must be above 0 messages per second, and is {rate}")]
+    Rate {
+        /// The rate asked for.
+        rate: f64,
+    },
     /// A thread could not be pinned: there is no such core, or it is not for this process.
     #[error("a generator thread could not be pinned to core {core}")]
     Pin {

@@ -3,31 +3,35 @@
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mio::{Events, Poll};
+use mio::{Events, Poll, Registry, Token};
+use socket2::SockRef;
 
 use super::clock::{Clock, nanoseconds};
 use super::connection::Connection;
+use super::pace::Pace;
 use super::pattern::{MAX_CHUNK, Pattern};
 use super::run::{Lane, Schedule};
 use super::tally::Tally;
-use super::{Load, LoadError, Verify};
+use super::{Load, LoadError, Mode, Verify};
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1_024;
 
 /// The longest sleep, and how often stalled connections are looked for.
-const TICK: Duration = Duration::from_millis(100);
+pub(super) const TICK: Duration = Duration::from_millis(100);
 
 /// The connections of one thread, and what drives them.
 pub(super) struct Generator {
     pub(super) poll: Poll,
-    events: Events,
+    pub(super) events: Events,
     /// In the order of their tokens.
     pub(super) connections: Vec<Connection>,
     pub(super) context: Context,
+    /// Messages whose connections were told that they are due.
+    announced: u64,
 }
 
 /// What the connections of one thread share.
@@ -39,9 +43,22 @@ pub(super) struct Context {
     /// Where all of them receive into.
     pub(super) buffer: Box<[u8]>,
     pub(super) clock: Clock,
-    /// Whether a complete message makes way for a new one.
-    pub(super) refill: bool,
+    /// What the clock said when last looked at.
+    pub(super) now: u64,
+    pub(super) next: Next,
     pub(super) tally: Tally,
+}
+
+/// What a complete message makes way for.
+#[derive(Clone, Copy)]
+pub(super) enum Next {
+    Nothing,
+    /// A new message at once.
+    Message,
+    /// The next message, if it is due.
+    WhenDue(Pace),
+    /// A new connection, if it was the last message of its own.
+    Connection,
 }
 
 impl Generator {
@@ -53,86 +70,194 @@ impl Generator {
             pattern,
             buffer: vec![0; MAX_CHUNK].into_boxed_slice(),
             clock,
-            refill: false,
+            now: clock.now(),
+            next: Next::Nothing,
             tally: Tally::new(),
         };
         let (poll, events) = (Poll::new()?, Events::with_capacity(EVENTS));
-        Ok(Self { poll, events, connections: Vec::new(), context })
+        Ok(Self { poll, events, connections: Vec::new(), context, announced: 0 })
     }
 
-    /// Waits for events, until `deadline` or a [`TICK`], and lets the connections handle them.
-    pub(super) fn turn(&mut self, deadline: u64) -> Result<(), LoadError> {
-        let left = Duration::from_nanos(deadline.saturating_sub(self.context.clock.now()));
-        match self.poll.poll(&mut self.events, Some(left.min(TICK))) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+    /// Waits for events, until `wake` or a [`TICK`], and lets the connections handle them.
+    pub(super) fn turn(&mut self, wake: u64, load: &Load) -> Result<(), LoadError> {
+        self.wait(wake)?;
+        for event in &self.events {
+            let connection = &mut self.connections[event.token().0];
+            connection.ready(event, &mut self.context)?;
+            if matches!(self.context.next, Next::Connection) && connection.is_idle() {
+                self.context.tally.record_connection(connection.lifetime());
+                connection.replace(event.token(), self.poll.registry(), load, &mut self.context)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for events, until `wake` or a [`TICK`].
+    ///
+    /// The kernel counts in milliseconds here, and would be up to one late. So it is asked to sleep
+    /// for whole ones, and the rest is spent with polls that return at once.
+    pub(super) fn wait(&mut self, wake: u64) -> Result<(), LoadError> {
+        let milliseconds = wake.saturating_sub(self.context.now) / 1_000_000;
+        match self.poll.poll(&mut self.events, Some(Duration::from_millis(milliseconds).min(TICK)))
+        {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             other => other?,
         }
-        for event in &self.events {
-            self.connections[event.token().0].ready(event, &mut self.context)?;
+        // A connection that receives looks at the clock itself.
+        if self.events.is_empty() {
+            self.context.now = self.context.clock.now();
         }
         Ok(())
     }
 
     /// Keeps the connections loaded as `schedule` says, then waits for what is in flight.
-    pub(super) fn load(mut self, schedule: &Schedule, lane: &Lane<'_>) -> Result<Tally, LoadError> {
-        self.fill(schedule.in_flight)?;
-        self.keep_loaded(schedule.measure, schedule, lane)?;
+    pub(super) fn run(
+        mut self,
+        load: &Load,
+        schedule: &Schedule,
+        lane: &Lane,
+        stop: &AtomicBool,
+    ) -> Result<Tally, LoadError> {
+        self.begin(load, schedule)?;
+        self.keep_loaded(schedule.measure, load, lane, stop)?;
         let began = self.context.clock.now();
-        self.context.tally.histogram.reset();
-        self.keep_loaded(schedule.end, schedule, lane)?;
-        self.drain(schedule.drained, lane)?;
+        self.context.tally.reset();
+        self.keep_loaded(schedule.end, load, lane, stop)?;
+        self.drain(schedule.drained, load, lane, stop)?;
         self.context.tally.elapsed = Duration::from_nanos(self.context.clock.now() - began);
         Ok(self.context.tally)
     }
 
-    /// Offers each connection as many messages as it may have in flight.
-    fn fill(&mut self, in_flight: usize) -> Result<(), LoadError> {
-        self.context.refill = true;
-        for connection in &mut self.connections {
-            connection.offer(in_flight, &mut self.context);
-            connection.send(&self.context)?;
+    /// Offers each connection what it begins with.
+    fn begin(&mut self, load: &Load, schedule: &Schedule) -> Result<(), LoadError> {
+        let in_flight = match load.mode {
+            Mode::Open { .. } => 0,
+            Mode::Closed | Mode::Churn => load.in_flight,
+        };
+        self.context.next = self.next(load, schedule);
+        for (index, connection) in self.connections.iter_mut().enumerate() {
+            if load.mode == Mode::Churn {
+                let registry = self.poll.registry();
+                connection.replace(Token(index), registry, load, &mut self.context)?;
+            } else {
+                connection.offer(in_flight, &mut self.context);
+                connection.send(&self.context)?;
+            }
         }
         Ok(())
+    }
+
+    /// What a complete message makes way for during the load.
+    fn next(&self, load: &Load, schedule: &Schedule) -> Next {
+        match load.mode {
+            Mode::Closed => Next::Message,
+            Mode::Churn => Next::Connection,
+            Mode::Open { rate } => {
+                let (first, connections) = (self.connections[0].id, self.connections.len());
+                let part = |count| count as f64 / load.connections as f64;
+                let interval = 1e9 / rate / part(connections);
+                // The threads take turns, too.
+                let start = schedule.start + (interval * part(first)) as u64;
+                let (end, connections) = (schedule.end, connections as u64);
+                Next::WhenDue(Pace { start, end, interval, connections, first })
+            }
+        }
     }
 
     fn keep_loaded(
         &mut self,
         until: u64,
-        schedule: &Schedule,
-        lane: &Lane<'_>,
+        load: &Load,
+        lane: &Lane,
+        stop: &AtomicBool,
     ) -> Result<(), LoadError> {
+        self.context.now = self.context.clock.now();
         let mut check_stalls_at = 0;
-        loop {
-            let now = self.context.clock.now();
-            if now >= until || lane.stop.load(Ordering::Relaxed) {
-                return Ok(());
+        while self.context.now < until && !stop.load(Ordering::Relaxed) {
+            if self.context.now >= check_stalls_at {
+                check_stalls_at = self.context.now + nanoseconds(TICK);
+                self.check_stalls(load.deadlines.stall)?;
             }
-            if now >= check_stalls_at {
-                check_stalls_at = now + nanoseconds(TICK);
-                self.check_stalls(now, schedule.stall)?;
-            }
-            self.turn(until)?;
-            lane.messages.store(self.context.tally.total, Ordering::Relaxed);
+            let wake = match self.context.next {
+                Next::WhenDue(pace) => self.send_due(&pace)?.min(until),
+                _ => until,
+            };
+            self.turn(wake, load)?;
+            lane.publish(&self.context.tally);
         }
+        Ok(())
     }
 
-    fn check_stalls(&self, now: u64, stall: Duration) -> Result<(), LoadError> {
-        let earliest = now.saturating_sub(nanoseconds(stall));
+    /// Sends all that has become due, and says when the next message will be.
+    fn send_due(&mut self, pace: &Pace) -> Result<u64, LoadError> {
+        self.context.now = self.context.clock.now();
+        let due = pace.count(self.context.now);
+        // A connection is told once, and then looks for itself how much is due.
+        for index in self.announced.max(due.saturating_sub(pace.connections))..due {
+            let connection = &mut self.connections[pace.turn(index)];
+            connection.offer_due(&mut self.context);
+            connection.send(&self.context)?;
+        }
+        self.announced = due;
+        Ok(pace.time(due))
+    }
+
+    fn check_stalls(&self, stall: Duration) -> Result<(), LoadError> {
+        let earliest = self.context.now.saturating_sub(nanoseconds(stall));
         match self.connections.iter().find(|connection| connection.is_stalled(earliest)) {
             Some(connection) => Err(connection.stalled(stall)),
             None => Ok(()),
         }
     }
 
-    fn drain(&mut self, deadline: u64, lane: &Lane<'_>) -> Result<(), LoadError> {
-        self.context.refill = false;
-        while self.context.tally.in_flight > 0
-            && self.context.clock.now() < deadline
-            && !lane.stop.load(Ordering::Relaxed)
-        {
-            self.turn(deadline)?;
-            lane.messages.store(self.context.tally.total, Ordering::Relaxed);
+    /// Waits for what is in flight. Nothing new follows but messages that were due before.
+    fn drain(
+        &mut self,
+        deadline: u64,
+        load: &Load,
+        lane: &Lane,
+        stop: &AtomicBool,
+    ) -> Result<(), LoadError> {
+        let mut due = 0;
+        if let Next::WhenDue(pace) = self.context.next {
+            self.send_due(&pace)?;
+            due = self.announced;
+        } else {
+            self.context.next = Next::Nothing;
         }
+        while self.context.tally.in_flight > 0
+            && self.context.now < deadline
+            && !stop.load(Ordering::Relaxed)
+        {
+            self.turn(deadline, load)?;
+            lane.publish(&self.context.tally);
+        }
+        let sent: u64 = self.connections.iter().map(|connection| connection.paced).sum();
+        self.context.tally.unsent = due - sent;
+        if load.mode == Mode::Churn {
+            for connection in self.connections.iter().filter(|connection| connection.is_idle()) {
+                self.context.tally.record_connection(connection.lifetime());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Connection {
+    /// Closes the connection and opens one in its place, with all of its messages offered.
+    fn replace(
+        &mut self,
+        token: Token,
+        registry: &Registry,
+        load: &Load,
+        context: &mut Context,
+    ) -> Result<(), LoadError> {
+        // Why with a reset, see `Mode::Churn`.
+        let reset = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        reset.map_err(|error| self.failed(error))?;
+        *self = Self::open(self.id + load.all_connections(), load.in_flight, context)?;
+        self.register(token, registry)?;
+        self.offer(load.in_flight, context);
         Ok(())
     }
 }

@@ -1,31 +1,34 @@
-//! The load generator: closed-loop echo load over TCP, on mio alone.
+//! The load generator: echo load over TCP, on mio alone.
 //!
 //! In: a [`Load`], which says where to, how much and for how long. Out: a [`Report`], or the first
 //! [`LoadError`], which names the connection at fault. [`run`] blocks the calling thread, which
 //! connects, reports progress and collects; the load itself comes from threads of its own, which
 //! inherit the caller's CPU affinity.
 //!
-//! *Closed loop* means: every connection keeps `in_flight` messages under way, and sends the next
-//! one when an echo is complete. So the rate is the server's, and latency is not corrected for
-//! coordinated omission.
+//! [`Mode`] says when messages are sent: as soon as echoes come (closed loop), at a fixed rate (open
+//! loop), or on ever new connections (churn). In the open loop a thread sleeps whole milliseconds and
+//! spends the rest of the time to the next message polling, so it needs a core of its own; what
+//! became due at once is sent at once. [`Crowd`] are connections besides the measured ones.
 //!
-//! Where things are: `pattern` what is sent and how it is checked; `connection` one
-//! connection; `generator` the event loop of one thread; `connect` how all of them get there; `run`
-//! the threads and their schedule.
+//! Where things are: `pattern` what is sent and how it is checked; `connection` one connection; `pace`
+//! when messages are due; `generator` the event loop of one thread, `crowd` that of the crowd's;
+//! `connect` how all connections get there; `run` the threads and their schedule.
 
 mod clock;
 mod config;
 mod connect;
 mod connection;
+mod crowd;
 mod error;
 mod generator;
+mod pace;
 mod pattern;
 mod progress;
 mod report;
 mod run;
 mod tally;
 
-pub use config::{Deadlines, Load, Mode, Verify};
+pub use config::{Crowd, Deadlines, Load, Mode, Verify};
 pub use error::LoadError;
 pub use progress::Progress;
 pub use report::Report;

@@ -10,7 +10,7 @@ pub(super) const INTERVAL: Duration = Duration::from_millis(250);
 /// measuring begins.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
-    /// Connections that are open and have echoed their first message.
+    /// Connections that are open and have echoed their first message, those of the crowd included.
     pub connected: usize,
     /// Time since all were connected; more than `total` while what is in flight is awaited.
     pub elapsed: Duration,
@@ -26,8 +26,12 @@ pub struct Progress {
 
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { connected, elapsed, total, messages, .. } = self;
+        let Self { connected, elapsed, total, messages, connections_made, .. } = self;
         let (elapsed, total) = (elapsed.as_secs_f64(), total.as_secs_f64());
-        write!(f, "{connected} connections, {elapsed:.1} of {total:.1} s, {messages} messages")
+        write!(f, "{connected} connections, {elapsed:.1} of {total:.1} s, {messages} messages")?;
+        match connections_made {
+            0 => Ok(()),
+            made => write!(f, " on {made} new connections"),
+        }
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer};
 
-use super::tally::Tally;
+use super::Mode;
+use super::tally::{Tally, histogram};
 
 /// What was measured, the warm-up excluded. `Display` makes a small table of it.
 #[derive(Clone, Debug)]
@@ -18,27 +19,34 @@ pub struct Report {
     pub bytes: u64,
     /// How long was measured: the duration, and what it took to drain.
     pub elapsed: Duration,
-    /// Messages sent that were not echoed by the end of the drain.
+    /// Messages not echoed by the end of the drain: sent, or, in [`Mode::Open`], due but never sent.
     pub errors: u64,
-    /// Connections completed, where they are what is measured.
+    /// Connections of the crowd that the server closed.
+    pub dropped: u64,
+    /// Connections completed, in [`Mode::Churn`].
     pub connections_made: u64,
-    /// Latencies in nanoseconds, from offering a message to the kernel to having read its last byte.
+    /// Latencies in nanoseconds: of messages, from offering them to the kernel, or, in [`Mode::Open`],
+    /// from when they were due, to having read the last byte; in [`Mode::Churn`] of connections, from
+    /// connecting to having read the last byte.
     pub histogram: Histogram<u64>,
 }
 
 impl Report {
-    pub(super) fn from_tallies(tallies: &[Tally], message_size: usize) -> Self {
-        let mut histogram = Tally::new().histogram;
+    pub(super) fn from_tallies(tallies: &[Tally], mode: Mode, message_size: usize) -> Self {
+        let (mut messages, mut connections) = (histogram(), histogram());
         for tally in tallies {
-            histogram.add(&tally.histogram).expect("all histograms have the same bounds");
+            let same_bounds = "all histograms have the same bounds";
+            messages.add(&tally.messages).expect(same_bounds);
+            connections.add(&tally.connections).expect(same_bounds);
         }
         Self {
-            messages: histogram.len(),
-            bytes: histogram.len() * message_size as u64,
+            messages: messages.len(),
+            bytes: messages.len() * message_size as u64,
             elapsed: tallies.iter().map(|tally| tally.elapsed).max().unwrap_or_default(),
-            errors: tallies.iter().map(|tally| tally.in_flight).sum(),
-            connections_made: 0,
-            histogram,
+            errors: tallies.iter().map(|tally| tally.in_flight + tally.unsent).sum(),
+            dropped: tallies.iter().map(|tally| tally.dropped).sum(),
+            connections_made: connections.len(),
+            histogram: if mode == Mode::Churn { connections } else { messages },
         }
     }
 
@@ -60,7 +68,7 @@ impl Report {
         per_second(self.connections_made, self.elapsed)
     }
 
-    /// The latency that half of the messages did not exceed.
+    /// The latency that half of the messages (in [`Mode::Churn`]: connections) did not exceed.
     #[must_use]
     pub fn p50(&self) -> Duration {
         self.quantile(0.5)
@@ -109,18 +117,20 @@ fn per_second(count: u64, elapsed: Duration) -> f64 {
     if elapsed.is_zero() { 0.0 } else { count as f64 / elapsed.as_secs_f64() }
 }
 
-/// What `Display` shows, under the names of the fields and methods; times are in nanoseconds.
+/// What `Display` shows, under the names of the fields and methods; `elapsed` is in seconds.
 #[derive(Serialize)]
 struct Figures {
     messages: u64,
     bytes: u64,
-    elapsed: u128,
+    elapsed: f64,
     errors: u64,
+    dropped: u64,
     connections_made: u64,
     messages_per_second: f64,
     megabytes_per_second: f64,
     connections_per_second: f64,
-    latency: BTreeMap<&'static str, u128>,
+    /// In nanoseconds.
+    latency_ns: BTreeMap<&'static str, u128>,
 }
 
 impl Serialize for Report {
@@ -129,13 +139,14 @@ impl Serialize for Report {
         let figures = Figures {
             messages: self.messages,
             bytes: self.bytes,
-            elapsed: self.elapsed.as_nanos(),
+            elapsed: self.elapsed.as_secs_f64(),
             errors: self.errors,
+            dropped: self.dropped,
             connections_made: self.connections_made,
             messages_per_second: self.messages_per_second(),
             megabytes_per_second: self.megabytes_per_second(),
             connections_per_second: self.connections_per_second(),
-            latency: latencies.map(|(name, latency)| (name, latency.as_nanos())).collect(),
+            latency_ns: latencies.map(|(name, latency)| (name, latency.as_nanos())).collect(),
         };
         figures.serialize(serializer)
     }
@@ -147,7 +158,14 @@ impl fmt::Display for Report {
         writeln!(f, "messages    {:>12}   in {seconds:.2} s", self.messages)?;
         writeln!(f, "rate        {:>12.0}   messages/s", self.messages_per_second())?;
         writeln!(f, "payload     {:>12.1}   MB/s each way", self.megabytes_per_second())?;
+        if self.connections_made > 0 {
+            let rate = self.connections_per_second();
+            writeln!(f, "connections {:>12}   made, {rate:.0} a second", self.connections_made)?;
+        }
         writeln!(f, "errors      {:>12}   messages not echoed", self.errors)?;
+        if self.dropped > 0 {
+            writeln!(f, "dropped     {:>12}   connections of the crowd", self.dropped)?;
+        }
         for (name, latency) in self.latencies() {
             writeln!(f, "{name:<12}{:>12.1}   µs", latency.as_nanos() as f64 / 1e3)?;
         }
@@ -172,7 +190,7 @@ mod tests {
     #[test]
     fn threads_add_up() {
         let tallies = [tally((1..=500).map(|n| n * 1_000), 0, 2), tally([1_000_000; 500], 3, 1)];
-        let report = Report::from_tallies(&tallies, 64);
+        let report = Report::from_tallies(&tallies, Mode::Closed, 64);
         assert_eq!((report.messages, report.bytes, report.errors), (1_000, 64_000, 3));
         assert_eq!(report.elapsed, Duration::from_secs(2));
         assert_eq!(report.messages_per_second(), 500.0);
@@ -184,7 +202,7 @@ mod tests {
 
     #[test]
     fn nothing_measured_is_a_report_too() {
-        let report = Report::from_tallies(&[], 64);
+        let report = Report::from_tallies(&[], Mode::Closed, 64);
         assert_eq!(report.messages_per_second(), 0.0);
         assert_eq!(report.p99(), Duration::ZERO);
         assert!(report.to_string().contains("p99.9"));
@@ -192,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_latency_beyond_the_bounds_is_counted_as_the_longest() {
-        let report = Report::from_tallies(&[tally([u64::MAX], 0, 1)], 1);
+        let report = Report::from_tallies(&[tally([u64::MAX], 0, 1)], Mode::Closed, 1);
         assert_eq!(report.messages, 1);
     }
 

@@ -5,13 +5,14 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+use core_affinity::CoreId;
+
 use super::clock::{Clock, nanoseconds};
-use super::connect::connect;
-use super::generator::Generator;
+use super::connect::{Connected, connect};
+use super::crowd::CrowdLoop;
 use super::progress::{INTERVAL, Progress};
 use super::tally::Tally;
 use super::{Load, LoadError, Report};
-use core_affinity::CoreId;
 
 /// Puts `load` on its server and blocks until that is over: after connecting, warm-up, duration and
 /// drain, each of which has a deadline. `progress` is called on this thread meanwhile.
@@ -22,23 +23,21 @@ use core_affinity::CoreId;
 pub fn run(load: &Load, mut progress: impl FnMut(Progress)) -> Result<Report, LoadError> {
     load.validate()?;
     let clock = Clock::start();
-    let generators = connect(load, clock, &mut progress)?;
-    let board = Board::new(generators.len());
+    let connected = connect(load, clock, &mut progress)?;
+    let board = Board::new(connected.generators.len());
     let schedule = Schedule::from_now(load, clock);
-    let tallies = drive(generators, load, &schedule, &board, |messages| {
+    let tallies = drive(connected, load, &schedule, &board, || {
         // One look at the clock for both, or measuring might begin between them, and go unreported.
         let now = clock.now();
-        progress(schedule.progress(load, now, messages));
+        progress(schedule.progress(load, now, &board));
         schedule.next_progress(now)
     })?;
-    Ok(Report::from_tallies(&tallies, load.message_size))
+    Ok(Report::from_tallies(&tallies, load.mode, load.message_size))
 }
 
-/// What the generator threads are to do, and when, by the clock.
+/// What the generator threads are to do when, by the clock.
 pub(super) struct Schedule {
-    pub(super) in_flight: usize,
-    pub(super) stall: Duration,
-    start: u64,
+    pub(super) start: u64,
     pub(super) measure: u64,
     pub(super) end: u64,
     pub(super) drained: u64,
@@ -47,20 +46,19 @@ pub(super) struct Schedule {
 impl Schedule {
     fn from_now(load: &Load, clock: Clock) -> Self {
         let start = clock.now();
-        let measure = start + nanoseconds(load.warm_up);
-        let end = measure + nanoseconds(load.duration);
-        let drained = end + nanoseconds(load.deadlines.drain);
-        let (in_flight, stall) = (load.in_flight, load.deadlines.stall);
-        Self { in_flight, stall, start, measure, end, drained }
+        let measure = start.saturating_add(nanoseconds(load.warm_up));
+        let end = measure.saturating_add(nanoseconds(load.duration));
+        let drained = end.saturating_add(nanoseconds(load.deadlines.drain));
+        Self { start, measure, end, drained }
     }
 
-    fn progress(&self, load: &Load, now: u64, messages: u64) -> Progress {
+    fn progress(&self, load: &Load, now: u64, board: &Board) -> Progress {
         Progress {
-            connected: load.connections,
+            connected: load.all_connections(),
             elapsed: Duration::from_nanos(now - self.start),
             total: Duration::from_nanos(self.end - self.start),
-            messages,
-            connections_made: 0,
+            messages: board.sum(|lane| &lane.messages),
+            connections_made: board.sum(|lane| &lane.connections_made),
             measuring: now >= self.measure,
         }
     }
@@ -76,54 +74,76 @@ impl Schedule {
 
 /// What the generator threads and the calling one tell each other.
 struct Board {
+    /// Set when a thread failed, or all are finished but that of the crowd.
     stop: AtomicBool,
-    messages: Box<[AtomicU64]>,
+    lanes: Box<[Lane]>,
 }
 
-/// One generator thread's part of the board.
-pub(super) struct Lane<'a> {
-    /// Set when another thread failed.
-    pub(super) stop: &'a AtomicBool,
-    /// Messages echoed so far, for the progress.
-    pub(super) messages: &'a AtomicU64,
+/// What one generator thread has done so far, for the progress. On a cache line of its own, as it is
+/// written in each turn.
+#[derive(Default)]
+#[repr(align(128))]
+pub(super) struct Lane {
+    messages: AtomicU64,
+    connections_made: AtomicU64,
+}
+
+impl Lane {
+    pub(super) fn publish(&self, tally: &Tally) {
+        self.messages.store(tally.total, Ordering::Relaxed);
+        self.connections_made.store(tally.connections_made, Ordering::Relaxed);
+    }
 }
 
 impl Board {
     fn new(threads: usize) -> Self {
-        let messages = (0..threads).map(|_| AtomicU64::new(0)).collect();
-        Self { stop: AtomicBool::new(false), messages }
+        let lanes = (0..threads).map(|_| Lane::default()).collect();
+        Self { stop: AtomicBool::new(false), lanes }
     }
 
-    fn lanes(&self) -> impl Iterator<Item = Lane<'_>> {
-        self.messages.iter().map(|messages| Lane { stop: &self.stop, messages })
+    fn sum(&self, counter: impl Fn(&Lane) -> &AtomicU64) -> u64 {
+        self.lanes.iter().map(|lane| counter(lane).load(Ordering::Relaxed)).sum()
     }
 
-    fn messages(&self) -> u64 {
-        self.messages.iter().map(|messages| messages.load(Ordering::Relaxed)).sum()
+    fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
     }
 }
 
-/// Runs each generator on a thread of its own. `report` gets the messages so far, and says when it
-/// wants to know again.
+/// Runs each generator, and the crowd if there is one, on a thread of its own. `report` reports the
+/// progress, and says when it wants to do so again.
 fn drive(
-    generators: Vec<Generator>,
+    connected: Connected,
     load: &Load,
     schedule: &Schedule,
     board: &Board,
-    mut report: impl FnMut(u64) -> Duration,
+    report: impl FnMut() -> Duration,
 ) -> Result<Vec<Tally>, LoadError> {
+    let Connected { crowd, generators } = connected;
+    let threads = generators.len();
     thread::scope(|scope| {
         let (finished, results) = mpsc::channel();
-        for (thread, (generator, lane)) in generators.into_iter().zip(board.lanes()).enumerate() {
+        for (thread, generator) in generators.into_iter().enumerate() {
             let finished = finished.clone();
             scope.spawn(move || {
-                let tally = pin(thread, &load.cores).and_then(|()| generator.load(schedule, &lane));
+                let tally = pin(thread, &load.cores).and_then(|()| {
+                    generator.run(load, schedule, &board.lanes[thread], &board.stop)
+                });
                 // `collect` receives until every thread has sent.
                 let _ = finished.send(tally);
             });
         }
-        drop(finished);
-        collect(&results, board, || report(board.messages()))
+        if load.crowd.total() > 0 {
+            let crowd = CrowdLoop::new(crowd, &load.crowd);
+            scope.spawn(move || {
+                let tally = pin(threads, &load.cores)
+                    .and_then(|()| crowd.run(schedule.drained, &board.stop));
+                let _ = finished.send(tally);
+            });
+        } else {
+            drop(finished);
+        }
+        collect(&results, threads, board, report)
     })
 }
 
@@ -137,9 +157,11 @@ fn pin(thread: usize, cores: &[usize]) -> Result<(), LoadError> {
     }
 }
 
-/// Waits until all threads are finished. The first error stops the others.
+/// Waits until all threads are finished. The first error stops the others; and when the `generators`
+/// are finished, the crowd is stopped.
 fn collect(
     results: &Receiver<Result<Tally, LoadError>>,
+    generators: usize,
     board: &Board,
     mut report: impl FnMut() -> Duration,
 ) -> Result<Vec<Tally>, LoadError> {
@@ -147,9 +169,14 @@ fn collect(
     let mut wait = report();
     loop {
         match results.recv_timeout(wait) {
-            Ok(Ok(tally)) => tallies.push(tally),
+            Ok(Ok(tally)) => {
+                tallies.push(tally);
+                if tallies.len() == generators {
+                    board.stop();
+                }
+            }
             Ok(Err(error)) => {
-                board.stop.store(true, Ordering::Relaxed);
+                board.stop();
                 first_error.get_or_insert(error);
             }
             Err(RecvTimeoutError::Timeout) => wait = report(),

@@ -11,24 +11,57 @@ const MAX_LATENCY: Duration = Duration::from_secs(600);
 pub(super) struct Tally {
     /// Messages echoed since the thread began; never reset.
     pub(super) total: u64,
+    /// Connections made and completed since the thread began; never reset.
+    pub(super) connections_made: u64,
     /// Messages sent and not yet echoed.
     pub(super) in_flight: u64,
+    /// Messages that were due, but never sent.
+    pub(super) unsent: u64,
+    /// Connections that the server closed although it need not have.
+    pub(super) dropped: u64,
     /// Latencies in nanoseconds of the messages measured; its length is their number.
-    pub(super) histogram: Histogram<u64>,
+    pub(super) messages: Histogram<u64>,
+    /// The same of the connections made.
+    pub(super) connections: Histogram<u64>,
     /// How long was measured.
     pub(super) elapsed: Duration,
 }
 
 impl Tally {
     pub(super) fn new() -> Self {
-        let longest = MAX_LATENCY.as_nanos() as u64;
-        let histogram = Histogram::new_with_bounds(1, longest, 3).expect("the bounds are valid");
-        Self { total: 0, in_flight: 0, histogram, elapsed: Duration::ZERO }
+        Self {
+            total: 0,
+            connections_made: 0,
+            in_flight: 0,
+            unsent: 0,
+            dropped: 0,
+            messages: histogram(),
+            connections: histogram(),
+            elapsed: Duration::ZERO,
+        }
     }
 
     /// Counts one echo that took `latency` nanoseconds.
     pub(super) fn record(&mut self, latency: u64) {
         self.total += 1;
-        self.histogram.saturating_record(latency);
+        self.messages.saturating_record(latency);
     }
+
+    /// Counts one connection that took `latency` nanoseconds.
+    pub(super) fn record_connection(&mut self, latency: u64) {
+        self.connections_made += 1;
+        self.connections.saturating_record(latency);
+    }
+
+    /// Begins to measure.
+    pub(super) fn reset(&mut self) {
+        self.messages.reset();
+        self.connections.reset();
+    }
+}
+
+/// A histogram of nanoseconds in which nothing is recorded.
+pub(super) fn histogram() -> Histogram<u64> {
+    let longest = MAX_LATENCY.as_nanos() as u64;
+    Histogram::new_with_bounds(1, longest, 3).expect("the bounds are valid")
 }
