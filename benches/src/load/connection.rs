@@ -25,7 +25,7 @@ pub(super) struct Connection {
     /// How far the stream may be sent.
     offered: u64,
     /// How far the kernel took it.
-    sent: u64,
+    pub(super) sent: u64,
     /// How far it came back.
     pub(super) received: u64,
     /// How much of an incomplete message that includes.

@@ -47,6 +47,12 @@ impl CrowdLoop {
 
     /// Runs until `stop` is set, or the clock says `end`.
     pub(super) fn run(mut self, end: u64, stop: &AtomicBool) -> Result<Tally, LoadError> {
+        self.work(end, stop)?;
+        let dropped = self.dropped.len() as u64;
+        Ok(Tally { dropped, ..Tally::new() })
+    }
+
+    fn work(&mut self, end: u64, stop: &AtomicBool) -> Result<(), LoadError> {
         for (connection, manner) in self.generator.connections.iter_mut().zip(&self.manners) {
             if *manner != Manner::Idle {
                 connection.offer_endlessly();
@@ -54,21 +60,17 @@ impl CrowdLoop {
         }
         self.ready = (0..self.manners.len()).collect();
         let clock = self.generator.context.clock;
-        let mut next_sip = 0;
-        loop {
-            let now = clock.now();
-            if now >= end || stop.load(Ordering::Relaxed) {
-                break;
-            }
+        let (mut now, mut next_sip) = (clock.now(), 0);
+        while now < end && !stop.load(Ordering::Relaxed) {
             if now >= next_sip {
                 next_sip = now + nanoseconds(TICK);
                 self.sip()?;
             }
             self.generator.context.now = now;
             self.turn(next_sip)?;
+            now = clock.now();
         }
-        let dropped = self.dropped.len() as u64;
-        Ok(Tally { dropped, ..Tally::new() })
+        Ok(())
     }
 
     /// Waits for events until `wake`, unless somebody is ready, and gives each who is a turn.
@@ -126,5 +128,71 @@ impl CrowdLoop {
             }
             more => more,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+    use std::thread;
+    use std::time::Duration;
+
+    use super::super::Load;
+    use super::super::clock::Clock;
+    use super::super::connect::connect;
+    use super::*;
+
+    /// An echo server with a thread for each connection.
+    fn server() -> SocketAddr {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming().map(Result::unwrap) {
+                // It fails when the generator closes with bytes unread, and ends then, too.
+                thread::spawn(move || io::copy(&mut &stream, &mut &stream));
+            }
+        });
+        address
+    }
+
+    /// Bytes that the one connection of `crowd` sent and got back in half a second.
+    fn traffic(crowd: Crowd) -> (u64, u64) {
+        let load = Load { connections: 1, crowd, ..Load::new(server()) };
+        let clock = Clock::start();
+        let connected = connect(&load, clock, &mut |_| {}).unwrap();
+        let mut crowd = CrowdLoop::new(connected.crowd, &crowd);
+        let end = clock.now() + nanoseconds(Duration::from_millis(500));
+        crowd.work(end, &AtomicBool::new(false)).unwrap();
+        let connection = &crowd.generator.connections[0];
+        (connection.sent, connection.received)
+    }
+
+    /// What each sends before, and gets back.
+    const FIRST: u64 = 64;
+    const FLOOD: u64 = 1_000_000;
+
+    #[test]
+    fn an_idle_connection_is_silent() {
+        assert_eq!(traffic(Crowd { idle: 1, ..Crowd::default() }), (FIRST, FIRST));
+    }
+
+    #[test]
+    fn a_flooding_connection_sends_and_reads() {
+        let (sent, received) = traffic(Crowd { flooding: 1, ..Crowd::default() });
+        assert!(sent > FLOOD && received > FLOOD, "{sent} sent, {received} received");
+    }
+
+    #[test]
+    fn a_slow_connection_reads_a_little_in_each_tick() {
+        let (sent, received) = traffic(Crowd { slow: 1, ..Crowd::default() });
+        let sips = FIRST + 1..=FIRST + 6 * SIP as u64;
+        assert!(sent > FLOOD && sips.contains(&received), "{sent} sent, {received} received");
+    }
+
+    #[test]
+    fn a_stuck_connection_never_reads() {
+        let (sent, received) = traffic(Crowd { stuck: 1, ..Crowd::default() });
+        assert!(sent > FLOOD && received == FIRST, "{sent} sent, {received} received");
     }
 }

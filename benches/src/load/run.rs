@@ -14,6 +14,9 @@ use super::progress::{INTERVAL, Progress};
 use super::tally::Tally;
 use super::{Load, LoadError, Report};
 
+/// As many cores as the system's affinity masks have; beyond them `core_affinity` panics.
+const MAX_CORES: usize = 1_024;
+
 /// Puts `load` on its server and blocks until that is over: after connecting, warm-up, duration and
 /// drain, each of which has a deadline. `progress` is called on this thread meanwhile.
 ///
@@ -149,11 +152,11 @@ fn drive(
 
 /// Pins the calling thread, the one with the number `thread`, to its core, if there are `cores`.
 fn pin(thread: usize, cores: &[usize]) -> Result<(), LoadError> {
-    match cores.get(thread % cores.len().max(1)) {
-        Some(&id) if !core_affinity::set_for_current(CoreId { id }) => {
-            Err(LoadError::Pin { core: id })
-        }
-        _ => Ok(()),
+    let Some(&core) = cores.get(thread % cores.len().max(1)) else { return Ok(()) };
+    if core < MAX_CORES && core_affinity::set_for_current(CoreId { id: core }) {
+        Ok(())
+    } else {
+        Err(LoadError::Pin { core })
     }
 }
 

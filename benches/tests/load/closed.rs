@@ -1,4 +1,4 @@
-//! The load generator against small servers of known behaviour.
+//! The closed loop, and what every mode checks.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -7,51 +7,7 @@ use std::time::{Duration, Instant};
 
 use millstream_benches::load::{Deadlines, Load, LoadError, Verify, run};
 
-/// Starts a server that handles each connection with `serve` on a thread of its own. The threads end
-/// with the test process, or when the generator closes their connections.
-fn server(serve: fn(TcpStream)) -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            thread::spawn(move || serve(stream.unwrap()));
-        }
-    });
-    address
-}
-
-/// Passes what comes in through `change` and sends it back.
-fn echo(mut stream: TcpStream, mut change: impl FnMut(&mut [u8])) {
-    let mut buffer = vec![0; 16 * 1024];
-    stream.set_nodelay(true).unwrap();
-    while let Ok(count @ 1..) = stream.read(&mut buffer) {
-        change(&mut buffer[..count]);
-        if stream.write_all(&buffer[..count]).is_err() {
-            return;
-        }
-    }
-}
-
-fn faithful(stream: TcpStream) {
-    echo(stream, |_| {});
-}
-
-/// A load of 200 ms.
-fn short_load(address: SocketAddr) -> Load {
-    Load {
-        connections: 8,
-        duration: Duration::from_millis(200),
-        warm_up: Duration::from_millis(20),
-        ..Load::new(address)
-    }
-}
-
-/// The same, but the server is soon given up on.
-fn impatient_load(address: SocketAddr) -> Load {
-    let patience = Duration::from_millis(300);
-    let deadlines = Deadlines { connect: patience, stall: patience, drain: patience };
-    Load { deadlines, ..short_load(address) }
-}
+use super::server::{echo, faithful, impatient_load, server, short_load};
 
 #[test]
 fn a_faithful_server_gets_a_good_report() {

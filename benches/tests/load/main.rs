@@ -1,0 +1,7 @@
+//! The load generator against small servers of known behaviour.
+
+mod closed;
+mod crowd;
+mod modes;
+mod program;
+mod server;
