@@ -79,7 +79,7 @@ struct Options {
     /// Connections that send as fast as they can and read what comes back.
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Other connections")]
     flooding: usize,
-    /// Connections that send as fast as they can and read 5 KiB per second.
+    /// Connections that send as fast as they can and read at most 5 KiB per second.
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Other connections")]
     slow: usize,
     /// Connections that send until they are blocked and never read.

@@ -150,14 +150,15 @@ pub enum Mode {
 }
 
 /// Connections besides the measured ones. Each echoes one message before the load begins. They are on a
-/// thread of their own, and their messages are not in the figures, but checked as all are.
+/// thread of their own, which all but the idle ones keep busy. Their messages are checked as all are, but
+/// not in the figures; what the server spends on them is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Crowd {
     /// How many are open and silent.
     pub idle: usize,
     /// How many send as fast as they can, and read what comes back.
     pub flooding: usize,
-    /// How many send as fast as they can, and read 5 KiB per second.
+    /// How many send as fast as they can, and read 5 KiB per second at most.
     pub slow: usize,
     /// How many send until they are blocked, and never read.
     pub stuck: usize,

@@ -10,7 +10,7 @@ use super::pattern::MAX_CHUNK;
 use super::tally::Tally;
 use super::{Crowd, LoadError};
 
-/// What a slow reader takes in each [`TICK`]: 5 KiB per second.
+/// What a slow reader takes, at most, in each [`TICK`]: 5 KiB per second.
 const SIP: usize = 512;
 
 /// What a connection does.
@@ -66,16 +66,15 @@ impl CrowdLoop {
                 next_sip = now + nanoseconds(TICK);
                 self.sip()?;
             }
-            self.generator.context.now = now;
-            self.turn(next_sip)?;
+            self.turn()?;
             now = clock.now();
         }
         Ok(())
     }
 
-    /// Waits for events until `wake`, unless somebody is ready, and gives each who is a turn.
-    fn turn(&mut self, wake: u64) -> Result<(), LoadError> {
-        self.generator.wait(if self.ready.is_empty() { wake } else { 0 })?;
+    /// Waits for events, unless somebody is ready, and gives each who is a turn.
+    fn turn(&mut self) -> Result<(), LoadError> {
+        self.generator.wait(if self.ready.is_empty() { u64::MAX } else { 0 })?;
         self.ready.extend(self.generator.events.iter().map(|event| event.token().0));
         for index in mem::take(&mut self.ready) {
             let again = match self.manners[index] {

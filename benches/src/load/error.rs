@@ -4,7 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Why [`run`](super::run) gave up. Connections are numbered from 0 in the order they are opened.
+/// Why [`run`](super::run) gave up. Connections are numbered from 0, those of the crowd after the others,
+/// and those of a churn on from there.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// A number of the configuration that must be at least one is zero.

@@ -166,8 +166,9 @@ impl fmt::Display for Report {
         if self.dropped > 0 {
             writeln!(f, "dropped     {:>12}   connections of the crowd", self.dropped)?;
         }
+        let of = if self.connections_made > 0 { "for a connection" } else { "for a message" };
         for (name, latency) in self.latencies() {
-            writeln!(f, "{name:<12}{:>12.1}   µs", latency.as_nanos() as f64 / 1e3)?;
+            writeln!(f, "{name:<12}{:>12.1}   µs {of}", latency.as_nanos() as f64 / 1e3)?;
         }
         Ok(())
     }

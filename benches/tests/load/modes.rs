@@ -59,15 +59,21 @@ fn a_message_is_as_late_as_it_came_after_it_was_due() {
     }
 }
 
+/// Echoes the first message, and tells how many bytes came after it.
+fn forget(mut stream: TcpStream, came: &mpsc::Sender<u64>) {
+    let mut first = [0; 64];
+    stream.read_exact(&mut first).and_then(|()| stream.write_all(&first)).unwrap();
+    let rest = std::io::copy(&mut stream, &mut std::io::sink()).unwrap();
+    // Not every test wants to know.
+    let _ = came.send(rest);
+}
+
 #[test]
 fn what_was_due_and_never_echoed_is_an_error() {
-    let forgetful = server(|mut stream| {
-        let mut first = [0; 64];
-        stream.read_exact(&mut first).and_then(|()| stream.write_all(&first)).unwrap();
-        std::io::copy(&mut stream, &mut std::io::sink()).unwrap();
-    });
+    let (sender, came) = mpsc::channel();
+    let forgetful = server(move |stream| forget(stream, &sender));
     let drain = Duration::from_millis(1);
-    for in_flight in [1, 300] {
+    for (in_flight, sent) in [(1, 1), (300, 100)] {
         let load = Load {
             connections: 2,
             in_flight,
@@ -76,21 +82,21 @@ fn what_was_due_and_never_echoed_is_an_error() {
         };
         let report = run(&load, |_| {}).unwrap();
         assert_eq!((report.messages, report.errors), (0, 200), "{in_flight} in flight");
+        for _ in 0..2 {
+            assert_eq!(came.recv_timeout(Duration::from_secs(5)), Ok(sent * 64));
+        }
     }
 }
 
 #[test]
 fn an_echo_that_never_comes_is_a_stall_in_the_open_loop() {
-    let silent = server(|mut stream| {
-        let mut first = [0; 64];
-        stream.read_exact(&mut first).and_then(|()| stream.write_all(&first)).unwrap();
-        std::io::copy(&mut stream, &mut std::io::sink()).unwrap();
-    });
+    let (sender, _came) = mpsc::channel();
+    let forgetful = server(move |stream| forget(stream, &sender));
     let stall = Duration::from_millis(150);
     let load = Load {
         duration: Duration::from_secs(5),
         deadlines: Deadlines { stall, ..Deadlines::default() },
-        ..open_loop(silent, 1_000.0)
+        ..open_loop(forgetful, 1_000.0)
     };
     let error = run(&load, |_| {}).unwrap_err();
     assert!(matches!(error, LoadError::Stalled { received: 64, .. }), "{error:?}");
@@ -228,14 +234,14 @@ fn threads_are_pinned_to_their_cores_in_turn() {
         };
         threads.filter_map(status).filter_map(allowed).collect()
     };
-    let load = Load { threads: cores.len(), cores: cores.clone(), ..short_load(server(faithful)) };
+    let load = Load {
+        threads: cores.len(),
+        cores: cores.clone(),
+        duration: Duration::from_millis(600),
+        ..short_load(server(faithful))
+    };
     let mut seen = BTreeSet::new();
-    run(&load, |progress| {
-        if progress.measuring {
-            seen.extend(pinned_to());
-        }
-    })
-    .unwrap();
+    run(&load, |_| seen.extend(pinned_to())).unwrap();
     let missing: Vec<&usize> =
         cores.iter().filter(|core| !seen.contains(&core.to_string())).collect();
     assert!(missing.is_empty(), "no thread was pinned to {missing:?}: {seen:?}");
