@@ -56,10 +56,13 @@ impl Pending {
         }
     }
 
-    /// Returns the queue to the pool if nothing is in it.
-    pub(crate) fn release_if_empty(&mut self, pool: &mut OutputPool) {
-        if self.queue.as_ref().is_some_and(|queue| queue.is_empty()) {
-            pool.give_back(self.queue.take().expect("just seen"));
+    /// Keeps the queue, or returns it to the pool if nothing is in it.
+    #[inline]
+    pub(crate) fn keep(&mut self, queue: Box<OutputQueue>, pool: &mut OutputPool) {
+        if queue.is_empty() {
+            pool.give_back(queue);
+        } else {
+            self.queue = Some(queue);
         }
     }
 }
@@ -177,10 +180,11 @@ impl Output<'_> {
         if !self.is_writable() {
             return 0;
         }
-        let queue = self.pending.queue.get_or_insert_with(|| self.pool.queue());
+        let mut queue = self.pending.queue.take().unwrap_or_else(|| self.pool.queue());
         let before = queue.len();
-        let offered = self.link.offer(self.token, queue, self.pool, more);
+        let offered = self.link.offer(self.token, &mut queue, self.pool, more);
         let from_queue = before - queue.len();
+        self.pending.keep(queue, self.pool);
         self.pending.note_sent(from_queue);
         match offered {
             Ok(taken) => {

@@ -14,6 +14,10 @@ use crate::handler::{Action, EventHandler};
 
 /// What became of a callback.
 pub(super) enum Invoked {
+    /// It left nothing to look after but output to be flushed, if it wrote.
+    Calm {
+        wrote: bool,
+    },
     Answered(Action),
     Panicked,
     /// It did not run: the connection is gone, or too far on its way there.
@@ -57,6 +61,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         callback: impl FnOnce(&mut H, &mut Conn<'_, H>) -> Action,
     ) -> bool {
         match self.invoke(token, Phase::Open, name, lent, callback) {
+            Invoked::Calm { wrote } => wrote,
             Invoked::Answered(action) => self.settle(token, action),
             Invoked::Panicked => {
                 self.doom(token, CloseReason::Panicked, true);
@@ -118,10 +123,13 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             self.counters.bytes_out.add(sent);
             self.counters.messages_out.add(1);
         }
+        let calm = connection.is_calm(self.config.high_water);
+        let wrote = connection.pending.queue.is_some();
         if let Some(took) = stalled {
             self.report_stall(took, name, Some(token));
         }
         match outcome {
+            Ok(Action::Continue) if calm => Invoked::Calm { wrote },
             Ok(action) => Invoked::Answered(action),
             Err(_) => {
                 self.note_panic(name, Some(token));
@@ -131,18 +139,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     /// Does what a callback asked for, but for flushing; answers whether that is to be done.
-    #[inline(always)]
-    fn settle(&mut self, token: Token, action: Action) -> bool {
-        let Some(connection) = self.connections.get_mut(token) else { return false };
-        if action == Action::Continue && connection.is_calm(self.config.high_water) {
-            return connection.pending.queue.is_some();
-        }
-        self.settle_one_by_one(token, action)
-    }
-
-    /// What [`settle`](Self::settle) does when there is more to look after than output.
     #[inline(never)]
-    fn settle_one_by_one(&mut self, token: Token, action: Action) -> bool {
+    fn settle(&mut self, token: Token, action: Action) -> bool {
         self.obey_action(action);
         let Some(connection) = self.connections.get_mut(token) else { return false };
         if let Some(fault) = connection.pending.fault.take() {
@@ -240,12 +238,27 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         ring.append(lent);
     }
 
-    /// Reports a callback that took too long.
+    /// Counts a callback that took too long, and reports one in a while: on a machine that is short of
+    /// processors there may be very many.
     #[cold]
-    pub(super) fn report_stall(&self, took: Duration, name: &'static str, token: Option<Token>) {
+    pub(super) fn report_stall(
+        &mut self,
+        took: Duration,
+        name: &'static str,
+        token: Option<Token>,
+    ) {
         self.counters.stalls.add(1);
         let reactor = self.index;
-        tracing::warn!(reactor, callback = name, ?token, ?took, "a callback stalled its reactor");
+        if let Some(unreported) = self.stalls.report(self.driver.now()) {
+            tracing::warn!(
+                reactor,
+                callback = name,
+                ?token,
+                ?took,
+                unreported,
+                "a callback stalled its reactor"
+            );
+        }
     }
 
     #[cold]

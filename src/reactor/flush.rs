@@ -39,18 +39,19 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     /// Sends what the system takes of what is pending.
-    #[inline]
+    #[inline(always)]
     pub(super) fn send(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         if connection.status.phase == Phase::Doomed {
             return;
         }
-        if let Some(queue) = &mut connection.pending.queue {
-            match self.driver.flush(token, queue, &mut self.outputs) {
+        if let Some(mut queue) = connection.pending.queue.take() {
+            let sent = self.driver.flush(token, &mut queue, &mut self.outputs);
+            connection.pending.keep(queue, &mut self.outputs);
+            match sent {
                 Ok(sent) => connection.note_sent(sent, &self.clock, &self.counters),
                 Err(error) => return self.cut_off(token, CloseReason::Failed(error), false),
             }
-            connection.pending.release_if_empty(&mut self.outputs);
         }
         let status = &connection.status;
         let waited_for = status.completions.is_some() || status.above_high_water;

@@ -7,6 +7,9 @@ use millstream_platform::cpu;
 /// The rate of the processor's counter is taken as known once it was watched for so long.
 const CALIBRATION: Duration = Duration::from_millis(10);
 
+/// At most one stall is reported in so long.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Measures callbacks against a threshold.
 ///
 /// It reads the processor's counter before and after each. A reading between two callbacks would be
@@ -20,12 +23,23 @@ pub(crate) struct StallDetector {
     harmless: u64,
     /// A count and its time, to learn the rate from.
     origin: (u64, Instant),
+    /// When a stall was reported last.
+    reported: Option<Instant>,
+    /// How many stalls were not reported since.
+    unreported: u64,
 }
 
 impl StallDetector {
     /// `None` measures nothing.
     pub(crate) fn new(threshold: Option<Duration>) -> Self {
-        StallDetector { threshold, begun: 0, harmless: 0, origin: (cpu::counter(), Instant::now()) }
+        StallDetector {
+            threshold,
+            begun: 0,
+            harmless: 0,
+            origin: (cpu::counter(), Instant::now()),
+            reported: None,
+            unreported: 0,
+        }
     }
 
     /// A callback begins.
@@ -44,6 +58,16 @@ impl StallDetector {
             return None;
         }
         self.judge(count, threshold)
+    }
+
+    /// Whether a stall is to be reported now; answers how many were not since the last report.
+    pub(crate) fn report(&mut self, now: Instant) -> Option<u64> {
+        if self.reported.is_some_and(|at| now.saturating_duration_since(at) < REPORT_INTERVAL) {
+            self.unreported += 1;
+            return None;
+        }
+        self.reported = Some(now);
+        Some(std::mem::take(&mut self.unreported))
     }
 
     #[cold]
@@ -79,6 +103,15 @@ mod tests {
             assert!(took > Duration::from_millis(7), "{took:?}");
         }
         assert!(detector.harmless > 0, "the rate is known by now");
+    }
+
+    #[test]
+    fn reports_are_few_and_tell_how_many_are_missing() {
+        let mut detector = StallDetector::new(None);
+        let start = Instant::now();
+        let reports = [0, 1, 999, 1_000, 1_001, 2_500]
+            .map(|milliseconds| detector.report(start + Duration::from_millis(milliseconds)));
+        assert_eq!(reports, [Some(0), None, None, Some(2), None, Some(1)]);
     }
 
     #[test]

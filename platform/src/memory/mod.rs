@@ -11,9 +11,11 @@
 
 mod mirror;
 mod output;
+mod page_buffer;
 mod ring;
 mod ring_pool;
 
 pub use output::{OutputPool, OutputQueue};
+pub use page_buffer::PageBuffer;
 pub use ring::Ring;
 pub use ring_pool::RingPool;

@@ -305,7 +305,7 @@ impl OutputPool {
     }
 
     /// Takes back a queue that this pool made, and what it still holds is gone.
-    #[inline]
+    #[inline(always)]
     pub fn give_back(&mut self, mut queue: Box<OutputQueue>) {
         debug_assert!(self.leased > 0, "a queue came back that this pool did not make");
         self.leased -= 1;

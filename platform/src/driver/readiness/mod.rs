@@ -26,7 +26,7 @@ use self::listener::Listeners;
 use self::name::Name;
 use self::socket::Sockets;
 use super::{Budget, Driver, Event, Host, Link, Received, Token, Wake};
-use crate::memory::{OutputPool, OutputQueue};
+use crate::memory::{OutputPool, OutputQueue, PageBuffer};
 
 /// How many notifications one wait reaps; what is beyond comes with the next one.
 const EVENTS_PER_WAIT: usize = 1024;
@@ -39,7 +39,7 @@ pub struct Readiness {
     turn: Turn,
     sockets: Sockets,
     listeners: Listeners,
-    receive_buffer: Box<[u8]>,
+    receive_buffer: PageBuffer,
 }
 
 /// Who has something to do, and what they may do in one turn.
@@ -123,7 +123,7 @@ impl Readiness {
             turn: Turn { budget, number: 0, ready: VecDeque::new(), carried: VecDeque::new() },
             sockets: Sockets::new(registry, budget.write),
             listeners: Listeners::default(),
-            receive_buffer: vec![0; budget.receive_buffer].into_boxed_slice(),
+            receive_buffer: PageBuffer::new(budget.receive_buffer),
             poll,
         })
     }
@@ -210,6 +210,7 @@ impl Driver for Readiness {
         Ok(())
     }
 
+    #[inline]
     fn next(&mut self, host: &mut impl Host) -> Option<Event<TcpStream>> {
         while let Some(name) = self.turn.ready.pop_front() {
             let event = match name {
@@ -218,13 +219,14 @@ impl Driver for Readiness {
                 }
                 Name::Listener(token) => self.listeners.serve(token, &mut self.turn),
             };
-            if event.is_some() {
-                return event;
+            if let Some(event) = event {
+                return Some(event);
             }
         }
         None
     }
 
+    #[inline]
     fn parts(&mut self, lent: Option<Received>) -> (&[u8], &mut dyn Link) {
         let len = match lent {
             Some(Received::Lent { len, .. }) => len,

@@ -70,6 +70,14 @@ struct Socket {
     queued: bool,
 }
 
+/// What a read gave.
+enum Incoming {
+    Bytes(Received),
+    Nothing,
+    End,
+    Failure(io::Error),
+}
+
 impl Socket {
     fn queue(&mut self, token: Token) -> Option<Name> {
         let wanted = self.broken || self.sendable || (self.readable && !self.paused);
@@ -86,52 +94,49 @@ impl Socket {
         host: &mut impl Host,
         buffer: &mut [u8],
         turn: &Turn,
-    ) -> Option<Event<TcpStream>> {
+    ) -> Incoming {
         let (room, stored) = match host.space(token) {
             Some(room) => (room, true),
             None => (buffer, false),
         };
-        let most = room.len().min(left(turn.budget.read, self.spent.in_turn(turn.number).incoming));
-        Some(match self.receive(token, &mut room[..most])? {
-            Ok(len) => {
-                add(&mut self.spent.in_turn(turn.number).incoming, len);
-                let bytes =
-                    if stored { Received::Stored(len) } else { Received::Lent { buffer: 0, len } };
-                Event::Received { token, bytes }
-            }
-            Err(event) => event,
-        })
+        let spent = &mut self.spent.in_turn(turn.number).incoming;
+        let most = room.len().min(left(turn.budget.read, *spent));
+        let incoming = self.receive(&mut room[..most], stored);
+        if let Incoming::Bytes(Received::Lent { len, .. } | Received::Stored(len)) = incoming {
+            add(&mut self.spent.incoming, len);
+        }
+        incoming
     }
 
-    /// Reads once. `None`: nothing was there.
+    /// Reads once.
     #[inline]
-    fn receive(
-        &mut self,
-        token: Token,
-        room: &mut [u8],
-    ) -> Option<Result<usize, Event<TcpStream>>> {
+    fn receive(&mut self, room: &mut [u8], stored: bool) -> Incoming {
         loop {
             let receive = || Ok(recv(&self.stream, &mut *room, RecvFlags::empty())?.0);
             match self.stream.try_io(receive) {
                 Ok(0) => {
                     self.readable = false;
                     self.ended = true;
-                    return Some(Err(Event::Ended { token }));
+                    return Incoming::End;
                 }
                 Ok(len) => {
                     let drained = len < room.len() && !self.read_until_blocked;
                     self.readable = !(drained && SHORT_MEANS_DRAINED);
-                    return Some(Ok(len));
+                    return Incoming::Bytes(if stored {
+                        Received::Stored(len)
+                    } else {
+                        Received::Lent { buffer: 0, len }
+                    });
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.readable = false;
                     self.read_until_blocked = false;
-                    return None;
+                    return Incoming::Nothing;
                 }
                 Err(error) => {
                     self.failed = true;
-                    return Some(Err(Event::Failed { token, error }));
+                    return Incoming::Failure(error);
                 }
             }
         }
@@ -298,6 +303,7 @@ impl Sockets {
 
     /// Gives one connection its next event. Bytes come before the news that it can send if it may be
     /// broken: sending would find that out, and what was received before must not be lost.
+    #[inline(always)]
     pub(super) fn serve(
         &mut self,
         token: Token,
@@ -313,21 +319,24 @@ impl Sockets {
         if socket.broken {
             return Some(socket.take_failure(token));
         }
-        let mut event = None;
+        let mut incoming = Incoming::Nothing;
         if socket.readable && !socket.paused {
             if left(turn.budget.read, socket.spent.in_turn(turn.number).incoming) > 0 {
-                event = socket.receive_into(token, host, buffer, turn);
+                incoming = socket.receive_into(token, host, buffer, turn);
             } else if socket.read_until_blocked || !socket.sendable {
                 turn.carry(socket.queue(token));
                 return None;
             }
         }
-        if event.is_none() && socket.sendable {
-            socket.sendable = false;
-            event = Some(Event::Sent { token, bytes: 0 });
-        }
+        let sendable =
+            matches!(incoming, Incoming::Nothing) && std::mem::take(&mut socket.sendable);
         turn.push(socket.queue(token));
-        event
+        match incoming {
+            Incoming::Bytes(bytes) => Some(Event::Received { token, bytes }),
+            Incoming::Nothing => sendable.then_some(Event::Sent { token, bytes: 0 }),
+            Incoming::End => Some(Event::Ended { token }),
+            Incoming::Failure(error) => Some(Event::Failed { token, error }),
+        }
     }
 
     #[inline]
