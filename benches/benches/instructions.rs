@@ -8,82 +8,29 @@
 
 #![allow(missing_docs, unused_qualifications, reason = "of the items that gungraun's macros make")]
 
+mod echoes;
+
 use std::hint::black_box;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use gungraun::prelude::*;
 use gungraun::{Callgrind, EntryPoint};
-use millstream::internals::Stepper;
 use millstream::internals::inbox::{Inbox, Notify};
 use millstream::internals::table::Table;
 use millstream::internals::timers::Timers;
-use millstream::{Action, Conn, Engine, EventHandler};
 use millstream_platform::driver::{Token, Wake};
 use millstream_platform::memory::{OutputPool, OutputQueue, Ring};
 
+use self::echoes::Echoes;
+
 /// How often each benchmark does its operation. `scripts/count-instructions` divides by it.
 const ROUNDS: usize = 1_000;
-/// Warming up takes so long, by when the stall detector knows the rate of the processor's counter.
-const WARM_UP: Duration = Duration::from_millis(50);
 const MESSAGE: usize = 64;
 
 /// What is counted: callgrind looks for this function's name.
 #[inline(never)]
 fn counted<T>(operation: impl FnOnce() -> T) -> T {
     operation()
-}
-
-/// Sends everything back, in frames of so many bytes.
-struct Echo {
-    frame: usize,
-}
-
-impl EventHandler for Echo {
-    type State = ();
-
-    fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
-        while !conn.input.is_empty() {
-            let frame = self.frame.min(conn.input.len());
-            conn.output.write(conn.input.take(frame).unwrap_or_default());
-        }
-        Action::Continue
-    }
-}
-
-/// A reactor and its peers, each of which has a message echoed in every turn.
-struct Echoes {
-    stepper: Stepper<Echo>,
-    peers: Vec<TcpStream>,
-    message: Vec<u8>,
-    echoed: Vec<u8>,
-}
-
-impl Echoes {
-    fn warm(connections: usize, message: usize, frame: usize) -> Self {
-        let mut stepper =
-            Stepper::new(Engine::builder(), Echo { frame }).expect("a reactor starts");
-        let peers = (0..connections).map(|_| stepper.connect().expect("a peer connects")).collect();
-        let mut echoes =
-            Echoes { stepper, peers, message: vec![1; message], echoed: vec![0; message] };
-        let start = Instant::now();
-        while start.elapsed() < WARM_UP {
-            echoes.round(Stepper::turn);
-        }
-        echoes
-    }
-
-    fn round(&mut self, turn: impl FnOnce(&mut Stepper<Echo>)) {
-        for peer in &mut self.peers {
-            peer.write_all(&self.message).expect("the message is sent");
-        }
-        turn(&mut self.stepper);
-        for peer in &mut self.peers {
-            peer.read_exact(&mut self.echoed).expect("the message is echoed within the turn");
-        }
-    }
 }
 
 #[library_benchmark(setup = Echoes::warm)]
