@@ -46,7 +46,7 @@ impl<H: EventHandler> Stepper<H> {
         Ok(Stepper { address, engine, waker, event_loop })
     }
 
-    /// Connects a peer, whose waits are limited, and runs turns until the reactor has accepted it.
+    /// Connects a peer, whose waits are limited, and runs the turn that accepts it.
     ///
     /// # Errors
     /// The connection can't be made, or was not accepted.
