@@ -5,7 +5,9 @@
 //! - [`echo_server`] is what all echo servers have in common: options, listeners, threads;
 //! - [`error_chain`] puts an error and its causes in a line;
 //! - [`process`] reads what a process spends meanwhile: the server, or the generator itself;
-//! - [`progress_line`] shows on a terminal, or in a log, how far a run is.
+//! - [`progress_line`] shows on a terminal, or in a log, how far a run is;
+//! - [`stand`] is what the echo benchmark measures with: scenarios, contestants, running servers;
+//! - [`report`] is what it found out, and how that is shown.
 //!
 //! Nothing here depends on millstream: it must be able to measure the engine from outside, and any
 //! other server the same way.
@@ -16,3 +18,5 @@ pub mod error_chain;
 pub mod load;
 pub mod process;
 pub mod progress_line;
+pub mod report;
+pub mod stand;

@@ -20,6 +20,13 @@ impl ProgressLine {
         Self { terminal: std::io::stderr().is_terminal(), next: Instant::now() }
     }
 
+    /// Takes the line away, for whatever is written next.
+    pub fn clear(&mut self) {
+        if self.terminal {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
+
     /// Shows `text`. What cannot be written is dropped: progress is a courtesy.
     pub fn show(&mut self, text: &str) {
         let mut stderr = std::io::stderr();
@@ -40,10 +47,7 @@ impl Default for ProgressLine {
 }
 
 impl Drop for ProgressLine {
-    /// Leaves the line to whatever is written next.
     fn drop(&mut self) {
-        if self.terminal {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
+        self.clear();
     }
 }

@@ -1,0 +1,182 @@
+//! A run: all contestants in all scenarios.
+
+use std::error::Error;
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::Instant;
+
+use core_affinity::CoreId;
+use millstream_benches::error_chain::describe;
+use millstream_benches::process::raise_open_files;
+use millstream_benches::progress_line::ProgressLine;
+use millstream_benches::report::{
+    self, Entry, Metrics, Record, ScenarioResults, Setup, Unavailable, command_line, median,
+    waiting_time,
+};
+use millstream_benches::stand::{
+    self, CAPACITY, Contestant, Folders, Machine, MeasureError, Plan, Role, Scenario, Stand,
+    TimeLeft,
+};
+
+use super::options::{OUTPUT, Options};
+
+/// Measures everything that was asked for, and prints each scenario's table.
+pub(super) fn run(options: &Options, folders: &Folders) -> Result<Record, Box<dyn Error>> {
+    let (contestants, unavailable) = contestants(options, folders)?;
+    let scenarios = options.scenarios();
+    let mut runner = Runner::new(options, &contestants, &scenarios)?;
+    let setup = runner.setup(options);
+    let baseline = contestants.iter().position(|contestant| contestant.role == Role::Baseline);
+    let baseline = baseline.ok_or("there is no baseline")?;
+    let entries: Vec<Entry> = contestants.iter().map(entry).collect();
+    let capacity = match scenarios.iter().any(Scenario::needs_capacity) {
+        true => Some(runner.capacity(&contestants[baseline])?),
+        false => None,
+    };
+    let results = scenarios.into_iter().map(|scenario| {
+        let results = runner.scenario(&contestants, scenario, capacity, baseline);
+        runner.line.clear();
+        println!("\n{}", report::table(&entries, &results));
+        results
+    });
+    let results = results.collect();
+    Ok(Record {
+        date: jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(),
+        profile: options.profile.name().into(),
+        command: command_line(typed()),
+        machine: Machine::this(),
+        setup,
+        capacity,
+        contestants: entries,
+        unavailable,
+        scenarios: results,
+    })
+}
+
+/// The command that cargo was called with.
+fn typed() -> impl Iterator<Item = String> {
+    let cargo = ["cargo", "bench", "--bench", "echo", "--"].map(str::to_owned);
+    cargo.into_iter().chain(std::env::args().skip(1).filter(|argument| argument != "--bench"))
+}
+
+fn contestants(
+    options: &Options,
+    folders: &Folders,
+) -> Result<(Vec<Contestant>, Vec<Unavailable>), Box<dyn Error>> {
+    let known = options.known();
+    eprintln!("building {} servers", known.len());
+    let (mut contestants, missing) = stand::build(&known, folders, options.threads())?;
+    contestants.extend(options.commands.iter().cloned());
+    let unavailable = missing.iter().map(|known| {
+        let reason = "the library it needs is not installed".to_owned();
+        eprintln!("{} is left out: {reason}", known.name);
+        Unavailable { name: known.name.into(), reason }
+    });
+    Ok((contestants, unavailable.collect()))
+}
+
+fn entry(contestant: &Contestant) -> Entry {
+    let Contestant { name, role, version, .. } = contestant.clone();
+    Entry { name, role, version }
+}
+
+/// Measures, and tells how far it is.
+struct Runner {
+    stand: Stand,
+    plan: Plan,
+    left: TimeLeft,
+    line: ProgressLine,
+}
+
+impl Runner {
+    fn new(
+        options: &Options,
+        contestants: &[Contestant],
+        scenarios: &[Scenario],
+    ) -> Result<Self, Box<dyn Error>> {
+        let (server_cores, load_cores) = options.cores()?;
+        let (warm_up, duration) = (options.warm_up(), options.duration());
+        raise_open_files()?;
+        stand::end_on_signals()?;
+        // What observes the server must not get into its way.
+        let observer = load_cores.ids().last().copied();
+        if !observer.is_some_and(|id| core_affinity::set_for_current(CoreId { id })) {
+            return Err(format!("the load could not be pinned to cores {load_cores}").into());
+        }
+        fs::create_dir_all(OUTPUT)?;
+        let log = File::create(Path::new(OUTPUT).join("servers.log"))?;
+        let stand = Stand { server_cores, load_cores, warm_up, duration, log };
+        let rounds = options.rounds();
+        let plan = Plan { contestants: contestants.len(), rounds, warm_up, duration };
+        let total = plan.total(scenarios);
+        let (count, time) = (scenarios.len(), waiting_time(total));
+        eprintln!("{count} scenarios, {rounds} rounds, {} servers: {time}", contestants.len());
+        Ok(Self { stand, plan, left: TimeLeft::new(total), line: ProgressLine::new() })
+    }
+
+    fn setup(&self, options: &Options) -> Setup {
+        Setup {
+            rounds: self.plan.rounds,
+            seconds: self.plan.duration.as_secs_f64(),
+            warm_up: self.plan.warm_up.as_secs_f64(),
+            threads: options.threads(),
+            server_cores: self.stand.server_cores.to_string(),
+            load_cores: self.stand.load_cores.to_string(),
+        }
+    }
+    /// The median over the rounds of what the baseline echoes per second.
+    fn capacity(&mut self, baseline: &Contestant) -> Result<f64, Box<dyn Error>> {
+        let scenario: Scenario = CAPACITY.parse()?;
+        let mut rounds = Vec::new();
+        for round in 1..=self.plan.rounds {
+            let name = format!("capacity: round {round} of {}", self.plan.rounds);
+            rounds.push(self.measure(&name, baseline, &scenario, 0.0)?.throughput);
+        }
+        Ok(median(&rounds).unwrap_or_default())
+    }
+
+    /// All rounds of a scenario. Who fails is not asked again.
+    fn scenario(
+        &mut self,
+        contestants: &[Contestant],
+        scenario: Scenario,
+        capacity: Option<f64>,
+        baseline: usize,
+    ) -> ScenarioResults {
+        let capacity = capacity.unwrap_or_default();
+        let mut outcomes = vec![(Metrics::default(), None); contestants.len()];
+        for round in 1..=self.plan.rounds {
+            for (contestant, (rounds, failure)) in contestants.iter().zip(&mut outcomes) {
+                if failure.is_some() {
+                    self.left.skip(self.plan.step(&scenario));
+                    continue;
+                }
+                let name = format!("{}: round {round} of {}", scenario.name, self.plan.rounds);
+                match self.measure(&name, contestant, &scenario, capacity) {
+                    Ok(metrics) => rounds.push(metrics),
+                    Err(error) => *failure = Some(describe(&error)),
+                }
+            }
+        }
+        let rate = scenario.rate(capacity);
+        ScenarioResults::new(scenario, rate, outcomes, baseline)
+    }
+
+    fn measure(
+        &mut self,
+        name: &str,
+        contestant: &Contestant,
+        scenario: &Scenario,
+        capacity: f64,
+    ) -> Result<Metrics<f64>, MeasureError> {
+        let (started, left) = (Instant::now(), self.left);
+        let contestant_name = &contestant.name;
+        let line = &mut self.line;
+        let measured = self.stand.measure(&contestant.command, scenario, capacity, |progress| {
+            let left = waiting_time(left.left(started.elapsed()));
+            line.show(&format!("{left} left; {name}: {contestant_name}: {progress}"));
+        });
+        self.left.finish(self.plan.step(scenario), started.elapsed());
+        measured
+    }
+}

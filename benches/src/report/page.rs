@@ -1,0 +1,197 @@
+//! Everything for a browser, in one file.
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::chart::{self, ChartError};
+use super::palette::style_sheet;
+use super::record::{Record, ScenarioResults};
+use super::table::{figures, headings};
+use crate::stand::Role;
+
+const STYLE: &str = "
+body{max-width:1120px;margin:2rem auto;padding:0 1rem;background:var(--background);
+ color:var(--text);font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}
+h1,h2,h3{line-height:1.25}h2{margin-top:2.5rem;border-bottom:1px solid var(--grid)}
+h3{margin:1.5rem 0 .25rem;font-size:1rem}a{color:var(--millstream)}
+.note,.facts,h3 code{color:var(--muted);font-weight:normal}
+nav a{margin-right:1rem;white-space:nowrap}
+figure{margin:.5rem 0;overflow-x:auto}svg{max-width:100%;height:auto;display:block}
+.wide{overflow-x:auto}table{border-collapse:collapse;font-size:13px}
+th,td{padding:.15rem .6rem;text-align:right;white-space:nowrap}
+th{color:var(--muted);font-weight:600}.heading{padding-top:1.2rem;color:var(--text)}
+th:first-child,td:first-child,.left{text-align:left}
+.millstream{background:var(--band);font-weight:600}.failed{color:var(--failed)}
+dt{color:var(--muted)}dd{margin:0 0 .5rem}code{overflow-wrap:anywhere}
+";
+
+/// The record as a page, with all charts and figures.
+///
+/// # Errors
+///
+/// If a chart cannot be drawn.
+pub fn page(record: &Record) -> Result<String, ChartError> {
+    let overview = chart::overview(record)?;
+    let charts: Result<Vec<Markup>, ChartError> = groups(record)
+        .iter()
+        .map(|(group, members)| group_charts(record, group, members))
+        .collect();
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "Echo servers compared, " (record.date) }
+                style { (PreEscaped(style_sheet())) (PreEscaped(STYLE)) }
+            }
+            body {
+                h1 { "Echo servers compared" }
+                (introduction(record))
+                figure { (PreEscaped(overview)) }
+                nav {
+                    @for (group, _) in groups(record) { a href={ "#" (anchor(&group)) } { (group) } }
+                    a href="#figures" { "All figures" }
+                    a href="#how" { "How it was measured" }
+                }
+                @for chart in charts? { (chart) }
+                (all_figures(record))
+                (how(record))
+            }
+        }
+    };
+    Ok(page.into_string())
+}
+
+fn introduction(record: &Record) -> Markup {
+    let machine = &record.machine;
+    html! {
+        p class="facts" {
+            (record.date) " · " (machine.processor) ", " (machine.cores) " cores"
+            @if machine.virtual_machine { ", virtual machine" }
+            " · " (machine.kernel) " · profile " (record.profile)
+        }
+        p {
+            "Every server echoes the same messages over loopback, with " (record.setup.threads)
+            @if record.setup.threads == 1 { " event loop" } @else { " event loops" }
+            " on cores of its own; the load comes from other cores. The first chart sums it up: a \
+             bar is the geometric mean of a server's CPU time per echo over all scenarios, relative \
+             to a loop written by hand on epoll, each dot one of them. Less is better. Below, the \
+             servers are sorted by their CPU time in each scenario."
+        }
+    }
+}
+
+/// The scenarios under their headings.
+fn groups(record: &Record) -> Vec<(String, Vec<&ScenarioResults>)> {
+    let mut groups: Vec<(String, Vec<&ScenarioResults>)> = Vec::new();
+    for results in &record.scenarios {
+        let name = results.scenario.group();
+        match groups.iter_mut().find(|(group, _)| *group == name) {
+            Some((_, members)) => members.push(results),
+            None => groups.push((name, vec![results])),
+        }
+    }
+    groups
+}
+
+fn anchor(group: &str) -> String {
+    group.to_lowercase().replace(' ', "-")
+}
+
+fn group_charts(
+    record: &Record,
+    group: &str,
+    members: &[&ScenarioResults],
+) -> Result<Markup, ChartError> {
+    let charts = members.iter().map(|results| chart::scenario(record, results));
+    let charts = charts.collect::<Result<Vec<String>, ChartError>>()?;
+    Ok(html! {
+        h2 id=(anchor(group)) { (group) }
+        @for (results, chart) in members.iter().zip(charts) {
+            h3 { (results.scenario) " " code { (results.scenario.name) } }
+            @for (names, note) in results.notes(&record.contestants) {
+                div class="note" { (note) ": " (names) }
+            }
+            figure { (PreEscaped(chart)) }
+        }
+    })
+}
+
+fn all_figures(record: &Record) -> Markup {
+    html! {
+        h2 id="figures" { "All figures" }
+        p class="note" {
+            "Medians over the rounds; the ratio is taken to the baseline's CPU time in the same round. \
+             \"switches\" are context switches of the server, \"load\" is the CPU time of the load \
+             generator, \"B/connection\" the memory by which the server grew."
+        }
+        div class="wide" {
+            table {
+                @for results in &record.scenarios { (scenario_figures(record, results)) }
+            }
+        }
+    }
+}
+
+fn scenario_figures(record: &Record, results: &ScenarioResults) -> Markup {
+    let headings = headings(results.scenario.unit());
+    html! {
+        tbody {
+            tr { th class="heading" colspan=(headings.len() + 1) { (results.scenario) } }
+            tr { th { "server" } @for heading in &headings { th { (heading) } } }
+            @for index in results.order() {
+                @let (entry, outcome) = (&record.contestants[index], &results.results[index]);
+                tr class=[(entry.role == Role::Millstream).then_some("millstream")] {
+                    td { (entry.name) }
+                    @match &outcome.medians {
+                        Some(medians) => {
+                            @for figure in figures(medians, outcome.ratio) { td { (figure) } }
+                        }
+                        None => {
+                            td class="left failed" colspan=(headings.len()) {
+                                "failed: " (outcome.failure.as_deref().unwrap_or_default())
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn how(record: &Record) -> Markup {
+    let (machine, setup) = (&record.machine, &record.setup);
+    html! {
+        h2 id="how" { "How it was measured" }
+        dl {
+            dt { "Command" }
+            dd { code { (record.command) } }
+            dt { "Rounds" }
+            dd {
+                (setup.rounds) " of " (setup.seconds) " s after " (setup.warm_up)
+                " s of warm-up, each in a new server process, all servers in turn in each round"
+            }
+            dt { "Cores" }
+            dd { "server on " (setup.server_cores) ", load on " (setup.load_cores) }
+            @if let Some(capacity) = record.capacity {
+                dt { "Capacity" }
+                dd { (format!("{capacity:.0}")) " messages/s: the baseline's, from which rates are taken" }
+            }
+            dt { "Machine" }
+            dd {
+                (machine.processor) ", " (machine.cores) " cores, " (machine.memory) " GiB"
+                @if machine.virtual_machine { ", virtual machine" }
+            }
+            dt { "System" }
+            dd { (machine.kernel) ", TCP congestion control " (machine.congestion_control) }
+            dt { "Compiler" }
+            dd { (machine.rustc) }
+            dt { "Servers" }
+            @for entry in &record.contestants { dd { (entry.name) ": " (entry.version) } }
+            @if !record.unavailable.is_empty() {
+                dt { "Not measured" }
+                @for one in &record.unavailable { dd { (one.name) ": " (one.reason) } }
+            }
+        }
+    }
+}

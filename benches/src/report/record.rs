@@ -1,0 +1,192 @@
+//! All of a run, as it is kept.
+
+use serde::{Deserialize, Serialize};
+
+use super::metrics::{Metrics, geometric_mean};
+use crate::stand::{Machine, Role, Scenario};
+
+/// Below this part of its time at work a generator has time to wait, so that the figures are not its own.
+const SATURATED: f64 = 0.95;
+/// From this part of a rate on it counts as kept.
+const KEPT: f64 = 0.99;
+
+/// A run of the benchmark: on what, of what, and what came out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The day, as YYYY-MM-DD in UTC.
+    pub date: String,
+    /// The name of the profile.
+    pub profile: String,
+    /// The command line, without the folders of paths.
+    pub command: String,
+    /// What it was run on.
+    pub machine: Machine,
+    /// How it was run.
+    pub setup: Setup,
+    /// Messages per second of the baseline, where some scenario needed to know.
+    pub capacity: Option<f64>,
+    /// Who was measured, in the order of each round.
+    pub contestants: Vec<Entry>,
+    /// Who could not be.
+    pub unavailable: Vec<Unavailable>,
+    /// What came out, by scenario.
+    pub scenarios: Vec<ScenarioResults>,
+}
+
+/// How often, how long and where was measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Setup {
+    /// Rounds, in each of which every contestant was measured once.
+    pub rounds: usize,
+    /// Seconds of each measurement.
+    pub seconds: f64,
+    /// Seconds before that.
+    pub warm_up: f64,
+    /// Event loops of each server.
+    pub threads: usize,
+    /// Where the server ran.
+    pub server_cores: String,
+    /// Where the load came from, with one thread on each.
+    pub load_cores: String,
+}
+
+/// A contestant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// What it is called.
+    pub name: String,
+    /// What it took part as.
+    pub role: Role,
+    /// What it is made with.
+    pub version: String,
+}
+
+/// A contestant that could not be measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Unavailable {
+    /// What it is called.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What came out of a scenario.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScenarioResults {
+    /// The scenario.
+    pub scenario: Scenario,
+    /// Messages per second that were sent, where that did not depend on the server.
+    pub rate: Option<f64>,
+    /// One for each contestant, in their order.
+    pub results: Vec<Outcome>,
+}
+
+/// What came out for one contestant in one scenario.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Why it failed, if it did.
+    pub failure: Option<String>,
+    /// The figures of each round, up to a failure.
+    pub rounds: Metrics<Vec<f64>>,
+    /// Their medians, if it did not fail.
+    pub medians: Option<Metrics<f64>>,
+    /// The median of its CPU time to the baseline's in the same round.
+    pub ratio: Option<f64>,
+}
+
+impl ScenarioResults {
+    /// From the rounds of each contestant and why it failed, the baseline's at `baseline`.
+    #[must_use]
+    pub fn new(
+        scenario: Scenario,
+        rate: Option<f64>,
+        rounds: Vec<(Metrics<Vec<f64>>, Option<String>)>,
+        baseline: usize,
+    ) -> Self {
+        let base = rounds[baseline].0.clone();
+        let results = rounds.into_iter().map(|(rounds, failure)| {
+            let whole = failure.is_none();
+            let medians = whole.then(|| rounds.medians()).flatten();
+            let ratio = whole.then(|| rounds.ratio_to(&base)).flatten();
+            Outcome { failure, rounds, medians, ratio }
+        });
+        Self { results: results.collect(), scenario, rate }
+    }
+
+    /// The contestants' numbers: the cheapest first, those that failed last.
+    #[must_use]
+    pub fn order(&self) -> Vec<usize> {
+        let cost = |&index: &usize| {
+            self.results[index].medians.as_ref().map_or(f64::INFINITY, |medians| medians.cpu)
+        };
+        let mut order: Vec<usize> = (0..self.results.len()).collect();
+        order.sort_by(|one, other| cost(one).total_cmp(&cost(other)));
+        order
+    }
+
+    /// What is to be known besides the figures: the contestants it is true of, and what it is.
+    #[must_use]
+    pub fn notes(&self, contestants: &[Entry]) -> Vec<(String, String)> {
+        let mut notes: Vec<(String, String)> = Vec::new();
+        for (entry, outcome) in contestants.iter().zip(&self.results) {
+            for note in self.notes_on(outcome) {
+                match notes.iter_mut().find(|(_, other)| *other == note) {
+                    Some((names, _)) => *names = format!("{names}, {}", entry.name),
+                    None => notes.push((entry.name.clone(), note)),
+                }
+            }
+        }
+        notes
+    }
+
+    fn notes_on(&self, outcome: &Outcome) -> Vec<String> {
+        let failure = outcome.failure.iter().map(|reason| format!("failed, {reason}"));
+        let mut notes: Vec<String> = failure.collect();
+        if let Some(medians) = &outcome.medians {
+            if medians.generator_busy >= SATURATED {
+                notes.push("load generator saturated".to_owned());
+            }
+            let kept = self.rate.map(|rate| medians.throughput / rate);
+            notes.extend(
+                kept.filter(|kept| *kept < KEPT)
+                    .map(|kept| format!("only {:.0} % of the rate", kept * 100.0)),
+            );
+        }
+        notes
+    }
+}
+
+impl Record {
+    /// The number of the contestant that the others are compared with.
+    #[must_use]
+    pub fn baseline(&self) -> Option<usize> {
+        self.contestants.iter().position(|entry| entry.role == Role::Baseline)
+    }
+
+    /// Every contestant's ratios, in the order of scenarios, those of failures left out.
+    #[must_use]
+    pub fn ratios(&self, contestant: usize) -> Vec<f64> {
+        self.scenarios.iter().filter_map(|results| results.results[contestant].ratio).collect()
+    }
+
+    /// The contestants with their numbers and the mean of their ratios: the cheapest first, those
+    /// without one left out.
+    #[must_use]
+    pub fn ranking(&self) -> Vec<(usize, f64)> {
+        let means = (0..self.contestants.len())
+            .filter_map(|index| Some((index, geometric_mean(&self.ratios(index))?)));
+        let mut means: Vec<(usize, f64)> = means.collect();
+        means.sort_by(|(_, one), (_, other)| one.total_cmp(other));
+        means
+    }
+
+    /// Whether the baseline, or millstream itself, failed anywhere.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        self.scenarios.iter().any(|results| {
+            let own = self.contestants.iter().zip(&results.results);
+            own.filter(|(entry, _)| entry.role != Role::Peer)
+                .any(|(_, result)| result.failure.is_some())
+        })
+    }
+}

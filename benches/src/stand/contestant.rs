@@ -1,0 +1,176 @@
+//! The servers that are compared.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::server::PORT;
+
+/// A server to measure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contestant {
+    /// What it is called in tables and charts.
+    pub name: String,
+    /// What it takes part as.
+    pub role: Role,
+    /// What it is made with, and which version of it.
+    pub version: String,
+    /// Program and arguments, with `{port}` where the port to listen on belongs.
+    pub command: Vec<String>,
+}
+
+/// What a contestant takes part as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// What the others are compared with.
+    Baseline,
+    /// The engine this is about.
+    Millstream,
+    /// Another one.
+    Peer,
+}
+
+/// A contestant of this repository, which may have to be built.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// What it is called.
+    pub name: &'static str,
+    /// What it takes part as.
+    pub role: Role,
+    /// Where it is built.
+    pub program: Program,
+    /// What its version is that of.
+    pub library: Library,
+    /// The option that sets how many event loops it has.
+    threads: &'static str,
+}
+
+/// Where a program is built, and what it is called there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// A binary of millstream-benches.
+    Binary(&'static str),
+    /// An example of millstream.
+    Example(&'static str),
+    /// A binary of the workspace of peers.
+    Peer(&'static str),
+    /// A server in C, which needs a library of the system's.
+    C(&'static str),
+}
+
+/// What a version is that of.
+#[derive(Clone, Copy, Debug)]
+pub enum Library {
+    /// millstream itself.
+    Millstream,
+    /// A package in the lock file of the workspace that it is built in.
+    Package(&'static str),
+    /// A module of pkg-config.
+    PkgConfig(&'static str),
+}
+
+/// All of them, the baseline first.
+pub const KNOWN: [Known; 12] = [
+    Known { role: Role::Baseline, ..Known::binary("epoll", "epoll_echo", "rustix") },
+    Known::binary("mio", "mio_echo", "mio"),
+    Known {
+        name: "millstream",
+        role: Role::Millstream,
+        program: Program::Example("echo"),
+        library: Library::Millstream,
+        threads: "--reactors",
+    },
+    Known::peer("tokio", "tokio_multi_thread", "tokio"),
+    Known::peer("tokio-per-core", "tokio_per_core", "tokio"),
+    Known::peer("monoio", "monoio", "monoio"),
+    Known::peer("compio", "compio", "compio"),
+    Known::peer("message-io", "message_io", "message-io"),
+    Known::peer("may", "may", "may"),
+    Known::c("liburing", "io_uring_echo", "liburing"),
+    Known::c("libuv", "libuv_echo", "libuv"),
+    Known::c("libevent", "libevent_echo", "libevent_core"),
+];
+
+impl Known {
+    const fn new(name: &'static str, program: Program, library: Library) -> Self {
+        Self { name, role: Role::Peer, program, library, threads: "--threads" }
+    }
+
+    const fn binary(name: &'static str, binary: &'static str, package: &'static str) -> Self {
+        Self::new(name, Program::Binary(binary), Library::Package(package))
+    }
+
+    const fn peer(name: &'static str, binary: &'static str, package: &'static str) -> Self {
+        Self::new(name, Program::Peer(binary), Library::Package(package))
+    }
+
+    const fn c(name: &'static str, binary: &'static str, module: &'static str) -> Self {
+        Self::new(name, Program::C(binary), Library::PkgConfig(module))
+    }
+
+    /// Whether it needs more than this workspace: other engines, or libraries of the system's.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        matches!(self.program, Program::Peer(_) | Program::C(_))
+    }
+
+    /// Itself with its program, at `path`, and its version.
+    pub(super) fn contestant(&self, path: &Path, threads: usize, version: String) -> Contestant {
+        let listen = format!("127.0.0.1:{PORT}");
+        let path = path.to_string_lossy().into_owned();
+        let command =
+            vec![path, "--listen".into(), listen, self.threads.into(), threads.to_string()];
+        Contestant { name: self.name.into(), role: self.role, version, command }
+    }
+}
+
+impl FromStr for Contestant {
+    type Err = &'static str;
+
+    /// A server of the caller's: `NAME=COMMAND`. The command is split at spaces.
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let (name, command) = text.split_once('=').ok_or("expected NAME=COMMAND")?;
+        if name.is_empty() || KNOWN.iter().any(|known| known.name == name) {
+            return Err("the name is empty, or that of a contestant that is there already");
+        }
+        if !command.contains(PORT) {
+            return Err("the command does not say where {port} belongs");
+        }
+        let command = command.split_whitespace().map(str::to_owned).collect();
+        Ok(Self { name: name.into(), role: Role::Peer, version: String::new(), command })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_baseline_comes_first_and_there_is_one() {
+        let baselines = KNOWN.iter().filter(|known| known.role == Role::Baseline);
+        assert_eq!(baselines.count(), 1);
+        assert_eq!(KNOWN[0].role, Role::Baseline);
+    }
+
+    #[test]
+    fn a_known_one_gets_its_options() {
+        let millstream = KNOWN.iter().find(|known| known.role == Role::Millstream).unwrap();
+        let contestant = millstream.contestant(Path::new("bin/echo"), 2, "1".into());
+        assert_eq!(
+            contestant.command,
+            ["bin/echo", "--listen", "127.0.0.1:{port}", "--reactors", "2"]
+        );
+    }
+
+    #[test]
+    fn others_come_from_the_command_line() {
+        let contestant: Contestant = "mine=bin/mine --port={port} -v".parse().unwrap();
+        assert_eq!(contestant.name, "mine");
+        assert_eq!(contestant.command, ["bin/mine", "--port={port}", "-v"]);
+        for refused in ["mine", "mine=bin/mine", "=bin {port}", "mio=bin {port}"] {
+            assert!(refused.parse::<Contestant>().is_err(), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! What `cargo bench --bench echo` measures with: scenarios, contestants, and a stand that puts one on
+//! the other.
+//!
+//! Where things are: `scenario` the loads; `contestant` the servers, and `build` how they come to be;
+//! `server` a running one; `measure` one measurement; `plan` how long all of them take; `cores` where
+//! they run; `machine` and `versions` what is written down beside the figures.
+
+mod build;
+mod contestant;
+mod cores;
+mod machine;
+mod measure;
+mod plan;
+mod scenario;
+mod server;
+mod versions;
+
+pub use build::{BuildError, Folders, build};
+pub use contestant::{Contestant, KNOWN, Known, Library, Program, Role};
+pub use cores::Cores;
+pub use machine::Machine;
+pub use measure::{MeasureError, Stand};
+pub use plan::{Plan, TimeLeft};
+pub use scenario::{CAPACITY, FULL, QUICK, Scenario, ScenarioError, Traffic};
+pub use server::{Server, StartError, end_on_signals};

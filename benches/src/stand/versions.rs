@@ -1,0 +1,80 @@
+//! Which versions of things are measured.
+
+use std::path::Path;
+use std::process::Command;
+
+/// The version of `package` in the text of a Cargo.lock; of several, the highest in writing order.
+pub(super) fn locked(lock: &str, package: &str) -> Option<String> {
+    let name = format!("name = \"{package}\"");
+    let packages = lock.split("[[package]]").filter(|text| text.lines().any(|line| line == name));
+    packages.filter_map(|text| text.lines().find_map(version)).last().map(str::to_owned)
+}
+
+fn version(line: &str) -> Option<&str> {
+    line.strip_prefix("version = \"")?.strip_suffix('"')
+}
+
+/// The version of a library of the system's.
+pub(super) fn of_module(module: &str) -> Option<String> {
+    line_of(Command::new("pkg-config").args(["--modversion", module]))
+}
+
+/// The commit that is checked out at `root`, and whether files differ from it.
+pub(super) fn commit(root: &Path) -> Option<String> {
+    let describe = ["describe", "--always", "--dirty=, changed", "--exclude=*"];
+    line_of(Command::new("git").current_dir(root).args(describe))
+}
+
+/// The Rust compiler's version.
+pub(super) fn rustc() -> Option<String> {
+    let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    line_of(Command::new(compiler).arg("--version"))
+}
+
+/// What the program wrote, if it succeeded.
+fn line_of(command: &mut Command) -> Option<String> {
+    let output = command.output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOCK: &str = r#"
+version = 4
+
+[[package]]
+name = "mio"
+version = "0.8.1"
+
+[[package]]
+name = "mio"
+version = "1.2.0"
+dependencies = [
+ "libc",
+]
+
+[[package]]
+name = "mio-other"
+version = "9.9.9"
+"#;
+
+    #[test]
+    fn a_lock_file_tells_the_version() {
+        assert_eq!(locked(LOCK, "mio").as_deref(), Some("1.2.0"));
+        assert_eq!(locked(LOCK, "mio-other").as_deref(), Some("9.9.9"));
+        assert_eq!(locked(LOCK, "io"), None);
+    }
+
+    #[test]
+    fn the_compiler_tells_its_version() {
+        assert!(rustc().unwrap().starts_with("rustc "));
+    }
+
+    #[test]
+    fn a_program_that_fails_tells_nothing() {
+        assert_eq!(line_of(&mut Command::new("false")), None);
+        assert_eq!(line_of(&mut Command::new("no-such-program-at-all")), None);
+    }
+}
