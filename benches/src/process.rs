@@ -15,6 +15,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 
@@ -160,13 +161,18 @@ fn usage(process: &Path) -> io::Result<Usage> {
                 cpu_nanoseconds += nanoseconds;
                 context_switches += switches;
             }
-            // The thread ended since the folder was read.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if is_of_ended(&error) => {}
             Err(error) => return Err(error),
         }
     }
     let memory = memory(process)?;
     Ok(Usage { cpu_nanoseconds, context_switches, user_ticks, system_ticks, memory })
+}
+
+/// Whether a thread ended since the folder was read, or its file was opened.
+fn is_of_ended(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
 }
 
 /// CPU time in nanoseconds, and context switches.
@@ -211,6 +217,10 @@ fn malformed() -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -281,37 +291,43 @@ mod tests {
         assert_eq!(meter(FIRST, last).figures().unwrap().cpu_per_message, 1_000.0);
     }
 
+    fn progress(messages: u64) -> Progress {
+        let (elapsed, total) = (Duration::ZERO, Duration::ZERO);
+        Progress { connected: 1, elapsed, total, messages, connections_made: 0, measuring: true }
+    }
+
     #[cfg(target_os = "linux")]
     #[test]
     fn this_process_has_figures() {
         let mut meter = ProcessMeter::new(std::process::id());
-        let progress = |messages| Progress {
-            connected: 1,
-            elapsed: Default::default(),
-            total: Default::default(),
-            messages,
-            connections_made: 0,
-            measuring: true,
-        };
         meter.sample(&progress(0)).unwrap();
         meter.sample(&progress(1)).unwrap();
         let figures = meter.figures().unwrap();
         assert!(figures.memory > 0 && figures.memory_per_connection.is_some(), "{figures}");
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn threads_may_end_meanwhile() {
+        let mut meter = ProcessMeter::new(std::process::id());
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    thread::spawn(|| {}).join().unwrap();
+                }
+            });
+            let samples: io::Result<()> = (0..1_000).try_for_each(|n| meter.sample(&progress(n)));
+            done.store(true, Ordering::Relaxed);
+            samples.unwrap();
+        });
+    }
+
     #[test]
     fn a_process_that_is_gone_is_an_error() {
         let mut meter = ProcessMeter::new(u32::MAX);
         assert_eq!(meter.memory_before, None);
-        let progress = Progress {
-            connected: 1,
-            elapsed: Default::default(),
-            total: Default::default(),
-            messages: 1,
-            connections_made: 0,
-            measuring: true,
-        };
-        meter.sample(&progress).unwrap_err();
+        meter.sample(&progress(1)).unwrap_err();
         assert_eq!(meter.figures(), None);
     }
 }
