@@ -17,7 +17,7 @@ pub(super) struct Tally {
     pub(super) in_flight: u64,
     /// Messages that were due, but never sent.
     pub(super) unsent: u64,
-    /// Connections that the server closed although it need not have.
+    /// Connections of the crowd that the server closed.
     pub(super) dropped: u64,
     /// Latencies in nanoseconds of the messages measured; its length is their number.
     pub(super) messages: Histogram<u64>,
