@@ -377,13 +377,14 @@ impl EventHandler for GatedEcho {
     }
 }
 
-/// An engine with one reactor that accepts a first connection, and no other until it is told to.
+/// An engine that accepts a first connection, and no other until it is told to: the main acceptor
+/// waits in its balancer, and a reactor that accepts for itself in a callback.
 fn gated(mode: AcceptMode, builder: Builder) -> (TestEngine, TcpStream, Sender<()>) {
     let (gate, reached, open) = Gate::new();
-    let builder = builder.accept_mode(mode).reactors(1);
+    let builder = builder.accept_mode(mode);
     let (builder, gate) = match mode {
-        AcceptMode::MainAcceptor => (builder.balance(gate), None),
-        _ => (builder, Some(gate)),
+        AcceptMode::MainAcceptor => (builder.reactors(2).balance(gate), None),
+        _ => (builder.reactors(1), Some(gate)),
     };
     let gate = Mutex::new(gate);
     let engine = TestEngine::start(builder, move |_| {

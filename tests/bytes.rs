@@ -16,6 +16,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use millstream::balance::Balance;
 use millstream::{
     AcceptMode, Action, Builder, Bytes, Conn, Engine, EventHandler, Input, InputOverflow, Output,
 };
@@ -723,6 +724,15 @@ impl Drop for Flood {
     }
 }
 
+/// Gives all connections to the first reactor.
+struct First;
+
+impl Balance for First {
+    fn choose(&mut self, _peer: SocketAddr, _connections: &[usize]) -> usize {
+        0
+    }
+}
+
 const READ_BUDGET: usize = 4 * KIB;
 const FLOODS: usize = 2;
 /// What may be read from the floods before the victim's request: four turns' worth.
@@ -737,11 +747,15 @@ fn a_flood_holds_others_up_by_its_budget_and_no_more() {
             let (deliveries, served) = channel();
             let (go, gate) = channel();
             let gate = Mutex::new(Some(gate));
-            let builder = Engine::builder().accept_mode(mode).reactors(1);
+            // With one reactor there would be no main acceptor.
+            let reactors = if mode == AcceptMode::MainAcceptor { 2 } else { 1 };
+            let builder = Engine::builder().accept_mode(mode).reactors(reactors).balance(First);
             let builder = builder.read_budget(READ_BUDGET).receive_buffer(READ_BUDGET);
-            let engine = TestEngine::start(builder, move |_| Watch {
+            let engine = TestEngine::start(builder, move |reactor| Watch {
                 deliveries: deliveries.clone(),
-                gate: gate.lock().expect("one reactor takes it").take(),
+                gate: (reactor == 0)
+                    .then(|| gate.lock().expect("nobody panics with it").take())
+                    .flatten(),
             });
             let [keeper, first, second] = [(); 3].map(|()| engine.connect());
             let early = (!late).then(|| engine.connect());

@@ -3,7 +3,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 
-/// Chooses the reactor for each new connection, on the acceptor's thread.
+/// Chooses the reactor for each new connection, on the acceptor's thread. It is not asked where there
+/// is one reactor.
 ///
 /// The stock ones are [`RoundRobin`] (the default), [`LeastConnections`] and [`SourceHash`].
 pub trait Balance: Send + 'static {

@@ -13,7 +13,7 @@ use super::address::Address;
 #[non_exhaustive]
 pub enum AcceptMode {
     /// One thread of its own accepts, and hands each connection to the reactor that the balancer
-    /// chooses. Connections are spread evenly.
+    /// chooses. Connections are spread evenly. A single reactor accepts for itself instead.
     #[default]
     MainAcceptor,
     /// Each reactor accepts for itself, from a listening socket of its own on the same port

@@ -114,18 +114,16 @@ where
     F: Fn(usize) -> H + Send + Sync + 'static,
 {
     let reactors = spawn_reactors(engine, config, factory, cores)?;
-    match config.accept_mode {
-        AcceptMode::MainAcceptor => {
-            let sockets = sockets.pop().unwrap_or_default();
-            let none = std::iter::repeat_with(Sockets::new);
-            let entrances = run_reactors(reactors, none, engine);
-            spawn_acceptor(engine, config, balance, entrances, sockets)
-        }
-        AcceptMode::ReusePort => {
-            run_reactors(reactors, sockets, engine);
-            Ok(())
-        }
+    // A single reactor accepts for itself: there is nothing to choose, and handing over to it would cost
+    // more than accepting does.
+    if config.accept_mode == AcceptMode::ReusePort || reactors.len() == 1 {
+        run_reactors(reactors, sockets, engine);
+        return Ok(());
     }
+    let sockets = sockets.pop().unwrap_or_default();
+    let none = std::iter::repeat_with(Sockets::new);
+    let entrances = run_reactors(reactors, none, engine);
+    spawn_acceptor(engine, config, balance, entrances, sockets)
 }
 
 /// Opens the listening sockets: one set for the acceptor, or one for each reactor. A port that the
