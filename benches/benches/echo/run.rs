@@ -24,6 +24,8 @@ use super::options::{OUTPUT, Options};
 pub(super) fn run(options: &Options, folders: &Folders) -> Result<Record, Box<dyn Error>> {
     let (contestants, unavailable) = contestants(options, folders)?;
     let scenarios = options.scenarios();
+    // Before this thread is pinned, which would seem to be all cores there are.
+    let machine = Machine::this();
     let mut runner = Runner::new(options, &contestants, &scenarios)?;
     let setup = runner.setup(options);
     let baseline = contestants.iter().position(|contestant| contestant.role == Role::Baseline);
@@ -44,7 +46,7 @@ pub(super) fn run(options: &Options, folders: &Folders) -> Result<Record, Box<dy
         date: jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(),
         profile: options.profile.name().into(),
         command: command_line(typed()),
-        machine: Machine::this(),
+        machine,
         setup,
         capacity,
         contestants: entries,

@@ -12,7 +12,7 @@ use super::palette::{
     BACKGROUND, BAND, BASELINE, FAILED, GRID, MILLSTREAM, MUTED, PEER, Shade, TEXT, style_sheet,
 };
 use super::record::{Outcome, Record, ScenarioResults};
-use super::text::{latency, short};
+use super::text::{short, time, without_zeros};
 use crate::stand::Role;
 
 /// Why there is no drawing.
@@ -61,9 +61,11 @@ pub(super) fn scenario(record: &Record, results: &ScenarioResults) -> Result<Str
         draw_names(&names, &rows)?;
         let memory = results.scenario.all_connections() >= MANY;
         let panels = area.split_evenly((1, if memory { 4 } else { 3 }));
-        let caption = format!("CPU per {unit}, {baseline} = 1");
+        let caption = format!("CPU time per {unit}, {baseline} = 1");
         draw_bars(&panels[0], &caption, &rows, &bars(cpu), Some(1.0))?;
-        draw_bars(&panels[1], &format!("{unit}/s"), &rows, &bars(throughput), results.rate)?;
+        let caption = results.rate.map_or("", |_| " (line: as sent)");
+        let caption = format!("{unit}/s{caption}");
+        draw_bars(&panels[1], &caption, &rows, &bars(throughput), results.rate)?;
         draw_latencies(&panels[2], &rows, &outcomes)?;
         match panels.get(3) {
             Some(panel) => draw_bars(panel, "bytes per connection", &rows, &bars(memory_use), None),
@@ -81,12 +83,18 @@ pub fn overview(record: &Record) -> Result<String, ChartError> {
     let ranking = record.ranking();
     let rows: Vec<Row<'_>> = ranking.iter().map(|(index, _)| row(record, *index)).collect();
     let bars = ranking.iter().map(|(index, mean)| {
-        Some(Bar { value: *mean, label: format!("{mean:.2}"), dots: record.ratios(*index) })
+        let (dots, all) = (record.ratios(*index), record.scenarios.len());
+        let label = match dots.len() {
+            whole if whole == all => format!("{mean:.2}"),
+            part => format!("{mean:.2}  ({part} of {all})"),
+        };
+        Some(Bar { value: *mean, label, dots })
     });
     let bars: Vec<Option<Bar>> = bars.collect();
     let baseline = record.baseline().map_or("", |index| &record.contestants[index].name);
     let caption = format!(
-        "CPU time per echo, {baseline} = 1 (less is better). Bar: geometric mean, dots: scenarios"
+        "CPU time per echo, hand-written loop on {baseline} = 1; less is better. \
+         Bar: geometric mean, dots: scenarios"
     );
     let svg = draw(OVERVIEW_WIDTH, rows.len(), |area| {
         let (names, area) = area.split_horizontally(NAMES);
@@ -105,7 +113,7 @@ fn row(record: &Record, index: usize) -> Row<'_> {
 fn cpu(outcome: &Outcome) -> Option<Bar> {
     let ratio = outcome.ratio?;
     let cpu = outcome.medians.as_ref()?.cpu;
-    Some(Bar { value: ratio, label: format!("{ratio:.2}  ({} ns)", short(cpu)), dots: Vec::new() })
+    Some(Bar { value: ratio, label: format!("{ratio:.2}  ({})", time(cpu)), dots: Vec::new() })
 }
 
 fn throughput(outcome: &Outcome) -> Option<Bar> {
@@ -167,7 +175,7 @@ fn draw_bars(
     let highest = present.flat_map(|bar| bar.dots.iter().copied().chain([bar.value]));
     let highest = highest.chain(reference).fold(0.0, f64::max).max(f64::MIN_POSITIVE);
     // The rest is for what is written at the end of the longest.
-    let mut chart = frame(area, caption, rows, 0.0..highest * 1.4, |value| short(*value))?;
+    let mut chart = frame(area, caption, rows, 0.0..highest * 1.4, short)?;
     for (index, (row, bar)) in rows.iter().zip(bars).enumerate() {
         let (top, middle) = (index as f64, index as f64 + 0.5);
         let Some(bar) = bar else {
@@ -179,7 +187,8 @@ fn draw_bars(
         let dots =
             bar.dots.iter().map(|value| Circle::new((*value, middle), 2, TEXT.color().filled()));
         chart.draw_series(dots)?;
-        let end = bar.dots.iter().copied().fold(bar.value, f64::max);
+        // Right of what is drawn, the reference's line included.
+        let end = bar.dots.iter().copied().chain(reference).fold(bar.value, f64::max);
         draw_label(&chart, bar.label.clone(), (end, middle), &TEXT)?;
     }
     let line = |value| PathElement::new([(value, 0.0), (value, rows.len() as f64)], MUTED.color());
@@ -199,7 +208,7 @@ fn draw_latencies(
     let range = decade(lowest.min(highest)).0..decade(highest).1;
     let caption = "latency: ● p50  ▲ p99  ○ p99.9";
     let start = range.start;
-    let mut chart = frame(area, caption, rows, range.log_scale(), |value| latency(*value))?;
+    let mut chart = frame(area, caption, rows, range.log_scale(), |value| time(value * 1e3))?;
     for (index, (row, outcome)) in rows.iter().zip(outcomes).enumerate() {
         let middle = index as f64 + 0.5;
         let Some(medians) = &outcome.medians else {
@@ -230,7 +239,7 @@ fn frame<'a, 'b, X>(
     caption: &str,
     rows: &[Row<'_>],
     x: X,
-    x_label: impl Fn(&f64) -> String,
+    x_label: impl Fn(f64) -> String,
 ) -> Result<Chart<'a, 'b, X::CoordDescType>, ChartError>
 where
     X: AsRangedCoord<Value = f64>,
@@ -240,7 +249,7 @@ where
     area.draw(&Text::new(caption.to_owned(), (2, 8), font(&MUTED)))?;
     let mut chart = ChartBuilder::on(area)
         .margin_top(CAPTION)
-        .margin_right(12)
+        .margin_right(28)
         .x_label_area_size(AXIS)
         .build_cartesian_2d(x, rows.len() as f64..0.0)?;
     let Range { start, end } = chart.x_range();
@@ -252,7 +261,7 @@ where
         .disable_y_mesh()
         .disable_y_axis()
         .x_labels(5)
-        .x_label_formatter(&x_label)
+        .x_label_formatter(&|value| without_zeros(&x_label(*value)))
         .x_label_style(font(&MUTED))
         .axis_style(GRID.color())
         .bold_line_style(GRID.color())

@@ -14,7 +14,7 @@ body{max-width:1120px;margin:2rem auto;padding:0 1rem;background:var(--backgroun
 h1,h2,h3{line-height:1.25}h2{margin-top:2.5rem;border-bottom:1px solid var(--grid)}
 h3{margin:1.5rem 0 .25rem;font-size:1rem}a{color:var(--millstream)}
 .note,.facts,h3 code{color:var(--muted);font-weight:normal}
-nav a{margin-right:1rem;white-space:nowrap}
+nav{display:flex;flex-wrap:wrap;gap:.25rem 1rem}
 figure{margin:.5rem 0;overflow-x:auto}svg{max-width:100%;height:auto;display:block}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:13px}
 th,td{padding:.15rem .6rem;text-align:right;white-space:nowrap}
@@ -123,7 +123,8 @@ fn all_figures(record: &Record) -> Markup {
         p class="note" {
             "Medians over the rounds; the ratio is taken to the baseline's CPU time in the same round. \
              \"switches\" are context switches of the server, \"load\" is the CPU time of the load \
-             generator, \"B/connection\" the memory by which the server grew."
+             generator, \"B/connection\" the memory by which the server grew, which tells \
+             little where there are few connections."
         }
         div class="wide" {
             table {

@@ -5,7 +5,7 @@ use comfy_table::{CellAlignment, Table};
 
 use super::Metrics;
 use super::record::{Entry, ScenarioResults};
-use super::text::{latency, short};
+use super::text::{short, time};
 
 /// The figures of a table, in the order of their columns, for units called so.
 pub(super) fn headings(unit: &str) -> [String; 10] {
@@ -30,9 +30,9 @@ pub(super) fn figures(medians: &Metrics<f64>, ratio: Option<f64>) -> [String; 10
         ratio.map_or_else(String::new, |ratio| format!("{ratio:.3}")),
         format!("{:.0} %", medians.user_share * 100.0),
         short(medians.throughput),
-        latency(medians.p50),
-        latency(medians.p99),
-        latency(medians.p999),
+        time(medians.p50 * 1e3),
+        time(medians.p99 * 1e3),
+        time(medians.p999 * 1e3),
         format!("{:.3}", medians.context_switches),
         short(medians.memory_per_connection),
         format!("{:.0}", medians.generator_cpu),

@@ -179,6 +179,15 @@ fn the_overview_stands_alone() {
     }
 }
 
+#[test]
+fn a_mean_of_only_some_scenarios_says_so() {
+    let mut record = record();
+    let all = record.scenarios.len();
+    record.scenarios[3].results[2].ratio = None;
+    let chart = overview(&record).unwrap();
+    assert!(chart.contains(&format!("2.00  ({} of {all})", all - 1)), "{chart}");
+}
+
 /// Every colour of a chart is replaced in the dark.
 #[test]
 fn charts_have_no_colour_of_their_own() {

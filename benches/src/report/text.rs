@@ -26,15 +26,25 @@ pub(super) fn three_digits(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// A time in microseconds with the unit that suits it.
-pub(super) fn latency(microseconds: f64) -> String {
-    if microseconds < 999.5 {
-        format!("{} µs", three_digits(microseconds))
-    } else if microseconds < 999_500.0 {
-        format!("{} ms", three_digits(microseconds / 1e3))
-    } else {
-        format!("{} s", three_digits(microseconds / 1e6))
-    }
+/// Nanoseconds with the unit that suits them.
+pub(super) fn time(nanoseconds: f64) -> String {
+    let (value, unit) = match nanoseconds {
+        ..999.5 => (nanoseconds, "ns"),
+        ..999.5e3 => (nanoseconds / 1e3, "µs"),
+        ..999.5e6 => (nanoseconds / 1e6, "ms"),
+        _ => (nanoseconds / 1e9, "s"),
+    };
+    format!("{} {unit}", three_digits(value))
+}
+
+/// A number without the zeros at the end of its decimals.
+pub(super) fn without_zeros(text: &str) -> String {
+    let (number, unit) = text.split_once(' ').unwrap_or((text, ""));
+    let number = match number.contains('.') {
+        true => number.trim_end_matches('0').trim_end_matches('.'),
+        false => number,
+    };
+    format!("{number} {unit}").trim_end().to_owned()
 }
 
 /// A time that people wait.
@@ -107,10 +117,19 @@ mod tests {
     }
 
     #[test]
-    fn latencies_have_a_unit() {
-        let cases = [(12.34, "12.3 µs"), (1_234.0, "1.23 ms"), (2_500_000.0, "2.50 s")];
+    fn times_have_a_unit() {
+        let cases =
+            [(999.0, "999 ns"), (12_340.0, "12.3 µs"), (1.234e6, "1.23 ms"), (2.5e9, "2.50 s")];
         for (value, text) in cases {
-            assert_eq!(latency(value), text);
+            assert_eq!(time(value), text);
+        }
+    }
+
+    #[test]
+    fn zeros_go_only_behind_the_point() {
+        let cases = [("10.0 µs", "10 µs"), ("1.50 k", "1.5 k"), ("100", "100"), ("0", "0")];
+        for (text, trimmed) in cases {
+            assert_eq!(without_zeros(text), trimmed);
         }
     }
 }
