@@ -200,6 +200,9 @@ impl<T: Copy> Timers<T> {
     /// Advancing to that tick either makes a timer due or files timers one level or more lower. A timer
     /// of an hour is refiled three times at most, one of any span ten times, mostly with many others.
     pub fn next_wake(&self) -> Option<u64> {
+        if self.is_empty() {
+            return None;
+        }
         if self.occupied[LEVELS] != 0 {
             return Some(self.elapsed);
         }
@@ -210,6 +213,10 @@ impl<T: Copy> Timers<T> {
     /// counts as the last one.
     pub fn advance(&mut self, now: u64) {
         let now = now.max(self.elapsed);
+        if self.is_empty() {
+            self.elapsed = now;
+            return;
+        }
         self.refile(LATE);
         while let Some((list, start)) = self.next_slot().filter(|&(_, start)| start <= now) {
             self.elapsed = start;

@@ -198,7 +198,9 @@ impl Driver for Readiness {
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.turn.number = self.turn.number.wrapping_add(1);
-        self.turn.ready.append(&mut self.turn.carried);
+        if !self.turn.carried.is_empty() {
+            self.turn.ready.append(&mut self.turn.carried);
+        }
         self.sockets.begin_turn(self.turn.number, &mut self.turn.ready);
         let timeout = if self.turn.ready.is_empty() { timeout } else { Some(Duration::ZERO) };
         match self.poll.poll(&mut self.events, timeout) {
