@@ -5,6 +5,7 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::clock::nanoseconds;
+use super::connection::Connection;
 use super::generator::{Generator, TICK};
 use super::pattern::MAX_CHUNK;
 use super::tally::Tally;
@@ -53,11 +54,7 @@ impl CrowdLoop {
     }
 
     fn work(&mut self, end: u64, stop: &AtomicBool) -> Result<(), LoadError> {
-        for (connection, manner) in self.generator.connections.iter_mut().zip(&self.manners) {
-            if *manner != Manner::Idle {
-                connection.offer_endlessly();
-            }
-        }
+        self.generator.connections.iter_mut().for_each(Connection::offer_endlessly);
         self.ready = (0..self.manners.len()).collect();
         let clock = self.generator.context.clock;
         let (mut now, mut next_sip) = (clock.now(), 0);

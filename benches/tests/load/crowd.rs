@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use millstream_benches::load::{Crowd, Load, LoadError, Mode, Report, run};
+use millstream_benches::load::{Crowd, Deadlines, Load, LoadError, Mode, Report, run};
 
 use super::server::{echo, faithful, server, short_load};
 
@@ -15,7 +15,9 @@ const MIXED: Crowd = Crowd { idle: 5, flooding: 2, slow: 2, stuck: 2 };
 /// A load of 200 messages on 8 connections, with a crowd.
 fn crowded(address: SocketAddr, crowd: Crowd) -> Load {
     let mode = Mode::Open { rate: 1_000.0 };
-    Load { mode, crowd, warm_up: Duration::ZERO, ..short_load(address) }
+    // Longer than the tests may take: the crowd is to end with the others, not at a deadline.
+    let deadlines = Deadlines { drain: Duration::from_secs(60), ..Deadlines::default() };
+    Load { mode, crowd, deadlines, warm_up: Duration::ZERO, ..short_load(address) }
 }
 
 /// Runs `load`, and expects its messages and nothing of the crowd in the report, in good time.
