@@ -17,7 +17,7 @@ pub(super) const OUTPUT: &str = "target/echo-benchmark";
 /// every scenario, and writes a record (JSON), a page with charts (HTML) and a chart (SVG). The machine
 /// should have nothing else to do. Paths are relative to the repository's root.
 #[derive(Debug, Parser)]
-#[command(name = "cargo bench --bench echo --")]
+#[command(bin_name = "cargo bench --bench echo --")]
 pub(super) struct Options {
     /// How much to measure: quick takes less than three minutes, full more than an hour.
     #[arg(long, value_enum, default_value = "quick")]
@@ -148,10 +148,11 @@ fn known_name() -> clap::builder::PossibleValuesParser {
     KNOWN.iter().map(|known| known.name).collect::<Vec<_>>().into()
 }
 
+/// At least two samples of what the server spends must fit in.
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
     match Duration::try_from_secs_f64(seconds) {
-        Ok(duration) if (0.1..=3_600.0).contains(&seconds) => Ok(duration),
-        _ => Err("must be from 0.1 to 3600 seconds".into()),
+        Ok(duration) if (0.5..=3_600.0).contains(&seconds) => Ok(duration),
+        _ => Err("must be from 0.5 to 3600 seconds".into()),
     }
 }

@@ -14,7 +14,7 @@ use millstream_benches::report::{
     waiting_time,
 };
 use millstream_benches::stand::{
-    self, CAPACITY, Contestant, Folders, Machine, MeasureError, Plan, Role, Scenario, Stand,
+    self, CAPACITY, Contestant, Cores, Folders, Machine, MeasureError, Plan, Role, Scenario, Stand,
     TimeLeft,
 };
 
@@ -22,11 +22,12 @@ use super::options::{OUTPUT, Options};
 
 /// Measures everything that was asked for, and prints each scenario's table.
 pub(super) fn run(options: &Options, folders: &Folders) -> Result<Record, Box<dyn Error>> {
+    let cores = options.cores()?;
     let (contestants, unavailable) = contestants(options, folders)?;
     let scenarios = options.scenarios();
     // Before this thread is pinned, which would seem to be all cores there are.
     let machine = Machine::this();
-    let mut runner = Runner::new(options, &contestants, &scenarios)?;
+    let mut runner = Runner::new(options, cores, contestants.len(), &scenarios)?;
     let setup = runner.setup(options);
     let baseline = contestants.iter().position(|contestant| contestant.role == Role::Baseline);
     let baseline = baseline.ok_or("there is no baseline")?;
@@ -93,10 +94,10 @@ struct Runner {
 impl Runner {
     fn new(
         options: &Options,
-        contestants: &[Contestant],
+        (server_cores, load_cores): (Cores, Cores),
+        contestants: usize,
         scenarios: &[Scenario],
     ) -> Result<Self, Box<dyn Error>> {
-        let (server_cores, load_cores) = options.cores()?;
         let (warm_up, duration) = (options.warm_up(), options.duration());
         raise_open_files()?;
         stand::end_on_signals()?;
@@ -109,10 +110,10 @@ impl Runner {
         let log = File::create(Path::new(OUTPUT).join("servers.log"))?;
         let stand = Stand { server_cores, load_cores, warm_up, duration, log };
         let rounds = options.rounds();
-        let plan = Plan { contestants: contestants.len(), rounds, warm_up, duration };
+        let plan = Plan { contestants, rounds, warm_up, duration };
         let total = plan.total(scenarios);
         let (count, time) = (scenarios.len(), waiting_time(total));
-        eprintln!("{count} scenarios, {rounds} rounds, {} servers: {time}", contestants.len());
+        eprintln!("{count} scenarios, {rounds} rounds, {contestants} servers: {time}");
         Ok(Self { stand, plan, left: TimeLeft::new(total), line: ProgressLine::new() })
     }
 

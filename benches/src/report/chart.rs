@@ -46,32 +46,58 @@ struct Bar {
     dots: Vec<f64>,
 }
 
-/// One scenario: CPU, throughput and latency, and memory where there are many connections.
+/// What a panel shows.
+enum Panel {
+    Cpu,
+    Throughput,
+    Latency,
+    Memory,
+}
+
+/// One scenario, in as many panels as have something to tell.
 pub(super) fn scenario(record: &Record, results: &ScenarioResults) -> Result<String, ChartError> {
     let order = results.order();
     let rows: Vec<Row<'_>> = order.iter().map(|&index| row(record, index)).collect();
     let outcomes: Vec<&Outcome> = order.iter().map(|&index| &results.results[index]).collect();
-    let baseline = record.baseline().map_or("", |index| &record.contestants[index].name);
+    let many = results.scenario.all_connections() >= MANY;
+    let cpu = results.scenario.counts_all().then_some(Panel::Cpu).into_iter();
+    let panels =
+        cpu.chain([Panel::Throughput, Panel::Latency]).chain(many.then_some(Panel::Memory));
+    let panels: Vec<Panel> = panels.collect();
+    draw(WIDTH, rows.len(), |area| {
+        let (names, area) = area.split_horizontally(NAMES);
+        draw_names(&names, &rows)?;
+        for (panel, area) in panels.iter().zip(area.split_evenly((1, panels.len()))) {
+            draw_panel(panel, &area, record, results, &rows, &outcomes)?;
+        }
+        Ok(())
+    })
+}
+
+fn draw_panel(
+    panel: &Panel,
+    area: &Area<'_>,
+    record: &Record,
+    results: &ScenarioResults,
+    rows: &[Row<'_>],
+    outcomes: &[&Outcome],
+) -> Result<(), ChartError> {
     let unit = results.scenario.unit();
     let bars = |bar: fn(&Outcome) -> Option<Bar>| -> Vec<Option<Bar>> {
         outcomes.iter().map(|outcome| bar(outcome)).collect()
     };
-    draw(WIDTH, rows.len(), |area| {
-        let (names, area) = area.split_horizontally(NAMES);
-        draw_names(&names, &rows)?;
-        let memory = results.scenario.all_connections() >= MANY;
-        let panels = area.split_evenly((1, if memory { 4 } else { 3 }));
-        let caption = format!("CPU time per {unit}, {baseline} = 1");
-        draw_bars(&panels[0], &caption, &rows, &bars(cpu), Some(1.0))?;
-        let caption = results.rate.map_or("", |_| " (line: as sent)");
-        let caption = format!("{unit}/s{caption}");
-        draw_bars(&panels[1], &caption, &rows, &bars(throughput), results.rate)?;
-        draw_latencies(&panels[2], &rows, &outcomes)?;
-        match panels.get(3) {
-            Some(panel) => draw_bars(panel, "bytes per connection", &rows, &bars(memory_use), None),
-            None => Ok(()),
+    match panel {
+        Panel::Cpu => {
+            let caption = format!("CPU time per {unit}, {} = 1", baseline(record));
+            draw_bars(area, &caption, rows, &bars(cpu), Some(1.0))
         }
-    })
+        Panel::Throughput => {
+            let line = results.rate.map_or("", |_| " (line: as sent)");
+            draw_bars(area, &format!("{unit}/s{line}"), rows, &bars(throughput), results.rate)
+        }
+        Panel::Latency => draw_latencies(area, rows, outcomes),
+        Panel::Memory => draw_bars(area, "bytes per connection", rows, &bars(memory), None),
+    }
 }
 
 /// All scenarios: each contestant's CPU time relative to the baseline's, as a file of its own.
@@ -83,7 +109,7 @@ pub fn overview(record: &Record) -> Result<String, ChartError> {
     let ranking = record.ranking();
     let rows: Vec<Row<'_>> = ranking.iter().map(|(index, _)| row(record, *index)).collect();
     let bars = ranking.iter().map(|(index, mean)| {
-        let (dots, all) = (record.ratios(*index), record.scenarios.len());
+        let (dots, all) = (record.ratios(*index), record.comparable());
         let label = match dots.len() {
             whole if whole == all => format!("{mean:.2}"),
             part => format!("{mean:.2}  ({part} of {all})"),
@@ -91,10 +117,10 @@ pub fn overview(record: &Record) -> Result<String, ChartError> {
         Some(Bar { value: *mean, label, dots })
     });
     let bars: Vec<Option<Bar>> = bars.collect();
-    let baseline = record.baseline().map_or("", |index| &record.contestants[index].name);
     let caption = format!(
-        "CPU time per echo, hand-written loop on {baseline} = 1; less is better. \
-         Bar: geometric mean, dots: scenarios"
+        "CPU time per echo, hand-written loop on {} = 1; less is better. \
+         Bar: geometric mean, dots: scenarios",
+        baseline(record)
     );
     let svg = draw(OVERVIEW_WIDTH, rows.len(), |area| {
         let (names, area) = area.split_horizontally(NAMES);
@@ -103,6 +129,10 @@ pub fn overview(record: &Record) -> Result<String, ChartError> {
     })?;
     let (tag, rest) = svg.split_once('>').unwrap_or((&svg, ""));
     Ok(format!("{tag}>\n<style>{}</style>{rest}", style_sheet()))
+}
+
+fn baseline(record: &Record) -> &str {
+    record.baseline().map_or("", |index| &record.contestants[index].name)
 }
 
 fn row(record: &Record, index: usize) -> Row<'_> {
@@ -121,7 +151,7 @@ fn throughput(outcome: &Outcome) -> Option<Bar> {
     Some(Bar { value, label: short(value), dots: Vec::new() })
 }
 
-fn memory_use(outcome: &Outcome) -> Option<Bar> {
+fn memory(outcome: &Outcome) -> Option<Bar> {
     let value = outcome.medians.as_ref()?.memory_per_connection.max(0.0);
     Some(Bar { value, label: short(value), dots: Vec::new() })
 }

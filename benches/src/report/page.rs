@@ -146,7 +146,7 @@ fn scenario_figures(record: &Record, results: &ScenarioResults) -> Markup {
                     td { (entry.name) }
                     @match &outcome.medians {
                         Some(medians) => {
-                            @for figure in figures(medians, outcome.ratio) { td { (figure) } }
+                            @for figure in figures(&results.scenario, medians, outcome.ratio) { td { (figure) } }
                         }
                         None => {
                             td class="left failed" colspan=(headings.len()) {

@@ -8,7 +8,7 @@ use crate::stand::{Machine, Role, Scenario};
 /// Below this part of its time at work a generator has time to wait, so that the figures are not its own.
 const SATURATED: f64 = 0.95;
 /// From this part of a rate on it counts as kept.
-const KEPT: f64 = 0.99;
+const KEPT: f64 = 0.98;
 
 /// A run of the benchmark: on what, of what, and what came out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,7 +90,7 @@ pub struct Outcome {
     pub rounds: Metrics<Vec<f64>>,
     /// Their medians, if it did not fail.
     pub medians: Option<Metrics<f64>>,
-    /// The median of its CPU time to the baseline's in the same round.
+    /// The median of its CPU time to the baseline's in the same round, where that tells something.
     pub ratio: Option<f64>,
 }
 
@@ -107,18 +107,20 @@ impl ScenarioResults {
         let results = rounds.into_iter().map(|(rounds, failure)| {
             let whole = failure.is_none();
             let medians = whole.then(|| rounds.medians()).flatten();
-            let ratio = whole.then(|| rounds.ratio_to(&base)).flatten();
+            let comparable = whole && scenario.counts_all();
+            let ratio = comparable.then(|| rounds.ratio_to(&base)).flatten();
             Outcome { failure, rounds, medians, ratio }
         });
         Self { results: results.collect(), scenario, rate }
     }
 
-    /// The contestants' numbers: the cheapest first, those that failed last.
+    /// The contestants' numbers: the cheapest first, or else the quickest; those that failed last.
     #[must_use]
     pub fn order(&self) -> Vec<usize> {
-        let cost = |&index: &usize| {
-            self.results[index].medians.as_ref().map_or(f64::INFINITY, |medians| medians.cpu)
-        };
+        let counts_all = self.scenario.counts_all();
+        let figure = |medians: &Metrics<f64>| if counts_all { medians.cpu } else { medians.p99 };
+        let cost =
+            |&index: &usize| self.results[index].medians.as_ref().map_or(f64::INFINITY, figure);
         let mut order: Vec<usize> = (0..self.results.len()).collect();
         order.sort_by(|one, other| cost(one).total_cmp(&cost(other)));
         order
@@ -167,6 +169,12 @@ impl Record {
     #[must_use]
     pub fn ratios(&self, contestant: usize) -> Vec<f64> {
         self.scenarios.iter().filter_map(|results| results.results[contestant].ratio).collect()
+    }
+
+    /// In how many scenarios CPU time tells something.
+    #[must_use]
+    pub fn comparable(&self) -> usize {
+        self.scenarios.iter().filter(|results| results.scenario.counts_all()).count()
     }
 
     /// The contestants with their numbers and the mean of their ratios: the cheapest first, those

@@ -6,6 +6,7 @@ use comfy_table::{CellAlignment, Table};
 use super::Metrics;
 use super::record::{Entry, ScenarioResults};
 use super::text::{short, time};
+use crate::stand::Scenario;
 
 /// The figures of a table, in the order of their columns, for units called so.
 pub(super) fn headings(unit: &str) -> [String; 10] {
@@ -23,19 +24,24 @@ pub(super) fn headings(unit: &str) -> [String; 10] {
     ]
 }
 
-/// What is under the [`headings`].
-pub(super) fn figures(medians: &Metrics<f64>, ratio: Option<f64>) -> [String; 10] {
+/// What is under the [`headings`]. Where not everything was counted nothing can be told per unit.
+pub(super) fn figures(
+    scenario: &Scenario,
+    medians: &Metrics<f64>,
+    ratio: Option<f64>,
+) -> [String; 10] {
+    let each = |text: String| if scenario.counts_all() { text } else { String::new() };
     [
-        format!("{:.0}", medians.cpu),
+        each(format!("{:.0}", medians.cpu)),
         ratio.map_or_else(String::new, |ratio| format!("{ratio:.3}")),
         format!("{:.0} %", medians.user_share * 100.0),
         short(medians.throughput),
         time(medians.p50 * 1e3),
         time(medians.p99 * 1e3),
         time(medians.p999 * 1e3),
-        format!("{:.3}", medians.context_switches),
+        each(format!("{:.3}", medians.context_switches)),
         short(medians.memory_per_connection),
-        format!("{:.0}", medians.generator_cpu),
+        each(format!("{:.0}", medians.generator_cpu)),
     ]
 }
 
@@ -50,7 +56,7 @@ pub fn table(contestants: &[Entry], results: &ScenarioResults) -> String {
         let result = &results.results[index];
         let mut row = vec![contestants[index].name.clone()];
         match &result.medians {
-            Some(medians) => row.extend(figures(medians, result.ratio)),
+            Some(medians) => row.extend(figures(&results.scenario, medians, result.ratio)),
             None => row.push("failed".into()),
         }
         table.add_row(row);

@@ -92,6 +92,20 @@ fn results_have_medians_and_ratios_and_an_order() {
 }
 
 #[test]
+fn where_not_all_is_counted_nothing_is_told_per_message() {
+    let record = record();
+    let results = record.scenarios.last().unwrap();
+    assert!(!results.scenario.counts_all());
+    assert!(results.results.iter().all(|outcome| outcome.ratio.is_none()));
+    assert_eq!(record.comparable(), record.scenarios.len() - 1);
+    let medians = results.results[0].medians.as_ref().unwrap();
+    let empty = table::figures(&results.scenario, medians, None).map(|text| text.is_empty());
+    assert_eq!(empty, [true, true, false, false, false, false, false, true, false, true]);
+    let chart = chart::scenario(&record, results).unwrap();
+    assert!(!chart.contains("CPU time") && chart.contains("latency"), "{chart}");
+}
+
+#[test]
 fn only_millstream_and_the_baseline_must_not_fail() {
     let mut record = record();
     assert!(!record.failed());
@@ -182,7 +196,7 @@ fn the_overview_stands_alone() {
 #[test]
 fn a_mean_of_only_some_scenarios_says_so() {
     let mut record = record();
-    let all = record.scenarios.len();
+    let all = record.comparable();
     record.scenarios[3].results[2].ratio = None;
     let chart = overview(&record).unwrap();
     assert!(chart.contains(&format!("2.00  ({} of {all})", all - 1)), "{chart}");

@@ -210,6 +210,12 @@ impl Scenario {
         }
     }
 
+    /// Whether all that the server does is counted, so that its cost can be divided by the count.
+    #[must_use]
+    pub fn counts_all(&self) -> bool {
+        self.flooding == 0
+    }
+
     /// What is counted, in short: messages or connections.
     #[must_use]
     pub fn unit(&self) -> &'static str {
@@ -290,7 +296,7 @@ mod tests {
     #[test]
     fn names_stand_for_other_traffic() {
         assert_eq!(parse("open-35").unwrap().traffic, Traffic::Open { percent: 35 });
-        assert_eq!(parse("flood").unwrap().flooding, 1);
+        assert!(!parse("flood").unwrap().counts_all());
         assert_eq!(parse("idle-crowd").unwrap().all_connections(), 10_050);
         assert_eq!(parse("churn").unwrap().unit(), "conn");
     }
