@@ -279,7 +279,7 @@ where
     area.draw(&Text::new(caption.to_owned(), (2, 8), font(&MUTED)))?;
     let mut chart = ChartBuilder::on(area)
         .margin_top(CAPTION)
-        .margin_right(28)
+        .margin_right(40)
         .x_label_area_size(AXIS)
         .build_cartesian_2d(x, rows.len() as f64..0.0)?;
     let Range { start, end } = chart.x_range();

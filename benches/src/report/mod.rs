@@ -16,7 +16,7 @@ mod text;
 mod tests;
 
 pub use chart::{ChartError, overview};
-pub use metrics::{Metrics, geometric_mean, median};
+pub use metrics::{Metrics, median};
 pub use page::page;
 pub use record::{Entry, Outcome, Record, ScenarioResults, Setup, Unavailable};
 pub use table::table;

@@ -74,7 +74,7 @@ fn introduction(record: &Record) -> Markup {
             "Every server echoes the same messages over loopback, with " (record.setup.threads)
             @if record.setup.threads == 1 { " event loop" } @else { " event loops" }
             " on cores of its own; the load comes from other cores. The first chart sums it up: a \
-             bar is the geometric mean of a server's CPU time per echo over all scenarios, relative \
+             bar is the geometric mean of a server's CPU time per echo over the scenarios, relative \
              to a loop written by hand on epoll, each dot one of them. Less is better. Below, the \
              servers are sorted by their CPU time in each scenario."
         }
