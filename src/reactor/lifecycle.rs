@@ -175,9 +175,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         tracing::trace!(reactor = self.index, ?token, %reason, "closed");
         self.give_back(&mut connection);
         self.engine.release(&self.counters, connection.status.peer);
-        let completions = connection.status.completions.take().unwrap_or_default();
+        let completions = connection.status.completions.take();
         let sent = connection.pending.sent;
         self.drop_state(connection, Some(token));
+        let Some(completions) = completions else { return };
         for (end, done) in completions.writes {
             let sent = if end <= sent { Ok(()) } else { Err(Closed) };
             self.complete(done, sent, token);

@@ -1,4 +1,9 @@
 //! Accepting.
+//!
+//! An accept that finds nobody costs as much as a good part of one that does, because the system makes
+//! the new socket first. So a listener accepts one connection and then asks to be announced again, which
+//! says at once if more are waiting, and is cheap. Where that happens turn after turn, connections come
+//! in numbers, and the listener accepts more of them before it asks, up to the turn's budget.
 
 use std::io::{self, ErrorKind};
 use std::net::TcpListener;
@@ -9,6 +14,11 @@ use mio::{Interest, Registry};
 use super::name::Name;
 use super::{Spent, Turn, add, left};
 use crate::driver::{Event, Token};
+
+/// Whether registering a listener anew announces connections that are waiting already.
+const ANNOUNCES_AGAIN: bool = cfg!(any(target_os = "linux", target_os = "android"));
+/// In so many turns in a row a listener must have accepted a whole batch for the batch to grow.
+const GROWS_AFTER: u32 = 4;
 
 #[derive(Default)]
 pub(super) struct Listeners {
@@ -23,9 +33,35 @@ struct Listener {
     /// It is on one of the turn's lists.
     queued: bool,
     spent: Spent,
+    /// How many it accepts in a turn before it asks to be announced again.
+    batch: u32,
+    /// When it did that last.
+    asked: u32,
+    /// In how many turns in a row it did.
+    streak: u32,
 }
 
 impl Listener {
+    /// Asks to be announced if more connections wait, now or later.
+    fn ask(&mut self, token: Token, registry: &Registry, turn: u32) -> io::Result<()> {
+        let name = Name::Listener(token).pack();
+        registry.reregister(&mut self.listener, name, Interest::READABLE)?;
+        if turn.wrapping_sub(self.asked) != 1 {
+            (self.batch, self.streak) = (1, 0);
+        }
+        self.asked = turn;
+        self.streak += 1;
+        if self.streak > GROWS_AFTER {
+            self.batch = self.batch.saturating_mul(2);
+        }
+        Ok(())
+    }
+
+    /// Nobody waits.
+    fn drained(&mut self) {
+        (self.batch, self.streak) = (1, 0);
+    }
+
     fn queue(&mut self, token: Token) -> Option<Name> {
         let newly = !self.queued && !self.halted;
         self.queued |= newly;
@@ -61,6 +97,9 @@ impl Listeners {
             halted: false,
             queued: true,
             spent: Spent::default(),
+            batch: 1,
+            asked: 0,
+            streak: 0,
         });
         Ok(name)
     }
@@ -88,22 +127,34 @@ impl Listeners {
     }
 
     /// Accepts one connection, within the listener's budget.
-    pub(super) fn serve(&mut self, token: Token, turn: &mut Turn) -> Option<Event<TcpStream>> {
+    pub(super) fn serve(
+        &mut self,
+        token: Token,
+        registry: &Registry,
+        turn: &mut Turn,
+    ) -> Option<Event<TcpStream>> {
         let listener = self.get(token)?;
         listener.queued = false;
         loop {
-            let accepted = &mut listener.spent.in_turn(turn.number).incoming;
-            if left(turn.budget.accept, *accepted) == 0 {
+            let accepted = listener.spent.in_turn(turn.number).incoming;
+            let batch_is_full = ANNOUNCES_AGAIN && accepted >= listener.batch;
+            if batch_is_full && listener.ask(token, registry, turn.number).is_ok() {
+                return None;
+            }
+            if left(turn.budget.accept, accepted) == 0 {
                 turn.carry(listener.queue(token));
                 return None;
             }
-            add(accepted, 1);
+            add(&mut listener.spent.incoming, 1);
             match listener.listener.accept() {
                 Ok((socket, peer)) => {
                     turn.push(listener.queue(token));
                     return Some(Event::Accepted { listener: token, socket, peer });
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    listener.drained();
+                    return None;
+                }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
                     listener.halted = true;

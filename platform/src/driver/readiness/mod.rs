@@ -219,7 +219,9 @@ impl Driver for Readiness {
                 Name::Connection(token) => {
                     self.sockets.serve(token, host, &mut self.receive_buffer, &mut self.turn)
                 }
-                Name::Listener(token) => self.listeners.serve(token, &mut self.turn),
+                Name::Listener(token) => {
+                    self.listeners.serve(token, self.poll.registry(), &mut self.turn)
+                }
             };
             if let Some(event) = event {
                 return Some(event);
