@@ -214,6 +214,35 @@ fn reading_goes_on_above_the_high_mark_if_so_configured() {
     stage.expect(On::LowWater);
 }
 
+/// A handler that gets rid of its output in `on_high_water` itself hears of the low mark all the same,
+/// and reading goes on.
+#[test]
+fn the_low_mark_is_told_when_the_handler_flushes_by_itself() {
+    for pausing in [true, false] {
+        let builder = Stage::builder().water_marks(KIB, 4 * KIB);
+        let stage = Stage::start(builder.pause_reading_at_high_water(pausing), |on, conn| {
+            match on {
+                On::Traffic => {
+                    conn.input.take_all();
+                    conn.output.write(&[7; 8 * KIB]);
+                }
+                On::HighWater => conn.output.flush(),
+                _ => {}
+            }
+            on.usual()
+        });
+        let mut client = stage.connect();
+        stage.expect(On::Open);
+        for _ in 0..3 {
+            client.write_all(b"?").unwrap();
+            assert_eq!(read_exactly(&mut client, 8 * KIB), [7; 8 * KIB]);
+            for on in [On::Traffic, On::HighWater, On::LowWater] {
+                stage.expect(on);
+            }
+        }
+    }
+}
+
 /// A handler's own pause outlasts the engine's.
 #[test]
 fn the_low_mark_does_not_undo_a_handlers_pause() {

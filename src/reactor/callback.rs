@@ -14,9 +14,9 @@ use crate::handler::{Action, EventHandler};
 
 /// What became of a callback.
 pub(super) enum Invoked {
-    /// It left nothing to look after but output to be flushed, if it wrote.
+    /// It left nothing to look after but output, if there is something to do about that.
     Calm {
-        wrote: bool,
+        output: bool,
     },
     Answered(Action),
     Panicked,
@@ -61,7 +61,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         callback: impl FnOnce(&mut H, &mut Conn<'_, H>) -> Action,
     ) -> bool {
         match self.invoke(token, Phase::Open, name, lent, callback) {
-            Invoked::Calm { wrote } => wrote,
+            Invoked::Calm { output } => output,
             Invoked::Answered(action) => self.settle(token, action),
             Invoked::Panicked => {
                 self.doom(token, CloseReason::Panicked, true);
@@ -124,12 +124,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             self.counters.messages_out.add(1);
         }
         let calm = connection.is_calm(self.config.high_water);
-        let wrote = connection.pending.queue.is_some();
+        let output = connection.has_output_to_do();
         if let Some(took) = stalled {
             self.report_stall(took, name, Some(token));
         }
         match outcome {
-            Ok(Action::Continue) if calm => Invoked::Calm { wrote },
+            Ok(Action::Continue) if calm => Invoked::Calm { output },
             Ok(action) => Invoked::Answered(action),
             Err(_) => {
                 self.note_panic(name, Some(token));
@@ -205,8 +205,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     fn settle_output(&mut self, token: Token) -> bool {
         self.check_high_water(token);
         let Some(connection) = self.connections.get_mut(token) else { return false };
-        let ends = connection.pending.ended && !connection.status.end_sent;
-        connection.pending.queue.is_some() || ends
+        connection.has_output_to_do()
     }
 
     fn check_high_water(&mut self, token: Token) {

@@ -124,6 +124,17 @@ impl<H: EventHandler> Connection<H> {
             && !status.paused
     }
 
+    /// Whether a flush has something to do: send, end our side, or tell those who wait for output that
+    /// a callback has got rid of by itself.
+    #[inline]
+    pub(crate) fn has_output_to_do(&self) -> bool {
+        let Connection { pending, status, .. } = self;
+        pending.queue.is_some()
+            || (pending.ended && !status.end_sent)
+            || status.above_high_water
+            || status.completions.is_some()
+    }
+
     /// Counts bytes that the operating system took.
     pub(crate) fn note_sent(&mut self, bytes: usize, clock: &Clock, counters: &Counters) {
         if bytes == 0 {

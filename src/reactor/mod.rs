@@ -9,7 +9,8 @@
 //!    a token; a token whose connection is gone finds nothing.
 //! 4. **Run the inboxes**, within their budget: new connections, then what other threads ask.
 //! 5. **Fire timers** that are due.
-//! 6. **Flush** every connection that was written to, with one send each.
+//! 6. **Flush** every connection that was written to, with one send each. What `on_traffic` wrote has
+//!    been flushed already, right after it.
 //! 7. **Close** what is to be closed.
 //!
 //! Work per turn is bounded; what is left over comes first in the next turn, which then doesn't wait.
