@@ -10,9 +10,9 @@
 //!    has to say and runs nothing. [`Driver::next`] then hands the events out one by one until it
 //!    answers `None`, which ends the turn.
 //! 2. **Bounded turns.** In one turn a connection receives at most the read budget and sends at most
-//!    the write budget, and a listener accepts at most the accept budget ([`Budget`]). What is left over is kept by the driver and comes first in the
-//!    next turn, whose `wait` then does not block. No new notification of the operating system is
-//!    needed for it.
+//!    the write budget, and a listener accepts at most the accept budget ([`Budget`]). What a budget cuts
+//!    off is kept by the driver and comes first in the next turn, whose `wait` then does not block. No
+//!    new notification of the operating system is needed for it.
 //! 3. **No stranger's events.** A [`Token`] carries a generation; connections and listeners are named
 //!    apart. Once [`Driver::close`] returned, no
 //!    event for that token is handed out, even if it was reaped before and even if its descriptor or

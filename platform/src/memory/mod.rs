@@ -16,6 +16,6 @@ mod ring;
 mod ring_pool;
 
 pub use output::{OutputPool, OutputQueue};
-pub use page_buffer::PageBuffer;
+pub(crate) use page_buffer::PageBuffer;
 pub use ring::Ring;
 pub use ring_pool::RingPool;

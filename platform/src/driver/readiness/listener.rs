@@ -2,8 +2,9 @@
 //!
 //! An accept that finds nobody costs as much as a good part of one that does, because the system makes
 //! the new socket first. So a listener accepts one connection and then asks to be announced again, which
-//! says at once if more are waiting, and is cheap. Where that happens turn after turn, connections come
-//! in numbers, and the listener accepts more of them before it asks, up to the turn's budget.
+//! says at once if more are waiting, and is cheap. Where it has to ask turn after turn, connections come
+//! in numbers, and it accepts more of them before it asks, up to the turn's budget, until it has found
+//! nobody.
 
 use std::io::{self, ErrorKind};
 use std::net::TcpListener;
@@ -17,7 +18,7 @@ use crate::driver::{Event, Token};
 
 /// Whether registering a listener anew announces connections that are waiting already.
 const ANNOUNCES_AGAIN: bool = cfg!(any(target_os = "linux", target_os = "android"));
-/// In so many turns in a row a listener must have accepted a whole batch for the batch to grow.
+/// After so many turns in a row the batch doubles with each further one.
 const GROWS_AFTER: u32 = 4;
 
 #[derive(Default)]
@@ -43,15 +44,14 @@ struct Listener {
 
 impl Listener {
     /// Asks to be announced if more connections wait, now or later.
-    fn ask(&mut self, token: Token, registry: &Registry, turn: u32) -> io::Result<()> {
+    fn ask(&mut self, token: Token, registry: &Registry, turn: &Turn) -> io::Result<()> {
         let name = Name::Listener(token).pack();
         registry.reregister(&mut self.listener, name, Interest::READABLE)?;
-        if turn.wrapping_sub(self.asked) != 1 {
-            (self.batch, self.streak) = (1, 0);
-        }
-        self.asked = turn;
-        self.streak += 1;
-        if self.streak > GROWS_AFTER {
+        // Where a wait can't reap everything, the answer may have been left for a later one.
+        let in_a_row = turn.number.wrapping_sub(self.asked) == 1 || turn.crowded;
+        self.asked = turn.number;
+        self.streak = if in_a_row { self.streak + 1 } else { 0 };
+        if self.streak >= GROWS_AFTER {
             self.batch = self.batch.saturating_mul(2);
         }
         Ok(())
@@ -138,7 +138,7 @@ impl Listeners {
         loop {
             let accepted = listener.spent.in_turn(turn.number).incoming;
             let batch_is_full = ANNOUNCES_AGAIN && accepted >= listener.batch;
-            if batch_is_full && listener.ask(token, registry, turn.number).is_ok() {
+            if batch_is_full && listener.ask(token, registry, turn).is_ok() {
                 return None;
             }
             if left(turn.budget.accept, accepted) == 0 {
@@ -184,7 +184,52 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream as Peer;
+    use std::time::{Duration, Instant};
+
+    use super::super::Readiness;
     use super::*;
+    use crate::driver::{Budget, Driver, Host};
+
+    struct NoRoom;
+
+    impl Host for NoRoom {
+        fn space(&mut self, _token: Token) -> Option<&mut [u8]> {
+            None
+        }
+    }
+
+    /// How many connections each turn accepts until there are `count`.
+    fn accept(driver: &mut Readiness, count: usize) -> Vec<usize> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut turns = Vec::new();
+        while turns.iter().sum::<usize>() < count {
+            assert!(Instant::now() < deadline, "accepted {turns:?} of {count}");
+            driver.wait(Some(Duration::from_secs(1))).unwrap();
+            let accepted = std::iter::from_fn(|| driver.next(&mut NoRoom));
+            turns.push(accepted.filter(|event| matches!(event, Event::Accepted { .. })).count());
+        }
+        turns
+    }
+
+    #[test]
+    fn a_crowd_is_accepted_in_growing_batches_and_whoever_comes_later_too() {
+        let budget = Budget { receive_buffer: 1, read: 1, write: 1, accept: 64 };
+        let mut driver = Readiness::new(budget).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        driver.listen(Token { index: 0, generation: 0 }, listener).unwrap();
+        for _ in 0..3 {
+            let _crowd: Vec<_> = (0..100).map(|_| Peer::connect(address).unwrap()).collect();
+            let turns = accept(&mut driver, 100);
+            assert!(turns.len() <= 12, "{turns:?}");
+            assert!(turns.iter().all(|accepted| *accepted <= 64), "{turns:?}");
+            for _ in 0..10 {
+                let _single = Peer::connect(address).unwrap();
+                assert_eq!(accept(&mut driver, 1).last(), Some(&1));
+            }
+        }
+    }
 
     #[test]
     fn a_gone_connection_is_not_the_listeners_failure() {

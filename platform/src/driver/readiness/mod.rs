@@ -2,7 +2,8 @@
 //!
 //! mio is edge-triggered: a descriptor is announced when something new happens and then not again
 //! until it was drained. The driver remembers what may still be there and keeps whoever has more in
-//! a list of its own, so a connection that its budget cut off needs no new edge.
+//! a list of its own, so a connection that its budget cut off needs no new edge. A listener that did
+//! not use up its budget is announced anew instead, where that is cheap.
 //!
 //! - `name` packs a [`Token`] into mio's;
 //! - `listener` accepts;
@@ -49,6 +50,8 @@ struct Turn {
     number: u32,
     /// For this turn, in order.
     ready: VecDeque<Name>,
+    /// The wait reaped as much as it can at once; there may be more.
+    crowded: bool,
     /// For the next turn: their budget is used up.
     carried: VecDeque<Name>,
 }
@@ -120,7 +123,13 @@ impl Readiness {
         Ok(Readiness {
             events: Events::with_capacity(EVENTS_PER_WAIT),
             waker: Arc::new(ReadinessWaker(waker)),
-            turn: Turn { budget, number: 0, ready: VecDeque::new(), carried: VecDeque::new() },
+            turn: Turn {
+                budget,
+                number: 0,
+                ready: VecDeque::new(),
+                crowded: false,
+                carried: VecDeque::new(),
+            },
             sockets: Sockets::new(registry, budget.write),
             listeners: Listeners::default(),
             receive_buffer: PageBuffer::new(budget.receive_buffer),
@@ -130,6 +139,7 @@ impl Readiness {
 
     /// Notes what the reaped notifications say, each against its name's generation.
     fn reap(&mut self) {
+        self.turn.crowded = self.events.iter().count() == EVENTS_PER_WAIT;
         for notification in &self.events {
             if notification.token() == Name::WAKER {
                 continue;
