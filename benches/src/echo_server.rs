@@ -29,7 +29,8 @@ pub struct Options {
 }
 
 /// A listening socket in blocking mode. Others may listen on the same address with this function; the
-/// kernel spreads the connections over them.
+/// kernel spreads the connections over them. What is accepted inherits TCP_NODELAY on Linux, which
+/// saves a system call for each connection.
 ///
 /// # Errors
 ///
@@ -38,6 +39,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -149,7 +149,10 @@ impl Runner {
         let capacity = capacity.unwrap_or_default();
         let mut outcomes = vec![(Metrics::default(), None); contestants.len()];
         for round in 1..=self.plan.rounds {
-            for (contestant, (rounds, failure)) in contestants.iter().zip(&mut outcomes) {
+            // Each round begins with another one, so that nobody always has the same predecessor.
+            let first = round % contestants.len();
+            for place in (0..contestants.len()).map(|place| (first + place) % contestants.len()) {
+                let (contestant, (rounds, failure)) = (&contestants[place], &mut outcomes[place]);
                 if failure.is_some() {
                     self.left.skip(self.plan.step(&scenario));
                     continue;

@@ -70,10 +70,7 @@ impl Server {
         let entry = self.connections.vacant_entry();
         let (token, interest) = (Token(entry.key()), Interest::READABLE | Interest::WRITABLE);
         let registry = self.poll.registry();
-        match stream
-            .set_nodelay(true)
-            .and_then(|()| registry.register(&mut stream, token, interest))
-        {
+        match registry.register(&mut stream, token, interest) {
             Ok(()) => drop(entry.insert(EchoConnection::new(stream))),
             Err(error) => eprintln!("a connection could not be added: {error}"),
         }

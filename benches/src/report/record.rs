@@ -145,7 +145,8 @@ impl ScenarioResults {
         let failure = outcome.failure.iter().map(|reason| format!("failed, {reason}"));
         let mut notes: Vec<String> = failure.collect();
         if let Some(medians) = &outcome.medians {
-            if medians.generator_busy >= SATURATED {
+            // At a rate the generator polls for the next due time, so it is always busy.
+            if self.rate.is_none() && medians.generator_busy >= SATURATED {
                 notes.push("load generator saturated".to_owned());
             }
             let kept = self.rate.map(|rate| medians.throughput / rate);

@@ -152,7 +152,7 @@ fn commands(chosen: &[Known], folders: &Folders) -> Vec<Command> {
 
 fn cargo(workspace: &Path, target: &Path, programs: &[[&str; 2]]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["build", "--release", "--workspace"]).current_dir(workspace);
+    command.args(["build", "--release", "--workspace", "--locked"]).current_dir(workspace);
     command.arg("--target-dir").arg(target).args(programs.iter().flatten());
     command
 }

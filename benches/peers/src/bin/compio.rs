@@ -31,7 +31,6 @@ async fn serve(listener: std::net::TcpListener) -> io::Result<()> {
 }
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
     let mut buffer = Vec::with_capacity(BUFFER);
     loop {
         let BufResult(count, received) = stream.read(buffer).await;

@@ -28,7 +28,6 @@ async fn serve(listener: std::net::TcpListener) -> io::Result<()> {
 }
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
     let mut buffer = vec![0; BUFFER];
     loop {
         let count = stream.read(&mut buffer).await?;

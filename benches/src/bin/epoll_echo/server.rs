@@ -10,7 +10,7 @@ use millstream_benches::echo_server::BUFFER;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, accept_with, sockopt};
+use rustix::net::{SocketFlags, accept_with};
 use slab::Slab;
 
 const LISTENER: u64 = u64::MAX;
@@ -35,8 +35,6 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn new(listener: TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        // On Linux, accepted sockets inherit it.
-        sockopt::set_tcp_nodelay(&listener, true)?;
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
         let buffer = vec![0; BUFFER].into_boxed_slice();
