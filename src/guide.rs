@@ -7,6 +7,7 @@
 //! 5. [Threads](threads)
 //! 6. [Closing and shutting down](shutting_down)
 //! 7. [What is guaranteed, and what is not](guarantees)
+//! 8. [How we measure](measuring)
 
 #[doc = include_str!("../docs/guide/first_server.md")]
 pub mod first_server {}
@@ -28,3 +29,6 @@ pub mod shutting_down {}
 
 #[doc = include_str!("../docs/guide/guarantees.md")]
 pub mod guarantees {}
+
+#[doc = include_str!("../docs/guide/measuring.md")]
+pub mod measuring {}

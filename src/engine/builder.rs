@@ -46,7 +46,7 @@ impl Builder {
         self
     }
 
-    /// Who accepts connections. By default the main acceptor.
+    /// Who accepts connections. By default the main acceptor, if there is more than one reactor.
     pub fn accept_mode(mut self, mode: AcceptMode) -> Self {
         self.config.accept_mode = mode;
         self
