@@ -16,8 +16,12 @@ use super::name::Name;
 use super::{Spent, Turn, add, left};
 use crate::driver::{Event, Token};
 
-/// Whether registering a listener anew announces connections that are waiting already.
-const ANNOUNCES_AGAIN: bool = cfg!(any(target_os = "linux", target_os = "android"));
+/// Whether registering a listener anew is cheap and announces connections that are waiting already, as
+/// epoll does. mio's poll back end may lose a wake that comes meanwhile.
+const ANNOUNCES_AGAIN: bool = cfg!(all(
+    any(target_os = "linux", target_os = "android"),
+    not(mio_unsupported_force_poll_poll)
+));
 /// After so many turns in a row the batch doubles with each further one.
 const GROWS_AFTER: u32 = 4;
 
@@ -222,7 +226,7 @@ mod tests {
         for _ in 0..3 {
             let _crowd: Vec<_> = (0..100).map(|_| Peer::connect(address).unwrap()).collect();
             let turns = accept(&mut driver, 100);
-            assert!(turns.len() <= 12, "{turns:?}");
+            assert!(turns.len() <= 12, "in batches of {turns:?}");
             assert!(turns.iter().all(|accepted| *accepted <= 64), "{turns:?}");
             for _ in 0..10 {
                 let _single = Peer::connect(address).unwrap();
