@@ -18,13 +18,12 @@ use gungraun::{Callgrind, EntryPoint};
 use millstream::internals::inbox::{Inbox, Notify};
 use millstream::internals::table::Table;
 use millstream::internals::timers::Timers;
+use millstream_benches::COUNTED_ROUNDS as ROUNDS;
 use millstream_platform::driver::{Token, Wake};
 use millstream_platform::memory::{OutputPool, OutputQueue, Ring};
 
 use self::echoes::Echoes;
 
-/// How often each benchmark does its operation. `scripts/count-instructions` divides by it.
-const ROUNDS: usize = 1_000;
 const MESSAGE: usize = 64;
 
 /// What is counted: callgrind looks for this function's name.

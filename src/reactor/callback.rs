@@ -117,12 +117,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             keep_unread(&mut self.rings, &mut connection.ring, lent, taken, room);
         }
         let sent = connection.pending.sent - sent_before;
-        if sent > 0 {
-            connection.status.last_sent = self.clock.tick();
-            connection.status.stuck = false;
-            self.counters.bytes_out.add(sent);
-            self.counters.messages_out.add(1);
-        }
+        connection.count_sent(sent, &self.clock, &self.counters);
         let calm = connection.is_calm(self.config.high_water);
         let output = connection.has_output_to_do();
         if let Some(took) = stalled {

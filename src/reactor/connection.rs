@@ -135,15 +135,21 @@ impl<H: EventHandler> Connection<H> {
             || status.completions.is_some()
     }
 
-    /// Counts bytes that the operating system took.
+    /// Takes bytes that the operating system took off what is pending, and counts them.
     pub(crate) fn note_sent(&mut self, bytes: usize, clock: &Clock, counters: &Counters) {
+        self.pending.note_sent(bytes);
+        self.count_sent(bytes as u64, clock, counters);
+    }
+
+    /// Counts bytes that the operating system took, and are not pending any more.
+    #[inline]
+    pub(crate) fn count_sent(&mut self, bytes: u64, clock: &Clock, counters: &Counters) {
         if bytes == 0 {
             return;
         }
-        self.pending.note_sent(bytes);
         self.status.last_sent = clock.tick();
         self.status.stuck = false;
-        counters.bytes_out.add(bytes as u64);
+        counters.bytes_out.add(bytes);
         counters.messages_out.add(1);
     }
 

@@ -2,3 +2,4 @@
 
 #[path = "../../src/echo_server.rs"]
 pub mod echo_server;
+pub mod tokio_echo;

@@ -11,11 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use millstream_benches::COUNTED_ROUNDS;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// How often each benchmark does its operation.
-const ROUNDS: f64 = 1_000.0;
 /// A change by more percent than this needs to be accepted.
 const TOLERANCE: f64 = 2.0;
 
@@ -160,7 +159,7 @@ fn read_summary(line: &str) -> Option<(String, f64)> {
     let metric = &summary["profiles"][0]["data"]["total"]["metrics"]["Ir"];
     let count = metric["values"]["new"].as_f64()?;
     // Rounded as it is shown, so that the file changes only with what matters.
-    Some((name, (count / ROUNDS * 10.0).round() / 10.0))
+    Some((name, (count / COUNTED_ROUNDS as f64 * 10.0).round() / 10.0))
 }
 
 /// The accepted counts; none if the file does not exist yet.

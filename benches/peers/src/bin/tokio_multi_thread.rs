@@ -6,9 +6,8 @@
 use std::io;
 
 use clap::Parser;
-use millstream_peers::echo_server::{BUFFER, Options, announce, listen};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use millstream_peers::echo_server::{Options, announce, listen};
+use millstream_peers::tokio_echo::serve;
 use tokio::runtime::Builder;
 
 fn main() -> io::Result<()> {
@@ -18,24 +17,4 @@ fn main() -> io::Result<()> {
     let listener = listen(options.listen)?;
     announce(listener.local_addr()?);
     runtime.block_on(async { tokio::spawn(serve(listener)).await? })
-}
-
-async fn serve(listener: std::net::TcpListener) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(listener)?;
-    loop {
-        let (stream, _) = listener.accept().await?;
-        tokio::spawn(echo(stream));
-    }
-}
-
-async fn echo(mut stream: TcpStream) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let count = stream.read(&mut buffer).await?;
-        if count == 0 {
-            return Ok(());
-        }
-        stream.write_all(&buffer[..count]).await?;
-    }
 }
