@@ -55,10 +55,12 @@ pub mod sim;
 pub use bytes::Bytes;
 pub use millstream_platform::socket::Keepalive;
 
-pub use crate::conn::{CloseReason, Closed, Conn, ConnId, Input, Output, Remote, TimerId};
+pub use crate::conn::{
+    CloseReason, Closed, Conn, ConnId, Input, Output, OutputBuffer, Prefixed, Remote, TimerId,
+};
 pub use crate::engine::{
     AcceptMode, Address, AlreadyStopping, Builder, ConfigError, Engine, InputOverflow, Pinning,
     RunError, StartError, Stats, WaitError, balance,
 };
 pub use crate::handler::{Action, EventHandler};
-pub use crate::reactor::{Reactor, ReactorStats};
+pub use crate::reactor::{Reactor, ReactorStats, Reactors, Stopped};

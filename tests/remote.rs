@@ -19,7 +19,9 @@ use common::{
     DEADLINE, TestEngine, assert_same, eventually, pattern, read_exactly, read_to_end,
     read_to_reset, receive, silence_expected_panics,
 };
-use millstream::{Action, Builder, CloseReason, Closed, Conn, Engine, EventHandler, Remote};
+use millstream::{
+    Action, Builder, CloseReason, Closed, Conn, Engine, EventHandler, Reactor, Remote, Stopped,
+};
 use socket2::SockRef;
 
 // --- the rig ---------------------------------------------------------------------------------------
@@ -882,4 +884,76 @@ fn closures_of_many_threads_that_panic_close_only_their_own_connections() {
     assert_eq!(read_exactly(&mut witness, THREADS), [b'x'; THREADS]);
     assert_eq!(rig.engine.stats().reactors[0].panics, THREADS as u64);
     eventually("only the witness is left", || rig.engine.connections() == 1);
+}
+
+// --- reactors --------------------------------------------------------------------------------------
+
+/// What each reactor keeps is its own; a closure goes there, and its reply comes back by [`Remote`].
+#[test]
+fn another_reactor_is_reached_by_a_closure_that_runs_there() {
+    const REACTORS: usize = 3;
+    struct Shard(usize, u32);
+    impl EventHandler for Shard {
+        type State = ();
+        fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+            for &reactor in conn.input.take_all() {
+                let asker = conn.remote();
+                let reactor = usize::from(reactor);
+                let visit = move |shard: &mut Shard, there: &mut Reactor<'_>| {
+                    assert_eq!((shard.0, there.index()), (reactor, reactor));
+                    shard.1 += 1;
+                    let _ = asker.write(vec![reactor as u8, shard.1 as u8]);
+                    Action::Continue
+                };
+                assert_eq!(conn.reactors().len(), REACTORS);
+                conn.reactors().run(reactor, visit).expect("the engine runs");
+            }
+            Action::Continue
+        }
+    }
+    let builder = Engine::builder().reactors(REACTORS);
+    let engine = TestEngine::start(builder, |index| Shard(index, 0));
+    for visit in 1..=4 {
+        let mut client = engine.connect();
+        client.write_all(&[0, 1, 2]).expect("the server reads");
+        let mut replies = read_exactly(&mut client, 2 * REACTORS);
+        let mut replies: Vec<&mut [u8]> = replies.chunks_mut(2).collect();
+        replies.sort();
+        assert_eq!(replies, [[0, visit], [1, visit], [2, visit]]);
+    }
+}
+
+#[test]
+fn a_closure_for_a_reactor_ends_in_one_way() {
+    silence_expected_panics();
+    let (told, news) = channel();
+    let rig = Rig::new();
+    let (_client, remote) = rig.connect();
+    let reactors = {
+        let (give, take) = channel();
+        let hand_out = move |_: &mut Reporter, conn: &mut Conn<'_, Reporter>| {
+            let _ = give.send(conn.reactors().clone());
+            Action::Continue
+        };
+        remote.run(hand_out).expect("it is open");
+        receive(&take)
+    };
+    let panics =
+        |_: &mut Reporter, _: &mut Reactor<'_>| -> Action { panic!("expected: a closure") };
+    reactors.run(0, panics).expect("the engine runs");
+    for number in 0..100 {
+        let told = told.clone();
+        let tell = move |_: &mut Reporter, _: &mut Reactor<'_>| {
+            let _ = told.send(number);
+            Action::Continue
+        };
+        reactors.run(0, tell).expect("the engine runs");
+        assert_eq!(receive(&news), number, "out of order, or the panic ended the reactor");
+    }
+    assert_eq!(rig.engine.stats().reactors[0].panics, 1);
+    let shut_down = |_: &mut Reporter, _: &mut Reactor<'_>| Action::Shutdown;
+    reactors.run(0, shut_down).expect("the engine runs");
+    rig.engine.wait().expect("it ends well");
+    let late = |_: &mut Reporter, _: &mut Reactor<'_>| -> Action { unreachable!("it has ended") };
+    assert_eq!(reactors.run(0, late), Err(Stopped));
 }

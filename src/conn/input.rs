@@ -8,19 +8,15 @@ use memchr::memmem;
 ///
 /// Taking is a cursor that moves: nothing is copied, and the slices that were taken stay valid until
 /// the callback returns. What is not taken is there again in the next callback.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Input<'a> {
     unread: &'a [u8],
     taken: usize,
 }
 
 impl<'a> Input<'a> {
-    pub(crate) fn new(unread: &'a [u8]) -> Self {
-        Input { unread, taken: 0 }
-    }
-
     /// How many bytes were taken since the callback began.
-    pub(crate) fn taken(&self) -> usize {
+    pub fn taken(&self) -> usize {
         self.taken
     }
 
@@ -89,6 +85,13 @@ impl<'a> Input<'a> {
     }
 }
 
+/// An input that is not a connection's.
+impl<'a> From<&'a [u8]> for Input<'a> {
+    fn from(unread: &'a [u8]) -> Self {
+        Input { unread, taken: 0 }
+    }
+}
+
 /// [`Input`] for the standard library's reading traits. `Input` itself does not implement them: their
 /// `take` is another one than its own, and would be found first.
 struct Reader<'r, 'a>(&'r mut Input<'a>);
@@ -118,7 +121,7 @@ mod tests {
     #[test]
     fn a_cursor_that_only_takes() {
         let bytes = b"one two three".to_vec();
-        let mut input = Input::new(&bytes);
+        let mut input = Input::from(&*bytes);
         assert_eq!(input.peek_exact(3), Some(&b"one"[..]));
         assert_eq!(input.peek_exact(14), None);
         assert_eq!(input.take(14), None);
@@ -136,7 +139,7 @@ mod tests {
 
     #[test]
     fn std_readers_take_too() {
-        let mut input = Input::new(b"line\nrest");
+        let mut input = Input::from(&b"line\nrest"[..]);
         let mut line = String::new();
         input.reader().read_line(&mut line).unwrap();
         let mut three = [0; 3];

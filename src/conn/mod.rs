@@ -4,6 +4,8 @@
 mod close;
 mod input;
 mod output;
+mod output_buffer;
+mod prefixed;
 mod remote;
 
 use std::fmt;
@@ -19,10 +21,12 @@ pub use self::close::CloseReason;
 pub use self::input::Input;
 pub use self::output::Output;
 pub(crate) use self::output::{Fault, Pending};
+pub use self::output_buffer::OutputBuffer;
+pub use self::prefixed::Prefixed;
 pub(crate) use self::remote::Completion;
 pub use self::remote::{Closed, Remote};
 use crate::handler::EventHandler;
-use crate::reactor::{Control, TimerKey};
+use crate::reactor::{Control, Reactors, TimerKey};
 
 /// A connection's id, unique in its engine as long as the engine runs (a reactor would have to open
 /// four billion connections before one comes again).
@@ -83,6 +87,11 @@ impl<H: EventHandler> Conn<'_, H> {
         self.control.remote()
     }
 
+    /// The engine's reactors, to reach what another one keeps.
+    pub fn reactors(&self) -> &Reactors<H> {
+        self.control.reactors
+    }
+
     /// The address of the other end.
     pub fn peer_addr(&self) -> SocketAddr {
         self.control.status.peer
@@ -126,15 +135,30 @@ impl<H: EventHandler> Conn<'_, H> {
         self.output.pending.ended = true;
     }
 
+    /// Whether the connection is closing: a close was asked for, by this callback, too.
+    pub fn is_closing(&self) -> bool {
+        self.control.status.is_closing()
+    }
+
+    /// Has [`EventHandler::on_traffic`] called in the next turn, as
+    /// [`Remote::wake`](crate::Remote::wake) does, for a handler that leaves some of its work for
+    /// later.
+    pub fn wake(&self) {
+        self.control.wake();
+    }
+
     /// Stops reading from the peer until [`resume_reading`](Self::resume_reading). The peer is slowed
     /// down by the transport's flow control. The read timeout stands still; the idle timeout does not.
     pub fn pause_reading(&mut self) {
         self.control.status.paused_by_handler = true;
     }
 
-    /// Reads again. What arrived meanwhile is delivered.
+    /// Reads again. What arrived meanwhile is delivered, and what is unread is delivered again.
     pub fn resume_reading(&mut self) {
-        self.control.status.paused_by_handler = false;
+        let paused = std::mem::take(&mut self.control.status.paused_by_handler);
+        if paused && !self.input.is_empty() {
+            self.wake();
+        }
     }
 
     /// Whether [`pause_reading`](Self::pause_reading) is in force.

@@ -6,6 +6,9 @@ use bytes::Bytes;
 use millstream_platform::driver::{Link, Token};
 use millstream_platform::memory::{OutputPool, OutputQueue};
 
+use super::Prefixed;
+use crate::engine::OutputLimits;
+
 /// Writes of this many bytes or more are offered to the operating system at once, from where they
 /// are. Below it, copying them behind what is already gathered costs less than a system call.
 const LARGE: usize = 16 * 1024;
@@ -83,10 +86,10 @@ pub struct Output<'a> {
     pub(crate) pending: &'a mut Pending,
     pub(crate) pool: &'a mut OutputPool,
     pub(crate) link: &'a mut dyn Link,
-    pub(crate) cap: usize,
+    pub(crate) limits: &'a OutputLimits,
 }
 
-impl Output<'_> {
+impl<'a> Output<'a> {
     /// Writes bytes.
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) {
@@ -135,9 +138,37 @@ impl Output<'_> {
         self.pending.bytes += queue.len() - before;
     }
 
+    /// Begins something that is preceded by `room` bytes which are known only when it is complete, such
+    /// as its length.
+    pub fn prefixed(&mut self, room: usize) -> Prefixed<'_, 'a> {
+        Prefixed::new(self, room)
+    }
+
     /// How many bytes wait for the operating system to take them.
     pub fn pending(&self) -> usize {
         self.pending.bytes
+    }
+
+    /// Whether so much waits that reading is going to pause.
+    #[inline]
+    pub(crate) fn is_flooded(&self) -> bool {
+        self.pending.bytes > self.limits.high_water && self.limits.pause_reading_at_high_water
+    }
+
+    /// How many bytes are in the queue.
+    pub(super) fn queued(&self) -> usize {
+        self.pending.queue.as_ref().map_or(0, |queue| queue.len())
+    }
+
+    /// Takes back what was queued behind the first `len` bytes.
+    pub(super) fn take_back(&mut self, len: usize) {
+        let Some(queue) = &mut self.pending.queue else { return };
+        let before = queue.len();
+        queue.truncate(len, self.pool);
+        self.pending.bytes -= before - queue.len();
+        if let Some(queue) = self.pending.queue.take() {
+            self.pending.keep(queue, self.pool);
+        }
     }
 
     /// Whether bytes that are written now will be sent.
@@ -153,7 +184,10 @@ impl Output<'_> {
     /// The queue to put `count` more bytes into, which are counted as pending from here on. `None`:
     /// they are to be dropped.
     #[inline(always)]
-    fn queue_for(&mut self, count: usize) -> Option<(&mut OutputQueue, &mut OutputPool)> {
+    pub(super) fn queue_for(
+        &mut self,
+        count: usize,
+    ) -> Option<(&mut OutputQueue, &mut OutputPool)> {
         if count == 0 || !self.has_room(count) {
             return None;
         }
@@ -168,7 +202,7 @@ impl Output<'_> {
         if !self.is_writable() {
             return false;
         }
-        let fits = self.pending.bytes.saturating_add(count) <= self.cap;
+        let fits = self.pending.bytes.saturating_add(count) <= self.limits.cap;
         if !fits {
             self.pending.fault = Some(Box::new(Fault::Overflow));
         }
@@ -219,7 +253,7 @@ impl Write for Output<'_> {
 }
 
 impl Output<'_> {
-    fn written(&self, count: usize) -> io::Result<usize> {
+    pub(super) fn written(&self, count: usize) -> io::Result<usize> {
         if self.is_writable() { Ok(count) } else { Err(ErrorKind::BrokenPipe.into()) }
     }
 }

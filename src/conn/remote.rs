@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{Conn, ConnId};
 use crate::handler::{Action, EventHandler};
-use crate::reactor::{Command, Mailbox, Order};
+use crate::reactor::{Order, Reactors};
 
 /// The connection is closed, so nothing was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,13 +26,13 @@ pub struct Remote<H: EventHandler>(Arc<Line<H>>);
 
 struct Line<H: EventHandler> {
     id: ConnId,
-    mailbox: Arc<Mailbox<H>>,
+    reactors: Reactors<H>,
     open: AtomicBool,
 }
 
 impl<H: EventHandler> Remote<H> {
-    pub(crate) fn new(id: ConnId, mailbox: Arc<Mailbox<H>>, open: bool) -> Self {
-        Remote(Arc::new(Line { id, mailbox, open: AtomicBool::new(open) }))
+    pub(crate) fn new(id: ConnId, reactors: Reactors<H>, open: bool) -> Self {
+        Remote(Arc::new(Line { id, reactors, open: AtomicBool::new(open) }))
     }
 
     /// From here on the handle answers that the connection is closed.
@@ -114,8 +114,7 @@ impl<H: EventHandler> Remote<H> {
         if !self.is_open() {
             return Err(Closed);
         }
-        let command = Command { token: self.0.id.token, order };
-        self.0.mailbox.post(command).map_err(|command| {
+        self.0.reactors.ask(self.0.id, order).map_err(|command| {
             // What a closure owns may panic when it is dropped, which is not the caller's concern.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(command)));
             Closed

@@ -157,22 +157,22 @@ impl Builder {
     /// When more than `high` bytes of output wait, [`EventHandler::on_high_water`] is called, and when
     /// they have fallen to `low`, [`EventHandler::on_low_water`]. By default 64 KiB and 256 KiB.
     pub fn water_marks(mut self, low: usize, high: usize) -> Self {
-        self.config.low_water = low;
-        self.config.high_water = high;
+        self.config.output.low_water = low;
+        self.config.output.high_water = high;
         self
     }
 
     /// Whether a connection whose output is above the high-water mark stops reading until it has
     /// fallen to the low one. By default it does, so a peer that sends and doesn't read is slowed down.
     pub fn pause_reading_at_high_water(mut self, pause: bool) -> Self {
-        self.config.pause_reading_at_high_water = pause;
+        self.config.output.pause_reading_at_high_water = pause;
         self
     }
 
     /// How many bytes of output may wait. A connection that writes more closes with
     /// [`CloseReason::OutputOverflow`](crate::CloseReason::OutputOverflow). By default 64 MiB.
     pub fn output_cap(mut self, bytes: usize) -> Self {
-        self.config.output_cap = bytes;
+        self.config.output.cap = bytes;
         self
     }
 

@@ -62,6 +62,26 @@ pub struct ConfigError {
     pub reason: &'static str,
 }
 
+/// How much output of a connection may wait.
+#[derive(Clone, Debug)]
+pub(crate) struct OutputLimits {
+    pub(crate) low_water: usize,
+    pub(crate) high_water: usize,
+    pub(crate) pause_reading_at_high_water: bool,
+    pub(crate) cap: usize,
+}
+
+impl Default for OutputLimits {
+    fn default() -> Self {
+        OutputLimits {
+            low_water: 64 * 1024,
+            high_water: 256 * 1024,
+            pause_reading_at_high_water: true,
+            cap: 64 * 1024 * 1024,
+        }
+    }
+}
+
 /// The values that [`Builder`](crate::Builder) sets; it documents them.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -79,10 +99,7 @@ pub(crate) struct Config {
     pub(crate) close_timeout: Duration,
     pub(crate) stop_timeout: Duration,
     pub(crate) tick: Option<Duration>,
-    pub(crate) low_water: usize,
-    pub(crate) high_water: usize,
-    pub(crate) pause_reading_at_high_water: bool,
-    pub(crate) output_cap: usize,
+    pub(crate) output: OutputLimits,
     pub(crate) input_cap: usize,
     pub(crate) input_overflow: InputOverflow,
     pub(crate) mirrored_rings: bool,
@@ -111,10 +128,7 @@ impl Default for Config {
             close_timeout: Duration::from_secs(5),
             stop_timeout: Duration::from_secs(10),
             tick: None,
-            low_water: 64 * 1024,
-            high_water: 256 * 1024,
-            pause_reading_at_high_water: true,
-            output_cap: 64 * 1024 * 1024,
+            output: OutputLimits::default(),
             input_cap: 16 * 1024 * 1024,
             input_overflow: InputOverflow::Close,
             mirrored_rings: true,
@@ -204,7 +218,7 @@ impl Config {
         check("receive_buffer", Some(self.receive_buffer), good, range)?;
         let sizes = [
             ("input_cap", self.input_cap),
-            ("output_cap", self.output_cap),
+            ("output_cap", self.output.cap),
             ("read_budget", self.read_budget),
             ("write_budget", self.write_budget),
         ];
@@ -212,11 +226,11 @@ impl Config {
             let range = "it must be at least 1, and less than a quarter of the address space";
             check(field, Some(size), |size| (1..=LARGEST).contains(size), range)?;
         }
-        let marks = Some((self.low_water, self.high_water));
+        let marks = Some((self.output.low_water, self.output.high_water));
         let order = "the low mark must not be above the high one";
         check("water_marks", marks, |(low, high)| low <= high, order)?;
         let order = "the high mark must not be above output_cap";
-        check("water_marks", marks, |(_, high)| *high <= self.output_cap, order)?;
+        check("water_marks", marks, |(_, high)| *high <= self.output.cap, order)?;
         let sizes = [
             ("receive_buffer_size", self.options.receive_buffer),
             ("send_buffer_size", self.options.send_buffer),

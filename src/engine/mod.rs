@@ -28,8 +28,8 @@ pub(crate) use self::acceptance::Acceptance;
 pub(crate) use self::acceptor::Entrance;
 pub use self::address::Address;
 pub use self::builder::{Builder, RunError};
-pub(crate) use self::config::Config;
 pub use self::config::{AcceptMode, ConfigError, InputOverflow, Pinning};
+pub(crate) use self::config::{Config, OutputLimits};
 use self::limits::Limits;
 pub use self::start::StartError;
 #[cfg(any(feature = "sim", feature = "internals"))]

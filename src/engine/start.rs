@@ -18,7 +18,7 @@ use super::balance::Balance;
 use super::config::{AcceptMode, Config, ConfigError, Pinning};
 use super::{Builder, Engine, ReactorPort, Running};
 use crate::handler::EventHandler;
-use crate::reactor::{Doors, EventLoop};
+use crate::reactor::{Doors, EventLoop, Reactors};
 
 /// Why the engine did not start.
 #[derive(Debug, thiserror::Error)]
@@ -194,14 +194,16 @@ where
     F: Fn(usize) -> H + Send + Sync + 'static,
 {
     let factory = Arc::new(factory);
+    let reactors = Reactors::new(cores.len());
     let (report, reports) = channel();
     for (reactor, &core) in cores.iter().enumerate() {
         let (engine, config) = (engine.clone(), Arc::clone(config));
         let (report, factory) = (report.clone(), Arc::clone(&factory));
+        let reactors = reactors.clone();
         let name = format!("millstream-{reactor}");
         spawn(&engine.clone(), name, move || {
             pin(reactor, core);
-            run_reactor(reactor, &engine, &config, &*factory, &report);
+            run_reactor(reactor, reactors, &engine, &config, &*factory, &report);
         })?;
     }
     drop(report);
@@ -220,12 +222,13 @@ fn pin(reactor: usize, core: Option<usize>) {
 /// The life of a reactor's thread.
 fn run_reactor<H: EventHandler>(
     reactor: usize,
+    reactors: Reactors<H>,
     engine: &Engine,
     config: &Arc<Config>,
     factory: &impl Fn(usize) -> H,
     report: &Sender<Report>,
 ) {
-    match boot(reactor, engine, config, factory) {
+    match boot(reactor, reactors, engine, config, factory) {
         Ok((mut event_loop, booted, start)) => {
             // The starter is waiting for every report, unless a spawn failed; then nobody says go.
             let _ = report.send(Ok(booted));
@@ -243,6 +246,7 @@ type Ready<H> = (EventLoop<Readiness, H>, Booted, Receiver<Sockets>);
 
 fn boot<H: EventHandler>(
     reactor: usize,
+    reactors: Reactors<H>,
     engine: &Engine,
     config: &Arc<Config>,
     factory: &impl Fn(usize) -> H,
@@ -252,8 +256,15 @@ fn boot<H: EventHandler>(
         .map_err(|panic| StartError::panicked(reactor, "factory", &*panic))?;
     let doors = Doors::new(&driver);
     let (port, entrance) = (doors.port(&driver), doors.entrance());
-    let mut event_loop =
-        EventLoop::new(reactor, driver, handler, doors, engine.clone(), Arc::clone(config));
+    let mut event_loop = EventLoop::new(
+        reactor,
+        driver,
+        handler,
+        doors,
+        reactors,
+        engine.clone(),
+        Arc::clone(config),
+    );
     event_loop.boot().map_err(|panic| StartError::panicked(reactor, "on_boot", &*panic))?;
     let (go, start) = channel();
     Ok((event_loop, Booted { reactor, port, entrance, go }, start))
@@ -271,7 +282,8 @@ pub(crate) fn start_in_this_thread<D: Driver, H: EventHandler>(
     let engine = Engine::new(&config, vec![address]);
     let doors = Doors::new(&driver);
     engine.set_reactors(vec![doors.port(&driver)]);
-    let mut event_loop = EventLoop::new(0, driver, handler, doors, engine.clone(), config);
+    let mut event_loop =
+        EventLoop::new(0, driver, handler, doors, Reactors::new(1), engine.clone(), config);
     event_loop.boot().map_err(|panic| StartError::panicked(0, "on_boot", &*panic))?;
     event_loop.listen(vec![listener]).map_err(StartError::Driver)?;
     Ok((engine, event_loop))

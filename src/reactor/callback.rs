@@ -90,13 +90,13 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let sent_before = connection.pending.sent;
         let unread = connection.ring.as_ref().map_or(lent, |ring| ring.readable());
         let mut conn = Conn {
-            input: Input::new(unread),
+            input: Input::from(unread),
             output: Output {
                 token,
                 pending: &mut connection.pending,
                 pool: &mut self.outputs,
                 link,
-                cap: self.config.output_cap,
+                limits: &self.config.output,
             },
             state: &mut connection.state,
             control: Control {
@@ -104,7 +104,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 reactor: self.index as u32,
                 status: &mut connection.status,
                 timers: &mut self.timers,
-                mailbox: &self.mailbox,
+                reactors: &self.reactors,
                 clock: &self.clock,
             },
         };
@@ -118,7 +118,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
         let sent = connection.pending.sent - sent_before;
         connection.count_sent(sent, &self.clock, &self.counters);
-        let calm = connection.is_calm(self.config.high_water);
+        let calm = connection.is_calm(self.config.output.high_water);
         let output = connection.has_output_to_do();
         if let Some(took) = stalled {
             self.report_stall(took, name, Some(token));
@@ -184,7 +184,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let open = connection.status.phase == Phase::Open;
         let full = connection.unread() >= self.config.input_cap;
         let status = &mut connection.status;
-        let flooded = status.above_high_water && self.config.pause_reading_at_high_water;
+        let flooded = status.above_high_water && self.config.output.pause_reading_at_high_water;
         let paused = open && (status.paused_by_handler || flooded || full);
         if paused != status.paused {
             status.paused = paused;
@@ -205,7 +205,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     fn check_high_water(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
-        let above = connection.pending.bytes > self.config.high_water;
+        let above = connection.pending.bytes > self.config.output.high_water;
         if above && !connection.status.above_high_water {
             connection.status.above_high_water = true;
             self.settle_reading(token);

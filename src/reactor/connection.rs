@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_platform::driver::Token;
@@ -10,7 +9,8 @@ use millstream_platform::memory::Ring;
 
 use super::clock::Clock;
 use super::counters::Counters;
-use super::mailbox::Mailbox;
+use super::mailbox::Order;
+use super::reactors::Reactors;
 use super::timers::{OwnedTimers, TimerKey, Timers};
 use crate::conn::{CloseReason, CloseRequest, Completion, ConnId, Pending, Remote, TimerId};
 use crate::handler::EventHandler;
@@ -165,6 +165,10 @@ impl<H: EventHandler> Status<H> {
         self.close_request = self.close_request.max(Some(request));
     }
 
+    pub(crate) fn is_closing(&self) -> bool {
+        self.phase != Phase::Open || self.close_request.is_some()
+    }
+
     pub(crate) fn completions(&mut self) -> &mut Completions {
         self.completions.get_or_insert_default()
     }
@@ -187,7 +191,7 @@ pub(crate) struct Control<'a, H: EventHandler> {
     pub(crate) reactor: u32,
     pub(crate) status: &'a mut Status<H>,
     pub(crate) timers: &'a mut Timers<Alarm>,
-    pub(crate) mailbox: &'a Arc<Mailbox<H>>,
+    pub(crate) reactors: &'a Reactors<H>,
     pub(crate) clock: &'a Clock,
 }
 
@@ -199,8 +203,13 @@ impl<H: EventHandler> Control<'_, H> {
     pub(crate) fn remote(&mut self) -> Remote<H> {
         let id = self.id();
         let open = self.status.phase == Phase::Open;
-        let make = || Remote::new(id, Arc::clone(self.mailbox), open);
+        let make = || Remote::new(id, self.reactors.clone(), open);
         self.status.remote.get_or_insert_with(make).clone()
+    }
+
+    /// Posts to the connection's own reactor, which is awake.
+    pub(crate) fn wake(&self) {
+        let _ = self.reactors.ask(self.id(), Order::Wake);
     }
 
     pub(crate) fn set_timer(&mut self, now: Instant, after: Duration) -> TimerId {

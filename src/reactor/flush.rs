@@ -90,7 +90,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     fn check_low_water(&mut self, token: Token, pending: usize) {
         let Some(connection) = self.connections.get_mut(token) else { return };
-        if connection.status.above_high_water && pending <= self.config.low_water {
+        if connection.status.above_high_water && pending <= self.config.output.low_water {
             connection.status.above_high_water = false;
             self.settle_reading(token);
             self.call(token, "on_low_water", H::on_low_water);

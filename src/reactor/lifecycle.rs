@@ -202,13 +202,19 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// Drops an order that came too late, and tells whoever waits for it. What a closure owns is the
+    /// Drops a command that came too late, and tells whoever waits for it. What a closure owns is the
     /// user's code, too.
-    pub(super) fn discard(&self, Command { token, order }: Command<H>) {
-        if let Order::Write { done: Some(done), .. } | Order::Close { done: Some(done) } = order {
-            self.complete(done, Err(Closed), token);
-        } else if catch_unwind(AssertUnwindSafe(|| drop(order))).is_err() {
-            self.note_panic("drop of a closure", Some(token));
+    pub(super) fn discard(&self, command: Command<H>) {
+        let token = match command {
+            Command::Connection {
+                token,
+                order: Order::Write { done: Some(done), .. } | Order::Close { done: Some(done) },
+            } => return self.complete(done, Err(Closed), token),
+            Command::Connection { token, .. } => Some(token),
+            Command::Reactor(_) => None,
+        };
+        if catch_unwind(AssertUnwindSafe(|| drop(command))).is_err() {
+            self.note_panic("drop of a closure", token);
         }
     }
 

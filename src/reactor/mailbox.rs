@@ -1,22 +1,25 @@
-//! What other threads ask of a connection.
+//! What a reactor and its connections are asked, by other threads and by their own callbacks.
 
 use bytes::Bytes;
 use millstream_platform::driver::Token;
 
+use super::Reactor;
 use super::inbox::Inbox;
 use crate::conn::{Completion, Conn};
 use crate::handler::{Action, EventHandler};
 
-/// The inbox of a reactor for what its connections are asked, from any thread.
+/// The inbox of a reactor for what it is asked, from any thread.
 pub(crate) type Mailbox<H> = Inbox<Command<H>>;
 
-/// Something that a connection is asked.
-pub(crate) struct Command<H: EventHandler> {
-    pub(crate) token: Token,
-    pub(crate) order: Order<H>,
+/// Something that is asked.
+pub(crate) enum Command<H: EventHandler> {
+    /// Of a connection.
+    Connection { token: Token, order: Order<H> },
+    /// Of the reactor.
+    Reactor(ReactorClosure<H>),
 }
 
-/// What it is asked. A completion that is dropped says that the connection is closed.
+/// What a connection is asked. A completion that is dropped says that the connection is closed.
 pub(crate) enum Order<H: EventHandler> {
     Write { bytes: Bytes, done: Option<Completion> },
     Wake,
@@ -24,4 +27,5 @@ pub(crate) enum Order<H: EventHandler> {
     Run(Closure<H>),
 }
 
+type ReactorClosure<H> = Box<dyn FnOnce(&mut H, &mut Reactor<'_>) -> Action + Send>;
 type Closure<H> = Box<dyn FnOnce(&mut H, &mut Conn<'_, H>) -> Action + Send>;

@@ -31,6 +31,7 @@ mod flush;
 pub mod inbox;
 mod lifecycle;
 mod mailbox;
+mod reactors;
 mod stall;
 mod sync;
 pub mod table;
@@ -52,7 +53,8 @@ use self::connection::{Alarm, Connection};
 pub(crate) use self::counters::Counters;
 pub use self::counters::ReactorStats;
 pub(crate) use self::inbox::{Inbox, Notify};
-pub(crate) use self::mailbox::{Command, Mailbox, Order};
+pub(crate) use self::mailbox::{Mailbox, Order};
+pub use self::reactors::{Reactors, Stopped};
 use self::stall::StallDetector;
 use self::table::Table;
 pub(crate) use self::timers::TimerKey;
@@ -87,6 +89,7 @@ pub(crate) struct EventLoop<D: Driver, H: EventHandler> {
     notify: Arc<Notify>,
     arrivals: Arc<Inbox<Arrival<D::Socket>>>,
     mailbox: Arc<Mailbox<H>>,
+    reactors: Reactors<H>,
     engine: Engine,
     config: Arc<Config>,
     counters: Arc<Counters>,
@@ -152,9 +155,11 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         driver: D,
         handler: H,
         doors: Doors<D, H>,
+        reactors: Reactors<H>,
         engine: Engine,
         config: Arc<Config>,
     ) -> Self {
+        reactors.set(index, Arc::clone(&doors.mailbox));
         EventLoop {
             index,
             connections: Table::new(),
@@ -165,6 +170,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             notify: doors.notify,
             arrivals: doors.arrivals,
             mailbox: doors.mailbox,
+            reactors,
             counters: doors.counters,
             acceptance: Acceptance::default(),
             dirty: VecDeque::new(),

@@ -140,32 +140,43 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// Stage 4.
     fn run_inboxes(&mut self) {
-        for _ in 0..self.config.inbox_budget {
+        let budget = self.config.inbox_budget;
+        for _ in 0..budget {
             let Some(arrival) = self.arrivals.pop() else { break };
             arrival.admission.keep();
             self.open(arrival.socket, arrival.peer);
         }
-        for _ in 0..self.config.inbox_budget {
+        // What callbacks of this stage post is for the next turn.
+        for _ in 0..self.mailbox.len().min(budget) {
             let Some(command) = self.mailbox.pop() else { break };
             self.obey(command);
         }
     }
 
-    /// Does what another thread asks of a connection.
+    /// Does what is asked.
     fn obey(&mut self, command: Command<H>) {
-        let token = command.token;
+        match command {
+            Command::Connection { token, order } => self.obey_order(token, order),
+            Command::Reactor(closure) => {
+                let action = self.call_without_connection("Reactors::run", closure);
+                self.obey_action(action.unwrap_or_default());
+            }
+        }
+    }
+
+    fn obey_order(&mut self, token: Token, order: Order<H>) {
         let Some(connection) = self.connections.get_mut(token) else {
-            return self.discard(command);
+            return self.discard(Command::Connection { token, order });
         };
         let open = connection.status.phase == Phase::Open;
-        match command.order {
+        match order {
             Order::Close { done } => {
                 if let Some(done) = done {
                     connection.status.completions().closes.push(done);
                 }
                 self.begin_close(token, CloseReason::Local);
             }
-            _ if !open => self.discard(command),
+            order if !open => self.discard(Command::Connection { token, order }),
             Order::Write { bytes, done } => self.write(token, bytes, done),
             Order::Wake => self.call(token, "on_traffic", H::on_traffic),
             Order::Run(closure) => self.call(token, "Remote::run", closure),

@@ -159,6 +159,64 @@ impl OutputQueue {
         self.invariants();
     }
 
+    /// Writes over bytes that are queued, from the one at `at` on. They were [appended](Self::append).
+    ///
+    /// # Panics
+    /// If fewer bytes are queued, or some of them are shared.
+    pub fn overwrite(&mut self, at: usize, bytes: &[u8]) {
+        assert!(bytes.len() <= self.len.saturating_sub(at), "nothing is queued there");
+        let tail_begins = self.len - self.tail.bytes().len();
+        if at >= tail_begins {
+            let start = self.tail.start + (at - tail_begins);
+            self.tail.memory[start..][..bytes.len()].copy_from_slice(bytes);
+        } else {
+            self.overwrite_sealed(at, bytes);
+        }
+    }
+
+    fn overwrite_sealed(&mut self, at: usize, bytes: &[u8]) {
+        let (mut skip, mut rest) = (at, bytes);
+        for segment in &mut self.sealed {
+            let queued = segment.bytes().len();
+            if skip < queued && !rest.is_empty() {
+                let Segment::Gathered(chunk) = segment else {
+                    panic!("shared bytes stay as they are")
+                };
+                let now;
+                (now, rest) = rest.split_at(rest.len().min(queued - skip));
+                chunk.memory[chunk.start + skip..][..now.len()].copy_from_slice(now);
+            }
+            skip = skip.saturating_sub(queued);
+        }
+        let start = self.tail.start;
+        self.tail.memory[start..][..rest.len()].copy_from_slice(rest);
+    }
+
+    /// Drops what is queued behind the first `len` bytes.
+    pub fn truncate(&mut self, len: usize, pool: &mut OutputPool) {
+        let mut surplus = self.len.saturating_sub(len);
+        self.len -= surplus;
+        let from_tail = surplus.min(self.tail.bytes().len());
+        self.tail.end -= from_tail;
+        surplus -= from_tail;
+        while surplus > 0
+            && let Some(mut segment) = self.sealed.pop_back()
+        {
+            let queued = segment.bytes().len();
+            if queued > surplus {
+                segment.truncate(queued - surplus);
+                self.sealed.push_back(segment);
+            } else if let Segment::Gathered(chunk) = segment {
+                pool.recycle(chunk);
+            }
+            surplus = surplus.saturating_sub(queued);
+        }
+        if self.tail.is_empty() {
+            self.rewind_tail(pool);
+        }
+        self.invariants();
+    }
+
     /// Takes all bytes out.
     pub fn clear(&mut self, pool: &mut OutputPool) {
         self.advance(self.len, pool);
@@ -229,6 +287,13 @@ impl Segment {
         match self {
             Self::Gathered(chunk) => chunk.start += n,
             Self::Shared(bytes) => bytes.advance(n),
+        }
+    }
+
+    fn truncate(&mut self, len: usize) {
+        match self {
+            Self::Gathered(chunk) => chunk.end = chunk.start + len,
+            Self::Shared(bytes) => bytes.truncate(len),
         }
     }
 }
@@ -408,7 +473,9 @@ mod tests {
         }
 
         fn step(&mut self, rng: &mut Rng) {
-            match rng.u8(0..20) {
+            match rng.u8(0..24) {
+                20..=21 => self.truncate(rng.usize(0..=self.model.len())),
+                22..=23 => self.append_and_overwrite(rng),
                 0..=5 => self.append(rng),
                 6..=7 => self.append_shared(rng),
                 8..=10 => self.fill(rng),
@@ -431,6 +498,27 @@ mod tests {
             let bytes = Bytes::from(random_bytes(rng, 2 * SHARE_FROM));
             self.model.extend(&bytes);
             self.queue.append_shared(bytes, &mut self.pool);
+        }
+
+        fn truncate(&mut self, len: usize) {
+            self.queue.truncate(len, &mut self.pool);
+            self.model.truncate(len);
+        }
+
+        /// Appends something and writes over a part of it, with anything in between.
+        fn append_and_overwrite(&mut self, rng: &mut Rng) {
+            let start = self.model.len();
+            self.append(rng);
+            let end = self.model.len();
+            match rng.u8(0..3) {
+                0 => self.append(rng),
+                1 => self.append_shared(rng),
+                _ => self.fill(rng),
+            }
+            let at = rng.usize(start..=end);
+            let bytes = random_bytes(rng, end - at);
+            self.queue.overwrite(at, &bytes);
+            self.model[at..][..bytes.len()].copy_from_slice(&bytes);
         }
 
         fn fill(&mut self, rng: &mut Rng) {
@@ -600,6 +688,15 @@ mod tests {
         let mut queue = pool.queue();
         queue.append(b"abc", &mut pool);
         queue.advance(4, &mut pool);
+    }
+
+    #[test]
+    #[should_panic(expected = "nothing is queued there")]
+    fn overwriting_what_is_not_queued_panics() {
+        let mut pool = OutputPool::new(16, 4);
+        let mut queue = pool.queue();
+        queue.append(b"abc", &mut pool);
+        queue.overwrite(2, b"xy");
     }
 
     #[test]

@@ -1,0 +1,98 @@
+//! Output into memory.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use millstream_platform::driver::{Link, Token};
+use millstream_platform::memory::{OutputPool, OutputQueue};
+use socket2::SockRef;
+
+use super::output::{Output, Pending};
+use crate::engine::OutputLimits;
+
+/// The size of the chunks that writes are gathered in.
+const CHUNK: usize = 4 * 1024;
+/// How many unused chunks are kept.
+const CHUNKS_KEPT: usize = 4;
+
+/// Memory that an [`Output`] writes to: for what has a codec and no connection, such as tests, and
+/// clients that do their own sending.
+pub struct OutputBuffer {
+    pending: Pending,
+    pool: OutputPool,
+    limits: OutputLimits,
+    nowhere: Nowhere,
+}
+
+impl OutputBuffer {
+    /// An empty buffer, which takes as much as there is memory.
+    pub fn new() -> Self {
+        let limits = OutputLimits { cap: usize::MAX, ..OutputLimits::default() };
+        let pool = OutputPool::new(CHUNK, CHUNKS_KEPT);
+        OutputBuffer { pending: Pending::default(), pool, limits, nowhere: Nowhere }
+    }
+
+    /// The output to write to. It can be asked for as often as one likes.
+    pub fn output(&mut self) -> Output<'_> {
+        Output {
+            token: Token { index: 0, generation: 0 },
+            pending: &mut self.pending,
+            pool: &mut self.pool,
+            link: &mut self.nowhere,
+            limits: &self.limits,
+        }
+    }
+
+    /// Takes all that was written.
+    pub fn take(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.pending.bytes);
+        if let Some(queue) = &self.pending.queue {
+            let mut slices = vec![IoSlice::new(&[]); queue.segments()];
+            queue.slices(&mut slices);
+            slices.iter().for_each(|slice| bytes.extend_from_slice(slice));
+        }
+        self.pending.discard(&mut self.pool);
+        bytes
+    }
+}
+
+impl Default for OutputBuffer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for OutputBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OutputBuffer").field("len", &self.pending.bytes).finish_non_exhaustive()
+    }
+}
+
+/// The link of an output that has no connection: it takes nothing, so all of it stays in the queue.
+struct Nowhere;
+
+impl Link for Nowhere {
+    fn offer(
+        &mut self,
+        _token: Token,
+        _queue: &mut OutputQueue,
+        _pool: &mut OutputPool,
+        _more: &[IoSlice<'_>],
+    ) -> io::Result<usize> {
+        Ok(0)
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn local_addr(&self, _token: Token) -> io::Result<SocketAddr> {
+        Err(io::ErrorKind::NotConnected.into())
+    }
+
+    fn socket(&self, _token: Token) -> Option<SockRef<'_>> {
+        None
+    }
+}
