@@ -1,0 +1,311 @@
+//! Serving a connection frame by frame.
+
+use std::ops::{Deref, DerefMut};
+
+use super::Codec;
+use crate::conn::{CloseReason, Conn, TimerId};
+use crate::handler::{Action, EventHandler};
+use crate::reactor::Reactor;
+
+/// How many frames of a connection are served before others have their turn.
+const FRAMES_PER_TURN: usize = 1024;
+
+/// A connection whose bytes are frames.
+pub type FramedConn<'a, F> = Conn<'a, Framed<F>>;
+
+type ErrorOf<F> = <<F as FrameHandler>::Codec as Codec>::Error;
+
+/// The callbacks of a server whose protocol has frames. [`Framed`] makes an [`EventHandler`] of it, and
+/// all that is said there about threads, order and panics holds here.
+///
+/// ```
+/// use millstream::codec::{FrameHandler, Framed, FramedConn, Lines};
+/// use millstream::{Action, Engine};
+///
+/// /// Sends every line back.
+/// struct Echo;
+///
+/// impl FrameHandler for Echo {
+///     type Codec = Lines;
+///     type State = ();
+///
+///     fn codec(&self) -> Lines {
+///         Lines::new()
+///     }
+///
+///     fn on_frame(&mut self, conn: &mut FramedConn<'_, Self>, line: &[u8]) -> Action {
+///         if conn.send(line).is_err() { Action::Close } else { Action::Continue }
+///     }
+/// }
+///
+/// let engine = Engine::builder().listen("127.0.0.1:0").start(|_reactor| Framed::new(Echo))?;
+/// # engine.stop(std::time::Duration::from_secs(5))?;
+/// # engine.wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait FrameHandler: Sized + 'static {
+    /// The protocol.
+    type Codec: Codec + 'static;
+
+    /// What the handler keeps for each connection; see [`EventHandler::State`].
+    type State: Default + 'static;
+
+    /// The codec for a new connection.
+    fn codec(&self) -> Self::Codec;
+
+    /// A frame arrived. It is no more after the callback; [`FramedConn::send`](Conn::send) answers.
+    ///
+    /// Frames that have arrived wait while the connection is [paused](Conn::pause_reading), and while
+    /// more output waits than the [high-water mark](crate::Builder::water_marks) says.
+    fn on_frame(
+        &mut self,
+        conn: &mut FramedConn<'_, Self>,
+        frame: <Self::Codec as Codec>::Frame<'_>,
+    ) -> Action;
+
+    /// What arrived is no frame. By default the connection closes once its output is flushed; what is
+    /// written here is a part of that. [`Action::Continue`] goes on behind the bad frame, if the codec
+    /// can; otherwise the connection closes all the same.
+    fn on_error(&mut self, _conn: &mut FramedConn<'_, Self>, _error: ErrorOf<Self>) -> Action {
+        Action::Close
+    }
+
+    /// See [`EventHandler::on_boot`].
+    fn on_boot(&mut self, _reactor: &mut Reactor<'_>) -> Action {
+        Action::Continue
+    }
+
+    /// See [`EventHandler::on_open`].
+    fn on_open(&mut self, _conn: &mut FramedConn<'_, Self>) -> Action {
+        Action::Continue
+    }
+
+    /// The peer ended its side, and all whole frames were served; see [`EventHandler::on_end`].
+    fn on_end(&mut self, _conn: &mut FramedConn<'_, Self>) -> Action {
+        Action::Close
+    }
+
+    /// See [`EventHandler::on_high_water`].
+    fn on_high_water(&mut self, _conn: &mut FramedConn<'_, Self>) -> Action {
+        Action::Continue
+    }
+
+    /// See [`EventHandler::on_low_water`].
+    fn on_low_water(&mut self, _conn: &mut FramedConn<'_, Self>) -> Action {
+        Action::Continue
+    }
+
+    /// See [`EventHandler::on_timer`].
+    fn on_timer(&mut self, _conn: &mut FramedConn<'_, Self>, _timer: TimerId) -> Action {
+        Action::Continue
+    }
+
+    /// See [`EventHandler::on_close`].
+    fn on_close(&mut self, _conn: &mut FramedConn<'_, Self>, _reason: &CloseReason) {}
+
+    /// See [`EventHandler::on_tick`].
+    fn on_tick(&mut self, _reactor: &mut Reactor<'_>) -> Action {
+        Action::Continue
+    }
+
+    /// See [`EventHandler::on_shutdown`].
+    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> Action {
+        Action::Close
+    }
+}
+
+/// An [`EventHandler`] that decodes, and calls a [`FrameHandler`] frame by frame.
+///
+/// What a read brought is served at once, up to [`frames_per_turn`](Self::frames_per_turn); the rest comes
+/// in the next turn, without a new read. It dereferences to the frame handler, which is what
+/// [`Remote::run`](crate::Remote::run) is for.
+pub struct Framed<F> {
+    handler: F,
+    frames_per_turn: usize,
+}
+
+/// A connection's state under [`Framed`]. It dereferences to the frame handler's own state.
+pub struct FramedState<F: FrameHandler> {
+    /// Made when the connection opens.
+    codec: Option<F::Codec>,
+    /// The peer ended, and the frame handler does not know yet.
+    ended: bool,
+    /// It is going to be called for the frames that are left.
+    woken: bool,
+    state: F::State,
+}
+
+impl<F: FrameHandler> Framed<F> {
+    /// Serves frames with `handler`.
+    pub fn new(handler: F) -> Self {
+        Framed { handler, frames_per_turn: FRAMES_PER_TURN }
+    }
+
+    /// How many frames one connection is served before others have their turn; at least one, by
+    /// default 1,024.
+    pub fn frames_per_turn(mut self, frames: usize) -> Self {
+        self.frames_per_turn = frames.max(1);
+        self
+    }
+
+    /// Serves the frames that are there.
+    #[inline]
+    fn serve(&mut self, conn: &mut FramedConn<'_, F>) -> Action {
+        for _ in 0..self.frames_per_turn {
+            if !conn.takes_frames() {
+                return Action::Continue;
+            }
+            let taken = conn.input.taken();
+            let action = match conn.decode() {
+                Ok(Some(frame)) => self.handler.on_frame(conn, frame),
+                Ok(None) => return self.end(conn),
+                Err(error) => {
+                    tracing::debug!(conn = %conn.id(), %error, "not a frame");
+                    match self.handler.on_error(conn, error) {
+                        Action::Continue if conn.input.taken() == taken => Action::Close,
+                        action => action,
+                    }
+                }
+            };
+            if action != Action::Continue {
+                return action;
+            }
+        }
+        if !conn.state.woken {
+            conn.state.woken = true;
+            conn.wake();
+        }
+        Action::Continue
+    }
+
+    /// No whole frame is left. If none will come, either, the handler is told.
+    #[inline]
+    fn end(&mut self, conn: &mut FramedConn<'_, F>) -> Action {
+        if std::mem::take(&mut conn.state.ended) {
+            return self.handler.on_end(conn);
+        }
+        Action::Continue
+    }
+}
+
+impl<'a, F: FrameHandler> FramedConn<'a, F> {
+    /// Sends a frame. Like all output, it leaves when the callback is over.
+    ///
+    /// # Errors
+    /// The codec can't make a frame of it. Nothing was written.
+    #[inline]
+    pub fn send(
+        &mut self,
+        item: <F::Codec as Codec>::Item<'_>,
+    ) -> Result<(), <F::Codec as Codec>::Error> {
+        match &mut self.state.codec {
+            Some(codec) => codec.encode(item, &mut self.output),
+            None => Ok(()), // It is closing before it was open.
+        }
+    }
+
+    /// The connection's codec; `None` only in a connection whose `on_open` panicked.
+    pub fn codec(&mut self) -> Option<&mut F::Codec> {
+        self.state.codec.as_mut()
+    }
+
+    #[inline]
+    fn decode(&mut self) -> Result<Option<<F::Codec as Codec>::Frame<'a>>, ErrorOf<F>> {
+        let Some(codec) = &mut self.state.codec else { return Ok(None) };
+        match codec.decode(&mut self.input) {
+            Ok(None) if self.state.ended => codec.decode_end(&mut self.input),
+            decoded => decoded,
+        }
+    }
+
+    /// Whether a frame may be served now.
+    #[inline]
+    fn takes_frames(&self) -> bool {
+        !(self.is_closing() || self.is_reading_paused() || self.output.is_flooded())
+    }
+}
+
+impl<F: FrameHandler> EventHandler for Framed<F> {
+    type State = FramedState<F>;
+
+    #[inline]
+    fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        conn.state.woken = false;
+        self.serve(conn)
+    }
+
+    fn on_open(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        conn.state.codec = Some(self.handler.codec());
+        self.handler.on_open(conn)
+    }
+
+    fn on_end(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        conn.state.ended = true;
+        self.serve(conn)
+    }
+
+    fn on_low_water(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        match self.handler.on_low_water(conn) {
+            Action::Continue => self.serve(conn),
+            action => action,
+        }
+    }
+
+    fn on_high_water(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        self.handler.on_high_water(conn)
+    }
+
+    fn on_timer(&mut self, conn: &mut Conn<'_, Self>, timer: TimerId) -> Action {
+        self.handler.on_timer(conn, timer)
+    }
+
+    fn on_close(&mut self, conn: &mut Conn<'_, Self>, reason: &CloseReason) {
+        self.handler.on_close(conn, reason);
+    }
+
+    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> Action {
+        self.handler.on_boot(reactor)
+    }
+
+    fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> Action {
+        self.handler.on_tick(reactor)
+    }
+
+    fn on_shutdown(&mut self, reactor: &mut Reactor<'_>) -> Action {
+        self.handler.on_shutdown(reactor)
+    }
+}
+
+impl<F> Deref for Framed<F> {
+    type Target = F;
+
+    fn deref(&self) -> &F {
+        &self.handler
+    }
+}
+
+impl<F> DerefMut for Framed<F> {
+    fn deref_mut(&mut self) -> &mut F {
+        &mut self.handler
+    }
+}
+
+impl<F: FrameHandler> Default for FramedState<F> {
+    fn default() -> Self {
+        FramedState { codec: None, ended: false, woken: false, state: F::State::default() }
+    }
+}
+
+impl<F: FrameHandler> Deref for FramedState<F> {
+    type Target = F::State;
+
+    fn deref(&self) -> &F::State {
+        &self.state
+    }
+}
+
+impl<F: FrameHandler> DerefMut for FramedState<F> {
+    fn deref_mut(&mut self) -> &mut F::State {
+        &mut self.state
+    }
+}
