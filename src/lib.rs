@@ -36,6 +36,10 @@
 //!
 //! - `sim`: the module `sim`, an in-memory network with virtual time and seeded faults, to test a
 //!   handler on.
+//! - `crc32c`: `codec::Checksummed`, a checksum behind each frame.
+//! - `deflate` and `lz4`: `codec::Compressed`, frames that are compressed, with `codec::Deflate` or
+//!   `codec::Lz4`.
+//! - `tokio-util`: `codec::Compat`, the codecs that were made for tokio-util.
 //!
 //! The default build has no feature; it is the engine.
 #![forbid(unsafe_code)]

@@ -7,16 +7,35 @@
 //! [`EventHandler`](crate::EventHandler) of a codec and a [`FrameHandler`], which is called frame by
 //! frame.
 
+#[cfg(feature = "crc32c")]
+mod checksummed;
+#[cfg(any(feature = "deflate", feature = "lz4"))]
+mod compressed;
 mod delimited;
 mod fixed_length;
 mod framed;
 mod lines;
+#[cfg(any(feature = "crc32c", feature = "deflate", feature = "lz4", feature = "tokio-util"))]
+mod scratch;
 mod split;
+#[cfg(feature = "tokio-util")]
+mod tokio_util;
 
+#[cfg(feature = "crc32c")]
+pub use self::checksummed::{ChecksumError, Checksummed};
+#[cfg(feature = "deflate")]
+pub use self::compressed::Deflate;
+#[cfg(feature = "lz4")]
+pub use self::compressed::Lz4;
+#[cfg(any(feature = "deflate", feature = "lz4"))]
+pub use self::compressed::{Compressed, CompressedError, Compression};
 pub use self::delimited::{Delimited, DelimitedError};
 pub use self::fixed_length::{FixedLength, FixedLengthError};
 pub use self::framed::{FrameHandler, Framed, FramedConn, FramedState};
 pub use self::lines::{LineError, Lines, Utf8Lines};
+
+#[cfg(feature = "tokio-util")]
+pub use self::tokio_util::{Compat, CompatError};
 
 use std::error::Error;
 
