@@ -14,6 +14,8 @@ mod compressed;
 mod delimited;
 mod fixed_length;
 mod framed;
+mod header_body;
+mod length_field;
 mod lines;
 #[cfg(any(feature = "crc32c", feature = "deflate", feature = "lz4", feature = "tokio-util"))]
 mod scratch;
@@ -32,6 +34,10 @@ pub use self::compressed::{Compressed, CompressedError, Compression};
 pub use self::delimited::{Delimited, DelimitedError};
 pub use self::fixed_length::{FixedLength, FixedLengthError};
 pub use self::framed::{FrameHandler, Framed, FramedConn, FramedState};
+pub use self::header_body::{BodyLength, HeaderBody, HeaderBodyError};
+pub use self::length_field::{
+    LengthField, LengthFieldBuilder, LengthFieldError, LengthFieldGuard, LengthFieldOptionsError,
+};
 pub use self::lines::{LineError, Lines, Utf8Lines};
 
 #[cfg(feature = "tokio-util")]

@@ -1,0 +1,100 @@
+//! Frames that are written piece by piece.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use bytes::Bytes;
+
+use super::field::MAX_WIDTH;
+use super::{LengthField, LengthFieldError};
+use crate::conn::{Output, Prefixed};
+
+/// A frame whose body is written piece by piece, made by [`LengthField::begin`].
+///
+/// One that is dropped before it is [finished](Self::finish) was never written.
+#[must_use = "it is not written before it is finished"]
+pub struct LengthFieldGuard<'o, 'a> {
+    codec: LengthField,
+    frame: Prefixed<'o, 'a>,
+    /// How many bytes stand in front of the field.
+    front: usize,
+    /// How many bytes were written behind it.
+    length: usize,
+}
+
+impl<'o, 'a> LengthFieldGuard<'o, 'a> {
+    pub(super) fn new(codec: LengthField, front: &[u8], output: &'o mut Output<'a>) -> Self {
+        let width = codec.field.padded_width(codec.lengths.max_value());
+        let mut frame = output.prefixed(0);
+        frame.write(front);
+        frame.write(&[0; MAX_WIDTH][..width]);
+        LengthFieldGuard { codec, frame, front: front.len(), length: 0 }
+    }
+
+    /// Writes bytes of the body.
+    pub fn write(&mut self, bytes: &[u8]) {
+        if self.fits(bytes.len()) {
+            self.frame.write(bytes);
+        }
+    }
+
+    /// Writes bytes of the body that are kept by reference, as [`Output::write_bytes`] does.
+    pub fn write_bytes(&mut self, bytes: impl Into<Bytes>) {
+        let bytes = bytes.into();
+        if self.fits(bytes.len()) {
+            self.frame.write_bytes(bytes);
+        }
+    }
+
+    /// How many bytes the body has.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether the body has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Fills the length in; the frame is output from here on.
+    ///
+    /// # Errors
+    /// The body is too long or too short, or there are not as many bytes in front of the length field as
+    /// there must be. Nothing was written then.
+    pub fn finish(mut self) -> Result<(), LengthFieldError> {
+        let LengthField { offset, field, lengths, .. } = self.codec;
+        if self.front != offset {
+            return Err(LengthFieldError::Front { length: self.front, offset });
+        }
+        let value = lengths.value_of(self.length)?;
+        let mut bytes = [0; MAX_WIDTH];
+        let width = field.write_padded(value, lengths.max_value(), &mut bytes);
+        self.frame.overwrite(offset, &bytes[..width]);
+        self.frame.finish(&[]);
+        Ok(())
+    }
+
+    /// Counts `more` bytes. What is more than a body may have is not kept, since it is never sent.
+    fn fits(&mut self, more: usize) -> bool {
+        self.length = self.length.saturating_add(more);
+        self.length <= self.codec.lengths.max_length()
+    }
+}
+
+/// Writing takes everything or answers [`io::ErrorKind::BrokenPipe`] when nothing more will be sent.
+/// That the body is too long is only told when it is finished.
+impl Write for LengthFieldGuard<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.fits(bytes.len()) { Write::write(&mut self.frame, bytes) } else { Ok(bytes.len()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for LengthFieldGuard<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LengthFieldGuard").field("len", &self.length).finish_non_exhaustive()
+    }
+}
