@@ -1,6 +1,7 @@
 //! millstream's load generator and what its benchmarks share.
 //!
 //! - [`load`] puts echo load on a server and reports throughput and latency;
+//! - [`arguments`] is how command lines say numbers, times and addresses;
 //! - [`echo`] is the socket half of the hand-written echo loops the engine is compared with;
 //! - [`echo_server`] is what all echo servers have in common: options, listeners, threads;
 //! - [`error_chain`] puts an error and its causes in a line;
@@ -12,6 +13,7 @@
 //! Nothing here depends on millstream: it must be able to measure the engine from outside, and any
 //! other server the same way.
 
+pub mod arguments;
 pub mod echo;
 pub mod echo_server;
 pub mod error_chain;

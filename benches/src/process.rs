@@ -8,7 +8,8 @@
 //! | memory | `RssAnon` in `/proc/PID/status`: resident, and of no file |
 //!
 //! The CPU time of a running thread may be one scheduler tick old, so samples should be seconds apart.
-//! What a thread spent that ended between two samples is not in the figures.
+//! What a thread spent that ended between two samples is not in the figures, nor what descendants do that
+//! are younger than the first sample.
 
 use std::fmt;
 use std::fs;
@@ -25,9 +26,11 @@ use crate::load::Progress;
 /// its own id, that of the generator.
 #[derive(Debug)]
 pub struct ProcessMeter {
-    process: PathBuf,
+    /// The process, and its descendants if they count.
+    processes: Vec<PathBuf>,
+    with_descendants: bool,
     /// Before there was any connection.
-    memory_before: Option<u64>,
+    memory_before: u64,
     first: Option<Sample>,
     last: Option<Sample>,
 }
@@ -45,8 +48,8 @@ pub struct ProcessFigures {
     /// Resident anonymous memory in bytes, at the end of measuring.
     pub memory: u64,
     /// How many bytes of memory the connections of the load added, per connection, by the time
-    /// measuring began. Unknown if the process could not be read before they were opened.
-    pub memory_per_connection: Option<f64>,
+    /// measuring began.
+    pub memory_per_connection: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -68,12 +71,29 @@ struct Usage {
 
 impl ProcessMeter {
     /// A meter for the process `id`. To be made before the load connects to it.
-    #[must_use]
-    pub fn new(id: u32) -> Self {
-        let process = PathBuf::from(format!("/proc/{id}"));
-        // If it fails now, so will the samples, and say so.
-        let memory_before = memory(&process).ok();
-        Self { process, memory_before, first: None, last: None }
+    ///
+    /// # Errors
+    ///
+    /// If the process's files in `/proc` cannot be read: there is none, or this is not Linux.
+    pub fn new(id: u32) -> io::Result<Self> {
+        Self::of(id, false)
+    }
+
+    /// A meter for the process `id` and all that descend from it, together.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`new`](Self::new).
+    pub fn with_descendants(id: u32) -> io::Result<Self> {
+        Self::of(id, true)
+    }
+
+    fn of(id: u32, with_descendants: bool) -> io::Result<Self> {
+        let processes = vec![PathBuf::from(format!("/proc/{id}"))];
+        let mut meter =
+            Self { processes, with_descendants, memory_before: 0, first: None, last: None };
+        meter.memory_before = meter.usage()?.memory;
+        Ok(meter)
     }
 
     /// Takes a sample, if the load is measuring by now. To be called with each progress: the first
@@ -85,12 +105,29 @@ impl ProcessMeter {
     pub fn sample(&mut self, progress: &Progress) -> io::Result<()> {
         if progress.measuring {
             let Progress { connected, messages, connections_made, .. } = *progress;
-            let usage = usage(&self.process)?;
+            let usage = self.usage()?;
             let sample = Sample { connected, messages, connections_made, usage };
             self.first.get_or_insert(sample);
             self.last = Some(sample);
         }
         Ok(())
+    }
+
+    /// What all of the processes spent so far. Until measuring begins new descendants are looked for.
+    fn usage(&mut self) -> io::Result<Usage> {
+        if self.with_descendants && self.first.is_none() {
+            self.processes.truncate(1);
+            self.processes = with_descendants(&self.processes[0])?;
+        }
+        let mut sum = usage(&self.processes[0])?;
+        for descendant in &self.processes[1..] {
+            match usage(descendant) {
+                Ok(usage) => sum.add(&usage),
+                Err(error) if is_of_ended(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(sum)
     }
 
     /// What was spent between the first and the last sample; nothing if no work was done between.
@@ -107,9 +144,8 @@ impl ProcessMeter {
             user_share: user / ticks.max(1.0),
             context_switches_per_message: difference(|usage| usage.context_switches) / work,
             memory: after.memory,
-            memory_per_connection: self.memory_before.map(|memory_before| {
-                (before.memory as f64 - memory_before as f64) / first.connected.max(1) as f64
-            }),
+            memory_per_connection: (before.memory as f64 - self.memory_before as f64)
+                / first.connected.max(1) as f64,
         })
     }
 }
@@ -127,6 +163,16 @@ impl Sample {
     }
 }
 
+impl Usage {
+    fn add(&mut self, other: &Self) {
+        self.cpu_nanoseconds += other.cpu_nanoseconds;
+        self.context_switches += other.context_switches;
+        self.user_ticks += other.user_ticks;
+        self.system_ticks += other.system_ticks;
+        self.memory += other.memory;
+    }
+}
+
 impl fmt::Display for ProcessFigures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let user = self.user_share * 100.0;
@@ -134,10 +180,7 @@ impl fmt::Display for ProcessFigures {
         writeln!(f, "CPU         {cpu:>12.0}   ns each, {user:.0} % of it user")?;
         writeln!(f, "switches    {switches:>12.3}   context switches each")?;
         write!(f, "memory      {:>12.1}   MiB", self.memory as f64 / f64::from(1 << 20))?;
-        if let Some(memory) = self.memory_per_connection {
-            write!(f, ", {memory:.0} bytes per connection")?;
-        }
-        writeln!(f)
+        writeln!(f, ", {:.0} bytes per connection", self.memory_per_connection)
     }
 }
 
@@ -149,6 +192,25 @@ impl fmt::Display for ProcessFigures {
 pub fn raise_open_files() -> io::Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+}
+
+/// The folders of `process` and of all that descend from it.
+fn with_descendants(process: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut others = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let path = entry?.path();
+        // Not every folder is a process, and a process may end meanwhile.
+        let stat = fs::read_to_string(path.join("stat")).unwrap_or_default();
+        others.extend(parse_parent(&stat).map(|parent| (path, parent.to_owned())));
+    }
+    let mut found = vec![process.to_owned()];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).cloned() {
+        let children = others.iter().filter(|(_, of)| parent.ends_with(of));
+        found.extend(children.map(|(path, _)| path.clone()));
+        next += 1;
+    }
+    Ok(found)
 }
 
 fn usage(process: &Path) -> io::Result<Usage> {
@@ -204,6 +266,12 @@ fn parse_stat(line: &str) -> Option<(u64, u64)> {
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
+/// The 4th field: the parent's id.
+fn parse_parent(line: &str) -> Option<&str> {
+    let (_, after_name) = line.rsplit_once(") ")?;
+    after_name.split_ascii_whitespace().nth(1)
+}
+
 /// The number on the line `name`.
 fn parse_status(text: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().filter_map(|line| line.split_once(':'));
@@ -228,6 +296,8 @@ mod tests {
         let line = "7 (a) b (c) S 1 7 7 0 -1 4194560 90 0 0 0 123 456 0 0 20 0 1 0 8 9 10";
         assert_eq!(parse_stat(line), Some((123, 456)));
         assert_eq!(parse_stat("7 (a"), None);
+        assert_eq!(parse_parent(line), Some("1"));
+        assert_eq!(parse_parent(""), None);
     }
 
     #[test]
@@ -247,7 +317,8 @@ mod tests {
 
     fn meter(first: Sample, last: Sample) -> ProcessMeter {
         let (first, last) = (Some(first), Some(last));
-        ProcessMeter { process: PathBuf::new(), memory_before: Some(4_000), first, last }
+        let processes = vec![PathBuf::new()];
+        ProcessMeter { processes, with_descendants: false, memory_before: 4_000, first, last }
     }
 
     const FIRST: Sample = Sample {
@@ -278,7 +349,7 @@ mod tests {
             user_share: 0.25,
             context_switches_per_message: 0.25,
             memory: 6_000,
-            memory_per_connection: Some(100.0),
+            memory_per_connection: 100.0,
         };
         assert_eq!(figures, Some(expected));
         assert_eq!(meter(FIRST, FIRST).figures(), None);
@@ -299,17 +370,17 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn this_process_has_figures() {
-        let mut meter = ProcessMeter::new(std::process::id());
+        let mut meter = ProcessMeter::new(std::process::id()).unwrap();
         meter.sample(&progress(0)).unwrap();
         meter.sample(&progress(1)).unwrap();
         let figures = meter.figures().unwrap();
-        assert!(figures.memory > 0 && figures.memory_per_connection.is_some(), "{figures}");
+        assert!(figures.memory > 0, "{figures}");
     }
 
     #[cfg(target_os = "linux")]
     #[test]
     fn threads_may_end_meanwhile() {
-        let mut meter = ProcessMeter::new(std::process::id());
+        let mut meter = ProcessMeter::new(std::process::id()).unwrap();
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -323,11 +394,30 @@ mod tests {
         });
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_descendants_spend_counts() {
+        // Its child spends time until it is told to end, by the end of its input.
+        let mut shell = std::process::Command::new("bash")
+            .args(["-c", "bash -c 'while ! read -t 0; do :; done'; true"])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut alone = ProcessMeter::new(shell.id()).unwrap();
+        let mut all = ProcessMeter::with_descendants(shell.id()).unwrap();
+        let spent = |meter: &mut ProcessMeter| meter.usage().unwrap().cpu_nanoseconds;
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while spent(&mut all) < spent(&mut alone) + 50_000_000 {
+            assert!(std::time::Instant::now() < deadline, "the child's time does not count");
+            // sleep: another process's time can only be polled.
+            thread::sleep(Duration::from_millis(10));
+        }
+        drop(shell.stdin.take());
+        shell.wait().unwrap();
+    }
+
     #[test]
     fn a_process_that_is_gone_is_an_error() {
-        let mut meter = ProcessMeter::new(u32::MAX);
-        assert_eq!(meter.memory_before, None);
-        meter.sample(&progress(1)).unwrap_err();
-        assert_eq!(meter.figures(), None);
+        assert_eq!(ProcessMeter::new(u32::MAX).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

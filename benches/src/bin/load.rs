@@ -9,56 +9,73 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use millstream_benches::arguments::{self, count, seconds};
 use millstream_benches::error_chain::describe;
-use millstream_benches::load::{self, Crowd, Load, Mode, Report, Verify};
+use millstream_benches::load::{self, Crowd, Deadlines, Load, Mode, Report, Verify};
 use millstream_benches::process::{ProcessFigures, ProcessMeter, raise_open_files};
 use millstream_benches::progress_line::ProgressLine;
+use millstream_benches::stand::Cores;
 use serde::Serialize;
+
+/// In seconds.
+const DAY: f64 = 86_400.0;
 
 /// Puts echo load on a TCP server, and reports throughput, latency and what it costs.
 ///
 /// The server must send back every byte it gets, in order. Without --rate or --churn the load is a
 /// closed loop: each connection keeps --in-flight messages under way, and sends the next one when an
-/// echo is complete.
+/// echo is complete. Numbers may end with k, for 1024.
 #[derive(Parser)]
-#[command(after_help = "\
+#[command(
+    name = "load",
+    version,
+    after_help = "\
 Examples:
   load 127.0.0.1:7000 --connections 1000 --in-flight 16
   load 127.0.0.1:7000 --rate 20000 --cores 1 --server-pid 4711
   load 127.0.0.1:7000 --idle 10000 --flooding 2 --stuck 5 --json
-The exit status is 0 if the load ran to its end, 1 if it did not, 2 if it was asked for wrongly.")]
+The exit status is 0 if all was echoed; 1 if it was not, or nothing was, or the load could not be
+run to its end; 2 if it was asked for wrongly. What went wrong is one line on stderr, also with
+--json. Figures are on stdout if the load ran to its end, and only then."
+)]
 struct Options {
-    /// The server, as IP address and port.
+    /// The server, as HOST:PORT, with a name or an IP address.
+    #[arg(value_parser = arguments::address)]
     address: SocketAddr,
     /// Connections held open and measured.
-    #[arg(short, long, value_name = "N", default_value_t = 50)]
+    #[arg(short, long, value_name = "N", default_value = "50", value_parser = count)]
     connections: usize,
     /// Bytes in each message.
-    #[arg(short, long, value_name = "BYTES", default_value_t = 64)]
+    #[arg(short, long, value_name = "BYTES", default_value = "64", value_parser = count)]
     size: usize,
     /// Messages each connection has in flight: always, or with --rate at most; with --churn, the
     /// messages each connection echoes in its life.
-    #[arg(short = 'f', long, value_name = "N", default_value_t = 1)]
+    #[arg(short = 'f', long, value_name = "N", default_value = "1", value_parser = count)]
     in_flight: usize,
     /// Seconds to measure.
-    #[arg(short = 'd', long, default_value = "3", value_parser = seconds)]
+    #[arg(short = 'd', long, default_value = "3", value_parser = seconds(0.1..=DAY))]
     seconds: Duration,
     /// Seconds of the same load before that.
-    #[arg(short, long, value_name = "SECONDS", default_value = "0.5", value_parser = seconds)]
+    #[arg(short, long, value_name = "SECONDS", default_value = "0.5", value_parser = seconds(0.0..=DAY))]
     warm_up: Duration,
     /// Generator threads, among which the connections are divided.
-    #[arg(short, long, value_name = "N", default_value_t = 1)]
+    #[arg(short, long, value_name = "N", default_value = "1", value_parser = count)]
     threads: usize,
-    /// Cores to pin the generator threads to, in turn, for example 1,2.
-    #[arg(long, value_name = "CORE,…", value_delimiter = ',')]
-    cores: Vec<usize>,
+    /// Cores to pin the generator threads to, in turn, such as 0,2-3.
+    #[arg(long, value_name = "CORES")]
+    cores: Option<Cores>,
+    /// How long to wait for the server, in seconds: for a connection's first echo, for the next byte of
+    /// one that has messages in flight, and, when the time is over, for everything in flight.
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds(0.1..=DAY))]
+    patience: Duration,
     /// How much of each echo is checked: every byte, every byte of one message in 64, or only how much
     /// comes back.
     #[arg(long, value_enum, default_value = "all")]
     verify: Verify,
 
-    /// Open loop: messages per second, on all connections together.
+    /// Open loop: messages per second, on all connections together; at most 10⁹.
     ///
     /// They are due at fixed times, however fast the server is, and latency counts from then, also for
     /// what had to wait for earlier messages of its connection. What is due by the end and was not
@@ -74,19 +91,20 @@ struct Options {
     churn: bool,
 
     /// Connections that are open and silent.
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Other connections")]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = count, help_heading = "Other connections")]
     idle: usize,
     /// Connections that send as fast as they can and read what comes back.
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Other connections")]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = count, help_heading = "Other connections")]
     flooding: usize,
     /// Connections that send as fast as they can and read at most 5 KiB per second.
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Other connections")]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = count, help_heading = "Other connections")]
     slow: usize,
     /// Connections that send until they are blocked and never read.
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Other connections")]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = count, help_heading = "Other connections")]
     stuck: usize,
 
-    /// The server's process id: report what it spends, per message or, with --churn, per connection.
+    /// The server's process id: report what it and its descendants spend, per message or, with --churn,
+    /// per connection.
     #[arg(long, value_name = "PID", help_heading = "Output")]
     server_pid: Option<u32>,
     /// Print everything as one JSON object: settings and times in seconds, but latencies and CPU times
@@ -105,7 +123,11 @@ struct Outcome {
 }
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
+    let options = Options::parse();
+    if let Err(error) = options.load().validate() {
+        Options::command().error(ErrorKind::ValueValidation, error).exit();
+    }
+    match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", describe(&*error));
@@ -115,7 +137,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    // If it is refused, and there are too many connections, opening them says so.
+    // If it is refused, and there are too many connections, the load says so.
     let _ = raise_open_files();
     let outcome = measure(options)?;
     let text = if options.json {
@@ -123,26 +145,34 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     } else {
         outcome.to_string()
     };
-    Ok(io::stdout().write_all(text.as_bytes())?)
+    io::stdout().write_all(text.as_bytes())?;
+    outcome.report.failure().map_or(Ok(()), |failure| Err(failure.into()))
 }
 
 fn measure(options: &Options) -> Result<Outcome, Box<dyn Error>> {
     let load = options.load();
-    let mut server = options.server_pid.map(ProcessMeter::new);
-    let mut generator = ProcessMeter::new(std::process::id());
+    let mut server = options.server_pid.map(server_meter).transpose()?;
+    // Its own figures are an extra, which only Linux has.
+    let mut generator = ProcessMeter::new(std::process::id()).ok();
     let mut sampled = Ok(());
     let mut line = ProgressLine::new();
     let report = load::run(&load, |progress| {
         line.show(&progress.to_string());
-        // Its own figures are an extra, which only Linux has.
-        let _ = generator.sample(&progress);
+        if let Some(meter) = &mut generator {
+            let _ = meter.sample(&progress);
+        }
         if let (Some(meter), Ok(())) = (&mut server, &sampled) {
             sampled = meter.sample(&progress);
         }
     })?;
     sampled.map_err(|error| format!("the server's process could not be read: {error}"))?;
-    let server = server.and_then(|meter| meter.figures());
-    Ok(Outcome { load, report, server, generator: generator.figures() })
+    let figures = |meter: Option<ProcessMeter>| meter.and_then(|meter| meter.figures());
+    Ok(Outcome { load, report, server: figures(server), generator: figures(generator) })
+}
+
+fn server_meter(id: u32) -> Result<ProcessMeter, String> {
+    let meter = ProcessMeter::with_descendants(id);
+    meter.map_err(|error| format!("process {id}, the server, cannot be observed: {error}"))
 }
 
 impl std::fmt::Display for Outcome {
@@ -164,7 +194,7 @@ impl Options {
             None if self.churn => Mode::Churn,
             None => Mode::Closed,
         };
-        let Self { idle, flooding, slow, stuck, .. } = *self;
+        let Self { idle, flooding, slow, stuck, patience, .. } = *self;
         Load {
             connections: self.connections,
             message_size: self.size,
@@ -172,16 +202,12 @@ impl Options {
             duration: self.seconds,
             warm_up: self.warm_up,
             threads: self.threads,
-            cores: self.cores.clone(),
+            cores: self.cores.as_ref().map_or_else(Vec::new, |cores| cores.ids().to_vec()),
             mode,
             crowd: Crowd { idle, flooding, slow, stuck },
             verify: self.verify,
+            deadlines: Deadlines { connect: patience, stall: patience, drain: patience },
             ..Load::new(self.address)
         }
     }
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }

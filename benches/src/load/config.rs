@@ -8,6 +8,19 @@ use serde::{Serialize, Serializer};
 
 use super::LoadError;
 
+/// As many files as Linux lets a process have open, if nobody changes it.
+const MOST_CONNECTIONS: usize = 1 << 20;
+/// As many cores as the system's affinity masks have.
+const MOST_THREADS: usize = 1_024;
+/// Of each message in flight it is remembered when it was sent.
+const MOST_MESSAGES: usize = 1 << 20;
+/// What is in flight is sent without a look at the clock.
+const MOST_BYTES: usize = 1 << 30;
+/// One a nanosecond: the clock tells no more apart.
+const MOST_PER_SECOND: f64 = 1e9;
+const SHORTEST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Echo load: where to, how much, and for how long. Serialized, times are in seconds.
 ///
 /// ```
@@ -21,20 +34,22 @@ use super::LoadError;
 pub struct Load {
     /// The echo server.
     pub address: SocketAddr,
-    /// How many connections to hold open, all at once. At least 1.
+    /// How many connections to hold open, all at once. At least 1; with those of the crowd at most
+    /// 1,048,576.
     pub connections: usize,
-    /// Bytes in each message. At least 1.
+    /// Bytes in each message. At least 1; in flight on all connections there may be at most 1 GiB.
     pub message_size: usize,
-    /// Messages each connection keeps under way, at most. At least 1.
+    /// Messages each connection keeps under way, at most. At least 1; on all connections together at
+    /// most 1,048,576.
     pub in_flight: usize,
-    /// How long to measure.
+    /// How long to measure: from a tenth of a second to a day.
     #[serde(serialize_with = "seconds")]
     pub duration: Duration,
-    /// How long to run before measuring.
+    /// How long to run before measuring: at most a day.
     #[serde(serialize_with = "seconds")]
     pub warm_up: Duration,
-    /// Generator threads, among which the connections are divided. At least 1; more than there are
-    /// connections are not started.
+    /// Generator threads, among which the connections are divided. From 1 to 1,024; more than there
+    /// are connections are not started.
     pub threads: usize,
     /// Cores to pin the generator threads to, in turn; the thread of the crowd is the last. If there
     /// are none, the threads are not pinned.
@@ -72,22 +87,40 @@ impl Load {
 
     /// All connections that are open at once.
     pub(super) fn all_connections(&self) -> usize {
-        self.connections + self.crowd.total()
+        self.connections.saturating_add(self.crowd.total())
     }
 
-    pub(super) fn validate(&self) -> Result<(), LoadError> {
-        let at_least_one = [
-            ("connections", self.connections),
-            ("message size", self.message_size),
-            ("messages in flight", self.in_flight),
-            ("threads", self.threads),
+    /// Whether all numbers are within their bounds, as [`run`](super::run) asks first.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::OutOfBounds`], [`LoadError::Duration`] or [`LoadError::Rate`].
+    pub fn validate(&self) -> Result<(), LoadError> {
+        let messages = self.connections.saturating_mul(self.in_flight);
+        let numbers = [
+            ("connections", self.connections, MOST_CONNECTIONS),
+            ("all connections together", self.all_connections(), MOST_CONNECTIONS),
+            ("threads", self.threads, MOST_THREADS),
+            ("the message size", self.message_size, MOST_BYTES),
+            ("messages in flight", self.in_flight, MOST_MESSAGES),
+            ("messages in flight on all connections", messages, MOST_MESSAGES),
+            ("bytes in flight", messages.saturating_mul(self.message_size), MOST_BYTES),
         ];
-        if let Some((what, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
-            return Err(LoadError::Zero { what });
+        for (what, value, most) in numbers {
+            if !(1..=most).contains(&value) {
+                return Err(LoadError::OutOfBounds { what, value, most });
+            }
+        }
+        let times =
+            [("measuring", self.duration, SHORTEST), ("warm-up", self.warm_up, Duration::ZERO)];
+        for (what, duration, least) in times {
+            if !(least..=LONGEST).contains(&duration) {
+                return Err(LoadError::Duration { what, duration, least, most: LONGEST });
+            }
         }
         match self.mode {
-            Mode::Open { rate } if !(rate.is_finite() && rate > 0.0) => {
-                Err(LoadError::Rate { rate })
+            Mode::Open { rate } if !(rate > 0.0 && rate <= MOST_PER_SECOND) => {
+                Err(LoadError::Rate { rate, most: MOST_PER_SECOND })
             }
             _ => Ok(()),
         }
@@ -137,7 +170,7 @@ pub enum Mode {
     /// Latency counts from when a message was due, also if its connection had `in_flight` under way and
     /// it had to wait for one of them; so a pause of the server shows on every message it delayed.
     Open {
-        /// Messages per second, on all connections together.
+        /// Messages per second, on all connections together: more than 0, and at most 10⁹.
         rate: f64,
     },
     /// Each connection is opened, echoes `in_flight` messages, and makes way for a new one. What is
@@ -168,7 +201,8 @@ impl Crowd {
     /// How many connections that is.
     #[must_use]
     pub fn total(&self) -> usize {
-        self.idle + self.flooding + self.slow + self.stuck
+        let rest = self.flooding.saturating_add(self.slow).saturating_add(self.stuck);
+        self.idle.saturating_add(rest)
     }
 }
 

@@ -4,21 +4,52 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::run::OTHER_FILES;
+
 /// Why [`run`](super::run) gave up. Connections are numbered from 0, those of the crowd after the others,
 /// and those of a churn on from there.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// A number of the configuration that must be at least one is zero.
-    #[error("{what} must be at least 1")]
-    Zero {
+    /// A number of the configuration, or a product of some, is zero or too large.
+    #[error("{what} must be from 1 to {most}, not {value}")]
+    OutOfBounds {
         /// Which number.
         what: &'static str,
+        /// What it is.
+        value: usize,
+        /// The most it may be.
+        most: usize,
+    },
+    /// A time of the configuration is too short or too long.
+    #[error("{what} must take from {least:?} to {most:?}, not {duration:?}")]
+    Duration {
+        /// Which time.
+        what: &'static str,
+        /// What it is.
+        duration: Duration,
+        /// The least it may be.
+        least: Duration,
+        /// The most it may be.
+        most: Duration,
     },
     /// No messages can be sent at this rate.
-    #[error("the rate must be above 0 messages per second, and is {rate}")]
+    #[error("the rate must be above 0 and at most {most} messages per second, not {rate}")]
     Rate {
         /// The rate asked for.
         rate: f64,
+        /// The most it may be.
+        most: f64,
+    },
+    /// This process may not open so many connections.
+    #[error(
+        "{connections} connections need as many open files and {OTHER_FILES} more, and this process may \
+         have {limit}: see `ulimit -n`"
+    )]
+    OpenFiles {
+        /// All connections, those of the crowd included.
+        connections: usize,
+        /// How many files may be open.
+        limit: u64,
     },
     /// A thread could not be pinned: there is no such core, or it is not for this process.
     #[error("a generator thread could not be pinned to core {core}")]

@@ -32,4 +32,4 @@ pub use config::{Crowd, Deadlines, Load, Mode, Verify};
 pub use error::LoadError;
 pub use progress::Progress;
 pub use report::Report;
-pub use run::run;
+pub use run::{check_open_files, run};

@@ -50,6 +50,16 @@ impl Report {
         }
     }
 
+    /// What the server failed to do, if it did: not everything was echoed, or nothing at all.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        match (self.errors, self.histogram.is_empty()) {
+            (0, false) => None,
+            (0, true) => Some("nothing was echoed while measuring".into()),
+            (errors, _) => Some(format!("{errors} messages were not echoed in time")),
+        }
+    }
+
     /// Messages echoed per second.
     #[must_use]
     pub fn messages_per_second(&self) -> f64 {
@@ -68,37 +78,38 @@ impl Report {
         per_second(self.connections_made, self.elapsed)
     }
 
-    /// The latency that half of the messages (in [`Mode::Churn`]: connections) did not exceed.
+    /// The latency that half of the messages (in [`Mode::Churn`]: connections) did not exceed; like
+    /// the others nothing if there were none.
     #[must_use]
-    pub fn p50(&self) -> Duration {
+    pub fn p50(&self) -> Option<Duration> {
         self.quantile(0.5)
     }
 
     /// The latency that 90 % of the messages did not exceed.
     #[must_use]
-    pub fn p90(&self) -> Duration {
+    pub fn p90(&self) -> Option<Duration> {
         self.quantile(0.9)
     }
 
     /// The latency that 99 % of the messages did not exceed.
     #[must_use]
-    pub fn p99(&self) -> Duration {
+    pub fn p99(&self) -> Option<Duration> {
         self.quantile(0.99)
     }
 
     /// The latency that 99.9 % of the messages did not exceed.
     #[must_use]
-    pub fn p999(&self) -> Duration {
+    pub fn p999(&self) -> Option<Duration> {
         self.quantile(0.999)
     }
 
     /// The longest latency.
     #[must_use]
-    pub fn max(&self) -> Duration {
-        Duration::from_nanos(self.histogram.max())
+    pub fn max(&self) -> Option<Duration> {
+        self.sampled(self.histogram.max())
     }
 
-    fn latencies(&self) -> [(&'static str, Duration); 5] {
+    fn latencies(&self) -> [(&'static str, Option<Duration>); 5] {
         [
             ("p50", self.p50()),
             ("p90", self.p90()),
@@ -108,8 +119,13 @@ impl Report {
         ]
     }
 
-    fn quantile(&self, quantile: f64) -> Duration {
-        Duration::from_nanos(self.histogram.value_at_quantile(quantile))
+    fn quantile(&self, quantile: f64) -> Option<Duration> {
+        self.sampled(self.histogram.value_at_quantile(quantile))
+    }
+
+    /// A latency in nanoseconds, if there was any.
+    fn sampled(&self, nanoseconds: u64) -> Option<Duration> {
+        (!self.histogram.is_empty()).then(|| Duration::from_nanos(nanoseconds))
     }
 }
 
@@ -129,8 +145,8 @@ struct Figures {
     messages_per_second: f64,
     megabytes_per_second: f64,
     connections_per_second: f64,
-    /// In nanoseconds.
-    latency_ns: BTreeMap<&'static str, u128>,
+    /// In nanoseconds; of nothing, null.
+    latency_ns: BTreeMap<&'static str, Option<u128>>,
 }
 
 impl Serialize for Report {
@@ -146,7 +162,9 @@ impl Serialize for Report {
             messages_per_second: self.messages_per_second(),
             megabytes_per_second: self.megabytes_per_second(),
             connections_per_second: self.connections_per_second(),
-            latency_ns: latencies.map(|(name, latency)| (name, latency.as_nanos())).collect(),
+            latency_ns: latencies
+                .map(|(name, latency)| (name, latency.map(|latency| latency.as_nanos())))
+                .collect(),
         };
         figures.serialize(serializer)
     }
@@ -168,7 +186,10 @@ impl fmt::Display for Report {
         }
         let of = if self.connections_made > 0 { "for a connection" } else { "for a message" };
         for (name, latency) in self.latencies() {
-            writeln!(f, "{name:<12}{:>12.1}   µs {of}", latency.as_nanos() as f64 / 1e3)?;
+            match latency.map(|latency| latency.as_secs_f64() * 1e6) {
+                Some(microseconds) => writeln!(f, "{name:<12}{microseconds:>12.1}   µs {of}")?,
+                None => writeln!(f, "{name:<12}{:>12}", "-")?,
+            }
         }
         Ok(())
     }
@@ -205,8 +226,10 @@ mod tests {
     fn nothing_measured_is_a_report_too() {
         let report = Report::from_tallies(&[], Mode::Closed, 64);
         assert_eq!(report.messages_per_second(), 0.0);
-        assert_eq!(report.p99(), Duration::ZERO);
-        assert!(report.to_string().contains("p99.9"));
+        assert_eq!((report.p99(), report.max()), (None, None));
+        let line = |name: &str| format!("{name:<12}{:>12}\n", "-");
+        assert!(report.to_string().ends_with(&(line("p99.9") + &line("max"))), "{report}");
+        assert!(report.failure().is_some_and(|failure| failure.contains("nothing")));
     }
 
     #[test]
@@ -216,8 +239,8 @@ mod tests {
     }
 
     /// The histogram keeps three digits.
-    fn assert_near(latency: Duration, nanoseconds: u64) {
-        let off = latency.as_nanos().abs_diff(u128::from(nanoseconds));
+    fn assert_near(latency: Option<Duration>, nanoseconds: u64) {
+        let off = latency.unwrap().as_nanos().abs_diff(u128::from(nanoseconds));
         assert!(off * 1_000 <= u128::from(nanoseconds), "{latency:?} is not {nanoseconds} ns");
     }
 }

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use core_affinity::CoreId;
+use rustix::process::{Resource, getrlimit};
 
 use super::clock::{Clock, nanoseconds};
 use super::connect::{Connected, connect};
@@ -17,6 +18,9 @@ use super::{Load, LoadError, Report};
 /// As many cores as the system's affinity masks have; beyond them `core_affinity` panics.
 const MAX_CORES: usize = 1_024;
 
+/// Open files besides the connections: standard streams, and a few of each poll.
+pub(super) const OTHER_FILES: usize = 16;
+
 /// Puts `load` on its server and blocks until that is over: after connecting, warm-up, duration and
 /// drain, each of which has a deadline. `progress` is called on this thread meanwhile.
 ///
@@ -25,6 +29,7 @@ const MAX_CORES: usize = 1_024;
 /// The first [`LoadError`] of any connection ends the run.
 pub fn run(load: &Load, mut progress: impl FnMut(Progress)) -> Result<Report, LoadError> {
     load.validate()?;
+    check_open_files(load.all_connections())?;
     let clock = Clock::start();
     let connected = connect(load, clock, &mut progress)?;
     let board = Board::new(connected.generators.len());
@@ -36,6 +41,19 @@ pub fn run(load: &Load, mut progress: impl FnMut(Progress)) -> Result<Report, Lo
         schedule.next_progress(now)
     })?;
     Ok(Report::from_tallies(&tallies, load.mode, load.message_size))
+}
+
+/// Asks whether this process may open so many connections, before it tries.
+///
+/// # Errors
+///
+/// [`LoadError::OpenFiles`] if it may not.
+pub fn check_open_files(connections: usize) -> Result<(), LoadError> {
+    let needed = connections.saturating_add(OTHER_FILES) as u64;
+    match getrlimit(Resource::Nofile).current {
+        Some(limit) if limit < needed => Err(LoadError::OpenFiles { connections, limit }),
+        _ => Ok(()),
+    }
 }
 
 /// What the generator threads are to do when, by the clock.

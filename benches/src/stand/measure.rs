@@ -11,6 +11,9 @@ use crate::load::{self, Crowd, Load, LoadError, Mode, Progress, Report, Verify};
 use crate::process::{ProcessFigures, ProcessMeter};
 use crate::report::Metrics;
 
+/// Nanoseconds that nobody echoes a message in.
+const LEAST_CPU: f64 = 1.0;
+
 /// Where and how long servers are measured.
 #[derive(Debug)]
 pub struct Stand {
@@ -39,14 +42,19 @@ pub enum MeasureError {
     #[error(transparent)]
     Load(#[from] LoadError),
     /// Not everything came back.
-    #[error("{0} messages were not echoed in time")]
-    Unanswered(u64),
+    #[error("{0}")]
+    Unanswered(String),
     /// The server could not be observed.
     #[error("what the server spends could not be read")]
     Meter(#[from] io::Error),
     /// Too little happened between two looks at the server.
-    #[error("nothing was echoed while measuring, or it was measured too shortly")]
+    #[error("it was measured too shortly")]
     Nothing,
+    /// The server's processes did nothing, so others must have.
+    #[error(
+        "the process that was started spends no CPU time: the command must be the server itself"
+    )]
+    Idle,
 }
 
 impl Stand {
@@ -64,7 +72,8 @@ impl Stand {
         mut progress: impl FnMut(Progress),
     ) -> Result<Metrics<f64>, MeasureError> {
         let mut server = Server::start(command, &self.server_cores, &self.log)?;
-        let mut meters = [server.id(), std::process::id()].map(ProcessMeter::new);
+        let mut meters =
+            [ProcessMeter::with_descendants(server.id())?, ProcessMeter::new(std::process::id())?];
         let mut sampled = Ok(());
         let load = self.load(server.address(), scenario, capacity);
         let outcome = load::run(&load, |state| {
@@ -78,12 +87,15 @@ impl Stand {
             None => error.into(),
         })?;
         sampled?;
-        if report.errors > 0 {
-            return Err(MeasureError::Unanswered(report.errors));
+        if let Some(failure) = report.failure() {
+            return Err(MeasureError::Unanswered(failure));
         }
         let [server, generator] = meters.map(|meter| meter.figures());
         let nothing = || MeasureError::Nothing;
         let (server, generator) = (server.ok_or_else(nothing)?, generator.ok_or_else(nothing)?);
+        if server.cpu_per_message < LEAST_CPU {
+            return Err(MeasureError::Idle);
+        }
         Ok(self.metrics(scenario, &report, &server, &generator))
     }
 
@@ -119,7 +131,8 @@ impl Stand {
             _ => report.messages_per_second(),
         };
         let threads = self.load_cores.ids().len().min(scenario.connections);
-        let microseconds = |latency: Duration| latency.as_secs_f64() * 1e6;
+        let microseconds =
+            |latency: Option<Duration>| latency.unwrap_or_default().as_secs_f64() * 1e6;
         Metrics {
             cpu: server.cpu_per_message,
             user_share: server.user_share,
@@ -128,7 +141,7 @@ impl Stand {
             p99: microseconds(report.p99()),
             p999: microseconds(report.p999()),
             context_switches: server.context_switches_per_message,
-            memory_per_connection: server.memory_per_connection.unwrap_or_default(),
+            memory_per_connection: server.memory_per_connection,
             generator_cpu: generator.cpu_per_message,
             generator_busy: generator.cpu_per_message * throughput / 1e9 / threads as f64,
         }

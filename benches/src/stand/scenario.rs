@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::arguments::count;
+
 /// The scenarios of the quick profile: the engine's everyday loads, in under three minutes.
 pub const QUICK: [&str; 4] = ["50x64x1", "50x64x16", "1000x64x1", "open-80"];
 
@@ -146,15 +148,8 @@ fn unknown(name: &str) -> ScenarioError {
 
 /// Three numbers between `x`es, of which each may end with `k` for 1,024.
 fn numbers(name: &str) -> Option<[usize; 3]> {
-    let numbers: Option<Vec<usize>> = name.split('x').map(number).collect();
-    numbers?.try_into().ok()
-}
-
-fn number(text: &str) -> Option<usize> {
-    match text.strip_suffix('k') {
-        Some(thousands) => thousands.parse::<usize>().ok()?.checked_mul(1024),
-        None => text.parse().ok(),
-    }
+    let numbers: Result<Vec<usize>, String> = name.split('x').map(count).collect();
+    numbers.ok()?.try_into().ok()
 }
 
 impl Scenario {

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use millstream_benches::load::{Deadlines, Load, LoadError, Verify, run};
+use millstream_benches::load::{Crowd, Deadlines, Load, LoadError, Verify, run};
 
 use super::server::{echo, faithful, impatient_load, server, short_load};
 
@@ -125,5 +125,46 @@ fn nobody_listening_is_a_connect_error() {
 fn a_load_of_nothing_is_refused() {
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
     let error = run(&Load { in_flight: 0, ..Load::new(nowhere) }, |_| {}).unwrap_err();
-    assert!(matches!(error, LoadError::Zero { what: "messages in flight" }), "{error:?}");
+    assert!(
+        matches!(error, LoadError::OutOfBounds { what: "messages in flight", .. }),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn a_load_without_bounds_is_refused() {
+    let load = Load::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 9)));
+    let crowd = Crowd { idle: usize::MAX, stuck: usize::MAX, ..Crowd::default() };
+    let (in_flight, connections) = (1 << 20, usize::MAX);
+    for (load, what) in [
+        (Load { connections, ..load.clone() }, "connections"),
+        (Load { crowd, ..load.clone() }, "all connections together"),
+        (Load { threads: 1_025, ..load.clone() }, "threads"),
+        (Load { message_size: usize::MAX, ..load.clone() }, "the message size"),
+        (Load { in_flight: in_flight + 1, ..load.clone() }, "messages in flight"),
+        (Load { in_flight, ..load.clone() }, "messages in flight on all connections"),
+        (Load { message_size: 1 << 30, ..load.clone() }, "bytes in flight"),
+    ] {
+        let error = run(&load, |_| {}).unwrap_err();
+        let LoadError::OutOfBounds { what: which, .. } = error else { panic!("{error:?}") };
+        assert_eq!(which, what);
+    }
+    for (duration, warm_up) in [(0, 0), (90_000, 0), (1, 90_000)]
+        .map(|(one, other)| (Duration::from_secs(one), Duration::from_secs(other)))
+    {
+        let error = run(&Load { duration, warm_up, ..load.clone() }, |_| {}).unwrap_err();
+        assert!(matches!(error, LoadError::Duration { .. }), "{error:?}");
+    }
+}
+
+#[test]
+fn more_connections_than_open_files_are_refused_before_any_is_opened() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let load = Load { connections: 1 << 20, ..Load::new(listener.local_addr().unwrap()) };
+    match run(&load, |_| {}) {
+        Err(LoadError::OpenFiles { connections: 1_048_576, limit: ..1_048_592 }) => {}
+        other => panic!("{other:?}; this test needs a limit of open files"),
+    }
+    assert!(listener.accept().is_err(), "a connection was opened");
 }

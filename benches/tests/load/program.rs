@@ -1,16 +1,21 @@
 //! The program `load`.
 
+use std::io::{Read, Write};
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
 use super::server::{faithful, server};
 
-/// Runs the program with a server that echoes, for 200 ms if `options` do not say how long.
+/// Runs the program with a server that echoes.
 fn load(options: &str) -> Output {
-    let address = server(faithful).to_string();
+    run(&server(faithful).to_string(), options)
+}
+
+/// Runs the program, for 200 ms if `options` do not say how long.
+fn run(address: &str, options: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_load"));
-    command.args([&address, "--warm-up", "0"]).args(options.split_whitespace());
+    command.args([address, "--warm-up", "0"]).args(options.split_whitespace());
     if !options.contains("--seconds") {
         command.args(["--seconds", "0.2"]);
     }
@@ -113,20 +118,71 @@ fn people_get_the_same_as_a_table() {
 }
 
 #[test]
+fn numbers_and_cores_are_written_as_for_the_benchmark() {
+    let outcome = json("--size 1k --in-flight 2 --cores 0-0 --patience 9");
+    assert_eq!(outcome["load"]["message_size"], 1_024);
+    assert_eq!(outcome["load"]["cores"], serde_json::json!([0]));
+    assert_eq!(outcome["load"]["deadlines"]["stall"], 9.0);
+}
+
+#[test]
+fn the_server_may_have_a_name() {
+    let address = format!("localhost:{}", server(faithful).port());
+    let output = run(&address, "--seconds 0.2");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn the_version_is_told() {
+    assert_eq!(stdout("--version"), format!("load {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn a_server_that_echoes_too_little_is_a_failure_with_figures() {
+    // Only each connection's first message comes back, so that all connections are there.
+    let address = server(|mut stream| {
+        let mut message = [0; 64];
+        stream.read_exact(&mut message).and_then(|()| stream.write_all(&message)).unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let output = run(&address.to_string(), "--connections 2 --patience 1 --json");
+    assert_eq!(output.status.code(), Some(1));
+    let outcome: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(outcome["report"]["errors"], 2);
+    assert_eq!(outcome["report"]["latency_ns"]["p50"], Value::Null);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.ends_with("error: 2 messages were not echoed in time\n"), "{stderr}");
+}
+
+#[test]
 fn what_cannot_be_done_is_said() {
     for (options, status, message) in [
         ("--rate 10 --churn", 2, "cannot be used with"),
-        ("--rate 0", 1, "the rate must be above 0 messages per second, and is 0"),
+        ("--rate 0", 2, "the rate must be above 0 and at most"),
+        ("--rate=-5", 2, "messages per second, not -5"),
+        ("--rate nan", 2, "messages per second, not NaN"),
+        ("--rate 1e12", 2, "at most 1000000000 messages per second, not 1000000000000"),
         ("--rate many", 2, "invalid value 'many' for '--rate"),
-        ("--connections 0", 1, "connections must be at least 1"),
-        ("--threads 0", 1, "threads must be at least 1"),
+        ("--connections 0", 2, "connections must be from 1 to 1048576, not 0"),
+        ("--connections 1024k", 1, "see `ulimit -n`"),
+        ("--threads 0", 2, "threads must be from 1 to 1024, not 0"),
+        ("--size 0", 2, "the message size must be from 1 to 1073741824, not 0"),
+        ("--size 18446744073709551615", 2, "the message size must be from 1 to 1073741824, not 1"),
+        ("--in-flight 0", 2, "messages in flight must be from 1 to 1048576, not 0"),
+        (
+            "--in-flight 1000000000",
+            2,
+            "messages in flight must be from 1 to 1048576, not 1000000000",
+        ),
+        ("--in-flight 1024k", 2, "on all connections must be from 1 to 1048576, not 52428800"),
+        ("--seconds 0", 2, "must be from 0.1 to 86400 seconds"),
         ("--idle -1", 2, "unexpected argument"),
-        ("--connections=x", 2, "invalid digit"),
+        ("--connections=x", 2, "no whole number"),
         ("--seconds never", 2, "not a number of seconds"),
-        ("--cores 1023", 1, "could not be pinned to core 1023"),
-        ("--cores one", 2, "invalid value 'one' for '--cores"),
+        ("--cores 1023", 2, "there is no core 1023"),
+        ("--cores one", 2, "neither a core nor a range"),
         ("--verify some", 2, "possible values: all, sample, lengths"),
-        ("--server-pid 4194305", 1, "the server's process could not be read"),
+        ("--server-pid 4194305", 1, "process 4194305, the server, cannot be observed"),
     ] {
         let output = load(options);
         let stderr = String::from_utf8_lossy(&output.stderr);
