@@ -28,8 +28,8 @@ const SLEEP: &str = concat!("thread::", "sleep");
 const UNFINISHED: [&str; 3] = [concat!("to", "do!"), concat!("FIX", "ME"), concat!("XX", "X")];
 
 /// Folders and kinds of files that are looked at; the files in the root are looked at, too.
-const FOLDERS: [&str; 8] =
-    ["src", "platform", "benches", "examples", "tests", "scripts", ".ci", "docs"];
+const FOLDERS: [&str; 9] =
+    ["src", "platform", "benches", "examples", "tests", "fuzz", "scripts", ".ci", "docs"];
 const KINDS: [&str; 5] = ["rs", "toml", "md", "yml", ""];
 
 #[test]
@@ -54,7 +54,7 @@ fn the_engine_forbids_unsafe_code() {
 #[test]
 fn every_dependency_has_its_reason() {
     let reasons = read(&root().join("CONTRIBUTING.md")).expect("CONTRIBUTING.md can be read");
-    for folder in ["", "platform", "benches"] {
+    for folder in ["", "platform", "benches", "fuzz"] {
         let manifest = read(&root().join(folder).join("Cargo.toml")).unwrap_or_default();
         for name in dependencies(&manifest) {
             let row = format!("| `{name}` |");
