@@ -1,8 +1,9 @@
 //! What the wrappers around codecs allocate: nothing for a frame in the steady state, and for a
-//! decompressed one no more than its limit, whatever it says about itself.
+//! decompressed one no more than its limit, whatever it says about itself. What a codec of tokio-util
+//! needed for a large frame is given back.
 //!
 //! The whole is one test, in a process of its own, because the allocator counts for the whole process.
-#![cfg(all(feature = "crc32c", feature = "deflate", feature = "lz4"))]
+#![cfg(all(feature = "crc32c", feature = "deflate", feature = "lz4", feature = "tokio-util"))]
 
 mod common;
 
@@ -10,9 +11,10 @@ use std::alloc::System;
 use std::hint::black_box;
 
 use common::pattern;
-use millstream::codec::{Checksummed, Codec, Compressed, Compression, Deflate, Lz4};
+use millstream::codec::{Checksummed, Codec, Compat, Compressed, Compression, Deflate, Lz4};
 use millstream::{Input, Output, OutputBuffer};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
+use tokio_util::codec::LinesCodec;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -53,6 +55,7 @@ fn memory_is_bounded() {
     frames_that_are_sent_or_borrowed_allocate_nothing();
     a_bomb_takes_no_more_than_its_limit(Deflate::new());
     a_bomb_takes_no_more_than_its_limit(Lz4::new());
+    what_a_large_frame_took_is_given_back();
 }
 
 fn frames_that_are_sent_or_borrowed_allocate_nothing() {
@@ -100,4 +103,18 @@ fn a_bomb_takes_no_more_than_its_limit<A: Compression + Copy>(algorithm: A) {
     short.extend([0; 1000]);
     let change = steady(|| assert!(roomy.decode(&mut Input::from(&*short)).is_err()));
     assert_eq!(change.bytes_allocated, 0, "a GiB can't be in 1000 bytes: {change:?}");
+}
+
+fn what_a_large_frame_took_is_given_back() {
+    let mut stream = vec![b'x'; 1 << 20];
+    stream.push(b'\n');
+    let mut codec = Compat::<LinesCodec>::new(LinesCodec::new());
+    let region = Region::new(ALLOCATOR);
+    let mut input = Input::from(&*stream);
+    assert!(codec.decode(&mut input).expect("a line").is_some());
+    assert!(codec.decode(&mut input).expect("no error").is_none());
+    let change = region.change();
+    assert!(change.bytes_allocated >= 1 << 20, "it was copied: {change:?}");
+    let kept = change.bytes_allocated - change.bytes_deallocated;
+    assert!(kept <= 8 * 1024, "{kept} bytes are kept");
 }
