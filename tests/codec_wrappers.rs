@@ -267,11 +267,10 @@ fn small_and_incompressible_payloads_are_sent_as_they_are_and_borrowed() {
 /// What a compressor keeps from a payload that it gave up on does not come into the next one.
 #[test]
 fn what_can_not_be_compressed_leaves_nothing_behind() {
-    for level in 0..=9 {
+    for level in [0, 1, 2, 6] {
         let mut codec = Compressed::new(Blocks, Deflate::new().level(level));
-        for seed in 0..8 {
-            for payload in
-                [pattern(15_000 * seed, seed as u64), pattern(500, seed as u64).repeat(9)]
+        for seed in 0..20 {
+            for payload in [pattern(5_000 * seed, seed as u64), pattern(500, seed as u64).repeat(9)]
             {
                 let frame = encoded(&mut codec, &payload);
                 let decoded = codec.decode(&mut Input::from(&*frame)).expect("nothing is wrong");
