@@ -152,3 +152,16 @@ impl Delimiter for Needle {
         Some(start..start + self.max_len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_searched_is_not_searched_again() {
+        let Splitter { delimiter, .. } = Delimited::new("--", 10).splitter;
+        assert_eq!(delimiter.find(b"--ab--", 1), Some(4..6));
+        assert_eq!(delimiter.find(b"--", 1), None);
+        assert_eq!(delimiter.find(b"--", 3), None, "bytes that somebody else took");
+    }
+}

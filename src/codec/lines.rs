@@ -209,3 +209,16 @@ impl Delimiter for LineFeed {
         Some(line.strip_suffix(b"\r").unwrap_or(line).len()..line_feed + 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_searched_is_not_searched_again() {
+        assert_eq!(LineFeed.find(b"\nab\n", 1), Some(3..4));
+        assert_eq!(LineFeed.find(b"ab\r\n", 3), Some(2..4), "the ending may have begun there");
+        assert_eq!(LineFeed.find(b"\n", 1), None);
+        assert_eq!(LineFeed.find(b"\n", 2), None, "bytes that somebody else took");
+    }
+}

@@ -101,3 +101,61 @@ impl<D: Delimiter> Splitter<D> {
         input.skip(input.len().saturating_sub(self.delimiter.max_len() - 1));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// A delimiter that counts the bytes in which it is looked for.
+    struct Counted {
+        bytes: &'static [u8],
+        searched: Cell<usize>,
+    }
+
+    impl Delimiter for Counted {
+        fn max_len(&self) -> usize {
+            self.bytes.len()
+        }
+
+        fn find(&self, bytes: &[u8], searched: usize) -> Option<Range<usize>> {
+            let unknown = &bytes[searched..];
+            let at = unknown.windows(self.max_len()).position(|window| window == self.bytes);
+            self.searched.set(self.searched.get() + at.map_or(unknown.len(), |at| at + 1));
+            at.map(|at| searched + at..searched + at + self.max_len())
+        }
+    }
+
+    /// What it costs to split a stream that comes byte by byte: bytes that are searched.
+    fn cost(delimiter: &'static [u8], max_length: usize, stream: &[u8]) -> usize {
+        let mut splitter =
+            Splitter::new(Counted { bytes: delimiter, searched: Cell::new(0) }, max_length);
+        let mut start = 0;
+        for end in 1..=stream.len() {
+            loop {
+                let mut input = Input::from(&stream[start..end]);
+                let waits = matches!(splitter.next(&mut input), Ok(None));
+                start += input.taken();
+                if waits {
+                    break;
+                }
+            }
+        }
+        splitter.delimiter.searched.get()
+    }
+
+    #[test]
+    fn what_comes_byte_by_byte_is_searched_in_linear_time() {
+        for delimiter in [&b"\n"[..], b"\r\n", b"\r\n\r\n"] {
+            let frame = [&[b'x'; 5000], delimiter].concat();
+            for stream in [frame.repeat(4), vec![b'x'; 20_000]] {
+                for max_length in [10, 4000, 5000] {
+                    let cost = cost(delimiter, max_length, &stream);
+                    let most = stream.len() * (delimiter.len() + 1);
+                    assert!(cost <= most, "{cost} bytes were searched, of {}", stream.len());
+                }
+            }
+        }
+    }
+}

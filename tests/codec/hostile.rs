@@ -1,10 +1,14 @@
 //! What a hostile peer may send, and what a careless caller may ask for.
 
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::rc::Rc;
+
 use millstream::codec::{
-    Codec, Delimited, DelimitedError, LengthField, LengthFieldBuilder, LengthFieldError, LineError,
-    Lines,
+    BodyLength, Codec, Delimited, DelimitedError, HeaderBody, LengthField, LengthFieldBuilder,
+    LengthFieldError, LineError, Lines,
 };
-use millstream::{Input, OutputBuffer};
+use millstream::{Input, Output, OutputBuffer};
 
 fn decode(builder: LengthFieldBuilder, bytes: &[u8]) -> Result<Option<Vec<u8>>, LengthFieldError> {
     let mut input = Input::from(bytes);
@@ -118,6 +122,55 @@ fn an_endless_frame_takes_bounded_memory_and_is_one_error() {
     let delimited = Delimited::new("abcd", max_length);
     let errors = feed(delimited, b"abc", b"d", 1003);
     assert_eq!(errors, [DelimitedError::TooLong { max_length }]);
+}
+
+/// Lines that count how often they are asked for one.
+#[derive(Clone)]
+struct CountedLines {
+    lines: Lines,
+    asked: Rc<Cell<usize>>,
+}
+
+impl Codec for CountedLines {
+    type Frame<'a> = &'a [u8];
+    type Item<'a> = &'a [u8];
+    type Error = LineError;
+
+    fn decode<'a>(&mut self, input: &mut Input<'a>) -> Result<Option<&'a [u8]>, LineError> {
+        self.asked.set(self.asked.get() + 1);
+        self.lines.decode(input)
+    }
+
+    fn encode(&mut self, line: &[u8], output: &mut Output<'_>) -> Result<(), LineError> {
+        self.lines.encode(line, output)
+    }
+}
+
+/// The body has always 1,000 bytes.
+struct Thousand;
+
+impl BodyLength<CountedLines> for Thousand {
+    type Error = Infallible;
+
+    fn body_length(&self, _header: &&[u8]) -> Result<u64, Infallible> {
+        Ok(1000)
+    }
+}
+
+#[test]
+fn a_header_is_not_looked_at_while_its_body_arrives_byte_by_byte() {
+    let asked = Rc::new(Cell::new(0));
+    let header = CountedLines { lines: Lines::new(), asked: Rc::clone(&asked) };
+    let mut codec = HeaderBody::new(header, Thousand);
+    let stream = [&b"header\n"[..], &[b'x'; 1000]].concat();
+    for end in 0..stream.len() {
+        assert!(codec.decode(&mut Input::from(&stream[..end])).expect("no error").is_none());
+    }
+    let mut input = Input::from(&stream[..]);
+    let frame = codec.decode(&mut input).expect("no error").expect("a frame");
+    assert_eq!((frame.0, frame.1.len(), input.len()), (&b"header"[..], 1000, 0));
+    // For each byte of it, for all of it, and once more with the body.
+    assert_eq!(asked.get(), b"header\n".len() + 2);
 }
 
 #[test]
