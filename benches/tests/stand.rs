@@ -3,9 +3,13 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use millstream_benches::stand::{Cores, MeasureError, Scenario, Server, Stand, StartError};
+use millstream_benches::stand::{
+    Cores, MeasureError, Scenario, Server, Stand, StartError, last_line,
+};
+use rustix::process::{Pid, Signal, kill_process};
 
 const SERVER: &str = env!("CARGO_BIN_EXE_epoll_echo");
 
@@ -49,6 +53,84 @@ fn a_server_runs_on_its_core_until_it_is_dropped() {
     assert_eq!(cores.unwrap().trim(), one_core().to_string());
     drop(server);
     assert!(!process.exists(), "the server still runs");
+}
+
+/// A script that starts the server and waits for it, and its command.
+fn wrapper(name: &str, redirect: &str) -> Vec<String> {
+    let script = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&script, format!("{SERVER} --listen 127.0.0.1:$1 {redirect}\ntrue\n")).unwrap();
+    vec!["sh".into(), script.to_str().unwrap().into(), "{port}".into()]
+}
+
+/// The processes of a group, by what the system says of each; those that have ended excepted.
+fn group(id: u32) -> Vec<PathBuf> {
+    let is_of_group = |path: &PathBuf| {
+        let stat = fs::read_to_string(path.join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, after_name)| {
+            let fields: Vec<&str> = after_name.split(' ').collect();
+            fields[2] == id.to_string() && fields[0] != "Z"
+        })
+    };
+    let entries = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(is_of_group).collect()
+}
+
+/// Waits until the last process of a group has ended; killing takes a moment.
+fn await_end(id: u32) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !group(id).is_empty() {
+        assert!(Instant::now() < deadline, "{:?} still run", group(id));
+        // sleep: another process's end can only be polled.
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn a_server_in_a_wrapper_is_measured_and_ended() {
+    let command = wrapper("wrapper.sh", "");
+    let scenario: Scenario = "2x64x1".parse().unwrap();
+    let metrics = stand().measure(&command, &scenario, 0.0, |_| {}).unwrap();
+    assert!(metrics.cpu > 100.0, "{metrics:?}");
+    let server = Server::start(&command, &one_core(), &nowhere()).unwrap();
+    let id = server.id();
+    assert_eq!(group(id).len(), 2, "the shell and the server");
+    drop(server);
+    await_end(id);
+}
+
+#[test]
+fn what_a_server_leaves_behind_is_ended() {
+    // The shell ends at once, and what it started goes on.
+    let server = Server::start(&wrapper("orphaning.sh", "& sleep 0.2"), &one_core(), &nowhere());
+    let mut server = server.unwrap();
+    (0..200).find_map(|_| server.ended()).expect("the shell ends");
+    await_end(server.id());
+}
+
+#[test]
+fn a_server_that_works_elsewhere_has_no_figures() {
+    // `setsid --fork` has it descend from nobody here; the shell waits for the input of no one.
+    let pid = Path::new(env!("CARGO_TARGET_TMPDIR")).join("elsewhere.pid");
+    let script = Path::new(env!("CARGO_TARGET_TMPDIR")).join("elsewhere.sh");
+    let (server, id) = (SERVER, pid.display());
+    let text = format!(
+        "setsid --fork sh -c 'echo $$ >{id}; exec {server} --listen 127.0.0.1:'$1\nsleep 60\n"
+    );
+    fs::write(&script, text).unwrap();
+    let command = ["sh", script.to_str().unwrap(), "{port}"].map(str::to_owned);
+    let scenario: Scenario = "2x64x1".parse().unwrap();
+    let measured = stand().measure(&command, &scenario, 0.0, |_| {});
+    let id = fs::read_to_string(pid).unwrap().trim().parse().unwrap();
+    kill_process(Pid::from_raw(id).unwrap(), Signal::TERM).unwrap();
+    assert!(matches!(measured, Err(MeasureError::Idle)), "{measured:?}");
+}
+
+#[test]
+fn the_last_line_of_a_log_is_found() {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("some.log");
+    fs::write(&path, "before\nfirst\nlast\n \n").unwrap();
+    assert_eq!(last_line(&path, 7).as_deref(), Some("last"));
+    assert_eq!(last_line(&path, 18), None);
 }
 
 #[test]

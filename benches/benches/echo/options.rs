@@ -3,25 +3,41 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
-use millstream_benches::stand::{self, Contestant, Cores, KNOWN, Known, Role, Scenario};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, ValueEnum};
+use millstream_benches::arguments::seconds;
+use millstream_benches::stand::{self, Contestant, Cores, Folders, KNOWN, Known, Role, Scenario};
 
 /// Where a record goes that is kept.
 const RECORDS: &str = "benches/record";
-/// Where others go.
-pub(super) const OUTPUT: &str = "target/echo-benchmark";
+/// Where others go, in cargo's target folder.
+const OUTPUT: &str = "echo-benchmark";
+/// The profile of a record whose scenarios were chosen by hand.
+const CHOSEN: &str = "chosen";
 
 /// Compares echo servers by CPU time per message, throughput, latency and memory.
 ///
 /// Builds them, measures each in turn on cores of its own under load from others, prints a table for
 /// every scenario, and writes a record (JSON), a page with charts (HTML) and a chart (SVG). The machine
-/// should have nothing else to do. Paths are relative to the repository's root.
+/// should have nothing else to do. Paths are relative to the repository's root. No file is ever
+/// overwritten: the second record of a day has -2 behind its name.
 #[derive(Debug, Parser)]
-#[command(bin_name = "cargo bench --bench echo --")]
+#[command(
+    name = "echo",
+    version,
+    bin_name = "cargo bench --bench echo --",
+    after_help = "\
+Examples:
+  cargo bench --bench echo -- --no-peers
+  cargo bench --bench echo -- --only libuv --scenario 50x1kx16,churn
+  cargo bench --bench echo -- mine='./server --port {port}'
+The exit status is 0 if millstream, the baseline and everybody who was asked for, as a COMMAND or with
+--only, have all of their figures; 1 if somebody has not; 2 if it was asked for wrongly."
+)]
 pub(super) struct Options {
     /// How much to measure: quick takes less than three minutes, full more than an hour.
     #[arg(long, value_enum, default_value = "quick")]
-    pub(super) profile: Profile,
+    profile: Profile,
     /// Scenarios instead of the profile's: names, or CONNECTIONSxSIZExIN_FLIGHT, such as 50x1kx16.
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     scenario: Vec<Scenario>,
@@ -35,7 +51,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1_000))]
     rounds: Option<u16>,
     /// Seconds of each measurement [default: the profile's].
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(SHORTEST..=3_600.0))]
     seconds: Option<Duration>,
     /// Event loops of each server.
     #[arg(long, value_name = "COUNT", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=1_024))]
@@ -43,15 +59,16 @@ pub(super) struct Options {
     /// Cores for the server, such as 0,2-3 [default: the first ones, one for each event loop].
     #[arg(long, value_name = "CORES")]
     server_cores: Option<Cores>,
-    /// Cores for the load, one thread on each [default: others, at most twice as many].
+    /// Cores for the load, one thread on each, none of them the server's [default: others, at most
+    /// twice as many].
     #[arg(long, value_name = "CORES")]
     load_cores: Option<Cores>,
     /// Keep the record, in benches/record.
     #[arg(long, conflicts_with = "output")]
     record: bool,
-    /// Where the files go.
-    #[arg(long, value_name = "FOLDER", default_value = OUTPUT)]
-    output: PathBuf,
+    /// Where the files go [default: echo-benchmark in cargo's target folder].
+    #[arg(long, value_name = "FOLDER")]
+    output: Option<PathBuf>,
     /// Measure nothing; make page and chart from a record, beside it.
     #[arg(long, value_name = "FILE")]
     pub(super) render: Option<PathBuf>,
@@ -59,19 +76,26 @@ pub(super) struct Options {
     #[arg(long, hide = true)]
     bench: bool,
     /// More servers to measure: a name and a command, with {port} where the port to listen on
-    /// belongs. The command is split at spaces.
+    /// belongs.
+    ///
+    /// The command is split at spaces, without regard to quotes. It had best be the server itself. If it
+    /// starts others, what they spend counts, too, and they are ended with it; but only while they are
+    /// its descendants, and in its process group.
     #[arg(value_name = "NAME=COMMAND")]
     pub(super) commands: Vec<Contestant>,
 }
 
+/// At least two samples of what the server spends must fit into a measurement.
+const SHORTEST: f64 = 0.5;
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum Profile {
+enum Profile {
     Quick,
     Full,
 }
 
 impl Profile {
-    pub(super) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Quick => "quick",
             Self::Full => "full",
@@ -87,6 +111,35 @@ impl Profile {
 }
 
 impl Options {
+    /// The options of this program. What is wrong with them ends it.
+    pub(super) fn of_this_program() -> Self {
+        let options = Self::parse();
+        if let Err(message) = options.distinct_names().and_then(|()| options.cores().map(drop)) {
+            Self::command().error(ErrorKind::ValueValidation, message).exit();
+        }
+        options
+    }
+
+    fn distinct_names(&self) -> Result<(), String> {
+        let mut names: Vec<&str> = self.commands.iter().map(|one| one.name.as_str()).collect();
+        names.sort_unstable();
+        match names.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(format!("there are two COMMANDs of the name {}", pair[0])),
+            None => Ok(()),
+        }
+    }
+
+    /// The names of those who were asked for, not only taken along.
+    pub(super) fn requested(&self) -> Vec<String> {
+        let commands = self.commands.iter().map(|one| &one.name);
+        self.only.iter().chain(commands).cloned().collect()
+    }
+
+    /// What the record is called besides its date.
+    pub(super) fn profile_name(&self) -> &'static str {
+        if self.scenario.is_empty() { self.profile.name() } else { CHOSEN }
+    }
+
     pub(super) fn scenarios(&self) -> Vec<Scenario> {
         if !self.scenario.is_empty() {
             return self.scenario.clone();
@@ -136,11 +189,19 @@ impl Options {
         if load.ids().is_empty() {
             return Err(format!("the server has cores {server}, and none is left for the load"));
         }
+        let shared = server.shared_with(&load);
+        if !shared.ids().is_empty() {
+            return Err(format!(
+                "server and load cannot share cores ({shared}): each would take its time from the other"
+            ));
+        }
         Ok((server, load))
     }
 
-    pub(super) fn output(&self) -> PathBuf {
-        if self.record { RECORDS.into() } else { self.output.clone() }
+    /// Where the record goes.
+    pub(super) fn output(&self, folders: &Folders) -> PathBuf {
+        let default = || if self.record { RECORDS.into() } else { scratch(folders) };
+        self.output.clone().unwrap_or_else(default)
     }
 }
 
@@ -148,11 +209,7 @@ fn known_name() -> clap::builder::PossibleValuesParser {
     KNOWN.iter().map(|known| known.name).collect::<Vec<_>>().into()
 }
 
-/// At least two samples of what the server spends must fit in.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
-    match Duration::try_from_secs_f64(seconds) {
-        Ok(duration) if (0.5..=3_600.0).contains(&seconds) => Ok(duration),
-        _ => Err("must be from 0.5 to 3600 seconds".into()),
-    }
+/// Where what servers write goes, and records that are not kept.
+pub(super) fn scratch(folders: &Folders) -> PathBuf {
+    folders.target.join(OUTPUT)
 }

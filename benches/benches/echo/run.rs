@@ -2,11 +2,12 @@
 
 use std::error::Error;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use core_affinity::CoreId;
 use millstream_benches::error_chain::describe;
+use millstream_benches::load;
 use millstream_benches::process::raise_open_files;
 use millstream_benches::progress_line::ProgressLine;
 use millstream_benches::report::{
@@ -18,7 +19,7 @@ use millstream_benches::stand::{
     TimeLeft,
 };
 
-use super::options::{OUTPUT, Options};
+use super::options::{Options, scratch};
 
 /// Measures everything that was asked for, and prints each scenario's table.
 pub(super) fn run(options: &Options, folders: &Folders) -> Result<Record, Box<dyn Error>> {
@@ -27,7 +28,7 @@ pub(super) fn run(options: &Options, folders: &Folders) -> Result<Record, Box<dy
     let scenarios = options.scenarios();
     // Before this thread is pinned, which would seem to be all cores there are.
     let machine = Machine::this();
-    let mut runner = Runner::new(options, cores, contestants.len(), &scenarios)?;
+    let mut runner = Runner::new(options, folders, cores, contestants.len(), &scenarios)?;
     let setup = runner.setup(options);
     let baseline = contestants.iter().position(|contestant| contestant.role == Role::Baseline);
     let baseline = baseline.ok_or("there is no baseline")?;
@@ -45,7 +46,7 @@ pub(super) fn run(options: &Options, folders: &Folders) -> Result<Record, Box<dy
     let results = results.collect();
     Ok(Record {
         date: jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(),
-        profile: options.profile.name().into(),
+        profile: options.profile_name().into(),
         command: command_line(typed()),
         machine,
         setup,
@@ -86,6 +87,8 @@ fn entry(contestant: &Contestant) -> Entry {
 /// Measures, and tells how far it is.
 struct Runner {
     stand: Stand,
+    /// Of the stand's log.
+    log_path: PathBuf,
     plan: Plan,
     left: TimeLeft,
     line: ProgressLine,
@@ -94,27 +97,32 @@ struct Runner {
 impl Runner {
     fn new(
         options: &Options,
+        folders: &Folders,
         (server_cores, load_cores): (Cores, Cores),
         contestants: usize,
         scenarios: &[Scenario],
     ) -> Result<Self, Box<dyn Error>> {
         let (warm_up, duration) = (options.warm_up(), options.duration());
         raise_open_files()?;
+        let connections = scenarios.iter().map(Scenario::all_connections).max();
+        load::check_open_files(connections.unwrap_or_default())?;
         stand::end_on_signals()?;
         // What observes the server must not get into its way.
         let observer = load_cores.ids().last().copied();
         if !observer.is_some_and(|id| core_affinity::set_for_current(CoreId { id })) {
             return Err(format!("the load could not be pinned to cores {load_cores}").into());
         }
-        fs::create_dir_all(OUTPUT)?;
-        let log = File::create(Path::new(OUTPUT).join("servers.log"))?;
+        let scratch = scratch(folders);
+        fs::create_dir_all(&scratch)?;
+        let log_path = scratch.join("servers.log");
+        let log = File::create(&log_path)?;
         let stand = Stand { server_cores, load_cores, warm_up, duration, log };
         let rounds = options.rounds();
         let plan = Plan { contestants, rounds, warm_up, duration };
         let total = plan.total(scenarios);
         let (count, time) = (scenarios.len(), waiting_time(total));
         eprintln!("{count} scenarios, {rounds} rounds, {contestants} servers: {time}");
-        Ok(Self { stand, plan, left: TimeLeft::new(total), line: ProgressLine::new() })
+        Ok(Self { stand, log_path, plan, left: TimeLeft::new(total), line: ProgressLine::new() })
     }
 
     fn setup(&self, options: &Options) -> Setup {
@@ -127,6 +135,7 @@ impl Runner {
             load_cores: self.stand.load_cores.to_string(),
         }
     }
+
     /// The median over the rounds of what the baseline echoes per second.
     fn capacity(&mut self, baseline: &Contestant) -> Result<f64, Box<dyn Error>> {
         let scenario: Scenario = CAPACITY.parse()?;
@@ -176,6 +185,7 @@ impl Runner {
         capacity: f64,
     ) -> Result<Metrics<f64>, MeasureError> {
         let (started, left) = (Instant::now(), self.left);
+        let logged = self.stand.log.metadata().map_or(0, |log| log.len());
         let contestant_name = &contestant.name;
         let line = &mut self.line;
         let measured = self.stand.measure(&contestant.command, scenario, capacity, |progress| {
@@ -183,6 +193,13 @@ impl Runner {
             line.show(&format!("{left} left; {name}: {contestant_name}: {progress}"));
         });
         self.left.finish(self.plan.step(scenario), started.elapsed());
+        if let Err(error) = &measured {
+            self.line.clear();
+            eprintln!("{name}: {contestant_name} failed: {}", describe(error));
+            let last = stand::last_line(&self.log_path, logged);
+            let last = last.as_deref().unwrap_or("nothing");
+            eprintln!("  the server wrote last: {last}\n  all of it: {}", self.log_path.display());
+        }
         measured
     }
 }

@@ -189,13 +189,19 @@ impl Record {
         means
     }
 
-    /// Whether the baseline, or millstream itself, failed anywhere.
+    /// Who lacks a figure that must be there: of the baseline, millstream itself and those who were
+    /// `requested` by name, all that could not be measured or failed anywhere.
     #[must_use]
-    pub fn failed(&self) -> bool {
-        self.scenarios.iter().any(|results| {
-            let own = self.contestants.iter().zip(&results.results);
-            own.filter(|(entry, _)| entry.role != Role::Peer)
-                .any(|(_, result)| result.failure.is_some())
-        })
+    pub fn failures(&self, requested: &[String]) -> Vec<&str> {
+        let failed = |&(index, _): &(usize, &Entry)| {
+            self.scenarios.iter().any(|results| results.results[index].failure.is_some())
+        };
+        let failed = self.contestants.iter().enumerate().filter(failed);
+        let failed = failed.map(|(_, entry)| (entry.role, &entry.name));
+        let absent = self.unavailable.iter().map(|one| (Role::Peer, &one.name));
+        let all = failed.chain(absent);
+        all.filter(|(role, name)| *role != Role::Peer || requested.contains(name))
+            .map(|(_, name)| name.as_str())
+            .collect()
     }
 }

@@ -76,9 +76,13 @@ impl Folders {
     }
 
     fn version(&self, known: &Known) -> String {
-        let folder = if known.is_foreign() { "benches/peers" } else { "" };
+        let (folder, dependent) = match known.is_foreign() {
+            true => ("benches/peers", "millstream-peers"),
+            false => ("", "millstream-benches"),
+        };
         let lock = self.root.join(folder).join("Cargo.lock");
-        let locked = |package| versions::locked(&std::fs::read_to_string(lock).ok()?, package);
+        let locked =
+            |package| versions::locked(&std::fs::read_to_string(lock).ok()?, dependent, package);
         let (name, version) = match known.library {
             Library::Package(package) => (package, locked(package)),
             Library::PkgConfig(module) => (module, versions::of_module(module)),

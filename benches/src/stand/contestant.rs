@@ -132,8 +132,14 @@ impl FromStr for Contestant {
     /// A server of the caller's: `NAME=COMMAND`. The command is split at spaces.
     fn from_str(text: &str) -> Result<Self, &'static str> {
         let (name, command) = text.split_once('=').ok_or("expected NAME=COMMAND")?;
-        if name.is_empty() || KNOWN.iter().any(|known| known.name == name) {
-            return Err("the name is empty, or that of a contestant that is there already");
+        if name.is_empty() {
+            return Err("the name is empty");
+        }
+        if KNOWN.iter().any(|known| known.name == name) {
+            return Err("there is a contestant of that name already");
+        }
+        if command.contains(['\'', '"']) {
+            return Err("the command is split at spaces, and has no quotes: put it into a script");
         }
         if !command.contains(PORT) {
             return Err("the command does not say where {port} belongs");
@@ -169,8 +175,15 @@ mod tests {
         let contestant: Contestant = "mine=bin/mine --port={port} -v".parse().unwrap();
         assert_eq!(contestant.name, "mine");
         assert_eq!(contestant.command, ["bin/mine", "--port={port}", "-v"]);
-        for refused in ["mine", "mine=bin/mine", "=bin {port}", "mio=bin {port}"] {
-            assert!(refused.parse::<Contestant>().is_err(), "{refused}");
+        for (refused, why) in [
+            ("mine", "expected NAME=COMMAND"),
+            ("mine=bin/mine", "does not say where {port} belongs"),
+            ("=bin {port}", "is empty"),
+            ("mio=bin {port}", "of that name already"),
+            ("mine=sh -c 'bin {port}'", "has no quotes"),
+            ("mine=sh -c \"bin {port}\"", "has no quotes"),
+        ] {
+            assert!(refused.parse::<Contestant>().unwrap_err().contains(why), "{refused}");
         }
     }
 }

@@ -28,6 +28,12 @@ impl Cores {
         Self(others.copied().take(most).collect())
     }
 
+    /// Those that are in `other`, too.
+    #[must_use]
+    pub fn shared_with(&self, other: &Self) -> Self {
+        Self(self.0.iter().copied().filter(|core| other.0.contains(core)).collect())
+    }
+
     /// The first of them, `most` at most.
     #[must_use]
     pub fn first(&self, most: usize) -> Self {
@@ -91,5 +97,6 @@ mod tests {
         let all = Cores(vec![0, 1, 2, 3, 4]);
         assert_eq!(all.without(&Cores(vec![1]), 3), Cores(vec![0, 2, 3]));
         assert_eq!(all.first(2), Cores(vec![0, 1]));
+        assert_eq!(all.shared_with(&Cores(vec![4, 7, 3])), Cores(vec![3, 4]));
     }
 }

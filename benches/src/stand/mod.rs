@@ -22,4 +22,4 @@ pub use machine::Machine;
 pub use measure::{MeasureError, Stand};
 pub use plan::{Plan, TimeLeft};
 pub use scenario::{CAPACITY, FULL, QUICK, Scenario, ScenarioError, Traffic};
-pub use server::{Server, StartError, end_on_signals};
+pub use server::{Server, StartError, end_on_signals, last_line};

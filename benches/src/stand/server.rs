@@ -1,14 +1,17 @@
 //! A server process: started on its cores, awaited, and ended whatever happens.
 
+use std::env;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -24,11 +27,14 @@ const END: Duration = Duration::from_secs(2);
 /// How often either is looked at.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// What starts it, all of util-linux.
+const TOOLS: [&str; 2] = ["taskset", "setpriv"];
+
 /// The server that runs, for the thread that handles signals. Taken out before the process is reaped,
 /// so that the id is never that of a stranger.
 static RUNNING: Mutex<Option<Pid>> = Mutex::new(None);
 
-/// A running server. Dropping it ends the process.
+/// A running server, in a process group of its own. Dropping it ends the group.
 #[derive(Debug)]
 pub struct Server {
     child: Child,
@@ -38,9 +44,9 @@ pub struct Server {
 /// Why a server could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// What pins servers is missing.
-    #[error("there is no `taskset` (util-linux) to pin the server with")]
-    NoTaskset,
+    /// What starts servers is missing.
+    #[error("there is no `{0}` (util-linux), which servers are started with")]
+    NoTool(&'static str),
     /// The system did not start it.
     #[error("the server could not be started")]
     Spawn(#[from] io::Error),
@@ -60,6 +66,9 @@ impl Server {
     ///
     /// If it does not get that far within ten seconds.
     pub fn start(command: &[String], cores: &Cores, log: &File) -> Result<Self, StartError> {
+        if let Some(tool) = TOOLS.into_iter().find(|tool| !is_installed(tool)) {
+            return Err(StartError::NoTool(tool));
+        }
         let address = free_address()?;
         let port = address.port().to_string();
         // Held meanwhile, so that no server is started while a signal ends this process.
@@ -73,11 +82,8 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log.try_clone()?)
-            .spawn()
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound => StartError::NoTaskset,
-                _ => error.into(),
-            })?;
+            .process_group(0)
+            .spawn()?;
         *running = Some(Pid::from_child(&child));
         drop(running);
         let mut server = Self { child, address };
@@ -105,7 +111,7 @@ impl Server {
     fn await_listening(&mut self) -> Result<(), StartError> {
         let deadline = Instant::now() + START;
         while !accepts(self.address) {
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = self.try_wait()? {
                 return Err(StartError::Ended(status));
             }
             if Instant::now() >= deadline {
@@ -117,10 +123,27 @@ impl Server {
         Ok(())
     }
 
+    /// What the process ended with, if it did. Then the rest of its group is ended, too, before the
+    /// process is reaped: until then the group's id cannot be that of strangers.
+    fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        let group = Pid::from_child(&self.child);
+        let without_reaping = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        match waitid(WaitId::Pid(group), without_reaping) {
+            Ok(None) => return Ok(None),
+            Ok(Some(_)) => {
+                *running() = None;
+                let _ = kill_process_group(group, Signal::KILL);
+            }
+            // It was reaped before; the standard library knows how it ended.
+            Err(_) => {}
+        }
+        self.child.try_wait()
+    }
+
     fn ended_within(&mut self, patience: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + patience;
         loop {
-            match self.child.try_wait() {
+            match self.try_wait() {
                 Ok(None) if Instant::now() < deadline => {}
                 other => return other.ok().flatten(),
             }
@@ -133,11 +156,13 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         *running() = None;
-        // Errors mean that it has ended already.
-        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
-        if self.ended_within(END).is_none() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
+        let group = Pid::from_child(&self.child);
+        for signal in [Signal::TERM, Signal::KILL] {
+            if self.ended_within(Duration::ZERO).is_some() {
+                return;
+            }
+            let _ = kill_process_group(group, signal);
+            self.ended_within(END);
         }
     }
 }
@@ -161,7 +186,7 @@ pub fn end_on_signals() -> io::Result<()> {
             // Held until the exit, so that no other server is started.
             let running = running();
             if let Some(server) = *running {
-                let _ = kill_process(server, Signal::TERM);
+                let _ = kill_process_group(server, Signal::TERM);
             }
             std::process::exit(128 + signal);
         }
@@ -171,6 +196,23 @@ pub fn end_on_signals() -> io::Result<()> {
 
 fn running() -> MutexGuard<'static, Option<Pid>> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The last line in the log `file`, behind the byte `from`, that is not blank.
+#[must_use]
+pub fn last_line(file: &Path, from: u64) -> Option<String> {
+    let mut log = File::open(file).ok()?;
+    log.seek(SeekFrom::Start(from)).ok()?;
+    let mut text = Vec::new();
+    log.read_to_end(&mut text).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    text.lines().rfind(|line| !line.trim().is_empty()).map(str::to_owned)
+}
+
+/// Whether a program of that name would be found.
+fn is_installed(name: &str) -> bool {
+    let folders = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&folders).any(|folder| folder.join(name).is_file())
 }
 
 /// An address nobody listens on, at this moment.

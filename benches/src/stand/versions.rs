@@ -3,15 +3,33 @@
 use std::path::Path;
 use std::process::Command;
 
-/// The version of `package` in the text of a Cargo.lock; of several, the highest in writing order.
-pub(super) fn locked(lock: &str, package: &str) -> Option<String> {
+/// The version of `package` in the text of a Cargo.lock that `dependent`, another package in it,
+/// depends on.
+pub(super) fn locked(lock: &str, dependent: &str, package: &str) -> Option<String> {
+    let dependencies = sections(lock, dependent).next()?.lines().filter_map(dependency);
+    let (_, chosen) = dependencies.map(name_and_version).find(|(name, _)| *name == package)?;
+    // The version is beside the name only where there are several.
+    let only = || sections(lock, package).next()?.lines().find_map(version);
+    chosen.or_else(only).map(str::to_owned)
+}
+
+/// What a Cargo.lock says about the packages of that name.
+fn sections<'a>(lock: &'a str, package: &str) -> impl Iterator<Item = &'a str> {
     let name = format!("name = \"{package}\"");
-    let packages = lock.split("[[package]]").filter(|text| text.lines().any(|line| line == name));
-    packages.filter_map(|text| text.lines().find_map(version)).last().map(str::to_owned)
+    lock.split("[[package]]").filter(move |text| text.lines().any(|line| line == name))
 }
 
 fn version(line: &str) -> Option<&str> {
     line.strip_prefix("version = \"")?.strip_suffix('"')
+}
+
+fn dependency(line: &str) -> Option<&str> {
+    line.strip_prefix(" \"")?.strip_suffix("\",")
+}
+
+fn name_and_version(dependency: &str) -> (&str, Option<&str>) {
+    let mut words = dependency.split(' ');
+    (words.next().unwrap_or_default(), words.next())
 }
 
 /// The version of a library of the system's.
@@ -58,13 +76,26 @@ dependencies = [
 [[package]]
 name = "mio-other"
 version = "9.9.9"
+dependencies = [
+ "mio 1.2.0",
+]
+
+[[package]]
+name = "server"
+version = "0.1.0"
+dependencies = [
+ "mio 0.8.1",
+ "mio-other",
+]
 "#;
 
     #[test]
     fn a_lock_file_tells_the_version() {
-        assert_eq!(locked(LOCK, "mio").as_deref(), Some("1.2.0"));
-        assert_eq!(locked(LOCK, "mio-other").as_deref(), Some("9.9.9"));
-        assert_eq!(locked(LOCK, "io"), None);
+        assert_eq!(locked(LOCK, "server", "mio").as_deref(), Some("0.8.1"));
+        assert_eq!(locked(LOCK, "mio-other", "mio").as_deref(), Some("1.2.0"));
+        assert_eq!(locked(LOCK, "server", "mio-other").as_deref(), Some("9.9.9"));
+        assert_eq!(locked(LOCK, "server", "libc"), None);
+        assert_eq!(locked(LOCK, "serve", "mio"), None);
     }
 
     #[test]
