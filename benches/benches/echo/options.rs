@@ -114,7 +114,8 @@ impl Options {
     /// The options of this program. What is wrong with them ends it.
     pub(super) fn of_this_program() -> Self {
         let options = Self::parse();
-        if let Err(message) = options.distinct_names().and_then(|()| options.cores().map(drop)) {
+        let check = || options.distinct_names().and_then(|()| options.cores());
+        if let (None, Err(message)) = (&options.render, check()) {
             Self::command().error(ErrorKind::ValueValidation, message).exit();
         }
         options

@@ -106,7 +106,7 @@ fn run(options: &Options) -> Result<ExitCode, CountError> {
     let instructions = read_summaries(io::stdin().lock())?;
     let now = Counts { compiler: options.compiler.clone(), instructions };
     let baseline = read_baseline(&options.baseline)?;
-    let failed = print_table(&baseline, &now);
+    let verdicts = print_table(&baseline, &now);
     if options.accept {
         write_baseline(&options.baseline, &now)?;
         println!("accepted: {}", options.baseline.display());
@@ -116,6 +116,10 @@ fn run(options: &Options) -> Result<ExitCode, CountError> {
         println!("SKIPPED: the baseline is of {}, this is {}", baseline.compiler, now.compiler);
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(hint) = hint(&verdicts) {
+        println!("{hint}");
+    }
+    let failed = verdicts.into_iter().any(Verdict::fails);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -124,12 +128,19 @@ fn change(baseline: f64, now: f64) -> f64 {
     (now / baseline - 1.0) * 100.0
 }
 
-/// Prints what has changed, and answers whether any of it must not be.
-fn print_table(baseline: &Counts, now: &Counts) -> bool {
+/// What a gain is good for, if there is one: unless it is accepted, it can be lost again unnoticed.
+fn hint(verdicts: &[Verdict]) -> Option<String> {
+    let gains = verdicts.iter().filter(|verdict| **verdict == Verdict::Better).count();
+    let lower = "scripts/count-instructions --accept lowers the baseline";
+    (gains > 0).then(|| format!("HINT: {gains} better by more than {TOLERANCE} %; {lower}"))
+}
+
+/// Prints what has changed, and answers what became of each.
+fn print_table(baseline: &Counts, now: &Counts) -> Vec<Verdict> {
     let (baseline, now) = (&baseline.instructions, &now.instructions);
     let names: BTreeSet<&String> = baseline.keys().chain(now.keys()).collect();
     println!("{:28}{:>12}{:>12}{:>12}", "instructions", "baseline", "now", "change");
-    let mut failed = false;
+    let mut verdicts = Vec::new();
     for name in names {
         let (before, after) = (baseline.get(name).copied(), now.get(name).copied());
         let cell = |count: Option<f64>| count.map_or("-".to_owned(), |count| format!("{count:.1}"));
@@ -137,9 +148,9 @@ fn print_table(baseline: &Counts, now: &Counts) -> bool {
         let changed = changed.map_or("-".to_owned(), |change| format!("{change:+.1} %"));
         let verdict = Verdict::of(before, after);
         println!("{name:28}{:>12}{:>12}{changed:>12}  {verdict}", cell(before), cell(after));
-        failed |= verdict.fails();
+        verdicts.push(verdict);
     }
-    failed
+    verdicts
 }
 
 fn read_summaries(lines: impl BufRead) -> Result<BTreeMap<String, f64>, CountError> {
@@ -192,6 +203,16 @@ mod tests {
         assert_eq!(verdict(Some(979.0)), Verdict::Better);
         assert_eq!(verdict(None), Verdict::Gone);
         assert_eq!(Verdict::of(None, Some(1.0)), Verdict::New);
+    }
+
+    #[test]
+    fn a_gain_can_be_kept() {
+        let hint = |verdicts| hint(verdicts).unwrap_or_default();
+        assert!(
+            hint(&[Verdict::Better, Verdict::Same]).contains("1 better by more than 2 %; scripts/")
+        );
+        assert_eq!(hint(&[Verdict::Same, Verdict::Worse]), "");
+        assert!(!Verdict::Better.fails());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::chart::{self, ChartError};
 use super::palette::style_sheet;
-use super::record::{Record, ScenarioResults};
+use super::record::{Record, SATURATED_NOTE, ScenarioResults};
 use super::table::{figures, headings};
 use crate::stand::Role;
 
@@ -76,7 +76,12 @@ fn introduction(record: &Record) -> Markup {
             " on cores of its own; the load comes from other cores. The first chart sums it up: a \
              bar is the geometric mean of a server's CPU time per echo over the scenarios, relative \
              to a loop written by hand on epoll, each dot one of them. Less is better. Below, the \
-             servers are sorted by their CPU time in each scenario."
+             servers are sorted by their CPU time in each scenario. The ratio beside it is taken within \
+             each round, and is the median of the rounds, so it need not rise in the same order."
+        }
+        p class="note" {
+            "“" (SATURATED_NOTE) "”: the generator had no time left, so messages per second and latencies \
+             are its figures as much as the server's. The server's CPU time stays valid."
         }
     }
 }
@@ -109,6 +114,7 @@ fn group_charts(
         h2 id=(anchor(group)) { (group) }
         @for (results, chart) in members.iter().zip(charts) {
             h3 { (results.scenario) " " code { (results.scenario.name) } }
+            @for remark in results.remark() { div class="note" { (remark) } }
             @for (names, note) in results.notes(&record.contestants) {
                 div class="note" { (note) ": " (names) }
             }
@@ -139,6 +145,9 @@ fn scenario_figures(record: &Record, results: &ScenarioResults) -> Markup {
     html! {
         tbody {
             tr { th class="heading" colspan=(headings.len() + 1) { (results.scenario) } }
+            @for remark in results.remark() {
+                tr { td class="note" colspan=(headings.len() + 1) { (remark) } }
+            }
             tr { th { "server" } @for heading in &headings { th { (heading) } } }
             @for index in results.order() {
                 @let (entry, outcome) = (&record.contestants[index], &results.results[index]);

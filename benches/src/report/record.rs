@@ -7,6 +7,8 @@ use crate::stand::{Machine, Role, Scenario};
 
 /// Below this part of its time at work a generator has time to wait, so that the figures are not its own.
 const SATURATED: f64 = 0.95;
+/// What is noted then.
+pub(super) const SATURATED_NOTE: &str = "load generator saturated";
 /// From this part of a rate on it counts as kept.
 const KEPT: f64 = 0.98;
 
@@ -141,13 +143,21 @@ impl ScenarioResults {
         notes
     }
 
+    /// Why figures are missing that other scenarios have, if they are.
+    #[must_use]
+    pub fn remark(&self) -> Option<&'static str> {
+        let remark = "no figures per message: what the flooding connections send is not counted, and the \
+                      server works on it, too";
+        (!self.scenario.counts_all()).then_some(remark)
+    }
+
     fn notes_on(&self, outcome: &Outcome) -> Vec<String> {
         let failure = outcome.failure.iter().map(|reason| format!("failed, {reason}"));
         let mut notes: Vec<String> = failure.collect();
         if let Some(medians) = &outcome.medians {
             // At a rate the generator polls for the next due time, so it is always busy.
             if self.rate.is_none() && medians.generator_busy >= SATURATED {
-                notes.push("load generator saturated".to_owned());
+                notes.push(SATURATED_NOTE.to_owned());
             }
             let kept = self.rate.map(|rate| medians.throughput / rate);
             notes.extend(

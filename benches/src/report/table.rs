@@ -67,5 +67,6 @@ pub fn table(contestants: &[Entry], results: &ScenarioResults) -> String {
     let title = format!("{}: {}", results.scenario.name, results.scenario);
     let notes = results.notes(contestants).into_iter();
     let notes: String = notes.map(|(names, note)| format!("  {note}: {names}\n")).collect();
-    format!("{title}\n{}\n{notes}", table.trim_fmt())
+    let remark = results.remark().map_or_else(String::new, |remark| format!("  {remark}\n"));
+    format!("{title}\n{}\n{remark}{notes}", table.trim_fmt())
 }

@@ -103,6 +103,11 @@ fn where_not_all_is_counted_nothing_is_told_per_message() {
     assert_eq!(empty, [true, true, false, false, false, false, false, true, false, true]);
     let chart = chart::scenario(&record, results).unwrap();
     assert!(!chart.contains("CPU time") && chart.contains("latency"), "{chart}");
+    // The reason is below the table, and on the page above the chart and the figures.
+    let remark = results.remark().unwrap();
+    assert!(table(&record.contestants, results).contains(remark));
+    assert_eq!(page(&record).unwrap().matches(remark).count(), 2);
+    assert_eq!(record.scenarios[0].remark(), None);
 }
 
 #[test]
@@ -175,6 +180,7 @@ fn the_page_is_well_formed_and_has_everything() {
     }
     assert!(texts.iter().any(|text| text.contains("failed: ") || text.contains(FAILURE)));
     assert!(texts.iter().any(|text| text == "absent: no library"));
+    assert!(texts.iter().any(|text| text.contains("the generator had no time left")));
     // Nothing is loaded: the only addresses are the names of XML namespaces.
     assert_eq!(page.matches("http").count(), page.matches("xmlns=\"http").count());
 }
