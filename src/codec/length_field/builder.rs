@@ -115,18 +115,14 @@ impl LengthFieldBuilder {
     /// The options contradict each other.
     pub fn build(self) -> Result<LengthField, LengthFieldOptionsError> {
         let field = self.field()?;
-        // Frames are taken whole, so their lengths must be numbers.
-        if self
-            .max_frame_length
-            .checked_add(MAX_WIDTH)
-            .and_then(|sum| sum.checked_add(self.offset))
-            .is_none()
+        let (max_frame_length, offset) = (self.max_frame_length, self.offset);
+        // Frames are taken whole, so the sum must be a number, too.
+        if max_frame_length.checked_add(MAX_WIDTH).is_none_or(|it| it.checked_add(offset).is_none())
         {
-            let (max_frame_length, offset) = (self.max_frame_length, self.offset);
             return Err(LengthFieldOptionsError::TooLong { max_frame_length, offset });
         }
         let lengths = self.lengths(field)?;
-        Ok(LengthField { offset: self.offset, field, lengths, num_skip: self.num_skip })
+        Ok(LengthField { offset, field, lengths, num_skip: self.num_skip })
     }
 
     fn field(&self) -> Result<Field, LengthFieldOptionsError> {
@@ -137,10 +133,10 @@ impl LengthFieldBuilder {
             (Some(width), _) => Err(LengthFieldOptionsError::Width(width)),
             (None, Some(_)) => Err(LengthFieldOptionsError::VarintEndianness),
             (None, None) if self.includes_header => Err(LengthFieldOptionsError::VarintHeader),
-            (None, None) if self.num_skip > Some(self.offset) => {
-                Err(LengthFieldOptionsError::VarintSkip(self.num_skip.unwrap_or_default()))
-            }
-            (None, None) => Ok(Field::Varint),
+            (None, None) => match self.num_skip {
+                Some(skip) if skip > self.offset => Err(LengthFieldOptionsError::VarintSkip(skip)),
+                _ => Ok(Field::Varint),
+            },
         }
     }
 

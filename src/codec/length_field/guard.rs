@@ -98,3 +98,23 @@ impl fmt::Debug for LengthFieldGuard<'_, '_> {
         f.debug_struct("LengthFieldGuard").field("len", &self.length).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conn::OutputBuffer;
+
+    #[test]
+    fn what_is_too_long_is_not_kept() {
+        let codec = LengthField::builder().max_frame_length(10).build().unwrap();
+        let mut buffer = OutputBuffer::new();
+        let mut output = buffer.output();
+        let mut frame = codec.begin(&mut output);
+        for _ in 0..100 {
+            frame.write(b"seven..");
+            frame.write_bytes(&b"seven.."[..]);
+            Write::write(&mut frame, b"seven..").unwrap();
+        }
+        assert_eq!((frame.len(), frame.frame.len()), (2100, 4 + 7));
+    }
+}

@@ -7,6 +7,8 @@ mod guard;
 pub use self::builder::{LengthFieldBuilder, LengthFieldOptionsError};
 pub use self::guard::LengthFieldGuard;
 
+use std::io::IoSlice;
+
 use thiserror::Error;
 
 use self::field::{Field, MAX_WIDTH, NotVarint};
@@ -160,11 +162,12 @@ impl Codec for LengthField {
         let value = self.lengths.value_of(body.len())?;
         let mut field = [0; MAX_WIDTH];
         let width = self.field.write(value, &mut field);
-        if !front.is_empty() {
-            output.write(front);
+        let field = IoSlice::new(&field[..width]);
+        if front.is_empty() {
+            output.write_vectored(&[field, IoSlice::new(body)]);
+        } else {
+            output.write_vectored(&[IoSlice::new(front), field, IoSlice::new(body)]);
         }
-        output.write(&field[..width]);
-        output.write(body);
         Ok(())
     }
 }
