@@ -114,7 +114,7 @@ fn group_charts(
         h2 id=(anchor(group)) { (group) }
         @for (results, chart) in members.iter().zip(charts) {
             h3 { (results.scenario) " " code { (results.scenario.name) } }
-            @for remark in results.remark() { div class="note" { (remark) } }
+            @if let Some(remark) = results.remark() { div class="note" { (remark) } }
             @for (names, note) in results.notes(&record.contestants) {
                 div class="note" { (note) ": " (names) }
             }
@@ -145,7 +145,7 @@ fn scenario_figures(record: &Record, results: &ScenarioResults) -> Markup {
     html! {
         tbody {
             tr { th class="heading" colspan=(headings.len() + 1) { (results.scenario) } }
-            @for remark in results.remark() {
+            @if let Some(remark) = results.remark() {
                 tr { td class="note" colspan=(headings.len() + 1) { (remark) } }
             }
             tr { th { "server" } @for heading in &headings { th { (heading) } } }

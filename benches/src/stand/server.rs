@@ -219,3 +219,14 @@ fn is_installed(name: &str) -> bool {
 fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tools_are_looked_for_on_the_path() {
+        assert!(is_installed("sh"));
+        assert!(!is_installed("no-such-program-at-all"));
+    }
+}
