@@ -17,6 +17,7 @@ mod framed;
 mod header_body;
 mod length_field;
 mod lines;
+pub mod resp;
 #[cfg(any(feature = "crc32c", feature = "deflate", feature = "lz4", feature = "tokio-util"))]
 mod scratch;
 mod split;
