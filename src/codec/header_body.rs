@@ -28,7 +28,8 @@ pub trait BodyLength<C: Codec> {
 /// length out of it; the frame is both. While the body arrives, the header is not looked at; when all is
 /// there, it is decoded once more, by a clone of its codec from before.
 ///
-/// Errors of the header's codec are passed on, and what they took is taken. All others take nothing, and so
+/// Errors of the header's codec are passed on, and what they took is taken. (The end of a header that was
+/// too long waits with the frame behind it, if one read brought both.) All others take nothing, and so
 /// end the connection. What is incomplete when the stream ends stays so.
 ///
 /// # A header of lines with a content length

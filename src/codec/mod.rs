@@ -6,6 +6,16 @@
 //! memory, too (`Input::from` and [`OutputBuffer`](crate::OutputBuffer)). [`Framed`] makes an
 //! [`EventHandler`](crate::EventHandler) of a codec and a [`FrameHandler`], which is called frame by
 //! frame.
+//!
+//! | codec | its frames |
+//! | --- | --- |
+//! | [`Lines`], [`Utf8Lines`] | lines of bytes, and of text |
+//! | [`Delimited`] | what stands between delimiters of any bytes |
+//! | [`FixedLength`] | so many bytes each |
+//! | [`LengthField`] | what begins with its length, in any of the usual ways |
+//! | [`HeaderBody`] | a header of another codec, and a body whose length it tells |
+//!
+//! Each has a maximum length, and none copies a frame or allocates for it.
 
 #[cfg(feature = "crc32c")]
 mod checksummed;
