@@ -43,12 +43,14 @@ pub fn seconds(
 pub fn address(text: &str) -> Result<SocketAddr, String> {
     let addresses = text.to_socket_addrs().map_err(|error| error.to_string())?;
     let addresses: Vec<SocketAddr> = addresses.collect();
+    choose(&addresses).ok_or_else(|| format!("`{text}` stands for no address"))
+}
+
+/// Only where there is a choice, a server gets connections that bring it nothing.
+fn choose(addresses: &[SocketAddr]) -> Option<SocketAddr> {
     let listening = |address: &&SocketAddr| TcpStream::connect_timeout(address, PROBE).is_ok();
-    match addresses[..] {
-        [] => Err(format!("`{text}` stands for no address")),
-        [only] => Ok(only),
-        [first, ..] => Ok(*addresses.iter().find(listening).unwrap_or(&first)),
-    }
+    let chosen = if addresses.len() > 1 { addresses.iter().find(listening) } else { None };
+    chosen.or(addresses.first()).copied()
 }
 
 #[cfg(test)]
@@ -81,7 +83,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let here = listener.local_addr().unwrap();
         assert_eq!(address(&format!("localhost:{}", here.port())), Ok(here));
-        assert_eq!(address("[::1]:9"), Ok("[::1]:9".parse().unwrap()));
+        let nobody = "[::1]:9".parse().unwrap();
+        assert_eq!(address("[::1]:9"), Ok(nobody));
+        let chosen = [&[nobody, here][..], &[nobody, nobody], &[]].map(choose);
+        assert_eq!(chosen, [Some(here), Some(nobody), None]);
         assert!(address("127.0.0.1").is_err() && address("no name:7").is_err());
     }
 }
