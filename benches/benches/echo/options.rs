@@ -14,6 +14,8 @@ const RECORDS: &str = "benches/record";
 const OUTPUT: &str = "echo-benchmark";
 /// The profile of a record whose scenarios were chosen by hand.
 const CHOSEN: &str = "chosen";
+/// In seconds. At least two samples of what the server spends must fit into a measurement.
+const SHORTEST: f64 = 0.5;
 
 /// Compares echo servers by CPU time per message, throughput, latency and memory.
 ///
@@ -84,9 +86,6 @@ pub(super) struct Options {
     #[arg(value_name = "NAME=COMMAND")]
     pub(super) commands: Vec<Contestant>,
 }
-
-/// At least two samples of what the server spends must fit into a measurement.
-const SHORTEST: f64 = 0.5;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Profile {
