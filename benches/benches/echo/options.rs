@@ -80,7 +80,7 @@ pub(super) struct Options {
     /// More servers to measure: a name and a command, with {port} where the port to listen on
     /// belongs.
     ///
-    /// The command is split at spaces, without regard to quotes. It had best be the server itself. If it
+    /// The command is split at spaces, and must have no quotes. It had best be the server itself. If it
     /// starts others, what they spend counts, too, and they are ended with it; but only while they are
     /// its descendants, and in its process group.
     #[arg(value_name = "NAME=COMMAND")]
