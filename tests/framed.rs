@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::{TestEngine, assert_same, end, pattern, read_exactly, read_to_end, receive};
 use millstream::codec::{Codec, FrameHandler, Framed, FramedConn};
 use millstream::sim::{Faults, Simulation};
-use millstream::{Action, Builder, CloseReason, Conn, Engine, Input, Output, Remote};
+use millstream::{Action, Builder, CloseReason, Conn, Engine, Input, Output, Remote, TimerId};
 
 /// Frames of two bytes that tell a length, and so many bytes. The length 0xFFFF is wrong; so is 0xFFFE,
 /// which is taken, so that the stream goes on behind it. At the end, what is left is a frame, too.
@@ -107,6 +107,10 @@ impl FrameHandler for Server {
         self.tell(News::Frame(frame.to_vec()));
         match frame.first() {
             Some(b'p') => conn.pause_reading(),
+            Some(b's') => {
+                conn.pause_reading();
+                conn.set_timer(Duration::from_millis(1));
+            }
             Some(b'c') => conn.close(),
             Some(b'q') => return Action::Close,
             Some(b'l') => conn.output.write(&vec![b'l'; 100_000]),
@@ -116,6 +120,11 @@ impl FrameHandler for Server {
             }
             _ => conn.send(frame).expect("what was decoded can be encoded"),
         }
+        Action::Continue
+    }
+
+    fn on_timer(&mut self, conn: &mut FramedConn<'_, Self>, _timer: TimerId) -> Action {
+        conn.resume_reading();
         Action::Continue
     }
 
@@ -370,6 +379,21 @@ fn the_end_of_the_stream_can_end_a_frame() {
     assert_same(&read_to_end(&mut client), &frames(&[b"A", b"\0\x07rest"]));
     rig.opened();
     assert_eq!(rig.until_closed(), ["frame", "frame", "ended", "closed"]);
+}
+
+/// The end waits for a pause to be over as frames do, also when no frame waits with it.
+#[test]
+fn frames_and_the_end_come_after_each_pause() {
+    let rig = Rig::start(Engine::builder(), Action::Close, 1024);
+    let mut client = rig.engine.connect();
+    client.write_all(&frames(&[&b"s"[..]; 3])).expect("the server reads");
+    rig.opened();
+    for _ in 0..3 {
+        assert_eq!(rig.frame(), b"s");
+    }
+    client.write_all(&frames(&[&b"s"[..]; 3])).expect("the server reads");
+    end(&client);
+    assert_eq!(rig.until_closed(), ["frame", "frame", "frame", "ended", "closed"]);
 }
 
 /// A handler that goes on after the peer's end is not told again.

@@ -153,10 +153,11 @@ impl<H: EventHandler> Conn<'_, H> {
         self.control.status.paused_by_handler = true;
     }
 
-    /// Reads again. What arrived meanwhile is delivered, and what is unread is delivered again.
+    /// Reads again. What arrived meanwhile is delivered, and what is unread is delivered again;
+    /// [`EventHandler::on_traffic`] is called also if the peer has ended meanwhile.
     pub fn resume_reading(&mut self) {
         let paused = std::mem::take(&mut self.control.status.paused_by_handler);
-        if paused && !self.input.is_empty() {
+        if paused && (!self.input.is_empty() || self.control.status.peer_ended) {
             self.wake();
         }
     }
