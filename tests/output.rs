@@ -148,7 +148,7 @@ fn the_cap_holds_for_bodies_too() {
         }
     }
     for word in [&b"finish"[..], b"drop"] {
-        let builder = Engine::builder().output_cap(100_000).close_timeout(DEADLINE);
+        let builder = Engine::builder().water_marks(0, 1_000).output_cap(100_000);
         let engine = TestEngine::start(builder, |_| Overflowing);
         let mut client = engine.connect();
         client.write_all(word).expect("the server reads");

@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 use gungraun::prelude::*;
 use gungraun::{Callgrind, EntryPoint};
+use millstream::Input;
+use millstream::codec::{Codec, Framed, LengthField, Lines};
 use millstream::internals::inbox::{Inbox, Notify};
 use millstream::internals::table::Table;
 use millstream::internals::timers::Timers;
@@ -22,7 +24,7 @@ use millstream_benches::COUNTED_ROUNDS as ROUNDS;
 use millstream_platform::driver::{Token, Wake};
 use millstream_platform::memory::{OutputPool, OutputQueue, Ring};
 
-use self::echoes::Echoes;
+use self::echoes::{EchoFrames, Echoes, length_field_frames};
 
 const MESSAGE: usize = 64;
 
@@ -36,11 +38,51 @@ fn counted<T>(operation: impl FnOnce() -> T) -> T {
 #[bench::one_message(1, MESSAGE, MESSAGE)]
 #[bench::sixteen_frames(1, 16 * MESSAGE, MESSAGE)]
 #[bench::fifty_connections(50, MESSAGE, MESSAGE)]
+#[bench::sixty_four_messages(1, 64 * MESSAGE, 64 * MESSAGE)]
 #[bench::large_message(1, 64 * 1024, 64 * 1024)]
 fn echo(mut echoes: Echoes) {
     for _ in 0..ROUNDS {
         echoes.round(|stepper| counted(|| stepper.turn()));
     }
+}
+
+#[library_benchmark(setup = Echoes::framed)]
+#[bench::sixty_four_frames(64, MESSAGE)]
+fn echo_framed(mut echoes: Echoes<Framed<EchoFrames>>) {
+    for _ in 0..ROUNDS {
+        echoes.round(|stepper| counted(|| stepper.turn()));
+    }
+}
+
+// Frames in a slice; a round is one frame.
+#[library_benchmark(setup = length_field_frames)]
+#[bench::length_field(ROUNDS, MESSAGE)]
+fn decode(bytes: Vec<u8>) -> Vec<u8> {
+    counted(|| {
+        let (mut codec, mut input) = (LengthField::new(), Input::from(&bytes[..]));
+        while let Ok(Some(frame)) = codec.decode(&mut input) {
+            black_box(frame);
+        }
+        assert!(input.is_empty());
+    });
+    bytes
+}
+
+fn lines(count: usize, size: usize) -> Vec<u8> {
+    [&vec![b'x'; size - 1][..], b"\n"].concat().repeat(count)
+}
+
+#[library_benchmark(setup = lines)]
+#[bench::lines(ROUNDS, MESSAGE)]
+fn decode_lines(bytes: Vec<u8>) -> Vec<u8> {
+    counted(|| {
+        let (mut codec, mut input) = (Lines::new(), Input::from(&bytes[..]));
+        while let Ok(Some(frame)) = codec.decode(&mut input) {
+            black_box(frame);
+        }
+        assert!(input.is_empty());
+    });
+    bytes
 }
 
 // A turn in which nothing happens but a wake-up.
@@ -167,7 +209,8 @@ fn table(table: (Table<Place>, Vec<Token>)) -> Table<Place> {
 
 library_benchmark_group!(
     name = instructions,
-    benchmarks = [echo, idle_turn, timer, inbox, ring, output, table]
+    benchmarks =
+        [echo, echo_framed, decode, decode_lines, idle_turn, timer, inbox, ring, output, table]
 );
 
 main!(

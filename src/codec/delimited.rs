@@ -96,8 +96,7 @@ impl Codec for Delimited {
         if let Some(at) = self.splitter.delimiter.find_too_early(frame) {
             return Err(DelimitedError::Delimiter { at });
         }
-        output.write(frame);
-        output.write(self.delimiter());
+        output.write_parts([frame, self.delimiter()]);
         Ok(())
     }
 }

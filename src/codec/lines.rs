@@ -108,8 +108,7 @@ impl Codec for Lines {
         if let Some(at) = memchr::memchr(b'\n', line) {
             return Err(LineError::LineFeed { at });
         }
-        output.write(line);
-        output.write(self.ending);
+        output.write_parts([line, self.ending]);
         Ok(())
     }
 }

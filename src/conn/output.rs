@@ -50,6 +50,12 @@ impl Pending {
         !self.ended && self.fault.is_none()
     }
 
+    /// The queue, leased now if it wasn't.
+    #[inline(always)]
+    fn lease(&mut self, pool: &mut OutputPool) -> &mut OutputQueue {
+        self.queue.get_or_insert_with(|| pool.queue())
+    }
+
     /// Drops what was not sent, and returns the queue to the pool.
     pub(crate) fn discard(&mut self, pool: &mut OutputPool) {
         self.bytes = 0;
@@ -93,14 +99,27 @@ impl<'a> Output<'a> {
     /// Writes bytes.
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) {
-        if bytes.len() >= LARGE {
-            self.write_vectored(&[IoSlice::new(bytes)]);
-        } else if let Some(queue) = self.queue_for(bytes.len()) {
-            queue.0.append(bytes, queue.1);
+        self.write_parts([bytes]);
+    }
+
+    /// Writes a few small slices, one behind the other, at the cost of one write.
+    #[inline]
+    pub fn write_parts<const N: usize>(&mut self, parts: [&[u8]; N]) {
+        let total = parts.iter().fold(0, |total, part| total + part.len());
+        if (1..LARGE).contains(&total)
+            && self.pending.is_writable()
+            && total <= self.limits.cap - self.pending.bytes
+            && self.pending.lease(self.pool).append_in_place(parts, total)
+        {
+            self.pending.bytes += total;
+        } else {
+            self.write_vectored(&parts.map(IoSlice::new));
         }
     }
 
-    /// Writes several slices, one behind the other.
+    /// Writes any number of slices, one behind the other. What is large is offered to the operating
+    /// system from where it is, and only the rest is copied.
+    #[inline(never)]
     pub fn write_vectored(&mut self, slices: &[IoSlice<'_>]) {
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
         let mut skip = if total >= LARGE { self.offer(slices) } else { 0 };
@@ -132,7 +151,7 @@ impl<'a> Output<'a> {
         if room == 0 || !self.has_room(room) {
             return;
         }
-        let queue = self.pending.queue.get_or_insert_with(|| self.pool.queue());
+        let queue = self.pending.lease(self.pool);
         let before = queue.len();
         queue.fill(room, self.pool, fill);
         self.pending.bytes += queue.len() - before;
@@ -183,7 +202,6 @@ impl<'a> Output<'a> {
 
     /// The queue to put `count` more bytes into, which are counted as pending from here on. `None`:
     /// they are to be dropped.
-    #[inline(always)]
     pub(super) fn queue_for(
         &mut self,
         count: usize,
@@ -192,12 +210,10 @@ impl<'a> Output<'a> {
             return None;
         }
         self.pending.bytes += count;
-        let queue = self.pending.queue.get_or_insert_with(|| self.pool.queue());
-        Some((queue, self.pool))
+        Some((self.pending.lease(self.pool), self.pool))
     }
 
     /// Whether `count` more bytes may be written. If the cap forbids it, that is the connection's end.
-    #[inline]
     fn has_room(&mut self, count: usize) -> bool {
         if !self.is_writable() {
             return false;

@@ -1,18 +1,21 @@
 //! A reactor on real sockets with peers that have messages echoed, all in the calling thread.
 
+#![allow(dead_code, reason = "each benchmark uses a part of it")]
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use millstream::codec::{FrameHandler, Framed, FramedConn, LengthField};
 use millstream::internals::Stepper;
 use millstream::{Action, Conn, Engine, EventHandler};
 
 /// Warming up takes so long, by when the stall detector knows the rate of the processor's counter.
 const WARM_UP: Duration = Duration::from_millis(50);
 
-/// Sends everything back, in frames of so many bytes.
+/// Sends everything back, in pieces of so many bytes.
 pub(crate) struct Echo {
-    frame: usize,
+    piece: usize,
 }
 
 impl EventHandler for Echo {
@@ -20,29 +23,64 @@ impl EventHandler for Echo {
 
     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
         while !conn.input.is_empty() {
-            let frame = self.frame.min(conn.input.len());
-            conn.output.write(conn.input.take(frame).unwrap_or_default());
+            let piece = self.piece.min(conn.input.len());
+            conn.output.write(conn.input.take(piece).unwrap_or_default());
         }
         Action::Continue
     }
 }
 
+/// Sends every frame back.
+pub(crate) struct EchoFrames;
+
+impl FrameHandler for EchoFrames {
+    type Codec = LengthField;
+    type State = ();
+
+    fn codec(&self) -> LengthField {
+        LengthField::new()
+    }
+
+    fn on_frame(&mut self, conn: &mut FramedConn<'_, Self>, frame: &[u8]) -> Action {
+        if conn.send(frame).is_err() { Action::Close } else { Action::Continue }
+    }
+}
+
+/// So many frames of so many bytes, of which four tell the length.
+pub(crate) fn length_field_frames(count: usize, size: usize) -> Vec<u8> {
+    let body = size - 4;
+    let frame = [&(body as u32).to_be_bytes()[..], &vec![1; body]].concat();
+    frame.repeat(count)
+}
+
 /// A reactor and its peers, each of which has a message echoed in every turn.
-pub(crate) struct Echoes {
-    pub(crate) stepper: Stepper<Echo>,
+pub(crate) struct Echoes<H: EventHandler = Echo> {
+    pub(crate) stepper: Stepper<H>,
     peers: Vec<TcpStream>,
     message: Vec<u8>,
     echoed: Vec<u8>,
 }
 
 impl Echoes {
-    /// So many connections, messages of so many bytes, and frames of so many. All is warm.
-    pub(crate) fn warm(connections: usize, message: usize, frame: usize) -> Self {
-        let mut stepper =
-            Stepper::new(Engine::builder(), Echo { frame }).expect("a reactor starts");
+    /// So many connections, messages of so many bytes, and pieces of so many. All is warm.
+    pub(crate) fn warm(connections: usize, message: usize, piece: usize) -> Self {
+        Self::of(Echo { piece }, connections, vec![1; message])
+    }
+}
+
+impl Echoes<Framed<EchoFrames>> {
+    /// One connection, with so many frames of so many bytes in a message. All is warm.
+    pub(crate) fn framed(count: usize, size: usize) -> Self {
+        Self::of(Framed::new(EchoFrames), 1, length_field_frames(count, size))
+    }
+}
+
+impl<H: EventHandler> Echoes<H> {
+    fn of(handler: H, connections: usize, message: Vec<u8>) -> Self {
+        let mut stepper = Stepper::new(Engine::builder(), handler).expect("a reactor starts");
         let peers = (0..connections).map(|_| stepper.connect().expect("a peer connects")).collect();
-        let mut echoes =
-            Echoes { stepper, peers, message: vec![1; message], echoed: vec![0; message] };
+        let echoed = vec![0; message.len()];
+        let mut echoes = Echoes { stepper, peers, message, echoed };
         let start = Instant::now();
         while start.elapsed() < WARM_UP {
             echoes.round(Stepper::turn);
@@ -51,13 +89,14 @@ impl Echoes {
     }
 
     /// Sends the messages, has `turn` run a turn, and receives what was echoed in it.
-    pub(crate) fn round<T>(&mut self, turn: impl FnOnce(&mut Stepper<Echo>) -> T) -> T {
+    pub(crate) fn round<T>(&mut self, turn: impl FnOnce(&mut Stepper<H>) -> T) -> T {
         for peer in &mut self.peers {
             peer.write_all(&self.message).expect("the message is sent");
         }
         let outcome = turn(&mut self.stepper);
         for peer in &mut self.peers {
             peer.read_exact(&mut self.echoed).expect("the message is echoed within the turn");
+            assert_eq!(self.echoed, self.message, "the echo differs");
         }
         outcome
     }

@@ -74,23 +74,35 @@ impl OutputQueue {
     /// Queues a copy of `bytes`.
     #[inline]
     pub fn append(&mut self, bytes: &[u8], pool: &mut OutputPool) {
-        if bytes.len() <= self.tail.room() {
-            self.tail.append(bytes);
-        } else {
-            self.append_in_chunks(bytes, pool);
+        if self.append_in_place([bytes], bytes.len()) {
+            return;
         }
         self.len += bytes.len();
-        self.invariants();
-    }
-
-    fn append_in_chunks(&mut self, bytes: &[u8], pool: &mut OutputPool) {
         let mut rest = bytes;
         while !rest.is_empty() {
             if self.tail.room() == 0 {
                 self.replace_tail(pool.chunk(), pool);
             }
-            rest = &rest[self.tail.append(rest)..];
+            let (now, later) = rest.split_at(self.tail.room().min(rest.len()));
+            self.tail.append(now);
+            rest = later;
         }
+        self.invariants();
+    }
+
+    /// Queues copies of `parts`, `total` bytes in all, one behind the other, if there is room for them
+    /// behind what was queued last; answers whether there was.
+    #[inline(always)]
+    pub fn append_in_place<const N: usize>(&mut self, parts: [&[u8]; N], total: usize) -> bool {
+        let fits = total <= self.tail.room();
+        if fits {
+            for part in parts {
+                self.tail.append(part);
+            }
+            self.len += total;
+            self.invariants();
+        }
+        fits
     }
 
     /// Queues `bytes` by reference. Less than 4 KiB are copied instead.
@@ -311,12 +323,14 @@ impl Chunk {
         &self.memory[self.start..self.end]
     }
 
+    #[inline(always)]
     fn room(&self) -> usize {
         self.memory.len() - self.end
     }
 
+    #[inline(always)]
     fn writable(&mut self, room: usize) -> &mut [u8] {
-        &mut self.memory[self.end..][..room]
+        &mut self.memory[self.end..self.end + room]
     }
 
     /// Lets `f` write into `room` bytes, and answers how many it used.
@@ -327,13 +341,11 @@ impl Chunk {
         used
     }
 
-    /// Copies in as many of `bytes` as fit, and answers how many those are.
-    #[inline]
-    fn append(&mut self, bytes: &[u8]) -> usize {
-        let n = self.room().min(bytes.len());
-        self.writable(n).copy_from_slice(&bytes[..n]);
-        self.end += n;
-        n
+    /// Copies in `bytes`, for which there is room.
+    #[inline(always)]
+    fn append(&mut self, bytes: &[u8]) {
+        self.writable(bytes.len()).copy_from_slice(bytes);
+        self.end += bytes.len();
     }
 }
 
@@ -363,7 +375,7 @@ impl OutputPool {
 
     /// An empty queue. Give it [back](Self::give_back).
     #[must_use]
-    #[inline]
+    #[inline(never)]
     pub fn queue(&mut self) -> Box<OutputQueue> {
         self.leased += 1;
         self.queues.pop().unwrap_or_default()
