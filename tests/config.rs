@@ -143,7 +143,7 @@ fn marks_out_of_order_are_refused() {
         (builder().water_marks(11, 10), "water_marks", "(11, 10)", order),
         (builder().water_marks(1, 11).output_cap(10), "water_marks", "(1, 11)", cap),
         // The default marks count, too.
-        (builder().output_cap(1000), "water_marks", "(65536, 262144)", cap),
+        (builder().output_cap(1000), "water_marks", "(32768, 65536)", cap),
     ]);
 }
 

@@ -155,7 +155,7 @@ impl Builder {
 /// How much memory a connection may use.
 impl Builder {
     /// When more than `high` bytes of output wait, [`EventHandler::on_high_water`] is called, and when
-    /// they have fallen to `low`, [`EventHandler::on_low_water`]. By default 64 KiB and 256 KiB.
+    /// they have fallen to `low`, [`EventHandler::on_low_water`]. By default 32 KiB and 64 KiB.
     pub fn water_marks(mut self, low: usize, high: usize) -> Self {
         self.config.output.low_water = low;
         self.config.output.high_water = high;

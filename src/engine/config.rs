@@ -74,8 +74,8 @@ pub(crate) struct OutputLimits {
 impl Default for OutputLimits {
     fn default() -> Self {
         OutputLimits {
-            low_water: 64 * 1024,
-            high_water: 256 * 1024,
+            low_water: 32 * 1024,
+            high_water: 64 * 1024,
             pause_reading_at_high_water: true,
             cap: 64 * 1024 * 1024,
         }
