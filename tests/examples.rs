@@ -20,6 +20,17 @@ impl Program {
         Program(command.spawn().expect("cargo has built the example"))
     }
 
+    /// Connects to where it says that it listens.
+    fn connect(&mut self) -> TcpStream {
+        let stdout = self.0.stdout.take().expect("it is piped, and said nothing before");
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).expect("it is text");
+        let address = line.trim().strip_prefix("listening on ").expect("it says where");
+        let client = TcpStream::connect(address).expect("it accepts");
+        client.set_read_timeout(Some(DEADLINE)).expect("a socket has timeouts");
+        client
+    }
+
     /// Waits until it has ended; answers whether it did so well.
     fn ends_well(&mut self) -> bool {
         let mut status = None;
@@ -55,12 +66,7 @@ fn echo() -> PathBuf {
 fn the_echo_server_serves_until_a_signal() {
     for signal in ["TERM", "INT"] {
         let mut server = Program::start(&["--listen", "127.0.0.1:0", "--reactors", "2"]);
-        let stdout = server.0.stdout.take().expect("it is piped");
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line).expect("it is text");
-        let address = line.trim().strip_prefix("listening on ").expect("it says where");
-        let mut client = TcpStream::connect(address).expect("it accepts");
-        client.set_read_timeout(Some(DEADLINE)).expect("a socket has timeouts");
+        let mut client = server.connect();
         client.write_all(b"hello").expect("it reads");
         assert_eq!(read_exactly(&mut client, 5), b"hello");
         drop(client);
@@ -90,6 +96,17 @@ fn the_echo_server_under_load_prints_what_it_measured() {
     for line in spread {
         assert_eq!(line.split_whitespace().nth(1), Some("4"), "connections are spread: {line}");
     }
+}
+
+/// With frames, what is sent back is frames: a half one waits for its other half.
+#[test]
+fn the_echo_server_serves_frames() {
+    let mut server = Program::start(&["--listen", "127.0.0.1:0", "--length-field"]);
+    let mut client = server.connect();
+    client.write_all(b"\0\0\0\x03one\0\0\0\x05t").expect("the server reads");
+    assert_eq!(read_exactly(&mut client, 7), b"\0\0\0\x03one");
+    client.write_all(b"hree").expect("the server reads");
+    assert_eq!(read_exactly(&mut client, 9), b"\0\0\0\x05three");
 }
 
 /// A bad option is told, and nothing is started.

@@ -13,6 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
+use millstream::codec::{FrameHandler, Framed, FramedConn, LengthField};
 use millstream::{Action, Conn, Engine, EventHandler, ReactorStats};
 use millstream_benches::error_chain::describe;
 use millstream_benches::load::{self, Load};
@@ -35,6 +36,10 @@ struct Options {
     /// Let each reactor accept for itself (SO_REUSEPORT) instead of one acceptor for all.
     #[arg(long)]
     reuse_port: bool,
+    /// Serve frames, each of which begins with the number of bytes behind that, in four bytes,
+    /// big-endian.
+    #[arg(long)]
+    length_field: bool,
     /// Under load: seconds to measure.
     #[arg(long, conflicts_with = "listen", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
@@ -57,6 +62,20 @@ impl EventHandler for Echo {
     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
         conn.output.write(conn.input.take_all());
         Action::Continue
+    }
+}
+
+/// The same, frame by frame.
+impl FrameHandler for Echo {
+    type Codec = LengthField;
+    type State = ();
+
+    fn codec(&self) -> LengthField {
+        LengthField::new()
+    }
+
+    fn on_frame(&mut self, conn: &mut FramedConn<'_, Self>, frame: &[u8]) -> Action {
+        if conn.send(frame).is_err() { Action::Close } else { Action::Continue }
     }
 }
 
@@ -86,7 +105,10 @@ fn start(options: &Options) -> Result<Engine, Box<dyn Error>> {
     if options.reuse_port {
         builder = builder.accept_mode(millstream::AcceptMode::ReusePort);
     }
-    Ok(builder.start(|_| Echo)?)
+    Ok(match options.length_field {
+        true => builder.start(|_| Framed::new(Echo))?,
+        false => builder.start(|_| Echo)?,
+    })
 }
 
 /// Serves until a signal comes; a second one ends it without waiting for connections.
@@ -112,6 +134,7 @@ fn drive(engine: &Engine, options: &Options) -> Result<(), Box<dyn Error>> {
     let load = Load {
         connections: options.connections.into(),
         message_size: options.size as usize,
+        length_field: options.length_field,
         in_flight: options.in_flight.into(),
         duration: Duration::from_secs(options.seconds),
         ..Load::new(address)

@@ -50,6 +50,10 @@ struct Options {
     /// Bytes in each message.
     #[arg(short, long, value_name = "BYTES", default_value = "64", value_parser = count)]
     size: usize,
+    /// Each message begins with the number of bytes behind that, in four bytes, big-endian, for servers
+    /// whose protocol has frames.
+    #[arg(long)]
+    length_field: bool,
     /// Messages each connection has in flight: always, or with --rate at most; with --churn, the
     /// messages each connection echoes in its life.
     #[arg(short = 'f', long, value_name = "N", default_value = "1", value_parser = count)]
@@ -198,6 +202,7 @@ impl Options {
         Load {
             connections: self.connections,
             message_size: self.size,
+            length_field: self.length_field,
             in_flight: self.in_flight,
             duration: self.seconds,
             warm_up: self.warm_up,

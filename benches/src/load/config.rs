@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::LoadError;
+use super::pattern::LENGTH_FIELD;
 
 /// As many files as Linux lets a process have open, if nobody changes it.
 const MOST_CONNECTIONS: usize = 1 << 20;
@@ -39,6 +40,10 @@ pub struct Load {
     pub connections: usize,
     /// Bytes in each message. At least 1; in flight on all connections there may be at most 1 GiB.
     pub message_size: usize,
+    /// Whether each message begins with the number of bytes behind that, in four bytes, big-endian, for
+    /// servers whose protocol has frames. The messages are then at least four bytes, and there is no
+    /// crowd.
+    pub length_field: bool,
     /// Messages each connection keeps under way, at most. At least 1; on all connections together at
     /// most 1,048,576.
     pub in_flight: usize,
@@ -73,6 +78,7 @@ impl Load {
             address,
             connections: 50,
             message_size: 64,
+            length_field: false,
             in_flight: 1,
             duration: Duration::from_secs(3),
             warm_up: Duration::from_millis(500),
@@ -94,7 +100,8 @@ impl Load {
     ///
     /// # Errors
     ///
-    /// [`LoadError::OutOfBounds`], [`LoadError::Duration`] or [`LoadError::Rate`].
+    /// [`LoadError::OutOfBounds`], [`LoadError::NoLengthField`],
+    /// [`LoadError::CrowdWithoutFrames`], [`LoadError::Duration`] or [`LoadError::Rate`].
     pub fn validate(&self) -> Result<(), LoadError> {
         let messages = self.connections.saturating_mul(self.in_flight);
         let numbers = [
@@ -110,6 +117,12 @@ impl Load {
             if !(1..=most).contains(&value) {
                 return Err(LoadError::OutOfBounds { what, value, most });
             }
+        }
+        if self.length_field && self.message_size < LENGTH_FIELD {
+            return Err(LoadError::NoLengthField(self.message_size));
+        }
+        if self.length_field && self.crowd.total() > 0 {
+            return Err(LoadError::CrowdWithoutFrames);
         }
         let times =
             [("measuring", self.duration, SHORTEST), ("warm-up", self.warm_up, Duration::ZERO)];

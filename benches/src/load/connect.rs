@@ -35,7 +35,11 @@ pub(super) fn connect(
     clock: Clock,
     progress: &mut impl FnMut(Progress),
 ) -> Result<Connected, LoadError> {
-    let pattern = Arc::new(Pattern::new());
+    let pattern = match load.length_field {
+        true => Pattern::of_frames(load.message_size),
+        false => Pattern::new(),
+    };
+    let pattern = Arc::new(pattern);
     let threads = load.threads.min(load.connections);
     let first_of = |thread| load.connections * thread / threads;
     let mut announce = announcer(load, progress);

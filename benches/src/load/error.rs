@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::pattern::LENGTH_FIELD;
 use super::run::OTHER_FILES;
 
 /// Why [`run`](super::run) gave up. Connections are numbered from 0, those of the crowd after the others,
@@ -20,6 +21,12 @@ pub enum LoadError {
         /// The most it may be.
         most: usize,
     },
+    /// There is no room for a message's length.
+    #[error("a message of {0} bytes has no room for its length, which takes {LENGTH_FIELD}")]
+    NoLengthField(usize),
+    /// The crowd does not speak in frames.
+    #[error("connections besides the measured ones send no frames")]
+    CrowdWithoutFrames,
     /// A time of the configuration is too short or too long.
     #[error("{what} must take from {least:?} to {most:?}, not {duration:?}")]
     Duration {

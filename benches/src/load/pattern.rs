@@ -13,6 +13,9 @@ const PERIOD: usize = 65_521;
 /// The longest slice handed out at once: as much as one `recv` or `send` takes.
 pub(super) const MAX_CHUNK: usize = 64 * 1024;
 
+/// How many bytes tell the length of a message, if any do.
+pub(super) const LENGTH_FIELD: usize = 4;
+
 /// Of how many messages one is checked if only a sample is.
 const SAMPLE: u64 = 64;
 
@@ -20,6 +23,9 @@ const SAMPLE: u64 = 64;
 pub(super) struct Pattern {
     /// One period, and as much of the next as makes every chunk contiguous.
     block: Box<[u8]>,
+    period: usize,
+    /// A stream starts at a multiple of this.
+    unit: usize,
 }
 
 /// The first byte that is not what it should be.
@@ -32,15 +38,37 @@ pub(super) struct Mismatch {
 
 impl Pattern {
     pub(super) fn new() -> Self {
-        let period: Vec<u8> = pseudo_random_bytes().take(PERIOD).collect();
-        Self { block: period.iter().copied().cycle().take(PERIOD + MAX_CHUNK).collect() }
+        Self::of(pseudo_random_bytes().take(PERIOD).collect(), 1)
+    }
+
+    /// A pattern of messages of one size, each of which begins with the number of bytes behind that.
+    pub(super) fn of_frames(size: usize) -> Self {
+        let messages = (PERIOD / size).max(1);
+        let mut period: Vec<u8> = pseudo_random_bytes().take(messages * size).collect();
+        let length = (size - LENGTH_FIELD) as u32;
+        for message in period.chunks_exact_mut(size) {
+            message[..LENGTH_FIELD].copy_from_slice(&length.to_be_bytes());
+        }
+        Self::of(period, size)
+    }
+
+    fn of(bytes: Vec<u8>, unit: usize) -> Self {
+        let period = bytes.len();
+        Self { block: bytes.into_iter().cycle().take(period + MAX_CHUNK).collect(), period, unit }
     }
 
     /// What `connection` has at `position` of its stream: `length` bytes, but at most [`MAX_CHUNK`].
     pub(super) fn chunk(&self, connection: usize, position: u64, length: u64) -> &[u8] {
         let length = length.min(MAX_CHUNK as u64) as usize;
-        let offset = ((start(connection) + position) % PERIOD as u64) as usize;
+        let offset = ((self.start(connection) + position) % self.period as u64) as usize;
         &self.block[offset..offset + length]
+    }
+
+    /// Where in the block a connection's stream starts. The factor spreads neighbours over the block;
+    /// without frames the period is prime, and no two of 65,521 connections start at the same place.
+    fn start(&self, connection: usize) -> u64 {
+        let starts = (self.period / self.unit) as u64;
+        (connection as u64).wrapping_mul(40_503) % starts * self.unit as u64
     }
 
     /// Compares `got`, at most [`MAX_CHUNK`] bytes, with what `connection` has at `position`.
@@ -71,12 +99,6 @@ pub(super) fn sampled(
             move |message| message.start < end
         })
         .map(move |message| message.start.max(range.start)..message.end.min(range.end))
-}
-
-/// Where in the block a connection's stream starts. The factor spreads neighbours over the block; as
-/// the period is prime, no two of 65,521 connections start at the same place.
-fn start(connection: usize) -> u64 {
-    (connection as u64).wrapping_mul(40_503) % PERIOD as u64
 }
 
 /// The same bytes in every run: xorshift64, of which the middle byte is taken.
@@ -112,6 +134,20 @@ mod tests {
     fn a_chunk_is_never_longer_than_one_system_call_takes() {
         let pattern = Pattern::new();
         assert_eq!(pattern.chunk(0, PERIOD as u64 - 1, u64::MAX).len(), MAX_CHUNK);
+    }
+
+    #[test]
+    fn frames_begin_with_their_length_on_every_connection() {
+        for size in [4, 5, 64, 1_000, 65_520, 200_000] {
+            let pattern = Pattern::of_frames(size);
+            for connection in [0, 1, 77] {
+                for message in 0..50 {
+                    let position = (message * size) as u64;
+                    let length = pattern.chunk(connection, position, LENGTH_FIELD as u64);
+                    assert_eq!(length, (size as u32 - 4).to_be_bytes(), "{size}, {connection}");
+                }
+            }
+        }
     }
 
     #[test]

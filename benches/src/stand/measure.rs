@@ -104,6 +104,7 @@ impl Stand {
         Load {
             connections: scenario.connections,
             message_size: scenario.message_size,
+            length_field: scenario.length_field,
             in_flight: scenario.in_flight,
             duration: self.duration,
             warm_up: self.warm_up,

@@ -44,6 +44,8 @@ pub const FULL: [&str; 27] = [
 const CHURN: &str = "churn";
 const IDLE_CROWD: &str = "idle-crowd";
 const FLOOD: &str = "flood";
+/// Behind the numbers: messages begin with their length.
+const FRAMES: &str = "-frames";
 /// Followed by the percentage of the capacity.
 const OPEN: &str = "open-";
 
@@ -59,7 +61,8 @@ const MOST_BYTES_IN_FLIGHT: usize = 64 << 20;
 /// A load, under which every server is measured the same way. Made from its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scenario {
-    /// What it is called: of [`FULL`], or `CONNECTIONSxSIZExIN_FLIGHT`.
+    /// What it is called: of [`FULL`], or `CONNECTIONSxSIZExIN_FLIGHT`, with `-frames` behind it if
+    /// messages begin with their length.
     pub name: String,
     /// Connections whose messages are measured.
     pub connections: usize,
@@ -67,6 +70,9 @@ pub struct Scenario {
     pub message_size: usize,
     /// Messages each connection keeps under way.
     pub in_flight: usize,
+    /// Whether each message begins with its length, for servers whose protocol has frames.
+    #[serde(default)]
+    pub length_field: bool,
     /// When messages are sent.
     pub traffic: Traffic,
     /// Connections besides, which say nothing.
@@ -117,6 +123,7 @@ impl FromStr for Scenario {
             connections: 50,
             message_size: 64,
             in_flight: 1,
+            length_field: false,
             traffic: Traffic::Closed,
             idle: 0,
             flooding: 0,
@@ -131,9 +138,11 @@ impl FromStr for Scenario {
                     fifty.open(percent)
                 }
                 None => {
+                    let numbers_only = name.strip_suffix(FRAMES);
+                    let length_field = numbers_only.is_some();
                     let [connections, message_size, in_flight] =
-                        numbers(name).ok_or_else(|| unknown(name))?;
-                    Self { connections, message_size, in_flight, ..fifty }
+                        numbers(numbers_only.unwrap_or(name)).ok_or_else(|| unknown(name))?;
+                    Self { connections, message_size, in_flight, length_field, ..fifty }
                 }
             },
         };
@@ -242,7 +251,10 @@ impl fmt::Display for Scenario {
         };
         write!(f, "{connections} connection{plural}")?;
         match self.traffic {
-            Traffic::Closed => write!(f, ", {size} messages, {in_flight} in flight on each")?,
+            Traffic::Closed => {
+                let what = if self.length_field { "frames" } else { "messages" };
+                write!(f, ", {size} {what}, {in_flight} in flight on each")?;
+            }
             Traffic::Open { percent } => {
                 write!(f, ", {size} messages at {percent} % of the baseline's capacity")?;
             }
@@ -286,6 +298,9 @@ mod tests {
         );
         assert_eq!(scenario.to_string(), "7 connections, 64 KiB messages, 16 in flight on each");
         assert_eq!(scenario.group(), "7 connections");
+        let frames = parse("7x64kx16-frames").unwrap();
+        assert!(frames.length_field && !scenario.length_field);
+        assert_eq!(frames.to_string(), "7 connections, 64 KiB frames, 16 in flight on each");
     }
 
     #[test]

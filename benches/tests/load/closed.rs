@@ -40,6 +40,26 @@ fn messages_larger_than_any_buffer_pass() {
     assert!(report.messages > 0 && report.errors == 0, "{report}");
 }
 
+/// A server that echoes only frames of 60 bytes behind their length.
+#[test]
+fn messages_can_begin_with_their_length() {
+    fn strict(mut stream: TcpStream) {
+        let mut frame = [0; 64];
+        while stream.read_exact(&mut frame).is_ok() {
+            if frame[..4] != 60_u32.to_be_bytes() || stream.write_all(&frame).is_err() {
+                return;
+            }
+        }
+    }
+    let load = Load { length_field: true, in_flight: 7, ..short_load(server(strict)) };
+    let report = run(&load, |_| {}).unwrap();
+    assert!(report.messages > 0 && report.errors == 0, "{report}");
+    let small = Load { message_size: 3, ..load.clone() };
+    assert!(matches!(run(&small, |_| {}), Err(LoadError::NoLengthField(3))));
+    let crowded = Load { crowd: Crowd { idle: 1, ..Crowd::default() }, ..load };
+    assert!(matches!(run(&crowded, |_| {}), Err(LoadError::CrowdWithoutFrames)));
+}
+
 #[test]
 fn lengths_alone_can_be_verified() {
     let inverting = server(|stream| echo(stream, |bytes| bytes.iter_mut().for_each(|b| *b = !*b)));
