@@ -1,0 +1,86 @@
+//! A key-value server that speaks Redis' protocol, in memory.
+//!
+//! `cargo run --release --example kv -- --listen 127.0.0.1:6379` serves until SIGINT or SIGTERM; any Redis
+//! client can talk to it. `store/` has the keys and values and knows no network, `commands/` has the
+//! commands and their table, `server.rs` brings frames to commands, `pubsub.rs` messages to those who
+//! listen.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
+#![allow(unreachable_pub, reason = "modules of a program")]
+
+mod clock;
+mod commands;
+mod pubsub;
+mod server;
+mod store;
+
+use std::error::Error;
+use std::io::{self, IsTerminal};
+use std::process::{self, ExitCode};
+use std::thread;
+use std::time::Duration;
+
+use clap::Parser;
+use millstream::codec::Framed;
+use millstream::{Engine, InputOverflow};
+use millstream_benches::error_chain::describe;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::server::{Server, TICK};
+
+/// How long connections have to take what is left for them when the server stops.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The most output that may wait for a connection; a reply can be as long as a value.
+const OUTPUT_CAP: usize = 1024 * 1024 * 1024;
+
+/// A key-value server that speaks Redis' protocol, in memory.
+#[derive(Parser)]
+struct Options {
+    /// Listen on this address (port 0: any that is free).
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6379")]
+    listen: String,
+    /// The longest key or value in bytes; a command may have twice as much.
+    #[arg(long, value_name = "BYTES", default_value_t = 536_870_912, value_parser = clap::value_parser!(u32).range(1024..=536_870_912))]
+    max_request: u32,
+}
+
+fn main() -> ExitCode {
+    let log = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN);
+    log.with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).init();
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kv: {}", describe(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let engine = start(options)?;
+    for address in engine.local_addrs() {
+        println!("listening on {address}");
+    }
+    let stopper = engine.clone();
+    thread::spawn(move || {
+        for _ in signals.forever() {
+            if stopper.stop(PATIENCE).is_err() {
+                process::exit(1); // The second signal: whoever sent it does not want to wait.
+            }
+        }
+    });
+    Ok(engine.wait()?)
+}
+
+fn start(options: &Options) -> Result<Engine, Box<dyn Error>> {
+    let max_request = options.max_request as usize;
+    let builder = Engine::builder()
+        .listen(options.listen.as_str())
+        .reactors(1)
+        .tick(TICK)
+        .input_cap(max_request.saturating_mul(2), InputOverflow::Close)
+        .output_cap(OUTPUT_CAP);
+    Ok(builder.start(move |_| Framed::new(Server::new(max_request)))?)
+}

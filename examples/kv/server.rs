@@ -1,0 +1,175 @@
+//! From frames to commands.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use foldhash::quality::RandomState;
+use hashbrown::HashMap;
+use millstream::codec::resp::{Arguments, Command, Protocol, ProtocolError, Replies, RespServer};
+use millstream::codec::{FrameHandler, FramedConn};
+use millstream::{Action, CloseReason, ConnId, Reactor};
+
+use crate::clock::Clock;
+use crate::commands::{self, Failure, Run};
+use crate::pubsub::{Subscribers, Subscriptions};
+use crate::store::{Bytes, Store};
+
+/// How often keys that are gone are looked for.
+pub const TICK: Duration = Duration::from_millis(100);
+/// How many places of the tables are looked at each time: about two milliseconds.
+const SWEEP: usize = 20_000;
+/// An error shows so many bytes of a command that nobody knows.
+const SHOWN: usize = 128;
+
+/// The server of a reactor.
+pub struct Server {
+    pub store: Store,
+    pub subscribers: Subscribers,
+    pub clients: HashMap<ConnId, Client, RandomState>,
+    pub commands: u64,
+    pub started: Instant,
+    max_request: usize,
+    clients_ever: u64,
+    clock: Clock,
+}
+
+/// What others may know about a connection.
+pub struct Client {
+    pub id: u64,
+    pub address: SocketAddr,
+    pub name: Bytes,
+}
+
+/// The state of a connection.
+#[derive(Default)]
+pub struct Session {
+    pub subscriptions: Subscriptions,
+}
+
+impl Server {
+    /// A server that takes arguments of up to `max_request` bytes.
+    pub fn new(max_request: usize) -> Self {
+        let now = Instant::now();
+        Server {
+            store: Store::new(),
+            subscribers: Subscribers::default(),
+            clients: HashMap::default(),
+            commands: 0,
+            started: now,
+            max_request,
+            clients_ever: 0,
+            clock: Clock::new(now),
+        }
+    }
+
+    /// Runs a command and writes what it answers.
+    #[inline]
+    fn run(
+        &mut self,
+        conn: &mut FramedConn<'_, Self>,
+        command: &Command<'_>,
+    ) -> Result<Action, Failure> {
+        let mut arguments = command.arguments();
+        let name = arguments.next().unwrap_or_default();
+        let Some(found) = commands::find(name) else { return Err(unknown(name, arguments)) };
+        if !found.takes(command.len()) {
+            return Err(Failure::Arguments(found.name.to_ascii_lowercase()));
+        }
+        let protocol = protocol(conn);
+        let restricted = protocol == Protocol::Resp2 && conn.state.subscriptions.len() > 0;
+        if restricted && !found.is_for_subscribers() {
+            return Err(restricted_to_subscribers(found.name));
+        }
+        match found.run {
+            Run::Store(run) => {
+                let now = self.clock.at(conn.now());
+                let mut replies = Replies::new(&mut conn.output, protocol);
+                run(&mut self.store, arguments, &mut replies, now).map(|()| Action::Continue)
+            }
+            Run::Connection(run) => run(self, conn, arguments),
+        }
+    }
+}
+
+/// The version of the protocol that a connection speaks.
+#[inline]
+pub fn protocol(conn: &mut FramedConn<'_, Server>) -> Protocol {
+    conn.codec().map_or(Protocol::Resp2, |codec| codec.protocol())
+}
+
+/// What a command of the connection writes its reply with.
+pub fn replies<'o, 'a>(conn: &'o mut FramedConn<'a, Server>) -> Replies<'o, 'a> {
+    let protocol = protocol(conn);
+    Replies::new(&mut conn.output, protocol)
+}
+
+#[cold]
+fn unknown(name: &[u8], arguments: Arguments<'_>) -> Failure {
+    let shown = |bytes: &[u8], most: usize| {
+        String::from_utf8_lossy(&bytes[..bytes.len().min(most)]).into_owned()
+    };
+    let mut beginning = String::new();
+    for argument in arguments {
+        if beginning.len() >= SHOWN {
+            break;
+        }
+        let argument = shown(argument, SHOWN - beginning.len());
+        beginning.extend(["'", &argument, "' "]);
+    }
+    let name = shown(name, SHOWN);
+    Failure::Told(format!("ERR unknown command '{name}', with args beginning with: {beginning}"))
+}
+
+#[cold]
+fn restricted_to_subscribers(name: &str) -> Failure {
+    let name = name.to_ascii_lowercase();
+    Failure::Told(format!(
+        "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET \
+         are allowed in this context"
+    ))
+}
+
+impl FrameHandler for Server {
+    type Codec = RespServer;
+    type State = Session;
+
+    fn codec(&self) -> RespServer {
+        let frame = self.max_request.saturating_mul(2);
+        RespServer::new().max_bulk_length(self.max_request).max_frame_length(frame)
+    }
+
+    #[inline]
+    fn on_frame(&mut self, conn: &mut FramedConn<'_, Self>, command: Command<'_>) -> Action {
+        self.commands += 1;
+        self.run(conn, &command).unwrap_or_else(|failure| {
+            replies(conn).error(failure.to_string().as_bytes());
+            Action::Continue
+        })
+    }
+
+    fn on_error(&mut self, conn: &mut FramedConn<'_, Self>, error: ProtocolError) -> Action {
+        replies(conn).error(format!("ERR {error}").as_bytes());
+        Action::Close
+    }
+
+    fn on_open(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
+        self.clients_ever += 1;
+        let client =
+            Client { id: self.clients_ever, address: conn.peer_addr(), name: Bytes::default() };
+        self.clients.insert(conn.id(), client);
+        Action::Continue
+    }
+
+    fn on_close(&mut self, conn: &mut FramedConn<'_, Self>, _reason: &CloseReason) {
+        let id = conn.id();
+        self.clients.remove(&id);
+        self.subscribers.remove_all(&mut conn.state.subscriptions, id);
+    }
+
+    fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> Action {
+        self.clock = Clock::new(reactor.now());
+        let now = self.clock.at(reactor.now());
+        self.store.sweep(now, SWEEP);
+        Action::Continue
+    }
+}

@@ -1,0 +1,349 @@
+//! Keys and values, and when they are gone. It knows no network and no clock: the time is an argument.
+
+mod glob;
+mod record;
+mod scan;
+
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+
+use foldhash::quality::RandomState;
+use hashbrown::hash_table::{Entry as Place, HashTable, OccupiedEntry};
+use hashbrown::{HashMap, HashSet};
+
+pub use self::glob::matches;
+pub use self::record::{Millis, Record, Scalar};
+
+pub type Bytes = Box<[u8]>;
+pub type Hash = HashMap<Bytes, Bytes, RandomState>;
+pub type List = VecDeque<Bytes>;
+pub type Set = HashSet<Bytes, RandomState>;
+
+/// The keys are in so many tables, so that one that grows stops the server for a short time only.
+const PARTS: usize = 256;
+
+/// The keys of a shard and their values.
+pub struct Store {
+    parts: Box<[Part]>,
+    hasher: RandomState,
+    len: usize,
+    /// Where the next [`sweep`](Self::sweep) goes on.
+    swept: (usize, usize),
+}
+
+struct Part {
+    table: HashTable<Entry>,
+    /// It changes when entries may have moved to other places.
+    generation: u16,
+    /// Some key had a deadline when that was last looked at, or was given one since.
+    expiring: bool,
+    /// The present sweep came across a deadline.
+    deadline_seen: bool,
+}
+
+/// A key and its value. It takes 16 bytes.
+pub enum Entry {
+    Record(Record),
+    Object(Box<Object>),
+}
+
+pub struct Object {
+    key: Bytes,
+    deadline: Option<Millis>,
+    pub value: Collection,
+}
+
+pub enum Collection {
+    Hash(Hash),
+    List(List),
+    Set(Set),
+}
+
+/// The key has a value of another type than the command is for.
+#[derive(Debug)]
+pub struct WrongType;
+
+/// A type of collection that a key may have.
+pub trait Kind: Sized {
+    fn empty() -> Collection;
+    fn of(value: &mut Collection) -> Option<&mut Self>;
+    fn is_empty(&self) -> bool;
+}
+
+macro_rules! kind {
+    ($kind:ident) => {
+        impl Kind for $kind {
+            fn empty() -> Collection {
+                Collection::$kind($kind::default())
+            }
+
+            fn of(value: &mut Collection) -> Option<&mut Self> {
+                match value {
+                    Collection::$kind(value) => Some(value),
+                    _ => None,
+                }
+            }
+
+            fn is_empty(&self) -> bool {
+                $kind::is_empty(self)
+            }
+        }
+    };
+}
+
+kind!(Hash);
+kind!(List);
+kind!(Set);
+
+impl Entry {
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        match self {
+            Entry::Record(record) => record.key(),
+            Entry::Object(object) => &object.key,
+        }
+    }
+
+    #[inline]
+    pub fn deadline(&self) -> Option<Millis> {
+        match self {
+            Entry::Record(record) => record.deadline(),
+            Entry::Object(object) => object.deadline,
+        }
+    }
+
+    #[inline]
+    pub fn is_gone(&self, now: Millis) -> bool {
+        self.deadline().is_some_and(|deadline| deadline <= now)
+    }
+
+    /// The name that Redis has for its type.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Entry::Record(_) => "string",
+            Entry::Object(object) => match object.value {
+                Collection::Hash(_) => "hash",
+                Collection::List(_) => "list",
+                Collection::Set(_) => "set",
+            },
+        }
+    }
+
+    pub fn scalar(&self) -> Result<Scalar<'_>, WrongType> {
+        match self {
+            Entry::Record(record) => Ok(record.value()),
+            Entry::Object(_) => Err(WrongType),
+        }
+    }
+
+    fn set_deadline(&mut self, deadline: Option<Millis>) {
+        match self {
+            Entry::Record(record) => record.set_deadline(deadline),
+            Entry::Object(object) => object.deadline = deadline,
+        }
+    }
+
+    fn collection<K: Kind>(&mut self) -> Result<&mut K, WrongType> {
+        match self {
+            Entry::Record(_) => Err(WrongType),
+            Entry::Object(object) => K::of(&mut object.value).ok_or(WrongType),
+        }
+    }
+}
+
+impl Part {
+    fn new() -> Self {
+        Part { table: HashTable::new(), generation: 0, expiring: false, deadline_seen: false }
+    }
+
+    /// Notes that the table is about to take one more, which may move its entries.
+    #[inline]
+    fn note_growth(&mut self) {
+        if self.table.len() == self.table.capacity() {
+            self.generation = self.generation.wrapping_add(1);
+        }
+    }
+
+    fn note_deadline(&mut self) {
+        self.expiring = true;
+        self.deadline_seen = true;
+    }
+}
+
+impl Store {
+    pub fn new() -> Self {
+        Store {
+            parts: (0..PARTS).map(|_| Part::new()).collect(),
+            hasher: RandomState::default(),
+            len: 0,
+            swept: (0, 0),
+        }
+    }
+
+    /// How many keys there are; those that are gone count until somebody finds out.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Removes all keys.
+    pub fn clear(&mut self) {
+        for part in &mut self.parts {
+            let generation = part.generation.wrapping_add(1);
+            *part = Part { generation, ..Part::new() };
+        }
+        self.len = 0;
+    }
+
+    #[inline]
+    fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    /// The place of a key that is there; a key that is gone is removed.
+    #[inline]
+    fn occupied(&mut self, key: &[u8], now: Millis) -> Option<OccupiedEntry<'_, Entry>> {
+        let hash = self.hash(key);
+        let part = &mut self.parts[part_of(hash)];
+        let place = part.table.find_entry(hash, |entry| entry.key() == key).ok()?;
+        if place.get().is_gone(now) {
+            place.remove();
+            self.len -= 1;
+            return None;
+        }
+        Some(place)
+    }
+
+    /// The entry of a key.
+    #[inline]
+    pub fn get(&mut self, key: &[u8], now: Millis) -> Option<&Entry> {
+        self.occupied(key, now).map(|place| &*place.into_mut())
+    }
+
+    /// The text or the number that a key has.
+    #[inline]
+    pub fn scalar(&mut self, key: &[u8], now: Millis) -> Result<Option<Scalar<'_>>, WrongType> {
+        self.get(key, now).map(Entry::scalar).transpose()
+    }
+
+    /// The record of a key, to be changed.
+    pub fn record(&mut self, key: &[u8], now: Millis) -> Result<Option<&mut Record>, WrongType> {
+        match self.occupied(key, now).map(OccupiedEntry::into_mut) {
+            None => Ok(None),
+            Some(Entry::Record(record)) => Ok(Some(record)),
+            Some(Entry::Object(_)) => Err(WrongType),
+        }
+    }
+
+    /// Gives a key a scalar, whatever it had before. Without a deadline it is there until it is
+    /// removed.
+    #[inline]
+    pub fn set(&mut self, key: &[u8], value: Scalar<'_>, deadline: Option<Millis>) {
+        let hash = self.hash(key);
+        let part = &mut self.parts[part_of(hash)];
+        if deadline.is_some() {
+            part.note_deadline();
+        }
+        match part.table.find_mut(hash, |entry| entry.key() == key) {
+            Some(Entry::Record(record)) => {
+                record.set_value(value);
+                record.set_deadline(deadline);
+            }
+            Some(entry) => *entry = Entry::Record(Record::new(key, value, deadline)),
+            None => self.insert(hash, Entry::Record(Record::new(key, value, deadline))),
+        }
+    }
+
+    /// Adds an entry whose key is not there.
+    fn insert(&mut self, hash: u64, entry: Entry) {
+        let part = &mut self.parts[part_of(hash)];
+        part.note_growth();
+        part.table.insert_unique(hash, entry, |entry| self.hasher.hash_one(entry.key()));
+        self.len += 1;
+    }
+
+    /// Removes a key; answers what it had.
+    pub fn remove(&mut self, key: &[u8], now: Millis) -> Option<Entry> {
+        let (entry, _) = self.occupied(key, now)?.remove();
+        self.len -= 1;
+        Some(entry)
+    }
+
+    /// Gives a key another deadline, or none; `false` if there is no such key.
+    pub fn set_deadline(&mut self, key: &[u8], deadline: Option<Millis>, now: Millis) -> bool {
+        let Some(place) = self.occupied(key, now) else { return false };
+        place.into_mut().set_deadline(deadline);
+        if deadline.is_some() {
+            let hash = self.hash(key);
+            self.parts[part_of(hash)].note_deadline();
+        }
+        true
+    }
+
+    /// The collection that a key has.
+    pub fn collection<K: Kind>(
+        &mut self,
+        key: &[u8],
+        now: Millis,
+    ) -> Result<Option<&K>, WrongType> {
+        let place = self.occupied(key, now);
+        place.map(|place| place.into_mut().collection().map(|kind| &*kind)).transpose()
+    }
+
+    /// Changes the collection of a key, which is made if the key has none and removed if it is empty then.
+    pub fn change<K: Kind, T>(
+        &mut self,
+        key: &[u8],
+        now: Millis,
+        change: impl FnOnce(&mut K) -> T,
+    ) -> Result<T, WrongType> {
+        let hash = self.hash(key);
+        let part = &mut self.parts[part_of(hash)];
+        part.note_growth();
+        let hasher = |entry: &Entry| self.hasher.hash_one(entry.key());
+        let mut place = match part.table.entry(hash, |entry| entry.key() == key, hasher) {
+            Place::Occupied(place) => place,
+            Place::Vacant(place) => {
+                self.len += 1;
+                place.insert(Entry::Object(Box::new(Object::new(key, K::empty()))))
+            }
+        };
+        if place.get().is_gone(now) {
+            *place.get_mut() = Entry::Object(Box::new(Object::new(key, K::empty())));
+        }
+        let kind = place.get_mut().collection::<K>()?;
+        let answer = change(kind);
+        if kind.is_empty() {
+            place.remove();
+            self.len -= 1;
+        }
+        Ok(answer)
+    }
+
+    /// Changes the collection of a key that has one.
+    pub fn change_if_there<K: Kind, T: Default>(
+        &mut self,
+        key: &[u8],
+        now: Millis,
+        change: impl FnOnce(&mut K) -> T,
+    ) -> Result<T, WrongType> {
+        if self.get(key, now).is_none() {
+            return Ok(T::default());
+        }
+        self.change(key, now, change)
+    }
+}
+
+impl Object {
+    fn new(key: &[u8], value: Collection) -> Self {
+        Object { key: key.into(), deadline: None, value }
+    }
+}
+
+/// The part of a hash. Its table uses the lowest and the highest bits.
+#[inline]
+fn part_of(hash: u64) -> usize {
+    (hash >> 40) as usize % PARTS
+}
+
+#[cfg(test)]
+mod tests;
