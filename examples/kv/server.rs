@@ -10,7 +10,7 @@ use millstream::codec::{FrameHandler, FramedConn};
 use millstream::{Action, CloseReason, ConnId, Reactor};
 
 use crate::clock::Clock;
-use crate::commands::{self, Failure, Run};
+use crate::commands::{self, Failure, MOST_SHOWN, Run, shown};
 use crate::pubsub::{Subscribers, Subscriptions};
 use crate::store::{Bytes, Store};
 
@@ -18,8 +18,6 @@ use crate::store::{Bytes, Store};
 pub const TICK: Duration = Duration::from_millis(100);
 /// How many places of the tables are looked at each time: about two milliseconds.
 const SWEEP: usize = 20_000;
-/// An error shows so many bytes of a command that nobody knows.
-const SHOWN: usize = 128;
 
 /// The server of a reactor.
 pub struct Server {
@@ -105,28 +103,29 @@ pub fn replies<'o, 'a>(conn: &'o mut FramedConn<'a, Server>) -> Replies<'o, 'a> 
 
 #[cold]
 fn unknown(name: &[u8], arguments: Arguments<'_>) -> Failure {
-    let shown = |bytes: &[u8], most: usize| {
-        String::from_utf8_lossy(&bytes[..bytes.len().min(most)]).into_owned()
-    };
-    let mut beginning = String::new();
+    let mut beginning = Vec::new();
     for argument in arguments {
-        if beginning.len() >= SHOWN {
+        if beginning.len() >= MOST_SHOWN {
             break;
         }
-        let argument = shown(argument, SHOWN - beginning.len());
-        beginning.extend(["'", &argument, "' "]);
+        let argument = shown(argument, MOST_SHOWN - beginning.len());
+        beginning.extend_from_slice(&[b"'", argument, b"' "].concat());
     }
-    let name = shown(name, SHOWN);
-    Failure::Told(format!("ERR unknown command '{name}', with args beginning with: {beginning}"))
+    let text: [&[u8]; 4] = [
+        b"ERR unknown command '",
+        shown(name, MOST_SHOWN),
+        b"', with args beginning with: ",
+        &beginning,
+    ];
+    Failure::Told(text.concat())
 }
 
 #[cold]
 fn restricted_to_subscribers(name: &str) -> Failure {
     let name = name.to_ascii_lowercase();
-    Failure::Told(format!(
-        "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET \
-         are allowed in this context"
-    ))
+    let behind = "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this \
+                  context";
+    Failure::about("ERR Can't execute '", name.as_bytes(), behind)
 }
 
 impl FrameHandler for Server {
@@ -142,7 +141,7 @@ impl FrameHandler for Server {
     fn on_frame(&mut self, conn: &mut FramedConn<'_, Self>, command: Command<'_>) -> Action {
         self.commands += 1;
         self.run(conn, &command).unwrap_or_else(|failure| {
-            replies(conn).error(failure.to_string().as_bytes());
+            failure.reply(&mut replies(conn));
             Action::Continue
         })
     }

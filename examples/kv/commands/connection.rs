@@ -60,8 +60,7 @@ pub fn hello(server: &mut Server, conn: &mut Conn<'_>, mut arguments: Arguments<
             }
             b"SETNAME" if arguments.len() >= 1 => name = Some(client_name(next(&mut arguments)?)?),
             _ => {
-                let option = String::from_utf8_lossy(option);
-                return Err(Failure::Told(format!("ERR Syntax error in HELLO option '{option}'")));
+                return Err(Failure::about("ERR Syntax error in HELLO option '", option, "'"));
             }
         }
     }
@@ -185,9 +184,9 @@ fn too_many(command: &str, subcommand: &[u8]) -> Failure {
     Failure::Arguments(format!("{command}|{subcommand}"))
 }
 
-fn unknown_subcommand(command: &'static str, subcommand: &[u8]) -> Failure {
-    let shown = &subcommand[..subcommand.len().min(128)];
-    Failure::Subcommand { command, subcommand: String::from_utf8_lossy(shown).into_owned() }
+fn unknown_subcommand(command: &str, subcommand: &[u8]) -> Failure {
+    let behind = format!("'. Try {command} HELP.");
+    Failure::about("ERR unknown subcommand '", subcommand, &behind)
 }
 
 pub fn select(_: &mut Server, conn: &mut Conn<'_>, mut arguments: Arguments<'_>) -> Done {

@@ -59,8 +59,7 @@ impl Conditions {
                 b"GT" => conditions.gt = true,
                 b"LT" => conditions.lt = true,
                 _ => {
-                    let option = String::from_utf8_lossy(option);
-                    return Err(Failure::Told(format!("ERR Unsupported option {option}")));
+                    return Err(Failure::about("ERR Unsupported option ", option, ""));
                 }
             }
         }

@@ -1,8 +1,12 @@
 //! What a command may answer instead of a reply, in Redis' words.
 
+use millstream::codec::resp::Replies;
 use thiserror::Error;
 
 use crate::store::WrongType;
+
+/// An error repeats so many bytes of what was sent.
+pub const MOST_SHOWN: usize = 128;
 
 #[derive(Debug, Error)]
 pub enum Failure {
@@ -26,14 +30,35 @@ pub enum Failure {
     ExpireTime(&'static str),
     #[error("ERR wrong number of arguments for '{0}' command")]
     Arguments(String),
-    #[error("ERR unknown subcommand '{subcommand}'. Try {command} HELP.")]
-    Subcommand { command: &'static str, subcommand: String },
     #[error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")]
     TooLong,
     #[error("{0}")]
     Other(&'static str),
-    #[error("{0}")]
-    Told(String),
+    /// It repeats what the peer sent, whatever bytes these are.
+    #[error("{}", .0.escape_ascii())]
+    Told(Vec<u8>),
+}
+
+impl Failure {
+    /// It says something about what the peer sent.
+    pub fn about(before: &str, sent: &[u8], behind: &str) -> Self {
+        Failure::Told([before.as_bytes(), shown(sent, MOST_SHOWN), behind.as_bytes()].concat())
+    }
+
+    /// Writes it as a reply.
+    #[cold]
+    pub fn reply(&self, replies: &mut Replies<'_, '_>) {
+        match self {
+            Failure::Told(text) => replies.error(text),
+            failure => replies.error(failure.to_string().as_bytes()),
+        }
+    }
+}
+
+/// What an error repeats of something that was sent: as C does, what is in front of a zero.
+pub fn shown(sent: &[u8], most: usize) -> &[u8] {
+    let sent = &sent[..sent.len().min(most)];
+    sent.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
 impl From<WrongType> for Failure {

@@ -15,7 +15,7 @@ use millstream::Action;
 use millstream::codec::FramedConn;
 use millstream::codec::resp::{Arguments, Replies, parse_integer};
 
-pub use self::failure::Failure;
+pub use self::failure::{Failure, MOST_SHOWN, shown};
 use crate::server::Server;
 use crate::store::{Millis, Store};
 

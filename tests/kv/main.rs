@@ -1,0 +1,12 @@
+//! The key-value server, run as a user runs it: by itself, and beside Redis.
+
+#![allow(unreachable_pub, reason = "modules of a program")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod client;
+mod differential;
+mod programs;
+mod serving;
+mod stream;

@@ -1,0 +1,116 @@
+//! What a client sees.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::client::{Client, encode, text};
+use crate::common::{end, eventually, read_to_end};
+use crate::programs::Server;
+
+#[test]
+fn pipelined_commands_are_answered_in_order() {
+    let server = Server::kv(&[]);
+    let mut client = Client::connect(server.address);
+    let commands: Vec<u8> = (0..5_000).flat_map(|_| encode(&[b"INCR", b"n"])).collect();
+    client.send(&commands);
+    for expected in 1..=5_000 {
+        assert_eq!(text(&client.reply()), format!(":{expected}|"));
+    }
+}
+
+#[test]
+fn values_of_every_size_come_back() {
+    let server = Server::kv(&[]);
+    let mut client = Client::connect(server.address);
+    for length in [0, 1, 4_096, 65_536, 1_000_000, 20_000_000] {
+        let value: Vec<u8> = (0..length).map(|index| index as u8).collect();
+        client.send(&encode(&[b"SET", b"k", &value]));
+        assert_eq!(text(&client.reply()), "+OK|");
+        client.send(&encode(&[b"GET", b"k"]));
+        let reply = client.reply();
+        let expected = [format!("${length}\r\n").as_bytes(), &value, b"\r\n"].concat();
+        assert!(reply == expected, "{length} bytes");
+    }
+}
+
+/// Keys are gone at their time, whether somebody asks or not.
+#[test]
+fn keys_expire() {
+    let server = Server::kv(&[]);
+    let mut client = Client::connect(server.address);
+    assert_eq!(client.ask("SET k v PX 50"), "+OK|");
+    assert_eq!(client.ask("SET stays v PX 100000"), "+OK|");
+    eventually("nobody finds it", || client.ask("EXISTS k") == ":0|");
+    for key in 0..1_000 {
+        client.ask(&format!("SET key{key} v PX 20"));
+    }
+    eventually("they are removed without being asked for", || client.ask("DBSIZE") == ":1|");
+    assert_eq!(client.ask("TTL stays"), ":100|");
+}
+
+#[test]
+fn messages_come_to_those_who_listen() {
+    let server = Server::kv(&[]);
+    let [mut old, mut new, mut speaker] = [(); 3].map(|()| Client::connect(server.address));
+    assert_eq!(old.ask("SUBSCRIBE news"), "*3|$9|subscribe|$4|news|:1|");
+    assert_eq!(old.ask("PSUBSCRIBE n*"), "*3|$10|psubscribe|$2|n*|:2|");
+    assert!(new.ask("HELLO 3").starts_with("%7|"));
+    assert_eq!(new.ask("SUBSCRIBE news"), ">3|$9|subscribe|$4|news|:1|");
+    assert_eq!(speaker.ask("PUBLISH news hello"), ":3|");
+    let mut messages = [text(&old.reply()), text(&old.reply())];
+    messages.sort_unstable();
+    let expected = ["*3|$7|message|$4|news|$5|hello|", "*4|$8|pmessage|$2|n*|$4|news|$5|hello|"];
+    assert_eq!(messages, expected);
+    assert_eq!(text(&new.reply()), ">3|$7|message|$4|news|$5|hello|");
+    let refused = "-ERR Can't execute 'get': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET \
+                   are allowed in this context|";
+    assert_eq!(old.ask("GET k").replace("\\'", "'"), refused);
+    assert_eq!(old.ask("PING"), "*2|$4|pong|$0||");
+    assert_eq!(new.ask("GET k"), "_|", "version 3 has no such rule");
+    assert_eq!(old.ask("UNSUBSCRIBE"), "*3|$11|unsubscribe|$4|news|:1|");
+    assert_eq!(old.ask("RESET"), "+RESET|");
+    assert_eq!(speaker.ask("PUBLISH news again"), ":1|");
+    drop(new);
+    eventually("who left listens no more", || speaker.ask("PUBLISH news x") == ":0|");
+}
+
+/// After what is no command comes the error, and then the end.
+#[test]
+fn a_protocol_error_is_told_before_the_end() {
+    let server = Server::kv(&[]);
+    let mut client = Client::connect(server.address);
+    client.send(b"PING\r\n*1\r\n:1\r\nPING\r\n");
+    let said = text(&read_to_end(&mut client.stream)).replace("\\'", "'");
+    assert_eq!(said, "+PONG|-ERR Protocol error: expected '$', got ':'|");
+}
+
+#[test]
+fn what_was_sent_before_the_end_is_answered() {
+    let server = Server::kv(&[]);
+    let mut client = Client::connect(server.address);
+    client.send(&b"PING\r\n".repeat(5_000));
+    end(&client.stream);
+    assert_eq!(read_to_end(&mut client.stream), b"+PONG\r\n".repeat(5_000));
+}
+
+/// A command that comes piece by piece.
+#[test]
+fn slow_commands_are_understood() {
+    let server = Server::kv(&[]);
+    let mut client = Client::connect(server.address);
+    for byte in encode(&[b"ECHO", b"slow"]) {
+        client.send(&[byte]);
+        // sleep: lets the server see the byte alone, mostly.
+        thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(text(&client.reply()), "$4|slow|");
+}
+
+#[test]
+fn too_long_requests_are_refused() {
+    let server = Server::kv(&["--max-request", "1024"]);
+    let mut client = Client::connect(server.address);
+    client.send(b"*2\r\n$4\r\nECHO\r\n$1025\r\n");
+    let said = text(&read_to_end(&mut client.stream));
+    assert_eq!(said, "-ERR Protocol error: invalid bulk length|");
+}
