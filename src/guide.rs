@@ -2,18 +2,22 @@
 //!
 //! 1. [A first server](first_server)
 //! 2. [Input, and how long it lives](input)
-//! 3. [Output and backpressure](backpressure)
-//! 4. [Timers and deadlines](timers)
-//! 5. [Threads](threads)
-//! 6. [Closing and shutting down](shutting_down)
-//! 7. [What is guaranteed, and what is not](guarantees)
-//! 8. [How we measure](measuring)
+//! 3. [Write your own protocol](protocols)
+//! 4. [Output and backpressure](backpressure)
+//! 5. [Timers and deadlines](timers)
+//! 6. [Threads](threads)
+//! 7. [Closing and shutting down](shutting_down)
+//! 8. [What is guaranteed, and what is not](guarantees)
+//! 9. [How we measure](measuring)
 
 #[doc = include_str!("../docs/guide/first_server.md")]
 pub mod first_server {}
 
 #[doc = include_str!("../docs/guide/input.md")]
 pub mod input {}
+
+#[doc = include_str!("../docs/guide/protocols.md")]
+pub mod protocols {}
 
 #[doc = include_str!("../docs/guide/backpressure.md")]
 pub mod backpressure {}
