@@ -12,6 +12,7 @@ mod clock;
 mod commands;
 mod pubsub;
 mod server;
+mod shards;
 mod store;
 
 use std::error::Error;
@@ -20,7 +21,7 @@ use std::process::{self, ExitCode};
 use std::thread;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use millstream::codec::Framed;
 use millstream::{Engine, InputOverflow};
 use millstream_benches::error_chain::describe;
@@ -28,6 +29,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::server::{Server, TICK};
+use crate::shards::Shards;
 
 /// How long connections have to take what is left for them when the server stops.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,9 +42,24 @@ struct Options {
     /// Listen on this address (port 0: any that is free).
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6379")]
     listen: String,
+    /// Number of reactors, each a thread with an event loop.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    reactors: u16,
+    /// Where the keys are.
+    #[arg(long, value_enum, default_value_t = Store::Sharded)]
+    store: Store,
     /// The longest key or value in bytes; a command may have twice as much.
     #[arg(long, value_name = "BYTES", default_value_t = 536_870_912, value_parser = clap::value_parser!(u32).range(1024..=536_870_912))]
     max_request: u32,
+}
+
+/// Where the keys are.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Store {
+    /// All on the first reactor, so that every command is atomic.
+    One,
+    /// By their hash on all reactors; a command is atomic on each of them.
+    Sharded,
 }
 
 fn main() -> ExitCode {
@@ -76,11 +93,16 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
 
 fn start(options: &Options) -> Result<Engine, Box<dyn Error>> {
     let max_request = options.max_request as usize;
+    let reactors = usize::from(options.reactors);
+    let count = if options.store == Store::One { 1 } else { reactors };
     let builder = Engine::builder()
         .listen(options.listen.as_str())
-        .reactors(1)
+        .reactors(reactors)
         .tick(TICK)
         .input_cap(max_request.saturating_mul(2), InputOverflow::Close)
         .output_cap(OUTPUT_CAP);
-    Ok(builder.start(move |_| Framed::new(Server::new(max_request)))?)
+    Ok(builder.start(move |reactor| {
+        let shards = Shards::new(reactor, reactors, count);
+        Framed::new(Server::new(max_request, shards))
+    })?)
 }

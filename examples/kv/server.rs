@@ -12,6 +12,7 @@ use millstream::{Action, CloseReason, ConnId, Reactor};
 use crate::clock::Clock;
 use crate::commands::{self, Failure, MOST_SHOWN, Run, shown};
 use crate::pubsub::{Subscribers, Subscriptions};
+use crate::shards::{Queue, Shards};
 use crate::store::{Bytes, Store};
 
 /// How often keys that are gone are looked for.
@@ -28,7 +29,8 @@ pub struct Server {
     pub started: Instant,
     max_request: usize,
     clients_ever: u64,
-    clock: Clock,
+    pub clock: Clock,
+    pub shards: Shards,
 }
 
 /// What others may know about a connection.
@@ -42,11 +44,12 @@ pub struct Client {
 #[derive(Default)]
 pub struct Session {
     pub subscriptions: Subscriptions,
+    pub queue: Queue,
 }
 
 impl Server {
     /// A server that takes arguments of up to `max_request` bytes.
-    pub fn new(max_request: usize) -> Self {
+    pub fn new(max_request: usize, shards: Shards) -> Self {
         let now = Instant::now();
         Server {
             store: Store::new(),
@@ -57,20 +60,33 @@ impl Server {
             max_request,
             clients_ever: 0,
             clock: Clock::new(now),
+            shards,
         }
     }
 
     /// Runs a command and writes what it answers.
     #[inline]
+    pub fn run_or_fail(
+        &mut self,
+        conn: &mut FramedConn<'_, Self>,
+        arguments: Arguments<'_>,
+    ) -> Action {
+        self.run(conn, arguments).unwrap_or_else(|failure| {
+            failure.reply(&mut replies(conn));
+            Action::Continue
+        })
+    }
+
+    #[inline]
     fn run(
         &mut self,
         conn: &mut FramedConn<'_, Self>,
-        command: &Command<'_>,
+        mut arguments: Arguments<'_>,
     ) -> Result<Action, Failure> {
-        let mut arguments = command.arguments();
+        let whole = arguments.clone();
         let name = arguments.next().unwrap_or_default();
         let Some(found) = commands::find(name) else { return Err(unknown(name, arguments)) };
-        if !found.takes(command.len()) {
+        if !found.takes(whole.len()) {
             return Err(Failure::Arguments(found.name.to_ascii_lowercase()));
         }
         let protocol = protocol(conn);
@@ -79,6 +95,10 @@ impl Server {
             return Err(restricted_to_subscribers(found.name));
         }
         match found.run {
+            Run::Store(run) if !self.runs_here(conn, found, arguments.clone()) => {
+                self.run_sharded(conn, found, run, &whole);
+                Ok(Action::Continue)
+            }
             Run::Store(run) => {
                 let now = self.clock.at(conn.now());
                 let mut replies = Replies::new(&mut conn.output, protocol);
@@ -86,6 +106,31 @@ impl Server {
             }
             Run::Connection(run) => run(self, conn, arguments),
         }
+    }
+
+    /// Whether a command of keys needs no other reactor, and no reply waits in front of its own.
+    #[inline]
+    fn runs_here(
+        &self,
+        conn: &FramedConn<'_, Self>,
+        found: &commands::Command,
+        arguments: Arguments<'_>,
+    ) -> bool {
+        self.shards.are_one()
+            || conn.state.queue.is_empty() && self.shards.is_local(found, arguments)
+    }
+
+    /// Puts a command off until all replies before its own are written, unless that can wait in their
+    /// queue. Answers whether it did.
+    fn defer(&mut self, conn: &mut FramedConn<'_, Self>, arguments: &Arguments<'_>) -> bool {
+        let name = arguments.clone().next().unwrap_or_default();
+        let found = commands::find(name).filter(|found| found.takes(arguments.len()));
+        if matches!(found, Some(commands::Command { run: Run::Store(_), .. })) {
+            return false;
+        }
+        conn.state.queue.deferred = Some((arguments.as_bulks().to_vec(), arguments.len()));
+        conn.pause_reading();
+        true
     }
 }
 
@@ -140,10 +185,11 @@ impl FrameHandler for Server {
     #[inline]
     fn on_frame(&mut self, conn: &mut FramedConn<'_, Self>, command: Command<'_>) -> Action {
         self.commands += 1;
-        self.run(conn, &command).unwrap_or_else(|failure| {
-            failure.reply(&mut replies(conn));
-            Action::Continue
-        })
+        let arguments = command.arguments();
+        if !conn.state.queue.is_empty() && self.defer(conn, &arguments) {
+            return Action::Continue;
+        }
+        self.run_or_fail(conn, arguments)
     }
 
     fn on_error(&mut self, conn: &mut FramedConn<'_, Self>, error: ProtocolError) -> Action {
@@ -151,10 +197,15 @@ impl FrameHandler for Server {
         Action::Close
     }
 
+    fn on_end(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
+        conn.state.queue.ending = true;
+        if conn.state.queue.is_empty() { Action::Close } else { Action::Continue }
+    }
+
     fn on_open(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
+        let id = self.shards.unique(self.clients_ever);
         self.clients_ever += 1;
-        let client =
-            Client { id: self.clients_ever, address: conn.peer_addr(), name: Bytes::default() };
+        let client = Client { id, address: conn.peer_addr(), name: Bytes::default() };
         self.clients.insert(conn.id(), client);
         Action::Continue
     }

@@ -28,7 +28,7 @@ fn compare(ours: &Server, redis: &Server, seed: u64) {
             .collect();
         clients.iter_mut().for_each(|client| client.send(&bytes));
         for command in &batch {
-            let replies = clients.each_mut().map(|client| client.reply());
+            let replies = clients.each_mut().map(Client::reply);
             let [ours, theirs] = replies.map(|reply| match command.order {
                 Order::Fixed => text(&reply),
                 order => unordered(&reply, order == Order::Pairs),
@@ -48,6 +48,13 @@ fn differential(options: &[&str]) {
 #[test]
 fn replies_are_those_of_redis() {
     differential(&[]);
+}
+
+/// Also if the keys are on several reactors.
+#[test]
+fn replies_of_shards_are_those_of_redis() {
+    differential(&["--reactors", "3"]);
+    differential(&["--reactors", "2", "--store", "one"]);
 }
 
 /// What comes in pieces, is no command, or is typed by hand.

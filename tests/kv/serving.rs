@@ -114,3 +114,72 @@ fn too_long_requests_are_refused() {
     let said = text(&read_to_end(&mut client.stream));
     assert_eq!(said, "-ERR Protocol error: invalid bulk length|");
 }
+
+/// Commands on the keys of other reactors, pipelined with some that are not on keys, in order.
+#[test]
+fn shards_answer_in_order() {
+    let server = Server::kv(&["--reactors", "4"]);
+    let mut clients = [(); 4].map(|()| Client::connect(server.address));
+    for client in &mut clients {
+        let commands: Vec<u8> = (0..2_000)
+            .flat_map(|n| {
+                let (key, text) =
+                    (format!("{}:{n}", client.stream.local_addr().unwrap()), n.to_string());
+                let key = key.as_bytes();
+                [
+                    encode(&[b"SET", key, text.as_bytes()]),
+                    encode(&[b"ECHO", text.as_bytes()]),
+                    encode(&[b"INCR", key]),
+                    encode(&[b"MGET", key, b"nothing", key]),
+                    encode(&[b"nonsense"]),
+                ]
+                .concat()
+            })
+            .collect();
+        client.send(&commands);
+        end(&client.stream);
+    }
+    for client in &mut clients {
+        for n in 0..2_000 {
+            let more = n + 1;
+            let bulk = |n: i32| format!("${}|{n}|", n.to_string().len());
+            assert_eq!(text(&client.reply()), "+OK|");
+            assert_eq!(text(&client.reply()), bulk(n));
+            assert_eq!(text(&client.reply()), format!(":{more}|"));
+            assert_eq!(text(&client.reply()), format!("*3|{}$-1|{}", bulk(more), bulk(more)));
+            assert!(text(&client.reply()).starts_with("-ERR unknown command"));
+        }
+        assert!(read_to_end(&mut client.stream).is_empty(), "it ends when all is answered");
+    }
+    let mut client = Client::connect(server.address);
+    assert_eq!(client.ask("DBSIZE"), ":8000|");
+    let (mut cursor, mut seen) = ("0".to_string(), std::collections::BTreeSet::new());
+    loop {
+        let reply = client.ask(&format!("SCAN {cursor} COUNT 100"));
+        let parts: Vec<&str> = reply.split('|').collect();
+        seen.extend(parts[5..].chunks(2).map(|pair| pair[0].to_string()));
+        cursor = parts[2].to_string();
+        if cursor == "0" {
+            break;
+        }
+    }
+    seen.remove("");
+    assert!(seen.len() >= 8_000, "{} keys", seen.len());
+    assert_eq!(client.ask("FLUSHALL"), "+OK|");
+    assert_eq!(client.ask("DBSIZE"), ":0|");
+    assert_eq!(client.ask("RANDOMKEY"), "$-1|");
+}
+
+/// Who listens on another reactor gets the message, too, and is counted.
+#[test]
+fn messages_cross_reactors() {
+    let server = Server::kv(&["--reactors", "3"]);
+    let mut listeners = [(); 6].map(|()| Client::connect(server.address));
+    for listener in &mut listeners {
+        assert_eq!(listener.ask("SUBSCRIBE c"), "*3|$9|subscribe|$1|c|:1|");
+    }
+    assert_eq!(Client::connect(server.address).ask("PUBLISH c hello"), ":6|");
+    for listener in &mut listeners {
+        assert_eq!(text(&listener.reply()), "*3|$7|message|$1|c|$5|hello|");
+    }
+}

@@ -16,6 +16,7 @@ use millstream::codec::FramedConn;
 use millstream::codec::resp::{Arguments, Replies, parse_integer};
 
 pub use self::failure::{Failure, MOST_SHOWN, shown};
+pub use self::keys::parse_cursor;
 use crate::server::Server;
 use crate::store::{Millis, Store};
 

@@ -16,6 +16,10 @@ type Done = Result<Action, Failure>;
 pub fn publish(server: &mut Server, conn: &mut Conn<'_>, mut arguments: Arguments<'_>) -> Done {
     let (channel, payload) = (next(&mut arguments)?.into(), next(&mut arguments)?.into());
     let message = Arc::new(Message { channel, payload });
+    if !server.shards.are_one() {
+        server.publish_everywhere(conn, &message);
+        return Ok(Action::Continue);
+    }
     let count = server.subscribers.publish(&message, Some(conn));
     replies(conn).count(count);
     Ok(Action::Continue)

@@ -31,11 +31,6 @@ impl<'a> Command<'a> {
     pub fn len(&self) -> usize {
         self.len
     }
-
-    /// The arguments as they are sent: so many bulk strings, without the head that counts them.
-    pub fn as_bulks(&self) -> &[u8] {
-        &self.bulks
-    }
 }
 
 impl fmt::Debug for Command<'_> {
@@ -52,9 +47,15 @@ pub struct Arguments<'c> {
 }
 
 impl<'c> Arguments<'c> {
-    /// The arguments in bulk strings that [`Command::as_bulks`] had. What is no bulk string ends them.
+    /// The arguments in bulk strings that [`as_bulks`](Self::as_bulks) had. What is no bulk string ends them.
     pub fn from_bulks(bulks: &'c [u8], len: usize) -> Self {
         Arguments { rest: bulks, len }
+    }
+
+    /// The arguments that are left as they are sent: so many bulk strings, without the head that counts
+    /// them. It is for taking them elsewhere.
+    pub fn as_bulks(&self) -> &'c [u8] {
+        self.rest
     }
 }
 
