@@ -65,6 +65,14 @@ pub fn text(reply: &[u8]) -> String {
     reply.escape_ascii().to_string().replace("\\r\\n", "|")
 }
 
+/// The integer that a reply is.
+pub fn number(reply: &[u8]) -> i64 {
+    match Reply::split_first(reply) {
+        Some((Reply::Integer(number), _)) => number,
+        _ => panic!("no integer: {}", text(reply)),
+    }
+}
+
 /// The same for a reply whose elements come in any order; those of a map stay together.
 pub fn unordered(reply: &[u8], pairs: bool) -> String {
     let Some((reply, _)) = Reply::split_first(reply) else { panic!("no reply") };

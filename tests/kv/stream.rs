@@ -1,16 +1,17 @@
 //! Random streams of commands.
 
 /// Commands with what is put in place of their letters: `k` a key, `v` a value, `i` an integer, `n` a
-/// small one, `f` a field, `g` a pattern. What begins with `~` answers in any order, with `%` in pairs.
-const TEMPLATES: &str = "get k|get k|get k|set k v|set k v|set k i|set k v ex n|set k v px 100000|set k v nx|\
+/// small one, `f` a field, `g` a pattern. What begins with `~` answers in any order, with `%` in
+/// pairs, with `^` with a time. Times are such that nothing depends on how fast a server is.
+const TEMPLATES: &str = "get k|get k|get k|set k v|set k v|set k i|set k v ex e|set k v px 100000|set k v nx|\
     set k v xx get|set k v keepttl|set k v get|set k v nx get|set k v exat 99999999999|set k v foo|set k v ex x|\
-    set k v nx xx|set k v ex 0|set k v px -1|set k v keepttl ex 5|set k|setnx k v|setex k n v|psetex k 100000 v|\
+    set k v nx xx|set k v ex 0|set k v px -1|set k v keepttl ex 5|set k|setnx k v|setex k e v|psetex k 100000 v|\
     setex k x v|getset k v|getdel k|mget k k k|mset k v k i|mset k v k|incr k|decr k|incrby k i|decrby k i|\
     incrby k x|decrby k -9223372036854775808|append k v|append k i|strlen k|del k|del k k k|unlink k|\
-    exists k k k|type k|~keys g|~keys *|dbsize|expire k n|expire k 100000 nx|expire k 100000 xx|\
-    expire k 5000 gt|expire k 5000 lt|expire k 1 nx xx|expire k 1 gt lt|expire k x|expire k 1 foo|\
+    exists k k k|type k|~keys g|~keys *|dbsize|expire k e|expire k 100000 nx|expire k 100000 xx|\
+    expireat k 99999999999 gt|expireat k 88888888888 lt|expire k 1 nx xx|expire k 1 gt lt|expire k x|expire k 1 foo|\
     expire k -1|expire k 9223372036854775807|pexpire k 100000|pexpire k 9223372036854775807|\
-    expireat k 99999999999|expireat k 1|pexpireat k 99999999999999|ttl k|persist k|hset k f v|hset k f v f i|\
+    expireat k 99999999999|expireat k 1|pexpireat k 99999999999999|^ttl k|persist k|hset k f v|hset k f v f i|\
     hset k f v f|hmset k f v f v|hget k f|hget k f|hmget k f f|%hgetall k|hdel k f f|hlen k|hexists k f|\
     hincrby k f i|hincrby k f x|~hkeys k|~hvals k|lpush k v v|rpush k v i v|lpop k|rpop k|lpop k n|rpop k n|\
     lpop k -1|lpop k 1 2|lrange k n n|lrange k 0 -1|lrange k -3 -1|lrange k i i|lrange k x 1|llen k|lindex k n|\
@@ -31,6 +32,8 @@ pub enum Order {
     Fixed,
     Any,
     Pairs,
+    /// A number, which may differ by some seconds.
+    About,
 }
 
 pub fn commands(count: usize, rng: &mut fastrand::Rng) -> Vec<Command> {
@@ -42,6 +45,7 @@ fn command(template: &str, rng: &mut fastrand::Rng) -> Command {
     let (order, template) = match template.split_at(1) {
         ("~", rest) => (Order::Any, rest),
         ("%", rest) => (Order::Pairs, rest),
+        ("^", rest) => (Order::About, rest),
         _ => (Order::Fixed, template),
     };
     // To empty everything more often would leave little to compare.
@@ -54,6 +58,7 @@ fn fill(word: &str, rng: &mut fastrand::Rng) -> Vec<u8> {
     match word {
         "k" => format!("key:{}", rng.u8(..12)).into_bytes(),
         "f" => format!("field{}", rng.u8(..5)).into_bytes(),
+        "e" => rng.u16(1_000..9_000).to_string().into_bytes(),
         "n" => rng.u8(1..9).to_string().into_bytes(),
         "g" => {
             rng.choice(["key:*", "*1*", "key:[1-3]", "k?y:[^1]", "", "key:1\\*"]).unwrap().into()
