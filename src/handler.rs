@@ -18,6 +18,20 @@ pub enum Action {
     Shutdown,
 }
 
+/// [`Action::Continue`], or [`Action::Close`] after an error: for a callback whose connection is of no
+/// use without what failed.
+///
+/// ```
+/// # use millstream::Action;
+/// assert_eq!(Action::from("7".parse::<i32>().map(|_| ())), Action::Continue);
+/// assert_eq!(Action::from("x".parse::<i32>().map(|_| ())), Action::Close);
+/// ```
+impl<E> From<Result<(), E>> for Action {
+    fn from(result: Result<(), E>) -> Self {
+        if result.is_ok() { Action::Continue } else { Action::Close }
+    }
+}
+
 /// The callbacks of a server.
 ///
 /// Each reactor has one value of it, made on the reactor's thread by the factory that was given to

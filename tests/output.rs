@@ -48,6 +48,38 @@ fn memory_takes_what_a_connection_takes() {
     }
 }
 
+/// A writer that fails after so many bytes.
+struct Until(usize, Vec<u8>);
+
+impl Write for Until {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let count = bytes.len().min(self.0 - self.1.len());
+        self.1.extend(&bytes[..count]);
+        if count == 0 { Err(std::io::ErrorKind::TimedOut.into()) } else { Ok(count) }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn memory_is_written_elsewhere_and_keeps_what_failed() {
+    let mut buffer = OutputBuffer::new();
+    let shared = Bytes::from(pattern(10_000, 1));
+    buffer.output().write(b"before");
+    buffer.output().write_bytes(shared.clone());
+    buffer.output().write(b"behind");
+    let mut writer = Until(6, Vec::new());
+    let error = buffer.write_to(&mut writer).expect_err("only the first segment fits");
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    assert_eq!((&writer.1[..], buffer.output().pending()), (&b"before"[..], 10_006));
+    let mut rest = Vec::new();
+    buffer.write_to(&mut rest).expect("a vector takes all");
+    assert_same(&rest, &[&shared[..], b"behind"].concat());
+    assert_eq!(buffer.output().pending(), 0);
+}
+
 #[test]
 fn what_is_not_finished_was_never_written() {
     let mut buffer = OutputBuffer::new();

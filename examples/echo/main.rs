@@ -75,7 +75,7 @@ impl FrameHandler for Echo {
     }
 
     fn on_frame(&mut self, conn: &mut FramedConn<'_, Self>, frame: &[u8]) -> Action {
-        if conn.send(frame).is_err() { Action::Close } else { Action::Continue }
+        conn.send(frame).into()
     }
 }
 

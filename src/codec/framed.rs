@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 use super::Codec;
-use crate::conn::{CloseReason, Conn, TimerId};
+use crate::conn::{CloseReason, Conn, Output, TimerId};
 use crate::handler::{Action, EventHandler};
 use crate::reactor::Reactor;
 
@@ -34,7 +34,7 @@ type ErrorOf<F> = <<F as FrameHandler>::Codec as Codec>::Error;
 ///     }
 ///
 ///     fn on_frame(&mut self, conn: &mut FramedConn<'_, Self>, line: &[u8]) -> Action {
-///         if conn.send(line).is_err() { Action::Close } else { Action::Continue }
+///         conn.send(line).into()
 ///     }
 /// }
 ///
@@ -56,7 +56,8 @@ pub trait FrameHandler: Sized + 'static {
     /// A frame arrived. It is no more after the callback; [`FramedConn::send`](Conn::send) answers.
     ///
     /// Frames that have arrived wait while the connection is [paused](Conn::pause_reading), and while
-    /// more output waits than the [high-water mark](crate::Builder::water_marks) says.
+    /// more output waits than the [high-water mark](crate::Builder::water_marks) says, unless that
+    /// [doesn't pause reading](crate::Builder::pause_reading_at_high_water).
     fn on_frame(
         &mut self,
         conn: &mut FramedConn<'_, Self>,
@@ -207,6 +208,12 @@ impl<'a, F: FrameHandler> FramedConn<'a, F> {
     /// The connection's codec; `None` only in a connection whose `on_open` panicked.
     pub fn codec(&mut self) -> Option<&mut F::Codec> {
         self.state.codec.as_mut()
+    }
+
+    /// The connection's codec and its output, for what is written piece by piece; `None` as for
+    /// [`codec`](Self::codec).
+    pub fn encoder(&mut self) -> Option<(&mut F::Codec, &mut Output<'a>)> {
+        Some((self.state.codec.as_mut()?, &mut self.output))
     }
 
     #[inline]

@@ -46,7 +46,7 @@ const MAX_BUFFERED: usize = 16 * 1024 * 1024;
 ///     }
 ///
 ///     fn on_frame(&mut self, conn: &mut FramedConn<'_, Self>, line: String) -> Action {
-///         if conn.send(line.to_uppercase()).is_err() { Action::Close } else { Action::Continue }
+///         conn.send(line.to_uppercase()).into()
 ///     }
 /// }
 ///

@@ -1,7 +1,7 @@
 //! Output into memory.
 
 use std::fmt;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -48,13 +48,29 @@ impl OutputBuffer {
     /// Takes all that was written.
     pub fn take(&mut self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.pending.bytes);
-        if let Some(queue) = &self.pending.queue {
-            let mut slices = vec![IoSlice::new(&[]); queue.segments()];
-            queue.slices(&mut slices);
-            slices.iter().for_each(|slice| bytes.extend_from_slice(slice));
-        }
-        self.pending.discard(&mut self.pool);
+        // Writing to a vector does not fail.
+        let _ = self.write_to(&mut bytes);
         bytes
+    }
+
+    /// Takes all that was written and writes it elsewhere, for example to a blocking socket.
+    ///
+    /// # Errors
+    /// The other writer's. What it did not take stays here.
+    pub fn write_to(&mut self, writer: &mut impl Write) -> io::Result<()> {
+        let Some(mut queue) = self.pending.queue.take() else { return Ok(()) };
+        let mut written = Ok(());
+        while written.is_ok() && !queue.is_empty() {
+            let front = queue.front();
+            written = writer.write_all(front);
+            if written.is_ok() {
+                let count = front.len();
+                queue.advance(count, &mut self.pool);
+                self.pending.note_sent(count);
+            }
+        }
+        self.pending.keep(queue, &mut self.pool);
+        written
     }
 }
 
