@@ -69,6 +69,27 @@ struct Usage {
     memory: u64,
 }
 
+/// What a process spent since it began, and has now.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ProcessUsage {
+    /// CPU time in nanoseconds, of its live threads.
+    pub cpu_nanoseconds: u64,
+    /// Resident anonymous memory in bytes.
+    pub memory: u64,
+}
+
+impl ProcessUsage {
+    /// That of the process `id`.
+    ///
+    /// # Errors
+    ///
+    /// If the process's files in `/proc` cannot be read: there is none, or this is not Linux.
+    pub fn of(id: u32) -> io::Result<Self> {
+        let Usage { cpu_nanoseconds, memory, .. } = usage(&PathBuf::from(format!("/proc/{id}")))?;
+        Ok(Self { cpu_nanoseconds, memory })
+    }
+}
+
 impl ProcessMeter {
     /// A meter for the process `id`. To be made before the load connects to it.
     ///
