@@ -37,17 +37,20 @@ pub fn parse_integer(text: &[u8]) -> Option<i64> {
     if negative { 0_i64.checked_sub_unsigned(number) } else { number.try_into().ok() }
 }
 
-/// The length and the size of the head `$LENGTH CRLF`, if it has the short form of most of them: one
-/// or two digits.
+/// The length and the size of the head `$LENGTH CRLF`, if it has the short form of most of them, one or
+/// two digits, and something is behind it.
 #[inline(always)]
 pub(super) fn short_head(bytes: &[u8], kind: u8) -> Option<(usize, usize)> {
-    let digit = |byte: u8| usize::from(byte - b'0');
-    match *bytes {
-        [first, a @ b'0'..=b'9', b'\r', b'\n', ..] if first == kind => Some((digit(a), 4)),
-        [first, a @ b'1'..=b'9', b @ b'0'..=b'9', b'\r', b'\n', ..] if first == kind => {
-            Some((digit(a) * 10 + digit(b), 5))
-        }
-        _ => None,
+    let &[first, a, b, c, d] = bytes.first_chunk()?;
+    let (tens, ones) = (a.wrapping_sub(b'0'), b.wrapping_sub(b'0'));
+    if first != kind || tens > 9 {
+        None
+    } else if [b, c] == *b"\r\n" {
+        Some((tens.into(), 4))
+    } else if tens > 0 && ones <= 9 && [c, d] == *b"\r\n" {
+        Some((usize::from(tens) * 10 + usize::from(ones), 5))
+    } else {
+        None
     }
 }
 
@@ -97,9 +100,9 @@ mod tests {
 
     #[test]
     fn short_heads_are_those_of_the_long_form() {
-        assert_eq!(short_head(b"$7\r\n", b'$'), Some((7, 4)));
+        assert_eq!(short_head(b"$7\r\n.", b'$'), Some((7, 4)));
         assert_eq!(short_head(b"*42\r\n", b'*'), Some((42, 5)));
-        for other in [&b"$07\r\n"[..], b"$-1\r\n", b"$7\r", b"$123\r\n", b"*7\r\n"] {
+        for other in [&b"$07\r\n"[..], b"$-1\r\n", b"$7\r", b"$7\r\n", b"$123\r\n", b"*7\r\n."] {
             assert_eq!(short_head(other, b'$'), None);
         }
     }

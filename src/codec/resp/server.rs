@@ -29,6 +29,8 @@ pub struct RespServer {
     max_frame_length: usize,
     protocol: Protocol,
     progress: Progress,
+    /// So many bytes of the line that is arriving are known to have no end.
+    searched: usize,
 }
 
 /// What is known about the command that is arriving.
@@ -41,8 +43,6 @@ struct Progress {
     missing: usize,
     /// What begins here was not found complete.
     position: usize,
-    /// So many bytes from there on have no line's end.
-    searched: usize,
 }
 
 /// A decoded command, and how long it is; one without arguments is none.
@@ -57,6 +57,7 @@ impl RespServer {
             max_frame_length: MAX_FRAME_LENGTH,
             protocol: Protocol::Resp2,
             progress: Progress::default(),
+            searched: 0,
         }
     }
 
@@ -91,105 +92,98 @@ impl RespServer {
     /// A command that is an array of bulk strings.
     #[inline]
     fn array<'a>(&mut self, bytes: &'a [u8]) -> Result<Found<'a>, ProtocolError> {
-        let mut progress = self.progress;
-        let found = self.advance(bytes, &mut progress);
-        if !matches!(found, Ok(true)) {
-            self.progress = progress;
-            return found.map(|_| None);
+        let Progress { mut begin, mut arguments, mut missing, mut position } = self.progress;
+        if begin == 0 {
+            let Some((count, head)) = self.count(bytes)? else { return Ok(None) };
+            (begin, arguments, missing, position) = (head, count, count, head);
         }
-        let command = Command::new(&bytes[progress.begin..progress.position], progress.arguments);
-        Ok(Some((command, progress.position)))
-    }
-
-    /// Goes on as far as the bytes reach; answers whether the command is complete.
-    #[inline]
-    fn advance(&self, bytes: &[u8], progress: &mut Progress) -> Result<bool, ProtocolError> {
-        if progress.begin == 0 {
-            let Some((count, begin)) = self.count(bytes, progress)? else { return Ok(false) };
-            *progress =
-                Progress { begin, arguments: count, missing: count, position: begin, searched: 0 };
+        while missing > 0 {
+            let Some(length) = self.bulk(bytes, position)? else {
+                self.progress = Progress { begin, arguments, missing, position };
+                return Ok(None);
+            };
+            position += length;
+            missing -= 1;
         }
-        while progress.missing > 0 {
-            let rest = &bytes[progress.position..];
-            let Some((length, head)) = self.length(rest, progress)? else { return Ok(false) };
-            if length > self.max_frame_length.saturating_sub(progress.position + head + 2) {
-                return Err(ProtocolError::FrameTooLong { max_length: self.max_frame_length });
-            }
-            let end = head + length;
-            match rest.get(end..end + 2) {
-                Some(CRLF) => {}
-                Some(_) => return Err(ProtocolError::BulkWithoutEnd),
-                None => return Ok(false),
-            }
-            progress.position += end + 2;
-            progress.missing -= 1;
-        }
-        Ok(true)
+        let command = Command::new(&bytes[begin..position], arguments);
+        Ok(Some((command, position)))
     }
 
     /// The number of arguments, and the length of the head that tells it.
     #[inline]
-    fn count(
-        &self,
-        bytes: &[u8],
-        progress: &mut Progress,
-    ) -> Result<Option<(usize, usize)>, ProtocolError> {
-        let (count, head) = match short_head(bytes, b'*') {
-            Some(head) => head,
-            None => match number(bytes, progress) {
-                Number::Missing => return Ok(None),
-                Number::TooLong => return Err(ProtocolError::CountTooLong),
-                Number::Complete(number, head) => {
-                    let number = number.ok_or(ProtocolError::InvalidCount)?;
-                    // A negative number is an empty command, as 0 is.
-                    (usize::try_from(number.max(0)).unwrap_or(usize::MAX), head)
-                }
-            },
+    fn count(&mut self, bytes: &[u8]) -> Result<Option<(usize, usize)>, ProtocolError> {
+        let head = match short_head(bytes, b'*') {
+            Some(head) => Some(head),
+            None => self.long_count(bytes)?,
         };
-        if count > self.max_arguments {
-            return Err(ProtocolError::InvalidCount);
+        match head {
+            Some((count, _)) if count > self.max_arguments => Err(ProtocolError::InvalidCount),
+            head => Ok(head),
         }
-        Ok(Some((count, head)))
     }
 
-    /// The length of an argument, and of the head that tells it.
-    #[inline]
-    fn length(
-        &self,
-        bytes: &[u8],
-        progress: &mut Progress,
-    ) -> Result<Option<(usize, usize)>, ProtocolError> {
-        let (length, head) = match short_head(bytes, b'$') {
-            Some(head) => head,
-            None => {
-                match bytes.first() {
-                    None => return Ok(None),
-                    Some(b'$') => {}
-                    Some(other) => return Err(ProtocolError::NoBulk(*other)),
-                }
-                match number(bytes, progress) {
-                    Number::Missing => return Ok(None),
-                    Number::TooLong => return Err(ProtocolError::LengthTooLong),
-                    Number::Complete(number, head) => {
-                        let length = number.and_then(|number| usize::try_from(number).ok());
-                        (length.ok_or(ProtocolError::InvalidLength)?, head)
-                    }
-                }
+    #[cold]
+    fn long_count(&mut self, bytes: &[u8]) -> Result<Option<(usize, usize)>, ProtocolError> {
+        match number(bytes, &mut self.searched) {
+            Number::Missing => Ok(None),
+            Number::TooLong => Err(ProtocolError::CountTooLong),
+            Number::Complete(number, head) => {
+                let number = number.ok_or(ProtocolError::InvalidCount)?;
+                // A negative number is an empty command, as 0 is.
+                Ok(Some((usize::try_from(number.max(0)).unwrap_or(usize::MAX), head)))
             }
+        }
+    }
+
+    /// How long the argument at `position` is with its head and its end; `None` if a part is missing.
+    #[inline]
+    fn bulk(&mut self, bytes: &[u8], position: usize) -> Result<Option<usize>, ProtocolError> {
+        let rest = &bytes[position..];
+        let (length, head) = match short_head(rest, b'$') {
+            Some(head) => head,
+            None => match self.long_length(rest)? {
+                Some(head) => head,
+                None => return Ok(None),
+            },
         };
         if length > self.max_bulk_length {
             return Err(ProtocolError::InvalidLength);
         }
-        Ok(Some((length, head)))
+        if length > self.max_frame_length.saturating_sub(position + head + CRLF.len()) {
+            return Err(ProtocolError::FrameTooLong { max_length: self.max_frame_length });
+        }
+        let end = head + length;
+        match rest.get(end..end + CRLF.len()) {
+            Some(CRLF) => Ok(Some(end + CRLF.len())),
+            Some(_) => Err(ProtocolError::BulkWithoutEnd),
+            None => Ok(None),
+        }
+    }
+
+    #[cold]
+    fn long_length(&mut self, bytes: &[u8]) -> Result<Option<(usize, usize)>, ProtocolError> {
+        match bytes.first() {
+            None => return Ok(None),
+            Some(b'$') => {}
+            Some(other) => return Err(ProtocolError::NoBulk(*other)),
+        }
+        match number(bytes, &mut self.searched) {
+            Number::Missing => Ok(None),
+            Number::TooLong => Err(ProtocolError::LengthTooLong),
+            Number::Complete(number, head) => {
+                let length = number.and_then(|number| usize::try_from(number).ok());
+                Ok(Some((length.ok_or(ProtocolError::InvalidLength)?, head)))
+            }
+        }
     }
 
     /// A command that is a line of words.
     #[cold]
     fn inline<'a>(&mut self, bytes: &[u8]) -> Result<Found<'a>, ProtocolError> {
         let longest = MAX_LINE.min(self.max_frame_length);
-        let from = self.progress.searched.min(bytes.len());
+        let from = self.searched.min(bytes.len());
         let Some(at) = memchr::memchr(b'\n', &bytes[from..]) else {
-            self.progress.searched = bytes.len();
+            self.searched = bytes.len();
             let too_long = bytes.len() > longest;
             return if too_long { Err(ProtocolError::InlineTooLong) } else { Ok(None) };
         };
@@ -213,8 +207,8 @@ enum Number {
 
 /// Reads the number behind a first byte that tells what it is for.
 #[cold]
-fn number(bytes: &[u8], progress: &mut Progress) -> Number {
-    match line(bytes, &mut progress.searched) {
+fn number(bytes: &[u8], searched: &mut usize) -> Number {
+    match line(bytes, searched) {
         Some(line) if line.len() > MAX_LINE => Number::TooLong,
         None if bytes.len() > MAX_LINE + 1 => Number::TooLong,
         None => Number::Missing,
@@ -243,7 +237,8 @@ impl Codec for RespServer {
                 Some(_) => self.inline(bytes)?,
             };
             let Some((command, length)) = found else { return Ok(None) };
-            self.progress = Progress::default();
+            self.progress.begin = 0;
+            self.searched = 0;
             input.skip(length);
             if command.len() > 0 {
                 return Ok(Some(command));
