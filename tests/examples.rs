@@ -4,10 +4,10 @@ mod common;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+use common::example::example;
 use common::{DEADLINE, eventually, read_exactly};
 
 /// A program that is ended with the test, if it doesn't end by itself.
@@ -15,7 +15,7 @@ struct Program(Child);
 
 impl Program {
     fn start(arguments: &[&str]) -> Self {
-        let mut command = Command::new(echo());
+        let mut command = Command::new(example("echo"));
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
         Program(command.spawn().expect("cargo has built the example"))
     }
@@ -49,18 +49,6 @@ impl Drop for Program {
     }
 }
 
-/// The echo example. Cargo builds it beside the tests, unless only some of them are asked for.
-fn echo() -> PathBuf {
-    let tests = std::env::current_exe().expect("a test is a program");
-    let profile = tests.ancestors().nth(2).expect("tests are in PROFILE/deps");
-    let program = profile.join("examples").join("echo");
-    if !program.exists() {
-        let built = Command::new(env!("CARGO")).args(["build", "--example", "echo"]).status();
-        assert!(built.expect("cargo is there").success());
-    }
-    program
-}
-
 /// As a plain server it says where it listens, echoes, and ends cleanly on either signal.
 #[test]
 fn the_echo_server_serves_until_a_signal() {
@@ -81,7 +69,7 @@ fn the_echo_server_serves_until_a_signal() {
 #[test]
 fn the_echo_server_under_load_prints_what_it_measured() {
     let begin = Instant::now();
-    let output = Command::new(echo())
+    let output = Command::new(example("echo"))
         .args(["--seconds", "1", "--connections", "8", "--in-flight", "4", "--reactors", "2"])
         .output()
         .expect("cargo has built the example");
@@ -113,7 +101,7 @@ fn the_echo_server_serves_frames() {
 #[test]
 fn a_bad_option_is_told() {
     for arguments in [["--listen", "nowhere"], ["--reactors", "0"], ["--size", "0"]] {
-        let output = Command::new(echo()).args(arguments).output().expect("it starts");
+        let output = Command::new(example("echo")).args(arguments).output().expect("it starts");
         assert!(!output.status.success(), "{arguments:?}");
         assert!(!output.stderr.is_empty(), "{arguments:?}");
     }

@@ -1,11 +1,11 @@
 //! The servers, as programs that end with the test.
 
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 
 use crate::common::eventually;
+use crate::common::example::example;
 
 /// A server that is ended with the test.
 pub struct Server {
@@ -16,7 +16,7 @@ pub struct Server {
 impl Server {
     /// The key-value server of this repository, with these options.
     pub fn kv(options: &[&str]) -> Self {
-        let mut command = Command::new(kv());
+        let mut command = Command::new(example("kv"));
         command.args(["--listen", "127.0.0.1:0"]).args(options);
         let mut child = spawn(command.stdout(Stdio::piped()));
         let mut line = String::new();
@@ -26,19 +26,32 @@ impl Server {
         Server { child, address: address.parse().expect("an address") }
     }
 
-    /// Redis; `None` if it is not installed.
+    /// Redis; `None` if it is not installed. It can't choose a port and say which, so it is given one that
+    /// was free a moment ago, until that still is.
     pub fn redis() -> Option<Self> {
         if !is_installed("redis-server") {
             return None;
         }
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-        let address = free.expect("there is a free port");
+        let mut server = None;
+        eventually("redis-server gets its port", || {
+            let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+            server = Self::redis_on(free.expect("there is a free port"));
+            server.is_some()
+        });
+        server
+    }
+
+    /// Redis on a port; `None` if somebody else has it.
+    fn redis_on(address: SocketAddr) -> Option<Self> {
         let mut command = Command::new("redis-server");
         command.args(["--port", &address.port().to_string(), "--bind", "127.0.0.1"]);
         command.args(["--save", "", "--appendonly", "no", "--dir"]).arg(std::env::temp_dir());
-        let server = Server { child: spawn(command.stdout(Stdio::null())), address };
-        eventually("redis-server accepts", || TcpStream::connect(address).is_ok());
-        Some(server)
+        let mut server = Server { child: spawn(command.stdout(Stdio::piped())), address };
+        let stdout = server.child.stdout.take().expect("it is piped");
+        // Whether somebody accepts is no sign: that may be somebody else.
+        let ready =
+            |line: Result<String, _>| line.is_ok_and(|line| line.contains("Ready to accept"));
+        BufReader::new(stdout).lines().any(ready).then_some(server)
     }
 
     pub fn port(&self) -> String {
@@ -57,6 +70,13 @@ fn spawn(command: &mut Command) -> Child {
     command.stdin(Stdio::null()).spawn().expect("the server starts")
 }
 
+#[test]
+fn a_port_that_is_taken_is_noticed() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let address = taken.local_addr().expect("it is bound");
+    assert!(!is_installed("redis-server") || Server::redis_on(address).is_none());
+}
+
 /// Whether a program of Redis' is there; if not, that is said.
 #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 pub fn is_installed(program: &str) -> bool {
@@ -66,16 +86,4 @@ pub fn is_installed(program: &str) -> bool {
         eprintln!("SKIPPED: {program} is not installed (Debian: redis-server, redis-tools)");
     }
     installed
-}
-
-/// The example. Cargo builds it beside the tests, unless only some of them are asked for.
-fn kv() -> PathBuf {
-    let tests = std::env::current_exe().expect("a test is a program");
-    let profile = tests.ancestors().nth(2).expect("tests are in PROFILE/deps");
-    let program = profile.join("examples").join("kv");
-    if !program.exists() {
-        let built = Command::new(env!("CARGO")).args(["build", "--example", "kv"]).status();
-        assert!(built.expect("cargo is there").success());
-    }
-    program
 }
