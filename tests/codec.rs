@@ -45,3 +45,15 @@ fn length_field() {
 fn header_body() {
     for_each_seed(SEEDS, |seed| check::header_body::Case::draw(&mut Rng::with_seed(seed)).check());
 }
+
+#[test]
+fn resp_commands() {
+    let draw = |seed| check::resp::commands::Case::draw(&mut Rng::with_seed(seed));
+    for_each_seed(SEEDS, |seed| draw(seed).check());
+}
+
+#[test]
+fn resp_replies() {
+    let draw = |seed| check::resp::replies::Case::draw(&mut Rng::with_seed(seed));
+    for_each_seed(SEEDS, |seed| draw(seed).check());
+}

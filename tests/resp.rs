@@ -1,9 +1,15 @@
-//! The codec of Redis' protocol, beside a plain reading of the specification.
+//! The codec of Redis' protocol, beside its specification. Damaged streams are in `codec.rs`.
 
 mod common;
 
+#[path = "codec/check/mod.rs"]
+mod check;
+
 use std::time::Instant;
 
+use check::resp::commands::{Words, encode, random_words, words};
+use check::resp::replies::{described, random_reply};
+use check::resp::{decode, pieces};
 use common::seeds::for_each_seed;
 use millstream::codec::Codec;
 use millstream::codec::resp::{
@@ -11,115 +17,17 @@ use millstream::codec::resp::{
 };
 use millstream::{Input, OutputBuffer};
 
-type Words = Vec<Vec<u8>>;
-
-/// Decodes a stream that comes in pieces; answers the commands, and the error that ended it.
-fn decode(codec: &mut RespServer, pieces: &[&[u8]]) -> (Vec<Words>, Option<ProtocolError>) {
-    let (mut unread, mut commands) = (Vec::new(), Vec::new());
-    for piece in pieces {
-        unread.extend_from_slice(piece);
-        let mut input = Input::from(&unread[..]);
-        loop {
-            match codec.decode(&mut input) {
-                Ok(Some(command)) => {
-                    let words: Words = command.arguments().map(<[u8]>::to_vec).collect();
-                    assert_eq!(words.len(), command.len());
-                    commands.push(words);
-                }
-                Ok(None) => break,
-                Err(error) => return (commands, Some(error)),
-            }
-        }
-        let taken = input.taken();
-        unread.drain(..taken);
-    }
-    (commands, None)
+/// The commands of a stream, and the error that ended it.
+fn decode_commands(
+    codec: &mut RespServer,
+    pieces: &[&[u8]],
+) -> (Vec<Words>, Option<ProtocolError>) {
+    let (commands, error, _) = decode(codec, pieces, words);
+    (commands, error)
 }
 
 fn whole(stream: &[u8]) -> (Vec<Words>, Option<ProtocolError>) {
-    decode(&mut RespServer::new(), &[stream])
-}
-
-/// Cuts a stream into pieces.
-fn pieces<'a>(stream: &'a [u8], rng: &mut fastrand::Rng) -> Vec<&'a [u8]> {
-    let (mut rest, mut pieces) = (stream, Vec::new());
-    let longest = [1, 3, 20, 200][rng.usize(..4)];
-    while !rest.is_empty() {
-        let piece;
-        (piece, rest) = rest.split_at(rng.usize(1..=longest).min(rest.len()));
-        pieces.push(piece);
-    }
-    pieces
-}
-
-/// What the specification says, without thought of speed: the line in front, as text.
-fn plain_line(stream: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = stream.windows(2).position(|pair| pair == b"\r\n")?;
-    Some((&stream[..end], &stream[end + 2..]))
-}
-
-fn plain_number(text: &[u8]) -> Option<i64> {
-    let number: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
-    (number.to_string().as_bytes() == text).then_some(number)
-}
-
-/// A plain decoder of whole streams of arrays.
-fn plain(mut stream: &[u8]) -> (Vec<Words>, Option<ProtocolError>) {
-    let mut commands = Vec::new();
-    while stream.first() == Some(&b'*') {
-        match plain_command(stream) {
-            Ok(Some((words, rest))) => {
-                stream = rest;
-                if !words.is_empty() {
-                    commands.push(words);
-                }
-            }
-            Ok(None) => break,
-            Err(error) => return (commands, Some(error)),
-        }
-    }
-    (commands, None)
-}
-
-fn plain_command(stream: &[u8]) -> Result<Option<(Words, &[u8])>, ProtocolError> {
-    let Some((line, mut rest)) = plain_line(stream) else { return Ok(None) };
-    let count = plain_number(&line[1..]).filter(|count| *count <= 1024 * 1024);
-    let mut words = Vec::new();
-    for _ in 0..count.ok_or(ProtocolError::InvalidCount)? {
-        match rest.first() {
-            None => return Ok(None),
-            Some(b'$') => {}
-            Some(other) => return Err(ProtocolError::NoBulk(*other)),
-        }
-        let Some((line, behind)) = plain_line(rest) else { return Ok(None) };
-        let length = plain_number(&line[1..]).filter(|len| (0..=512 << 20).contains(len));
-        let length = length.ok_or(ProtocolError::InvalidLength)? as usize;
-        if behind.len() < length + 2 {
-            return Ok(None);
-        }
-        if &behind[length..length + 2] != b"\r\n" {
-            return Err(ProtocolError::BulkWithoutEnd);
-        }
-        words.push(behind[..length].to_vec());
-        rest = &behind[length + 2..];
-    }
-    Ok(Some((words, rest)))
-}
-
-fn random_words(rng: &mut fastrand::Rng) -> Words {
-    (0..rng.usize(1..6)).map(|_| word(rng)).collect()
-}
-
-fn word(rng: &mut fastrand::Rng) -> Vec<u8> {
-    let length = [rng.usize(..4), rng.usize(..40), rng.usize(..300)][rng.usize(..3)];
-    (0..length).map(|_| *rng.choice(b"a*$\r\n0123\"\xff ").unwrap()).collect()
-}
-
-fn encode(words: &Words) -> Vec<u8> {
-    let arguments: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-    let mut buffer = OutputBuffer::new();
-    RespClient::new().encode(&arguments, &mut buffer.output()).unwrap();
-    buffer.take()
+    decode_commands(&mut RespServer::new(), &[stream])
 }
 
 #[test]
@@ -128,37 +36,8 @@ fn commands_survive_any_cut() {
         let mut rng = fastrand::Rng::with_seed(seed);
         let commands: Vec<Words> = (0..rng.usize(1..20)).map(|_| random_words(&mut rng)).collect();
         let stream: Vec<u8> = commands.iter().flat_map(encode).collect();
-        let decoded = decode(&mut RespServer::new(), &pieces(&stream, &mut rng));
+        let decoded = decode_commands(&mut RespServer::new(), &pieces(&stream, &mut rng));
         assert_eq!(decoded, (commands, None));
-    });
-}
-
-/// Damaged streams are understood, or refused, as the plain decoder does it, however they are cut.
-#[test]
-fn hostile_streams_are_read_like_the_plain_decoder() {
-    for_each_seed(2_000, |seed| {
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let mut stream: Vec<u8> =
-            (0..rng.usize(1..5)).flat_map(|_| encode(&random_words(&mut rng))).collect();
-        for _ in 0..rng.usize(1..4) {
-            let at = rng.usize(..stream.len());
-            match rng.u8(..3) {
-                0 => stream[at] = *rng.choice(b"*$\r\n-019x").unwrap(),
-                1 => stream.insert(at, *rng.choice(b"*$\r\n-019x").unwrap()),
-                _ => drop(stream.drain(at..(at + rng.usize(1..4)).min(stream.len()))),
-            }
-            if stream.is_empty() {
-                return;
-            }
-        }
-        let expected = plain(&stream);
-        let decoded = decode(&mut RespServer::new(), &pieces(&stream, &mut rng));
-        // From an inline command on, the plain decoder says nothing.
-        assert_eq!(decoded.0[..expected.0.len()], expected.0);
-        if expected.1.is_some() {
-            assert_eq!(decoded, expected);
-        }
-        assert_eq!(decoded, whole(&stream), "the cut makes no difference");
     });
 }
 
@@ -203,7 +82,8 @@ fn empty_commands_are_passed_over() {
 
 #[test]
 fn limits_can_be_set() {
-    let refused = |codec: RespServer, stream: &[u8]| decode(&mut codec.clone(), &[stream]).1;
+    let refused =
+        |codec: RespServer, stream: &[u8]| decode_commands(&mut codec.clone(), &[stream]).1;
     let codec = RespServer::new().max_arguments(2).max_bulk_length(5).max_frame_length(30);
     assert_eq!(refused(codec.clone(), b"*2\r\n$5\r\naaaaa\r\n$5\r\nbbbbb\r\n"), None);
     assert_eq!(refused(codec.clone(), b"*3\r\n"), Some(ProtocolError::InvalidCount));
@@ -278,46 +158,6 @@ fn bulk_strings_of_every_size() {
         let mut input = Input::from(&bytes[..]);
         assert_eq!(RespClient::new().decode(&mut input), Ok(Some(Reply::Bulk(&payload))));
         assert!(input.is_empty());
-    }
-}
-
-/// Writes a random reply; what it is, as text, is returned.
-fn random_reply(rng: &mut fastrand::Rng, replies: &mut Replies<'_, '_>, depth: u32) -> String {
-    let kind = rng.u8(..if depth == 0 { 6 } else { 9 });
-    let number = rng.i64(-200..200);
-    let bytes = vec![b'\r'; number.unsigned_abs() as usize];
-    let leaf = match kind {
-        0 => Reply::Simple(b"text"),
-        1 => Reply::Error(b"ERR text"),
-        2 => Reply::Integer(number),
-        3 => Reply::Bulk(&bytes),
-        4 => Reply::Null,
-        5 => Reply::Double(number as f64 / 8.0),
-        _ => {
-            let len = rng.usize(..4);
-            let (open, each): (fn(&mut _, usize), _) =
-                [(Replies::array as _, 1), (Replies::map as _, 2), (Replies::push as _, 1)]
-                    [usize::from(kind) - 6];
-            open(replies, len);
-            let inner: Vec<_> =
-                (0..len * each).map(|_| random_reply(rng, replies, depth - 1)).collect();
-            return format!("{kind}{inner:?}");
-        }
-    };
-    replies.reply(&leaf);
-    format!("{leaf:?}")
-}
-
-/// The same text for what was decoded.
-fn described(reply: &Reply<'_>) -> String {
-    let inner = |kind: u8, elements: &millstream::codec::resp::Elements<'_>| {
-        format!("{kind}{:?}", elements.clone().map(|reply| described(&reply)).collect::<Vec<_>>())
-    };
-    match reply {
-        Reply::Array(elements) => inner(6, elements),
-        Reply::Map(elements) => inner(7, elements),
-        Reply::Push(elements) => inner(8, elements),
-        other => format!("{other:?}"),
     }
 }
 

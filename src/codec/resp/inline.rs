@@ -42,7 +42,7 @@ impl Words<'_> {
             match byte {
                 b'"' => return self.double_quoted().map(|()| true),
                 b'\'' => return self.single_quoted().map(|()| true),
-                byte if is_space(byte) || byte == 0 => break,
+                byte if is_space(byte) => break,
                 byte => self.word.push(byte),
             }
         }
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn words_and_quotes() {
-        let cases: [(&str, &[&[u8]]); 8] = [
+        let cases: [(&str, &[&[u8]]); 9] = [
             ("", &[]),
             (" \t ", &[]),
             ("set key value", &[b"set", b"key", b"value"]),
@@ -132,6 +132,7 @@ mod tests {
             (r#""\x41\n\"\\\q\xg" '\'\n'"#, &[b"A\n\"\\qxg", b"'\\n"]),
             (r#""" ''"#, &[b"", b""]),
             (r#"a"b c""#, &[b"ab c"]),
+            ("a\0b \0", &[b"a\0b", b"\0"]),
         ];
         for (line, expected) in cases {
             assert_eq!(

@@ -10,6 +10,7 @@ pub mod fixed_length;
 pub mod header_body;
 pub mod length_field;
 pub mod lines;
+pub mod resp;
 
 use std::fmt::Debug;
 
