@@ -7,6 +7,9 @@
 //!
 //! **What is atomic**: what a command does on one shard. A command with keys on several (MSET, DEL, KEYS,
 //! FLUSHDB and the like) is split; another client can see one part done and another not.
+//!
+//! **What is not gathered**: INFO and CLIENT LIST tell of the reactor of the connection that asks, of its
+//! clients, commands and keys. DBSIZE counts the keys of all.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
