@@ -4,11 +4,17 @@
 
 mod common;
 
+#[path = "codec/check/mod.rs"]
+mod check;
+#[path = "codec/check/wrappers.rs"]
+mod wrappers;
+
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::Debug;
 use std::io;
 
+use common::corpus::replay;
 use common::seeds::for_each_seed;
 use common::{assert_same, pattern};
 use fastrand::Rng;
@@ -405,6 +411,17 @@ fn garbage_is_an_error_with_its_source() {
 fn said_inside(error: &dyn Error) -> &(dyn Error + Send + Sync + 'static) {
     let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     source.and_then(io::Error::get_ref).expect("an I/O error that holds another")
+}
+
+/// Whatever is in a frame, it is no longer than it may be, and the next one arrives.
+#[test]
+fn damaged_frames_cost_no_other() {
+    for_each_seed(3_000, |seed| wrappers::Case::draw(&mut Rng::with_seed(seed)).check());
+}
+
+#[test]
+fn the_fuzzers_frames_cost_no_other() {
+    replay("wrappers", |data| wrappers::Case::read(data).check());
 }
 
 /// Damage anywhere in a compressed frame: no panic, and under a checksum it is always found.

@@ -22,7 +22,7 @@ fn decode_commands(
     codec: &mut RespServer,
     pieces: &[&[u8]],
 ) -> (Vec<Words>, Option<ProtocolError>) {
-    let (commands, error, _) = decode(codec, pieces, words);
+    let (commands, error, _) = decode(codec, pieces, |command| words(&command));
     (commands, error)
 }
 

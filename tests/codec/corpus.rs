@@ -1,23 +1,7 @@
 //! The fuzzer's inputs, through the same functions.
 
-use std::fs;
-use std::path::Path;
-
-use crate::check::{delimited, fixed_length, header_body, length_field, lines};
-
-#[expect(clippy::print_stdout, reason = "it is shown only if the test fails")]
-fn replay(target: &str, check: impl Fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let files = fs::read_dir(&folder).expect("there is a corpus");
-    let mut count = 0;
-    for file in files {
-        let path = file.expect("a folder can be listed").path();
-        println!("{}", path.display());
-        check(&fs::read(path).expect("a file can be read"));
-        count += 1;
-    }
-    assert!(count >= 10, "{} has only {count} files", folder.display());
-}
+use crate::check::{delimited, fixed_length, header_body, length_field, lines, resp};
+use crate::common::corpus::replay;
 
 #[test]
 fn of_lines() {
@@ -42,4 +26,14 @@ fn of_length_field() {
 #[test]
 fn of_header_body() {
     replay("header_body", |data| header_body::Case::read(data).check());
+}
+
+#[test]
+fn of_resp_commands() {
+    replay("resp_commands", |data| resp::commands::Case::read(data).check());
+}
+
+#[test]
+fn of_resp_replies() {
+    replay("resp_replies", |data| resp::replies::Case::read(data).check());
 }

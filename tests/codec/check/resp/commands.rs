@@ -51,11 +51,13 @@ impl Case {
         let expected = self.naive();
         let pieces = pieces(&self.stream, &mut Rng::with_seed(self.seed));
         for pieces in [&[&self.stream[..]][..], &pieces] {
-            let (commands, error, _) = decode(&mut codec.clone(), pieces, words);
+            let (commands, error, _) =
+                decode(&mut codec.clone(), pieces, |command| words(&command));
             assert_eq!((&commands, &error), (&expected.0, &expected.1));
         }
         for words in &expected.0 {
-            let again = decode(&mut RespServer::new(), &[&encode(words)], self::words);
+            let again =
+                decode(&mut RespServer::new(), &[&encode(words)], |command| self::words(&command));
             assert_eq!((&again.0[..], again.1), (&[words.clone()][..], None));
         }
     }
@@ -174,7 +176,7 @@ fn naive_escape(quote: u8, rest: &[u8]) -> Option<(u8, usize)> {
     Some((at.map_or(first, |at| b"\n\r\t\x08\x07"[at]), 1))
 }
 
-pub fn words(command: Command<'_>) -> Words {
+pub fn words(command: &Command<'_>) -> Words {
     let words: Words = command.arguments().map(<[u8]>::to_vec).collect();
     assert_eq!(words.len(), command.len());
     words

@@ -116,7 +116,7 @@ impl Frame<'_> {
             inner.push(reply);
             end = behind;
         }
-        Ok(Some((format!("{kind}{inner:?}"), end)))
+        Ok(Some((aggregate(kind, &inner), end)))
     }
 
     fn blob(&self, kind: u8, begin: usize, head: usize, length: usize, missing: usize) -> Naive {
@@ -183,6 +183,10 @@ fn bad(kind: u8, value: &[u8]) -> ReplyError {
     ReplyError::Value { kind, value }
 }
 
+fn aggregate(kind: u8, inner: &[String]) -> String {
+    format!("{kind}[{}]", inner.join(", "))
+}
+
 /// Writes a random reply; what it is, as text, is returned.
 pub fn random_reply(rng: &mut Rng, replies: &mut Replies<'_, '_>, depth: u32) -> String {
     let kind = rng.u8(..if depth == 0 { 6 } else { 9 });
@@ -203,7 +207,7 @@ pub fn random_reply(rng: &mut Rng, replies: &mut Replies<'_, '_>, depth: u32) ->
             open(replies, len);
             let inner: Vec<_> =
                 (0..len * each).map(|_| random_reply(rng, replies, depth - 1)).collect();
-            return format!("{kind}{inner:?}");
+            return aggregate(kind, &inner);
         }
     };
     replies.reply(&leaf);
@@ -212,8 +216,9 @@ pub fn random_reply(rng: &mut Rng, replies: &mut Replies<'_, '_>, depth: u32) ->
 
 /// The same text for what was decoded.
 pub fn described(reply: &Reply<'_>) -> String {
-    let inner = |kind: u8, elements: &Elements<'_>| {
-        format!("{kind}{:?}", elements.clone().map(|reply| described(&reply)).collect::<Vec<_>>())
+    let inner = |kind, elements: &Elements<'_>| {
+        let inner: Vec<_> = elements.clone().map(|reply| described(&reply)).collect();
+        aggregate(kind, &inner)
     };
     match reply {
         Reply::Array(elements) => inner(6, elements),
