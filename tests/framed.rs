@@ -6,12 +6,18 @@ mod common;
 
 use std::io::Write;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use common::{TestEngine, assert_same, end, pattern, read_exactly, read_to_end, receive};
+use common::{
+    DEADLINE, TestEngine, assert_same, end, pattern, read_exactly, read_to_end, read_to_reset,
+    receive,
+};
 use millstream::codec::{Codec, FrameHandler, Framed, FramedConn};
 use millstream::sim::{Faults, Simulation};
-use millstream::{Action, Builder, CloseReason, Conn, Engine, Input, Output, Remote, TimerId};
+use millstream::{
+    Action, Builder, CloseReason, Conn, Engine, Input, InputOverflow, Output, Reactor, Remote,
+    TimerId,
+};
 
 /// Frames of two bytes that tell a length, and so many bytes. The length 0xFFFF is wrong; so is 0xFFFE,
 /// which is taken, so that the stream goes on behind it. At the end, what is left is a frame, too.
@@ -88,10 +94,16 @@ impl Server {
     }
 }
 
+#[derive(Default)]
+struct Session {
+    frames: usize,
+    /// Whether it stays when the peer has ended.
+    goes_on: bool,
+}
+
 impl FrameHandler for Server {
     type Codec = Short;
-    /// How many frames came.
-    type State = usize;
+    type State = Session;
 
     fn codec(&self) -> Short {
         Short
@@ -103,7 +115,7 @@ impl FrameHandler for Server {
     }
 
     fn on_frame(&mut self, conn: &mut FramedConn<'_, Self>, frame: &[u8]) -> Action {
-        **conn.state += 1;
+        conn.state.frames += 1;
         self.tell(News::Frame(frame.to_vec()));
         match frame.first() {
             Some(b'p') => conn.pause_reading(),
@@ -113,6 +125,9 @@ impl FrameHandler for Server {
             }
             Some(b'c') => conn.close(),
             Some(b'q') => return Action::Close,
+            Some(b'h') => conn.shutdown(),
+            Some(b'g') => conn.state.goes_on = true,
+            Some(b'x') => return Action::Shutdown,
             Some(b'l') => conn.output.write(&vec![b'l'; 100_000]),
             Some(b't') => {
                 let result = conn.send(&[0; 0xFFFE]);
@@ -137,11 +152,16 @@ impl FrameHandler for Server {
 
     fn on_end(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
         self.tell(News::Ended);
-        if **conn.state == 0 { Action::Continue } else { Action::Close }
+        if conn.state.goes_on { Action::Continue } else { Action::Close }
     }
 
     fn on_close(&mut self, _conn: &mut FramedConn<'_, Self>, _reason: &CloseReason) {
         self.tell(News::Closed);
+    }
+
+    /// Connections close by themselves.
+    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> Action {
+        Action::Continue
     }
 }
 
@@ -273,6 +293,115 @@ fn connections_share_the_reactor_by_frames() {
     assert!(order.windows(3).all(|three| three != [three[0]; 3]), "{order:?}");
 }
 
+/// However many reads bring more, a turn serves what the budget allows: once for a read, and once for
+/// what was left.
+#[test]
+fn the_budget_holds_over_many_reads() {
+    #[derive(Default)]
+    struct Counter {
+        turn: Option<Instant>,
+        in_turn: usize,
+        most: usize,
+        most_unread: usize,
+        frames: usize,
+        news: Option<Sender<[usize; 3]>>,
+    }
+    impl FrameHandler for Counter {
+        type Codec = Short;
+        type State = ();
+        fn codec(&self) -> Short {
+            Short
+        }
+        fn on_frame(&mut self, conn: &mut FramedConn<'_, Self>, _frame: &[u8]) -> Action {
+            if self.turn.replace(conn.now()) != self.turn {
+                self.in_turn = 0;
+            }
+            self.in_turn += 1;
+            self.frames += 1;
+            self.most = self.most.max(self.in_turn);
+            self.most_unread = self.most_unread.max(conn.input.len());
+            if self.frames < 1_000 {
+                conn.wake(); // It is going to be called anyway.
+            }
+            Action::Continue
+        }
+        fn on_end(&mut self, _conn: &mut FramedConn<'_, Self>) -> Action {
+            let told = [self.frames, self.most, self.most_unread];
+            let _ = self.news.as_ref().map(|news| news.send(told));
+            Action::Close
+        }
+    }
+    const FRAMES: usize = 200_000;
+    for frames_per_turn in [3, 1024] {
+        let (sender, news) = channel();
+        let engine = TestEngine::start(Engine::builder().reactors(1), move |_| {
+            let counter = Counter { news: Some(sender.clone()), ..Counter::default() };
+            Framed::new(counter).frames_per_turn(frames_per_turn)
+        });
+        let mut client = engine.connect();
+        client.write_all(&frames(&vec![&b"X"[..]; FRAMES])).expect("the server reads");
+        end(&client);
+        let [frames, most, most_unread] = receive(&news);
+        assert_eq!(frames, FRAMES);
+        assert!(most <= 2 * frames_per_turn, "{most} frames in a turn of {frames_per_turn}");
+        // As much as one read brings, and what it was behind.
+        assert!(most_unread <= 2 * 64 * 1024, "{most_unread} bytes unread");
+    }
+}
+
+/// Frames that wait for their turn are not too much input; a frame that can't become whole is.
+#[test]
+fn only_what_is_no_frame_is_too_much_input() {
+    let builder = Engine::builder().input_cap(100, InputOverflow::Close);
+    let rig = Rig::start(builder, Action::Close, 4);
+    let bytes = frames(&vec![&b"X"[..]; 30_000]);
+    echoes(&rig, &bytes, bytes.len());
+    let mut client = rig.engine.connect();
+    client.write_all(&frames(&[&[b'X'; 200][..]])[..150]).expect("the server reads");
+    assert_same(&read_to_reset(&mut client), b"");
+}
+
+#[test]
+fn a_stop_that_lets_connections_be_serves_the_frames_that_are_left() {
+    let rig = Rig::start(Engine::builder(), Action::Close, 1024);
+    let mut client = rig.engine.connect();
+    client.write_all(&frames(&[b"A", b"x", b"B"])).expect("the server reads");
+    assert_same(&read_exactly(&mut client, 6), &frames(&[b"A", b"B"]));
+    end(&client);
+    assert_same(&read_to_end(&mut client), b"");
+}
+
+/// Our side has ended, and the peer's ends: what it sent before is served all the same.
+#[test]
+fn a_half_closed_connection_serves_all_frames() {
+    let rig = Rig::start(Engine::builder(), Action::Close, 1);
+    let mut client = rig.engine.connect();
+    client.write_all(&frames(&[b"go", b"half"])).expect("the server reads");
+    assert_same(&read_to_end(&mut client), b"");
+    client.write_all(&frames(&[&b"X"[..]; 50])).expect("the server reads");
+    client.write_all(b"\0\x07rest").expect("the server reads");
+    end(&client);
+    rig.opened();
+    let names = rig.until_closed();
+    assert_eq!(names.iter().filter(|name| **name == "frame").count(), 53);
+    assert_eq!(names[53..], ["ended", "closed"]);
+}
+
+/// Frames that are held back hold no close back.
+#[test]
+fn a_close_does_not_wait_for_frames() {
+    let builder = Engine::builder().close_timeout(2 * DEADLINE);
+    let rig = Rig::start(builder, Action::Close, 1);
+    let mut client = rig.engine.connect();
+    client.write_all(b"p").expect("the server reads");
+    end(&client);
+    let remote = rig.opened();
+    assert_eq!(rig.frame(), b"p");
+    remote.close().expect("it is open");
+    assert_same(&read_to_end(&mut client), b"");
+    assert_eq!(rig.until_closed(), ["closed"]);
+}
+
 #[test]
 fn frames_wait_while_the_output_does() {
     let builder = Engine::builder().water_marks(1_000, 10_000).send_buffer_size(64 * 1024);
@@ -305,7 +434,7 @@ fn frames_wait_while_reading_is_paused() {
         for _ in 0..3 {
             let done = done.clone();
             let check = move |_: &mut Framed<Server>, conn: &mut Conn<'_, Framed<Server>>| {
-                let _ = done.send(**conn.state);
+                let _ = done.send(conn.state.frames);
                 conn.wake();
                 Action::Continue
             };
@@ -329,11 +458,11 @@ fn frames_wait_while_reading_is_paused() {
 
 #[test]
 fn after_a_close_no_frame_is_served() {
-    for (closing, replies) in [(&b"close"[..], 1), (b"quit", 1)] {
+    for closing in [&b"close"[..], b"quit"] {
         let rig = Rig::start(Engine::builder(), Action::Close, 1024);
         let mut client = rig.engine.connect();
         client.write_all(&frames(&[b"A", closing, b"B"])).expect("the server reads");
-        assert_same(&read_to_end(&mut client), &frames(&[&b"A"[..]; 1][..replies]));
+        assert_same(&read_to_end(&mut client), &frames(&[b"A"]));
         end(&client);
         rig.opened();
         assert_eq!(rig.until_closed(), ["frame", "frame", "closed"]);
@@ -401,8 +530,10 @@ fn frames_and_the_end_come_after_each_pause() {
 fn the_end_is_told_once() {
     let rig = Rig::start(Engine::builder(), Action::Close, 1024);
     let mut client = rig.engine.connect();
+    client.write_all(&frames(&[b"go"])).expect("the server reads");
     end(&client);
     let remote = rig.opened();
+    assert_eq!(rig.frame(), b"go");
     assert_eq!(receive(&rig.news).name(), "ended");
     remote.wake().expect("it is open");
     remote.close().expect("it is open");

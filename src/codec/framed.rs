@@ -131,8 +131,8 @@ pub struct FramedState<F: FrameHandler> {
     codec: Option<F::Codec>,
     /// The peer ended, and the frame handler does not know yet.
     ended: bool,
-    /// It is going to be called for the frames that are left.
-    woken: bool,
+    /// The frames that are left are going to be served when others had their turn.
+    is_due: bool,
     state: F::State,
 }
 
@@ -149,11 +149,13 @@ impl<F: FrameHandler> Framed<F> {
         self
     }
 
-    /// Serves the frames that are there.
+    /// Serves the frames that are there. While some may be left, the connection holds its input: it
+    /// reads no more, and no end of either side ends it.
     #[inline]
     fn serve(&mut self, conn: &mut FramedConn<'_, F>) -> Action {
         for _ in 0..self.frames_per_turn {
             if !conn.takes_frames() {
+                conn.hold_input(true); // A close, a resumption or the low-water mark goes on.
                 return Action::Continue;
             }
             let taken = conn.input.taken();
@@ -168,24 +170,43 @@ impl<F: FrameHandler> Framed<F> {
                     }
                 }
             };
-            if action != Action::Continue {
-                return action;
+            match action {
+                Action::Continue => {}
+                Action::Close => return Action::Close,
+                Action::Shutdown => {
+                    Self::serve_later(conn);
+                    return Action::Shutdown;
+                }
             }
         }
-        if !conn.state.woken {
-            conn.state.woken = true;
-            conn.wake();
-        }
+        Self::serve_later(conn);
         Action::Continue
+    }
+
+    /// Has the frames that are left served when others had their turn.
+    fn serve_later(conn: &mut FramedConn<'_, F>) {
+        conn.hold_input(true);
+        conn.state.is_due = true;
+        conn.run_later(|framed, conn| {
+            conn.state.is_due = false;
+            framed.serve(conn)
+        });
     }
 
     /// No whole frame is left. If none will come, either, the handler is told.
     #[inline]
     fn end(&mut self, conn: &mut FramedConn<'_, F>) -> Action {
+        conn.hold_input(false);
         if std::mem::take(&mut conn.state.ended) {
             return self.handler.on_end(conn);
         }
         Action::Continue
+    }
+
+    /// Serves, unless that is going to be done anyway.
+    #[inline]
+    fn serve_now(&mut self, conn: &mut FramedConn<'_, F>) -> Action {
+        if conn.state.is_due { Action::Continue } else { self.serve(conn) }
     }
 }
 
@@ -205,7 +226,8 @@ impl<'a, F: FrameHandler> FramedConn<'a, F> {
         }
     }
 
-    /// The connection's codec; `None` only in a connection whose `on_open` panicked.
+    /// The connection's codec; `None` only if [`FrameHandler::codec`] panicked, and the connection
+    /// closes.
     pub fn codec(&mut self) -> Option<&mut F::Codec> {
         self.state.codec.as_mut()
     }
@@ -237,8 +259,7 @@ impl<F: FrameHandler> EventHandler for Framed<F> {
 
     #[inline]
     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
-        conn.state.woken = false;
-        self.serve(conn)
+        self.serve_now(conn)
     }
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>) -> Action {
@@ -248,12 +269,12 @@ impl<F: FrameHandler> EventHandler for Framed<F> {
 
     fn on_end(&mut self, conn: &mut Conn<'_, Self>) -> Action {
         conn.state.ended = true;
-        self.serve(conn)
+        self.serve_now(conn)
     }
 
     fn on_low_water(&mut self, conn: &mut Conn<'_, Self>) -> Action {
         match self.handler.on_low_water(conn) {
-            Action::Continue => self.serve(conn),
+            Action::Continue => self.serve_now(conn),
             action => action,
         }
     }
@@ -299,7 +320,7 @@ impl<F> DerefMut for Framed<F> {
 
 impl<F: FrameHandler> Default for FramedState<F> {
     fn default() -> Self {
-        FramedState { codec: None, ended: false, woken: false, state: F::State::default() }
+        FramedState { codec: None, ended: false, is_due: false, state: F::State::default() }
     }
 }
 

@@ -25,7 +25,7 @@ pub use self::output_buffer::OutputBuffer;
 pub use self::prefixed::Prefixed;
 pub(crate) use self::remote::Completion;
 pub use self::remote::{Closed, Remote};
-use crate::handler::EventHandler;
+use crate::handler::{Action, EventHandler};
 use crate::reactor::{Control, Reactors, TimerKey};
 
 /// A connection's id, unique in its engine as long as the engine runs (a reactor would have to open
@@ -140,11 +140,25 @@ impl<H: EventHandler> Conn<'_, H> {
         self.control.status.is_closing()
     }
 
-    /// Has [`EventHandler::on_traffic`] called in the next turn, as
-    /// [`Remote::wake`](crate::Remote::wake) does, for a handler that leaves some of its work for
-    /// later.
+    /// Has [`EventHandler::on_traffic`] called soon, after the other connections' input, as
+    /// [`Remote::wake`](crate::Remote::wake) does: for a handler that leaves some of its work for later.
     pub fn wake(&self) {
         self.control.wake();
+    }
+
+    /// Keeps the connection from reading, and from being over or having too much unread, while its
+    /// handler has something left to look at.
+    #[inline]
+    pub(crate) fn hold_input(&mut self, holds: bool) {
+        self.control.status.holds_input = holds;
+    }
+
+    /// Has a closure run after this callback and the other connections' input.
+    pub(crate) fn run_later(
+        &self,
+        closure: impl FnOnce(&mut H, &mut Conn<'_, H>) -> Action + Send + 'static,
+    ) {
+        self.control.run_later(closure);
     }
 
     /// Stops reading from the peer until [`resume_reading`](Self::resume_reading). The peer is slowed
@@ -153,11 +167,10 @@ impl<H: EventHandler> Conn<'_, H> {
         self.control.status.paused_by_handler = true;
     }
 
-    /// Reads again. What arrived meanwhile is delivered, and what is unread is delivered again;
-    /// [`EventHandler::on_traffic`] is called also if the peer has ended meanwhile.
+    /// Reads again. What arrived meanwhile is delivered, and what is unread is delivered again.
     pub fn resume_reading(&mut self) {
         let paused = std::mem::take(&mut self.control.status.paused_by_handler);
-        if paused && (!self.input.is_empty() || self.control.status.peer_ended) {
+        if paused && (!self.input.is_empty() || self.control.status.holds_input) {
             self.wake();
         }
     }

@@ -157,6 +157,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             }
             return request == CloseRequest::Flush;
         }
+        if connection.status.is_over() {
+            self.doom(token, CloseReason::Peer, false);
+            return false;
+        }
         self.settle_input(token);
         self.settle_output(token)
     }
@@ -166,6 +170,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let config = &self.config;
         let Some(connection) = self.connections.get_mut(token) else { return };
         let unread = connection.unread();
+        if connection.status.holds_input {
+            return self.settle_reading(token);
+        }
         if unread >= config.input_cap && config.input_overflow == InputOverflow::Close {
             return self.doom(token, CloseReason::InputOverflow, true);
         }
@@ -185,7 +192,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let full = connection.unread() >= self.config.input_cap;
         let status = &mut connection.status;
         let flooded = status.above_high_water && self.config.output.pause_reading_at_high_water;
-        let paused = open && (status.paused_by_handler || flooded || full);
+        let paused = open && (status.paused_by_handler || status.holds_input || flooded || full);
         if paused != status.paused {
             status.paused = paused;
             self.driver.pause(token, paused);

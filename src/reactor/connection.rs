@@ -12,8 +12,8 @@ use super::counters::Counters;
 use super::mailbox::Order;
 use super::reactors::Reactors;
 use super::timers::{OwnedTimers, TimerKey, Timers};
-use crate::conn::{CloseReason, CloseRequest, Completion, ConnId, Pending, Remote, TimerId};
-use crate::handler::EventHandler;
+use crate::conn::{CloseReason, CloseRequest, Completion, Conn, ConnId, Pending, Remote, TimerId};
+use crate::handler::{Action, EventHandler};
 
 /// A connection in the reactor's table. Its size is what an idle connection costs, so what is seldom
 /// used is boxed, and buffers are leased only while there is something in them.
@@ -46,6 +46,9 @@ pub(crate) struct Status<H: EventHandler> {
     pub(crate) close_request: Option<CloseRequest>,
     /// The handler paused reading.
     pub(crate) paused_by_handler: bool,
+    /// The handler has input that it looks at later, by itself: reading pauses, and neither too much
+    /// input nor the end of both sides ends the connection meanwhile.
+    pub(crate) holds_input: bool,
     /// The driver was told to pause.
     pub(crate) paused: bool,
     /// Output waits, and none of it was sent since `last_sent`.
@@ -99,6 +102,7 @@ impl<H: EventHandler> Connection<H> {
             phase: Phase::Open,
             close_request: None,
             paused_by_handler: false,
+            holds_input: false,
             paused: false,
             stuck: false,
             above_high_water: false,
@@ -169,6 +173,12 @@ impl<H: EventHandler> Status<H> {
         self.phase != Phase::Open || self.close_request.is_some()
     }
 
+    /// Whether both sides have ended, and nothing is left to be said or looked at.
+    pub(crate) fn is_over(&self) -> bool {
+        let holds_input = self.holds_input && self.phase == Phase::Open;
+        self.peer_ended && self.end_sent && !holds_input
+    }
+
     pub(crate) fn completions(&mut self) -> &mut Completions {
         self.completions.get_or_insert_default()
     }
@@ -210,6 +220,14 @@ impl<H: EventHandler> Control<'_, H> {
     /// Posts to the connection's own reactor, which is awake.
     pub(crate) fn wake(&self) {
         let _ = self.reactors.ask(self.id(), Order::Wake);
+    }
+
+    /// Has a closure run as a callback after this one, in a later turn if there is much else to do.
+    pub(crate) fn run_later(
+        &self,
+        closure: impl FnOnce(&mut H, &mut Conn<'_, H>) -> Action + Send + 'static,
+    ) {
+        let _ = self.reactors.ask(self.id(), Order::Run(Box::new(closure)));
     }
 
     pub(crate) fn set_timer(&mut self, now: Instant, after: Duration) -> TimerId {

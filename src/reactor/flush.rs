@@ -102,11 +102,11 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     fn end_output(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         let status = &mut connection.status;
-        if status.peer_ended {
+        let newly = !std::mem::replace(&mut status.end_sent, true);
+        if status.is_over() {
             return self.doom(token, CloseReason::Peer, false);
         }
-        if !status.end_sent {
-            status.end_sent = true;
+        if newly {
             self.driver.shutdown(token);
         }
         if status.phase == Phase::Flushing {

@@ -88,14 +88,13 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn end_input(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         connection.status.peer_ended = true;
-        let end_sent = connection.status.end_sent;
         match connection.status.phase {
             Phase::Open => self.call(token, "on_end", H::on_end),
             Phase::Lingering => return self.doom(token, CloseReason::Local, false),
             Phase::Flushing | Phase::Doomed => return,
         }
-        if end_sent {
-            // Both sides have ended.
+        let connection = self.connections.get(token);
+        if connection.is_some_and(|connection| connection.status.is_over()) {
             self.doom(token, CloseReason::Peer, false);
         }
     }
