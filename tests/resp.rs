@@ -72,6 +72,19 @@ fn an_error_takes_nothing() {
     let mut input = Input::from(&b"*1\r\n$x\r\n"[..]);
     assert_eq!(RespServer::new().decode(&mut input).unwrap_err(), ProtocolError::InvalidLength);
     assert_eq!(input.taken(), 0);
+    let mut input = Input::from(&b"*0\r\n\r\n*1\r\n$x\r\n"[..]);
+    assert_eq!(RespServer::new().decode(&mut input).unwrap_err(), ProtocolError::InvalidLength);
+    assert_eq!(input.taken(), 0, "nor the empty commands in front of it");
+}
+
+/// What was noted of a head that was not complete is not used for the next one.
+#[test]
+fn a_head_in_two_pieces_does_not_hide_the_next_ones_error() {
+    let mut codec = RespServer::new();
+    assert!(codec.decode(&mut Input::from(&b"*2\r\n$12\r"[..])).unwrap().is_none());
+    let whole = b"*2\r\n$12\r\nabcdefghijkl\r\n$x\r\n";
+    let error = codec.decode(&mut Input::from(&whole[..])).unwrap_err();
+    assert_eq!(error, ProtocolError::InvalidLength);
 }
 
 #[test]

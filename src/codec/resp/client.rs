@@ -64,7 +64,7 @@ impl RespClient {
     /// Goes on as far as the bytes reach; answers whether the reply is complete.
     fn advance(&self, bytes: &[u8], progress: &mut Progress) -> Result<bool, ReplyError> {
         while progress.missing > 0 {
-            let rest = &bytes[progress.position..];
+            let rest = bytes.get(progress.position..).unwrap_or_default();
             let room = self.max_frame_length.saturating_sub(progress.position);
             let Some((head, length)) = Head::parse(rest, &mut progress.searched)? else {
                 return if rest.len() > room { Err(self.too_long()) } else { Ok(false) };

@@ -96,6 +96,7 @@ impl RespServer {
         if begin == 0 {
             let Some((count, head)) = self.count(bytes)? else { return Ok(None) };
             (begin, arguments, missing, position) = (head, count, count, head);
+            self.searched = 0;
         }
         while missing > 0 {
             let Some(length) = self.bulk(bytes, position)? else {
@@ -104,6 +105,7 @@ impl RespServer {
             };
             position += length;
             missing -= 1;
+            self.searched = 0;
         }
         let command = Command::new(&bytes[begin..position], arguments);
         Ok(Some((command, position)))
@@ -138,7 +140,8 @@ impl RespServer {
     /// How long the argument at `position` is with its head and its end; `None` if a part is missing.
     #[inline]
     fn bulk(&mut self, bytes: &[u8], position: usize) -> Result<Option<usize>, ProtocolError> {
-        let rest = &bytes[position..];
+        // Should the handler have taken a part of the command by itself, there is nothing to be found.
+        let rest = bytes.get(position..).unwrap_or_default();
         let (length, head) = match short_head(rest, b'$') {
             Some(head) => head,
             None => match self.long_length(rest)? {
@@ -229,14 +232,23 @@ impl Codec for RespServer {
 
     #[inline]
     fn decode<'a>(&mut self, input: &mut Input<'a>) -> Result<Option<Command<'a>>, ProtocolError> {
+        // With an error nothing is taken, also none of the empty commands in front of it.
+        let begin = input.clone();
         loop {
             let bytes = input.peek();
             let found = match bytes.first() {
                 None => return Ok(None),
-                Some(b'*') => self.array(bytes)?,
-                Some(_) => self.inline(bytes)?,
+                Some(b'*') => self.array(bytes),
+                Some(_) => self.inline(bytes),
             };
-            let Some((command, length)) = found else { return Ok(None) };
+            let (command, length) = match found {
+                Ok(Some(found)) => found,
+                Ok(None) => return Ok(None),
+                Err(error) => {
+                    *input = begin;
+                    return Err(error);
+                }
+            };
             self.progress.begin = 0;
             self.searched = 0;
             input.skip(length);
