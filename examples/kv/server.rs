@@ -193,8 +193,7 @@ impl FrameHandler for Server {
     }
 
     fn on_error(&mut self, conn: &mut FramedConn<'_, Self>, error: ProtocolError) -> Action {
-        replies(conn).error(format!("ERR {error}").as_bytes());
-        Action::Close
+        self.end_with(conn, &error)
     }
 
     fn on_end(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {

@@ -16,7 +16,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::quality::FixedState;
-use millstream::codec::resp::{Arguments, Protocol, Replies, Reply};
+use millstream::codec::resp::{Arguments, Protocol, ProtocolError, Replies, Reply};
 use millstream::codec::{Framed, FramedConn};
 use millstream::{Action, OutputBuffer, Reactors, Remote};
 
@@ -81,7 +81,7 @@ pub struct Queue {
     pub deferred: Option<(Vec<u8>, usize)>,
     /// Reading is paused because too many are on their way.
     full: bool,
-    /// The peer ended its side.
+    /// When all of them are written, the connection closes.
     pub ending: bool,
 }
 
@@ -398,6 +398,20 @@ impl Server {
             Work::Publish(message) => replies.count(self.subscribers.publish(message, None)),
         }
         self.shards.scratch.take()
+    }
+
+    /// Has an error written behind all replies that are on their way, and then the connection closed.
+    pub fn end_with(&mut self, conn: &mut FramedConn<'_, Self>, error: &ProtocolError) -> Action {
+        conn.input.take_all();
+        conn.pause_reading();
+        let mut output = self.shards.scratch.output();
+        Replies::new(&mut output, protocol(conn)).error(format!("ERR {error}").as_bytes());
+        let queue = &mut conn.state.queue;
+        let reply = queue.push(Gather::One, 1);
+        queue.answer(Ticket { reply, part: 0 }, self.shards.scratch.take());
+        queue.ending = true;
+        release(conn);
+        self.after_release(conn)
     }
 
     /// When all replies are written: runs what waited for that, and closes if the peer has ended.

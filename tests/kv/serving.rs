@@ -84,6 +84,21 @@ fn a_protocol_error_is_told_before_the_end() {
     assert_eq!(said, "+PONG|-ERR Protocol error: expected '$', got ':'|");
 }
 
+/// Also if the replies in front of it come from other reactors.
+#[test]
+fn a_protocol_error_waits_for_the_replies_of_shards() {
+    let server = Server::kv(&["--reactors", "4"]);
+    let sets: Vec<u8> =
+        (0..600).flat_map(|n: u16| encode(&[b"SET", &n.to_be_bytes(), b"v"])).collect();
+    for _ in 0..4 {
+        let mut client = Client::connect(server.address);
+        client.send(&[&sets[..], b"*1\r\n:1\r\nPING\r\n"].concat());
+        let said = text(&read_to_end(&mut client.stream)).replace("\\'", "'");
+        let error = "-ERR Protocol error: expected '$', got ':'|";
+        assert_eq!(said, "+OK|".repeat(600) + error);
+    }
+}
+
 #[test]
 fn what_was_sent_before_the_end_is_answered() {
     let server = Server::kv(&[]);
