@@ -41,8 +41,8 @@ impl<E> From<Result<(), E>> for Action {
 ///
 /// A connection's callbacks come in this order: `on_open`; then `on_traffic`, `on_timer`,
 /// `on_high_water` and `on_low_water`, in any number; `on_end` at most once, after which there is no
-/// more traffic but what [`Remote::wake`](crate::Remote::wake), [`Conn::wake`] and
-/// [`Conn::resume_reading`] ask for; `on_close` exactly once.
+/// more traffic but what [`Remote::wake`](crate::Remote::wake) and [`Conn::wake`] ask for; `on_close`
+/// exactly once.
 ///
 /// # Panics
 /// A panic in a callback closes that connection with [`CloseReason::Panicked`] and nothing else. The

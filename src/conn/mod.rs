@@ -167,10 +167,10 @@ impl<H: EventHandler> Conn<'_, H> {
         self.control.status.paused_by_handler = true;
     }
 
-    /// Reads again. What arrived meanwhile is delivered, and what is unread is delivered again.
+    /// Reads again. What arrived meanwhile is delivered.
     pub fn resume_reading(&mut self) {
         let paused = std::mem::take(&mut self.control.status.paused_by_handler);
-        if paused && (!self.input.is_empty() || self.control.status.holds_input) {
+        if paused && self.control.status.holds_input {
             self.wake();
         }
     }
