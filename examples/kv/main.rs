@@ -28,7 +28,7 @@ use millstream_benches::error_chain::describe;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::server::{Server, TICK};
+use crate::server::{HIGH_WATER, Server, TICK};
 use crate::shards::Shards;
 
 /// How long connections have to take what is left for them when the server stops.
@@ -100,6 +100,7 @@ fn start(options: &Options) -> Result<Engine, Box<dyn Error>> {
         .reactors(reactors)
         .tick(TICK)
         .input_cap(max_request.saturating_mul(2), InputOverflow::Close)
+        .water_marks(HIGH_WATER / 4, HIGH_WATER)
         .output_cap(OUTPUT_CAP);
     Ok(builder.start(move |reactor| {
         let shards = Shards::new(reactor, reactors, count);

@@ -4,18 +4,23 @@ use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 use hashbrown::{HashMap, HashSet};
-use millstream::codec::resp::Replies;
 use millstream::codec::{Framed, FramedConn};
 use millstream::{Action, ConnId, Remote};
 
-use crate::server::{Server, protocol};
+use crate::server::{Server, read_or_pause, replies};
+use crate::shards::put_bulk;
 use crate::store::{Bytes, matches};
 
 /// A subscriber with more output waiting than this is cut off, as Redis does.
 const MOST_PENDING: usize = 32 * 1024 * 1024;
+/// With so many bytes of messages on their way on a reactor, those who publish there wait.
+const MOST_ON_THE_WAY: usize = 4 * 1024 * 1024;
+/// What a message on its way takes beside its bytes, roughly.
+const OVERHEAD: usize = 64;
 
 type Names = HashSet<Bytes, RandomState>;
-type Listeners = HashMap<ConnId, Remote<Framed<Server>>, RandomState>;
+type Listener = Remote<Framed<Server>>;
+type Listeners = HashMap<ConnId, Listener, RandomState>;
 type Index = HashMap<Bytes, Listeners, RandomState>;
 
 /// What is subscribed to by name, and what by pattern.
@@ -30,6 +35,12 @@ pub enum Kind {
 pub struct Subscribers {
     channels: Index,
     patterns: Index,
+    /// What each listener gets at the end of this turn.
+    outgoing: HashMap<ConnId, Vec<Delivery>, RandomState>,
+    /// The bytes of all that.
+    on_the_way: usize,
+    /// Who waits until there is less of it.
+    publishers: Vec<Remote<Framed<Server>>>,
 }
 
 /// What a connection has subscribed to.
@@ -39,10 +50,53 @@ pub struct Subscriptions {
     patterns: Names,
 }
 
-/// A message on its way.
+/// A message.
 pub struct Message {
-    pub channel: Bytes,
-    pub payload: Bytes,
+    channel: Bytes,
+    /// The channel and the payload as every listener gets them.
+    encoded: bytes::Bytes,
+}
+
+/// A message on its way to a listener, and the pattern it matched.
+struct Delivery {
+    pattern: Option<Bytes>,
+    message: Arc<Message>,
+}
+
+impl Message {
+    pub fn new(channel: &[u8], payload: &[u8]) -> Self {
+        let mut encoded = Vec::with_capacity(channel.len() + payload.len() + OVERHEAD);
+        put_bulk(&mut encoded, channel);
+        put_bulk(&mut encoded, payload);
+        Message { channel: channel.into(), encoded: encoded.into() }
+    }
+
+    pub fn size(&self) -> usize {
+        self.encoded.len() + OVERHEAD
+    }
+}
+
+impl Delivery {
+    fn size(&self) -> usize {
+        let pattern = self.pattern.as_ref().map_or(0, |pattern| pattern.len());
+        self.message.size() + pattern
+    }
+
+    fn write(&self, conn: &mut FramedConn<'_, Server>) {
+        let mut replies = replies(conn);
+        match &self.pattern {
+            None => {
+                replies.push(3);
+                replies.bulk(b"message");
+            }
+            Some(pattern) => {
+                replies.push(4);
+                replies.bulk(b"pmessage");
+                replies.bulk(pattern);
+            }
+        }
+        conn.output.write_bytes(self.message.encoded.clone());
+    }
 }
 
 impl Subscriptions {
@@ -56,6 +110,14 @@ impl Subscriptions {
             Kind::Pattern => &mut self.patterns,
         }
     }
+
+    /// Whether a message still is for this connection.
+    fn want(&self, delivery: &Delivery) -> bool {
+        match &delivery.pattern {
+            None => self.channels.contains(&delivery.message.channel),
+            Some(pattern) => self.patterns.contains(pattern),
+        }
+    }
 }
 
 impl Subscribers {
@@ -66,7 +128,7 @@ impl Subscribers {
         }
     }
 
-    pub fn add(&mut self, kind: Kind, name: &[u8], listener: Remote<Framed<Server>>) {
+    pub fn add(&mut self, kind: Kind, name: &[u8], listener: Listener) {
         self.index(kind).entry(name.into()).or_default().insert(listener.id(), listener);
     }
 
@@ -80,69 +142,85 @@ impl Subscribers {
         }
     }
 
-    /// Removes a connection that had these subscriptions.
-    pub fn remove_all(&mut self, subscriptions: &mut Subscriptions, listener: ConnId) {
+    /// Removes a connection, and what is on its way to it.
+    pub fn leave(&mut self, conn: &mut FramedConn<'_, Server>) {
+        let id = conn.id();
         for kind in [Kind::Channel, Kind::Pattern] {
-            for name in subscriptions.of(kind).drain() {
-                self.remove(kind, &name, listener);
+            for name in conn.state.subscriptions.of(kind).drain() {
+                self.remove(kind, &name, id);
             }
         }
+        self.take(id);
     }
 
-    /// Sends a message to all that listen, and answers to how many; `own` gets it at once.
-    pub fn publish(
-        &self,
-        message: &Arc<Message>,
-        mut own: Option<&mut FramedConn<'_, Server>>,
-    ) -> usize {
-        let mut count = 0;
+    /// Has a message brought to all that listen, and answers to how many. Its own one asks for it.
+    pub fn publish(&mut self, message: &Arc<Message>, own: Option<ConnId>) -> usize {
         let channel = self.channels.get(&message.channel).map(|listeners| (None, listeners));
         let patterns =
             self.patterns.iter().filter(|(pattern, _)| matches(pattern, &message.channel));
-        for (pattern, listeners) in channel
-            .into_iter()
-            .chain(patterns.map(|(pattern, listeners)| (Some(pattern), listeners)))
-        {
+        let patterns = patterns.map(|(pattern, listeners)| (Some(pattern), listeners));
+        let mut count = 0;
+        for (pattern, listeners) in channel.into_iter().chain(patterns) {
             count += listeners.len();
             for listener in listeners.values() {
-                match &mut own {
-                    Some(conn) if conn.id() == listener.id() => {
-                        deliver(conn, pattern.map(|p| &**p), message);
-                    }
-                    _ => post(listener, pattern.cloned(), Arc::clone(message)),
+                let message = Arc::clone(message);
+                let delivery = Delivery { pattern: pattern.cloned(), message };
+                self.on_the_way += delivery.size();
+                let outgoing = self.outgoing.entry(listener.id()).or_default();
+                outgoing.push(delivery);
+                if outgoing.len() == 1 && own != Some(listener.id()) {
+                    // Who is closed by now needs no message.
+                    let _ = listener.run(|server, conn| {
+                        server.subscribers.deliver(conn);
+                        Action::Continue
+                    });
                 }
             }
         }
         count
     }
-}
 
-fn post(listener: &Remote<Framed<Server>>, pattern: Option<Bytes>, message: Arc<Message>) {
-    // Who is closed by now needs no message.
-    let _ = listener.run(move |_, conn| {
+    /// Whether so much is on its way that those who publish must wait.
+    pub fn are_full(&self) -> bool {
+        self.on_the_way > MOST_ON_THE_WAY
+    }
+
+    /// Has a connection that was [held](crate::server::Session::holds) go on when less is on its way.
+    pub fn hold(&mut self, publisher: Remote<Framed<Server>>) {
+        self.publishers.push(publisher);
+    }
+
+    /// Writes what is on its way to a connection, if it still listens.
+    pub fn deliver(&mut self, conn: &mut FramedConn<'_, Server>) {
+        let deliveries = self.take(conn.id());
+        if deliveries.is_empty() {
+            return;
+        }
         if conn.output.pending() > MOST_PENDING {
             tracing::warn!(conn = %conn.id(), "cut off a subscriber that does not keep up");
-            conn.close_now();
+            self.leave(conn);
+            return conn.close_now();
         }
-        deliver(conn, pattern.as_deref(), &message);
-        Action::Continue
-    });
-}
-
-fn deliver(conn: &mut FramedConn<'_, Server>, pattern: Option<&[u8]>, message: &Message) {
-    let protocol = protocol(conn);
-    let mut replies = Replies::new(&mut conn.output, protocol);
-    match pattern {
-        None => {
-            replies.push(3);
-            replies.bulk(b"message");
-        }
-        Some(pattern) => {
-            replies.push(4);
-            replies.bulk(b"pmessage");
-            replies.bulk(pattern);
+        for delivery in deliveries {
+            if conn.state.subscriptions.want(&delivery) {
+                delivery.write(conn);
+            }
         }
     }
-    replies.bulk(&message.channel);
-    replies.bulk(&message.payload);
+
+    fn take(&mut self, listener: ConnId) -> Vec<Delivery> {
+        let deliveries = self.outgoing.remove(&listener).unwrap_or_default();
+        self.on_the_way -= deliveries.iter().map(Delivery::size).sum::<usize>();
+        if self.on_the_way <= MOST_ON_THE_WAY / 2 {
+            for publisher in self.publishers.drain(..) {
+                // Who is closed by now waits for nothing.
+                let _ = publisher.run(|_, conn| {
+                    conn.state.holds -= 1;
+                    read_or_pause(conn);
+                    Action::Continue
+                });
+            }
+        }
+        deliveries
+    }
 }

@@ -17,6 +17,8 @@ use crate::store::{Bytes, Store};
 
 /// How often keys that are gone are looked for.
 pub const TICK: Duration = Duration::from_millis(100);
+/// A connection with so much output waiting takes no more commands until a quarter is left.
+pub const HIGH_WATER: usize = 64 * 1024;
 /// How many places of the tables are looked at each time: about two milliseconds.
 const SWEEP: usize = 20_000;
 
@@ -45,6 +47,8 @@ pub struct Client {
 pub struct Session {
     pub subscriptions: Subscriptions,
     pub queue: Queue,
+    /// On how many reactors too many messages of this connection's are on their way.
+    pub holds: usize,
 }
 
 impl Server {
@@ -129,7 +133,7 @@ impl Server {
             return false;
         }
         conn.state.queue.deferred = Some((arguments.as_bulks().to_vec(), arguments.len()));
-        conn.pause_reading();
+        read_or_pause(conn);
         true
     }
 }
@@ -138,6 +142,15 @@ impl Server {
 #[inline]
 pub fn protocol(conn: &mut FramedConn<'_, Server>) -> Protocol {
     conn.codec().map_or(Protocol::Resp2, |codec| codec.protocol())
+}
+
+/// Reads from a connection, unless it has to wait for other reactors, or for those who listen.
+pub fn read_or_pause(conn: &mut FramedConn<'_, Server>) {
+    if conn.state.queue.is_blocked() || conn.state.holds > 0 {
+        conn.pause_reading();
+    } else {
+        conn.resume_reading();
+    }
 }
 
 /// What a command of the connection writes its reply with.
@@ -197,8 +210,11 @@ impl FrameHandler for Server {
     }
 
     fn on_end(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
-        conn.state.queue.ending = true;
-        if conn.state.queue.is_empty() { Action::Close } else { Action::Continue }
+        self.end(conn)
+    }
+
+    fn on_low_water(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
+        self.go_on(conn)
     }
 
     fn on_open(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
@@ -210,15 +226,15 @@ impl FrameHandler for Server {
     }
 
     fn on_close(&mut self, conn: &mut FramedConn<'_, Self>, _reason: &CloseReason) {
-        let id = conn.id();
-        self.clients.remove(&id);
-        self.subscribers.remove_all(&mut conn.state.subscriptions, id);
+        self.clients.remove(&conn.id());
+        self.subscribers.leave(conn);
     }
 
     fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> Action {
         self.clock = Clock::new(reactor.now());
         let now = self.clock.at(reactor.now());
         self.store.sweep(now, SWEEP);
+        self.shards.sweep();
         Action::Continue
     }
 }

@@ -8,27 +8,43 @@
 //! **What is atomic**: what a command does on one shard. A command with keys on several (MSET, DEL, KEYS,
 //! FLUSHDB and the like) is split; another client can see one part done and another not.
 //!
+//! **What is bounded**: how many of a connection's replies are on their way, and how many bytes. A shard
+//! serves a connection [`SLICE`] bytes of replies, keeps the requests behind them, and goes on when it is
+//! asked for more: when its reply is the next one, and the peer has taken the others.
+//!
 //! **What is not gathered**: INFO and CLIENT LIST tell of the reactor of the connection that asks, of its
 //! clients, commands and keys. DBSIZE counts the keys of all.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
+use std::iter;
 use std::sync::Arc;
+use std::time::Instant;
 
-use foldhash::quality::FixedState;
+use bytes::Bytes;
+use foldhash::quality::{FixedState, RandomState};
+use hashbrown::HashMap;
 use millstream::codec::resp::{Arguments, Protocol, ProtocolError, Replies, Reply};
 use millstream::codec::{Framed, FramedConn};
-use millstream::{Action, OutputBuffer, Reactors, Remote};
+use millstream::{Action, ConnId, Output, OutputBuffer, Reactors, Remote};
 
 use crate::commands::{Command, OnStore, parse_cursor};
 use crate::pubsub::Message;
-use crate::server::{Server, protocol};
+use crate::server::{HIGH_WATER, Server, protocol, read_or_pause};
+use crate::store::Millis;
 
 /// In the cursor of a scan, above the part.
 const CURSOR_SHARD: u32 = 8;
 
 /// A connection with so many replies on their way is not read until half of them have come.
 const MOST_WAITING: usize = 256;
+/// The same for so many bytes of requests and replies.
+const MOST_BYTES: usize = 1024 * 1024;
+/// A shard serves a connection until its replies have so many bytes, and then waits for it.
+const SLICE: usize = 1024 * 1024;
+/// Instead of a reply that can't come any more.
+const ABORTED: &[u8] =
+    b"-ERR aborted, maybe in part: where the key is, the server failed or stops\r\n";
 
 /// What one reactor keeps to reach the others.
 pub struct Shards {
@@ -40,16 +56,29 @@ pub struct Shards {
     count: usize,
     /// What is to be carried to each reactor at the end of this turn.
     outgoing: Vec<Vec<Request>>,
+    /// What connections have asked for and get later, in order.
+    withheld: HashMap<ConnId, VecDeque<Request>, RandomState>,
     /// Where replies are written that are carried back.
     scratch: OutputBuffer,
 }
 
-/// Work for another reactor.
+/// Work for another reactor. It is answered in any case, also if it is dropped without being done.
 struct Request {
     from: Remote<Framed<Server>>,
     ticket: Ticket,
     protocol: Protocol,
     work: Work,
+    is_answered: bool,
+}
+
+/// A reactor's replies to a connection. They are sent when this is dropped, also by a panic.
+struct Answers {
+    to: Remote<Framed<Server>>,
+    replies: Vec<(Ticket, Bytes)>,
+    /// The shard that has withheld the requests behind these.
+    more: Option<usize>,
+    /// The connection must wait until its messages are delivered.
+    holds: bool,
 }
 
 /// A command for one shard: its arguments as bulk strings, and how many they are.
@@ -77,9 +106,13 @@ pub struct Queue {
     waiting: VecDeque<Waiting>,
     /// The number of the first of them.
     first: u64,
-    /// A command that must wait until all of them are written. Until then reading is paused.
+    /// The bytes of them, and of the requests that have none yet.
+    bytes: usize,
+    /// The shards that wait until they are asked for more.
+    withheld: Vec<usize>,
+    /// A command that must wait until all of them are written.
     pub deferred: Option<(Vec<u8>, usize)>,
-    /// Reading is paused because too many are on their way.
+    /// Too much is on its way.
     full: bool,
     /// When all of them are written, the connection closes.
     pub ending: bool,
@@ -87,7 +120,15 @@ pub struct Queue {
 
 struct Waiting {
     gather: Gather,
-    parts: Vec<Option<Vec<u8>>>,
+    parts: Vec<Awaited>,
+}
+
+/// What one shard answers.
+struct Awaited {
+    shard: usize,
+    /// The size of the request, and then of the reply.
+    bytes: usize,
+    reply: Option<Bytes>,
 }
 
 /// How the replies of the shards become one.
@@ -109,7 +150,14 @@ enum Gather {
 impl Shards {
     pub fn new(own: usize, reactors: usize, count: usize) -> Self {
         let outgoing = (0..reactors).map(|_| Vec::new()).collect();
-        Shards { own, reactors, count, outgoing, scratch: OutputBuffer::new() }
+        let (withheld, scratch) = (HashMap::default(), OutputBuffer::new());
+        Shards { own, reactors, count, outgoing, withheld, scratch }
+    }
+
+    /// Forgets what closed connections have asked for.
+    pub fn sweep(&mut self) {
+        self.withheld
+            .retain(|_, requests| requests.front().is_some_and(|request| request.from.is_open()));
     }
 
     /// Whether everything is on this reactor.
@@ -184,14 +232,14 @@ impl Shards {
             let shard = self.of(key);
             let part = parts.iter().position(|part| part.shard == shard).unwrap_or_else(|| {
                 let mut bulks = Vec::new();
-                put(&mut bulks, name.as_bytes());
+                put_bulk(&mut bulks, name.as_bytes());
                 parts.push(Part { shard, bulks, len: 1 });
                 parts.len() - 1
             });
             order.push(part);
             let Part { bulks, len, .. } = &mut parts[part];
-            put(bulks, key);
-            arguments.by_ref().take(step - 1).for_each(|value| put(bulks, value));
+            put_bulk(bulks, key);
+            arguments.by_ref().take(step - 1).for_each(|value| put_bulk(bulks, value));
             *len += step;
         }
         (parts, order)
@@ -199,7 +247,7 @@ impl Shards {
 }
 
 /// Puts a bulk string behind others.
-fn put(bulks: &mut Vec<u8>, bytes: &[u8]) {
+pub fn put_bulk(bulks: &mut Vec<u8>, bytes: &[u8]) {
     bulks.push(b'$');
     bulks.extend_from_slice(itoa::Buffer::new().format(bytes.len()).as_bytes());
     bulks.extend_from_slice(b"\r\n");
@@ -212,38 +260,114 @@ impl Queue {
         self.waiting.is_empty()
     }
 
-    fn push(&mut self, gather: Gather, parts: usize) -> u64 {
-        let parts = (0..parts).map(|_| None).collect();
+    /// Whether the next frames must wait.
+    pub fn is_blocked(&self) -> bool {
+        self.full || self.deferred.is_some() || self.ending
+    }
+
+    /// Awaits replies, which become one.
+    fn push(&mut self, gather: Gather, parts: Vec<Awaited>) -> u64 {
+        self.bytes += parts.iter().map(|part| part.bytes).sum::<usize>();
         self.waiting.push_back(Waiting { gather, parts });
         self.first + self.waiting.len() as u64 - 1
     }
 
-    fn answer(&mut self, ticket: Ticket, reply: Vec<u8>) {
+    fn answer(&mut self, ticket: Ticket, reply: Bytes) {
         let index =
             ticket.reply.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
         if let Some(waiting) = index.and_then(|index| self.waiting.get_mut(index)) {
-            waiting.parts[ticket.part] = Some(reply);
+            let part = &mut waiting.parts[ticket.part];
+            self.bytes = self.bytes - part.bytes + reply.len();
+            (part.bytes, part.reply) = (reply.len(), Some(reply));
         }
     }
 
     /// Writes the replies that are complete and have none in front of them.
-    fn release(&mut self, replies: &mut Replies<'_, '_>) {
+    fn release(&mut self, output: &mut Output<'_>, protocol: Protocol) {
         while let Some(waiting) = self.waiting.front()
-            && waiting.parts.iter().all(Option::is_some)
+            && waiting.parts.iter().all(|part| part.reply.is_some())
         {
-            waiting.write(replies);
+            waiting.write(output, protocol);
+            self.bytes -= waiting.parts.iter().map(|part| part.bytes).sum::<usize>();
             self.waiting.pop_front();
             self.first += 1;
         }
     }
+
+    /// Notes whether too much is on its way. That ends when half of it has come.
+    fn note_level(&mut self) {
+        let half = if self.full { 2 } else { 1 };
+        self.full = self.waiting.len() >= MOST_WAITING / half || self.bytes > MOST_BYTES / half;
+    }
+
+    /// Takes a shard that is to be asked for more: the next reply is its own.
+    fn next_withheld(&mut self) -> Option<usize> {
+        let front = self.waiting.front()?;
+        let missing = |shard| front.parts.iter().any(|part| part.misses(shard));
+        let index = self.withheld.iter().position(|shard| missing(*shard))?;
+        Some(self.withheld.swap_remove(index))
+    }
+}
+
+impl Awaited {
+    fn new(shard: usize, bytes: usize) -> Self {
+        Awaited { shard, bytes, reply: None }
+    }
+
+    fn misses(&self, shard: usize) -> bool {
+        self.shard == shard && self.reply.is_none()
+    }
+}
+
+impl Work {
+    fn size(&self) -> usize {
+        match self {
+            Work::Command { bulks, .. } => bulks.len(),
+            Work::Publish(message) => message.size(),
+        }
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            let mut answers = Answers::new(self.from.clone());
+            answers.replies.push((self.ticket, Bytes::from_static(ABORTED)));
+        }
+    }
+}
+
+impl Answers {
+    fn new(to: Remote<Framed<Server>>) -> Self {
+        Answers { to, replies: Vec::new(), more: None, holds: false }
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        let (replies, more, holds) = (std::mem::take(&mut self.replies), self.more, self.holds);
+        // Who is closed by now needs no reply.
+        let _ = self.to.run(move |server, conn| {
+            for (ticket, reply) in replies {
+                conn.state.queue.answer(ticket, reply);
+            }
+            conn.state.queue.withheld.extend(more);
+            conn.state.holds += usize::from(holds);
+            server.go_on(conn)
+        });
+    }
 }
 
 impl Waiting {
-    fn write(&self, replies: &mut Replies<'_, '_>) {
-        let encoded: Vec<&[u8]> = self.parts.iter().flatten().map(Vec::as_slice).collect();
+    fn write(&self, output: &mut Output<'_>, protocol: Protocol) {
+        let encoded: Vec<&Bytes> = self.parts.iter().flat_map(|part| &part.reply).collect();
         if let Some(error) = encoded.iter().find(|reply| reply.starts_with(b"-")) {
-            return replies.encoded(error);
+            return output.write(error);
         }
+        if let (Gather::One, Some(reply)) = (&self.gather, encoded.first()) {
+            return output.write_bytes(Bytes::clone(reply));
+        }
+        let mut replies = Replies::new(output, protocol);
         let decoded = || encoded.iter().filter_map(|reply| Some(Reply::split_first(reply)?.0));
         let arrays = || {
             decoded().filter_map(|reply| match reply {
@@ -252,7 +376,7 @@ impl Waiting {
             })
         };
         match &self.gather {
-            Gather::One => replies.encoded(encoded.first().copied().unwrap_or_default()),
+            Gather::One => {} // See above.
             Gather::Any => {
                 let found = decoded().position(|reply| reply != Reply::Null).unwrap_or(0);
                 replies.encoded(encoded[found]);
@@ -325,7 +449,8 @@ impl Server {
         gather: Gather,
     ) {
         let protocol = protocol(conn);
-        let reply = conn.state.queue.push(gather, works.len());
+        let parts = works.iter().map(|(shard, work)| Awaited::new(*shard, work.size())).collect();
+        let reply = conn.state.queue.push(gather, parts);
         for (part, (shard, work)) in works.into_iter().enumerate() {
             let ticket = Ticket { reply, part };
             if shard == self.shards.own {
@@ -333,15 +458,14 @@ impl Server {
                 let reply = self.work(&work, protocol, now);
                 conn.state.queue.answer(ticket, reply);
             } else {
-                let request = Request { from: conn.remote(), ticket, protocol, work };
+                let request =
+                    Request { from: conn.remote(), ticket, protocol, work, is_answered: false };
                 self.carry(conn.reactors(), shard, request);
             }
         }
-        release(conn);
-        if conn.state.queue.waiting.len() >= MOST_WAITING {
-            conn.state.queue.full = true;
-            conn.pause_reading();
-        }
+        conn.state.queue.release(&mut conn.output, protocol);
+        conn.state.queue.note_level();
+        read_or_pause(conn);
     }
 
     /// Has a request carried with all others of this turn.
@@ -350,7 +474,7 @@ impl Server {
         self.shards.outgoing[shard].push(request);
         if first {
             let all = reactors.clone();
-            // Inboxes are looked at behind all connections. A reactor that has stopped has none left.
+            // Inboxes are looked at behind all connections. A reactor that has stopped drops requests.
             let _ = reactors.run(self.shards.own, move |server, _| {
                 let batch = std::mem::take(&mut server.shards.outgoing[shard]);
                 let _ = all.run(shard, move |server, reactor| {
@@ -362,29 +486,62 @@ impl Server {
         }
     }
 
-    /// Does what another reactor asks, and sends back what comes of it, together for each connection.
-    fn serve(&mut self, batch: Vec<Request>, now: std::time::Instant) {
+    /// Does what another reactor asks.
+    fn serve(&mut self, batch: Vec<Request>, now: Instant) {
         let now = self.clock.at(now);
         let mut requests = batch.into_iter().peekable();
         while let Some(request) = requests.next() {
             let from = request.from.clone();
-            let mut answers =
-                vec![(request.ticket, self.work(&request.work, request.protocol, now))];
-            while let Some(next) = requests.next_if(|next| next.from.id() == from.id()) {
-                answers.push((next.ticket, self.work(&next.work, next.protocol, now)));
+            let next = || requests.next_if(|next| next.from.id() == from.id());
+            let of_one = iter::once(request).chain(iter::from_fn(next));
+            match self.shards.withheld.get_mut(&from.id()) {
+                Some(withheld) => withheld.extend(of_one),
+                None => self.serve_slice(from.clone(), of_one, now),
             }
-            // Who is closed by now needs no reply.
-            let _ = from.run(move |server, conn| {
-                for (ticket, reply) in answers {
-                    conn.state.queue.answer(ticket, reply);
-                }
-                release(conn);
-                server.after_release(conn)
-            });
         }
     }
 
-    fn work(&mut self, work: &Work, protocol: Protocol, now: crate::store::Millis) -> Vec<u8> {
+    /// Serves a connection what was withheld.
+    fn serve_more(&mut self, id: ConnId, now: Instant) {
+        let now = self.clock.at(now);
+        if let Some(withheld) = self.shards.withheld.remove(&id)
+            && let Some(request) = withheld.front()
+        {
+            self.serve_slice(request.from.clone(), withheld.into_iter(), now);
+        }
+    }
+
+    /// Serves a connection, sends all replies back together, and withholds what would be too much.
+    fn serve_slice(
+        &mut self,
+        from: Remote<Framed<Self>>,
+        mut requests: impl Iterator<Item = Request>,
+        now: Millis,
+    ) {
+        let (id, mut bytes, mut publishes) = (from.id(), 0, false);
+        let mut answers = Answers::new(from);
+        while bytes < SLICE
+            && let Some(mut request) = requests.next()
+        {
+            let reply = self.work(&request.work, request.protocol, now);
+            bytes += reply.len();
+            publishes |= matches!(request.work, Work::Publish(_));
+            answers.replies.push((request.ticket, reply));
+            request.is_answered = true;
+        }
+        let rest: VecDeque<Request> = requests.collect();
+        if !rest.is_empty() {
+            answers.more = Some(self.shards.own);
+            self.shards.withheld.insert(id, rest);
+        }
+        if publishes && self.subscribers.are_full() {
+            answers.holds = true;
+            self.subscribers.hold(answers.to.clone());
+        }
+    }
+
+    fn work(&mut self, work: &Work, protocol: Protocol, now: Millis) -> Bytes {
+        self.shards.scratch.take(); // A panic may have left something.
         let mut output = self.shards.scratch.output();
         let mut replies = Replies::new(&mut output, protocol);
         match work {
@@ -397,45 +554,59 @@ impl Server {
             }
             Work::Publish(message) => replies.count(self.subscribers.publish(message, None)),
         }
-        self.shards.scratch.take()
+        self.shards.scratch.take().into()
     }
 
     /// Has an error written behind all replies that are on their way, and then the connection closed.
     pub fn end_with(&mut self, conn: &mut FramedConn<'_, Self>, error: &ProtocolError) -> Action {
         conn.input.take_all();
-        conn.pause_reading();
-        let mut output = self.shards.scratch.output();
-        Replies::new(&mut output, protocol(conn)).error(format!("ERR {error}").as_bytes());
+        let mut buffer = OutputBuffer::new();
+        let text = format!("ERR {error}");
+        Replies::new(&mut buffer.output(), protocol(conn)).error(text.as_bytes());
         let queue = &mut conn.state.queue;
-        let reply = queue.push(Gather::One, 1);
-        queue.answer(Ticket { reply, part: 0 }, self.shards.scratch.take());
-        queue.ending = true;
-        release(conn);
-        self.after_release(conn)
+        let reply = queue.push(Gather::One, vec![Awaited::new(self.shards.own, 0)]);
+        queue.answer(Ticket { reply, part: 0 }, buffer.take().into());
+        self.end(conn)
     }
 
-    /// When all replies are written: runs what waited for that, and closes if the peer has ended.
-    fn after_release(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
-        let queue = &mut conn.state.queue;
-        if queue.full && queue.deferred.is_none() && queue.waiting.len() <= MOST_WAITING / 2 {
-            queue.full = false;
-            conn.resume_reading();
-            conn.wake();
-        }
-        if !conn.state.queue.is_empty() {
-            return Action::Continue;
-        }
-        if let Some((bulks, len)) = conn.state.queue.deferred.take() {
-            conn.state.queue.full = false;
-            conn.resume_reading();
-            conn.wake(); // Frames or the peer's end may have come meanwhile.
-            return self.run_or_fail(conn, Arguments::from_bulks(&bulks, len));
-        }
-        if conn.state.queue.ending { Action::Close } else { Action::Continue }
+    /// Closes a connection when all replies are written; no more commands are taken.
+    pub fn end(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
+        conn.state.queue.ending = true;
+        self.go_on(conn)
     }
-}
 
-fn release(conn: &mut FramedConn<'_, Server>) {
-    let protocol = protocol(conn);
-    conn.state.queue.release(&mut Replies::new(&mut conn.output, protocol));
+    /// Writes the replies that are complete, and does what waited for that.
+    pub fn go_on(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
+        let protocol = protocol(conn);
+        conn.state.queue.release(&mut conn.output, protocol);
+        conn.state.queue.note_level();
+        self.ask_for_more(conn);
+        let mut action = Action::Continue;
+        if conn.state.queue.is_empty()
+            && let Some((bulks, len)) = conn.state.queue.deferred.take()
+        {
+            action = self.run_or_fail(conn, Arguments::from_bulks(&bulks, len));
+        }
+        read_or_pause(conn);
+        if conn.state.queue.ending && conn.state.queue.is_empty() {
+            self.subscribers.leave(conn);
+            return Action::Close;
+        }
+        action
+    }
+
+    /// Asks for what was withheld, if it is next and the peer has taken what there is. Otherwise the next
+    /// reply or the low-water mark comes here again.
+    fn ask_for_more(&mut self, conn: &mut FramedConn<'_, Self>) {
+        while conn.output.pending() <= HIGH_WATER
+            && let Some(shard) = conn.state.queue.next_withheld()
+        {
+            let id = conn.id();
+            // A reactor that has stopped drops what it withheld.
+            let _ = conn.reactors().run(shard, move |server, reactor| {
+                server.serve_more(id, reactor.now());
+                Action::Continue
+            });
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod common;
 
 mod client;
 mod differential;
+mod load;
 mod programs;
 mod serving;
 mod stream;

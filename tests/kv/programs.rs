@@ -54,6 +54,16 @@ impl Server {
         BufReader::new(stdout).lines().any(ready).then_some(server)
     }
 
+    /// The most memory it has had so far, in bytes.
+    #[cfg(target_os = "linux")]
+    pub fn peak_memory(&self) -> usize {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
+        let kibibytes = peak.trim().strip_suffix(" kB").expect("its unit").trim();
+        kibibytes.parse::<usize>().expect("a number") * 1024
+    }
+
     pub fn port(&self) -> String {
         self.address.port().to_string()
     }

@@ -198,8 +198,7 @@ pub fn select(_: &mut Server, conn: &mut Conn<'_>, mut arguments: Arguments<'_>)
 }
 
 pub fn reset(server: &mut Server, conn: &mut Conn<'_>, _: Arguments<'_>) -> Done {
-    let id = conn.id();
-    server.subscribers.remove_all(&mut conn.state.subscriptions, id);
+    server.subscribers.leave(conn);
     if let Some(client) = server.clients.get_mut(&conn.id()) {
         client.name = Box::default();
     }
@@ -210,7 +209,8 @@ pub fn reset(server: &mut Server, conn: &mut Conn<'_>, _: Arguments<'_>) -> Done
     Ok(Action::Continue)
 }
 
-pub fn quit(_: &mut Server, conn: &mut Conn<'_>, _: Arguments<'_>) -> Done {
+pub fn quit(server: &mut Server, conn: &mut Conn<'_>, _: Arguments<'_>) -> Done {
+    server.subscribers.leave(conn);
     replies(conn).ok();
     Ok(Action::Close)
 }

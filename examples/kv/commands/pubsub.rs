@@ -8,20 +8,26 @@ use millstream::codec::resp::Arguments;
 
 use super::{Failure, next};
 use crate::pubsub::{Kind, Message};
-use crate::server::{Server, replies};
+use crate::server::{Server, read_or_pause, replies};
 
 type Conn<'a> = FramedConn<'a, Server>;
 type Done = Result<Action, Failure>;
 
 pub fn publish(server: &mut Server, conn: &mut Conn<'_>, mut arguments: Arguments<'_>) -> Done {
-    let (channel, payload) = (next(&mut arguments)?.into(), next(&mut arguments)?.into());
-    let message = Arc::new(Message { channel, payload });
-    if !server.shards.are_one() {
+    let (channel, payload) = (next(&mut arguments)?, next(&mut arguments)?);
+    let message = Arc::new(Message::new(channel, payload));
+    if server.shards.are_one() {
+        let count = server.subscribers.publish(&message, Some(conn.id()));
+        server.subscribers.deliver(conn); // What it listens to itself is in front of the reply.
+        replies(conn).count(count);
+    } else {
         server.publish_everywhere(conn, &message);
-        return Ok(Action::Continue);
     }
-    let count = server.subscribers.publish(&message, Some(conn));
-    replies(conn).count(count);
+    if server.subscribers.are_full() {
+        server.subscribers.hold(conn.remote());
+        conn.state.holds += 1;
+        read_or_pause(conn);
+    }
     Ok(Action::Continue)
 }
 
