@@ -1,9 +1,10 @@
-//! How listening sockets are made, and the options that sockets carry.
+//! How sockets are made that listen or connect, and the options that they carry.
 
-use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 /// Options of a TCP socket. `None` leaves the system's default.
@@ -96,10 +97,38 @@ pub fn listen_tcp(
     Ok(socket.into())
 }
 
+/// Begins to connect to an address, from another one if it is given, and doesn't wait for it: the
+/// socket becomes writable when the attempt has succeeded or failed.
+///
+/// # Errors
+/// The operating system refused the address or an option, or the attempt failed at once.
+pub fn connect_tcp(
+    to: SocketAddr,
+    from: Option<SocketAddr>,
+    options: &TcpOptions,
+) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+    options.apply(&SockRef::from(&socket))?;
+    socket.set_nonblocking(true)?;
+    if let Some(from) = from {
+        // A port that was asked for may be in use by what is left of an earlier connection.
+        socket.set_reuse_address(from.port() != 0)?;
+        socket.bind(&from.into())?;
+    }
+    match socket.connect(&to.into()) {
+        Err(error) if !goes_on(&error) => Err(error),
+        Ok(()) | Err(_) => Ok(socket.into()),
+    }
+}
+
+/// Whether an attempt to connect goes on by itself; a signal does not end it.
+fn goes_on(error: &io::Error) -> bool {
+    let in_progress = error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error());
+    in_progress || matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::net::TcpStream;
-
     use super::*;
 
     #[test]

@@ -77,7 +77,9 @@ impl<D: Driver> Acceptor<D> {
                     let now = self.driver.now();
                     self.acceptance.failed(listener, &error, now, &self.engine);
                 }
-                Event::Received { .. }
+                Event::Connected { .. }
+                | Event::ConnectFailed { .. }
+                | Event::Received { .. }
                 | Event::Ended { .. }
                 | Event::Sent { .. }
                 | Event::Failed { .. } => {}

@@ -106,6 +106,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                     self.cut_off(token, CloseReason::Failed(error), false);
                 }
                 Event::Accepted { listener: _, socket, peer } => self.accept(socket, peer),
+                Event::Connected { .. } | Event::ConnectFailed { .. } => {}
                 Event::AcceptFailed { listener, error } => {
                     let now = self.clock.now();
                     self.acceptance.failed(listener, &error, now, &self.engine);

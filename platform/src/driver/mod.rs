@@ -1,8 +1,8 @@
 //! The contract between the engine and the operating system, and the drivers that keep it.
 //!
-//! The contract is completion-shaped: the engine asks (adopt, flush, pause, shut down, close), and
-//! the driver reports what happened (accepted, these bytes were received, so much was sent, the peer
-//! ended, failed). Nothing above this module knows what readiness, an edge or a completion queue is.
+//! The contract is completion-shaped: the engine asks (connect, adopt, flush, pause, shut down, close),
+//! and the driver reports what happened (accepted, connected, these bytes were received, so much was
+//! sent, the peer ended, failed). Nothing above this module knows what readiness, an edge or a completion queue is.
 //!
 //! # What a driver must supply
 //!
@@ -13,8 +13,8 @@
 //!    the write budget, and a listener accepts at most the accept budget ([`Budget`]). What a budget cuts
 //!    off is kept by the driver and comes first in the next turn, whose `wait` then does not block. No
 //!    new notification of the operating system is needed for it.
-//! 3. **No stranger's events.** A [`Token`] carries a generation; connections and listeners are named
-//!    apart. Once [`Driver::close`] returned, no
+//! 3. **No stranger's events.** A [`Token`] carries a generation; connections, listeners and attempts to
+//!    connect are named apart. Once [`Driver::close`] or [`Driver::give_up`] returned, no
 //!    event for that token is handed out, even if it was reaped before and even if its descriptor or
 //!    index serves another connection by now.
 //! 4. **Bytes first, then the end.** All bytes that came before the peer's end or its reset and that
@@ -31,6 +31,9 @@
 //! 7. **Close is final.** `close` gives the descriptor back at once; with `reset` the peer gets a
 //!    reset instead of an orderly end.
 //! 8. **Errors are values.** Nothing panics on what the peer or the operating system does.
+//! 9. **An attempt ends once.** [`Driver::connect`] never waits. Unless it fails at once, exactly one of
+//!    [`Event::Connected`] and [`Event::ConnectFailed`] follows, at any time or never: deadlines are
+//!    the engine's. Nothing is received or sent before the socket that came of it is adopted.
 
 mod readiness;
 #[cfg(feature = "sim")]
@@ -44,10 +47,11 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 
 use crate::memory::{OutputPool, OutputQueue};
+use crate::socket::TcpOptions;
 
 pub use self::readiness::Readiness;
 
-/// The name under which a driver knows a connection or a listener: an index, which is reused, and a
+/// The name under which a driver knows a connection, a listener or an attempt to connect: an index, which is reused, and a
 /// generation, which tells the users of one index apart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct Token {
@@ -87,6 +91,21 @@ pub enum Event<S> {
         /// The listener.
         listener: Token,
         /// Why; errors that concern a single connection that is already gone are not reported.
+        error: io::Error,
+    },
+    /// An attempt to connect has come to a connection, and is over. `socket` is not adopted yet; dropping
+    /// it closes it.
+    Connected {
+        /// The attempt.
+        attempt: Token,
+        /// The connection, to be given to [`Driver::adopt`], on this driver or another one.
+        socket: S,
+    },
+    /// An attempt to connect has failed, and is over.
+    ConnectFailed {
+        /// The attempt.
+        attempt: Token,
+        /// Why.
         error: io::Error,
     },
     /// Bytes arrived.
@@ -184,7 +203,7 @@ pub trait Link {
 /// It belongs to one thread. Calls for a token that is not open (any more) do nothing and answer as
 /// for an empty connection.
 pub trait Driver {
-    /// A connection between acceptance and adoption. It can move to another thread.
+    /// A connection before its adoption. It can move to another thread.
     type Socket: Send + 'static;
     /// A listening socket.
     type Listener: Send + 'static;
@@ -206,6 +225,22 @@ pub trait Driver {
 
     /// Stops accepting on a listener and closes it.
     fn unlisten(&mut self, token: Token);
+
+    /// Begins to connect to an address, from another one if it is given, whose port 0 stands for a free
+    /// one.
+    ///
+    /// # Errors
+    /// It failed at once; no event tells so again.
+    fn connect(
+        &mut self,
+        attempt: Token,
+        to: SocketAddr,
+        from: Option<SocketAddr>,
+        options: &TcpOptions,
+    ) -> io::Result<()>;
+
+    /// Ends an attempt to connect. Nothing is handed out for it from here on.
+    fn give_up(&mut self, attempt: Token);
 
     /// Takes a connection in and starts receiving from it.
     ///

@@ -2,13 +2,14 @@
 //! that a single event can break.
 
 use std::collections::BTreeMap;
-use std::io::IoSlice;
+use std::io::{ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use millstream_platform::driver::{Budget, Driver, Event, Host, Received, Token};
 use millstream_platform::memory::{OutputPool, OutputQueue};
+use millstream_platform::socket::TcpOptions;
 
 use crate::world::{Far, World};
 
@@ -35,6 +36,7 @@ pub(crate) struct Engine<W: World> {
     /// Accepted connections that are kept instead of adopted, if there is a list.
     pub(crate) kept: Option<Vec<<W::Driver as Driver>::Socket>>,
     pub(crate) accept_failures: usize,
+    pub(crate) attempts: BTreeMap<Token, Attempt>,
     /// Accepting failed and was not resumed.
     stalled: bool,
     /// The last generation of each index.
@@ -53,6 +55,13 @@ impl Host for Rooms {
         self.asked += 1;
         self.rooms.get_mut(&token).map(Vec::as_mut_slice)
     }
+}
+
+/// What the engine knows of an attempt to connect.
+pub(crate) struct Attempt {
+    to: SocketAddr,
+    /// The connection that came of it, or the error.
+    pub(crate) outcome: Option<Result<Token, ErrorKind>>,
 }
 
 /// What the engine knows of a connection.
@@ -92,6 +101,7 @@ impl<W: World> Engine<W> {
             rooms: Rooms::default(),
             kept: None,
             accept_failures: 0,
+            attempts: BTreeMap::new(),
             stalled: false,
             generations: BTreeMap::new(),
             accepted: 0,
@@ -123,6 +133,14 @@ impl<W: World> Engine<W> {
                 assert!(!self.stalled, "accepting failed twice without a word in between");
                 self.stalled = true;
                 self.accept_failures += 1;
+            }
+            Some(Event::Connected { attempt, socket }) => {
+                let token = self.new_token();
+                let to = self.end_attempt(attempt, Ok(token));
+                self.adopt(token, socket, to);
+            }
+            Some(Event::ConnectFailed { attempt, error }) => {
+                self.end_attempt(attempt, Err(error.kind()));
             }
             Some(Event::Received { token, bytes }) => self.received(token, bytes),
             Some(Event::Ended { token }) => {
@@ -203,7 +221,8 @@ impl<W: World> Engine<W> {
             let news = usize::from(connection.ended) + usize::from(connection.failed);
             connection.received.len() + connection.sent_events + news
         };
-        self.connections.values().map(of).sum()
+        let attempts = self.attempts.values().filter(|attempt| attempt.outcome.is_some()).count();
+        self.connections.values().map(of).sum::<usize>() + attempts
     }
 
     pub(crate) fn resume_accepting(&mut self) {
@@ -289,6 +308,34 @@ impl<W: World> Engine<W> {
         connection.in_turn += bytes.len();
         assert!(connection.in_turn <= BUDGET.read, "{token:?} received more than the budget");
         connection.received.extend(bytes);
+    }
+
+    // Attempts.
+
+    /// Begins to connect. An attempt that fails at once ends like one that fails later.
+    pub(crate) fn attempt(&mut self, attempt: Token, to: SocketAddr, from: Option<SocketAddr>) {
+        let begun = self.driver.connect(attempt, to, from, &TcpOptions::default());
+        let outcome = begun.err().map(|error| Err(error.kind()));
+        self.attempts.insert(attempt, Attempt { to, outcome });
+    }
+
+    /// Ends an attempt, which must be a known one that has not ended; answers where it led to.
+    fn end_attempt(&mut self, attempt: Token, outcome: Result<Token, ErrorKind>) -> SocketAddr {
+        let attempt = self.attempts.get_mut(&attempt).expect("an event for a stranger's attempt");
+        assert_eq!(attempt.outcome, None, "an attempt ended before, and now {outcome:?}");
+        attempt.outcome = Some(outcome);
+        attempt.to
+    }
+
+    /// Waits for what comes of an attempt.
+    pub(crate) fn outcome(&mut self, attempt: Token) -> Result<Token, ErrorKind> {
+        self.until("the attempt ends", |engine| engine.attempts[&attempt].outcome.is_some());
+        self.attempts[&attempt].outcome.unwrap()
+    }
+
+    pub(crate) fn give_up(&mut self, attempt: Token) {
+        self.driver.give_up(attempt);
+        self.attempts.remove(&attempt);
     }
 
     // Connections.

@@ -1,12 +1,14 @@
 //! One behaviour suite for the driver contract, over every driver.
 //!
-//! - `suite`: the behaviours, each once, over the two traits in `world`;
+//! - `suite`: the behaviours, each once, over the two traits in `world`; those of attempts to connect
+//!   are in `connecting`;
 //! - `engine`: the stand-in for the engine that runs them, and checks every event;
 //! - `random`: random operations on the simulated driver, against a model.
 //!
 //! On the simulation every behaviour runs with and without faults from many seeds. A failure prints
 //! the seed; `MILLSTREAM_SEED=<seed>` runs that one alone.
 
+mod connecting;
 mod engine;
 mod random;
 mod suite;
@@ -70,6 +72,14 @@ behaviours! {
     a_failed_flush_is_told_once
     a_blocked_connection_fails_once
     a_blocked_and_paused_connection_fails_once
+    an_attempt_comes_to_a_connection
+    an_engine_connects_to_itself
+    an_attempt_is_refused_where_nobody_listens
+    an_attempt_comes_from_the_address_that_it_was_given
+    an_attempt_that_was_given_up_is_not_heard_of
+    calls_for_an_attempt_that_ended_do_nothing
+    a_reset_right_after_an_attempt_is_told_once
+    attempts_are_dropped_with_their_driver
     a_wake_ends_the_wait
     a_wake_before_the_wait_counts
     a_wait_ends_with_its_timeout
@@ -84,6 +94,11 @@ mod readiness_alone {
 }
 
 mod sim_alone {
+    #[test]
+    fn the_network_refuses_ignores_and_resets() {
+        super::simulate(super::suite::the_network_refuses_ignores_and_resets);
+    }
+
     #[test]
     fn accepting_fails_once_and_goes_on_when_told() {
         super::simulate(super::suite::accepting_fails_once_and_goes_on_when_told);

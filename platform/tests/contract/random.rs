@@ -89,6 +89,8 @@ fn faults(rng: &mut Rng) -> Faults {
             late: 1.0,
             accept: 0.9 * rng.f64(),
             abort: 0.3 * rng.f64(),
+            refuse: 0.0,
+            ignore: 0.0,
             reset: 0.05 * rng.f64(),
         },
     }

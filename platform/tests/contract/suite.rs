@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use millstream_platform::driver::{Driver, Token};
 
+pub(crate) use crate::connecting::*;
 use crate::engine::{BUDGET, Engine, LISTENER, LONG, SHORT, pattern};
 use crate::world::{Far, World};
 

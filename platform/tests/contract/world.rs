@@ -26,6 +26,9 @@ pub(crate) trait World: Clone {
     /// Connects to an address; `None` if nobody listens there.
     fn connect(&self, to: SocketAddr) -> Option<Self::Far>;
 
+    /// Accepts a connection in place of a driver, if one waits.
+    fn accept(listener: &<Self::Driver as Driver>::Listener) -> Option<Self::Far>;
+
     /// Lets what was sent arrive.
     fn pass(&self) {}
 
@@ -38,6 +41,7 @@ pub(crate) trait World: Clone {
 
 /// The end of a connection that the driver does not have.
 pub(crate) trait Far {
+    /// The address of whoever connected: this end or, if it accepted, the driver's.
     fn address(&self) -> SocketAddr;
 
     /// Sends what the connection takes now.
@@ -87,10 +91,15 @@ impl World for Loopback {
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => return None,
             stream => stream.unwrap(),
         };
-        stream.set_read_timeout(Some(MOMENT)).unwrap();
-        stream.set_nodelay(true).unwrap();
         let address = stream.local_addr().unwrap();
-        Some(Stream { stream, address, ended: false, reset: false })
+        Some(Stream::new(stream, address))
+    }
+
+    fn accept(listener: &TcpListener) -> Option<Stream> {
+        listener.set_nonblocking(true).unwrap();
+        let (stream, peer) = listener.accept().ok()?;
+        stream.set_nonblocking(false).unwrap();
+        Some(Stream::new(stream, peer))
     }
 
     /// The whole process has no file left, so the test needs one of its own.
@@ -105,6 +114,14 @@ pub(crate) struct Stream {
     address: SocketAddr,
     ended: bool,
     reset: bool,
+}
+
+impl Stream {
+    fn new(stream: TcpStream, address: SocketAddr) -> Self {
+        stream.set_read_timeout(Some(MOMENT)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Stream { stream, address, ended: false, reset: false }
+    }
 }
 
 impl Far for Stream {
@@ -198,7 +215,14 @@ impl World for Simulated {
 
     fn connect(&self, to: SocketAddr) -> Option<Peer> {
         let peer = self.network.connect(&to).ok()?;
-        Some(Peer { peer, network: self.network.clone() })
+        let caller = peer.address();
+        Some(Peer { peer, caller, network: self.network.clone() })
+    }
+
+    fn accept(listener: &<SimDriver as Driver>::Listener) -> Option<Peer> {
+        let peer = listener.accept()?;
+        let caller = peer.peer_address();
+        Some(Peer { peer, caller, network: listener.network().clone() })
     }
 
     fn pass(&self) {
@@ -221,12 +245,13 @@ impl World for Simulated {
 
 pub(crate) struct Peer {
     peer: SimPeer,
+    caller: SocketAddr,
     network: SimNetwork,
 }
 
 impl Far for Peer {
     fn address(&self) -> SocketAddr {
-        self.peer.address()
+        self.caller
     }
 
     fn send(&mut self, bytes: &[u8]) -> usize {

@@ -7,27 +7,31 @@
 //!
 //! - `name` packs a [`Token`] into mio's;
 //! - `listener` accepts;
+//! - `attempt` connects;
 //! - `socket` receives and sends;
 //! - this file is the turn: wait, then hand out.
 
+mod attempt;
 mod listener;
 mod name;
 mod socket;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Events, Poll, Waker};
 
+use self::attempt::Attempts;
 use self::listener::Listeners;
 use self::name::Name;
 use self::socket::Sockets;
 use super::{Budget, Driver, Event, Host, Link, Received, Token, Wake};
 use crate::memory::{OutputPool, OutputQueue, PageBuffer};
+use crate::socket::{TcpOptions, connect_tcp};
 
 /// How many notifications one wait reaps; what is beyond comes with the next one.
 const EVENTS_PER_WAIT: usize = 1024;
@@ -40,6 +44,7 @@ pub struct Readiness {
     turn: Turn,
     sockets: Sockets,
     listeners: Listeners,
+    attempts: Attempts,
     receive_buffer: PageBuffer,
 }
 
@@ -132,6 +137,7 @@ impl Readiness {
             },
             sockets: Sockets::new(registry, budget.write),
             listeners: Listeners::default(),
+            attempts: Attempts::default(),
             receive_buffer: PageBuffer::new(budget.receive_buffer),
             poll,
         })
@@ -148,6 +154,7 @@ impl Readiness {
             let queue = match name {
                 Name::Connection(token) => self.sockets.note(token, notification),
                 Name::Listener(token) => self.listeners.note(token),
+                Name::Attempt(token) => self.attempts.note(token),
             };
             self.turn.push(queue);
         }
@@ -178,6 +185,21 @@ impl Driver for Readiness {
 
     fn unlisten(&mut self, token: Token) {
         self.listeners.remove(token);
+    }
+
+    fn connect(
+        &mut self,
+        attempt: Token,
+        to: SocketAddr,
+        from: Option<SocketAddr>,
+        options: &TcpOptions,
+    ) -> io::Result<()> {
+        let stream = connect_tcp(to, from, options)?;
+        self.attempts.add(attempt, stream, self.poll.registry())
+    }
+
+    fn give_up(&mut self, attempt: Token) {
+        self.attempts.remove(attempt);
     }
 
     fn adopt(&mut self, token: Token, socket: TcpStream) -> io::Result<()> {
@@ -232,6 +254,7 @@ impl Driver for Readiness {
                 Name::Listener(token) => {
                     self.listeners.serve(token, self.poll.registry(), &mut self.turn)
                 }
+                Name::Attempt(token) => self.attempts.serve(token, self.poll.registry()),
             };
             if let Some(event) = event {
                 return Some(event);

@@ -2,38 +2,46 @@
 
 use crate::driver::Token;
 
-/// Who a notification is for. Connections and listeners are named apart: they live in two tables.
+/// Who a notification is for. The kinds are named apart: each lives in a table of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Name {
     Connection(Token),
     Listener(Token),
+    Attempt(Token),
 }
 
 impl Name {
-    /// The waker's token. A name would need the highest index of all to pack into it.
+    /// The waker's token. Its kind is none of a name's.
     pub(super) const WAKER: mio::Token = mio::Token(usize::MAX);
 
-    /// With a 64-bit `usize` an index has 31 bits and a generation 32. With 32 bits it is 24 and 7,
+    /// With a 64-bit `usize` an index has 30 bits and a generation 32. With 32 bits it is 24 and 6,
     /// where the generation loses its upper bits: what is left still tells a late notification from
     /// one for the index's next user.
-    const INDEX_BITS: u32 = if usize::BITS == 64 { 31 } else { 24 };
-    const GENERATION_MASK: u32 = if usize::BITS == 64 { u32::MAX } else { (1 << 7) - 1 };
+    const INDEX_BITS: u32 = if usize::BITS == 64 { 30 } else { 24 };
+    const GENERATION_MASK: u32 = if usize::BITS == 64 { u32::MAX } else { (1 << 6) - 1 };
+    const KIND_BITS: u32 = 2;
 
     pub(super) fn pack(self) -> mio::Token {
         let (token, kind) = match self {
             Name::Connection(token) => (token, 0),
             Name::Listener(token) => (token, 1),
+            Name::Attempt(token) => (token, 2),
         };
         debug_assert!(token.index < (1 << Self::INDEX_BITS) - 1, "index {}", token.index);
         let generation = (token.generation & Self::GENERATION_MASK) as usize;
-        mio::Token((generation << (Self::INDEX_BITS + 1)) | ((token.index as usize) << 1) | kind)
+        let index = (token.index as usize) << Self::KIND_BITS;
+        mio::Token((generation << (Self::INDEX_BITS + Self::KIND_BITS)) | index | kind)
     }
 
     pub(super) fn unpack(packed: mio::Token) -> Self {
-        let index = (packed.0 >> 1) & ((1 << Self::INDEX_BITS) - 1);
-        let generation = packed.0 >> (Self::INDEX_BITS + 1);
+        let index = (packed.0 >> Self::KIND_BITS) & ((1 << Self::INDEX_BITS) - 1);
+        let generation = packed.0 >> (Self::INDEX_BITS + Self::KIND_BITS);
         let token = Token { index: index as u32, generation: generation as u32 };
-        if packed.0 & 1 == 0 { Name::Connection(token) } else { Name::Listener(token) }
+        match packed.0 & ((1 << Self::KIND_BITS) - 1) {
+            0 => Name::Connection(token),
+            1 => Name::Listener(token),
+            _ => Name::Attempt(token),
+        }
     }
 
     /// Whether an unpacked token names the user of its index that has this generation.
@@ -51,7 +59,7 @@ mod tests {
         for index in [0, 1, 77, (1 << Name::INDEX_BITS) - 2] {
             for generation in [0, 1, 99, Name::GENERATION_MASK] {
                 let token = Token { index, generation };
-                for name in [Name::Connection(token), Name::Listener(token)] {
+                for name in [Name::Connection(token), Name::Listener(token), Name::Attempt(token)] {
                     assert_ne!(name.pack(), Name::WAKER);
                     assert_eq!(Name::unpack(name.pack()), name);
                 }

@@ -14,6 +14,7 @@ use super::peer::{SimListener, SimSocket, Socket};
 use super::wire::Wire;
 use crate::driver::{Budget, Driver, Event, Host, Link, Received, Token, Wake};
 use crate::memory::{OutputPool, OutputQueue};
+use crate::socket::TcpOptions;
 
 /// The driver on a [`SimNetwork`].
 ///
@@ -28,6 +29,7 @@ pub struct SimDriver {
     lent: usize,
     turn: VecDeque<Notice>,
     listeners: BTreeMap<u32, Listener>,
+    attempts: BTreeMap<u32, Attempt>,
     connections: Connections,
     waker: Arc<SimWaker>,
 }
@@ -36,6 +38,7 @@ pub struct SimDriver {
 #[derive(Clone, Copy)]
 enum Notice {
     Accept(Token),
+    Connect(Token),
     Receive(Token),
     Send(Token),
 }
@@ -47,6 +50,12 @@ struct Listener {
     stalled: bool,
     /// How many connections it may accept in this turn.
     left: usize,
+}
+
+/// An attempt to connect.
+struct Attempt {
+    generation: u32,
+    socket: Socket,
 }
 
 /// The driver's connections: all that may be touched while received bytes are borrowed.
@@ -87,6 +96,7 @@ impl SimDriver {
             lent: 0,
             turn: VecDeque::new(),
             listeners: BTreeMap::new(),
+            attempts: BTreeMap::new(),
             connections: Connections { network: network.clone(), table: BTreeMap::new() },
             waker: Arc::new(SimWaker(AtomicBool::new(false))),
         }
@@ -104,6 +114,12 @@ impl SimDriver {
             if !listener.stalled && wire.can_accept(&listener.listener.address()) {
                 let generation = listener.generation;
                 self.turn.push_back(Notice::Accept(Token { index, generation }));
+            }
+        }
+        for (&index, attempt) in &self.attempts {
+            if wire.outcome(attempt.socket.id()).is_some() {
+                let generation = attempt.generation;
+                self.turn.push_back(Notice::Connect(Token { index, generation }));
             }
         }
         for (&index, connection) in &mut self.connections.table {
@@ -128,6 +144,7 @@ impl SimDriver {
     fn act<H: Host>(&mut self, notice: Notice, host: &mut H) -> Option<Event<SimSocket>> {
         match notice {
             Notice::Accept(token) => self.accept(token),
+            Notice::Connect(token) => self.connected(token),
             Notice::Receive(token) => self.receive(token, host),
             Notice::Send(token) => self.connections.sent(token),
         }
@@ -145,12 +162,28 @@ impl SimDriver {
             let error = io::Error::from_raw_os_error(libc::EMFILE);
             return Some(Event::AcceptFailed { listener: token, error });
         }
-        let (end, peer) = wire.accept(&listener.listener.address())?;
+        let (end, peer) = wire.accept(&listener.listener.address(), true)?;
         drop(wire);
         listener.left -= 1;
         self.turn.push_back(Notice::Accept(token));
         let socket = SimSocket(Socket::new(network, end));
         Some(Event::Accepted { listener: token, socket, peer })
+    }
+
+    fn attempt(&self, token: Token) -> Option<&Attempt> {
+        let attempt = self.attempts.get(&token.index)?;
+        (attempt.generation == token.generation).then_some(attempt)
+    }
+
+    /// Ends an attempt that has come to something.
+    fn connected(&mut self, token: Token) -> Option<Event<SimSocket>> {
+        let id = self.attempt(token)?.socket.id();
+        let outcome = self.network().lock().outcome(id)?;
+        let attempt = self.attempts.remove(&token.index)?;
+        Some(match outcome {
+            Ok(()) => Event::Connected { attempt: token, socket: SimSocket(attempt.socket) },
+            Err(error) => Event::ConnectFailed { attempt: token, error },
+        })
     }
 
     /// Receives once, or tells that no more will come.
@@ -345,6 +378,33 @@ impl Driver for SimDriver {
     fn unlisten(&mut self, token: Token) {
         if self.listener(token).is_some() {
             self.listeners.remove(&token.index);
+        }
+    }
+
+    /// # Panics
+    /// If the attempt's index is taken.
+    fn connect(
+        &mut self,
+        attempt: Token,
+        to: SocketAddr,
+        from: Option<SocketAddr>,
+        _options: &TcpOptions,
+    ) -> io::Result<()> {
+        let id = self.network().lock().attempt(to, from);
+        let socket = Socket::new(self.network().clone(), id);
+        let entry = Attempt { generation: attempt.generation, socket };
+        let before = self.attempts.insert(attempt.index, entry);
+        assert!(before.is_none(), "attempt {attempt:?} takes the place of another one");
+        Ok(())
+    }
+
+    fn give_up(&mut self, attempt: Token) {
+        if self.attempt(attempt).is_none() {
+            return;
+        }
+        self.attempts.remove(&attempt.index);
+        if self.network().lock().chance(|faults| faults.late) {
+            self.turn.push_back(Notice::Connect(attempt));
         }
     }
 

@@ -48,8 +48,13 @@ pub struct Faults {
     pub late: f64,
     /// The chance that accepting fails because too many files are open.
     pub accept: f64,
-    /// The chance that a connection is reset before it is accepted.
+    /// The chance that a connection is reset before it is accepted. One that the driver makes is reset
+    /// right after.
     pub abort: f64,
+    /// The chance that a driver's attempt to connect is refused.
+    pub refuse: f64,
+    /// The chance that a driver's attempt to connect is never answered.
+    pub ignore: f64,
     /// The chance, at each send, that the network resets the connection.
     pub reset: f64,
 }
@@ -68,6 +73,8 @@ impl Faults {
             late: 0.0,
             accept: 0.0,
             abort: 0.0,
+            refuse: 0.0,
+            ignore: 0.0,
             reset: 0.0,
         }
     }
@@ -91,6 +98,6 @@ impl Faults {
     /// Some of everything, with connections that break.
     #[must_use]
     pub fn some() -> Self {
-        Faults { abort: 0.05, reset: 0.01, ..Faults::harmless() }
+        Faults { abort: 0.05, refuse: 0.05, ignore: 0.05, reset: 0.01, ..Faults::harmless() }
     }
 }

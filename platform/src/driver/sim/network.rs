@@ -72,11 +72,11 @@ impl SimNetwork {
         self.lock().next_due().is_none()
     }
 
-    /// How many connections were accepted and are not closed by the side that accepted them. After
-    /// the engine has closed everything it is 0, or something leaked.
+    /// How many ends of connections drivers have made or accepted, and are not closed. After the engine
+    /// has closed everything it is 0, or something leaked.
     #[must_use]
     pub fn open_connections(&self) -> usize {
-        self.lock().accepted_and_open()
+        self.lock().open_at_drivers()
     }
 
     /// A panic of one test thread must not hide behind panics of the others.

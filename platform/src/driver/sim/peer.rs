@@ -1,4 +1,5 @@
-//! What a connection is outside the driver: a socket that waits to be adopted, and a test's far end.
+//! What a connection is outside the driver: a socket that waits to be adopted, and a test's far end; and
+//! the listener, which either of them may accept from.
 
 use std::io;
 use std::net::SocketAddr;
@@ -37,7 +38,7 @@ impl Drop for Socket {
     }
 }
 
-/// A connection between acceptance and adoption; dropping it closes it.
+/// A connection before its adoption; dropping it closes it.
 pub struct SimSocket(pub(super) Socket);
 
 /// A listening socket; dropping it closes it and resets what waits to be accepted.
@@ -55,6 +56,19 @@ impl SimListener {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The network that it is on.
+    #[must_use]
+    pub fn network(&self) -> &SimNetwork {
+        &self.network
+    }
+
+    /// Accepts a connection as a far end, if one waits.
+    #[must_use]
+    pub fn accept(&self) -> Option<SimPeer> {
+        let (end, _) = self.network.lock().accept(&self.address, false)?;
+        Some(SimPeer::new(Socket::new(self.network.clone(), end), self.address))
     }
 }
 
@@ -80,6 +94,13 @@ impl SimPeer {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address of the other end.
+    #[must_use]
+    pub fn peer_address(&self) -> SocketAddr {
+        let address = self.socket.with(|wire, id| wire.local_addr(id.other()));
+        address.expect("a connection is there as long as one of its ends is")
     }
 
     /// Sends what fits into the window, and answers how many bytes that is.

@@ -22,7 +22,7 @@ enum Side {
 }
 
 impl EndId {
-    fn other(self) -> Self {
+    pub(super) fn other(self) -> Self {
         let side = match self.side {
             Side::Caller => Side::Callee,
             Side::Callee => Side::Caller,
@@ -33,7 +33,7 @@ impl EndId {
 
 /// What is sent from one end to the other.
 enum Segment {
-    /// The connection is made.
+    /// The caller asks for the connection, or the other side agrees.
     Open,
     Bytes(Vec<u8>),
     /// The sender sends no more.
@@ -55,6 +55,10 @@ struct End {
     reset: bool,
     shut: bool,
     closed: bool,
+    /// A driver has or had it.
+    at_driver: bool,
+    /// The other side agreed to the connection.
+    established: bool,
     /// Its sends take nothing before this time.
     blocked_until: Duration,
 }
@@ -64,7 +68,6 @@ struct Connection {
     callee: End,
     caller_address: SocketAddr,
     listener: SocketAddr,
-    accepted: bool,
 }
 
 /// The whole network.
@@ -187,31 +190,24 @@ impl Wire {
         self.backlogs.get(address).is_some_and(|backlog| !backlog.is_empty())
     }
 
-    pub(super) fn accept(&mut self, address: &SocketAddr) -> Option<(EndId, SocketAddr)> {
+    /// Accepts a connection for a driver or for a test.
+    pub(super) fn accept(
+        &mut self,
+        address: &SocketAddr,
+        by_driver: bool,
+    ) -> Option<(EndId, SocketAddr)> {
         let id = self.backlogs.get_mut(address)?.pop_front()?;
         let connection = self.connections.get_mut(&id)?;
-        connection.accepted = true;
+        connection.callee.at_driver = by_driver;
         Some((EndId { connection: id, side: Side::Callee }, connection.caller_address))
     }
 
+    /// Connects a test's end, which is not made to wait for an answer.
     pub(super) fn connect(&mut self, to: &SocketAddr) -> io::Result<(EndId, SocketAddr)> {
         if !self.backlogs.contains_key(to) {
             return Err(ErrorKind::ConnectionRefused.into());
         }
-        let id = self.connections_made;
-        self.connections_made += 1;
-        // Each caller comes from a host of its own: 10.0.0.0, 10.0.0.1, …
-        let host = (10 << 24) | (id as u32 & 0x00ff_ffff);
-        let caller_address = SocketAddr::from((host.to_be_bytes(), 40_000));
-        let connection = Connection {
-            caller: End::default(),
-            callee: End::default(),
-            caller_address,
-            listener: *to,
-            accepted: false,
-        };
-        self.connections.insert(id, connection);
-        let caller = EndId { connection: id, side: Side::Caller };
+        let (caller, caller_address) = self.call(*to, None);
         self.transmit(caller.other(), Segment::Open);
         if self.chance(|faults| faults.abort) {
             self.break_off(caller);
@@ -219,10 +215,51 @@ impl Wire {
         Ok((caller, caller_address))
     }
 
-    /// How many connections were accepted and are not closed by the side that accepted them.
-    pub(super) fn accepted_and_open(&self) -> usize {
-        let open = |connection: &&Connection| connection.accepted && !connection.callee.closed;
-        self.connections.values().filter(open).count()
+    /// Begins to connect a driver's end; [`outcome`](Self::outcome) tells what comes of it.
+    pub(super) fn attempt(&mut self, to: SocketAddr, from: Option<SocketAddr>) -> EndId {
+        let (caller, _) = self.call(to, from);
+        if let Some(end) = self.end(caller) {
+            end.at_driver = true;
+        }
+        if self.chance(|faults| faults.ignore) {
+            self.forget(caller.other()); // Nobody is there, and nobody says so.
+        } else if self.chance(|faults| faults.refuse) {
+            self.close(caller.other(), true);
+        } else {
+            self.transmit(caller.other(), Segment::Open);
+        }
+        caller
+    }
+
+    /// What came of an attempt; `None` if nothing did yet.
+    pub(super) fn outcome(&self, caller: EndId) -> Option<io::Result<()>> {
+        match self.view(caller)? {
+            End { established: true, .. } => Some(Ok(())),
+            End { reset: true, .. } => Some(Err(ErrorKind::ConnectionRefused.into())),
+            _ => None,
+        }
+    }
+
+    /// Makes the two ends of a connection that nobody but the caller knows of.
+    fn call(&mut self, to: SocketAddr, from: Option<SocketAddr>) -> (EndId, SocketAddr) {
+        let id = self.connections_made;
+        self.connections_made += 1;
+        // Each caller comes from a host of its own: 10.0.0.0, 10.0.0.1, …
+        let host = (10 << 24) | (id as u32 & 0x00ff_ffff);
+        let mut caller_address = from.unwrap_or_else(|| SocketAddr::from((host.to_be_bytes(), 0)));
+        if caller_address.port() == 0 {
+            caller_address.set_port(40_000);
+        }
+        let (caller, callee) = (End::default(), End::default());
+        let connection = Connection { caller, callee, caller_address, listener: to };
+        self.connections.insert(id, connection);
+        (EndId { connection: id, side: Side::Caller }, caller_address)
+    }
+
+    /// How many ends of drivers are open.
+    pub(super) fn open_at_drivers(&self) -> usize {
+        let ends = self.connections.values().flat_map(|both| [&both.caller, &both.callee]);
+        ends.filter(|end| end.at_driver && !end.closed).count()
     }
 
     // Travelling.
@@ -281,6 +318,7 @@ impl Wire {
             }
             Segment::End => end.ended |= !end.reset,
             Segment::Reset => end.reset = true,
+            Segment::Open if at.side == Side::Caller => end.established = true,
             Segment::Open => self.enqueue(at),
         }
     }
@@ -288,9 +326,16 @@ impl Wire {
     /// Puts a new connection into its listener's backlog; if that is closed, resets it.
     fn enqueue(&mut self, at: EndId) {
         let Some(connection) = self.connections.get(&at.connection) else { return };
-        match self.backlogs.get_mut(&connection.listener) {
-            Some(backlog) => backlog.push_back(at.connection),
-            None => self.close(at, true),
+        let attempt = connection.caller.at_driver;
+        let Some(backlog) = self.backlogs.get_mut(&connection.listener) else {
+            return self.close(at, true);
+        };
+        backlog.push_back(at.connection);
+        if attempt {
+            self.transmit(at.other(), Segment::Open);
+            if self.chance(|faults| faults.abort) {
+                self.break_off(at);
+            }
         }
     }
 
