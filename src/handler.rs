@@ -32,7 +32,7 @@ impl<E> From<Result<(), E>> for Action {
     }
 }
 
-/// The callbacks of a server.
+/// The callbacks of a server or a client.
 ///
 /// Each reactor has one value of it, made on the reactor's thread by the factory that was given to
 /// [`Builder::start`](crate::Builder::start). It never leaves that thread: it needs neither `Send` nor
@@ -62,7 +62,8 @@ pub trait EventHandler: Sized + 'static {
         Action::Continue
     }
 
-    /// A connection was accepted. What is written here goes out at once, without waiting for the
+    /// A connection is open: it was accepted, or made by [`Reactors::connect`](crate::Reactors::connect),
+    /// which [`Conn::is_outgoing`] tells. What is written here goes out at once, without waiting for the
     /// peer's first byte.
     fn on_open(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
         Action::Continue

@@ -68,4 +68,4 @@ pub use crate::engine::{
     RunError, StartError, Stats, WaitError, balance,
 };
 pub use crate::handler::{Action, EventHandler};
-pub use crate::reactor::{Reactor, ReactorStats, Reactors, Stopped};
+pub use crate::reactor::{Connect, ConnectError, Reactor, ReactorStats, Reactors, Stopped};

@@ -43,7 +43,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use millstream_platform::driver::sim::{Faults, SimPeer};
+pub use millstream_platform::driver::sim::{Faults, SimListener, SimPeer};
 use millstream_platform::driver::sim::{SimDriver, SimNetwork};
 
 use crate::engine::{AlreadyStopping, Builder, Engine, StartError, start_in_this_thread};
@@ -91,6 +91,14 @@ impl<H: EventHandler> Simulation<H> {
         self.network.connect(&self.address)
     }
 
+    /// Listens in place of the engine, for it to connect to; port 0 stands for a free one.
+    ///
+    /// # Errors
+    /// `AddrInUse` if somebody listens there.
+    pub fn listen(&self, address: SocketAddr) -> io::Result<SimListener> {
+        self.network.listen(address)
+    }
+
     /// The engine, for its statistics. It is stopped by [`stop`](Self::stop), because its own
     /// [`Engine::stop`] goes by the real clock.
     pub fn engine(&self) -> &Engine {
@@ -102,7 +110,7 @@ impl<H: EventHandler> Simulation<H> {
         self.network.now()
     }
 
-    /// How many connections the network has, counted by their ends that are open.
+    /// How many ends of connections the engine has that are open.
     pub fn open_connections(&self) -> usize {
         self.network.open_connections()
     }

@@ -97,6 +97,11 @@ impl<H: EventHandler> Conn<'_, H> {
         self.control.status.peer
     }
 
+    /// Whether this engine made the connection, by [`Reactors::connect`]; else it was accepted.
+    pub fn is_outgoing(&self) -> bool {
+        self.control.status.outgoing
+    }
+
     /// The address of our end.
     ///
     /// # Errors

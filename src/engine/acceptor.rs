@@ -88,7 +88,7 @@ impl<D: Driver> Acceptor<D> {
     }
 
     fn hand_over(&mut self, socket: D::Socket, peer: SocketAddr) {
-        if !self.engine.limits().admit(peer.ip()) {
+        if !self.engine.limits().admit(Some(peer.ip())) {
             tracing::debug!(%peer, "a limit is reached: refused");
             return; // Dropping the socket closes it.
         }
@@ -97,7 +97,7 @@ impl<D: Driver> Acceptor<D> {
         }
         let chosen = self.choose(peer);
         let reactor = &self.reactors[chosen];
-        let admission = Admission::new(&self.engine, &reactor.counters, peer);
+        let admission = Admission::new(&self.engine, &reactor.counters, Some(peer.ip()));
         // A reactor that has ended, because the engine stops, hands the arrival back, which releases
         // its admission.
         drop(reactor.arrivals.post(Arrival { socket, peer, admission }));

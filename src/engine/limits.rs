@@ -28,9 +28,11 @@ impl Limits {
         }
     }
 
-    /// Counts a connection in; `false`, and not counted, if a limit is reached.
-    pub(crate) fn admit(&self, source: IpAddr) -> bool {
-        let admitted = self.admit_to_total() && self.admit_source(source);
+    /// Counts a connection in; `false`, and not counted, if a limit is reached. An outgoing one has no
+    /// source.
+    pub(crate) fn admit(&self, source: Option<IpAddr>) -> bool {
+        let admitted =
+            self.admit_to_total() && source.is_none_or(|source| self.admit_source(source));
         if !admitted {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
@@ -58,11 +60,9 @@ impl Limits {
     }
 
     /// Counts out a connection that was admitted.
-    pub(crate) fn release(&self, source: IpAddr) {
+    pub(crate) fn release(&self, source: Option<IpAddr>) {
         self.admitted.fetch_sub(1, Ordering::Relaxed);
-        if self.most_per_source == usize::MAX {
-            return;
-        }
+        let Some(source) = source.filter(|_| self.most_per_source < usize::MAX) else { return };
         let mut sources = self.sources();
         let source = source.to_canonical();
         match sources.get_mut(&source) {
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn each_limit_is_exact_and_given_back() {
         let limits = Limits::new(Some(3), Some(2));
-        let [one, two] = [1, 2].map(|last| IpAddr::from([127, 0, 0, last]));
+        let [one, two] = [1, 2].map(|last| Some(IpAddr::from([127, 0, 0, last])));
         assert!(limits.admit(one) && limits.admit(one));
         assert!(!limits.admit(one), "the source is full");
         assert!(limits.admit(two));
@@ -96,9 +96,11 @@ mod tests {
         assert_eq!(limits.refused(), 2);
         limits.release(one);
         let mapped = IpAddr::V6(std::net::Ipv4Addr::new(127, 0, 0, 1).to_ipv6_mapped());
-        assert!(limits.admit(mapped), "the same source in its other spelling");
+        assert!(limits.admit(Some(mapped)), "the same source in its other spelling");
         assert!(!limits.admit(one));
-        for source in [one, one, two] {
+        limits.release(one);
+        assert!(limits.admit(None) && !limits.admit(None), "an outgoing one counts in total");
+        for source in [one, None, two] {
             limits.release(source);
         }
         assert!(limits.sources().is_empty());

@@ -14,10 +14,11 @@ mod config;
 mod limits;
 mod start;
 
+use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,7 +35,8 @@ use self::limits::Limits;
 pub use self::start::StartError;
 #[cfg(any(feature = "sim", feature = "internals"))]
 pub(crate) use self::start::start_in_this_thread;
-use crate::reactor::{Counters, ReactorStats};
+use crate::handler::EventHandler;
+use crate::reactor::{Counters, ReactorStats, Reactors};
 
 /// How long after a stop's deadline [`Engine::wait`] waits for the threads to end, which by then have
 /// nothing left to do but that.
@@ -56,6 +58,8 @@ struct Shared {
     /// The threads, known once all of them are made.
     reactors: OnceLock<Vec<ReactorPort>>,
     acceptor: OnceLock<Arc<dyn Wake>>,
+    /// The [`Reactors`] of the engine's handler, which the engine itself does not know.
+    handle: OnceLock<Box<dyn Any + Send + Sync>>,
     threads: Mutex<Threads>,
     threads_changed: Condvar,
 }
@@ -130,6 +134,7 @@ impl Engine {
             stop_deadline: OnceLock::new(),
             reactors: OnceLock::new(),
             acceptor: OnceLock::new(),
+            handle: OnceLock::new(),
             threads: Mutex::default(),
             threads_changed: Condvar::new(),
         };
@@ -141,10 +146,16 @@ impl Engine {
         &self.shared.addresses
     }
 
-    /// How many connections there are.
+    /// The engine's reactors, for example to have one of them connect; `None` if `H` is not the type of
+    /// the engine's handler. In `on_boot` the own reactor is there, the others perhaps not yet.
+    pub fn reactors<H: EventHandler>(&self) -> Option<Reactors<H>> {
+        self.shared.handle.get()?.downcast_ref().cloned()
+    }
+
+    /// How many connections there are, those that are being made included.
     pub fn connections(&self) -> usize {
         let of = |reactor: &ReactorPort| reactor.counters.connections.load(Ordering::Acquire);
-        self.reactors().iter().map(of).sum()
+        self.ports().iter().map(of).sum()
     }
 
     /// The engine's numbers. It reads counters and disturbs no reactor.
@@ -154,7 +165,7 @@ impl Engine {
             reactor.counters.snapshot(inbox_depth, wakeups)
         };
         Stats {
-            reactors: self.reactors().iter().map(snapshot).collect(),
+            reactors: self.ports().iter().map(snapshot).collect(),
             refused: self.shared.limits.refused(),
             accept_errors: self.shared.accept_errors.load(Ordering::Relaxed),
         }
@@ -180,7 +191,7 @@ impl Engine {
         // Under the lock, so that neither a thread that is just being made known is passed by, nor a
         // waiter that has just seen no deadline.
         let _threads = self.threads();
-        for reactor in self.reactors() {
+        for reactor in self.ports() {
             reactor.waker.wake();
         }
         self.wake_acceptor();
@@ -248,10 +259,15 @@ impl Engine {
     }
 
     /// Counts a connection out.
-    pub(crate) fn release(&self, counters: &Counters, peer: SocketAddr) {
+    pub(crate) fn release(&self, counters: &Counters, source: Option<IpAddr>) {
         // In this order: who sees that a connection is gone may count on its place.
-        self.shared.limits.release(peer.ip());
+        self.shared.limits.release(source);
         counters.connections.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Makes known how the reactors are asked.
+    pub(crate) fn set_handle<H: EventHandler>(&self, reactors: Reactors<H>) {
+        let _ = self.shared.handle.set(Box::new(reactors));
     }
 
     /// Makes the reactors known, to be woken by a stop; also by one that came before this.
@@ -259,7 +275,7 @@ impl Engine {
         let _threads = self.threads();
         let _ = self.shared.reactors.set(reactors);
         if self.is_stopping() {
-            self.reactors().iter().for_each(|reactor| reactor.waker.wake());
+            self.ports().iter().for_each(|reactor| reactor.waker.wake());
         }
     }
 
@@ -278,7 +294,7 @@ impl Engine {
         }
     }
 
-    fn reactors(&self) -> &[ReactorPort] {
+    fn ports(&self) -> &[ReactorPort] {
         self.shared.reactors.get().map_or(&[], Vec::as_slice)
     }
 
@@ -301,7 +317,7 @@ impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engine")
             .field("addresses", &self.shared.addresses)
-            .field("reactors", &self.reactors().len())
+            .field("reactors", &self.ports().len())
             .field("connections", &self.connections())
             .field("stopping", &self.is_stopping())
             .finish()
@@ -335,13 +351,18 @@ impl Drop for Running {
 
 /// A connection's place in the counts while it is on its way to its reactor. Dropped on the way, it
 /// is counted out.
-pub(crate) struct Admission(Option<(Engine, Arc<Counters>, SocketAddr)>);
+pub(crate) struct Admission(Option<(Engine, Arc<Counters>, Option<IpAddr>)>);
 
 impl Admission {
     /// Counts a connection in that the limits have admitted.
-    fn new(engine: &Engine, counters: &Arc<Counters>, peer: SocketAddr) -> Self {
+    fn new(engine: &Engine, counters: &Arc<Counters>, source: Option<IpAddr>) -> Self {
         counters.connections.fetch_add(1, Ordering::Relaxed);
-        Admission(Some((engine.clone(), Arc::clone(counters), peer)))
+        Admission(Some((engine.clone(), Arc::clone(counters), source)))
+    }
+
+    /// Counts an outgoing connection in; `None` if a limit is reached.
+    pub(crate) fn outgoing(engine: &Engine, counters: &Arc<Counters>) -> Option<Self> {
+        engine.limits().admit(None).then(|| Admission::new(engine, counters, None))
     }
 
     /// The connection has arrived: its reactor counts it out.
@@ -352,8 +373,8 @@ impl Admission {
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        if let Some((engine, counters, peer)) = self.0.take() {
-            engine.release(&counters, peer);
+        if let Some((engine, counters, source)) = self.0.take() {
+            engine.release(&counters, source);
         }
     }
 }

@@ -195,6 +195,7 @@ where
 {
     let factory = Arc::new(factory);
     let reactors = Reactors::new(cores.len());
+    engine.set_handle(reactors.clone());
     let (report, reports) = channel();
     for (reactor, &core) in cores.iter().enumerate() {
         let (engine, config) = (engine.clone(), Arc::clone(config));
@@ -281,9 +282,11 @@ pub(crate) fn start_in_this_thread<D: Driver, H: EventHandler>(
 ) -> Result<(Engine, EventLoop<D, H>), StartError> {
     let engine = Engine::new(&config, vec![address]);
     let doors = Doors::new(&driver);
+    let reactors = Reactors::new(1);
+    engine.set_handle(reactors.clone());
     engine.set_reactors(vec![doors.port(&driver)]);
     let mut event_loop =
-        EventLoop::new(0, driver, handler, doors, Reactors::new(1), engine.clone(), config);
+        EventLoop::new(0, driver, handler, doors, reactors, engine.clone(), config);
     event_loop.boot().map_err(|panic| StartError::panicked(0, "on_boot", &*panic))?;
     event_loop.listen(vec![listener]).map_err(StartError::Driver)?;
     Ok((engine, event_loop))

@@ -1,7 +1,7 @@
 //! A connection as its reactor keeps it, and what of it a callback reaches.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use millstream_platform::driver::Token;
@@ -44,6 +44,8 @@ pub(crate) struct Status<H: EventHandler> {
     pub(crate) completions: Option<Box<Completions>>,
     pub(crate) phase: Phase,
     pub(crate) close_request: Option<CloseRequest>,
+    /// It was made by this engine, not accepted.
+    pub(crate) outgoing: bool,
     /// The handler paused reading.
     pub(crate) paused_by_handler: bool,
     /// The handler has input that it looks at later, by itself: reading pauses, and neither too much
@@ -88,7 +90,7 @@ pub(crate) struct Completions {
 }
 
 impl<H: EventHandler> Connection<H> {
-    pub(crate) fn new(state: H::State, peer: SocketAddr, now: u64) -> Self {
+    pub(crate) fn new(state: H::State, peer: SocketAddr, outgoing: bool, now: u64) -> Self {
         let status = Status {
             peer,
             remote: None,
@@ -101,6 +103,7 @@ impl<H: EventHandler> Connection<H> {
             completions: None,
             phase: Phase::Open,
             close_request: None,
+            outgoing,
             paused_by_handler: false,
             holds_input: false,
             paused: false,
@@ -169,6 +172,11 @@ impl<H: EventHandler> Status<H> {
         self.close_request = self.close_request.max(Some(request));
     }
 
+    /// The address that counts against a limit per source.
+    pub(crate) fn source(&self) -> Option<IpAddr> {
+        (!self.outgoing).then(|| self.peer.ip())
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.phase != Phase::Open || self.close_request.is_some()
     }
@@ -191,6 +199,8 @@ pub(crate) enum Alarm {
     Deadline(Token),
     /// A timer that the connection's handler set.
     Timer(Token),
+    /// An attempt to connect took too long.
+    Attempt(Token),
     /// The handler's tick.
     Tick,
 }

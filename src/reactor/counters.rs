@@ -16,9 +16,10 @@ const LONGEST_TURN: Duration = Duration::from_secs(3600);
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ReactorStats {
-    /// Connections at this moment, those on their way from the acceptor included.
+    /// Connections at this moment, those on their way from the acceptor and those that are being made
+    /// included.
     pub connections: usize,
-    /// Connections opened.
+    /// Connections opened, the outgoing ones included.
     pub accepted: u64,
     /// Connections closed, by reason, in the order of [`CloseReason::NAMES`].
     pub closed: [u64; CloseReason::NAMES.len()],

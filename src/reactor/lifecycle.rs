@@ -33,19 +33,24 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// A listener of this reactor accepted a connection.
     pub(super) fn accept(&mut self, socket: D::Socket, peer: SocketAddr) {
-        if self.draining || !self.engine.limits().admit(peer.ip()) {
+        if self.draining || !self.engine.limits().admit(Some(peer.ip())) {
             return; // Dropping the socket closes it.
         }
         self.counters.connections.fetch_add(1, Ordering::Relaxed);
-        self.open(socket, peer);
+        self.open(socket, peer, false);
     }
 
     /// Takes a connection in, which is admitted and counted already.
-    pub(super) fn open(&mut self, socket: D::Socket, peer: SocketAddr) {
-        let now = self.clock.tick();
-        let adopted = if self.draining { None } else { self.adopt(socket, peer, now) };
+    pub(super) fn open(
+        &mut self,
+        socket: D::Socket,
+        peer: SocketAddr,
+        outgoing: bool,
+    ) -> Option<Token> {
+        let adopted = if self.draining { None } else { self.adopt(socket, peer, outgoing) };
         let Some(token) = adopted else {
-            return self.engine.release(&self.counters, peer);
+            self.engine.release(&self.counters, (!outgoing).then(|| peer.ip()));
+            return None;
         };
         self.counters.accepted.add(1);
         tracing::trace!(reactor = self.index, ?token, %peer, "opened");
@@ -59,13 +64,15 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
         self.arm_deadline(token);
         self.call(token, "on_open", H::on_open);
+        Some(token)
     }
 
-    fn adopt(&mut self, socket: D::Socket, peer: SocketAddr, now: u64) -> Option<Token> {
+    fn adopt(&mut self, socket: D::Socket, peer: SocketAddr, outgoing: bool) -> Option<Token> {
+        let now = self.clock.tick();
         // The state's default, and its destructor if there is no place, are the user's code.
         let inserted = catch_unwind(AssertUnwindSafe(|| {
             let state = H::State::default();
-            self.connections.insert_with(|_| Connection::new(state, peer, now))
+            self.connections.insert_with(|_| Connection::new(state, peer, outgoing, now))
         }));
         let Ok(inserted) = inserted else {
             self.note_panic("default of the state", None);
@@ -173,7 +180,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.counters.closed[reason.index()].add(1);
         tracing::trace!(reactor = self.index, ?token, %reason, "closed");
         self.give_back(&mut connection);
-        self.engine.release(&self.counters, connection.status.peer);
+        self.engine.release(&self.counters, connection.status.source());
         let completions = connection.status.completions.take();
         let sent = connection.pending.sent;
         self.drop_state(connection, Some(token));
@@ -210,7 +217,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 order: Order::Write { done: Some(done), .. } | Order::Close { done: Some(done) },
             } => return self.complete(done, Err(Closed), token),
             Command::Connection { token, .. } => Some(token),
-            Command::Reactor(_) => None,
+            Command::Reactor(_) | Command::Connect { .. } => None,
         };
         if catch_unwind(AssertUnwindSafe(|| drop(command))).is_err() {
             self.note_panic("drop of a closure", token);
@@ -236,6 +243,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if !self.draining {
             self.draining = true;
             self.acceptance.close(&mut self.driver);
+            self.stop_attempts();
             let answer = self.call_without_connection("on_shutdown", H::on_shutdown);
             if answer.unwrap_or(Action::Close) != Action::Continue {
                 let tokens: Vec<Token> = self.connections.tokens().collect();
@@ -250,12 +258,17 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     /// Lets nothing more in, and drops what still came.
-    pub(crate) fn end(self) {
+    pub(crate) fn end(mut self) {
+        self.draining = true;
         self.arrivals.close();
         while self.arrivals.pop().is_some() {}
         self.mailbox.close();
+        self.stop_attempts();
         while let Some(command) = self.mailbox.pop() {
-            self.discard(command);
+            match command {
+                Command::Connect { connect, done } => self.connect(connect, done),
+                command => self.discard(command),
+            }
         }
         self.publish();
     }

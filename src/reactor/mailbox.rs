@@ -5,6 +5,7 @@ use millstream_platform::driver::Token;
 
 use super::Reactor;
 use super::inbox::Inbox;
+use super::outgoing::{Connect, Done};
 use crate::conn::{Completion, Conn};
 use crate::handler::{Action, EventHandler};
 
@@ -17,6 +18,8 @@ pub(crate) enum Command<H: EventHandler> {
     Connection { token: Token, order: Order<H> },
     /// Of the reactor.
     Reactor(ReactorClosure<H>),
+    /// To connect.
+    Connect { connect: Connect, done: Done<H> },
 }
 
 /// What a connection is asked. A completion that is dropped says that the connection is closed.

@@ -18,7 +18,8 @@
 //! Everything here runs on the reactor's own thread, but for [`Mailbox::post`](inbox::Inbox::post).
 //!
 //! - `turn` has the stages; `callback` runs one callback and acts on what it asked for;
-//! - `lifecycle` opens and closes connections; `flush` sends; `deadline` watches the clock;
+//! - `lifecycle` opens and closes connections, and `outgoing` makes some; `flush` sends; `deadline`
+//!   watches the clock;
 //! - `connection`, `clock`, `counters` are what these keep;
 //! - `table`, `timers`, `inbox` are the data structures under them.
 
@@ -31,6 +32,7 @@ mod flush;
 pub mod inbox;
 mod lifecycle;
 mod mailbox;
+mod outgoing;
 mod reactors;
 mod stall;
 mod sync;
@@ -54,6 +56,8 @@ pub(crate) use self::counters::Counters;
 pub use self::counters::ReactorStats;
 pub(crate) use self::inbox::{Inbox, Notify};
 pub(crate) use self::mailbox::{Mailbox, Order};
+use self::outgoing::Attempt;
+pub use self::outgoing::{Connect, ConnectError};
 pub use self::reactors::{Reactors, Stopped};
 use self::stall::StallDetector;
 use self::table::Table;
@@ -82,6 +86,7 @@ pub(crate) struct EventLoop<D: Driver, H: EventHandler> {
     driver: D,
     handler: H,
     connections: Table<Connection<H>>,
+    attempts: Table<Attempt<H>>,
     timers: Timers<Alarm>,
     clock: Clock,
     rings: RingPool,
@@ -163,6 +168,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         EventLoop {
             index,
             connections: Table::new(),
+            attempts: Table::new(),
             timers: Timers::new(),
             clock: Clock::new(driver.now()),
             rings: RingPool::new(config.mirrored_rings, RING_BYTES_KEPT),
@@ -203,7 +209,7 @@ impl Reactor<'_> {
         self.index
     }
 
-    /// How many connections the reactor has.
+    /// How many connections the reactor has, without those that are being made.
     pub fn connections(&self) -> usize {
         self.connections
     }

@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use super::Reactor;
 use super::mailbox::{Command, Mailbox, Order};
-use crate::conn::ConnId;
+use super::outgoing::{Connect, ConnectError};
+use crate::conn::{Conn, ConnId};
 use crate::handler::{Action, EventHandler};
 
 /// The engine has stopped, so nothing was done.
@@ -15,7 +16,8 @@ use crate::handler::{Action, EventHandler};
 pub struct Stopped;
 
 /// All reactors of an engine, for any thread: how what one reactor keeps is reached from another, by
-/// going there. [`Conn::reactors`](crate::Conn::reactors) has it. Cheap to clone, `Send` and `Sync`.
+/// going there, and how connections are made. [`Conn::reactors`](crate::Conn::reactors) and
+/// [`Engine::reactors`](crate::Engine::reactors) have it. Cheap to clone, `Send` and `Sync`.
 ///
 /// What one thread asks of a reactor is done in the order it asked, what it asks of the reactor's
 /// connections by [`Remote`](crate::Remote) included.
@@ -67,8 +69,77 @@ impl<H: EventHandler> Reactors<H> {
         reactor: usize,
         closure: impl FnOnce(&mut H, &mut Reactor<'_>) -> Action + Send + 'static,
     ) -> Result<(), Stopped> {
+        self.post(reactor, Command::Reactor(Box::new(closure)))
+    }
+
+    /// Has a reactor connect. `done` runs as a callback of that reactor: with the connection when it is
+    /// open, right after its [`on_open`](EventHandler::on_open), or with the reason why there is none,
+    /// of which no other callback tells. From then on it is a connection like those that were
+    /// accepted: it has the same callbacks, limits and statistics, but it counts against no limit per
+    /// source. While it is being made it counts as a connection, too.
+    ///
+    /// Any thread may call it, callbacks included. `done` runs exactly once, also when the engine stops,
+    /// with one exception: the reactor has ended already. Then this answers [`Stopped`], or, if that
+    /// happens in this very moment, drops `done` without running it.
+    ///
+    /// What `done` answers counts as for every callback; without a connection [`Action::Close`] means
+    /// nothing. A panic in it closes the connection.
+    ///
+    /// ```
+    /// # use millstream::{Action, Conn, Connect, Engine, EventHandler};
+    /// # use std::time::Duration;
+    /// struct Client;
+    ///
+    /// impl EventHandler for Client {
+    ///     type State = ();
+    ///
+    ///     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+    ///         assert_eq!(conn.input.take_all(), b"hello");
+    ///         Action::Shutdown // The whole engine: it has nothing else to do.
+    ///     }
+    /// }
+    ///
+    /// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let address = server.local_addr()?;
+    /// let engine = Engine::builder().reactors(1).start(|_reactor| Client)?;
+    /// let reactors = engine.reactors::<Client>().expect("it is the engine's handler");
+    /// let connect = Connect::to(address).timeout(Duration::from_secs(3));
+    /// reactors.connect(0, connect, |_client, connected| match connected {
+    ///     Ok(conn) => {
+    ///         conn.output.write(b"hello");
+    ///         Action::Continue
+    ///     }
+    ///     Err(error) => panic!("{error}"),
+    /// })?;
+    /// # use std::io::{Read, Write};
+    /// # let (mut peer, _) = server.accept()?;
+    /// # peer.set_read_timeout(Some(Duration::from_secs(10)))?;
+    /// # let mut hello = [0; 5];
+    /// # peer.read_exact(&mut hello)?;
+    /// # peer.write_all(&hello)?;
+    /// # assert_eq!(peer.read(&mut hello)?, 0);
+    /// # drop(peer);
+    /// engine.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Stopped`] if the reactor has stopped.
+    ///
+    /// # Panics
+    /// If there is no such reactor: `reactor` is an index below [`len`](Self::len).
+    pub fn connect(
+        &self,
+        reactor: usize,
+        connect: Connect,
+        done: impl FnOnce(&mut H, Result<&mut Conn<'_, H>, ConnectError>) -> Action + Send + 'static,
+    ) -> Result<(), Stopped> {
+        self.post(reactor, Command::Connect { connect, done: Box::new(done) })
+    }
+
+    fn post(&self, reactor: usize, command: Command<H>) -> Result<(), Stopped> {
         let Some(mailbox) = self.mailbox(reactor) else { return Err(Stopped) };
-        mailbox.post(Command::Reactor(Box::new(closure))).map_err(|command| {
+        mailbox.post(command).map_err(|command| {
             // What a closure owns may panic when it is dropped, which is not the caller's concern.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(command)));
             Stopped

@@ -106,7 +106,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                     self.cut_off(token, CloseReason::Failed(error), false);
                 }
                 Event::Accepted { listener: _, socket, peer } => self.accept(socket, peer),
-                Event::Connected { .. } | Event::ConnectFailed { .. } => {}
+                Event::Connected { attempt, socket } => self.connected(attempt, socket),
+                Event::ConnectFailed { attempt, error } => self.attempt_failed(attempt, error),
                 Event::AcceptFailed { listener, error } => {
                     let now = self.clock.now();
                     self.acceptance.failed(listener, &error, now, &self.engine);
@@ -145,7 +146,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         for _ in 0..budget {
             let Some(arrival) = self.arrivals.pop() else { break };
             arrival.admission.keep();
-            self.open(arrival.socket, arrival.peer);
+            self.open(arrival.socket, arrival.peer, false);
         }
         // What callbacks of this stage post is for the next turn.
         for _ in 0..self.mailbox.len().min(budget) {
@@ -162,6 +163,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 let action = self.call_without_connection("Reactors::run", closure);
                 self.obey_action(action.unwrap_or_default());
             }
+            Command::Connect { connect, done } => self.connect(connect, done),
         }
     }
 
@@ -196,6 +198,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                         handler.on_timer(conn, TimerId(key))
                     });
                 }
+                Alarm::Attempt(token) => self.attempt_timed_out(token),
                 Alarm::Tick => self.run_tick(),
             }
         }

@@ -1,0 +1,218 @@
+//! Outgoing connections, until each is open or has failed.
+//!
+//! An attempt to connect is no connection yet: it has a table of its own, a place among the engine's
+//! connections, and the closure that is told what came of it. It ends in one of two ways:
+//! `connected`, after which there is a connection like all others, or `fail_attempt`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use millstream_platform::driver::{Driver, Token};
+
+use super::EventLoop;
+use super::connection::Alarm;
+use super::table::Table;
+use super::timers::TimerKey;
+use crate::conn::Conn;
+use crate::engine::Admission;
+use crate::handler::{Action, EventHandler};
+
+/// How long an attempt may take by default.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What [`Reactors::connect`](crate::Reactors::connect) is to connect to, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Connect {
+    to: SocketAddr,
+    from: Option<SocketAddr>,
+    timeout: Duration,
+}
+
+impl Connect {
+    /// Connects to an address, with a timeout of 10 seconds, and the socket options that
+    /// [`Builder`](crate::Builder) sets for all connections.
+    pub fn to(address: SocketAddr) -> Self {
+        Connect { to: address, from: None, timeout: TIMEOUT }
+    }
+
+    /// How long the attempt may take, with a resolution of one millisecond.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Connects from this address of the machine; port 0 stands for a free one. By default the system
+    /// chooses both.
+    pub fn bind(mut self, address: SocketAddr) -> Self {
+        self.from = Some(address);
+        self
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The operating system says so: nobody listens there, there is no way there, …
+    #[error("cannot connect to {address}")]
+    Failed {
+        /// Where to.
+        address: SocketAddr,
+        /// What the operating system says; [`io::ErrorKind::ConnectionRefused`] if nobody listens.
+        #[source]
+        source: io::Error,
+    },
+    /// No answer came in time.
+    #[error("cannot connect to {address}: no answer within {timeout:?}")]
+    TimedOut {
+        /// Where to.
+        address: SocketAddr,
+        /// The time that [`Connect::timeout`] gave.
+        timeout: Duration,
+    },
+    /// The engine has as many connections as
+    /// [`max_connections`](crate::Builder::max_connections) allows.
+    #[error("cannot connect to {address}: the limit of connections is reached")]
+    LimitReached {
+        /// Where to.
+        address: SocketAddr,
+    },
+    /// The connection was made, but is not open any more, or never was: `on_open` closed it or panicked,
+    /// or the reactor could not take it in.
+    #[error("the connection to {address} was closed as it opened")]
+    Closed {
+        /// Where to.
+        address: SocketAddr,
+    },
+    /// The engine stops, and connects no more.
+    #[error("cannot connect to {address}: the engine stops")]
+    Stopped {
+        /// Where to.
+        address: SocketAddr,
+    },
+}
+
+impl ConnectError {
+    /// The address that there is no connection to.
+    pub fn address(&self) -> SocketAddr {
+        match self {
+            ConnectError::Failed { address, .. }
+            | ConnectError::TimedOut { address, .. }
+            | ConnectError::LimitReached { address }
+            | ConnectError::Closed { address }
+            | ConnectError::Stopped { address } => *address,
+        }
+    }
+}
+
+/// Who is told what came of an attempt.
+pub(crate) type Done<H> =
+    Box<dyn FnOnce(&mut H, Result<&mut Conn<'_, H>, ConnectError>) -> Action + Send>;
+
+/// What callbacks of this module are reported as.
+const CALLBACK: &str = "Reactors::connect";
+
+/// An attempt to connect.
+pub(super) struct Attempt<H: EventHandler> {
+    connect: Connect,
+    done: Done<H>,
+    admission: Admission,
+    timer: TimerKey,
+}
+
+impl<D: Driver, H: EventHandler> EventLoop<D, H> {
+    /// Begins an attempt.
+    pub(super) fn connect(&mut self, connect: Connect, done: Done<H>) {
+        let Connect { to, from, timeout } = connect;
+        let admission = match self.admit_attempt(to) {
+            Ok(admission) => admission,
+            Err(error) => return self.answer(done, error),
+        };
+        let at = self.clock.tick_after(self.driver.now(), timeout);
+        let timers = &mut self.timers;
+        let inserted = self.attempts.insert_with(|token| {
+            let timer = timers.arm(at, Alarm::Attempt(token));
+            Attempt { connect, done, admission, timer }
+        });
+        let token = inserted.expect("an attempt is admitted only if there is a place for it");
+        if let Err(source) = self.driver.connect(token, to, from, &self.config.options) {
+            self.fail_attempt(token, ConnectError::Failed { address: to, source });
+        }
+    }
+
+    fn admit_attempt(&self, address: SocketAddr) -> Result<Admission, ConnectError> {
+        if self.draining {
+            return Err(ConnectError::Stopped { address });
+        }
+        let admission = if self.attempts.len() < Table::<Attempt<H>>::MAX {
+            Admission::outgoing(&self.engine, &self.counters)
+        } else {
+            None
+        };
+        admission.ok_or(ConnectError::LimitReached { address })
+    }
+
+    /// An attempt has come to a connection.
+    pub(super) fn connected(&mut self, attempt: Token, socket: D::Socket) {
+        let Some(attempt) = self.attempts.remove(attempt) else { return };
+        let address = attempt.connect.to;
+        self.timers.cancel(attempt.timer);
+        attempt.admission.keep();
+        let mut done = Some(attempt.done);
+        if let Some(token) = self.open(socket, address, true) {
+            self.call(token, CALLBACK, |handler, conn| match done.take() {
+                Some(done) => done(handler, Ok(conn)),
+                None => Action::Continue,
+            });
+        }
+        if let Some(done) = done {
+            self.answer(done, ConnectError::Closed { address });
+        }
+    }
+
+    /// The operating system failed an attempt.
+    pub(super) fn attempt_failed(&mut self, attempt: Token, source: io::Error) {
+        let Some(address) = self.attempts.get(attempt).map(|attempt| attempt.connect.to) else {
+            return;
+        };
+        self.fail_attempt(attempt, ConnectError::Failed { address, source });
+    }
+
+    /// An attempt took too long.
+    pub(super) fn attempt_timed_out(&mut self, attempt: Token) {
+        let Some(connect) = self.attempts.get(attempt).map(|attempt| attempt.connect) else {
+            return;
+        };
+        let (address, timeout) = (connect.to, connect.timeout);
+        self.fail_attempt(attempt, ConnectError::TimedOut { address, timeout });
+    }
+
+    /// The engine stops.
+    pub(super) fn stop_attempts(&mut self) {
+        let tokens: Vec<Token> = self.attempts.tokens().collect();
+        for token in tokens {
+            if let Some(address) = self.attempts.get(token).map(|attempt| attempt.connect.to) {
+                self.fail_attempt(token, ConnectError::Stopped { address });
+            }
+        }
+    }
+
+    /// Ends an attempt without a connection. Its place is free before anybody is told.
+    fn fail_attempt(&mut self, token: Token, error: ConnectError) {
+        let Some(attempt) = self.attempts.remove(token) else { return };
+        self.timers.cancel(attempt.timer);
+        self.driver.give_up(token);
+        tracing::debug!(reactor = self.index, %error, "not connected");
+        drop(attempt.admission);
+        self.answer(attempt.done, error);
+    }
+
+    /// Says that there is no connection.
+    fn answer(&mut self, done: Done<H>, error: ConnectError) {
+        let action =
+            self.call_without_connection(CALLBACK, |handler, _reactor| done(handler, Err(error)));
+        self.obey_action(action.unwrap_or_default());
+    }
+}
