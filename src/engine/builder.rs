@@ -67,14 +67,15 @@ impl Builder {
     }
 
     /// How many connections there may be at the same time. One more is closed as soon as it is
-    /// accepted, before anything is allocated for it. By default there is no limit.
+    /// accepted, before anything is allocated for it, or not made in the first place
+    /// ([`ConnectError::LimitReached`](crate::ConnectError::LimitReached)). By default there is no limit.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.config.max_connections = Some(connections);
         self
     }
 
-    /// How many connections there may be at the same time from one IP address. By default there is no
-    /// limit.
+    /// How many connections there may be at the same time from one IP address; those
+    /// that the engine makes itself don't count. By default there is no limit.
     pub fn max_connections_per_source(mut self, connections: usize) -> Self {
         self.config.max_connections_per_source = Some(connections);
         self

@@ -14,6 +14,7 @@
 mod common;
 
 mod closing;
+mod connecting;
 mod echo;
 mod pressure;
 mod recorder;
@@ -99,6 +100,22 @@ behaviours! {
         requests_for_a_closed_connection_never_reach_its_successor
         requests_that_a_reset_overtakes_complete_as_closed
         a_panic_in_a_closure_closes_and_one_in_a_completion_does_not
+    }
+    connecting {
+        a_connection_that_was_made_is_like_one_that_was_accepted
+        an_engine_talks_to_itself
+        a_callback_makes_a_connection_and_relays
+        nobody_listens
+        nobody_answers
+        an_attempt_ends_when_the_engine_stops
+        an_engine_that_drains_makes_no_connection
+        a_connection_that_on_open_closes_is_not_made
+        a_connection_whose_on_open_panics_is_not_made
+        what_was_written_before_a_close_in_the_closure_arrives
+        a_panic_in_the_closure_closes_its_connection_and_no_other
+        an_attempt_counts_as_a_connection
+        a_connection_comes_from_the_address_that_was_asked_for
+        a_reset_right_after_connecting_leaves_nothing_behind
     }
     stopping {
         the_limit_of_connections_is_exact_and_places_are_given_back

@@ -156,6 +156,17 @@ impl<W: World> Stage<W> {
         (peer, self.wait_for(On::Open).remote())
     }
 
+    /// Accepts a connection of the engine.
+    #[track_caller]
+    pub(crate) fn accept(&mut self, listener: &W::Listener) -> Peer<W> {
+        let mut far = None;
+        self.until("the engine connects", |_| {
+            far = W::accept(listener);
+            far.is_some()
+        });
+        Peer { far: far.expect("it was accepted"), buffer: Vec::new() }
+    }
+
     /// Sends all of it, and receives nothing meanwhile.
     #[track_caller]
     pub(crate) fn send(&mut self, peer: &mut Peer<W>, bytes: &[u8]) {

@@ -1,11 +1,12 @@
 //! The networks that the behaviours run on: real sockets on loopback, and the simulation.
 
+use std::any::Any;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use millstream::sim::{Faults, SimPeer, Simulation};
+use millstream::sim::{Faults, SimListener, SimPeer, Simulation};
 use millstream::{AlreadyStopping, Builder, Engine};
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -14,6 +15,7 @@ use crate::recorder::Recorder;
 /// An engine with one reactor, and the network around it.
 pub(crate) trait World: Sized {
     type Far: Far;
+    type Listener;
 
     /// Whether time is virtual, so that what is due comes at its very tick.
     const VIRTUAL: bool;
@@ -26,6 +28,15 @@ pub(crate) trait World: Sized {
     fn engine(&self) -> &Engine;
 
     fn connect(&self) -> Self::Far;
+
+    /// Listens for the engine to connect.
+    fn listen(&self) -> (Self::Listener, SocketAddr);
+
+    /// Accepts a connection of the engine, if one waits.
+    fn accept(listener: &Self::Listener) -> Option<Self::Far>;
+
+    /// An address that answers no attempt to connect, until what comes with it is dropped.
+    fn silent(&self) -> (Box<dyn Any>, SocketAddr);
 
     /// The engine's time.
     fn now(&self) -> Instant;
@@ -78,6 +89,7 @@ const KERNEL_BUFFER: usize = 64 * 1024;
 
 impl World for Loopback {
     type Far = Stream;
+    type Listener = TcpListener;
 
     const VIRTUAL: bool = false;
     const STUCK: usize = 2 * 1024 * 1024;
@@ -99,6 +111,37 @@ impl World for Loopback {
         socket.set_tcp_nodelay(true).expect("a socket has the option");
         socket.set_nonblocking(true).expect("a socket has the option");
         Stream { stream: socket.into(), ended: false, reset: false }
+    }
+
+    fn listen(&self) -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+        listener.set_nonblocking(true).expect("a socket has the option");
+        let address = listener.local_addr().expect("it listens");
+        (listener, address)
+    }
+
+    fn accept(listener: &TcpListener) -> Option<Stream> {
+        let (stream, _) = listener.accept().ok()?;
+        stream.set_nonblocking(true).expect("a socket has the option");
+        stream.set_nodelay(true).expect("a socket has the option");
+        Some(Stream { stream, ended: false, reset: false })
+    }
+
+    /// A listener whose backlog is full.
+    fn silent(&self) -> (Box<dyn Any>, SocketAddr) {
+        let socket = || Socket::new(Domain::IPV4, Type::STREAM, None).expect("there is a socket");
+        let listener = socket();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("there is a port");
+        listener.listen(0).expect("it listens");
+        let address = listener.local_addr().expect("it listens");
+        let waiting = (0..8).map(|_| {
+            let waiting = socket();
+            waiting.set_nonblocking(true).expect("a socket has the option");
+            let _ = waiting.connect(&address); // It waits for an answer.
+            waiting
+        });
+        let waiting: Vec<Socket> = waiting.collect();
+        (Box::new((listener, waiting)), address.as_socket().expect("an address of IPv4"))
     }
 
     fn now(&self) -> Instant {
@@ -171,18 +214,23 @@ pub(crate) struct Simulated<const FAULTS: bool> {
     start: Instant,
 }
 
+fn faults<const FAULTS: bool>() -> Faults {
+    if FAULTS { Faults::harmless() } else { Faults::none() }
+}
+
 pub(crate) type Calm = Simulated<false>;
 pub(crate) type Harmless = Simulated<true>;
 
 impl<const FAULTS: bool> World for Simulated<FAULTS> {
     type Far = SimPeer;
+    type Listener = SimListener;
 
     const VIRTUAL: bool = true;
     const STUCK: usize = if FAULTS { 16 * 1024 } else { 200 * 1024 };
 
     fn start(seed: u64, builder: Builder, handler: Recorder) -> Self {
-        let faults = if FAULTS { Faults::harmless() } else { Faults::none() };
-        let simulation = Simulation::new(seed, faults, builder, handler).expect("it starts");
+        let simulation =
+            Simulation::new(seed, faults::<FAULTS>(), builder, handler).expect("it starts");
         let start = simulation.now();
         Simulated { simulation, start }
     }
@@ -193,6 +241,24 @@ impl<const FAULTS: bool> World for Simulated<FAULTS> {
 
     fn connect(&self) -> SimPeer {
         self.simulation.connect().expect("it listens")
+    }
+
+    fn listen(&self) -> (SimListener, SocketAddr) {
+        let address = SocketAddr::from(([10, 0, 0, 2], 0));
+        let listener = self.simulation.listen(address).expect("there is a port");
+        let address = listener.address();
+        (listener, address)
+    }
+
+    fn accept(listener: &SimListener) -> Option<SimPeer> {
+        listener.accept()
+    }
+
+    /// From here on no attempt is answered.
+    fn silent(&self) -> (Box<dyn Any>, SocketAddr) {
+        let (listener, address) = self.listen();
+        self.simulation.set_faults(Faults { ignore: 1.0, ..faults::<FAULTS>() });
+        (Box::new(listener), address)
     }
 
     fn now(&self) -> Instant {
