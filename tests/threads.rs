@@ -11,8 +11,9 @@ use std::rc::Rc;
 
 use common::{TestEngine, read_exactly};
 use millstream::{
-    AcceptMode, Action, Address, Builder, CloseReason, Closed, Conn, ConnId, Engine, EventHandler,
-    Input, Output, Reactor, ReactorStats, Remote, RunError, StartError, Stats, TimerId, WaitError,
+    AcceptMode, Action, Address, Builder, CloseReason, Closed, Conn, ConnId, Connect, ConnectError,
+    Engine, EventHandler, Input, Output, Reactor, ReactorStats, Reactors, Remote, RunError,
+    StartError, Stats, TimerId, WaitError,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -55,9 +56,12 @@ assert_impl_all!(Anywhere: Send, Sync);
 assert_impl_all!(Remote<Local>: Send, Sync, Clone, Debug);
 assert_impl_all!(Remote<Anywhere>: Send, Sync, Clone, Debug);
 assert_impl_all!(Engine: Send, Sync, Clone, Debug);
+assert_impl_all!(Reactors<Local>: Send, Sync, Clone, Debug);
 
 // So do ids, numbers, configuration and errors.
 assert_impl_all!(ConnId: Send, Sync, Copy, Eq, std::hash::Hash, Ord);
+assert_impl_all!(Connect: Send, Sync, Copy, Eq, Debug);
+assert_impl_all!(ConnectError: Send, Sync, std::error::Error);
 assert_impl_all!(TimerId: Send, Sync, Copy, Eq, std::hash::Hash);
 assert_impl_all!(Stats: Send, Sync, Clone);
 assert_impl_all!(ReactorStats: Send, Sync, Clone);

@@ -257,18 +257,29 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
+    /// Does not do what is asked any more.
+    fn refuse(&mut self, command: Command<H>) {
+        match command {
+            Command::Connect { connect, done } => self.connect(connect, done),
+            command => self.discard(command),
+        }
+    }
+
     /// Lets nothing more in, and drops what still came.
     pub(crate) fn end(mut self) {
         self.draining = true;
         self.arrivals.close();
         while self.arrivals.pop().is_some() {}
-        self.mailbox.close();
         self.stop_attempts();
+        // Once the mailbox is closed, whoever posts may drop what is in it. So what is there now is
+        // answered before, and what comes meanwhile after.
+        for _ in 0..self.mailbox.len() {
+            let Some(command) = self.mailbox.pop() else { break };
+            self.refuse(command);
+        }
+        self.mailbox.close();
         while let Some(command) = self.mailbox.pop() {
-            match command {
-                Command::Connect { connect, done } => self.connect(connect, done),
-                command => self.discard(command),
-            }
+            self.refuse(command);
         }
         self.publish();
     }

@@ -265,7 +265,7 @@ pub(crate) fn an_engine_that_drains_makes_no_connection<W: World>(seed: u64) {
 }
 
 pub(crate) fn a_connection_that_on_open_closes_is_not_made<W: World>(seed: u64) {
-    let mut stage = Stage::<W>::start(seed, Engine::builder(), |on, conn| match on {
+    let mut stage = Stage::<W>::start(seed, Engine::builder(), |on, _| match on {
         On::Open => Action::Close,
         on => on.usual(),
     });
@@ -282,7 +282,7 @@ pub(crate) fn a_connection_that_on_open_closes_is_not_made<W: World>(seed: u64) 
 
 pub(crate) fn a_connection_whose_on_open_panics_is_not_made<W: World>(seed: u64) {
     let mut stage = Stage::<W>::start(seed, Engine::builder(), |on, _| match on {
-        On::Open => panic!("an expected panic"),
+        On::Open => panic!("expected: a callback panics"),
         on => on.usual(),
     });
     let (listener, address) = stage.world.listen();
@@ -319,7 +319,7 @@ pub(crate) fn a_panic_in_the_closure_closes_its_connection_and_no_other<W: World
     let (listener, address) = stage.world.listen();
     let (mut other, _) = stage.open();
     let outcomes = Outcomes::default();
-    outcomes.connect(&stage, Connect::to(address), |_| panic!("an expected panic"));
+    outcomes.connect(&stage, Connect::to(address), |_| panic!("expected: a callback panics"));
     outcomes.next(&mut stage).expect("it was open");
     let mut peer = stage.accept(&listener);
     stage.receive_any_end(&mut peer);
@@ -327,7 +327,7 @@ pub(crate) fn a_panic_in_the_closure_closes_its_connection_and_no_other<W: World
     let refused = Connect::to(nobody(&stage));
     let panics = |_: &mut Recorder, connected: Result<&mut Conn<'_, Recorder>, ConnectError>| {
         assert!(connected.is_err());
-        panic!("an expected panic")
+        panic!("expected: a callback panics")
     };
     assert_eq!(reactors(&stage).connect(0, refused, panics), Ok(()));
     stage.until("both panics were caught", |world| world.engine().stats().reactors[0].panics == 2);
