@@ -6,9 +6,10 @@
 //! 4. [Output and backpressure](backpressure)
 //! 5. [Timers and deadlines](timers)
 //! 6. [Threads](threads)
-//! 7. [Closing and shutting down](shutting_down)
-//! 8. [What is guaranteed, and what is not](guarantees)
-//! 9. [How we measure](measuring)
+//! 7. [Connecting](connecting)
+//! 8. [Closing and shutting down](shutting_down)
+//! 9. [What is guaranteed, and what is not](guarantees)
+//! 10. [How we measure](measuring)
 
 #[doc = include_str!("../docs/guide/first_server.md")]
 pub mod first_server {}
@@ -27,6 +28,9 @@ pub mod timers {}
 
 #[doc = include_str!("../docs/guide/threads.md")]
 pub mod threads {}
+
+#[doc = include_str!("../docs/guide/connecting.md")]
+pub mod connecting {}
 
 #[doc = include_str!("../docs/guide/shutting_down.md")]
 pub mod shutting_down {}

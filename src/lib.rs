@@ -45,6 +45,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod backoff;
 pub mod codec;
 mod conn;
 mod engine;
@@ -60,6 +61,7 @@ pub mod sim;
 pub use bytes::Bytes;
 pub use millstream_platform::socket::Keepalive;
 
+pub use crate::backoff::Backoff;
 pub use crate::conn::{
     CloseReason, Closed, Conn, ConnId, Input, Output, OutputBuffer, Prefixed, Remote, TimerId,
 };

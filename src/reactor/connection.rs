@@ -199,7 +199,7 @@ pub(crate) enum Alarm {
     Deadline(Token),
     /// A timer that the connection's handler set.
     Timer(Token),
-    /// An attempt to connect took too long.
+    /// An attempt to connect begins, or took too long.
     Attempt(Token),
     /// The handler's tick.
     Tick,

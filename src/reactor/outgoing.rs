@@ -27,6 +27,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Connect {
     to: SocketAddr,
     from: Option<SocketAddr>,
+    after: Duration,
     timeout: Duration,
 }
 
@@ -34,10 +35,17 @@ impl Connect {
     /// Connects to an address, with a timeout of 10 seconds, and the socket options that
     /// [`Builder`](crate::Builder) sets for all connections.
     pub fn to(address: SocketAddr) -> Self {
-        Connect { to: address, from: None, timeout: TIMEOUT }
+        Connect { to: address, from: None, after: Duration::ZERO, timeout: TIMEOUT }
     }
 
-    /// How long the attempt may take, with a resolution of one millisecond.
+    /// Waits so long before it connects, for example for as long as a [`Backoff`](crate::Backoff) says. By
+    /// default it doesn't wait.
+    pub fn after(mut self, delay: Duration) -> Self {
+        self.after = delay;
+        self
+    }
+
+    /// How long the attempt may take once it has begun, with a resolution of one millisecond.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -118,40 +126,47 @@ const CALLBACK: &str = "Reactors::connect";
 pub(super) struct Attempt<H: EventHandler> {
     connect: Connect,
     done: Done<H>,
-    admission: Admission,
+    /// None before it begins.
+    admission: Option<Admission>,
+    /// For its beginning, and then for its timeout.
     timer: TimerKey,
 }
 
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
-    /// Begins an attempt.
+    /// Takes an attempt in, and begins it unless it is for later.
     pub(super) fn connect(&mut self, connect: Connect, done: Done<H>) {
-        let Connect { to, from, timeout } = connect;
-        let admission = match self.admit_attempt(to) {
-            Ok(admission) => admission,
-            Err(error) => return self.answer(done, error),
-        };
-        let at = self.clock.tick_after(self.driver.now(), timeout);
+        let address = connect.to;
+        if self.draining {
+            return self.answer(done, ConnectError::Stopped { address });
+        }
+        if self.attempts.len() == Table::<Attempt<H>>::MAX {
+            return self.answer(done, ConnectError::LimitReached { address });
+        }
+        let at = self.clock.tick_after(self.driver.now(), connect.after);
         let timers = &mut self.timers;
         let inserted = self.attempts.insert_with(|token| {
             let timer = timers.arm(at, Alarm::Attempt(token));
-            Attempt { connect, done, admission, timer }
+            Attempt { connect, done, admission: None, timer }
         });
-        let token = inserted.expect("an attempt is admitted only if there is a place for it");
-        if let Err(source) = self.driver.connect(token, to, from, &self.config.options) {
-            self.fail_attempt(token, ConnectError::Failed { address: to, source });
+        let token = inserted.expect("the table is not full");
+        if connect.after.is_zero() {
+            self.begin_attempt(token);
         }
     }
 
-    fn admit_attempt(&self, address: SocketAddr) -> Result<Admission, ConnectError> {
-        if self.draining {
-            return Err(ConnectError::Stopped { address });
+    fn begin_attempt(&mut self, token: Token) {
+        let Some(attempt) = self.attempts.get_mut(token) else { return };
+        let Connect { to, from, timeout, .. } = attempt.connect;
+        attempt.admission = Admission::outgoing(&self.engine, &self.counters);
+        if attempt.admission.is_none() {
+            return self.fail_attempt(token, ConnectError::LimitReached { address: to });
         }
-        let admission = if self.attempts.len() < Table::<Attempt<H>>::MAX {
-            Admission::outgoing(&self.engine, &self.counters)
-        } else {
-            None
-        };
-        admission.ok_or(ConnectError::LimitReached { address })
+        self.timers.cancel(attempt.timer);
+        let at = self.clock.tick_after(self.driver.now(), timeout);
+        attempt.timer = self.timers.arm(at, Alarm::Attempt(token));
+        if let Err(source) = self.driver.connect(token, to, from, &self.config.options) {
+            self.fail_attempt(token, ConnectError::Failed { address: to, source });
+        }
     }
 
     /// An attempt has come to a connection.
@@ -159,7 +174,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let Some(attempt) = self.attempts.remove(attempt) else { return };
         let address = attempt.connect.to;
         self.timers.cancel(attempt.timer);
-        attempt.admission.keep();
+        if let Some(admission) = attempt.admission {
+            admission.keep();
+        }
         let mut done = Some(attempt.done);
         if let Some(token) = self.open(socket, address, true) {
             self.call(token, CALLBACK, |handler, conn| match done.take() {
@@ -180,13 +197,15 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.fail_attempt(attempt, ConnectError::Failed { address, source });
     }
 
-    /// An attempt took too long.
-    pub(super) fn attempt_timed_out(&mut self, attempt: Token) {
-        let Some(connect) = self.attempts.get(attempt).map(|attempt| attempt.connect) else {
-            return;
-        };
-        let (address, timeout) = (connect.to, connect.timeout);
-        self.fail_attempt(attempt, ConnectError::TimedOut { address, timeout });
+    /// The timer of an attempt has fired: it is time to begin, or it took too long.
+    pub(super) fn attempt_due(&mut self, token: Token) {
+        let Some(attempt) = self.attempts.get(token) else { return };
+        let Connect { to: address, timeout, .. } = attempt.connect;
+        if attempt.admission.is_none() {
+            self.begin_attempt(token);
+        } else {
+            self.fail_attempt(token, ConnectError::TimedOut { address, timeout });
+        }
     }
 
     /// The engine stops.

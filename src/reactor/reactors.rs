@@ -76,7 +76,7 @@ impl<H: EventHandler> Reactors<H> {
     /// open, right after its [`on_open`](EventHandler::on_open), or with the reason why there is none,
     /// of which no other callback tells. From then on it is a connection like those that were
     /// accepted: it has the same callbacks, limits and statistics, but it counts against no limit per
-    /// source. While it is being made it counts as a connection, too.
+    /// source. It counts as a connection as soon as the attempt begins.
     ///
     /// Any thread may call it, callbacks included. `done` runs exactly once, also when the engine stops,
     /// with one exception: the reactor has ended already. Then this answers [`Stopped`], or, if that

@@ -198,7 +198,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                         handler.on_timer(conn, TimerId(key))
                     });
                 }
-                Alarm::Attempt(token) => self.attempt_timed_out(token),
+                Alarm::Attempt(token) => self.attempt_due(token),
                 Alarm::Tick => self.run_tick(),
             }
         }

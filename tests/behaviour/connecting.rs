@@ -234,6 +234,33 @@ pub(crate) fn nobody_answers<W: World>(seed: u64) {
     assert_eq!(stage.log.notes().len(), 0, "no callback ran");
 }
 
+pub(crate) fn an_attempt_waits_before_it_begins<W: World>(seed: u64) {
+    let delay = Duration::from_millis(60);
+    let mut stage = Stage::<W>::start(seed, Engine::builder(), echo);
+    let (listener, address) = stage.world.listen();
+    let (outcomes, since) = (Outcomes::default(), stage.world.now());
+    // The delay does not count for the timeout.
+    let connect = Connect::to(address).after(delay).timeout(Duration::from_millis(50));
+    outcomes.connect(&stage, connect, nothing);
+    let mut peer = stage.accept(&listener);
+    assert!(stage.world.now() >= since + delay, "early");
+    outcomes.next(&mut stage).expect("it listens");
+    peer.end();
+    stage.closed_by("peer");
+}
+
+pub(crate) fn an_attempt_that_waits_ends_when_the_engine_stops<W: World>(seed: u64) {
+    let mut stage = Stage::<W>::start(seed, Engine::builder(), echo);
+    let (_listener, address) = stage.world.listen();
+    let outcomes = Outcomes::default();
+    outcomes.connect(&stage, Connect::to(address).after(DEADLINE), nothing);
+    stage.until("it waits", |world| world.engine().stats().reactors[0].timers == 1);
+    assert_eq!(stage.stop(DEADLINE), Ok(()));
+    stage.wait_for_the_end();
+    let ended = std::mem::take(&mut *outcomes.all());
+    assert!(matches!(ended[..], [Err(ConnectError::Stopped { .. })]), "{ended:?}");
+}
+
 pub(crate) fn an_attempt_ends_when_the_engine_stops<W: World>(seed: u64) {
     let mut stage = Stage::<W>::start(seed, Engine::builder(), echo);
     let (_silence, address) = stage.world.silent();

@@ -107,6 +107,8 @@ behaviours! {
         a_callback_makes_a_connection_and_relays
         nobody_listens
         nobody_answers
+        an_attempt_waits_before_it_begins
+        an_attempt_that_waits_ends_when_the_engine_stops
         an_attempt_ends_when_the_engine_stops
         an_engine_that_drains_makes_no_connection
         a_connection_that_on_open_closes_is_not_made
