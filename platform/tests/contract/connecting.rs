@@ -7,7 +7,7 @@ use millstream_platform::driver::sim::Faults;
 use millstream_platform::driver::{Driver, Token};
 
 use crate::engine::{Engine, LONG, SHORT, pattern};
-use crate::world::{Far, Simulated, World};
+use crate::world::{Far, Loopback, Simulated, World};
 
 /// Both attempts have a name that a connection or the listener of the engine has, too.
 const FIRST: Token = Token { index: 0, generation: 1 };
@@ -127,6 +127,15 @@ pub(crate) fn a_reset_right_after_an_attempt_is_told_once<W: World>(mut engine: 
 pub(crate) fn attempts_are_dropped_with_their_driver<W: World>(mut engine: Engine<W>) {
     let (_listener, address) = engine.world.listen();
     engine.attempt(FIRST, address, None);
+    engine.finish();
+}
+
+/// Nobody listens, but the two ends of the attempt are the same socket.
+pub(crate) fn a_socket_that_meets_itself_is_refused(mut engine: Engine<Loopback>) {
+    let (listener, address) = engine.world.listen();
+    drop(listener);
+    engine.attempt(FIRST, address, Some(address));
+    assert_eq!(engine.outcome(FIRST), Err(ErrorKind::ConnectionRefused));
     engine.finish();
 }
 

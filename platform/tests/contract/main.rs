@@ -86,6 +86,11 @@ behaviours! {
 }
 
 mod readiness_alone {
+    #[test]
+    fn a_socket_that_meets_itself_is_refused() {
+        super::suite::a_socket_that_meets_itself_is_refused(super::Engine::new(super::Loopback));
+    }
+
     /// It takes all files of its process, so it gets one with few, in which it is the only test.
     #[test]
     fn accepting_fails_once_and_goes_on_when_told() {
