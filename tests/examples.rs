@@ -2,8 +2,8 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
@@ -20,13 +20,17 @@ impl Program {
         Program(command.spawn().expect("cargo has built the example"))
     }
 
-    /// Connects to where it says that it listens.
-    fn connect(&mut self) -> TcpStream {
+    /// Where it says that it listens.
+    fn address(&mut self) -> String {
         let stdout = self.0.stdout.take().expect("it is piped, and said nothing before");
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).expect("it is text");
-        let address = line.trim().strip_prefix("listening on ").expect("it says where");
-        let client = TcpStream::connect(address).expect("it accepts");
+        line.trim().strip_prefix("listening on ").expect("it says where").to_owned()
+    }
+
+    /// Connects to it.
+    fn connect(&mut self) -> TcpStream {
+        let client = TcpStream::connect(self.address()).expect("it accepts");
         client.set_read_timeout(Some(DEADLINE)).expect("a socket has timeouts");
         client
     }
@@ -95,6 +99,49 @@ fn the_echo_server_serves_frames() {
     assert_eq!(read_exactly(&mut client, 7), b"\0\0\0\x03one");
     client.write_all(b"hree").expect("the server reads");
     assert_eq!(read_exactly(&mut client, 9), b"\0\0\0\x05three");
+}
+
+/// The client sends a message, or what is piped into it, and prints what the server answers.
+#[test]
+fn the_client_prints_what_comes_back() {
+    let mut server = Program::start(&["--listen", "127.0.0.1:0"]);
+    let address = server.address();
+    for (arguments, input, expected) in [
+        (&[&address, "one message"][..], "", "one message\n"),
+        (&[&address], "two\nlines\n", "two\nlines\n"),
+        (&[&address], "", ""),
+    ] {
+        let mut command = Command::new(example("client"));
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut client = Program(command.spawn().expect("cargo has built the example"));
+        let mut stdin = client.0.stdin.take().expect("it is piped");
+        stdin.write_all(input.as_bytes()).expect("it reads, or has no need to");
+        drop(stdin);
+        assert!(client.ends_well(), "{arguments:?}");
+        let mut printed = String::new();
+        let stdout = client.0.stdout.as_mut().expect("it is piped");
+        stdout.read_to_string(&mut printed).expect("it is text");
+        assert_eq!(printed, expected, "{arguments:?}");
+    }
+}
+
+/// A server that is not there, or says nothing, is told.
+#[test]
+fn the_client_tells_what_went_wrong() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+    let address = listener.local_addr().expect("it listens").to_string();
+    let run = || {
+        let arguments = [&address, "hello", "--patience", "1"];
+        let output = Command::new(example("client")).args(arguments).output();
+        let output = output.expect("cargo has built the example");
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).expect("it is text")
+    };
+    let silent = run();
+    assert!(silent.contains("idle timeout"), "{silent}");
+    drop(listener);
+    let refused = run();
+    assert!(refused.contains(&format!("cannot connect to {address}: ")), "{refused}");
 }
 
 /// A bad option is told, and nothing is started.

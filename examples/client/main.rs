@@ -1,0 +1,121 @@
+//! A client for protocols of lines: it connects, sends a message or what comes in by standard input, and
+//! prints what comes back, until the server ends the connection or is silent for too long.
+
+#![allow(clippy::print_stderr, reason = "a program's output")]
+
+use std::error::Error;
+use std::io::{self, BufRead, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use clap::Parser;
+use millstream::{Action, CloseReason, Conn, Connect, Engine, EventHandler, Remote};
+use millstream_benches::error_chain::describe;
+
+/// A client that sends lines and prints replies.
+#[derive(Parser)]
+struct Options {
+    /// Where the server listens, for example 127.0.0.1:7000.
+    address: SocketAddr,
+    /// What to send; by default the lines of standard input.
+    message: Option<String>,
+    /// How long to wait for the connection, and then for a silent server.
+    #[arg(long, default_value_t = 10, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    patience: u32,
+}
+
+type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// Prints what comes.
+struct Client {
+    over: Sender<Outcome>,
+}
+
+impl Client {
+    fn end(&self, outcome: Outcome) {
+        let _ = self.over.send(outcome); // Only the first one is waited for.
+    }
+}
+
+impl EventHandler for Client {
+    type State = ();
+
+    fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        let mut stdout = io::stdout().lock();
+        let printed = stdout.write_all(conn.input.take_all()).and_then(|()| stdout.flush());
+        printed.into() // Closes if nobody reads what is printed.
+    }
+
+    fn on_close(&mut self, _conn: &mut Conn<'_, Self>, reason: &CloseReason) {
+        self.end(match reason {
+            CloseReason::Peer | CloseReason::Local => Ok(()),
+            reason => Err(format!("the connection is over: {reason}").into()),
+        });
+    }
+}
+
+/// Sends the lines of standard input, and then ends our side.
+fn send_input(remote: &Remote<Client>) {
+    for line in io::stdin().lock().lines() {
+        let Ok(line) = line else { break };
+        if remote.write(line + "\n").is_err() {
+            return;
+        }
+    }
+    // If the connection is closed by now, our side has ended.
+    let _ = remote.run(|_, conn| {
+        conn.shutdown();
+        Action::Continue
+    });
+}
+
+/// The connection is open.
+fn begin(conn: &mut Conn<'_, Client>, message: Option<String>) -> Action {
+    match message {
+        Some(message) => {
+            conn.output.write_parts([message.as_bytes(), b"\n"]);
+            conn.shutdown();
+        }
+        None => {
+            // Reading standard input blocks, which a callback must not.
+            let remote = conn.remote();
+            thread::spawn(move || send_input(&remote));
+        }
+    }
+    Action::Continue
+}
+
+fn run(options: Options) -> Outcome {
+    let Options { address, message, patience } = options;
+    let patience = Duration::from_secs(patience.into());
+    let (over, end) = channel();
+    let builder = Engine::builder().reactors(1).idle_timeout(patience);
+    let engine = builder.start(move |_| Client { over: over.clone() })?;
+    let reactors = engine.reactors::<Client>().ok_or("the engine has another handler")?;
+    let connect = Connect::to(address).timeout(patience);
+    reactors.connect(0, connect, |client, connected| match connected {
+        Ok(conn) => begin(conn, message),
+        Err(error) => {
+            client.end(Err(error.into()));
+            Action::Continue
+        }
+    })?;
+    // It comes: both timeouts see to that.
+    let outcome = end.recv()?;
+    engine.stop(patience)?;
+    engine.wait()?;
+    outcome
+}
+
+fn main() -> ExitCode {
+    match run(Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("client: {}", describe(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
