@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use foldhash::quality::RandomState;
 use hashbrown::HashMap;
 use millstream::codec::resp::{Arguments, Command, Protocol, ProtocolError, Replies, RespServer};
-use millstream::codec::{FrameHandler, FramedConn};
-use millstream::{Action, CloseReason, ConnId, Reactor};
+use millstream::codec::{FrameHandler, Framed, FramedConn};
+use millstream::{Action, CloseReason, ConnId, Reactor, Remote};
 
 use crate::clock::Clock;
 use crate::commands::{self, Failure, MOST_SHOWN, Run, shown};
@@ -38,6 +38,7 @@ pub struct Server {
 /// What others may know about a connection.
 pub struct Client {
     pub id: u64,
+    remote: Remote<Framed<Server>>,
     pub address: SocketAddr,
     pub name: Bytes,
 }
@@ -220,7 +221,8 @@ impl FrameHandler for Server {
     fn on_open(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
         let id = self.shards.unique(self.clients_ever);
         self.clients_ever += 1;
-        let client = Client { id, address: conn.peer_addr(), name: Bytes::default() };
+        let (remote, address) = (conn.remote(), conn.peer_addr());
+        let client = Client { id, remote, address, name: Bytes::default() };
         self.clients.insert(conn.id(), client);
         Action::Continue
     }
@@ -235,6 +237,15 @@ impl FrameHandler for Server {
         let now = self.clock.at(reactor.now());
         self.store.sweep(now, SWEEP);
         self.shards.sweep();
+        Action::Continue
+    }
+
+    /// Replies that are on their way from other reactors still come.
+    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> Action {
+        for client in self.clients.values() {
+            // Who is closed by now has no replies to come.
+            let _ = client.remote.run(|server, conn| server.end(conn));
+        }
         Action::Continue
     }
 }

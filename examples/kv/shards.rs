@@ -15,6 +15,9 @@
 //! **What is not gathered**: INFO and CLIENT LIST tell of the reactor of the connection that asks, of its
 //! clients, commands and keys. DBSIZE counts the keys of all.
 
+#[cfg(test)]
+pub mod tests;
+
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::iter;
