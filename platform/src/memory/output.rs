@@ -74,9 +74,13 @@ impl OutputQueue {
     /// Queues a copy of `bytes`.
     #[inline]
     pub fn append(&mut self, bytes: &[u8], pool: &mut OutputPool) {
-        if self.append_in_place([bytes], bytes.len()) {
-            return;
+        if !self.append_in_place([bytes], bytes.len()) {
+            self.append_in_chunks(bytes, pool);
         }
+    }
+
+    #[inline(never)]
+    fn append_in_chunks(&mut self, bytes: &[u8], pool: &mut OutputPool) {
         self.len += bytes.len();
         let mut rest = bytes;
         while !rest.is_empty() {
