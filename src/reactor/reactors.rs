@@ -55,7 +55,8 @@ impl<H: EventHandler> Reactors<H> {
         self.0.len()
     }
 
-    /// Runs a closure with a reactor's handler on that reactor's thread, as a callback like all others.
+    /// Runs a closure with a reactor's handler on that reactor's thread, as a callback like all others;
+    /// [`Action::Close`] means nothing here.
     /// A closure that the reactor doesn't come to any more before it stops is dropped without being
     /// run.
     ///
