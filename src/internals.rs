@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_platform::address::Address;
 use millstream_platform::driver::{Driver, Readiness, Wake};
 use millstream_platform::socket::listen_tcp;
 
@@ -18,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A reactor on real sockets that the calling thread runs turn by turn.
 pub struct Stepper<H: EventHandler> {
-    address: SocketAddr,
+    address: Address,
     engine: Engine,
     waker: Arc<dyn Wake>,
     event_loop: EventLoop<Readiness, H>,
@@ -35,9 +36,9 @@ impl<H: EventHandler> Stepper<H> {
         let config = Arc::new(builder.config);
         config.check()?;
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let failed = |source| StartError::Listen { address, source };
+        let failed = |source| StartError::Listen { address: address.into(), source };
         let listener =
-            listen_tcp(address, config.backlog, false, &config.options).map_err(failed)?;
+            listen_tcp(address, false, config.backlog, false, &config.options).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let driver = Readiness::new(config.budget()).map_err(StartError::Driver)?;
         let waker = driver.waker();

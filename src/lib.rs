@@ -59,6 +59,7 @@ mod reactor;
 pub mod sim;
 
 pub use bytes::Bytes;
+pub use millstream_platform::address::{Address, BadUnixAddress, Transport, UnixAddress};
 pub use millstream_platform::socket::Keepalive;
 
 pub use crate::backoff::Backoff;
@@ -66,8 +67,8 @@ pub use crate::conn::{
     CloseReason, Closed, Conn, ConnId, Input, Output, OutputBuffer, Prefixed, Remote, TimerId,
 };
 pub use crate::engine::{
-    AcceptMode, Address, AlreadyStopping, Builder, ConfigError, Engine, InputOverflow, Pinning,
-    RunError, StartError, Stats, WaitError, balance,
+    AcceptMode, AlreadyStopping, Builder, ConfigError, Engine, InputOverflow, Listen, ListenError,
+    Listener, ListenerId, Pinning, RunError, StartError, Stats, WaitError, balance,
 };
 pub use crate::handler::{Action, EventHandler};
 pub use crate::reactor::{Connect, ConnectError, Reactor, ReactorStats, Reactors, Stopped};

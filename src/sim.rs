@@ -75,11 +75,12 @@ impl<H: EventHandler> Simulation<H> {
         config.check()?;
         let address = SocketAddr::from(([10, 0, 0, 1], 7000));
         let network = SimNetwork::new(seed, faults);
-        let listener =
-            network.listen(address).map_err(|source| StartError::Listen { address, source })?;
+        let listener = network
+            .listen(address)
+            .map_err(|source| StartError::Listen { address: address.into(), source })?;
         let driver = SimDriver::new(&network, config.budget());
         let (engine, event_loop) =
-            start_in_this_thread(config, driver, address, listener, handler)?;
+            start_in_this_thread(config, driver, address.into(), listener, handler)?;
         Ok(Simulation { network, address, engine, event_loop: Some(event_loop) })
     }
 

@@ -17,7 +17,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use millstream::balance::{Balance, LeastConnections, RoundRobin, SourceHash};
-use millstream::{AcceptMode, Action, Builder, Conn, Engine, EventHandler, StartError};
+use millstream::{AcceptMode, Action, Address, Builder, Conn, Engine, EventHandler, StartError};
 use socket2::{Domain, Socket, Type};
 
 use self::common::{DEADLINE, Echo, TestEngine, eventually, modes, read_exactly, receive, reset};
@@ -147,7 +147,7 @@ fn least_connections_keeps_the_reactors_level_also_after_some_closed() {
 #[test]
 fn source_hash_keeps_a_source_on_one_reactor_and_spreads_the_sources() {
     let engine = balanced(SourceHash::default());
-    let address = engine.local_addrs()[0];
+    let address = engine.address();
     let mut clients = Vec::new();
     let mut reactors: BTreeMap<u8, BTreeSet<usize>> = BTreeMap::new();
     for _ in 0..4 {
@@ -165,8 +165,8 @@ fn source_hash_keeps_a_source_on_one_reactor_and_spreads_the_sources() {
 /// A balancer that is a function.
 struct Choice<F>(F);
 
-impl<F: FnMut(SocketAddr, &[usize]) -> usize + Send + 'static> Balance for Choice<F> {
-    fn choose(&mut self, peer: SocketAddr, connections: &[usize]) -> usize {
+impl<F: FnMut(Address, &[usize]) -> usize + Send + 'static> Balance for Choice<F> {
+    fn choose(&mut self, peer: Address, connections: &[usize]) -> usize {
         (self.0)(peer, connections)
     }
 }
@@ -174,16 +174,16 @@ impl<F: FnMut(SocketAddr, &[usize]) -> usize + Send + 'static> Balance for Choic
 #[test]
 fn a_users_own_balancer_chooses_by_peer_and_load() {
     let (asked, questions) = channel();
-    let engine = balanced(Choice(move |peer: SocketAddr, connections: &[usize]| {
+    let engine = balanced(Choice(move |peer: Address, connections: &[usize]| {
         let _ = asked.send((peer, connections.to_vec()));
-        usize::from(peer.port()) % connections.len()
+        usize::from(peer.port().unwrap_or(0)) % connections.len()
     }));
     let mut expected = vec![0; REACTORS];
     let mut clients = Vec::new();
     for _ in 0..20 {
         let (client, reactor) = greeted(&engine, 1).remove(0);
         let source = client.local_addr().expect("it is connected");
-        assert_eq!(receive(&questions), (source, expected.clone()));
+        assert_eq!(receive(&questions), (source.into(), expected.clone()));
         assert_eq!(reactor, usize::from(source.port()) % REACTORS);
         expected[reactor] += 1;
         clients.push(client);
@@ -285,7 +285,7 @@ fn the_limit_per_source_is_exact_and_places_are_given_back() {
     for (name, builder) in modes() {
         let builder = builder.max_connections_per_source(2);
         let engine = TestEngine::start(builder, Greeter::of_reactor);
-        let address = engine.local_addrs()[0];
+        let address = engine.address();
         let mut clients = Vec::new();
         for source in 1..=4 {
             let connect = || connect_from([127, 0, 0, source], address);
@@ -312,7 +312,7 @@ fn the_limit_per_source_is_exact_and_places_are_given_back() {
 fn a_connection_that_its_source_may_not_have_takes_no_place_in_the_total() {
     let builder = Engine::builder().reactors(1).max_connections(2).max_connections_per_source(1);
     let engine = TestEngine::start(builder, Greeter::of_reactor);
-    let address = engine.local_addrs()[0];
+    let address = engine.address();
     let first = connect_from([127, 0, 0, 1], address);
     assert!(greeting(&first).is_some());
     for _ in 0..3 {
@@ -352,7 +352,7 @@ impl Gate {
 }
 
 impl Balance for Gate {
-    fn choose(&mut self, _peer: SocketAddr, _connections: &[usize]) -> usize {
+    fn choose(&mut self, _peer: Address, _connections: &[usize]) -> usize {
         self.pass();
         0
     }
@@ -419,7 +419,7 @@ fn no_more_connections_wait_than_the_backlog_allows() {
     for mode in BOTH {
         let (engine, first, open) = gated(mode, Engine::builder().backlog(4));
         let waiting: Vec<TcpStream> = std::iter::repeat_with(|| engine.connect()).take(5).collect();
-        let address = engine.local_addrs()[0];
+        let address = engine.address();
         let patience = Duration::from_millis(150); // For what is not going to happen.
         let error = TcpStream::connect_timeout(&address, patience).expect_err("one too many");
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{mode:?}");
@@ -437,12 +437,12 @@ fn each_of_several_listeners_gets_a_port_and_is_served() {
         let builder = builder.listen(([127, 0, 0, 1], 0)).listen("tcp://127.0.0.1:0");
         let builder = builder.listen(SocketAddr::from(([127, 0, 0, 1], 0)));
         let engine = TestEngine::start(builder, |_| Echo);
-        let ports: BTreeSet<u16> = engine.local_addrs().iter().map(SocketAddr::port).collect();
+        let ports: BTreeSet<u16> = engine.addresses().iter().map(SocketAddr::port).collect();
         assert_eq!((engine.local_addrs().len(), ports.len()), (4, 4), "{name}: {ports:?}");
         assert!(!ports.contains(&0), "{name}: a port is not resolved");
-        for address in engine.local_addrs() {
+        for address in engine.addresses() {
             for _ in 0..4 {
-                assert_echoes(&connect_to(*address));
+                assert_echoes(&connect_to(address));
             }
         }
     }
@@ -456,7 +456,7 @@ fn addresses_are_told_in_the_order_they_were_given() {
         let [third, first, second, _] = hosts.map(|host| (host, 0));
         let builder = builder.listen(third).listen(first).listen(second);
         let engine = TestEngine::start(builder, |_| Echo);
-        let told: Vec<_> = engine.local_addrs().iter().map(SocketAddr::ip).collect();
+        let told: Vec<_> = engine.addresses().iter().map(SocketAddr::ip).collect();
         assert_eq!(told, hosts.map(std::net::IpAddr::from), "{name}");
     }
 }
@@ -468,7 +468,7 @@ fn the_ipv6_loopback_is_served() {
     }
     for (name, builder) in modes() {
         let engine = TestEngine::start(builder.listen("[::1]:0"), Greeter::of_reactor);
-        let address = engine.local_addrs()[0];
+        let address = engine.address();
         assert!(address.is_ipv6() && address.port() != 0, "{name}: {address}");
         let client = connect_to(address);
         assert!(greeting(&client).is_some(), "{name}");
@@ -484,7 +484,7 @@ fn the_unspecified_ipv6_address_takes_ipv4_from_the_same_sources() {
     for (name, builder) in modes() {
         let builder = builder.listen("[::]:0").max_connections_per_source(1);
         let engine = TestEngine::start(builder, Greeter::of_reactor);
-        let port = engine.local_addrs()[0].port();
+        let port = engine.address().port();
         let mapped = connect_to(([127, 0, 0, 1], port).into());
         assert!(greeting(&mapped).is_some(), "{name}: IPv4 to an IPv6 listener");
         assert_eq!(greeting(&engine.connect()), None, "{name}: the same source to an IPv4 one");
@@ -494,12 +494,16 @@ fn the_unspecified_ipv6_address_takes_ipv4_from_the_same_sources() {
 #[test]
 fn a_port_with_a_main_acceptor_is_not_shared() {
     let first = TestEngine::start(Engine::builder().reactors(1), |_| Echo);
-    let address = first.local_addrs()[0];
+    let address = first.address();
     for mode in BOTH {
         let second = Engine::builder().accept_mode(mode).reactors(2).listen(address);
         match second.start(|_| Echo) {
             Err(StartError::Listen { address: named, source }) => {
-                assert_eq!((named, source.kind()), (address, ErrorKind::AddrInUse), "{mode:?}");
+                assert_eq!(
+                    (named, source.kind()),
+                    (address.into(), ErrorKind::AddrInUse),
+                    "{mode:?}"
+                );
             }
             other => panic!("{mode:?}: {other:?}"),
         }
@@ -514,7 +518,7 @@ fn two_engines_share_a_port_in_reuse_port_mode_and_stop_separately() {
         TestEngine::start(builder.listen(address), move |_| Greeter(name))
     };
     let first = engine(([127, 0, 0, 1], 0).into(), 1);
-    let shared = first.local_addrs()[0];
+    let shared = first.address();
     let _second = engine(shared, 2);
     let mut clients = Vec::new();
     eventually("both engines are given connections", || {
@@ -684,7 +688,7 @@ mod out_of_files {
         let mut control = TcpStream::connect(control).expect("the test is there");
         let mode = BOTH[usize::from(reuse_port == "true")];
         let engine = TestEngine::start(Engine::builder().reactors(1).accept_mode(mode), |_| Echo);
-        writeln!(control, "{}", engine.local_addrs()[0]).expect("the test is there");
+        writeln!(control, "{}", engine.address()).expect("the test is there");
         while let Ok(1) = control.read(&mut [0]) {
             let errors = engine.stats().accept_errors;
             let warnings = WARNINGS.load(Ordering::Relaxed);

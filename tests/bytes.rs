@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use millstream::balance::Balance;
 use millstream::{
-    AcceptMode, Action, Builder, Bytes, Conn, Engine, EventHandler, Input, InputOverflow, Output,
+    AcceptMode, Action, Address, Builder, Bytes, Conn, Engine, EventHandler, Input, InputOverflow,
+    Output,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -256,7 +257,7 @@ fn connect_narrow(address: SocketAddr) -> TcpStream {
 fn peers_that_read_slowly_get_every_byte_and_hold_nobody_up() {
     let builder = Engine::builder().reactors(1).send_buffer_size(4 * KIB);
     let engine = TestEngine::start(builder, |_| Echo);
-    let mut slow = [(); 3].map(|()| connect_narrow(engine.local_addrs()[0]));
+    let mut slow = [(); 3].map(|()| connect_narrow(engine.address()));
     let fast = [(); 3].map(|()| engine.connect());
     let messages = [1, 2, 3].map(|seed| pattern(2 * MIB, seed));
     let quick = pattern(2 * KIB, 4);
@@ -375,7 +376,7 @@ fn all_ways_to_write_keep_the_order_on_a_tiny_send_buffer() {
             story: told.clone(),
             random: Mutex::new(Rng::with_seed(seed)),
         });
-        let mut client = connect_narrow(engine.local_addrs()[0]);
+        let mut client = connect_narrow(engine.address());
         let mut random = Rng::with_seed(!seed);
         let mut got = Vec::new();
         let mut piece = vec![0; 50 * KIB];
@@ -728,7 +729,7 @@ impl Drop for Flood {
 struct First;
 
 impl Balance for First {
-    fn choose(&mut self, _peer: SocketAddr, _connections: &[usize]) -> usize {
+    fn choose(&mut self, _peer: Address, _connections: &[usize]) -> usize {
         0
     }
 }

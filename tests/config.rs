@@ -17,7 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use millstream::{
-    AcceptMode, Action, AlreadyStopping, Builder, ConfigError, Conn, Engine, EventHandler,
+    AcceptMode, Action, Address, AlreadyStopping, Builder, ConfigError, Conn, Engine, EventHandler,
     InputOverflow, Keepalive, Pinning, Reactor, StartError,
 };
 
@@ -440,7 +440,7 @@ fn run_returns_when_a_callback_has_stopped_the_engine() {
 // --- addresses -------------------------------------------------------------------------------------
 
 /// What a start that can't listen fails with.
-fn listen_error(builder: Builder) -> (SocketAddr, ErrorKind, String) {
+fn listen_error(builder: Builder) -> (Address, ErrorKind, String) {
     match builder.start(|_| -> Echo { unreachable!("the factory was called") }) {
         Err(error @ StartError::Listen { .. }) => {
             let text = error.to_string();
@@ -458,7 +458,7 @@ fn an_address_in_use_fails_the_start_by_name_and_frees_the_others() {
     for mode in BOTH {
         let free = free_address();
         let builder = builder().reactors(2).accept_mode(mode).listen(free).listen(taken);
-        let expected = (taken, ErrorKind::AddrInUse, format!("cannot listen on {taken}"));
+        let expected = (taken.into(), ErrorKind::AddrInUse, format!("cannot listen on {taken}"));
         assert_eq!(listen_error(builder), expected, "{mode:?}");
         TcpListener::bind(free).expect("the first address is free again");
     }
@@ -468,6 +468,6 @@ fn an_address_in_use_fails_the_start_by_name_and_frees_the_others() {
 fn an_address_of_another_machine_fails_the_start_by_name() {
     let foreign = SocketAddr::from(([192, 0, 2, 1], 80)); // Reserved for documentation.
     let expected =
-        (foreign, ErrorKind::AddrNotAvailable, "cannot listen on 192.0.2.1:80".to_owned());
+        (foreign.into(), ErrorKind::AddrNotAvailable, "cannot listen on 192.0.2.1:80".to_owned());
     assert_eq!(listen_error(builder().listen(foreign)), expected);
 }

@@ -40,7 +40,7 @@ fn an_idle_connection_takes_little_of_the_heap() {
         return;
     }
     let engine = TestEngine::start(Engine::builder().reactors(2).backlog(4096), |_| Echo);
-    let mut crowd = [Crowd::start(NAME, CONNECTIONS, engine.local_addrs())];
+    let mut crowd = [Crowd::start(NAME, CONNECTIONS, &engine.addresses())];
     let before = live();
     crowd::order(&mut crowd, Order::Connect);
     eventually("all are open", || opened(&engine) == CONNECTIONS as u64);

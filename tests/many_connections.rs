@@ -21,7 +21,8 @@ fn nineteen_thousand_connections_are_opened_served_and_closed() {
     // Several addresses, so that the clients' ports suffice.
     let builder = builder.listen("127.0.0.2:0").listen("127.0.0.3:0").listen("127.0.0.4:0");
     let engine = TestEngine::start(builder, |_| Echo);
-    let (first, second) = engine.local_addrs().split_at(2);
+    let addresses = engine.addresses();
+    let (first, second) = addresses.split_at(2);
     let mut crowds =
         [first, second].map(|addresses| Crowd::start(NAME, CONNECTIONS / 2, addresses));
     crowd::order(&mut crowds, Order::Connect);

@@ -7,7 +7,7 @@
 mod common;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use common::{TestEngine, eventually, read_exactly, receive, silence_expected_panics};
 use millstream::balance::Balance;
 use millstream::{
-    Action, Builder, CloseReason, Conn, Engine, EventHandler, Reactor, StartError, TimerId,
+    Action, Address, Builder, CloseReason, Conn, Engine, EventHandler, Reactor, StartError, TimerId,
 };
 
 /// Where the user's code panics.
@@ -381,7 +381,7 @@ impl EventHandler for Booting {
 struct Unbalanced(bool);
 
 impl Balance for Unbalanced {
-    fn choose(&mut self, _peer: SocketAddr, _connections: &[usize]) -> usize {
+    fn choose(&mut self, _peer: Address, _connections: &[usize]) -> usize {
         self.0 = !self.0;
         if self.0 {
             explode();

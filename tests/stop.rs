@@ -121,7 +121,7 @@ fn echo_until_it_ends(mut client: TcpStream, echoed: &AtomicU64) {
 fn an_engine_that_clients_keep_connecting_to_stops_and_refuses_them() {
     for (mode, builder) in modes() {
         let engine = TestEngine::start(builder, |_| Echo);
-        let address = engine.local_addrs()[0];
+        let address = engine.address();
         let (connected, stopped) = (AtomicU64::new(0), AtomicBool::new(false));
         thread::scope(|scope| {
             for _ in 0..4 {
@@ -402,7 +402,7 @@ fn stop_from(from: From, by: By, mode: &str, builder: Builder) {
 
 /// Has a client bring about the callback. The engine may stop the client at any point.
 fn visit(engine: &TestEngine, from: From) {
-    let Ok(mut client) = TcpStream::connect(engine.local_addrs()[0]) else { return };
+    let Ok(mut client) = TcpStream::connect(engine.address()) else { return };
     if from == From::OnShutdown {
         drop(client);
         return engine.stop(PATIENCE).expect("the first stop");
@@ -444,7 +444,7 @@ fn dropping_all_its_handles_does_not_stop_the_engine() {
         let (alive, ends) = channel();
         let factory = move |_| OnCommand { _alive: alive.clone() };
         let engine = builder.listen("127.0.0.1:0").start(factory).expect("it starts");
-        let address = engine.local_addrs()[0];
+        let address = engine.local_addrs()[0].socket_addr().expect("it is TCP");
         drop(engine.clone());
         drop(engine);
         let mut client = connect(address);
@@ -646,7 +646,7 @@ fn no_connection_is_accepted_while_others_still_drain() {
         let mut client = rig.ask();
         rig.engine.stop(PATIENCE).expect("the first stop");
         rig.shutdowns(&mode);
-        let address = rig.engine.local_addrs()[0];
+        let address = rig.engine.address();
         // The acceptor may take a moment to close; what it accepted meanwhile does not open.
         eventually("connections are refused", || {
             TcpStream::connect(address).is_err_and(|error| {

@@ -130,7 +130,7 @@ fn serve(engine: &Engine) -> Result<(), Box<dyn Error>> {
 
 /// Drives the server over loopback, and prints what was measured.
 fn drive(engine: &Engine, options: &Options) -> Result<(), Box<dyn Error>> {
-    let address = engine.local_addrs()[0];
+    let address = engine.local_addrs()[0].socket_addr().ok_or("the load is for TCP")?;
     let load = Load {
         connections: options.connections.into(),
         message_size: options.size as usize,

@@ -1,13 +1,12 @@
 //! From frames to commands.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use foldhash::quality::RandomState;
 use hashbrown::HashMap;
 use millstream::codec::resp::{Arguments, Command, Protocol, ProtocolError, Replies, RespServer};
 use millstream::codec::{FrameHandler, Framed, FramedConn};
-use millstream::{Action, CloseReason, ConnId, Reactor, Remote};
+use millstream::{Action, Address, CloseReason, ConnId, Reactor, Remote};
 
 use crate::clock::Clock;
 use crate::commands::{self, Failure, MOST_SHOWN, Run, shown};
@@ -39,7 +38,7 @@ pub struct Server {
 pub struct Client {
     pub id: u64,
     remote: Remote<Framed<Server>>,
-    pub address: SocketAddr,
+    pub address: Address,
     pub name: Bytes,
 }
 

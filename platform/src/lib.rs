@@ -1,8 +1,9 @@
 //! What [millstream] asks of the operating system.
 //!
 //! This is the only crate of the project with `unsafe` code; each block names the invariant that
-//! makes it sound. It holds four things:
+//! makes it sound. It holds five things:
 //!
+//! - [`address`]: the addresses of sockets;
 //! - [`driver`]: the contract between the engine and the operating system, and its drivers;
 //! - [`memory`]: mirrored ring memory for input, the segmented queue for output, and their pools;
 //! - [`socket`]: how listening sockets are made and which options they carry;
@@ -13,6 +14,7 @@
 //!
 //! [millstream]: https://docs.rs/millstream
 
+pub mod address;
 pub mod cpu;
 pub mod driver;
 pub mod memory;

@@ -10,9 +10,9 @@ mod remote;
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use millstream_platform::address::{Address, Transport};
 use millstream_platform::driver::Token;
 use millstream_platform::socket::{self, Keepalive};
 use socket2::SockRef;
@@ -25,8 +25,9 @@ pub use self::output_buffer::OutputBuffer;
 pub use self::prefixed::Prefixed;
 pub(crate) use self::remote::Completion;
 pub use self::remote::{Closed, Remote};
+use crate::engine::ListenerId;
 use crate::handler::{Action, EventHandler};
-use crate::reactor::{Control, Reactors, TimerKey};
+use crate::reactor::{Control, Origin, Reactors, TimerKey};
 
 /// A connection's id, unique in its engine as long as the engine runs (a reactor would have to open
 /// four billion connections before one comes again).
@@ -93,20 +94,33 @@ impl<H: EventHandler> Conn<'_, H> {
     }
 
     /// The address of the other end.
-    pub fn peer_addr(&self) -> SocketAddr {
-        self.control.status.peer
+    pub fn peer_addr(&self) -> Address {
+        self.control.status.peer.address()
+    }
+
+    /// What carries the connection: TCP or a Unix socket.
+    pub fn transport(&self) -> Transport {
+        self.peer_addr().stream_transport()
+    }
+
+    /// The listener that it came in on; `None` if this engine made it.
+    pub fn listener(&self) -> Option<ListenerId> {
+        match self.control.status.origin {
+            Origin::Accepted(listener) => Some(listener),
+            Origin::Outgoing => None,
+        }
     }
 
     /// Whether this engine made the connection, by [`Reactors::connect`]; else it was accepted.
     pub fn is_outgoing(&self) -> bool {
-        self.control.status.outgoing
+        self.control.status.origin == Origin::Outgoing
     }
 
     /// The address of our end.
     ///
     /// # Errors
     /// The operating system doesn't know it (any more).
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+    pub fn local_addr(&self) -> io::Result<Address> {
         self.output.link.local_addr(self.output.token)
     }
 

@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::io::{self, IoSlice, Write};
-use std::net::SocketAddr;
 use std::time::Instant;
 
+use millstream_platform::address::Address;
 use millstream_platform::driver::{Link, Token};
 use millstream_platform::memory::{OutputPool, OutputQueue};
 use socket2::SockRef;
@@ -104,7 +104,7 @@ impl Link for Nowhere {
         Instant::now()
     }
 
-    fn local_addr(&self, _token: Token) -> io::Result<SocketAddr> {
+    fn local_addr(&self, _token: Token) -> io::Result<Address> {
         Err(io::ErrorKind::NotConnected.into())
     }
 

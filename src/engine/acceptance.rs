@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use millstream_platform::driver::{Driver, Token};
 
 use super::Engine;
+use super::listeners::{ListenerId, Open};
+use crate::reactor::table::Table;
 
 /// A listener that could not accept tries again after this time. It is long enough not to burn the
 /// processor while the process is out of descriptors, and short enough to go unnoticed after.
@@ -16,7 +18,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(5);
 /// The listeners of one thread, and those of them that could not accept.
 #[derive(Default)]
 pub(crate) struct Acceptance {
-    listeners: Vec<Token>,
+    listeners: Table<Open>,
     halted: Vec<Token>,
     retry_at: Option<Instant>,
     logged_at: Option<Instant>,
@@ -24,17 +26,29 @@ pub(crate) struct Acceptance {
 }
 
 impl Acceptance {
+    /// Starts accepting on a listener.
     pub(crate) fn listen<D: Driver>(
         &mut self,
-        listeners: Vec<D::Listener>,
+        listener: D::Listener,
+        open: Open,
         driver: &mut D,
     ) -> io::Result<()> {
-        for listener in listeners {
-            let token = Token { index: self.listeners.len() as u32, generation: 0 };
-            driver.listen(token, listener)?;
-            self.listeners.push(token);
+        let token = self.listeners.insert_with(|_| open);
+        driver.listen(token.expect("there are fewer listeners than descriptors"), listener)
+    }
+
+    /// Which listener it is.
+    pub(crate) fn id(&self, listener: Token) -> Option<ListenerId> {
+        self.listeners.get(listener).map(|open| open.0.id())
+    }
+
+    /// Closes a listener, if it is one of these.
+    pub(crate) fn unlisten<D: Driver>(&mut self, id: ListenerId, driver: &mut D) {
+        let token = self.listeners.tokens().find(|token| self.id(*token) == Some(id));
+        if let Some(token) = token {
+            driver.unlisten(token);
+            self.listeners.remove(token);
         }
-        Ok(())
     }
 
     /// A listener could not accept. That never ends it: it tries again later.
@@ -76,7 +90,8 @@ impl Acceptance {
     /// Closes all listeners.
     pub(crate) fn close<D: Driver>(&mut self, driver: &mut D) {
         self.retry_at = None;
-        for listener in self.listeners.drain(..) {
+        let listeners = std::mem::take(&mut self.listeners);
+        for listener in listeners.tokens() {
             driver.unlisten(listener);
         }
     }

@@ -1,32 +1,44 @@
 //! The main acceptor: accepts, applies the limits, chooses a reactor, hands over.
 
-use std::net::SocketAddr;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use millstream_platform::address::Address;
 use millstream_platform::driver::{Driver, Event, Host, Token};
 
 use super::acceptance::Acceptance;
 use super::balance::Balance;
+use super::listeners::ListenerId;
 use super::{Admission, Engine};
-use crate::reactor::{Arrival, Counters, Inbox};
+use crate::reactor::{Arrival, Counters, Inbox, Notify};
 
 /// A thread that accepts for all reactors.
 pub(crate) struct Acceptor<D: Driver> {
     driver: D,
     acceptance: Acceptance,
+    notify: Arc<Notify>,
+    /// Listeners that come and go.
+    arrivals: Arc<Inbox<Arrival<D>>>,
     balance: Box<dyn Balance>,
-    reactors: Vec<Entrance<D::Socket>>,
+    reactors: Vec<Entrance<D>>,
     /// Each reactor's number of connections, as the balancer sees it.
     connections: Vec<usize>,
     engine: Engine,
 }
 
-/// Where a reactor takes new connections in.
-pub(crate) struct Entrance<S> {
-    pub(crate) arrivals: Arc<Inbox<Arrival<S>>>,
+/// Where a reactor takes new connections in, and listeners of its own.
+pub(crate) struct Entrance<D: Driver> {
+    pub(crate) arrivals: Arc<Inbox<Arrival<D>>>,
     pub(crate) counters: Arc<Counters>,
+}
+
+impl<D: Driver> Clone for Entrance<D> {
+    fn clone(&self) -> Self {
+        Entrance { arrivals: Arc::clone(&self.arrivals), counters: Arc::clone(&self.counters) }
+    }
 }
 
 /// Gives no room for bytes: an acceptor receives none.
@@ -42,37 +54,72 @@ impl<D: Driver> Acceptor<D> {
     pub(crate) fn new(
         driver: D,
         balance: Box<dyn Balance>,
-        reactors: Vec<Entrance<D::Socket>>,
+        reactors: Vec<Entrance<D>>,
         engine: Engine,
     ) -> Self {
         let connections = vec![0; reactors.len()];
+        let notify = Arc::new(Notify::new(driver.waker()));
+        let arrivals = Arc::new(Inbox::new(Arc::clone(&notify)));
         let acceptance = Acceptance::default();
-        Acceptor { driver, acceptance, balance, reactors, connections, engine }
+        Acceptor { driver, acceptance, notify, arrivals, balance, reactors, connections, engine }
     }
 
-    pub(crate) fn listen(&mut self, listeners: Vec<D::Listener>) -> std::io::Result<()> {
-        self.acceptance.listen(listeners, &mut self.driver)
+    /// Where it is given listeners.
+    pub(crate) fn entrance(&self) -> Arc<Inbox<Arrival<D>>> {
+        Arc::clone(&self.arrivals)
     }
 
     /// Accepts until the engine stops.
     pub(crate) fn run(mut self) {
         while self.engine.stop_deadline().is_none() {
-            let timeout = self.acceptance.timeout(self.driver.now());
-            if let Err(error) = self.driver.wait(timeout) {
+            if let Err(error) = self.wait() {
                 tracing::error!(%error, "the acceptor cannot wait; the engine stops");
-                return self.engine.fail(error);
+                self.engine.fail(error);
+                break;
             }
             self.dispatch();
+            self.take_arrivals();
             let now = self.driver.now();
             self.acceptance.resume_due(now, &mut self.driver);
         }
         self.acceptance.close(&mut self.driver);
+        self.arrivals.close();
+        while self.arrivals.pop().is_some() {}
+    }
+
+    fn wait(&mut self) -> io::Result<()> {
+        let mut timeout = self.acceptance.timeout(self.driver.now());
+        self.notify.prepare_to_sleep();
+        if !self.arrivals.is_empty() {
+            timeout = Some(Duration::ZERO);
+        }
+        let waited = self.driver.wait(timeout);
+        self.notify.awake();
+        waited
+    }
+
+    fn take_arrivals(&mut self) {
+        while let Some(arrival) = self.arrivals.pop() {
+            match arrival {
+                Arrival::Listener { socket, open } => {
+                    if let Err(error) = self.acceptance.listen(socket, open, &mut self.driver) {
+                        self.engine.fail(error);
+                    }
+                }
+                Arrival::Close(id) => self.acceptance.unlisten(id, &mut self.driver),
+                Arrival::Connection { .. } => {} // It is the one that hands them over.
+            }
+        }
     }
 
     fn dispatch(&mut self) {
         while let Some(event) = self.driver.next(&mut NoRoom) {
             match event {
-                Event::Accepted { listener: _, socket, peer } => self.hand_over(socket, peer),
+                Event::Accepted { listener, socket, peer } => {
+                    if let Some(listener) = self.acceptance.id(listener) {
+                        self.hand_over(socket, peer, listener);
+                    }
+                }
                 Event::AcceptFailed { listener, error } => {
                     let now = self.driver.now();
                     self.acceptance.failed(listener, &error, now, &self.engine);
@@ -87,8 +134,8 @@ impl<D: Driver> Acceptor<D> {
         }
     }
 
-    fn hand_over(&mut self, socket: D::Socket, peer: SocketAddr) {
-        if !self.engine.limits().admit(Some(peer.ip())) {
+    fn hand_over(&mut self, socket: D::Socket, peer: Address, listener: ListenerId) {
+        if !self.engine.limits().admit(peer.ip()) {
             tracing::debug!(%peer, "a limit is reached: refused");
             return; // Dropping the socket closes it.
         }
@@ -97,14 +144,15 @@ impl<D: Driver> Acceptor<D> {
         }
         let chosen = self.choose(peer);
         let reactor = &self.reactors[chosen];
-        let admission = Admission::new(&self.engine, &reactor.counters, Some(peer.ip()));
+        let admission = Admission::new(&self.engine, &reactor.counters, peer.ip());
         // A reactor that has ended, because the engine stops, hands the arrival back, which releases
         // its admission.
-        drop(reactor.arrivals.post(Arrival { socket, peer, admission }));
+        let arrival = Arrival::Connection { socket, peer, listener, admission };
+        drop(reactor.arrivals.post(arrival));
     }
 
     /// A balancer is the user's code: if it panics, the first reactor gets the connection.
-    fn choose(&mut self, peer: SocketAddr) -> usize {
+    fn choose(&mut self, peer: Address) -> usize {
         let choice = AssertUnwindSafe(|| self.balance.choose(peer, &self.connections));
         let chosen = catch_unwind(choice).unwrap_or_else(|_| {
             tracing::error!(%peer, "the balancer panicked");

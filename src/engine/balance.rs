@@ -1,7 +1,8 @@
 //! Which reactor gets a new connection.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
+
+use millstream_platform::address::Address;
 
 /// Chooses the reactor for each new connection, on the acceptor's thread. It is not asked where there
 /// is one reactor.
@@ -10,7 +11,7 @@ use std::net::SocketAddr;
 pub trait Balance: Send + 'static {
     /// Answers the index of the reactor that gets the connection from `peer`. `connections` has each
     /// reactor's number of connections, and is not empty. An answer beyond it counts from 0 again.
-    fn choose(&mut self, peer: SocketAddr, connections: &[usize]) -> usize;
+    fn choose(&mut self, peer: Address, connections: &[usize]) -> usize;
 }
 
 /// Each reactor in turn.
@@ -20,7 +21,7 @@ pub struct RoundRobin {
 }
 
 impl Balance for RoundRobin {
-    fn choose(&mut self, _peer: SocketAddr, connections: &[usize]) -> usize {
+    fn choose(&mut self, _peer: Address, connections: &[usize]) -> usize {
         let chosen = self.next % connections.len();
         self.next = chosen + 1;
         chosen
@@ -32,12 +33,13 @@ impl Balance for RoundRobin {
 pub struct LeastConnections;
 
 impl Balance for LeastConnections {
-    fn choose(&mut self, _peer: SocketAddr, connections: &[usize]) -> usize {
+    fn choose(&mut self, _peer: Address, connections: &[usize]) -> usize {
         (0..connections.len()).min_by_key(|&reactor| connections[reactor]).unwrap_or(0)
     }
 }
 
-/// The same reactor for all connections of one source address, whatever its port. Which one it is
+/// The same reactor for all connections of one source address, whatever its port; those of Unix sockets, which
+/// have none, go where the fewest are. Which one it is
 /// differs from one value of this type to the next, so that nobody can aim at a reactor.
 #[derive(Clone, Debug, Default)]
 pub struct SourceHash {
@@ -45,8 +47,9 @@ pub struct SourceHash {
 }
 
 impl Balance for SourceHash {
-    fn choose(&mut self, peer: SocketAddr, connections: &[usize]) -> usize {
-        let hash = self.keys.hash_one(peer.ip().to_canonical());
+    fn choose(&mut self, peer: Address, connections: &[usize]) -> usize {
+        let Some(source) = peer.ip() else { return LeastConnections.choose(peer, connections) };
+        let hash = self.keys.hash_one(source.to_canonical());
         (hash % connections.len() as u64) as usize
     }
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use millstream_platform::socket::Keepalive;
 
-use super::address::Address;
 use super::balance::{Balance, RoundRobin};
 use super::config::{AcceptMode, Config, InputOverflow, Pinning};
+use super::listen::Listen;
 use super::start::start;
 use super::{Engine, StartError, WaitError};
 use crate::handler::EventHandler;
@@ -27,9 +27,10 @@ impl Default for Builder {
 
 /// Who listens, and on how many threads.
 impl Builder {
-    /// Listens on an address, in addition to those named before.
-    pub fn listen(mut self, address: impl Into<Address>) -> Self {
-        self.config.addresses.push(address.into());
+    /// Listens on an address, in addition to those named before. A running engine can listen on more:
+    /// [`Engine::listen`].
+    pub fn listen(mut self, listen: impl Into<Listen>) -> Self {
+        self.config.listen.push(listen.into());
         self
     }
 

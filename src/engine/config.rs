@@ -4,9 +4,9 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use millstream_platform::driver::Budget;
-use millstream_platform::socket::{Keepalive, TcpOptions};
+use millstream_platform::socket::{Keepalive, SocketOptions};
 
-use super::address::Address;
+use super::listen::Listen;
 
 /// Who accepts connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,14 +85,14 @@ impl Default for OutputLimits {
 /// The values that [`Builder`](crate::Builder) sets; it documents them.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    pub(crate) addresses: Vec<Address>,
+    pub(crate) listen: Vec<Listen>,
     pub(crate) reactors: Option<usize>,
     pub(crate) pinning: Pinning,
     pub(crate) accept_mode: AcceptMode,
     pub(crate) backlog: u32,
     pub(crate) max_connections: Option<usize>,
     pub(crate) max_connections_per_source: Option<usize>,
-    pub(crate) options: TcpOptions,
+    pub(crate) options: SocketOptions,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) read_timeout: Option<Duration>,
     pub(crate) write_timeout: Option<Duration>,
@@ -114,14 +114,14 @@ pub(crate) struct Config {
 impl Default for Config {
     fn default() -> Self {
         Config {
-            addresses: Vec::new(),
+            listen: Vec::new(),
             reactors: None,
             pinning: Pinning::Auto,
             accept_mode: AcceptMode::MainAcceptor,
             backlog: 1024,
             max_connections: None,
             max_connections_per_source: None,
-            options: TcpOptions { nodelay: Some(true), ..TcpOptions::default() },
+            options: SocketOptions { nodelay: Some(true), ..SocketOptions::default() },
             idle_timeout: None,
             read_timeout: None,
             write_timeout: None,
@@ -168,12 +168,7 @@ impl Config {
     }
 
     fn check_counts(&self) -> Result<(), ConfigError> {
-        for address in &self.addresses {
-            if let Err(unusable) = address.resolve() {
-                let (value, reason) = (format!("{:?}", unusable.text), unusable.reason);
-                return Err(ConfigError { field: "listen", value, reason });
-            }
-        }
+        self.listen.iter().try_for_each(Listen::check)?;
         let range = "it must be from 1 to 1024";
         check("reactors", self.reactors, |count| (1..=MOST_REACTORS).contains(count), range)?;
         if let Pinning::Cores(cores) = &self.pinning {

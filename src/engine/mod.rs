@@ -1,37 +1,43 @@
 //! The engine: its configuration, its start and its stop, the acceptor, balancing, limits.
 //!
-//! - `builder`, `config`, `address` are what a user sets; `balance` how connections are spread;
+//! - `builder`, `config`, `listen` are what a user sets; `balance` how connections are spread;
+//! - `listeners` are those of the running engine;
 //! - `start` makes the threads; `acceptor` is the one that accepts, with `acceptance` and `limits`,
 //!   which reactors that accept for themselves use, too;
 //! - this file is the running engine, as any thread may hold it.
 
 mod acceptance;
 mod acceptor;
-mod address;
 pub mod balance;
 mod builder;
 mod config;
 mod limits;
+mod listen;
+mod listeners;
 mod start;
 
 use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use millstream_platform::address::Address;
 use millstream_platform::driver::Wake;
 
 pub(crate) use self::acceptance::Acceptance;
 pub(crate) use self::acceptor::Entrance;
-pub use self::address::Address;
 pub use self::builder::{Builder, RunError};
 pub use self::config::{AcceptMode, ConfigError, InputOverflow, Pinning};
 pub(crate) use self::config::{Config, OutputLimits};
 use self::limits::Limits;
+pub use self::listen::{Listen, ListenError};
+pub(crate) use self::listeners::Open;
+pub use self::listeners::{Listener, ListenerId};
+use self::listeners::{Listeners, State};
 pub use self::start::StartError;
 #[cfg(any(feature = "sim", feature = "internals"))]
 pub(crate) use self::start::start_in_this_thread;
@@ -50,7 +56,7 @@ pub struct Engine {
 }
 
 struct Shared {
-    addresses: Vec<SocketAddr>,
+    listeners: Listeners,
     limits: Limits,
     accept_errors: AtomicU64,
     /// When the stop's timeout ends. Set once, by the first stop.
@@ -125,10 +131,10 @@ impl Engine {
         Builder::default()
     }
 
-    pub(crate) fn new(config: &Config, addresses: Vec<SocketAddr>) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         let limits = Limits::new(config.max_connections, config.max_connections_per_source);
         let shared = Shared {
-            addresses,
+            listeners: Listeners::default(),
             limits,
             accept_errors: AtomicU64::new(0),
             stop_deadline: OnceLock::new(),
@@ -142,8 +148,26 @@ impl Engine {
     }
 
     /// The addresses it listens on, in the order they were given, each with its real port.
-    pub fn local_addrs(&self) -> &[SocketAddr] {
-        &self.shared.addresses
+    pub fn local_addrs(&self) -> Vec<Address> {
+        self.shared.listeners.addresses()
+    }
+
+    /// Where it listens, in the order of the listeners' ids. Those that were closed are not among them.
+    pub fn listeners(&self) -> Vec<Listener> {
+        self.shared.listeners.handles(self)
+    }
+
+    /// Listens on one more address. Any thread may call it, callbacks included. When it returns, connections
+    /// can be made, and are accepted soon.
+    ///
+    /// # Errors
+    /// The address can't be used, or the engine stops.
+    pub fn listen(&self, listen: impl Into<Listen>) -> Result<Listener, ListenError> {
+        self.shared.listeners.add(&listen.into(), self)
+    }
+
+    fn listener(&self, state: Arc<State>) -> Listener {
+        Listener::new(state, self.clone())
     }
 
     /// The engine's reactors, for example to have one of them connect; `None` if `H` is not the type of
@@ -206,7 +230,7 @@ impl Engine {
     /// [`WaitError::Blocked`] if a callback didn't return by then, [`WaitError::OwnThread`] at once in a
     /// callback, [`WaitError::Failed`] if the engine ended because the operating system failed it.
     pub fn wait(&self) -> Result<(), WaitError> {
-        if OWN_ENGINE.get() == self.identity() {
+        if self.is_own_thread() {
             return Err(WaitError::OwnThread);
         }
         let mut threads = self.threads();
@@ -224,6 +248,11 @@ impl Engine {
             threads = changed.unwrap_or_else(PoisonError::into_inner).0;
         }
         threads.failure.clone().map_or(Ok(()), |error| Err(WaitError::Failed(error)))
+    }
+
+    /// Whether the calling thread is one of the engine's.
+    fn is_own_thread(&self) -> bool {
+        OWN_ENGINE.get() == self.identity()
     }
 
     /// Waits until all threads have ended, however long that takes.
@@ -316,7 +345,7 @@ pub(crate) fn after(time: Instant, duration: Duration) -> Instant {
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engine")
-            .field("addresses", &self.shared.addresses)
+            .field("addresses", &self.local_addrs())
             .field("reactors", &self.ports().len())
             .field("connections", &self.connections())
             .field("stopping", &self.is_stopping())

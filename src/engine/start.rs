@@ -2,23 +2,28 @@
 
 use std::any::Any;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
+use millstream_platform::address::Address;
+#[cfg(any(feature = "sim", feature = "internals"))]
+use millstream_platform::address::Transport;
 use millstream_platform::cpu;
 use millstream_platform::driver::{Budget, Driver, Readiness};
-use millstream_platform::socket::listen_tcp;
 
 use super::acceptor::{Acceptor, Entrance};
 use super::balance::Balance;
-use super::config::{AcceptMode, Config, ConfigError, Pinning};
+use super::config::{Config, ConfigError, Pinning};
+use super::listen::ListenError;
+#[cfg(any(feature = "sim", feature = "internals"))]
+use super::listeners::Open;
+use super::listeners::Staff;
 use super::{Builder, Engine, ReactorPort, Running};
 use crate::handler::EventHandler;
-use crate::reactor::{Doors, EventLoop, Reactors};
+use crate::reactor::{Arrival, Doors, EventLoop, Inbox, Reactors};
 
 /// Why the engine did not start.
 #[derive(Debug, thiserror::Error)]
@@ -31,11 +36,14 @@ pub enum StartError {
     #[error("cannot listen on {address}")]
     Listen {
         /// The address.
-        address: SocketAddr,
+        address: Address,
         /// What the operating system says.
         #[source]
         source: io::Error,
     },
+    /// The engine was stopped while it started.
+    #[error("the engine stopped while it started")]
+    Stopped,
     /// A thread has no way to wait for events.
     #[error("the driver does not start")]
     Driver(#[source] io::Error),
@@ -54,6 +62,17 @@ pub enum StartError {
     },
 }
 
+impl From<ListenError> for StartError {
+    fn from(error: ListenError) -> Self {
+        match error {
+            ListenError::Config(error) => StartError::Config(error),
+            ListenError::Refused { address, source } => StartError::Listen { address, source },
+            ListenError::Acceptor(error) => *error,
+            ListenError::Stopped => StartError::Stopped,
+        }
+    }
+}
+
 impl StartError {
     pub(crate) fn panicked(
         reactor: usize,
@@ -66,16 +85,14 @@ impl StartError {
     }
 }
 
-/// The sockets of one thread.
-type Sockets = Vec<TcpListener>;
 type Report = Result<Booted, StartError>;
 
-/// A reactor that is ready to run, and what starts it: the sockets to accept on.
+/// A reactor that is ready to run, and what starts it.
 struct Booted {
     reactor: usize,
     port: ReactorPort,
-    entrance: Entrance<<Readiness as Driver>::Socket>,
-    go: Sender<Sockets>,
+    entrance: Entrance<Readiness>,
+    go: Sender<()>,
 }
 
 pub(super) fn start<H, F>(builder: Builder, factory: F) -> Result<Engine, StartError>
@@ -86,11 +103,17 @@ where
     let Builder { mut config, balance } = builder;
     let count = *config.reactors.get_or_insert_with(cpu::parallelism);
     config.check()?;
-    let (addresses, sockets) = bind(&config, count)?;
     let cores = cores_for(&config.pinning, count);
-    let engine = Engine::new(&config, addresses);
+    let engine = Engine::new(&config);
+    let bind = |listen| engine.shared.listeners.bind(listen, &config, count);
+    let bound: Vec<_> = config.listen.iter().map(bind).collect::<Result<_, _>>()?;
     let config = Arc::new(config);
-    let started = spawn_threads(&engine, &config, balance, sockets, factory, &cores);
+    let started = spawn_reactors(&engine, &config, factory, &cores).and_then(|reactors| {
+        let reactors = run_reactors(reactors, &engine);
+        let listeners = &engine.shared.listeners;
+        listeners.staff(Staff { config, reactors, balance: Some(balance), acceptor: None });
+        bound.into_iter().try_for_each(|bound| listeners.hand_over(bound, &engine))
+    });
     if let Err(error) = started {
         let _ = engine.stop(Duration::ZERO);
         engine.join();
@@ -98,53 +121,6 @@ where
     }
     tracing::info!(addresses = ?engine.local_addrs(), reactors = count, "the engine runs");
     Ok(engine)
-}
-
-/// Makes the reactors, and whoever accepts for them. `cores` has one entry for each reactor.
-fn spawn_threads<H, F>(
-    engine: &Engine,
-    config: &Arc<Config>,
-    balance: Box<dyn Balance>,
-    mut sockets: Vec<Sockets>,
-    factory: F,
-    cores: &[Option<usize>],
-) -> Result<(), StartError>
-where
-    H: EventHandler,
-    F: Fn(usize) -> H + Send + Sync + 'static,
-{
-    let reactors = spawn_reactors(engine, config, factory, cores)?;
-    // A single reactor accepts for itself: there is nothing to choose, and handing over to it would cost
-    // more than accepting does.
-    if config.accept_mode == AcceptMode::ReusePort || reactors.len() == 1 {
-        run_reactors(reactors, sockets, engine);
-        return Ok(());
-    }
-    let sockets = sockets.pop().unwrap_or_default();
-    let none = std::iter::repeat_with(Sockets::new);
-    let entrances = run_reactors(reactors, none, engine);
-    spawn_acceptor(engine, config, balance, entrances, sockets)
-}
-
-/// Opens the listening sockets: one set for the acceptor, or one for each reactor. A port that the
-/// system chose for the first set is the others', too.
-fn bind(config: &Config, reactors: usize) -> Result<(Vec<SocketAddr>, Vec<Sockets>), StartError> {
-    let reuse_port = config.accept_mode == AcceptMode::ReusePort;
-    let sets = if reuse_port { reactors } else { 1 };
-    let mut addresses = Vec::new();
-    let mut sockets: Vec<Sockets> = std::iter::repeat_with(Vec::new).take(sets).collect();
-    for address in &config.addresses {
-        let Ok(mut address) = address.resolve() else { continue }; // Checked before.
-        for set in &mut sockets {
-            let failed = |source| StartError::Listen { address, source };
-            let socket =
-                listen_tcp(address, config.backlog, reuse_port, &config.options).map_err(failed)?;
-            address = socket.local_addr().map_err(failed)?;
-            set.push(socket);
-        }
-        addresses.push(address);
-    }
-    Ok((addresses, sockets))
 }
 
 /// The core of each reactor; `None` leaves it to the scheduler.
@@ -230,20 +206,18 @@ fn run_reactor<H: EventHandler>(
     report: &Sender<Report>,
 ) {
     match boot(reactor, reactors, engine, config, factory) {
-        Ok((mut event_loop, booted, start)) => {
+        Ok((event_loop, booted, start)) => {
             // The starter is waiting for every report, unless a spawn failed; then nobody says go.
             let _ = report.send(Ok(booted));
-            let Ok(sockets) = start.recv() else { return };
-            match event_loop.listen(sockets) {
-                Ok(()) => event_loop.run(),
-                Err(error) => engine.fail(error),
+            if start.recv().is_ok() {
+                event_loop.run();
             }
         }
         Err(error) => drop(report.send(Err(error))),
     }
 }
 
-type Ready<H> = (EventLoop<Readiness, H>, Booted, Receiver<Sockets>);
+type Ready<H> = (EventLoop<Readiness, H>, Booted, Receiver<()>);
 
 fn boot<H: EventHandler>(
     reactor: usize,
@@ -276,11 +250,11 @@ fn boot<H: EventHandler>(
 pub(crate) fn start_in_this_thread<D: Driver, H: EventHandler>(
     config: Arc<Config>,
     driver: D,
-    address: SocketAddr,
+    address: Address,
     listener: D::Listener,
     handler: H,
 ) -> Result<(Engine, EventLoop<D, H>), StartError> {
-    let engine = Engine::new(&config, vec![address]);
+    let engine = Engine::new(&config);
     let doors = Doors::new(&driver);
     let reactors = Reactors::new(1);
     engine.set_handle(reactors.clone());
@@ -288,20 +262,17 @@ pub(crate) fn start_in_this_thread<D: Driver, H: EventHandler>(
     let mut event_loop =
         EventLoop::new(0, driver, handler, doors, reactors, engine.clone(), config);
     event_loop.boot().map_err(|panic| StartError::panicked(0, "on_boot", &*panic))?;
-    event_loop.listen(vec![listener]).map_err(StartError::Driver)?;
+    let state = engine.shared.listeners.note(address, Transport::Tcp, 1);
+    event_loop.listen(listener, Open(state)).map_err(StartError::Driver)?;
     Ok((engine, event_loop))
 }
 
-/// Lets the reactors go, each with its sockets, and makes them known to the engine.
-fn run_reactors(
-    reactors: Vec<Booted>,
-    sockets: impl IntoIterator<Item = Sockets>,
-    engine: &Engine,
-) -> Vec<Entrance<<Readiness as Driver>::Socket>> {
+/// Lets the reactors go, and makes them known to the engine.
+fn run_reactors(reactors: Vec<Booted>, engine: &Engine) -> Vec<Entrance<Readiness>> {
     let (mut ports, mut entrances) = (Vec::new(), Vec::new());
-    for (booted, sockets) in reactors.into_iter().zip(sockets) {
+    for booted in reactors {
         // It fails only if the thread is gone, which the engine learns from the thread itself.
-        let _ = booted.go.send(sockets);
+        let _ = booted.go.send(());
         ports.push(booted.port);
         entrances.push(booted.entrance);
     }
@@ -309,22 +280,19 @@ fn run_reactors(
     entrances
 }
 
-fn spawn_acceptor(
+/// Starts the main acceptor; answers where it is given listeners.
+pub(super) fn spawn_acceptor(
     engine: &Engine,
     config: &Config,
     balance: Box<dyn Balance>,
-    reactors: Vec<Entrance<<Readiness as Driver>::Socket>>,
-    sockets: Sockets,
-) -> Result<(), StartError> {
-    if sockets.is_empty() {
-        return Ok(());
-    }
+    reactors: Vec<Entrance<Readiness>>,
+) -> Result<Arc<Inbox<Arrival<Readiness>>>, StartError> {
     let budget = Budget { receive_buffer: 0, ..config.budget() };
     let driver = Readiness::new(budget).map_err(StartError::Driver)?;
     let waker = driver.waker();
-    let mut acceptor = Acceptor::new(driver, balance, reactors, engine.clone());
-    acceptor.listen(sockets).map_err(StartError::Driver)?;
+    let acceptor = Acceptor::new(driver, balance, reactors, engine.clone());
+    let entrance = acceptor.entrance();
     spawn(engine, "millstream-acceptor".to_owned(), move || acceptor.run())?;
     engine.set_acceptor(waker);
-    Ok(())
+    Ok(entrance)
 }

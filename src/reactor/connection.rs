@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use millstream_platform::address::{Address, UnixAddress};
 use millstream_platform::driver::Token;
 use millstream_platform::memory::Ring;
 
@@ -13,6 +14,7 @@ use super::mailbox::Order;
 use super::reactors::Reactors;
 use super::timers::{OwnedTimers, TimerKey, Timers};
 use crate::conn::{CloseReason, CloseRequest, Completion, Conn, ConnId, Pending, Remote, TimerId};
+use crate::engine::ListenerId;
 use crate::handler::{Action, EventHandler};
 
 /// A connection in the reactor's table. Its size is what an idle connection costs, so what is seldom
@@ -27,7 +29,7 @@ pub(crate) struct Connection<H: EventHandler> {
 
 /// Where a connection stands.
 pub(crate) struct Status<H: EventHandler> {
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     /// Made when it is first asked for.
     pub(crate) remote: Option<Remote<H>>,
     /// The timers that the handler set.
@@ -44,8 +46,7 @@ pub(crate) struct Status<H: EventHandler> {
     pub(crate) completions: Option<Box<Completions>>,
     pub(crate) phase: Phase,
     pub(crate) close_request: Option<CloseRequest>,
-    /// It was made by this engine, not accepted.
-    pub(crate) outgoing: bool,
+    pub(crate) origin: Origin,
     /// The handler paused reading.
     pub(crate) paused_by_handler: bool,
     /// The handler has input that it looks at later, by itself: reading pauses, and neither too much
@@ -65,6 +66,48 @@ pub(crate) struct Status<H: EventHandler> {
     pub(crate) dirty: bool,
     /// The peer is to get a reset.
     pub(crate) reset: bool,
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Accepted(ListenerId),
+    /// This engine made it.
+    Outgoing,
+}
+
+impl Origin {
+    /// The address that counts against a limit per source.
+    pub(crate) fn source(self, peer: &Address) -> Option<IpAddr> {
+        peer.ip().filter(|_| matches!(self, Origin::Accepted(_)))
+    }
+}
+
+/// The other end's address in less room than an [`Address`] takes: a Unix socket that connects seldom has one.
+pub(crate) enum Peer {
+    Ip(SocketAddr),
+    Unnamed,
+    Unix(Box<UnixAddress>),
+}
+
+impl From<Address> for Peer {
+    fn from(address: Address) -> Self {
+        match address {
+            Address::Ip(address) => Peer::Ip(address),
+            Address::Unix(address) if address.is_unnamed() => Peer::Unnamed,
+            Address::Unix(address) => Peer::Unix(Box::new(address)),
+        }
+    }
+}
+
+impl Peer {
+    pub(crate) fn address(&self) -> Address {
+        match self {
+            Peer::Ip(address) => Address::Ip(*address),
+            Peer::Unnamed => Address::Unix(UnixAddress::UNNAMED),
+            Peer::Unix(address) => Address::Unix(**address),
+        }
+    }
 }
 
 /// How far a connection is on its way to being closed. It only goes down this list.
@@ -90,9 +133,9 @@ pub(crate) struct Completions {
 }
 
 impl<H: EventHandler> Connection<H> {
-    pub(crate) fn new(state: H::State, peer: SocketAddr, outgoing: bool, now: u64) -> Self {
+    pub(crate) fn new(state: H::State, peer: Address, origin: Origin, now: u64) -> Self {
         let status = Status {
-            peer,
+            peer: peer.into(),
             remote: None,
             timers: OwnedTimers::default(),
             deadline: None,
@@ -103,7 +146,7 @@ impl<H: EventHandler> Connection<H> {
             completions: None,
             phase: Phase::Open,
             close_request: None,
-            outgoing,
+            origin,
             paused_by_handler: false,
             holds_input: false,
             paused: false,
@@ -174,7 +217,7 @@ impl<H: EventHandler> Status<H> {
 
     /// The address that counts against a limit per source.
     pub(crate) fn source(&self) -> Option<IpAddr> {
-        (!self.outgoing).then(|| self.peer.ip())
+        self.origin.source(&self.peer.address())
     }
 
     pub(crate) fn is_closing(&self) -> bool {

@@ -1,17 +1,20 @@
 //! How connections come and go, and how the reactor itself does.
 
-use std::net::SocketAddr;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::thread;
 
+use millstream_platform::address::Address;
 use millstream_platform::driver::{Driver, Token};
 use millstream_platform::socket::ACCEPTED_INHERIT_OPTIONS;
 
+use super::Arrival;
 use super::EventLoop;
-use super::connection::{Connection, Phase};
+use super::connection::{Connection, Origin, Phase};
 use super::mailbox::{Command, Order};
 use crate::conn::{CloseReason, Closed, Completion};
+use crate::engine::Open;
 use crate::handler::{Action, EventHandler};
 
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
@@ -26,38 +29,59 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         Ok(())
     }
 
-    /// Starts accepting on listeners of its own.
-    pub(crate) fn listen(&mut self, listeners: Vec<D::Listener>) -> std::io::Result<()> {
-        self.acceptance.listen(listeners, &mut self.driver)
+    /// Starts accepting on a listener of its own.
+    pub(crate) fn listen(&mut self, listener: D::Listener, open: Open) -> io::Result<()> {
+        self.acceptance.listen(listener, open, &mut self.driver)
+    }
+
+    /// Takes in what comes from other threads.
+    pub(super) fn take_in(&mut self, arrival: Arrival<D>) {
+        match arrival {
+            Arrival::Connection { socket, peer, listener, admission } => {
+                admission.keep();
+                self.open(socket, peer, Origin::Accepted(listener));
+            }
+            Arrival::Listener { .. } if self.draining => {} // Dropping the socket closes it.
+            Arrival::Listener { socket, open } => {
+                if let Err(error) = self.listen(socket, open) {
+                    self.engine.fail(error);
+                }
+            }
+            Arrival::Close(id) => self.acceptance.unlisten(id, &mut self.driver),
+        }
     }
 
     /// A listener of this reactor accepted a connection.
-    pub(super) fn accept(&mut self, socket: D::Socket, peer: SocketAddr) {
-        if self.draining || !self.engine.limits().admit(Some(peer.ip())) {
+    pub(super) fn accept(&mut self, listener: Token, socket: D::Socket, peer: Address) {
+        let Some(listener) = self.acceptance.id(listener).filter(|_| !self.draining) else {
             return; // Dropping the socket closes it.
+        };
+        if !self.engine.limits().admit(peer.ip()) {
+            return;
         }
         self.counters.connections.fetch_add(1, Ordering::Relaxed);
-        self.open(socket, peer, false);
+        self.open(socket, peer, Origin::Accepted(listener));
     }
 
     /// Takes a connection in, which is admitted and counted already.
     pub(super) fn open(
         &mut self,
         socket: D::Socket,
-        peer: SocketAddr,
-        outgoing: bool,
+        peer: Address,
+        origin: Origin,
     ) -> Option<Token> {
-        let adopted = if self.draining { None } else { self.adopt(socket, peer, outgoing) };
+        let adopted = if self.draining { None } else { self.adopt(socket, peer, origin) };
         let Some(token) = adopted else {
-            self.engine.release(&self.counters, (!outgoing).then(|| peer.ip()));
+            self.engine.release(&self.counters, origin.source(&peer));
             return None;
         };
         self.counters.accepted.add(1);
         tracing::trace!(reactor = self.index, ?token, %peer, "opened");
         if !ACCEPTED_INHERIT_OPTIONS {
             let (_, link) = self.driver.parts(None);
-            if let Some(Err(error)) =
-                link.socket(token).map(|socket| self.config.options.apply(&socket))
+            if let Some(Err(error)) = link
+                .socket(token)
+                .map(|socket| self.config.options.apply(&socket, peer.stream_transport()))
             {
                 tracing::warn!(%peer, %error, "a socket option was refused");
             }
@@ -67,12 +91,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         Some(token)
     }
 
-    fn adopt(&mut self, socket: D::Socket, peer: SocketAddr, outgoing: bool) -> Option<Token> {
+    fn adopt(&mut self, socket: D::Socket, peer: Address, origin: Origin) -> Option<Token> {
         let now = self.clock.tick();
         // The state's default, and its destructor if there is no place, are the user's code.
         let inserted = catch_unwind(AssertUnwindSafe(|| {
             let state = H::State::default();
-            self.connections.insert_with(|_| Connection::new(state, peer, outgoing, now))
+            self.connections.insert_with(|_| Connection::new(state, peer, origin, now))
         }));
         let Ok(inserted) = inserted else {
             self.note_panic("default of the state", None);

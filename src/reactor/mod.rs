@@ -42,16 +42,16 @@ mod turn;
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use millstream_platform::address::Address;
 use millstream_platform::driver::{Driver, Token};
 use millstream_platform::memory::{OutputPool, RingPool};
 
 use self::clock::Clock;
-pub(crate) use self::connection::Control;
 use self::connection::{Alarm, Connection};
+pub(crate) use self::connection::{Control, Origin};
 pub(crate) use self::counters::Counters;
 pub use self::counters::ReactorStats;
 pub(crate) use self::inbox::{Inbox, Notify};
@@ -63,7 +63,9 @@ use self::stall::StallDetector;
 use self::table::Table;
 pub(crate) use self::timers::TimerKey;
 use self::timers::Timers;
-use crate::engine::{Acceptance, Admission, Config, Engine, Entrance, ReactorPort};
+use crate::engine::{
+    Acceptance, Admission, Config, Engine, Entrance, ListenerId, Open, ReactorPort,
+};
 use crate::handler::EventHandler;
 
 /// The size of the chunks that small writes are gathered in.
@@ -73,11 +75,14 @@ const OUTPUT_CHUNKS_KEPT: usize = 256;
 /// How many bytes of unused rings a reactor keeps.
 const RING_BYTES_KEPT: usize = 16 * 1024 * 1024;
 
-/// A connection on its way from the acceptor to a reactor.
-pub(crate) struct Arrival<S> {
-    pub(crate) socket: S,
-    pub(crate) peer: SocketAddr,
-    pub(crate) admission: Admission,
+/// What comes to a thread to be taken in.
+pub(crate) enum Arrival<D: Driver> {
+    /// A connection that the acceptor accepted.
+    Connection { socket: D::Socket, peer: Address, listener: ListenerId, admission: Admission },
+    /// A listener to accept on.
+    Listener { socket: D::Listener, open: Open },
+    /// A listener is to be closed.
+    Close(ListenerId),
 }
 
 /// A reactor.
@@ -92,7 +97,7 @@ pub(crate) struct EventLoop<D: Driver, H: EventHandler> {
     rings: RingPool,
     outputs: OutputPool,
     notify: Arc<Notify>,
-    arrivals: Arc<Inbox<Arrival<D::Socket>>>,
+    arrivals: Arc<Inbox<Arrival<D>>>,
     mailbox: Arc<Mailbox<H>>,
     reactors: Reactors<H>,
     engine: Engine,
@@ -120,7 +125,7 @@ struct Tick {
 /// What a reactor is reached by.
 pub(crate) struct Doors<D: Driver, H: EventHandler> {
     pub(crate) notify: Arc<Notify>,
-    pub(crate) arrivals: Arc<Inbox<Arrival<D::Socket>>>,
+    pub(crate) arrivals: Arc<Inbox<Arrival<D>>>,
     pub(crate) mailbox: Arc<Mailbox<H>>,
     pub(crate) counters: Arc<Counters>,
 }
@@ -149,7 +154,7 @@ impl<D: Driver, H: EventHandler> Doors<D, H> {
     }
 
     /// Where new connections come in.
-    pub(crate) fn entrance(&self) -> Entrance<D::Socket> {
+    pub(crate) fn entrance(&self) -> Entrance<D> {
         Entrance { arrivals: Arc::clone(&self.arrivals), counters: Arc::clone(&self.counters) }
     }
 }

@@ -5,13 +5,13 @@
 //! `connected`, after which there is a connection like all others, or `fail_attempt`.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use millstream_platform::address::Address;
 use millstream_platform::driver::{Driver, Token};
 
 use super::EventLoop;
-use super::connection::Alarm;
+use super::connection::{Alarm, Origin};
 use super::table::Table;
 use super::timers::TimerKey;
 use crate::conn::Conn;
@@ -25,8 +25,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Connect {
-    to: SocketAddr,
-    from: Option<SocketAddr>,
+    to: Address,
+    from: Option<Address>,
     after: Duration,
     timeout: Duration,
 }
@@ -34,8 +34,8 @@ pub struct Connect {
 impl Connect {
     /// Connects to an address, with a timeout of 10 seconds, and the socket options that
     /// [`Builder`](crate::Builder) sets for all connections.
-    pub fn to(address: SocketAddr) -> Self {
-        Connect { to: address, from: None, after: Duration::ZERO, timeout: TIMEOUT }
+    pub fn to(address: impl Into<Address>) -> Self {
+        Connect { to: address.into(), from: None, after: Duration::ZERO, timeout: TIMEOUT }
     }
 
     /// Waits so long before it connects, for example for as long as a [`Backoff`](crate::Backoff) says. By
@@ -53,8 +53,8 @@ impl Connect {
 
     /// Connects from this address of the machine; port 0 stands for a free one. By default the system
     /// chooses both.
-    pub fn bind(mut self, address: SocketAddr) -> Self {
-        self.from = Some(address);
+    pub fn bind(mut self, address: impl Into<Address>) -> Self {
+        self.from = Some(address.into());
         self
     }
 }
@@ -67,7 +67,7 @@ pub enum ConnectError {
     #[error("cannot connect to {address}")]
     Failed {
         /// Where to.
-        address: SocketAddr,
+        address: Address,
         /// What the operating system says; [`io::ErrorKind::ConnectionRefused`] if nobody listens.
         #[source]
         source: io::Error,
@@ -76,7 +76,7 @@ pub enum ConnectError {
     #[error("cannot connect to {address}: no answer within {timeout:?}")]
     TimedOut {
         /// Where to.
-        address: SocketAddr,
+        address: Address,
         /// The time that [`Connect::timeout`] gave.
         timeout: Duration,
     },
@@ -85,26 +85,26 @@ pub enum ConnectError {
     #[error("cannot connect to {address}: the limit of connections is reached")]
     LimitReached {
         /// Where to.
-        address: SocketAddr,
+        address: Address,
     },
     /// The connection was made, but is not open any more, or never was: `on_open` closed it or panicked,
     /// or the reactor could not take it in.
     #[error("the connection to {address} was closed as it opened")]
     Closed {
         /// Where to.
-        address: SocketAddr,
+        address: Address,
     },
     /// The engine stops, and connects no more.
     #[error("cannot connect to {address}: the engine stops")]
     Stopped {
         /// Where to.
-        address: SocketAddr,
+        address: Address,
     },
 }
 
 impl ConnectError {
     /// The address that there is no connection to.
-    pub fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> Address {
         match self {
             ConnectError::Failed { address, .. }
             | ConnectError::TimedOut { address, .. }
@@ -164,7 +164,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.timers.cancel(attempt.timer);
         let at = self.clock.tick_after(self.driver.now(), timeout);
         attempt.timer = self.timers.arm(at, Alarm::Attempt(token));
-        if let Err(source) = self.driver.connect(token, to, from, &self.config.options) {
+        if let Err(source) = self.driver.connect(token, &to, from.as_ref(), &self.config.options) {
             self.fail_attempt(token, ConnectError::Failed { address: to, source });
         }
     }
@@ -178,7 +178,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             admission.keep();
         }
         let mut done = Some(attempt.done);
-        if let Some(token) = self.open(socket, address, true) {
+        if let Some(token) = self.open(socket, address, Origin::Outgoing) {
             self.call(token, CALLBACK, |handler, conn| match done.take() {
                 Some(done) => done(handler, Ok(conn)),
                 None => Action::Continue,

@@ -105,7 +105,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 Event::Failed { token, error } => {
                     self.cut_off(token, CloseReason::Failed(error), false);
                 }
-                Event::Accepted { listener: _, socket, peer } => self.accept(socket, peer),
+                Event::Accepted { listener, socket, peer } => self.accept(listener, socket, peer),
                 Event::Connected { attempt, socket } => self.connected(attempt, socket),
                 Event::ConnectFailed { attempt, error } => self.attempt_failed(attempt, error),
                 Event::AcceptFailed { listener, error } => {
@@ -145,8 +145,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let budget = self.config.inbox_budget;
         for _ in 0..budget {
             let Some(arrival) = self.arrivals.pop() else { break };
-            arrival.admission.keep();
-            self.open(arrival.socket, arrival.peer, false);
+            self.take_in(arrival);
         }
         // What callbacks of this stage post is for the next turn.
         for _ in 0..self.mailbox.len().min(budget) {

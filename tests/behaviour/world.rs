@@ -107,7 +107,8 @@ impl World for Loopback {
     fn connect(&self) -> Stream {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("there is a socket");
         socket.set_recv_buffer_size(KERNEL_BUFFER).expect("a socket has the option");
-        socket.connect(&self.engine.local_addrs()[0].into()).expect("it listens");
+        let address = self.engine.local_addrs()[0].to_sock_addr().expect("it is one");
+        socket.connect(&address).expect("it listens");
         socket.set_tcp_nodelay(true).expect("a socket has the option");
         socket.set_nonblocking(true).expect("a socket has the option");
         Stream { stream: socket.into(), ended: false, reset: false }

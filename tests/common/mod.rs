@@ -10,7 +10,7 @@ pub mod seeds;
 pub mod stage;
 
 use std::io::{ErrorKind, Read};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::ops::Deref;
 use std::panic;
 use std::sync::Once;
@@ -18,7 +18,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use millstream::{AcceptMode, Action, Builder, Conn, Engine, EventHandler};
+use millstream::{AcceptMode, Action, Address, Builder, Conn, Engine, EventHandler};
 use socket2::SockRef;
 
 /// No wait in a test takes longer than this, unless the test fails.
@@ -39,9 +39,19 @@ impl TestEngine {
         TestEngine { engine }
     }
 
+    /// The IP addresses that it listens on.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.local_addrs().iter().filter_map(Address::socket_addr).collect()
+    }
+
+    /// The first of its IP addresses.
+    pub fn address(&self) -> SocketAddr {
+        self.addresses()[0]
+    }
+
     /// Connects a client.
     pub fn connect(&self) -> TcpStream {
-        let address = *self.engine.local_addrs().last().expect("it listens");
+        let address = *self.addresses().last().expect("it listens");
         let stream = TcpStream::connect_timeout(&address, DEADLINE).expect("it accepts");
         stream.set_read_timeout(Some(DEADLINE)).expect("a socket has timeouts");
         stream.set_write_timeout(Some(DEADLINE)).expect("a socket has timeouts");

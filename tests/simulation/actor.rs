@@ -55,7 +55,7 @@ impl Actor {
 
     /// What holds in every callback of a connection, and the note of it.
     fn begin(&self, name: &'static str, conn: &mut Conn<'_, Self>) {
-        let peer = conn.peer_addr();
+        let peer = peer_of(conn);
         let mut model = self.model.lock();
         let (unread, pending) = (conn.input.len(), conn.output.pending());
         model.note(&(name, peer, unread, pending, self.time(conn.now())));
@@ -78,11 +78,11 @@ impl Actor {
     }
 
     fn with_life<T>(&self, conn: &Conn<'_, Self>, act: impl FnOnce(&mut Life) -> T) -> T {
-        act(self.model.lock().life(conn.peer_addr()))
+        act(self.model.lock().life(peer_of(conn)))
     }
 
     fn demand(&self, conn: &Conn<'_, Self>, holds: bool, what: &str) {
-        let peer = conn.peer_addr();
+        let peer = peer_of(conn);
         self.model.lock().demand(holds, || format!("{peer}: {what}"));
     }
 
@@ -218,7 +218,7 @@ impl Actor {
     /// What a closure from outside does.
     pub(crate) fn run(&mut self, conn: &mut Conn<'_, Self>, of: SocketAddr, ticket: u64) -> Action {
         self.begin("run", conn);
-        self.demand(conn, conn.peer_addr() == of, "a closure for another connection");
+        self.demand(conn, peer_of(conn) == of, "a closure for another connection");
         let mut model = self.model.lock();
         let in_order = ticket > model.last_ticket;
         model.last_ticket = ticket;
@@ -250,7 +250,7 @@ impl EventHandler for Actor {
     }
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>) -> Action {
-        let peer = conn.peer_addr();
+        let peer = peer_of(conn);
         conn.state.guard = Some(Guard(peer, self.model.clone()));
         let remote = conn.remote();
         let again = self.with_life(conn, |life| {
@@ -373,4 +373,9 @@ fn plausible(life: &Life, reason: &CloseReason, plan: &Plan, stops: bool) -> boo
             CloseReason::OutputOverflow => life.cut || !life.outside.is_empty(),
             _ => true,
         }
+}
+
+/// The network has IP addresses alone.
+fn peer_of(conn: &Conn<'_, Actor>) -> SocketAddr {
+    conn.peer_addr().socket_addr().expect("it is an IP address")
 }

@@ -219,7 +219,7 @@ pub fn info(server: &mut Server, conn: &mut Conn<'_>, arguments: Arguments<'_>) 
     let wanted: Vec<Vec<u8>> = arguments.map(<[u8]>::to_ascii_lowercase).collect();
     let all =
         wanted.iter().any(|name| matches!(name.as_slice(), b"all" | b"default" | b"everything"));
-    let port = conn.local_addr().map_or(0, |address| address.port());
+    let port = conn.local_addr().ok().and_then(|address| address.port()).unwrap_or(0);
     let sections = [
         (
             "Server",

@@ -40,14 +40,14 @@ mod readiness;
 pub mod sim;
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
+use crate::address::Address;
 use crate::memory::{OutputPool, OutputQueue};
-use crate::socket::TcpOptions;
+use crate::socket::SocketOptions;
 
 pub use self::readiness::Readiness;
 
@@ -84,7 +84,7 @@ pub enum Event<S> {
         /// The connection, to be given to [`Driver::adopt`], on this driver or another one.
         socket: S,
         /// The other end's address.
-        peer: SocketAddr,
+        peer: Address,
     },
     /// A listener could not accept. It accepts no more until [`Driver::resume_accepting`].
     AcceptFailed {
@@ -191,7 +191,7 @@ pub trait Link {
     ///
     /// # Errors
     /// The operating system doesn't know it, or the connection is not open.
-    fn local_addr(&self, token: Token) -> io::Result<SocketAddr>;
+    fn local_addr(&self, token: Token) -> io::Result<Address>;
 
     /// The connection's socket, to read and set its options; `None` where there is none (a simulated
     /// connection).
@@ -202,7 +202,7 @@ pub trait Link {
 ///
 /// It belongs to one thread. Calls for a token that is not open (any more) do nothing and answer as
 /// for an empty connection.
-pub trait Driver {
+pub trait Driver: 'static {
     /// A connection before its adoption. It can move to another thread.
     type Socket: Send + 'static;
     /// A listening socket.
@@ -234,9 +234,9 @@ pub trait Driver {
     fn connect(
         &mut self,
         attempt: Token,
-        to: SocketAddr,
-        from: Option<SocketAddr>,
-        options: &TcpOptions,
+        to: &Address,
+        from: Option<&Address>,
+        options: &SocketOptions,
     ) -> io::Result<()>;
 
     /// Ends an attempt to connect. Nothing is handed out for it from here on.

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, IoSlice};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use millstream_platform::address::Address;
 use millstream_platform::driver::{Budget, Driver, Event, Host, Received, Token};
 use millstream_platform::memory::{OutputPool, OutputQueue};
-use millstream_platform::socket::TcpOptions;
+use millstream_platform::socket::SocketOptions;
 
 use crate::world::{Far, World};
 
@@ -28,7 +28,7 @@ pub(crate) const LISTENER: Token = Token { index: 0, generation: 1 };
 pub(crate) struct Engine<W: World> {
     pub(crate) driver: W::Driver,
     pub(crate) world: W,
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     pub(crate) pool: OutputPool,
     pub(crate) connections: BTreeMap<Token, Connection>,
     /// Rooms that received bytes go to, by connection; the others' go to the driver's buffer.
@@ -59,14 +59,14 @@ impl Host for Rooms {
 
 /// What the engine knows of an attempt to connect.
 pub(crate) struct Attempt {
-    to: SocketAddr,
+    to: Address,
     /// The connection that came of it, or the error.
     pub(crate) outcome: Option<Result<Token, ErrorKind>>,
 }
 
 /// What the engine knows of a connection.
 pub(crate) struct Connection {
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Address,
     pub(crate) received: Vec<u8>,
     pub(crate) ended: bool,
     /// `Failed` came, or a call said that the connection is broken.
@@ -242,12 +242,7 @@ impl<W: World> Engine<W> {
         connection
     }
 
-    fn accepted(
-        &mut self,
-        listener: Token,
-        socket: <W::Driver as Driver>::Socket,
-        peer: SocketAddr,
-    ) {
+    fn accepted(&mut self, listener: Token, socket: <W::Driver as Driver>::Socket, peer: Address) {
         assert_eq!(listener, LISTENER);
         assert!(!self.stalled, "accepted without being resumed");
         self.accepted += 1;
@@ -272,7 +267,7 @@ impl<W: World> Engine<W> {
         &mut self,
         token: Token,
         socket: <W::Driver as Driver>::Socket,
-        peer: SocketAddr,
+        peer: Address,
     ) {
         self.driver.adopt(token, socket).unwrap();
         let connection = Connection {
@@ -313,14 +308,14 @@ impl<W: World> Engine<W> {
     // Attempts.
 
     /// Begins to connect. An attempt that fails at once ends like one that fails later.
-    pub(crate) fn attempt(&mut self, attempt: Token, to: SocketAddr, from: Option<SocketAddr>) {
-        let begun = self.driver.connect(attempt, to, from, &TcpOptions::default());
+    pub(crate) fn attempt(&mut self, attempt: Token, to: Address, from: Option<Address>) {
+        let begun = self.driver.connect(attempt, &to, from.as_ref(), &SocketOptions::default());
         let outcome = begun.err().map(|error| Err(error.kind()));
         self.attempts.insert(attempt, Attempt { to, outcome });
     }
 
     /// Ends an attempt, which must be a known one that has not ended; answers where it led to.
-    fn end_attempt(&mut self, attempt: Token, outcome: Result<Token, ErrorKind>) -> SocketAddr {
+    fn end_attempt(&mut self, attempt: Token, outcome: Result<Token, ErrorKind>) -> Address {
         let attempt = self.attempts.get_mut(&attempt).expect("an event for a stranger's attempt");
         assert_eq!(attempt.outcome, None, "an attempt ended before, and now {outcome:?}");
         attempt.outcome = Some(outcome);
@@ -351,7 +346,7 @@ impl<W: World> Engine<W> {
         (token.unwrap(), far)
     }
 
-    pub(crate) fn find(&self, peer: SocketAddr) -> Option<Token> {
+    pub(crate) fn find(&self, peer: Address) -> Option<Token> {
         let is = |(_, connection): &(&Token, &Connection)| connection.peer == peer;
         self.connections.iter().find(is).map(|(&token, _)| token)
     }

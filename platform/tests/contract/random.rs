@@ -34,7 +34,7 @@ struct Pair {
     /// While the engine has it.
     token: Option<Token>,
     accepted: bool,
-    address: std::net::SocketAddr,
+    address: millstream_platform::address::Address,
     from_far: Way,
     from_engine: Way,
 }
@@ -112,7 +112,12 @@ impl Model {
 
     fn connect(&mut self) {
         if self.pairs.len() < CONNECTIONS {
-            let far = self.engine.world.network.connect(&self.engine.address).unwrap();
+            let far = self
+                .engine
+                .world
+                .network
+                .connect(&self.engine.address.socket_addr().unwrap())
+                .unwrap();
             let address = far.address();
             let (from_far, from_engine) = (Way::default(), Way::default());
             let far = Some(far);
@@ -120,7 +125,7 @@ impl Model {
                 far,
                 token: None,
                 accepted: false,
-                address,
+                address: address.into(),
                 from_far,
                 from_engine,
             });

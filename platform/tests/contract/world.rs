@@ -4,11 +4,13 @@ use std::any::Any;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::iter;
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
+use millstream_platform::address::Address;
 use millstream_platform::driver::sim::{Faults, SimDriver, SimNetwork, SimPeer};
 use millstream_platform::driver::{Budget, Driver, Readiness};
+use millstream_platform::socket::Listener;
 use socket2::SockRef;
 
 /// Supplies a driver and far ends.
@@ -21,10 +23,10 @@ pub(crate) trait World: Clone {
 
     fn driver(&self, budget: Budget) -> Self::Driver;
 
-    fn listen(&self) -> (<Self::Driver as Driver>::Listener, SocketAddr);
+    fn listen(&self) -> (<Self::Driver as Driver>::Listener, Address);
 
     /// Connects to an address; `None` if nobody listens there.
-    fn connect(&self, to: SocketAddr) -> Option<Self::Far>;
+    fn connect(&self, to: Address) -> Option<Self::Far>;
 
     /// Accepts a connection in place of a driver, if one waits.
     fn accept(listener: &<Self::Driver as Driver>::Listener) -> Option<Self::Far>;
@@ -42,7 +44,7 @@ pub(crate) trait World: Clone {
 /// The end of a connection that the driver does not have.
 pub(crate) trait Far {
     /// The address of whoever connected: this end or, if it accepted, the driver's.
-    fn address(&self) -> SocketAddr;
+    fn address(&self) -> Address;
 
     /// Sends what the connection takes now.
     fn send(&mut self, bytes: &[u8]) -> usize;
@@ -80,26 +82,27 @@ impl World for Loopback {
         Readiness::new(budget).unwrap()
     }
 
-    fn listen(&self) -> (TcpListener, SocketAddr) {
+    fn listen(&self) -> (Listener, Address) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        (listener, address)
+        (Listener::Tcp(listener), address.into())
     }
 
-    fn connect(&self, to: SocketAddr) -> Option<Stream> {
+    fn connect(&self, to: Address) -> Option<Stream> {
         let stream = match TcpStream::connect(to) {
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => return None,
             stream => stream.unwrap(),
         };
         let address = stream.local_addr().unwrap();
-        Some(Stream::new(stream, address))
+        Some(Stream::new(stream, address.into()))
     }
 
-    fn accept(listener: &TcpListener) -> Option<Stream> {
+    fn accept(listener: &Listener) -> Option<Stream> {
+        let Listener::Tcp(listener) = listener else { unreachable!("it listens on TCP") };
         listener.set_nonblocking(true).unwrap();
         let (stream, peer) = listener.accept().ok()?;
         stream.set_nonblocking(false).unwrap();
-        Some(Stream::new(stream, peer))
+        Some(Stream::new(stream, peer.into()))
     }
 
     /// The whole process has no file left, so the test needs one of its own.
@@ -111,13 +114,13 @@ impl World for Loopback {
 
 pub(crate) struct Stream {
     stream: TcpStream,
-    address: SocketAddr,
+    address: Address,
     ended: bool,
     reset: bool,
 }
 
 impl Stream {
-    fn new(stream: TcpStream, address: SocketAddr) -> Self {
+    fn new(stream: TcpStream, address: Address) -> Self {
         stream.set_read_timeout(Some(MOMENT)).unwrap();
         stream.set_nodelay(true).unwrap();
         Stream { stream, address, ended: false, reset: false }
@@ -125,7 +128,7 @@ impl Stream {
 }
 
 impl Far for Stream {
-    fn address(&self) -> SocketAddr {
+    fn address(&self) -> Address {
         self.address
     }
 
@@ -207,21 +210,21 @@ impl World for Simulated {
         SimDriver::new(&self.network, budget)
     }
 
-    fn listen(&self) -> (<SimDriver as Driver>::Listener, SocketAddr) {
+    fn listen(&self) -> (<SimDriver as Driver>::Listener, Address) {
         let listener = self.network.listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let address = listener.address();
-        (listener, address)
+        (listener, address.into())
     }
 
-    fn connect(&self, to: SocketAddr) -> Option<Peer> {
-        let peer = self.network.connect(&to).ok()?;
-        let caller = peer.address();
+    fn connect(&self, to: Address) -> Option<Peer> {
+        let peer = self.network.connect(&to.socket_addr()?).ok()?;
+        let caller = peer.address().into();
         Some(Peer { peer, caller, network: self.network.clone() })
     }
 
     fn accept(listener: &<SimDriver as Driver>::Listener) -> Option<Peer> {
         let peer = listener.accept()?;
-        let caller = peer.peer_address();
+        let caller = peer.peer_address().into();
         Some(Peer { peer, caller, network: listener.network().clone() })
     }
 
@@ -245,12 +248,12 @@ impl World for Simulated {
 
 pub(crate) struct Peer {
     peer: SimPeer,
-    caller: SocketAddr,
+    caller: Address,
     network: SimNetwork,
 }
 
 impl Far for Peer {
-    fn address(&self) -> SocketAddr {
+    fn address(&self) -> Address {
         self.caller
     }
 

@@ -4,12 +4,14 @@
 //! that is not, so the socket itself is asked: its error, and then whether it has a peer.
 
 use std::io::{self, ErrorKind};
-use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 
-use mio::net::TcpStream as MioStream;
+use mio::net::TcpStream;
 use mio::{Interest, Registry};
+use socket2::SockRef;
 
 use super::name::Name;
+use super::stream;
 use crate::driver::{Event, Token};
 
 /// The attempts to connect.
@@ -19,7 +21,7 @@ pub(super) struct Attempts {
 }
 
 struct Attempt {
-    stream: MioStream,
+    stream: TcpStream,
     generation: u32,
 }
 
@@ -29,7 +31,7 @@ impl Attempts {
         (attempt.generation == token.generation).then_some(attempt)
     }
 
-    fn take(&mut self, token: Token) -> Option<MioStream> {
+    fn take(&mut self, token: Token) -> Option<TcpStream> {
         self.get(token)?;
         self.entries[token.index as usize].take().map(|attempt| attempt.stream)
     }
@@ -38,10 +40,10 @@ impl Attempts {
     pub(super) fn add(
         &mut self,
         token: Token,
-        stream: TcpStream,
+        socket: OwnedFd,
         registry: &Registry,
     ) -> io::Result<()> {
-        let mut stream = MioStream::from_std(stream);
+        let mut stream = stream::watched(socket);
         registry.register(&mut stream, Name::Attempt(token).pack(), Interest::WRITABLE)?;
         let index = token.index as usize;
         if self.entries.len() <= index {
@@ -64,26 +66,29 @@ impl Attempts {
     }
 
     /// Ends an attempt that has come to something. Whoever adopts the socket registers it anew.
-    pub(super) fn serve(&mut self, token: Token, registry: &Registry) -> Option<Event<MioStream>> {
+    pub(super) fn serve(&mut self, token: Token, registry: &Registry) -> Option<Event<OwnedFd>> {
         let outcome = outcome(&self.get(token)?.stream)?;
         let mut stream = self.take(token)?;
         let connected = outcome.and_then(|()| registry.deregister(&mut stream));
         Some(match connected {
-            Ok(()) => Event::Connected { attempt: token, socket: stream },
+            Ok(()) => Event::Connected { attempt: token, socket: stream.into() },
             Err(error) => Event::ConnectFailed { attempt: token, error },
         })
     }
 }
 
 /// What came of connecting; `None` if nothing did yet.
-fn outcome(stream: &MioStream) -> Option<io::Result<()>> {
+fn outcome(stream: &TcpStream) -> Option<io::Result<()>> {
     if let Err(error) = stream.take_error().and_then(|error| error.map_or(Ok(()), Err)) {
         return Some(Err(error));
     }
-    match stream.peer_addr() {
+    let socket = SockRef::from(stream);
+    match socket.peer_addr() {
         // Where nobody listens on a port that the system may choose for a socket that connects, it can
         // choose the very same one, and connect the socket to itself.
-        Ok(peer) if stream.local_addr().is_ok_and(|own| own == peer) => {
+        Ok(peer)
+            if peer.as_socket().is_some() && socket.local_addr().is_ok_and(|own| own == peer) =>
+        {
             let error = "nobody listens there: the socket was connected to itself";
             Some(Err(io::Error::new(ErrorKind::ConnectionRefused, error)))
         }

@@ -7,14 +7,18 @@
 //! nobody.
 
 use std::io::{self, ErrorKind};
-use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
-use mio::net::{TcpListener as MioListener, TcpStream};
+use mio::event::Source;
+use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry};
 
 use super::name::Name;
 use super::{Spent, Turn, add, left};
+use crate::address::Address;
 use crate::driver::{Event, Token};
+use crate::socket::{self, SocketFile};
 
 /// Whether registering a listener anew is cheap and announces connections that are waiting already, as
 /// epoll does. mio's poll back end may lose a wake that comes meanwhile.
@@ -25,13 +29,23 @@ const ANNOUNCES_AGAIN: bool = cfg!(all(
 /// After so many turns in a row the batch doubles with each further one.
 const GROWS_AFTER: u32 = 4;
 
+/// A listening socket as mio watches it.
+enum Accepting {
+    Tcp(TcpListener),
+    /// Its file goes with it.
+    Unix {
+        listener: UnixListener,
+        _file: Option<Arc<SocketFile>>,
+    },
+}
+
 #[derive(Default)]
 pub(super) struct Listeners {
     entries: Vec<Option<Listener>>,
 }
 
 struct Listener {
-    listener: MioListener,
+    socket: Accepting,
     generation: u32,
     /// It could not accept, and waits to be told to go on.
     halted: bool,
@@ -46,11 +60,46 @@ struct Listener {
     streak: u32,
 }
 
+impl Accepting {
+    fn new(listener: socket::Listener) -> io::Result<Self> {
+        Ok(match listener {
+            socket::Listener::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                Accepting::Tcp(TcpListener::from_std(listener))
+            }
+            socket::Listener::Unix { listener, file } => {
+                listener.set_nonblocking(true)?;
+                Accepting::Unix { listener: UnixListener::from_std(listener), _file: file }
+            }
+        })
+    }
+
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Accepting::Tcp(listener) => listener,
+            Accepting::Unix { listener, .. } => listener,
+        }
+    }
+
+    fn accept(&self) -> io::Result<(OwnedFd, Address)> {
+        match self {
+            Accepting::Tcp(listener) => {
+                let (socket, peer) = listener.accept()?;
+                Ok((socket.into(), peer.into()))
+            }
+            Accepting::Unix { listener, .. } => {
+                let (socket, peer) = listener.accept()?;
+                Ok((socket.into(), peer.try_into()?))
+            }
+        }
+    }
+}
+
 impl Listener {
     /// Asks to be announced if more connections wait, now or later.
     fn ask(&mut self, token: Token, registry: &Registry, turn: &Turn) -> io::Result<()> {
         let name = Name::Listener(token).pack();
-        registry.reregister(&mut self.listener, name, Interest::READABLE)?;
+        registry.reregister(self.socket.source(), name, Interest::READABLE)?;
         // Where a wait can't reap everything, the answer may have been left for a later one.
         let in_a_row = turn.number.wrapping_sub(self.asked) == 1 || turn.crowded;
         self.asked = turn.number;
@@ -83,20 +132,19 @@ impl Listeners {
     pub(super) fn add(
         &mut self,
         token: Token,
-        listener: TcpListener,
+        listener: socket::Listener,
         registry: &Registry,
     ) -> io::Result<Name> {
-        listener.set_nonblocking(true)?;
-        let mut listener = MioListener::from_std(listener);
+        let mut socket = Accepting::new(listener)?;
         let name = Name::Listener(token);
-        registry.register(&mut listener, name.pack(), Interest::READABLE)?;
+        registry.register(socket.source(), name.pack(), Interest::READABLE)?;
         let index = token.index as usize;
         if self.entries.len() <= index {
             self.entries.resize_with(index + 1, || None);
         }
         let generation = token.generation;
         self.entries[index] = Some(Listener {
-            listener,
+            socket,
             generation,
             halted: false,
             queued: true,
@@ -136,7 +184,7 @@ impl Listeners {
         token: Token,
         registry: &Registry,
         turn: &mut Turn,
-    ) -> Option<Event<TcpStream>> {
+    ) -> Option<Event<OwnedFd>> {
         let listener = self.get(token)?;
         listener.queued = false;
         loop {
@@ -150,7 +198,7 @@ impl Listeners {
                 return None;
             }
             add(&mut listener.spent.incoming, 1);
-            match listener.listener.accept() {
+            match listener.socket.accept() {
                 Ok((socket, peer)) => {
                     turn.push(listener.queue(token));
                     return Some(Event::Accepted { listener: token, socket, peer });
@@ -220,8 +268,9 @@ mod tests {
     fn a_crowd_is_accepted_in_growing_batches_and_whoever_comes_later_too() {
         let budget = Budget { receive_buffer: 1, read: 1, write: 1, accept: 64 };
         let mut driver = Readiness::new(budget).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
+        let listener = socket::Listener::Tcp(listener);
         driver.listen(Token { index: 0, generation: 0 }, listener).unwrap();
         for _ in 0..3 {
             let _crowd: Vec<_> = (0..100).map(|_| Peer::connect(address).unwrap()).collect();

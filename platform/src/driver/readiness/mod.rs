@@ -15,14 +15,14 @@ mod attempt;
 mod listener;
 mod name;
 mod socket;
+mod stream;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
 use mio::{Events, Poll, Waker};
 
 use self::attempt::Attempts;
@@ -30,8 +30,9 @@ use self::listener::Listeners;
 use self::name::Name;
 use self::socket::Sockets;
 use super::{Budget, Driver, Event, Host, Link, Received, Token, Wake};
+use crate::address::Address;
 use crate::memory::{OutputPool, OutputQueue, PageBuffer};
-use crate::socket::{TcpOptions, connect_tcp};
+use crate::socket::{Listener, SocketOptions, connect};
 
 /// How many notifications one wait reaps; what is beyond comes with the next one.
 const EVENTS_PER_WAIT: usize = 1024;
@@ -162,8 +163,8 @@ impl Readiness {
 }
 
 impl Driver for Readiness {
-    type Socket = TcpStream;
-    type Listener = TcpListener;
+    type Socket = OwnedFd;
+    type Listener = Listener;
 
     fn waker(&self) -> Arc<dyn Wake> {
         self.waker.clone()
@@ -173,7 +174,7 @@ impl Driver for Readiness {
         Instant::now()
     }
 
-    fn listen(&mut self, token: Token, listener: TcpListener) -> io::Result<()> {
+    fn listen(&mut self, token: Token, listener: Listener) -> io::Result<()> {
         let name = self.listeners.add(token, listener, self.poll.registry())?;
         self.turn.push(Some(name));
         Ok(())
@@ -190,19 +191,19 @@ impl Driver for Readiness {
     fn connect(
         &mut self,
         attempt: Token,
-        to: SocketAddr,
-        from: Option<SocketAddr>,
-        options: &TcpOptions,
+        to: &Address,
+        from: Option<&Address>,
+        options: &SocketOptions,
     ) -> io::Result<()> {
-        let stream = connect_tcp(to, from, options)?;
-        self.attempts.add(attempt, stream, self.poll.registry())
+        let socket = connect(to, from, options)?;
+        self.attempts.add(attempt, socket, self.poll.registry())
     }
 
     fn give_up(&mut self, attempt: Token) {
         self.attempts.remove(attempt);
     }
 
-    fn adopt(&mut self, token: Token, socket: TcpStream) -> io::Result<()> {
+    fn adopt(&mut self, token: Token, socket: OwnedFd) -> io::Result<()> {
         self.sockets.add(token, socket)
     }
 
@@ -245,7 +246,7 @@ impl Driver for Readiness {
     }
 
     #[inline]
-    fn next(&mut self, host: &mut impl Host) -> Option<Event<TcpStream>> {
+    fn next(&mut self, host: &mut impl Host) -> Option<Event<OwnedFd>> {
         while let Some(name) = self.turn.ready.pop_front() {
             let event = match name {
                 Name::Connection(token) => {

@@ -7,7 +7,8 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use mio::event::Event as Notification;
@@ -17,7 +18,8 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg
 use socket2::SockRef;
 
 use super::name::Name;
-use super::{Spent, Turn, add, left};
+use super::{Spent, Turn, add, left, stream};
+use crate::address::Address;
 use crate::driver::{Event, Host, Link, Received, Token};
 use crate::memory::{OutputPool, OutputQueue};
 
@@ -143,7 +145,7 @@ impl Socket {
     }
 
     /// What broke the connection after its end.
-    fn take_failure(&mut self, token: Token) -> Event<TcpStream> {
+    fn take_failure(&mut self, token: Token) -> Event<OwnedFd> {
         self.failed = true;
         let error = self.stream.take_error().ok().flatten();
         Event::Failed { token, error: error.unwrap_or(ErrorKind::ConnectionReset.into()) }
@@ -229,7 +231,8 @@ impl Sockets {
         (socket.generation == token.generation).then_some(&socket.stream)
     }
 
-    pub(super) fn add(&mut self, token: Token, mut stream: TcpStream) -> io::Result<()> {
+    pub(super) fn add(&mut self, token: Token, socket: OwnedFd) -> io::Result<()> {
+        let mut stream = stream::watched(socket);
         self.registry.register(&mut stream, Name::Connection(token).pack(), interest())?;
         let index = token.index as usize;
         if self.entries.len() <= index {
@@ -310,7 +313,7 @@ impl Sockets {
         host: &mut impl Host,
         buffer: &mut [u8],
         turn: &mut Turn,
-    ) -> Option<Event<TcpStream>> {
+    ) -> Option<Event<OwnedFd>> {
         let socket = self.get(token)?;
         socket.queued = false;
         if socket.failed {
@@ -409,8 +412,9 @@ impl Link for Sockets {
         Instant::now()
     }
 
-    fn local_addr(&self, token: Token) -> io::Result<SocketAddr> {
-        self.stream(token).ok_or(ErrorKind::NotConnected)?.local_addr()
+    fn local_addr(&self, token: Token) -> io::Result<Address> {
+        let stream = self.stream(token).ok_or(ErrorKind::NotConnected)?;
+        SockRef::from(stream).local_addr()?.try_into()
     }
 
     fn socket(&self, token: Token) -> Option<SockRef<'_>> {

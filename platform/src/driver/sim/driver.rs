@@ -12,9 +12,10 @@ use socket2::SockRef;
 use super::network::SimNetwork;
 use super::peer::{SimListener, SimSocket, Socket};
 use super::wire::Wire;
+use crate::address::Address;
 use crate::driver::{Budget, Driver, Event, Host, Link, Received, Token, Wake};
 use crate::memory::{OutputPool, OutputQueue};
-use crate::socket::TcpOptions;
+use crate::socket::SocketOptions;
 
 /// The driver on a [`SimNetwork`].
 ///
@@ -167,7 +168,7 @@ impl SimDriver {
         listener.left -= 1;
         self.turn.push_back(Notice::Accept(token));
         let socket = SimSocket(Socket::new(network, end));
-        Some(Event::Accepted { listener: token, socket, peer })
+        Some(Event::Accepted { listener: token, socket, peer: peer.into() })
     }
 
     fn attempt(&self, token: Token) -> Option<&Attempt> {
@@ -336,10 +337,10 @@ impl Link for Connections {
         self.network.now()
     }
 
-    fn local_addr(&self, token: Token) -> io::Result<SocketAddr> {
+    fn local_addr(&self, token: Token) -> io::Result<Address> {
         let connection = self.table.get(&token.index).filter(|c| c.generation == token.generation);
         let address = connection.and_then(|c| self.network.lock().local_addr(c.socket.id()));
-        address.ok_or_else(|| ErrorKind::NotConnected.into())
+        address.map(Address::from).ok_or_else(|| ErrorKind::NotConnected.into())
     }
 
     fn socket(&self, _token: Token) -> Option<SockRef<'_>> {
@@ -386,10 +387,12 @@ impl Driver for SimDriver {
     fn connect(
         &mut self,
         attempt: Token,
-        to: SocketAddr,
-        from: Option<SocketAddr>,
-        _options: &TcpOptions,
+        to: &Address,
+        from: Option<&Address>,
+        _options: &SocketOptions,
     ) -> io::Result<()> {
+        let to = on_the_network(to)?;
+        let from = from.map(on_the_network).transpose()?;
         let id = self.network().lock().attempt(to, from);
         let socket = Socket::new(self.network().clone(), id);
         let entry = Attempt { generation: attempt.generation, socket };
@@ -498,4 +501,10 @@ impl Driver for SimDriver {
         };
         (&self.buffer[..len], &mut self.connections)
     }
+}
+
+/// The network has IP addresses and no others.
+fn on_the_network(address: &Address) -> io::Result<SocketAddr> {
+    let none = || io::Error::new(ErrorKind::Unsupported, format!("{address} is no IP address"));
+    address.socket_addr().ok_or_else(none)
 }

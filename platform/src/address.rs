@@ -1,0 +1,383 @@
+//! Addresses of sockets, and how they carry what they carry.
+
+use std::ffi::{CString, OsStr};
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
+#[cfg(target_os = "android")]
+use std::os::android::net::SocketAddrExt;
+#[cfg(target_os = "linux")]
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net;
+use std::path::Path;
+
+use socket2::SockAddr;
+
+/// How a socket carries bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// A stream between IP addresses (RFC 9293).
+    Tcp,
+    /// Datagrams between IP addresses (RFC 768).
+    Udp,
+    /// A stream inside the machine; see unix(7).
+    Unix,
+    /// Datagrams inside the machine.
+    UnixDatagram,
+}
+
+impl Transport {
+    /// The scheme that stands for it in text: `tcp`, `udp`, `unix` or `unixgram`.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+            Transport::Unix => "unix",
+            Transport::UnixDatagram => "unixgram",
+        }
+    }
+
+    /// Whether it carries a stream, and so has connections.
+    pub fn is_stream(self) -> bool {
+        matches!(self, Transport::Tcp | Transport::Unix)
+    }
+
+    /// Whether its addresses are names inside the machine.
+    pub fn is_unix(self) -> bool {
+        matches!(self, Transport::Unix | Transport::UnixDatagram)
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.scheme())
+    }
+}
+
+/// The address of one end of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// An IP address and a port.
+    Ip(SocketAddr),
+    /// A name inside the machine.
+    Unix(UnixAddress),
+}
+
+impl Address {
+    /// The IP address without its port.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.socket_addr().map(|address| address.ip())
+    }
+
+    /// The port.
+    pub fn port(&self) -> Option<u16> {
+        self.socket_addr().map(|address| address.port())
+    }
+
+    /// The IP address with its port.
+    pub fn socket_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Address::Ip(address) => Some(*address),
+            Address::Unix(_) => None,
+        }
+    }
+
+    /// The name inside the machine.
+    pub fn unix(&self) -> Option<&UnixAddress> {
+        match self {
+            Address::Ip(_) => None,
+            Address::Unix(address) => Some(address),
+        }
+    }
+
+    /// What a stream between such addresses is.
+    pub fn stream_transport(&self) -> Transport {
+        match self {
+            Address::Ip(_) => Transport::Tcp,
+            Address::Unix(_) => Transport::Unix,
+        }
+    }
+
+    /// As system calls have it.
+    ///
+    /// # Errors
+    /// The operating system has no such names.
+    pub fn to_sock_addr(&self) -> io::Result<SockAddr> {
+        match self {
+            Address::Ip(address) => Ok((*address).into()),
+            Address::Unix(address) => SockAddr::unix(OsStr::from_bytes(address.bytes())),
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Address::Ip(address)
+    }
+}
+
+impl<I: Into<IpAddr>> From<(I, u16)> for Address {
+    fn from(address: (I, u16)) -> Self {
+        Address::Ip(address.into())
+    }
+}
+
+impl From<UnixAddress> for Address {
+    fn from(address: UnixAddress) -> Self {
+        Address::Unix(address)
+    }
+}
+
+/// An address of another kind than IP and Unix is not there: no socket of these transports has one.
+impl TryFrom<SockAddr> for Address {
+    type Error = io::Error;
+
+    fn try_from(address: SockAddr) -> io::Result<Self> {
+        if let Some(address) = address.as_socket() {
+            return Ok(Address::Ip(address));
+        }
+        if let Some(name) = address.as_abstract_namespace() {
+            return Ok(Address::Unix(UnixAddress::new(b"\0", name)?));
+        }
+        let path = address.as_pathname().map_or(&[][..], |path| path.as_os_str().as_bytes());
+        if path.is_empty() && !address.is_unnamed() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the address is of no known kind",
+            ));
+        }
+        Ok(Address::Unix(UnixAddress::new(b"", path)?))
+    }
+}
+
+impl TryFrom<net::SocketAddr> for Address {
+    type Error = io::Error;
+
+    fn try_from(address: net::SocketAddr) -> io::Result<Self> {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Some(name) = SocketAddrExt::as_abstract_name(&address) {
+            return Ok(Address::Unix(UnixAddress::new(b"\0", name)?));
+        }
+        let path = address.as_pathname().map_or(&[][..], |path| path.as_os_str().as_bytes());
+        Ok(Address::Unix(UnixAddress::new(b"", path)?))
+    }
+}
+
+/// So that it can be given to [`TcpStream::connect`](std::net::TcpStream::connect) and the like.
+impl ToSocketAddrs for Address {
+    type Iter = std::option::IntoIter<SocketAddr>;
+
+    /// The IP address.
+    ///
+    /// # Errors
+    /// It is a name inside the machine.
+    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
+        let none =
+            || io::Error::new(io::ErrorKind::InvalidInput, format!("{self} is no IP address"));
+        Ok(Some(self.socket_addr().ok_or_else(none)?).into_iter())
+    }
+}
+
+impl PartialEq<SocketAddr> for Address {
+    fn eq(&self, other: &SocketAddr) -> bool {
+        self.socket_addr() == Some(*other)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Ip(address) => address.fmt(f),
+            Address::Unix(address) => address.fmt(f),
+        }
+    }
+}
+
+/// The longest name in bytes, which leaves a place for the zero at its end.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const LONGEST: usize = 107;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const LONGEST: usize = 103;
+
+/// The name of a Unix socket: a path, on Linux a name without a file (an abstract one), or none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct UnixAddress {
+    len: u8,
+    /// A path, or a zero and an abstract name. What is behind `len` is zero.
+    bytes: [u8; LONGEST],
+}
+
+/// Text that no socket can have as its name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the name {name:?} is unusable: {reason}")]
+pub struct BadUnixAddress {
+    /// The name.
+    pub name: String,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
+impl From<BadUnixAddress> for io::Error {
+    fn from(error: BadUnixAddress) -> Self {
+        io::Error::new(io::ErrorKind::InvalidInput, error)
+    }
+}
+
+impl UnixAddress {
+    /// No name, as a socket has that was never bound.
+    pub const UNNAMED: UnixAddress = UnixAddress { len: 0, bytes: [0; LONGEST] };
+
+    /// The name of a socket that is a file.
+    ///
+    /// # Errors
+    /// The path is empty, too long (107 bytes on Linux, 103 elsewhere), or has a zero in it.
+    pub fn path(path: impl AsRef<Path>) -> Result<Self, BadUnixAddress> {
+        let path = path.as_ref().as_os_str().as_bytes();
+        let bad = |reason| BadUnixAddress { name: lossy(path), reason };
+        if path.is_empty() {
+            return Err(bad("it is empty"));
+        }
+        if path.contains(&0) {
+            return Err(bad("there is a zero byte in it"));
+        }
+        Self::new(b"", path)
+    }
+
+    /// A name without a file, which is gone with its socket; only Linux has such names. They may have any
+    /// bytes.
+    ///
+    /// # Errors
+    /// The name is empty, or longer than 106 bytes.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub fn abstract_name(name: impl AsRef<[u8]>) -> Result<Self, BadUnixAddress> {
+        let name = name.as_ref();
+        if name.is_empty() {
+            return Err(BadUnixAddress { name: String::new(), reason: "it is empty" });
+        }
+        Self::new(b"\0", name)
+    }
+
+    fn new(prefix: &[u8], name: &[u8]) -> Result<Self, BadUnixAddress> {
+        let len = prefix.len() + name.len();
+        if len > LONGEST {
+            return Err(BadUnixAddress { name: lossy(name), reason: "it is too long" });
+        }
+        let mut bytes = [0; LONGEST];
+        bytes[..prefix.len()].copy_from_slice(prefix);
+        bytes[prefix.len()..len].copy_from_slice(name);
+        Ok(UnixAddress { len: len as u8, bytes })
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+
+    /// The path, if it is one.
+    pub fn as_path(&self) -> Option<&Path> {
+        let is_path = self.bytes().first().is_some_and(|first| *first != 0);
+        is_path.then(|| Path::new(OsStr::from_bytes(self.bytes())))
+    }
+
+    /// The abstract name, if it is one.
+    pub fn as_abstract_name(&self) -> Option<&[u8]> {
+        self.bytes().strip_prefix(b"\0")
+    }
+
+    /// Whether it is no name.
+    pub fn is_unnamed(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// An IPv4 address, or an IPv6 address in brackets, which may name an interface, as in `[fe80::1%eth0]`
+/// (RFC 4007).
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_host(host: &str, port: u16) -> Result<SocketAddr, &'static str> {
+    const NO_ADDRESS: &str = "the host is not an IP address";
+    let Some(bracketed) = host.strip_prefix('[') else {
+        let address: Ipv4Addr = host.parse().map_err(|_| NO_ADDRESS)?;
+        return Ok((address, port).into());
+    };
+    let inside = bracketed.strip_suffix(']').ok_or(NO_ADDRESS)?;
+    let (address, zone) =
+        inside.split_once('%').map_or((inside, None), |(address, zone)| (address, Some(zone)));
+    let address: Ipv6Addr = address.parse().map_err(|_| NO_ADDRESS)?;
+    let interface = zone.map_or(Some(0), interface_index);
+    let interface = interface.ok_or("the machine has no interface of that name")?;
+    Ok(SocketAddrV6::new(address, port, 0, interface).into())
+}
+
+/// The index of a network interface, which is given by its name or its index.
+fn interface_index(zone: &str) -> Option<u32> {
+    if let Ok(index) = zone.parse() {
+        return Some(index);
+    }
+    let name = CString::new(zone).ok()?;
+    // SAFETY: `name` is a string that ends with a zero, and lives beyond the call.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    (index != 0).then_some(index)
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The path; `@` and the abstract name; or `(unnamed)`.
+impl fmt::Display for UnixAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.as_path(), self.as_abstract_name()) {
+            (Some(path), _) => path.display().fmt(f),
+            (None, Some(name)) => write!(f, "@{}", name.escape_ascii()),
+            (None, None) => f.write_str("(unnamed)"),
+        }
+    }
+}
+
+impl fmt::Debug for UnixAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "UnixAddress({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round_trip(address: Address) -> Address {
+        address.to_sock_addr().unwrap().try_into().unwrap()
+    }
+
+    #[test]
+    fn addresses_come_back_from_the_system_as_they_went() {
+        let path = UnixAddress::path("/run/some.socket").unwrap();
+        for address in
+            [Address::from(([127, 0, 0, 1], 80)), path.into(), UnixAddress::UNNAMED.into()]
+        {
+            assert_eq!(round_trip(address), address);
+        }
+        assert_eq!(path.as_path(), Some(Path::new("/run/some.socket")));
+        assert_eq!((path.as_abstract_name(), path.is_unnamed()), (None, false));
+    }
+
+    #[test]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn abstract_names_may_have_any_bytes() {
+        let name = UnixAddress::abstract_name(b"a\0b\xFF").unwrap();
+        assert_eq!(round_trip(name.into()), Address::Unix(name));
+        assert_eq!(name.as_abstract_name(), Some(&b"a\0b\xFF"[..]));
+        assert_eq!((name.as_path(), name.is_unnamed()), (None, false));
+        assert_eq!(name.to_string(), r"@a\x00b\xff");
+    }
+
+    #[test]
+    fn a_name_that_no_socket_can_have_says_why() {
+        let reason = |path: &str| UnixAddress::path(path).unwrap_err().reason;
+        assert_eq!(reason(""), "it is empty");
+        assert_eq!(reason("a\0b"), "there is a zero byte in it");
+        assert_eq!(reason(&"x".repeat(LONGEST + 1)), "it is too long");
+        assert!(UnixAddress::path("x".repeat(LONGEST)).is_ok());
+    }
+}

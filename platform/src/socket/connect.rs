@@ -1,0 +1,47 @@
+//! Sockets that connect.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::SocketOptions;
+use crate::address::{Address, Transport};
+
+/// Begins to connect a stream to an address, from another one if it is given, and doesn't wait for it: the
+/// socket becomes writable when the attempt has succeeded or failed.
+///
+/// # Errors
+/// The operating system refused an address or an option, or the attempt failed at once;
+/// [`ErrorKind::WouldBlock`] if the queue of a Unix listener is full.
+pub fn connect(
+    to: &Address,
+    from: Option<&Address>,
+    options: &SocketOptions,
+) -> io::Result<OwnedFd> {
+    let (domain, transport) = match to {
+        Address::Ip(to) => (Domain::for_address(*to), Transport::Tcp),
+        Address::Unix(_) => (Domain::UNIX, Transport::Unix),
+    };
+    let socket = Socket::new(domain, Type::STREAM, None)?;
+    options.apply(&SockRef::from(&socket), transport)?;
+    socket.set_nonblocking(true)?;
+    if let Some(from) = from {
+        // A port that was asked for may be in use by what is left of an earlier connection.
+        socket.set_reuse_address(from.port().is_some_and(|port| port != 0))?;
+        socket.bind(&from.to_sock_addr()?)?;
+    }
+    match socket.connect(&to.to_sock_addr()?) {
+        Err(error) if !goes_on(&error, transport) => Err(error),
+        Ok(()) | Err(_) => Ok(socket.into()),
+    }
+}
+
+/// Whether an attempt to connect goes on by itself; a signal does not end it. A Unix socket connects at
+/// once or not at all.
+fn goes_on(error: &io::Error, transport: Transport) -> bool {
+    let in_progress = error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error());
+    let waits = error.kind() == ErrorKind::WouldBlock && !transport.is_unix();
+    in_progress || waits || error.kind() == ErrorKind::Interrupted
+}

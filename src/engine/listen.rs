@@ -1,0 +1,351 @@
+//! Where to listen, and how.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use millstream_platform::address::{self, Address, UnixAddress};
+use millstream_platform::socket::{Listener, SocketOptions, listen_tcp, listen_unix};
+
+use super::{ConfigError, StartError};
+
+/// Where to listen, and how: made from an address or from text. What is wrong with it is found out when it
+/// is used.
+///
+/// | text | is |
+/// | --- | --- |
+/// | `tcp://127.0.0.1:7000`, `tcp://[::1]:7000`, or without the scheme | that address; port 0 lets the system choose |
+/// | `tcp://0.0.0.0:7000`, `tcp://[::]:7000`, `tcp://:7000` | all addresses of the machine, IPv4 and IPv6 |
+/// | `tcp4://…`, `tcp6://…` | the same with IPv4 or IPv6 alone |
+/// | `tcp6://[fe80::1%eth0]:7000` | an address of one interface, by its name or its number (RFC 4007) |
+/// | `unix:///run/name.socket`, `unix://name.socket` | a Unix socket at a path |
+/// | `unix://@name` | a Unix socket with an abstract name, which is no file (Linux only) |
+///
+/// A Unix socket that an earlier process left behind is replaced if nobody answers there, and removed when
+/// this one is closed.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Listen {
+    place: Result<Place, Unusable>,
+    backlog: Option<u32>,
+    mode: Option<u32>,
+}
+
+/// A place to listen at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Tcp(SocketAddr),
+    /// All addresses of the machine.
+    TcpEverywhere(u16),
+    Unix(UnixAddress),
+}
+
+/// Text that is no place to listen at, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Unusable {
+    text: String,
+    reason: &'static str,
+}
+
+impl Listen {
+    /// Listens on an IP address: that one and no other, also if it is the unspecified one of its family.
+    pub fn tcp(address: impl Into<SocketAddr>) -> Self {
+        Listen::at(Ok(Place::Tcp(address.into())))
+    }
+
+    /// Listens on a Unix socket.
+    pub fn unix(address: UnixAddress) -> Self {
+        let unnamed = || Unusable { text: address.to_string(), reason: "it has no name" };
+        Listen::at(if address.is_unnamed() { Err(unnamed()) } else { Ok(Place::Unix(address)) })
+    }
+
+    fn at(place: Result<Place, Unusable>) -> Self {
+        Listen { place, backlog: None, mode: None }
+    }
+
+    /// How many connections may wait to be accepted. By default what
+    /// [`Builder::backlog`](crate::Builder::backlog) says.
+    pub fn backlog(mut self, connections: u32) -> Self {
+        self.backlog = Some(connections);
+        self
+    }
+
+    /// The mode of a Unix socket's file, such as `0o660`: who may write to it may connect. By default what
+    /// the process' mask leaves.
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// Where it is to listen.
+    pub(super) fn address(&self) -> Address {
+        self.place.as_ref().map_or(UnixAddress::UNNAMED.into(), Place::address)
+    }
+
+    /// Whether it can be listened on with this.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let error = |value, reason| Err(ConfigError { field: "listen", value, reason });
+        let place = match &self.place {
+            Ok(place) => place,
+            Err(unusable) => return error(format!("{:?}", unusable.text), unusable.reason),
+        };
+        let is_file = matches!(place, Place::Unix(address) if address.as_path().is_some());
+        if self.mode.is_some() && !is_file {
+            return error(self.to_string(), "it is no file and has no mode");
+        }
+        if self.mode.is_some_and(|mode| mode > 0o777) {
+            return error(format!("{:o}", self.mode.unwrap_or_default()), "the mode is above 777");
+        }
+        if self.backlog == Some(0) {
+            return error(self.to_string(), "the backlog must be at least 1");
+        }
+        Ok(())
+    }
+
+    /// Opens the sockets: with `shares`, so many that share an address, if it can be shared; else one. A port that
+    /// the system chose for the first one is the others', too.
+    pub(super) fn open(
+        &self,
+        shares: Option<usize>,
+        backlog: u32,
+        options: &SocketOptions,
+    ) -> Result<Vec<Listener>, ListenError> {
+        self.check()?;
+        let backlog = self.backlog.unwrap_or(backlog);
+        let open_tcp = |mut address: SocketAddr, dual_stack| {
+            let mut listeners = Vec::new();
+            for _ in 0..shares.unwrap_or(1) {
+                let listener = listen_tcp(address, dual_stack, backlog, shares.is_some(), options)?;
+                address = listener.local_addr()?.socket_addr().unwrap_or(address);
+                listeners.push(listener);
+            }
+            Ok(listeners)
+        };
+        let place = self.place.as_ref().expect("it was checked");
+        let opened = match *place {
+            Place::Tcp(address) => open_tcp(address, false),
+            Place::TcpEverywhere(port) if has_ipv6() => {
+                open_tcp((Ipv6Addr::UNSPECIFIED, port).into(), true)
+            }
+            Place::TcpEverywhere(port) => open_tcp((Ipv4Addr::UNSPECIFIED, port).into(), false),
+            Place::Unix(address) => {
+                listen_unix(&address, self.mode, backlog, options).map(|listener| vec![listener])
+            }
+        };
+        opened.map_err(|source| ListenError::Refused { address: place.address(), source })
+    }
+}
+
+/// Whether the machine has IPv6 at all.
+fn has_ipv6() -> bool {
+    UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
+}
+
+impl Place {
+    fn address(&self) -> Address {
+        match *self {
+            Place::Tcp(address) => address.into(),
+            Place::TcpEverywhere(port) => (Ipv6Addr::UNSPECIFIED, port).into(),
+            Place::Unix(address) => address.into(),
+        }
+    }
+}
+
+/// Why an address can't be listened on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ListenError {
+    /// It is no address, or something else that was asked for doesn't go with it.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The operating system refused.
+    #[error("cannot listen on {address}")]
+    Refused {
+        /// The address.
+        address: Address,
+        /// What the operating system says; [`io::ErrorKind::AddrInUse`] if somebody listens there.
+        #[source]
+        source: io::Error,
+    },
+    /// The thread that would accept does not start.
+    #[error("nobody accepts")]
+    Acceptor(#[source] Box<StartError>),
+    /// The engine stops, and listens no more.
+    #[error("the engine stops")]
+    Stopped,
+}
+
+impl From<SocketAddr> for Listen {
+    fn from(address: SocketAddr) -> Self {
+        Listen::tcp(address)
+    }
+}
+
+impl<I: Into<IpAddr>> From<(I, u16)> for Listen {
+    fn from(address: (I, u16)) -> Self {
+        Listen::tcp(address)
+    }
+}
+
+impl From<UnixAddress> for Listen {
+    fn from(address: UnixAddress) -> Self {
+        Listen::unix(address)
+    }
+}
+
+/// A stream socket at that address.
+impl From<Address> for Listen {
+    fn from(address: Address) -> Self {
+        match address {
+            Address::Ip(address) => Listen::tcp(address),
+            Address::Unix(address) => Listen::unix(address),
+        }
+    }
+}
+
+impl From<&str> for Listen {
+    fn from(text: &str) -> Self {
+        Listen::at(parse(text).map_err(|reason| Unusable { text: text.to_owned(), reason }))
+    }
+}
+
+impl From<String> for Listen {
+    fn from(text: String) -> Self {
+        text.as_str().into()
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Ok(place) => place.address().fmt(f),
+            Err(unusable) => f.write_str(&unusable.text),
+        }
+    }
+}
+
+fn parse(text: &str) -> Result<Place, &'static str> {
+    match text.split_once("://") {
+        None => parse_tcp(text, |_| true),
+        Some(("tcp", address)) => parse_tcp(address, |_| true),
+        Some(("tcp4", address)) => parse_tcp(address, IpAddr::is_ipv4),
+        Some(("tcp6", address)) => parse_tcp(address, IpAddr::is_ipv6),
+        Some(("unix", name)) => parse_unix(name).map(Place::Unix),
+        Some(_) => Err("the scheme is none of tcp, tcp4, tcp6 and unix"),
+    }
+}
+
+/// An address with a port, of a family that is `wanted`.
+fn parse_tcp(text: &str, wanted: impl Fn(&IpAddr) -> bool) -> Result<Place, &'static str> {
+    let (v4, v6) = (IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED));
+    let (host, port) = split_port(text)?;
+    let address = match host {
+        "" if wanted(&v6) => SocketAddr::new(v6, port),
+        "" => SocketAddr::new(v4, port),
+        _ => address::parse_host(host, port)?,
+    };
+    if !wanted(&address.ip()) {
+        return Err("the address is of the other family than the scheme");
+    }
+    let everywhere = address.ip().is_unspecified() && wanted(&v4) && wanted(&v6);
+    Ok(if everywhere { Place::TcpEverywhere(port) } else { Place::Tcp(address) })
+}
+
+fn split_port(text: &str) -> Result<(&str, u16), &'static str> {
+    if text.is_empty() {
+        return Err("it is empty");
+    }
+    let (host, port) = text.rsplit_once(':').ok_or("it has no port")?;
+    let port = port.parse().map_err(|_| "the port is not a number from 0 to 65535")?;
+    if host.contains(':') && !host.starts_with('[') {
+        return Err("an IPv6 address with a port needs brackets, as in [::1]:7000");
+    }
+    Ok((host, port))
+}
+
+fn parse_unix(name: &str) -> Result<UnixAddress, &'static str> {
+    let address = match name.strip_prefix('@') {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        Some(name) => UnixAddress::abstract_name(name),
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        Some(_) => return Err("this system has no abstract names"),
+        None => UnixAddress::path(name),
+    };
+    address.map_err(|error| error.reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_parsed_or_says_what_is_wrong() {
+        let local = SocketAddr::from(([127, 0, 0, 1], 80));
+        let loopback = SocketAddr::from((Ipv6Addr::LOCALHOST, 80));
+        let path = UnixAddress::path("/run/a b").unwrap();
+        let good = [
+            ("127.0.0.1:80", Place::Tcp(local)),
+            ("tcp://127.0.0.1:80", Place::Tcp(local)),
+            ("tcp4://127.0.0.1:80", Place::Tcp(local)),
+            ("[::1]:80", Place::Tcp(loopback)),
+            ("tcp6://[::1]:80", Place::Tcp(loopback)),
+            ("tcp://:80", Place::TcpEverywhere(80)),
+            (":0", Place::TcpEverywhere(0)),
+            ("0.0.0.0:80", Place::TcpEverywhere(80)),
+            ("tcp://[::]:80", Place::TcpEverywhere(80)),
+            ("tcp4://:80", Place::Tcp((Ipv4Addr::UNSPECIFIED, 80).into())),
+            ("tcp4://0.0.0.0:80", Place::Tcp((Ipv4Addr::UNSPECIFIED, 80).into())),
+            ("tcp6://:80", Place::Tcp((Ipv6Addr::UNSPECIFIED, 80).into())),
+            ("unix:///run/a b", Place::Unix(path)),
+        ];
+        for (text, place) in good {
+            assert_eq!(Listen::from(text).place, Ok(place), "{text}");
+        }
+        let no_number = "the port is not a number from 0 to 65535";
+        let other_family = "the address is of the other family than the scheme";
+        let bad = [
+            ("", "it is empty"),
+            ("tcp://", "it is empty"),
+            ("127.0.0.1", "it has no port"),
+            ("127.0.0.1:", no_number),
+            ("127.0.0.1:65536", no_number),
+            ("::1:80", "an IPv6 address with a port needs brackets, as in [::1]:7000"),
+            ("example:80", "the host is not an IP address"),
+            ("[::1:80", "the host is not an IP address"),
+            ("[127.0.0.1]:80", "the host is not an IP address"),
+            ("[fe80::1%none such]:80", "the machine has no interface of that name"),
+            ("tcp4://[::1]:80", other_family),
+            ("tcp6://127.0.0.1:80", other_family),
+            ("unix://", "it is empty"),
+            ("unix://@", "it is empty"),
+            ("unix://a\0b", "there is a zero byte in it"),
+            ("quic://127.0.0.1:80", "the scheme is none of tcp, tcp4, tcp6 and unix"),
+        ];
+        for (text, reason) in bad {
+            let error = Listen::from(text).check().expect_err(text);
+            assert_eq!((error.value, error.reason), (format!("{text:?}"), reason));
+        }
+    }
+
+    #[test]
+    fn what_does_not_go_with_the_address_is_found() {
+        let reason = |listen: Listen| listen.check().unwrap_err().reason;
+        let file = || Listen::from("unix:///run/a");
+        assert_eq!(reason(Listen::from("[::1]:0").mode(0o600)), "it is no file and has no mode");
+        assert_eq!(reason(file().mode(0o1777)), "the mode is above 777");
+        assert_eq!(reason(file().backlog(0)), "the backlog must be at least 1");
+        assert_eq!(reason(Listen::unix(UnixAddress::UNNAMED)), "it has no name");
+        assert!(file().mode(0o660).backlog(1).check().is_ok());
+    }
+
+    #[test]
+    fn an_interface_is_known_by_name_and_by_number() {
+        let lo = ["lo", "lo0"].map(|name| Listen::from(format!("[fe80::1%{name}]:80")).place);
+        let Some(Place::Tcp(SocketAddr::V6(named))) = lo.into_iter().find_map(Result::ok) else {
+            panic!("the machine has a loopback interface");
+        };
+        let numbered = format!("[fe80::1%{}]:80", named.scope_id());
+        assert_eq!(Listen::from(numbered).place, Ok(Place::Tcp(named.into())));
+        assert_ne!(named.scope_id(), 0);
+    }
+}

@@ -1,0 +1,265 @@
+//! The listeners of a running engine: which there are, and who accepts for them.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use millstream_platform::address::{Address, Transport};
+use millstream_platform::driver::Readiness;
+use millstream_platform::socket::Listener as Socket;
+
+use super::acceptor::Entrance;
+use super::balance::{Balance, RoundRobin};
+use super::config::{AcceptMode, Config};
+use super::listen::{Listen, ListenError};
+use super::start::spawn_acceptor;
+use super::{Engine, StartError, after};
+use crate::reactor::{Arrival, Inbox};
+
+/// Names a listener of an engine. The listeners that the [`Builder`](crate::Builder) names come first, in the
+/// order they were given; an id is not used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListenerId(NonZeroU32);
+
+impl ListenerId {
+    /// Its number, from 0.
+    pub fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
+/// A place where an engine listens, for any thread; clones are the same one. Dropping it closes nothing:
+/// [`close`](Self::close) does, and the engine's stop.
+#[derive(Clone)]
+pub struct Listener {
+    state: Arc<State>,
+    engine: Engine,
+}
+
+/// What is known of a listener.
+pub(crate) struct State {
+    id: ListenerId,
+    address: Address,
+    transport: Transport,
+    /// How many sockets it has that are not closed yet.
+    sockets: Mutex<usize>,
+    closed: Condvar,
+}
+
+impl State {
+    pub(crate) fn id(&self) -> ListenerId {
+        self.id
+    }
+
+    fn sockets(&self) -> MutexGuard<'_, usize> {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A listener's socket on its way to whoever accepts, and while that accepts.
+pub(crate) struct Open(pub(crate) Arc<State>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        *self.0.sockets() -= 1;
+        self.0.closed.notify_all();
+    }
+}
+
+impl Listener {
+    pub(super) fn new(state: Arc<State>, engine: Engine) -> Self {
+        Listener { state, engine }
+    }
+
+    /// Its id, which [`Conn::listener`](crate::Conn::listener) tells of a connection.
+    pub fn id(&self) -> ListenerId {
+        self.state.id
+    }
+
+    /// Where it listens, with the real port.
+    pub fn local_addr(&self) -> Address {
+        self.state.address
+    }
+
+    /// What its connections are.
+    pub fn transport(&self) -> Transport {
+        self.state.transport
+    }
+
+    /// Begins to close it, and returns at once. The connections that came in on it stay. Those that wait to be
+    /// accepted are reset, unless another process has the socket, too.
+    pub fn close(&self) {
+        self.engine.shared.listeners.forget(self.state.id);
+    }
+
+    /// Waits until it is closed, so that the address can be used again. `false`: it is not closed by the time that
+    /// the timeout has passed. A callback of the engine doesn't wait.
+    pub fn wait_closed(&self, timeout: Duration) -> bool {
+        let timeout = if self.engine.is_own_thread() { Duration::ZERO } else { timeout };
+        let end = after(Instant::now(), timeout);
+        let mut sockets = self.state.sockets();
+        while *sockets > 0 {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.state.closed.wait_timeout(sockets, left);
+            sockets = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener")
+            .field("id", &self.id())
+            .field("transport", &self.transport())
+            .field("address", &self.local_addr())
+            .finish()
+    }
+}
+
+/// Sockets that are bound, and nobody accepts for yet.
+pub(super) struct Bound {
+    state: Arc<State>,
+    sockets: Vec<(Socket, Open)>,
+}
+
+/// The engine's listeners.
+#[derive(Default)]
+pub(super) struct Listeners(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    last: u32,
+    open: Vec<Arc<State>>,
+    /// Who accepts; none before the reactors run, and in an engine that runs in one thread.
+    staff: Option<Staff>,
+}
+
+/// Who accepts.
+pub(super) struct Staff {
+    pub(super) config: Arc<Config>,
+    pub(super) reactors: Vec<Entrance<Readiness>>,
+    /// Of the main acceptor, which is made for the first listener that needs it.
+    pub(super) balance: Option<Box<dyn Balance>>,
+    pub(super) acceptor: Option<Arc<Inbox<Arrival<Readiness>>>>,
+}
+
+impl Listeners {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens the sockets that a configuration asks for.
+    pub(super) fn bind(
+        &self,
+        listen: &Listen,
+        config: &Config,
+        reactors: usize,
+    ) -> Result<Bound, ListenError> {
+        let shares = (config.accept_mode == AcceptMode::ReusePort).then_some(reactors);
+        let sockets = listen.open(shares, config.backlog, &config.options)?;
+        let first = sockets.first().expect("there is a socket");
+        let failed = |source| ListenError::Refused { address: listen.address(), source };
+        let address = first.local_addr().map_err(failed)?;
+        let state = self.note(address, first.transport(), sockets.len());
+        let open = |socket| (socket, Open(Arc::clone(&state)));
+        let sockets = sockets.into_iter().map(open).collect();
+        Ok(Bound { state, sockets })
+    }
+
+    /// Adds a listener to those that are known.
+    pub(super) fn note(
+        &self,
+        address: Address,
+        transport: Transport,
+        sockets: usize,
+    ) -> Arc<State> {
+        let mut inner = self.lock();
+        inner.last += 1;
+        let id = ListenerId(NonZeroU32::new(inner.last).expect("there are fewer than 2^32"));
+        let sockets = Mutex::new(sockets);
+        let state = Arc::new(State { id, address, transport, sockets, closed: Condvar::new() });
+        inner.open.push(Arc::clone(&state));
+        state
+    }
+}
+
+impl Listeners {
+    /// Where the engine listens, in the order of the listeners' ids.
+    pub(super) fn addresses(&self) -> Vec<Address> {
+        self.lock().open.iter().map(|state| state.address).collect()
+    }
+
+    /// The listeners, as handles of their engine.
+    pub(super) fn handles(&self, engine: &Engine) -> Vec<Listener> {
+        let handle = |state: &Arc<State>| engine.listener(Arc::clone(state));
+        self.lock().open.iter().map(handle).collect()
+    }
+
+    /// Has the reactors and the acceptor accept from now on.
+    pub(super) fn staff(&self, staff: Staff) {
+        self.lock().staff = Some(staff);
+    }
+
+    /// Opens a listener of a running engine.
+    pub(super) fn add(&self, listen: &Listen, engine: &Engine) -> Result<Listener, ListenError> {
+        let (config, reactors) = match &self.lock().staff {
+            Some(staff) if !engine.is_stopping() => {
+                (Arc::clone(&staff.config), staff.reactors.len())
+            }
+            _ => return Err(ListenError::Stopped),
+        };
+        let bound = self.bind(listen, &config, reactors)?;
+        let state = Arc::clone(&bound.state);
+        let failed = |error| ListenError::Acceptor(Box::new(error));
+        self.hand_over(bound, engine).map_err(failed)?;
+        tracing::info!(address = %state.address, transport = %state.transport, "listening");
+        Ok(engine.listener(state))
+    }
+
+    /// Gives sockets to whoever accepts on them: each reactor if there is one for each, else the main acceptor.
+    pub(super) fn hand_over(&self, bound: Bound, engine: &Engine) -> Result<(), StartError> {
+        let mut inner = self.lock();
+        let Some(staff) = &mut inner.staff else { return Ok(()) };
+        // A single reactor accepts for itself: there is nothing to choose, and handing over to it would cost
+        // more than accepting does.
+        if bound.sockets.len() == staff.reactors.len() {
+            for ((socket, open), reactor) in bound.sockets.into_iter().zip(&staff.reactors) {
+                drop(reactor.arrivals.post(Arrival::Listener { socket, open }));
+            }
+            return Ok(());
+        }
+        let acceptor = staff.acceptor(engine)?;
+        for (socket, open) in bound.sockets {
+            drop(acceptor.post(Arrival::Listener { socket, open }));
+        }
+        Ok(())
+    }
+
+    /// Has a listener closed.
+    fn forget(&self, id: ListenerId) {
+        let mut inner = self.lock();
+        inner.open.retain(|state| state.id != id);
+        let Some(staff) = &inner.staff else { return };
+        let reactors = staff.reactors.iter().map(|reactor| &reactor.arrivals);
+        for arrivals in reactors.chain(&staff.acceptor) {
+            drop(arrivals.post(Arrival::Close(id)));
+        }
+    }
+}
+
+impl Staff {
+    /// The main acceptor, which is started if it isn't there yet.
+    fn acceptor(&mut self, engine: &Engine) -> Result<&Inbox<Arrival<Readiness>>, StartError> {
+        if self.acceptor.is_none() {
+            let balance = self.balance.take().unwrap_or_else(|| Box::new(RoundRobin::default()));
+            let reactors = self.reactors.clone();
+            self.acceptor = Some(spawn_acceptor(engine, &self.config, balance, reactors)?);
+        }
+        Ok(self.acceptor.as_ref().expect("it was just made"))
+    }
+}
