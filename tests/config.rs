@@ -151,7 +151,7 @@ fn marks_out_of_order_are_refused() {
 fn a_text_that_is_no_address_is_refused() {
     let port = "the port is not a number from 0 to 65535";
     let host = "the host is not an IP address";
-    let scheme = "the scheme is not tcp";
+    let scheme = "the scheme is none of tcp, tcp4, tcp6 and unix";
     let bad = [
         ("", "it is empty"),
         ("tcp://", "it is empty"),
@@ -164,8 +164,7 @@ fn a_text_that_is_no_address_is_refused() {
         ("[::1]", port),
         ("localhost:80", host),
         ("256.0.0.1:80", host),
-        (":80", host),
-        ("udp://127.0.0.1:80", scheme),
+        ("quic://127.0.0.1:80", scheme),
         ("TCP://127.0.0.1:80", scheme),
     ];
     for (text, reason) in bad {

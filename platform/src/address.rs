@@ -91,14 +91,6 @@ impl Address {
         }
     }
 
-    /// What a stream between such addresses is.
-    pub fn stream_transport(&self) -> Transport {
-        match self {
-            Address::Ip(_) => Transport::Tcp,
-            Address::Unix(_) => Transport::Unix,
-        }
-    }
-
     /// As system calls have it.
     ///
     /// # Errors
@@ -191,6 +183,67 @@ impl fmt::Display for Address {
             Address::Ip(address) => address.fmt(f),
             Address::Unix(address) => address.fmt(f),
         }
+    }
+}
+
+/// The address of a peer in less room than an [`Address`] takes: one that connects to a Unix socket seldom has
+/// a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerAddress {
+    /// An IP address and a port.
+    Ip(SocketAddr),
+    /// A Unix socket without a name.
+    Unnamed,
+    /// A Unix socket with a name.
+    Unix(Box<UnixAddress>),
+}
+
+impl PeerAddress {
+    /// The IP address without its port.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            PeerAddress::Ip(address) => Some(address.ip()),
+            PeerAddress::Unnamed | PeerAddress::Unix(_) => None,
+        }
+    }
+
+    /// What a stream from there is.
+    pub fn transport(&self) -> Transport {
+        match self {
+            PeerAddress::Ip(_) => Transport::Tcp,
+            PeerAddress::Unnamed | PeerAddress::Unix(_) => Transport::Unix,
+        }
+    }
+
+    /// The address.
+    pub fn get(&self) -> Address {
+        match self {
+            PeerAddress::Ip(address) => Address::Ip(*address),
+            PeerAddress::Unnamed => Address::Unix(UnixAddress::UNNAMED),
+            PeerAddress::Unix(address) => Address::Unix(**address),
+        }
+    }
+}
+
+impl From<SocketAddr> for PeerAddress {
+    fn from(address: SocketAddr) -> Self {
+        PeerAddress::Ip(address)
+    }
+}
+
+impl From<Address> for PeerAddress {
+    fn from(address: Address) -> Self {
+        match address {
+            Address::Ip(address) => PeerAddress::Ip(address),
+            Address::Unix(address) if address.is_unnamed() => PeerAddress::Unnamed,
+            Address::Unix(address) => PeerAddress::Unix(Box::new(address)),
+        }
+    }
+}
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
     }
 }
 

@@ -95,12 +95,12 @@ impl<H: EventHandler> Conn<'_, H> {
 
     /// The address of the other end.
     pub fn peer_addr(&self) -> Address {
-        self.control.status.peer.address()
+        self.control.status.peer.get()
     }
 
     /// What carries the connection: TCP or a Unix socket.
     pub fn transport(&self) -> Transport {
-        self.peer_addr().stream_transport()
+        self.control.status.peer.transport()
     }
 
     /// The listener that it came in on; `None` if this engine made it.

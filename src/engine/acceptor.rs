@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use millstream_platform::address::Address;
+use millstream_platform::address::PeerAddress;
 use millstream_platform::driver::{Driver, Event, Host, Token};
 
 use super::acceptance::Acceptance;
@@ -134,7 +134,7 @@ impl<D: Driver> Acceptor<D> {
         }
     }
 
-    fn hand_over(&mut self, socket: D::Socket, peer: Address, listener: ListenerId) {
+    fn hand_over(&mut self, socket: D::Socket, peer: PeerAddress, listener: ListenerId) {
         if !self.engine.limits().admit(peer.ip()) {
             tracing::debug!(%peer, "a limit is reached: refused");
             return; // Dropping the socket closes it.
@@ -142,7 +142,7 @@ impl<D: Driver> Acceptor<D> {
         for (count, reactor) in self.connections.iter_mut().zip(&self.reactors) {
             *count = reactor.counters.connections.load(Ordering::Relaxed);
         }
-        let chosen = self.choose(peer);
+        let chosen = self.choose(&peer);
         let reactor = &self.reactors[chosen];
         let admission = Admission::new(&self.engine, &reactor.counters, peer.ip());
         // A reactor that has ended, because the engine stops, hands the arrival back, which releases
@@ -152,8 +152,8 @@ impl<D: Driver> Acceptor<D> {
     }
 
     /// A balancer is the user's code: if it panics, the first reactor gets the connection.
-    fn choose(&mut self, peer: Address) -> usize {
-        let choice = AssertUnwindSafe(|| self.balance.choose(peer, &self.connections));
+    fn choose(&mut self, peer: &PeerAddress) -> usize {
+        let choice = AssertUnwindSafe(|| self.balance.choose(peer.get(), &self.connections));
         let chosen = catch_unwind(choice).unwrap_or_else(|_| {
             tracing::error!(%peer, "the balancer panicked");
             0

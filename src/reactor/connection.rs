@@ -1,10 +1,10 @@
 //! A connection as its reactor keeps it, and what of it a callback reaches.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use millstream_platform::address::{Address, UnixAddress};
+use millstream_platform::address::PeerAddress;
 use millstream_platform::driver::Token;
 use millstream_platform::memory::Ring;
 
@@ -29,7 +29,7 @@ pub(crate) struct Connection<H: EventHandler> {
 
 /// Where a connection stands.
 pub(crate) struct Status<H: EventHandler> {
-    pub(crate) peer: Peer,
+    pub(crate) peer: PeerAddress,
     /// Made when it is first asked for.
     pub(crate) remote: Option<Remote<H>>,
     /// The timers that the handler set.
@@ -78,35 +78,8 @@ pub(crate) enum Origin {
 
 impl Origin {
     /// The address that counts against a limit per source.
-    pub(crate) fn source(self, peer: &Address) -> Option<IpAddr> {
+    pub(crate) fn source(self, peer: &PeerAddress) -> Option<IpAddr> {
         peer.ip().filter(|_| matches!(self, Origin::Accepted(_)))
-    }
-}
-
-/// The other end's address in less room than an [`Address`] takes: a Unix socket that connects seldom has one.
-pub(crate) enum Peer {
-    Ip(SocketAddr),
-    Unnamed,
-    Unix(Box<UnixAddress>),
-}
-
-impl From<Address> for Peer {
-    fn from(address: Address) -> Self {
-        match address {
-            Address::Ip(address) => Peer::Ip(address),
-            Address::Unix(address) if address.is_unnamed() => Peer::Unnamed,
-            Address::Unix(address) => Peer::Unix(Box::new(address)),
-        }
-    }
-}
-
-impl Peer {
-    pub(crate) fn address(&self) -> Address {
-        match self {
-            Peer::Ip(address) => Address::Ip(*address),
-            Peer::Unnamed => Address::Unix(UnixAddress::UNNAMED),
-            Peer::Unix(address) => Address::Unix(**address),
-        }
     }
 }
 
@@ -133,9 +106,9 @@ pub(crate) struct Completions {
 }
 
 impl<H: EventHandler> Connection<H> {
-    pub(crate) fn new(state: H::State, peer: Address, origin: Origin, now: u64) -> Self {
+    pub(crate) fn new(state: H::State, peer: PeerAddress, origin: Origin, now: u64) -> Self {
         let status = Status {
-            peer: peer.into(),
+            peer,
             remote: None,
             timers: OwnedTimers::default(),
             deadline: None,
@@ -217,7 +190,7 @@ impl<H: EventHandler> Status<H> {
 
     /// The address that counts against a limit per source.
     pub(crate) fn source(&self) -> Option<IpAddr> {
-        self.origin.source(&self.peer.address())
+        self.origin.source(&self.peer)
     }
 
     pub(crate) fn is_closing(&self) -> bool {

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::thread;
 
-use millstream_platform::address::Address;
+use millstream_platform::address::PeerAddress;
 use millstream_platform::driver::{Driver, Token};
 use millstream_platform::socket::ACCEPTED_INHERIT_OPTIONS;
 
@@ -39,7 +39,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         match arrival {
             Arrival::Connection { socket, peer, listener, admission } => {
                 admission.keep();
-                self.open(socket, peer, Origin::Accepted(listener));
+                self.open(socket, &peer, Origin::Accepted(listener));
             }
             Arrival::Listener { .. } if self.draining => {} // Dropping the socket closes it.
             Arrival::Listener { socket, open } => {
@@ -52,7 +52,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     /// A listener of this reactor accepted a connection.
-    pub(super) fn accept(&mut self, listener: Token, socket: D::Socket, peer: Address) {
+    pub(super) fn accept(&mut self, listener: Token, socket: D::Socket, peer: &PeerAddress) {
         let Some(listener) = self.acceptance.id(listener).filter(|_| !self.draining) else {
             return; // Dropping the socket closes it.
         };
@@ -67,12 +67,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn open(
         &mut self,
         socket: D::Socket,
-        peer: Address,
+        peer: &PeerAddress,
         origin: Origin,
     ) -> Option<Token> {
         let adopted = if self.draining { None } else { self.adopt(socket, peer, origin) };
         let Some(token) = adopted else {
-            self.engine.release(&self.counters, origin.source(&peer));
+            self.engine.release(&self.counters, origin.source(peer));
             return None;
         };
         self.counters.accepted.add(1);
@@ -81,7 +81,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             let (_, link) = self.driver.parts(None);
             if let Some(Err(error)) = link
                 .socket(token)
-                .map(|socket| self.config.options.apply(&socket, peer.stream_transport()))
+                .map(|socket| self.config.options.apply(&socket, peer.transport()))
             {
                 tracing::warn!(%peer, %error, "a socket option was refused");
             }
@@ -91,12 +91,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         Some(token)
     }
 
-    fn adopt(&mut self, socket: D::Socket, peer: Address, origin: Origin) -> Option<Token> {
+    fn adopt(&mut self, socket: D::Socket, peer: &PeerAddress, origin: Origin) -> Option<Token> {
         let now = self.clock.tick();
         // The state's default, and its destructor if there is no place, are the user's code.
         let inserted = catch_unwind(AssertUnwindSafe(|| {
             let state = H::State::default();
-            self.connections.insert_with(|_| Connection::new(state, peer, origin, now))
+            self.connections.insert_with(|_| Connection::new(state, peer.clone(), origin, now))
         }));
         let Ok(inserted) = inserted else {
             self.note_panic("default of the state", None);
@@ -284,7 +284,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Does not do what is asked any more.
     fn refuse(&mut self, command: Command<H>) {
         match command {
-            Command::Connect { connect, done } => self.connect(connect, done),
+            Command::Connect { connect, done } => self.connect(*connect, done),
             command => self.discard(command),
         }
     }

@@ -19,7 +19,7 @@ pub(crate) enum Command<H: EventHandler> {
     /// Of the reactor.
     Reactor(ReactorClosure<H>),
     /// To connect.
-    Connect { connect: Connect, done: Done<H> },
+    Connect { connect: Box<Connect>, done: Done<H> },
 }
 
 /// What a connection is asked. A completion that is dropped says that the connection is closed.

@@ -45,7 +45,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millstream_platform::address::Address;
+use millstream_platform::address::PeerAddress;
 use millstream_platform::driver::{Driver, Token};
 use millstream_platform::memory::{OutputPool, RingPool};
 
@@ -78,7 +78,7 @@ const RING_BYTES_KEPT: usize = 16 * 1024 * 1024;
 /// What comes to a thread to be taken in.
 pub(crate) enum Arrival<D: Driver> {
     /// A connection that the acceptor accepted.
-    Connection { socket: D::Socket, peer: Address, listener: ListenerId, admission: Admission },
+    Connection { socket: D::Socket, peer: PeerAddress, listener: ListenerId, admission: Admission },
     /// A listener to accept on.
     Listener { socket: D::Listener, open: Open },
     /// A listener is to be closed.

@@ -178,7 +178,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             admission.keep();
         }
         let mut done = Some(attempt.done);
-        if let Some(token) = self.open(socket, address, Origin::Outgoing) {
+        if let Some(token) = self.open(socket, &address.into(), Origin::Outgoing) {
             self.call(token, CALLBACK, |handler, conn| match done.take() {
                 Some(done) => done(handler, Ok(conn)),
                 None => Action::Continue,

@@ -135,7 +135,7 @@ impl<H: EventHandler> Reactors<H> {
         connect: Connect,
         done: impl FnOnce(&mut H, Result<&mut Conn<'_, H>, ConnectError>) -> Action + Send + 'static,
     ) -> Result<(), Stopped> {
-        self.post(reactor, Command::Connect { connect, done: Box::new(done) })
+        self.post(reactor, Command::Connect { connect: Box::new(connect), done: Box::new(done) })
     }
 
     fn post(&self, reactor: usize, command: Command<H>) -> Result<(), Stopped> {

@@ -105,7 +105,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 Event::Failed { token, error } => {
                     self.cut_off(token, CloseReason::Failed(error), false);
                 }
-                Event::Accepted { listener, socket, peer } => self.accept(listener, socket, peer),
+                Event::Accepted { listener, socket, peer } => self.accept(listener, socket, &peer),
                 Event::Connected { attempt, socket } => self.connected(attempt, socket),
                 Event::ConnectFailed { attempt, error } => self.attempt_failed(attempt, error),
                 Event::AcceptFailed { listener, error } => {
@@ -162,7 +162,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 let action = self.call_without_connection("Reactors::run", closure);
                 self.obey_action(action.unwrap_or_default());
             }
-            Command::Connect { connect, done } => self.connect(connect, done),
+            Command::Connect { connect, done } => self.connect(*connect, done),
         }
     }
 

@@ -48,6 +48,7 @@ impl Outcomes {
 
     /// The next answer.
     #[track_caller]
+    #[allow(clippy::result_large_err, reason = "what a test returns")]
     fn next<W: World>(&self, stage: &mut Stage<W>) -> Result<ConnId, ConnectError> {
         stage.until("an attempt ends", |_| !self.all().is_empty());
         self.all().remove(0)

@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use crate::address::Address;
+use crate::address::{Address, PeerAddress};
 use crate::memory::{OutputPool, OutputQueue};
 use crate::socket::SocketOptions;
 
@@ -84,7 +84,7 @@ pub enum Event<S> {
         /// The connection, to be given to [`Driver::adopt`], on this driver or another one.
         socket: S,
         /// The other end's address.
-        peer: Address,
+        peer: PeerAddress,
     },
     /// A listener could not accept. It accepts no more until [`Driver::resume_accepting`].
     AcceptFailed {

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, IoSlice};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use millstream_platform::address::Address;
+use millstream_platform::address::{Address, PeerAddress};
 use millstream_platform::driver::{Budget, Driver, Event, Host, Received, Token};
 use millstream_platform::memory::{OutputPool, OutputQueue};
 use millstream_platform::socket::SocketOptions;
@@ -126,7 +126,7 @@ impl<W: World> Engine<W> {
         match event {
             None => {}
             Some(Event::Accepted { listener, socket, peer }) => {
-                self.accepted(listener, socket, peer);
+                self.accepted(listener, socket, &peer);
             }
             Some(Event::AcceptFailed { listener, .. }) => {
                 assert_eq!(listener, LISTENER);
@@ -242,7 +242,12 @@ impl<W: World> Engine<W> {
         connection
     }
 
-    fn accepted(&mut self, listener: Token, socket: <W::Driver as Driver>::Socket, peer: Address) {
+    fn accepted(
+        &mut self,
+        listener: Token,
+        socket: <W::Driver as Driver>::Socket,
+        peer: &PeerAddress,
+    ) {
         assert_eq!(listener, LISTENER);
         assert!(!self.stalled, "accepted without being resumed");
         self.accepted += 1;
@@ -251,7 +256,7 @@ impl<W: World> Engine<W> {
             return kept.push(socket);
         }
         let token = self.new_token();
-        self.adopt(token, socket, peer);
+        self.adopt(token, socket, peer.get());
     }
 
     /// A token with the lowest free index: indexes are reused as soon as they can be.

@@ -16,7 +16,7 @@ use mio::{Interest, Registry};
 
 use super::name::Name;
 use super::{Spent, Turn, add, left};
-use crate::address::Address;
+use crate::address::{Address, PeerAddress};
 use crate::driver::{Event, Token};
 use crate::socket::{self, SocketFile};
 
@@ -81,7 +81,7 @@ impl Accepting {
         }
     }
 
-    fn accept(&self) -> io::Result<(OwnedFd, Address)> {
+    fn accept(&self) -> io::Result<(OwnedFd, PeerAddress)> {
         match self {
             Accepting::Tcp(listener) => {
                 let (socket, peer) = listener.accept()?;
@@ -89,7 +89,7 @@ impl Accepting {
             }
             Accepting::Unix { listener, .. } => {
                 let (socket, peer) = listener.accept()?;
-                Ok((socket.into(), peer.try_into()?))
+                Ok((socket.into(), Address::try_from(peer)?.into()))
             }
         }
     }

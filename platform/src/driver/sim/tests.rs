@@ -32,7 +32,7 @@ fn connected(faults: Faults) -> (SimNetwork, SimDriver, SimPeer) {
     let Some(Event::Accepted { socket, peer, .. }) = driver.next(&mut NoRoom) else {
         panic!("not accepted");
     };
-    assert_eq!(peer, far.address());
+    assert_eq!(peer, far.address().into());
     driver.adopt(TOKEN, socket).unwrap();
     assert!(driver.next(&mut NoRoom).is_none());
     (network, driver, far)
