@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,8 @@ pub(crate) struct State {
     /// How many sockets it has that are not closed yet.
     sockets: Mutex<usize>,
     closed: Condvar,
+    /// The sockets of all of the engine's listeners.
+    total: Arc<AtomicUsize>,
 }
 
 impl State {
@@ -62,6 +65,7 @@ pub(crate) struct Open(pub(crate) Arc<State>);
 
 impl Drop for Open {
     fn drop(&mut self) {
+        self.0.total.fetch_sub(1, Ordering::Relaxed);
         *self.0.sockets() -= 1;
         self.0.closed.notify_all();
     }
@@ -135,6 +139,8 @@ pub(super) struct Listeners(Mutex<Inner>);
 struct Inner {
     last: u32,
     open: Vec<Arc<State>>,
+    /// How many sockets are not closed yet.
+    sockets: Arc<AtomicUsize>,
     /// Who accepts; none before the reactors run, and in an engine that runs in one thread.
     staff: Option<Staff>,
 }
@@ -181,8 +187,15 @@ impl Listeners {
         let mut inner = self.lock();
         inner.last += 1;
         let id = ListenerId(NonZeroU32::new(inner.last).expect("there are fewer than 2^32"));
-        let sockets = Mutex::new(sockets);
-        let state = Arc::new(State { id, address, transport, sockets, closed: Condvar::new() });
+        inner.sockets.fetch_add(sockets, Ordering::Relaxed);
+        let state = Arc::new(State {
+            id,
+            address,
+            transport,
+            sockets: Mutex::new(sockets),
+            closed: Condvar::new(),
+            total: Arc::clone(&inner.sockets),
+        });
         inner.open.push(Arc::clone(&state));
         state
     }
@@ -198,6 +211,11 @@ impl Listeners {
     pub(super) fn handles(&self, engine: &Engine) -> Vec<Listener> {
         let handle = |state: &Arc<State>| engine.listener(Arc::clone(state));
         self.lock().open.iter().map(handle).collect()
+    }
+
+    /// How many sockets of listeners are open.
+    pub(super) fn sockets(&self) -> usize {
+        self.lock().sockets.load(Ordering::Relaxed)
     }
 
     /// Has the reactors and the acceptor accept from now on.

@@ -119,6 +119,8 @@ pub enum WaitError {
 pub struct Stats {
     /// Each reactor's.
     pub reactors: Vec<ReactorStats>,
+    /// Sockets that listen at this moment. Where each reactor accepts for itself, a listener has one for each.
+    pub listening_sockets: usize,
     /// Connections that a limit refused.
     pub refused: u64,
     /// How often a listener could not accept.
@@ -190,6 +192,7 @@ impl Engine {
         };
         Stats {
             reactors: self.ports().iter().map(snapshot).collect(),
+            listening_sockets: self.shared.listeners.sockets(),
             refused: self.shared.limits.refused(),
             accept_errors: self.shared.accept_errors.load(Ordering::Relaxed),
         }

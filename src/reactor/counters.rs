@@ -44,6 +44,10 @@ pub struct ReactorStats {
     pub turn_time: Histogram<u64>,
     /// Requests of other threads that wait at this moment.
     pub inbox_depth: usize,
+    /// Attempts to connect that are under way at this moment, or wait to begin.
+    pub attempts: usize,
+    /// Sockets at this moment: those of connections, of attempts, and the listening ones of this reactor.
+    pub sockets: usize,
     /// Timers that are armed at this moment.
     pub timers: usize,
     /// Input rings that are leased at this moment.
@@ -77,6 +81,8 @@ impl fmt::Debug for ReactorStats {
             .field("turn_time_p99", &turn_time(0.99))
             .field("turn_time_max", &turn_time(1.0))
             .field("inbox_depth", &self.inbox_depth)
+            .field("attempts", &self.attempts)
+            .field("sockets", &self.sockets)
             .field("timers", &self.timers)
             .field("rings_leased", &self.rings_leased)
             .field("output_queues_leased", &self.output_queues_leased)
@@ -99,6 +105,8 @@ pub(crate) struct Counters {
     pub(crate) messages_in: Count,
     pub(crate) messages_out: Count,
     pub(crate) turns: Count,
+    pub(crate) attempts: Count,
+    pub(crate) sockets: Count,
     pub(crate) timers: Count,
     pub(crate) rings_leased: Count,
     pub(crate) output_queues_leased: Count,
@@ -140,6 +148,8 @@ impl Default for Counters {
             messages_in: Count::default(),
             messages_out: Count::default(),
             turns: Count::default(),
+            attempts: Count::default(),
+            sockets: Count::default(),
             timers: Count::default(),
             rings_leased: Count::default(),
             output_queues_leased: Count::default(),
@@ -175,6 +185,8 @@ impl Counters {
             turns: self.turns.get(),
             turn_time: self.turn_time.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             inbox_depth,
+            attempts: self.attempts.get() as usize,
+            sockets: self.sockets.get() as usize,
             timers: self.timers.get() as usize,
             rings_leased: self.rings_leased.get() as usize,
             output_queues_leased: self.output_queues_leased.get() as usize,

@@ -305,6 +305,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         while let Some(command) = self.mailbox.pop() {
             self.refuse(command);
         }
+        if let Some(armed) = self.tick.armed.take() {
+            self.timers.cancel(armed);
+        }
         self.publish();
     }
 }

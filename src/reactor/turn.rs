@@ -254,6 +254,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// Shows the reactor's levels to other threads.
     pub(super) fn publish(&self) {
+        self.counters.attempts.set(self.attempts.len() as u64);
+        self.counters.sockets.set(self.driver.sockets() as u64);
         self.counters.timers.set(self.timers.len() as u64);
         self.counters.rings_leased.set(self.rings.leased() as u64);
         self.counters.output_queues_leased.set(self.outputs.leased() as u64);

@@ -83,9 +83,14 @@ impl Drop for TestEngine {
 /// Everything that an engine leases is back, and its counts agree.
 pub fn assert_empty(engine: &Engine) {
     assert_eq!(engine.connections(), 0, "connections are left");
-    for (index, reactor) in engine.stats().reactors.iter().enumerate() {
+    let stats = engine.stats();
+    assert_eq!(stats.listening_sockets, 0, "sockets that listen");
+    for (index, reactor) in stats.reactors.iter().enumerate() {
         assert_eq!(reactor.connections, 0, "connections of reactor {index}");
         assert_eq!(reactor.inbox_depth, 0, "requests of reactor {index}");
+        assert_eq!(reactor.attempts, 0, "attempts to connect of reactor {index}");
+        assert_eq!(reactor.sockets, 0, "sockets of reactor {index}");
+        assert_eq!(reactor.timers, 0, "timers of reactor {index}");
         assert_eq!(reactor.rings_leased, 0, "rings of reactor {index}");
         assert_eq!(reactor.output_queues_leased, 0, "output queues of reactor {index}");
         let closed: u64 = reactor.closed.iter().sum();

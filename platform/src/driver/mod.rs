@@ -214,6 +214,9 @@ pub trait Driver: 'static {
     /// The driver's clock, which never goes back.
     fn now(&self) -> Instant;
 
+    /// How many sockets it has: connections, listeners and attempts to connect.
+    fn sockets(&self) -> usize;
+
     /// Starts accepting on `listener`.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ use crate::driver::{Event, Token};
 #[derive(Default)]
 pub(super) struct Attempts {
     entries: Vec<Option<Attempt>>,
+    len: usize,
 }
 
 struct Attempt {
@@ -26,6 +27,10 @@ struct Attempt {
 }
 
 impl Attempts {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
     fn get(&self, token: Token) -> Option<&Attempt> {
         let attempt = self.entries.get(token.index as usize)?.as_ref()?;
         (attempt.generation == token.generation).then_some(attempt)
@@ -33,6 +38,7 @@ impl Attempts {
 
     fn take(&mut self, token: Token) -> Option<TcpStream> {
         self.get(token)?;
+        self.len -= 1;
         self.entries[token.index as usize].take().map(|attempt| attempt.stream)
     }
 
@@ -50,6 +56,7 @@ impl Attempts {
             self.entries.resize_with(index + 1, || None);
         }
         self.entries[index] = Some(Attempt { stream, generation: token.generation });
+        self.len += 1;
         Ok(())
     }
 

@@ -42,6 +42,7 @@ enum Accepting {
 #[derive(Default)]
 pub(super) struct Listeners {
     entries: Vec<Option<Listener>>,
+    len: usize,
 }
 
 struct Listener {
@@ -123,6 +124,10 @@ impl Listener {
 }
 
 impl Listeners {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
     fn get(&mut self, token: Token) -> Option<&mut Listener> {
         let listener = self.entries.get_mut(token.index as usize)?.as_mut()?;
         (listener.generation == token.generation).then_some(listener)
@@ -153,12 +158,14 @@ impl Listeners {
             asked: 0,
             streak: 0,
         });
+        self.len += 1;
         Ok(name)
     }
 
     pub(super) fn remove(&mut self, token: Token) {
         if self.get(token).is_some() {
             self.entries[token.index as usize] = None;
+            self.len -= 1;
         }
     }
 

@@ -174,6 +174,10 @@ impl Driver for Readiness {
         Instant::now()
     }
 
+    fn sockets(&self) -> usize {
+        self.sockets.len() + self.listeners.len() + self.attempts.len()
+    }
+
     fn listen(&mut self, token: Token, listener: Listener) -> io::Result<()> {
         let name = self.listeners.add(token, listener, self.poll.registry())?;
         self.turn.push(Some(name));

@@ -39,6 +39,7 @@ const NO_SIGNAL: SendFlags = SendFlags::empty();
 pub(super) struct Sockets {
     registry: Registry,
     entries: Vec<Option<Socket>>,
+    len: usize,
     /// The turn's number.
     turn: u32,
     write_budget: usize,
@@ -212,7 +213,12 @@ impl Socket {
 
 impl Sockets {
     pub(super) fn new(registry: Registry, write_budget: usize) -> Self {
-        Sockets { registry, entries: Vec::new(), turn: 0, write_budget, deferred: Vec::new() }
+        let (entries, deferred) = (Vec::new(), Vec::new());
+        Sockets { registry, entries, len: 0, turn: 0, write_budget, deferred }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
     }
 
     /// Begins a turn: whoever was deferred to it is ready.
@@ -257,6 +263,7 @@ impl Sockets {
             watches_sending: false,
             queued: false,
         });
+        self.len += 1;
         Ok(())
     }
 
@@ -269,6 +276,7 @@ impl Sockets {
         // The descriptor's last reference takes its registration along. Should a duplicate live on
         // in another process, its notifications carry this generation and are dropped.
         self.entries[token.index as usize] = None;
+        self.len -= 1;
     }
 
     pub(super) fn shutdown(&mut self, token: Token) {

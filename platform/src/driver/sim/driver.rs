@@ -356,6 +356,10 @@ impl Driver for SimDriver {
         self.waker.clone()
     }
 
+    fn sockets(&self) -> usize {
+        self.connections.table.len() + self.listeners.len() + self.attempts.len()
+    }
+
     fn now(&self) -> Instant {
         self.network().now()
     }
