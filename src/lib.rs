@@ -64,7 +64,8 @@ pub use millstream_platform::socket::Keepalive;
 
 pub use crate::backoff::Backoff;
 pub use crate::conn::{
-    CloseReason, Closed, Conn, ConnId, Input, Output, OutputBuffer, Prefixed, Remote, TimerId,
+    CloseReason, Closed, Conn, ConnId, Input, OtherReactor, Output, OutputBuffer, Prefixed, Remote,
+    TimerId,
 };
 pub use crate::engine::{
     AcceptMode, AlreadyStopping, Builder, ConfigError, Engine, InputOverflow, Listen, ListenError,

@@ -30,11 +30,13 @@ pub enum CloseReason {
     Panicked,
     /// The engine stopped.
     Shutdown,
+    /// The connection that it was relayed with is closed: see [`Conn::relay_to`](crate::Conn::relay_to).
+    Relay,
 }
 
 impl CloseReason {
     /// The names of all reasons, as statistics show them; the place of each is its index.
-    pub const NAMES: [&'static str; 11] = [
+    pub const NAMES: [&'static str; 12] = [
         "peer",
         "local",
         "failed",
@@ -46,6 +48,7 @@ impl CloseReason {
         "output overflow",
         "panicked",
         "shutdown",
+        "relay",
     ];
 
     pub(crate) fn index(&self) -> usize {
@@ -61,6 +64,7 @@ impl CloseReason {
             CloseReason::OutputOverflow => 8,
             CloseReason::Panicked => 9,
             CloseReason::Shutdown => 10,
+            CloseReason::Relay => 11,
         }
     }
 }

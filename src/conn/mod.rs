@@ -27,7 +27,7 @@ pub(crate) use self::remote::Completion;
 pub use self::remote::{Closed, Remote};
 use crate::engine::ListenerId;
 use crate::handler::{Action, EventHandler};
-use crate::reactor::{Control, Origin, Reactors, TimerKey};
+use crate::reactor::{Control, Order, Origin, Reactors, TimerKey};
 
 /// A connection's id, unique in its engine as long as the engine runs (a reactor would have to open
 /// four billion connections before one comes again).
@@ -180,6 +180,27 @@ impl<H: EventHandler> Conn<'_, H> {
         self.control.run_later(closure);
     }
 
+    /// Has everything that this connection receives from the end of this callback on written to another one, what is
+    /// unread first, without a call of [`EventHandler::on_traffic`]. On Linux it doesn't come into the memory of the
+    /// process where it comes in large pieces (splice(2)). A proxy relays in both directions.
+    ///
+    /// Reading goes as fast as the other connection sends: no more than one read waits. The peer's end
+    /// ends the other connection's output, without a call of [`EventHandler::on_end`]. When a connection closes before
+    /// both directions have ended, the other one closes with
+    /// [`CloseReason::Relay`]: after what it was written, or with a reset if something is missing.
+    ///
+    /// # Errors
+    /// The other connection has another reactor.
+    pub fn relay_to(&mut self, other: &Remote<H>) -> Result<(), OtherReactor> {
+        if other.id().reactor != self.id().reactor {
+            return Err(OtherReactor { connection: self.id(), other: other.id() });
+        }
+        self.pause_reading();
+        self.hold_input(true);
+        let _ = self.control.reactors.ask(self.id(), Order::Relay { to: other.id().token });
+        Ok(())
+    }
+
     /// Stops reading from the peer until [`resume_reading`](Self::resume_reading). The peer is slowed
     /// down by the transport's flow control. The read timeout stands still; the idle timeout does not.
     pub fn pause_reading(&mut self) {
@@ -256,6 +277,16 @@ impl<H: EventHandler> fmt::Debug for Conn<'_, H> {
             .field("pending", &self.output.pending())
             .finish()
     }
+}
+
+/// A connection can be relayed only to one of its own reactor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the connections {connection} and {other} have different reactors")]
+pub struct OtherReactor {
+    /// The connection.
+    pub connection: ConnId,
+    /// The one that it was to be relayed to.
+    pub other: ConnId,
 }
 
 /// How a callback asked for its connection to close.

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use millstream_platform::address::PeerAddress;
-use millstream_platform::driver::{Driver, Event, Host, Token};
+use millstream_platform::driver::{Driver, Event, Host, Space, Token};
 
 use super::acceptance::Acceptance;
 use super::balance::Balance;
@@ -45,8 +45,8 @@ impl<D: Driver> Clone for Entrance<D> {
 struct NoRoom;
 
 impl Host for NoRoom {
-    fn space(&mut self, _token: Token) -> Option<&mut [u8]> {
-        None
+    fn space(&mut self, _token: Token) -> Space<'_> {
+        Space::Buffer
     }
 }
 
@@ -127,6 +127,7 @@ impl<D: Driver> Acceptor<D> {
                 Event::Connected { .. }
                 | Event::ConnectFailed { .. }
                 | Event::Received { .. }
+                | Event::Relayed { .. }
                 | Event::Ended { .. }
                 | Event::Sent { .. }
                 | Event::Failed { .. } => {}

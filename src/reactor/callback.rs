@@ -135,7 +135,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// Does what a callback asked for, but for flushing; answers whether that is to be done.
     #[inline(never)]
-    fn settle(&mut self, token: Token, action: Action) -> bool {
+    pub(super) fn settle(&mut self, token: Token, action: Action) -> bool {
         self.obey_action(action);
         let Some(connection) = self.connections.get_mut(token) else { return false };
         if let Some(fault) = connection.pending.fault.take() {
@@ -192,7 +192,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let full = connection.unread() >= self.config.input_cap;
         let status = &mut connection.status;
         let flooded = status.above_high_water && self.config.output.pause_reading_at_high_water;
-        let paused = open && (status.paused_by_handler || status.holds_input || flooded || full);
+        let relaying = status.relay.as_ref().is_some_and(|relay| relay.waits());
+        let asked = status.paused_by_handler || status.holds_input;
+        let paused = open && (asked || relaying || flooded || full);
         if paused != status.paused {
             status.paused = paused;
             self.driver.pause(token, paused);

@@ -12,6 +12,7 @@ use super::clock::Clock;
 use super::counters::Counters;
 use super::mailbox::Order;
 use super::reactors::Reactors;
+use super::relay::Relay;
 use super::timers::{OwnedTimers, TimerKey, Timers};
 use crate::conn::{CloseReason, CloseRequest, Completion, Conn, ConnId, Pending, Remote, TimerId};
 use crate::engine::ListenerId;
@@ -47,6 +48,8 @@ pub(crate) struct Status<H: EventHandler> {
     pub(crate) phase: Phase,
     pub(crate) close_request: Option<CloseRequest>,
     pub(crate) origin: Origin,
+    /// Its part in relaying, if it has one.
+    pub(crate) relay: Option<Box<Relay>>,
     /// The handler paused reading.
     pub(crate) paused_by_handler: bool,
     /// The handler has input that it looks at later, by itself: reading pauses, and neither too much
@@ -122,6 +125,7 @@ impl<H: EventHandler> Connection<H> {
             origin,
             paused_by_handler: false,
             holds_input: false,
+            relay: None,
             paused: false,
             stuck: false,
             above_high_water: false,

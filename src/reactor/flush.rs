@@ -54,7 +54,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             }
         }
         let status = &connection.status;
-        let waited_for = status.completions.is_some() || status.above_high_water;
+        let waited_for =
+            status.completions.is_some() || status.above_high_water || status.relay.is_some();
         if connection.pending.bytes > 0 || connection.pending.ended || waited_for {
             self.follow_up(token);
         }
@@ -72,6 +73,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             self.end_output(token);
         }
         self.check_low_water(token, pending);
+        if pending == 0 {
+            self.resume_relay(token);
+        }
     }
 
     /// Starts the write timeout of a connection whose output begins to wait, or of which a part was

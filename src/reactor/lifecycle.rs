@@ -120,7 +120,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let Some(connection) = self.connections.get_mut(token) else { return };
         connection.status.peer_ended = true;
         match connection.status.phase {
-            Phase::Open => self.call(token, "on_end", H::on_end),
+            Phase::Open => match connection.relays_to() {
+                Some(to) => self.end_relay(to),
+                None => self.call(token, "on_end", H::on_end),
+            },
             Phase::Lingering => return self.doom(token, CloseReason::Local, false),
             Phase::Flushing | Phase::Doomed => return,
         }
@@ -205,6 +208,11 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         tracing::trace!(reactor = self.index, ?token, %reason, "closed");
         self.give_back(&mut connection);
         self.engine.release(&self.counters, connection.status.source());
+        if let Some(relay) = connection.status.relay.take() {
+            let whole =
+                matches!(reason, CloseReason::Local | CloseReason::Shutdown | CloseReason::Relay);
+            self.leave_relay(&relay, connection.status.is_over(), whole);
+        }
         let completions = connection.status.completions.take();
         let sent = connection.pending.sent;
         self.drop_state(connection, Some(token));

@@ -26,6 +26,7 @@ pub(crate) enum Command<H: EventHandler> {
 pub(crate) enum Order<H: EventHandler> {
     Write { bytes: Bytes, done: Option<Completion> },
     Wake,
+    Relay { to: Token },
     Close { done: Option<Completion> },
     Run(Closure<H>),
 }

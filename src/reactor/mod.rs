@@ -34,6 +34,7 @@ mod lifecycle;
 mod mailbox;
 mod outgoing;
 mod reactors;
+mod relay;
 mod stall;
 mod sync;
 pub mod table;

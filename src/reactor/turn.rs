@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::thread;
 use std::time::Duration;
 
-use millstream_platform::driver::{Driver, Event, Host, Received, Token};
+use millstream_platform::driver::{Driver, Event, Host, Received, Space, Token};
 
 use super::connection::{Alarm, Connection, Phase};
 use super::mailbox::{Command, Order};
@@ -23,7 +23,19 @@ struct Rooms<'a, H: EventHandler> {
 }
 
 impl<H: EventHandler> Host for Rooms<'_, H> {
-    fn space(&mut self, token: Token) -> Option<&mut [u8]> {
+    fn space(&mut self, token: Token) -> Space<'_> {
+        let Some(connection) = self.connections.get(token) else { return Space::Buffer };
+        if connection.status.relay.is_some() {
+            return self.space_of_relay(token);
+        }
+        self.room(token).map_or(Space::Buffer, Space::Room)
+    }
+}
+
+impl<H: EventHandler> Rooms<'_, H> {
+    /// Room behind what is unread.
+    #[inline]
+    fn room(&mut self, token: Token) -> Option<&mut [u8]> {
         let connection = self.connections.get_mut(token)?;
         if connection.status.phase != Phase::Open {
             return None;
@@ -33,6 +45,16 @@ impl<H: EventHandler> Host for Rooms<'_, H> {
         let room = ring.writable();
         let room = room.len().min(below_cap);
         (room > 0).then(|| &mut ring.writable()[..room])
+    }
+
+    /// The connection that it relays to, if that can send at once.
+    fn space_of_relay(&mut self, token: Token) -> Space<'_> {
+        let to = self.connections.get(token).and_then(Connection::direct_relay);
+        let ready = |to: &Token| self.connections.get(*to).is_some_and(Connection::takes_relayed);
+        match to.filter(ready) {
+            Some(to) => Space::Connection(to),
+            None => self.room(token).map_or(Space::Buffer, Space::Room),
+        }
     }
 }
 
@@ -101,6 +123,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             match event {
                 Event::Received { token, bytes } => self.receive(token, bytes),
                 Event::Sent { token, bytes } => self.note_sendable(token, bytes),
+                Event::Relayed { token, to, sent, rest } => self.relayed(token, to, sent, rest),
                 Event::Ended { token } => self.end_input(token),
                 Event::Failed { token, error } => {
                     self.cut_off(token, CloseReason::Failed(error), false);
@@ -119,12 +142,13 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     fn receive(&mut self, token: Token, bytes: Received) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         connection.status.last_received = self.clock.tick();
-        let (Received::Lent { len, .. } | Received::Stored(len)) = bytes;
+        let len = bytes.len();
         if connection.status.phase != Phase::Open {
             return self.counters.bytes_dropped.add(len as u64); // Closing: see Conn::close.
         }
         self.counters.bytes_in.add(len as u64);
         self.counters.messages_in.add(1);
+        let relays_to = connection.relays_to();
         let lent = match (bytes, &mut connection.ring) {
             (Received::Lent { .. }, None) => Some(bytes),
             (Received::Stored(_), Some(ring)) => {
@@ -137,7 +161,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             }
             (Received::Stored(_), None) => unreachable!("there was no room to store into"),
         };
-        self.deliver(token, lent);
+        match (relays_to, lent) {
+            (Some(to), Some(bytes)) => self.relay_received(token, to, bytes),
+            _ => self.deliver(token, lent),
+        }
     }
 
     /// Stage 4.
@@ -180,6 +207,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             }
             order if !open => self.discard(Command::Connection { token, order }),
             Order::Write { bytes, done } => self.write(token, bytes, done),
+            Order::Relay { to } => self.begin_relay(token, to),
             Order::Wake => self.call(token, "on_traffic", H::on_traffic),
             Order::Run(closure) => self.call(token, "Remote::run", closure),
         }

@@ -115,6 +115,17 @@ pub enum Event<S> {
         /// Where they are.
         bytes: Received,
     },
+    /// Bytes arrived and were sent on another connection, without having been anywhere between.
+    Relayed {
+        /// The connection that they arrived on.
+        token: Token,
+        /// The connection that they were sent on, as [`Host::space`] said.
+        to: Token,
+        /// How many were sent.
+        sent: usize,
+        /// Those that arrived behind them and that the other connection did not take.
+        rest: Option<Received>,
+    },
     /// The peer will send no more. The connection still sends.
     Ended {
         /// The connection.
@@ -153,12 +164,31 @@ pub enum Received {
     Stored(usize),
 }
 
+impl Received {
+    /// How many bytes.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub fn len(self) -> usize {
+        let (Received::Lent { len, .. } | Received::Stored(len)) = self;
+        len
+    }
+}
+
 /// What the driver asks of the engine while it hands out events.
 pub trait Host {
-    /// Where the next bytes of this connection should go: room of its own (it has unread bytes, which
-    /// these must follow), or `None` for the driver's receive buffer. The room is not empty. A driver
-    /// that has received already may lend its buffer all the same.
-    fn space(&mut self, token: Token) -> Option<&mut [u8]>;
+    /// Where the next bytes of this connection should go. A driver that has received already, or can't do
+    /// what is asked, lends its buffer all the same.
+    fn space(&mut self, token: Token) -> Space<'_>;
+}
+
+/// Where received bytes should go.
+pub enum Space<'a> {
+    /// Into the driver's receive buffer.
+    Buffer,
+    /// Into room of the connection's own: it has unread bytes, which these must follow. Never empty.
+    Room(&'a mut [u8]),
+    /// Out on another connection of the driver, which has nothing else to send: see [`Event::Relayed`].
+    Connection(Token),
 }
 
 /// Ends another thread's [`Driver::wait`].

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use millstream_platform::address::{Address, PeerAddress};
-use millstream_platform::driver::{Budget, Driver, Event, Host, Received, Token};
+use millstream_platform::driver::{Budget, Driver, Event, Host, Received, Space, Token};
 use millstream_platform::memory::{OutputPool, OutputQueue};
 use millstream_platform::socket::SocketOptions;
 
@@ -47,13 +47,18 @@ pub(crate) struct Engine<W: World> {
 #[derive(Default)]
 pub(crate) struct Rooms {
     pub(crate) rooms: BTreeMap<Token, Vec<u8>>,
+    /// Which connection's bytes go out on which.
+    pub(crate) relays: BTreeMap<Token, Token>,
     pub(crate) asked: usize,
 }
 
 impl Host for Rooms {
-    fn space(&mut self, token: Token) -> Option<&mut [u8]> {
+    fn space(&mut self, token: Token) -> Space<'_> {
         self.asked += 1;
-        self.rooms.get_mut(&token).map(Vec::as_mut_slice)
+        if let Some(to) = self.relays.get(&token) {
+            return Space::Connection(*to);
+        }
+        self.rooms.get_mut(&token).map_or(Space::Buffer, |room| Space::Room(room))
     }
 }
 
@@ -143,6 +148,7 @@ impl<W: World> Engine<W> {
                 self.end_attempt(attempt, Err(error.kind()));
             }
             Some(Event::Received { token, bytes }) => self.received(token, bytes),
+            Some(Event::Relayed { token, to, sent, rest }) => self.relayed(token, to, sent, rest),
             Some(Event::Ended { token }) => {
                 let connection = self.alive(token);
                 assert!(!connection.ended, "{token:?} ended twice");
@@ -154,6 +160,10 @@ impl<W: World> Engine<W> {
                 assert!(!connection.queue.is_empty(), "{token:?} has nothing to send");
                 connection.sent_events += 1;
                 self.flush(token);
+                let relays = |(_, to): &(&Token, &Token)| **to == token;
+                if let Some((&from, _)) = self.rooms.relays.iter().find(relays) {
+                    self.wait_for_relay(from, token);
+                }
             }
             Some(Event::Failed { token, .. }) => self.alive(token).failed = true,
         }
@@ -308,6 +318,44 @@ impl<W: World> Engine<W> {
         connection.in_turn += bytes.len();
         assert!(connection.in_turn <= BUDGET.read, "{token:?} received more than the budget");
         connection.received.extend(bytes);
+        if let Some(&to) = self.rooms.relays.get(&token) {
+            self.pass_on(token, to);
+        }
+    }
+
+    // Relaying.
+
+    /// Has what a connection receives go out on another one.
+    pub(crate) fn relay(&mut self, token: Token, to: Token) {
+        self.rooms.relays.insert(token, to);
+    }
+
+    fn relayed(&mut self, token: Token, to: Token, sent: usize, rest: Option<Received>) {
+        assert_eq!(self.rooms.relays.get(&token), Some(&to), "{token:?} relays elsewhere");
+        assert!(sent + rest.map_or(0, Received::len) > 0, "{token:?} relayed nothing");
+        assert!(self.at(to).queue.is_empty(), "{to:?} has something to send, and was sent on");
+        self.connections.get_mut(&to).unwrap().note_sent(sent);
+        if let Some(rest) = rest {
+            self.received(token, rest);
+        }
+    }
+
+    /// Sends on what was received on a connection that relays, which waits until that is sent.
+    fn pass_on(&mut self, token: Token, to: Token) {
+        let bytes = std::mem::take(&mut self.connections.get_mut(&token).unwrap().received);
+        self.write(to, &bytes);
+        self.wait_for_relay(token, to);
+    }
+
+    /// A connection that relays is read when the other one has nothing to send.
+    fn wait_for_relay(&mut self, token: Token, to: Token) {
+        if self.at(to).failed {
+            self.rooms.relays.remove(&token);
+        }
+        let waits = !self.at(to).failed && !self.at(to).queue.is_empty();
+        if waits != self.at(token).paused {
+            self.pause(token, waits);
+        }
     }
 
     // Attempts.
@@ -426,6 +474,7 @@ impl<W: World> Engine<W> {
         let connection = self.connections.remove(&token).unwrap();
         self.pool.give_back(connection.queue);
         self.rooms.rooms.remove(&token);
+        self.rooms.relays.retain(|from, to| *from != token && *to != token);
     }
 
     /// Lets the far end send everything, and receives it.

@@ -11,6 +11,7 @@
 mod connecting;
 mod engine;
 mod random;
+mod relaying;
 mod suite;
 mod world;
 
@@ -80,6 +81,9 @@ behaviours! {
     calls_for_an_attempt_that_ended_do_nothing
     a_reset_right_after_an_attempt_is_told_once
     attempts_are_dropped_with_their_driver
+    relayed_bytes_arrive_in_order_at_a_slow_reader
+    what_is_relayed_to_a_broken_connection_breaks_no_other
+    a_relay_with_nothing_to_do_is_quiet
     a_wake_ends_the_wait
     a_wake_before_the_wait_counts
     a_wait_ends_with_its_timeout

@@ -11,6 +11,7 @@ use millstream_platform::driver::{Driver, Token};
 
 pub(crate) use crate::connecting::*;
 use crate::engine::{BUDGET, Engine, LISTENER, LONG, SHORT, pattern};
+pub(crate) use crate::relaying::*;
 use crate::world::{Far, World};
 
 const NOBODY: Token = Token { index: 4711, generation: 1 };

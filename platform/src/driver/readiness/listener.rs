@@ -248,13 +248,13 @@ mod tests {
 
     use super::super::Readiness;
     use super::*;
-    use crate::driver::{Budget, Driver, Host};
+    use crate::driver::{Budget, Driver, Host, Space};
 
     struct NoRoom;
 
     impl Host for NoRoom {
-        fn space(&mut self, _token: Token) -> Option<&mut [u8]> {
-            None
+        fn space(&mut self, _token: Token) -> Space<'_> {
+            Space::Buffer
         }
     }
 

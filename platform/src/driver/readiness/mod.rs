@@ -8,12 +8,14 @@
 //! - `name` packs a [`Token`] into mio's;
 //! - `listener` accepts;
 //! - `attempt` connects;
-//! - `socket` receives and sends;
+//! - `socket` receives and sends; on Linux `relay` does both at once;
 //! - this file is the turn: wait, then hand out.
 
 mod attempt;
 mod listener;
 mod name;
+#[cfg(target_os = "linux")]
+mod relay;
 mod socket;
 mod stream;
 

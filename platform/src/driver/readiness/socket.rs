@@ -18,9 +18,11 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg
 use socket2::SockRef;
 
 use super::name::Name;
+#[cfg(target_os = "linux")]
+use super::relay::Pipe;
 use super::{Spent, Turn, add, left, stream};
 use crate::address::Address;
-use crate::driver::{Event, Host, Link, Received, Token};
+use crate::driver::{Event, Host, Link, Received, Space, Token};
 use crate::memory::{OutputPool, OutputQueue};
 
 /// How many slices go into one system call; the queue's others follow in the next one.
@@ -37,20 +39,23 @@ const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
 const NO_SIGNAL: SendFlags = SendFlags::empty();
 
 pub(super) struct Sockets {
-    registry: Registry,
-    entries: Vec<Option<Socket>>,
+    pub(super) registry: Registry,
+    pub(super) entries: Vec<Option<Socket>>,
     len: usize,
     /// The turn's number.
     turn: u32,
     write_budget: usize,
     /// Who used up its write budget, and may send again in the next turn.
     deferred: Vec<Name>,
+    /// Made for the first bytes that are relayed.
+    #[cfg(target_os = "linux")]
+    pub(super) pipe: Option<Pipe>,
 }
 
-struct Socket {
-    stream: TcpStream,
-    generation: u32,
-    spent: Spent,
+pub(super) struct Socket {
+    pub(super) stream: TcpStream,
+    pub(super) generation: u32,
+    pub(super) spent: Spent,
     /// There may be bytes, the end or an error to read.
     readable: bool,
     /// Only a read that would block shows that nothing is left.
@@ -61,9 +66,9 @@ struct Socket {
     /// The connection broke after its end, which no read tells.
     broken: bool,
     /// The engine knows that the connection is broken, and is told nothing more.
-    failed: bool,
+    pub(super) failed: bool,
     /// The last send did not take everything.
-    blocked: bool,
+    pub(super) blocked: bool,
     /// Sending can go on, and the engine doesn't know yet.
     sendable: bool,
     /// The registration covers sending, too. It does from the first send that blocks: a new socket
@@ -74,15 +79,32 @@ struct Socket {
 }
 
 /// What a read gave.
-enum Incoming {
+pub(super) enum Incoming {
     Bytes(Received),
+    /// Nothing was read: it is to go out on another connection.
+    #[cfg(target_os = "linux")]
+    ToRelay(Token),
     Nothing,
     End,
     Failure(io::Error),
 }
 
+impl Incoming {
+    #[inline(always)]
+    pub(super) fn event(self, token: Token) -> Option<Event<OwnedFd>> {
+        match self {
+            Incoming::Bytes(bytes) => Some(Event::Received { token, bytes }),
+            Incoming::Nothing => None,
+            #[cfg(target_os = "linux")]
+            Incoming::ToRelay(_) => None,
+            Incoming::End => Some(Event::Ended { token }),
+            Incoming::Failure(error) => Some(Event::Failed { token, error }),
+        }
+    }
+}
+
 impl Socket {
-    fn queue(&mut self, token: Token) -> Option<Name> {
+    pub(super) fn queue(&mut self, token: Token) -> Option<Name> {
         let wanted = self.broken || self.sendable || (self.readable && !self.paused);
         let newly = wanted && !self.failed && !self.queued;
         self.queued |= newly;
@@ -99,8 +121,12 @@ impl Socket {
         turn: &Turn,
     ) -> Incoming {
         let (room, stored) = match host.space(token) {
-            Some(room) => (room, true),
-            None => (buffer, false),
+            Space::Room(room) => (room, true),
+            #[cfg(target_os = "linux")]
+            Space::Connection(to) => return Incoming::ToRelay(to),
+            Space::Buffer => (buffer, false),
+            #[cfg(not(target_os = "linux"))]
+            Space::Connection(_) => (buffer, false),
         };
         let spent = &mut self.spent.in_turn(turn.number).incoming;
         let most = room.len().min(left(turn.budget.read, *spent));
@@ -113,16 +139,11 @@ impl Socket {
 
     /// Reads once.
     #[inline]
-    fn receive(&mut self, room: &mut [u8], stored: bool) -> Incoming {
+    pub(super) fn receive(&mut self, room: &mut [u8], stored: bool) -> Incoming {
         loop {
             let receive = || Ok(recv(&self.stream, &mut *room, RecvFlags::empty())?.0);
             match self.stream.try_io(receive) {
-                Ok(0) => {
-                    self.readable = false;
-                    self.ended = true;
-                    return Incoming::End;
-                }
-                Ok(len) => {
+                Ok(len) if len > 0 => {
                     let drained = len < room.len() && !self.read_until_blocked;
                     self.readable = !(drained && SHORT_MEANS_DRAINED);
                     return Incoming::Bytes(if stored {
@@ -132,15 +153,27 @@ impl Socket {
                     });
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.readable = false;
-                    self.read_until_blocked = false;
-                    return Incoming::Nothing;
-                }
-                Err(error) => {
-                    self.failed = true;
-                    return Incoming::Failure(error);
-                }
+                nothing => return self.note_nothing(nothing),
+            }
+        }
+    }
+
+    /// Notes a read that gave no bytes.
+    pub(super) fn note_nothing(&mut self, read: io::Result<usize>) -> Incoming {
+        match read {
+            Ok(_) => {
+                self.readable = false;
+                self.ended = true;
+                Incoming::End
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.readable = false;
+                self.read_until_blocked = false;
+                Incoming::Nothing
+            }
+            Err(error) => {
+                self.failed = true;
+                Incoming::Failure(error)
             }
         }
     }
@@ -200,7 +233,7 @@ impl Socket {
     }
 
     /// Waits for the socket to take more.
-    fn block(&mut self, token: Token, registry: &Registry) -> io::Result<()> {
+    pub(super) fn block(&mut self, token: Token, registry: &Registry) -> io::Result<()> {
         self.blocked = true;
         if !self.watches_sending {
             self.watches_sending = true;
@@ -214,7 +247,16 @@ impl Socket {
 impl Sockets {
     pub(super) fn new(registry: Registry, write_budget: usize) -> Self {
         let (entries, deferred) = (Vec::new(), Vec::new());
-        Sockets { registry, entries, len: 0, turn: 0, write_budget, deferred }
+        Sockets {
+            registry,
+            entries,
+            len: 0,
+            turn: 0,
+            write_budget,
+            deferred,
+            #[cfg(target_os = "linux")]
+            pipe: None,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -227,7 +269,7 @@ impl Sockets {
         ready.extend(self.deferred.drain(..));
     }
 
-    fn get(&mut self, token: Token) -> Option<&mut Socket> {
+    pub(super) fn get(&mut self, token: Token) -> Option<&mut Socket> {
         let socket = self.entries.get_mut(token.index as usize)?.as_mut()?;
         (socket.generation == token.generation).then_some(socket)
     }
@@ -339,15 +381,14 @@ impl Sockets {
                 return None;
             }
         }
+        #[cfg(target_os = "linux")]
+        if let Incoming::ToRelay(to) = incoming {
+            return self.relay(token, to, buffer, turn);
+        }
         let sendable =
             matches!(incoming, Incoming::Nothing) && std::mem::take(&mut socket.sendable);
         turn.push(socket.queue(token));
-        match incoming {
-            Incoming::Bytes(bytes) => Some(Event::Received { token, bytes }),
-            Incoming::Nothing => sendable.then_some(Event::Sent { token, bytes: 0 }),
-            Incoming::End => Some(Event::Ended { token }),
-            Incoming::Failure(error) => Some(Event::Failed { token, error }),
-        }
+        if sendable { Some(Event::Sent { token, bytes: 0 }) } else { incoming.event(token) }
     }
 
     #[inline]
@@ -431,7 +472,7 @@ impl Link for Sockets {
 }
 
 /// Makes a system call until no signal interrupts it. One that would block did 0.
-fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+pub(super) fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

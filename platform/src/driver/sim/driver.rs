@@ -13,7 +13,7 @@ use super::network::SimNetwork;
 use super::peer::{SimListener, SimSocket, Socket};
 use super::wire::Wire;
 use crate::address::Address;
-use crate::driver::{Budget, Driver, Event, Host, Link, Received, Token, Wake};
+use crate::driver::{Budget, Driver, Event, Host, Link, Received, Space, Token, Wake};
 use crate::memory::{OutputPool, OutputQueue};
 use crate::socket::SocketOptions;
 
@@ -207,9 +207,11 @@ impl SimDriver {
         let lend = wire.chance(|faults| faults.lend);
         // The host's code runs without the lock.
         drop(wire);
-        let space = if lend { None } else { host.space(token) };
-        let stored = space.is_some();
-        let room = space.unwrap_or(buffer);
+        let space = if lend { Space::Buffer } else { host.space(token) };
+        let (room, stored) = match space {
+            Space::Room(room) => (room, true),
+            Space::Buffer | Space::Connection(_) => (&mut buffer[..], false),
+        };
         let most = room.len().min(connection.left);
         let len = network.lock().receive_part(id, &mut room[..most]);
         connection.left -= len;

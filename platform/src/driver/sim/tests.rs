@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{Faults, SimDriver, SimNetwork, SimPeer};
-use crate::driver::{Budget, Driver, Event, Host, Token};
+use crate::driver::{Budget, Driver, Event, Host, Space, Token};
 use crate::memory::OutputPool;
 
 const TOKEN: Token = Token { index: 1, generation: 1 };
@@ -16,8 +16,8 @@ const PORT_80: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 80);
 struct NoRoom;
 
 impl Host for NoRoom {
-    fn space(&mut self, _token: Token) -> Option<&mut [u8]> {
-        None
+    fn space(&mut self, _token: Token) -> Space<'_> {
+        Space::Buffer
     }
 }
 

@@ -1,0 +1,180 @@
+//! Relaying: what one connection receives goes out on another one of the same reactor, without its handler.
+//!
+//! There is never more than one read on its way: a connection that relays reads when the other one has nothing to
+//! send. On Linux the driver moves what comes in large pieces from socket to socket.
+
+use millstream_platform::driver::{Driver, Received, Token};
+
+use super::EventLoop;
+use super::connection::{Connection, Phase};
+use crate::conn::{CloseReason, Output};
+use crate::handler::{Action, EventHandler};
+
+/// From how many bytes at once on it costs less to have the driver relay than to receive and send them.
+const LARGE: usize = 16 * 1024;
+
+/// A connection's part in relaying.
+#[derive(Default)]
+pub(crate) struct Relay {
+    /// Where what it receives goes.
+    to: Option<Token>,
+    /// Whose bytes it sends.
+    from: Option<Token>,
+    /// The other one has something to send, which comes first.
+    waits: bool,
+    /// Bytes came in large pieces.
+    large: bool,
+}
+
+/// What is relayed, and where it is.
+#[derive(Clone, Copy)]
+enum Relayed<'a> {
+    /// It was received now.
+    Lent(Received),
+    /// It was received before.
+    Kept(&'a [u8]),
+}
+
+impl Relay {
+    /// Whether reading waits until what was read is sent.
+    pub(super) fn waits(&self) -> bool {
+        self.waits
+    }
+}
+
+impl<H: EventHandler> Connection<H> {
+    /// Where what it receives goes, if not to its handler.
+    #[inline]
+    pub(super) fn relays_to(&self) -> Option<Token> {
+        self.status.relay.as_ref()?.to
+    }
+
+    /// Where the driver had best send what it receives by itself, unless that has something else to send.
+    pub(super) fn direct_relay(&self) -> Option<Token> {
+        let relay = self.status.relay.as_ref().filter(|relay| relay.large)?;
+        relay.to.filter(|_| self.status.phase == Phase::Open && self.ring.is_none())
+    }
+
+    fn relay(&mut self) -> &mut Relay {
+        self.status.relay.get_or_insert_default()
+    }
+
+    /// Whether bytes from elsewhere can be sent on it at once.
+    pub(super) fn takes_relayed(&self) -> bool {
+        let open = self.status.phase == Phase::Open;
+        open && self.pending.bytes == 0 && !self.pending.ended
+    }
+}
+
+impl<D: Driver, H: EventHandler> EventLoop<D, H> {
+    /// Begins to relay, with what is unread.
+    pub(super) fn begin_relay(&mut self, token: Token, to: Token) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        connection.status.holds_input = false;
+        connection.status.paused_by_handler = false;
+        connection.relay().to = Some(to);
+        let (unread, ended) = (connection.ring.take(), connection.status.peer_ended);
+        match self.connections.get_mut(to).filter(|to| to.status.phase == Phase::Open) {
+            Some(target) => target.relay().from = Some(token),
+            // There is nowhere to go.
+            None => self.begin_close(token, CloseReason::Relay),
+        }
+        if let Some(ring) = unread {
+            self.forward(token, to, Relayed::Kept(ring.readable()));
+            self.rings.give_back(ring);
+        }
+        if ended {
+            self.end_relay(to);
+        }
+        self.settle_reading(token);
+    }
+
+    /// Bytes arrived that go elsewhere.
+    pub(super) fn relay_received(&mut self, token: Token, to: Token, bytes: Received) {
+        if let Some(connection) = self.connections.get_mut(token) {
+            connection.relay().large = bytes.len() >= LARGE;
+        }
+        self.forward(token, to, Relayed::Lent(bytes));
+    }
+
+    /// The driver relayed bytes itself, but for a rest that the other connection did not take.
+    pub(super) fn relayed(&mut self, token: Token, to: Token, sent: usize, rest: Option<Received>) {
+        let len = sent + rest.map_or(0, Received::len);
+        self.counters.bytes_in.add(len as u64);
+        self.counters.messages_in.add(1);
+        if let Some(connection) = self.connections.get_mut(token) {
+            connection.status.last_received = self.clock.tick();
+            connection.relay().large = len >= LARGE;
+        }
+        if let Some(target) = self.connections.get_mut(to) {
+            target.pending.sent += sent as u64;
+            target.count_sent(sent as u64, &self.clock, &self.counters);
+        }
+        if let Some(rest) = rest {
+            self.forward(token, to, Relayed::Lent(rest));
+        }
+    }
+
+    /// Writes bytes that one connection received to another one. Until they are sent, no more are read.
+    fn forward(&mut self, token: Token, to: Token, bytes: Relayed<'_>) {
+        let Some(target) = self.connections.get_mut(to) else { return };
+        let (bytes, link) = match bytes {
+            Relayed::Lent(received) => self.driver.parts(Some(received)),
+            Relayed::Kept(bytes) => (bytes, self.driver.parts(None).1),
+        };
+        let sent_before = target.pending.sent;
+        let mut output = Output {
+            token: to,
+            pending: &mut target.pending,
+            pool: &mut self.outputs,
+            link,
+            limits: &self.config.output,
+        };
+        output.write(bytes);
+        let sent = target.pending.sent - sent_before;
+        target.count_sent(sent, &self.clock, &self.counters);
+        if self.settle(to, Action::Continue) {
+            self.send(to);
+        }
+        let waits = self.connections.get(to).is_some_and(|target| target.pending.bytes > 0);
+        if let Some(connection) = self.connections.get_mut(token).filter(|_| waits) {
+            connection.relay().waits = true;
+            self.settle_reading(token);
+        }
+    }
+
+    /// A connection has sent everything: whoever relays to it reads on.
+    pub(super) fn resume_relay(&mut self, to: Token) {
+        let from = self.connections.get(to).and_then(|to| to.status.relay.as_ref()?.from);
+        let Some(from) = from else { return };
+        if let Some(connection) = self.connections.get_mut(from) {
+            connection.relay().waits = false;
+            self.settle_reading(from);
+        }
+    }
+
+    /// Whoever relays to a connection received its peer's end: that is the end of the connection's output.
+    pub(super) fn end_relay(&mut self, to: Token) {
+        if let Some(target) = self.connections.get_mut(to) {
+            target.pending.ended = true;
+            self.mark_dirty(to);
+        }
+    }
+
+    /// One side is closed. If both its directions had come to their end, so have those of the other side, which
+    /// may still have something to send. Else the other side closes, too, and cuts off what is not whole.
+    pub(super) fn leave_relay(&mut self, relay: &Relay, over: bool, whole: bool) {
+        for other in [relay.from, relay.to].into_iter().flatten() {
+            if let Some(connection) = self.connections.get_mut(other) {
+                // Nobody relays to a place that is used again: tokens carry a generation.
+                connection.relay().waits = false;
+                self.settle_reading(other);
+            }
+            match (over, whole) {
+                (true, _) => {}
+                (false, true) => self.begin_close(other, CloseReason::Relay),
+                (false, false) => self.cut_off(other, CloseReason::Relay, true),
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Relaying: what one connection receives goes out on another one of its reactor.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+
+use common::{
+    DEADLINE, TestEngine, assert_same, end, eventually, pattern, read_exactly, read_to_end, reset,
+};
+use millstream::{Action, Builder, CloseReason, Conn, Connect, Engine, EventHandler};
+
+/// Relays each connection to a new one and back.
+struct Relay {
+    upstream: SocketAddr,
+}
+
+impl EventHandler for Relay {
+    type State = ();
+
+    fn on_open(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        if conn.is_outgoing() {
+            return Action::Continue;
+        }
+        let client = conn.remote();
+        let reactor = conn.id().reactor();
+        let connect = Connect::to(self.upstream).timeout(DEADLINE);
+        let begun = conn.reactors().connect(reactor, connect, move |_, server| {
+            let Ok(server) = server else { return Action::Continue };
+            let back = server.remote();
+            server.relay_to(&client).expect("they have one reactor");
+            client.run(move |_, client| client.relay_to(&back).map_err(drop).into()).into()
+        });
+        conn.pause_reading();
+        begun.into()
+    }
+
+    fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
+        unreachable!("what is relayed comes to no handler")
+    }
+
+    fn on_end(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
+        unreachable!("the end of what is relayed comes to no handler")
+    }
+}
+
+/// A relay, and a peer on either side of it.
+struct Stand {
+    engine: TestEngine,
+    listener: TcpListener,
+}
+
+impl Stand {
+    fn start(builder: Builder) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+        let upstream = listener.local_addr().expect("it is bound");
+        let engine = TestEngine::start(builder, move |_| Relay { upstream });
+        Stand { engine, listener }
+    }
+
+    fn connect(&self) -> (TcpStream, TcpStream) {
+        let client = self.engine.connect();
+        let (server, _) = self.listener.accept().expect("the engine connects");
+        server.set_read_timeout(Some(DEADLINE)).expect("a socket has timeouts");
+        server.set_write_timeout(Some(DEADLINE)).expect("a socket has timeouts");
+        (client, server)
+    }
+
+    fn closed(&self, reason: &str) -> u64 {
+        let place = CloseReason::NAMES.iter().position(|name| *name == reason).expect("it is one");
+        self.engine.stats().reactors.iter().map(|reactor| reactor.closed[place]).sum()
+    }
+}
+
+/// Sends bytes in pieces from a thread of its own, and then ends.
+fn send(mut stream: TcpStream, bytes: Vec<u8>, piece: usize) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        for piece in bytes.chunks(piece) {
+            stream.write_all(piece).expect("the relay reads");
+        }
+        end(&stream);
+    })
+}
+
+/// Whether they come in pieces or in streams, bytes arrive as they were sent, in both directions at once, and
+/// so does the end of each.
+#[test]
+fn both_directions_are_relayed_to_the_last_byte_and_so_are_their_ends() {
+    let stand = Stand::start(Engine::builder().reactors(2));
+    for (seed, (len, piece)) in
+        [(1, 1), (5000, 7), (3_000_000, 100_000), (8 << 20, 1 << 20)].into_iter().enumerate()
+    {
+        let (client, server) = stand.connect();
+        let (request, reply) = (pattern(len, seed as u64), pattern(len, !seed as u64));
+        let senders = [(&client, &request), (&server, &reply)].map(|(stream, bytes)| {
+            send(stream.try_clone().expect("there are descriptors"), bytes.clone(), piece)
+        });
+        let reader = {
+            let mut server = server.try_clone().expect("there are descriptors");
+            thread::spawn(move || read_to_end(&mut server))
+        };
+        assert_same(&read_to_end(&mut &client), &reply);
+        assert_same(&reader.join().expect("the relay ends"), &request);
+        for sender in senders {
+            sender.join().expect("it was read");
+        }
+    }
+    eventually("all is closed", || stand.engine.connections() == 0);
+    assert_eq!(stand.closed("peer"), 8);
+}
+
+/// F12 of the fault checklist: a fast sender and a slow reader.
+#[test]
+fn a_slow_reader_slows_the_sender_down_and_loses_nothing() {
+    const LEN: usize = 32 << 20;
+    let stand = Stand::start(Engine::builder().reactors(1));
+    let (client, mut server) = stand.connect();
+    let bytes = pattern(LEN, 9);
+    let sender = send(client.try_clone().expect("there are descriptors"), bytes.clone(), 1 << 20);
+    // Nobody reads, so the sender is stopped: no more than the sockets hold is on its way.
+    let taken = || stand.engine.stats().reactors[0].bytes_in;
+    let mut before = u64::MAX;
+    eventually("the sender is stopped", || {
+        // sleep: nothing is to happen meanwhile.
+        thread::sleep(std::time::Duration::from_millis(100));
+        let now = taken();
+        std::mem::replace(&mut before, now) == now
+    });
+    assert!(taken() < LEN as u64, "nothing stopped the sender");
+    let stats = stand.engine.stats();
+    assert!(stats.reactors[0].output_queues_leased <= 1, "{stats:?}");
+    assert_same(&read_exactly(&mut server, LEN), &bytes);
+    sender.join().expect("it was read");
+    end(&server);
+    assert_eq!(read_to_end(&mut &client), b"");
+}
+
+#[test]
+fn a_reset_on_one_side_is_a_reset_on_the_other() {
+    let stand = Stand::start(Engine::builder().reactors(1));
+    let (mut client, server) = stand.connect();
+    client.write_all(b"hello").expect("it reads");
+    assert_eq!(read_exactly(&mut &server, 5), b"hello");
+    reset(server);
+    let error = client.read(&mut [0; 1]).expect_err("it is not an orderly end");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    eventually("both are closed", || stand.engine.connections() == 0);
+    assert_eq!((stand.closed("failed"), stand.closed("relay")), (1, 1));
+}
+
+#[test]
+fn what_is_on_its_way_when_the_engine_stops_arrives() {
+    let stand = Stand::start(Engine::builder().reactors(1));
+    let (mut client, server) = stand.connect();
+    client.write_all(b"hello").expect("it reads");
+    assert_eq!(read_exactly(&mut &server, 5), b"hello");
+    stand.engine.stop(DEADLINE).expect("the first stop");
+    assert_eq!(read_to_end(&mut &server), b"");
+    assert_eq!(read_to_end(&mut &client), b"");
+}
+
+/// Relays a connection to itself.
+struct Mirror;
+
+impl EventHandler for Mirror {
+    type State = ();
+
+    fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        let own = conn.remote();
+        conn.relay_to(&own).map_err(drop).into()
+    }
+}
+
+#[test]
+fn a_connection_that_is_relayed_to_itself_echoes() {
+    let engine = TestEngine::start(Engine::builder().reactors(1), |_| Mirror);
+    let client = engine.connect();
+    let bytes = pattern(1 << 20, 3);
+    let sender = send(client.try_clone().expect("there are descriptors"), bytes.clone(), 1 << 16);
+    assert_same(&read_to_end(&mut &client), &bytes);
+    sender.join().expect("it was read");
+}
