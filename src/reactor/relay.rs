@@ -52,7 +52,7 @@ impl<H: EventHandler> Connection<H> {
     /// Where the driver had best send what it receives by itself, unless that has something else to send.
     pub(super) fn direct_relay(&self) -> Option<Token> {
         let relay = self.status.relay.as_ref().filter(|relay| relay.large)?;
-        relay.to.filter(|_| self.status.phase == Phase::Open && self.ring.is_none())
+        relay.to.filter(|_| self.status.phase == Phase::Open)
     }
 
     fn relay(&mut self) -> &mut Relay {
@@ -89,23 +89,27 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.settle_reading(token);
     }
 
-    /// Bytes arrived that go elsewhere.
-    pub(super) fn relay_received(&mut self, token: Token, to: Token, bytes: Received) {
-        if let Some(connection) = self.connections.get_mut(token) {
-            connection.relay().large = bytes.len() >= LARGE;
+    /// Bytes arrived for a connection that has a part in relaying.
+    pub(super) fn receive_in_relay(&mut self, token: Token, lent: Option<Received>) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        match (connection.relays_to(), lent) {
+            (Some(to), Some(bytes)) => {
+                connection.relay().large = bytes.len() >= LARGE;
+                self.forward(token, to, Relayed::Lent(bytes));
+            }
+            _ => self.deliver(token, lent),
         }
-        self.forward(token, to, Relayed::Lent(bytes));
     }
 
     /// The driver relayed bytes itself, but for a rest that the other connection did not take.
-    pub(super) fn relayed(&mut self, token: Token, to: Token, sent: usize, rest: Option<Received>) {
+    pub(super) fn relayed(&mut self, token: Token, sent: usize, rest: Option<Received>) {
         let len = sent + rest.map_or(0, Received::len);
         self.counters.bytes_in.add(len as u64);
         self.counters.messages_in.add(1);
-        if let Some(connection) = self.connections.get_mut(token) {
-            connection.status.last_received = self.clock.tick();
-            connection.relay().large = len >= LARGE;
-        }
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        connection.status.last_received = self.clock.tick();
+        connection.relay().large = len >= LARGE;
+        let Some(to) = connection.relays_to() else { return };
         if let Some(target) = self.connections.get_mut(to) {
             target.pending.sent += sent as u64;
             target.count_sent(sent as u64, &self.clock, &self.counters);

@@ -23,18 +23,19 @@ struct Rooms<'a, H: EventHandler> {
 }
 
 impl<H: EventHandler> Host for Rooms<'_, H> {
+    #[inline]
     fn space(&mut self, token: Token) -> Space<'_> {
         let Some(connection) = self.connections.get(token) else { return Space::Buffer };
-        if connection.status.relay.is_some() {
-            return self.space_of_relay(token);
+        match (&connection.ring, &connection.status.relay) {
+            (None, None) => Space::Buffer,
+            (None, Some(_)) => self.space_of_relay(token),
+            (Some(_), _) => self.room(token).map_or(Space::Buffer, Space::Room),
         }
-        self.room(token).map_or(Space::Buffer, Space::Room)
     }
 }
 
 impl<H: EventHandler> Rooms<'_, H> {
     /// Room behind what is unread.
-    #[inline]
     fn room(&mut self, token: Token) -> Option<&mut [u8]> {
         let connection = self.connections.get_mut(token)?;
         if connection.status.phase != Phase::Open {
@@ -48,13 +49,10 @@ impl<H: EventHandler> Rooms<'_, H> {
     }
 
     /// The connection that it relays to, if that can send at once.
-    fn space_of_relay(&mut self, token: Token) -> Space<'_> {
+    fn space_of_relay(&self, token: Token) -> Space<'static> {
         let to = self.connections.get(token).and_then(Connection::direct_relay);
         let ready = |to: &Token| self.connections.get(*to).is_some_and(Connection::takes_relayed);
-        match to.filter(ready) {
-            Some(to) => Space::Connection(to),
-            None => self.room(token).map_or(Space::Buffer, Space::Room),
-        }
+        to.filter(ready).map_or(Space::Buffer, Space::Connection)
     }
 }
 
@@ -123,7 +121,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             match event {
                 Event::Received { token, bytes } => self.receive(token, bytes),
                 Event::Sent { token, bytes } => self.note_sendable(token, bytes),
-                Event::Relayed { token, to, sent, rest } => self.relayed(token, to, sent, rest),
+                Event::Relayed { token, sent, rest } => self.relayed(token, sent, rest),
                 Event::Ended { token } => self.end_input(token),
                 Event::Failed { token, error } => {
                     self.cut_off(token, CloseReason::Failed(error), false);
@@ -148,7 +146,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
         self.counters.bytes_in.add(len as u64);
         self.counters.messages_in.add(1);
-        let relays_to = connection.relays_to();
+        let relays = connection.status.relay.is_some();
         let lent = match (bytes, &mut connection.ring) {
             (Received::Lent { .. }, None) => Some(bytes),
             (Received::Stored(_), Some(ring)) => {
@@ -161,10 +159,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             }
             (Received::Stored(_), None) => unreachable!("there was no room to store into"),
         };
-        match (relays_to, lent) {
-            (Some(to), Some(bytes)) => self.relay_received(token, to, bytes),
-            _ => self.deliver(token, lent),
+        if relays {
+            return self.receive_in_relay(token, lent);
         }
+        self.deliver(token, lent);
     }
 
     /// Stage 4.

@@ -119,9 +119,7 @@ pub enum Event<S> {
     Relayed {
         /// The connection that they arrived on.
         token: Token,
-        /// The connection that they were sent on, as [`Host::space`] said.
-        to: Token,
-        /// How many were sent.
+        /// How many were sent on the other one, which [`Host::space`] said.
         sent: usize,
         /// Those that arrived behind them and that the other connection did not take.
         rest: Option<Received>,

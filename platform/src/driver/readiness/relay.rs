@@ -109,7 +109,7 @@ impl Sockets {
         match sent.and_then(|sent| taken.map(|()| sent)) {
             Ok(sent) => {
                 let rest = (sent < len).then_some(Received::Lent { buffer: 0, len: len - sent });
-                Some(Event::Relayed { token, to, sent, rest })
+                Some(Event::Relayed { token, sent, rest })
             }
             Err(error) => Some(Event::Failed { token: to, error }),
         }

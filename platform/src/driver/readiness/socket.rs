@@ -381,14 +381,16 @@ impl Sockets {
                 return None;
             }
         }
-        #[cfg(target_os = "linux")]
-        if let Incoming::ToRelay(to) = incoming {
-            return self.relay(token, to, buffer, turn);
-        }
         let sendable =
             matches!(incoming, Incoming::Nothing) && std::mem::take(&mut socket.sendable);
         turn.push(socket.queue(token));
-        if sendable { Some(Event::Sent { token, bytes: 0 }) } else { incoming.event(token) }
+        match incoming {
+            Incoming::Bytes(bytes) => Some(Event::Received { token, bytes }),
+            Incoming::Nothing if sendable => Some(Event::Sent { token, bytes: 0 }),
+            #[cfg(target_os = "linux")]
+            Incoming::ToRelay(to) => self.relay(token, to, buffer, turn),
+            other => other.event(token),
+        }
     }
 
     #[inline]
