@@ -5,17 +5,23 @@ mod common;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Instant;
 
 use common::example::example;
-use common::{DEADLINE, eventually, read_exactly};
+use common::{DEADLINE, assert_same, end, eventually, pattern, read_exactly, read_to_end};
 
 /// A program that is ended with the test, if it doesn't end by itself.
 struct Program(Child);
 
 impl Program {
+    /// Starts the echo server.
     fn start(arguments: &[&str]) -> Self {
-        let mut command = Command::new(example("echo"));
+        Program::of("echo", arguments)
+    }
+
+    fn of(name: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new(example(name));
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
         Program(command.spawn().expect("cargo has built the example"))
     }
@@ -30,9 +36,7 @@ impl Program {
 
     /// Connects to it.
     fn connect(&mut self) -> TcpStream {
-        let client = TcpStream::connect(self.address()).expect("it accepts");
-        client.set_read_timeout(Some(DEADLINE)).expect("a socket has timeouts");
-        client
+        connect(&self.address())
     }
 
     /// Waits until it has ended; answers whether it did so well.
@@ -51,6 +55,12 @@ impl Drop for Program {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+fn connect(address: &str) -> TcpStream {
+    let client = TcpStream::connect(address).expect("it accepts");
+    client.set_read_timeout(Some(DEADLINE)).expect("a socket has timeouts");
+    client
 }
 
 /// As a plain server it says where it listens, echoes, and ends cleanly on either signal.
@@ -152,4 +162,110 @@ fn a_bad_option_is_told() {
         assert!(!output.status.success(), "{arguments:?}");
         assert!(!output.stderr.is_empty(), "{arguments:?}");
     }
+}
+
+/// The proxy in front of the echo server: several clients at once get their own bytes back, and each one's
+/// end comes through to the upstream, whose end comes back behind the last byte.
+#[test]
+fn the_proxy_relays_both_ways_and_carries_ends_through() {
+    let mut server = Program::start(&["--listen", "127.0.0.1:0"]);
+    let to = server.address();
+    let arguments = ["--listen", "127.0.0.1:0", "--to", &to, "--reactors", "2"];
+    let mut proxy = Program::of("proxy", &arguments);
+    let address = proxy.address();
+    thread::scope(|scope| {
+        for seed in 0..5 {
+            let mut client = connect(&address);
+            scope.spawn(move || {
+                let request = pattern(1_000_000, seed);
+                let mut sender = client.try_clone().expect("it is open");
+                thread::scope(|scope| {
+                    scope.spawn(|| {
+                        sender.write_all(&request).expect("the proxy reads");
+                        end(&sender);
+                    });
+                    assert_same(&read_to_end(&mut client), &request);
+                });
+            });
+        }
+    });
+}
+
+/// Without an upstream the client's connection is closed, and the proxy goes on.
+#[test]
+fn the_proxy_closes_clients_that_it_has_no_upstream_for() {
+    let upstream = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+    let to = upstream.local_addr().expect("it listens").to_string();
+    drop(upstream);
+    let mut proxy = Program::of("proxy", &["--listen", "127.0.0.1:0", "--to", &to]);
+    let address = proxy.address();
+    for _ in 0..3 {
+        assert_eq!(read_to_end(&mut connect(&address)), b"");
+    }
+}
+
+/// A client of the chat.
+struct Guest(BufReader<TcpStream>);
+
+impl Guest {
+    /// Joins.
+    fn join(address: &str, name: &str) -> Self {
+        let mut guest = Guest(BufReader::new(connect(address)));
+        guest.hears("* what is your name?");
+        guest.says(name);
+        guest
+    }
+
+    fn says(&mut self, line: &str) {
+        writeln!(self.0.get_mut(), "{line}").expect("the server reads");
+    }
+
+    /// Hears this next. Before it there may be news of those who joined just before this guest did.
+    #[track_caller]
+    fn hears(&mut self, line: &str) {
+        loop {
+            let mut heard = String::new();
+            self.0.read_line(&mut heard).expect("it is text");
+            if heard.trim_end() == line {
+                return;
+            }
+            assert!(heard.ends_with(" joined\n"), "{heard:?} instead of {line:?}");
+        }
+    }
+}
+
+/// Three clients, who are on two reactors: each hears what the others say, who comes and who leaves.
+#[test]
+fn the_chat_tells_everybody_what_the_others_say() {
+    let arguments = ["--listen", "127.0.0.1:0", "--reactors", "2"];
+    let mut server = Program::of("chat", &arguments);
+    let address = server.address();
+    let mut ann = Guest::join(&address, "Ann");
+    let mut bob = Guest::join(&address, "Bob");
+    ann.hears("* Bob joined");
+    let mut cid = Guest::join(&address, "Cid");
+    ann.hears("* Cid joined");
+    bob.hears("* Cid joined");
+    for round in 0..20 {
+        for line in [format!("hello {round}"), format!("naïve {round}")] {
+            ann.says(&line);
+            bob.hears(&format!("Ann: {line}"));
+            cid.hears(&format!("Ann: {line}"));
+        }
+        cid.says("hello Ann");
+        ann.hears("Cid: hello Ann");
+        bob.hears("Cid: hello Ann");
+    }
+    drop(bob);
+    ann.hears("* Bob left");
+    cid.hears("* Bob left");
+    // Several lines at once come in their order, and none of them twice.
+    cid.says(&(0..100).map(|line| line.to_string()).collect::<Vec<_>>().join("\n"));
+    for line in 0..100 {
+        ann.hears(&format!("Cid: {line}"));
+    }
+    cid.says(&"x".repeat(1025));
+    cid.hears("* a line is longer than 1024 bytes");
+    assert_eq!(read_to_end(&mut cid.0), b"");
+    ann.hears("* Cid left");
 }
