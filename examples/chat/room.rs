@@ -61,6 +61,7 @@ impl FrameHandler for Room {
             None => {
                 conn.state.name = Some(line.to_owned());
                 self.clients.insert(conn.id(), conn.remote());
+                conn.output.write(format!("* welcome, {line}\n").as_bytes());
                 format!("* {line} joined\n")
             }
         };
