@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use common::{
-    DEADLINE, Echo, TestEngine, assert_same, end, eventually, pattern, read_exactly, receive, reset,
+    DEADLINE, TestEngine, assert_same, end, eventually, pattern, read_exactly, receive, reset,
 };
 use millstream::balance::{LeastConnections, RoundRobin};
 use millstream::{AcceptMode, Action, CloseReason, Conn, Engine, EventHandler};
@@ -131,13 +131,16 @@ fn assert_own_echo(client: &mut TcpStream, seed: u64) {
 mod duplicates {
     use std::fs;
     use std::net::SocketAddr;
+    use std::os::fd::OwnedFd;
     use std::process::{Child, Command, Stdio};
+    use std::thread;
     use std::time::Duration;
 
     use millstream::Connect;
     use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
     use socket2::Socket;
 
+    use super::common::Echo;
     use super::*;
 
     /// Closes a connection at once when something comes.
@@ -198,7 +201,7 @@ mod duplicates {
 
     impl Holder {
         fn start(duplicate: Socket) -> Self {
-            let duplicate = std::os::fd::OwnedFd::from(duplicate);
+            let duplicate = OwnedFd::from(duplicate);
             let child = Command::new("sleep").arg("60").stdin(duplicate).spawn();
             Holder(child.expect("there is a sleep"))
         }
@@ -258,7 +261,7 @@ mod duplicates {
         eventually("the reactor rests", || {
             let before = turns();
             // sleep: nothing is to happen meanwhile, which no event tells.
-            std::thread::sleep(Duration::from_millis(50));
+            thread::sleep(Duration::from_millis(50));
             turns() == before
         });
     }
