@@ -33,7 +33,7 @@ impl<H: EventHandler> Stepper<H> {
     /// A value of the builder can't be used, the system has no socket or no poll left, or `on_boot`
     /// panicked.
     pub fn new(builder: Builder, handler: H) -> Result<Self, StartError> {
-        let config = Arc::new(builder.config);
+        let (config, resolve) = (Arc::new(builder.config), builder.resolve);
         config.check()?;
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let failed = |source| StartError::Listen { address: address.into(), source };
@@ -43,7 +43,7 @@ impl<H: EventHandler> Stepper<H> {
         let driver = Readiness::new(config.budget()).map_err(StartError::Driver)?;
         let waker = driver.waker();
         let (engine, event_loop) =
-            start_in_this_thread(config, driver, address, listener, handler)?;
+            start_in_this_thread(config, resolve, driver, address, listener, handler)?;
         Ok(Stepper { address, engine, waker, event_loop })
     }
 

@@ -69,7 +69,7 @@ pub use crate::conn::{
 };
 pub use crate::engine::{
     AcceptMode, AlreadyStopping, Builder, ConfigError, Engine, InputOverflow, Listen, ListenError,
-    Listener, ListenerId, Pinning, RunError, StartError, Stats, WaitError, balance,
+    Listener, ListenerId, Pinning, Resolve, RunError, StartError, Stats, WaitError, balance,
 };
 pub use crate::handler::{Action, EventHandler};
-pub use crate::reactor::{Connect, ConnectError, Reactor, ReactorStats, Reactors, Stopped};
+pub use crate::reactor::{Connect, ConnectError, Reactor, ReactorStats, Reactors, Stopped, Target};

@@ -61,7 +61,7 @@ pub struct Simulation<H: EventHandler> {
 
 impl<H: EventHandler> Simulation<H> {
     /// Starts an engine with this handler. Of the builder, what concerns addresses, threads and socket
-    /// options is not used.
+    /// options is not used; its resolver is asked in this thread, and no virtual time passes meanwhile.
     ///
     /// # Errors
     /// A value of the builder can't be used, or `on_boot` panicked.
@@ -71,7 +71,7 @@ impl<H: EventHandler> Simulation<H> {
         builder: Builder,
         handler: H,
     ) -> Result<Self, StartError> {
-        let config = Arc::new(builder.config);
+        let (config, resolve) = (Arc::new(builder.config), builder.resolve);
         config.check()?;
         let address = SocketAddr::from(([10, 0, 0, 1], 7000));
         let network = SimNetwork::new(seed, faults);
@@ -80,7 +80,7 @@ impl<H: EventHandler> Simulation<H> {
             .map_err(|source| StartError::Listen { address: address.into(), source })?;
         let driver = SimDriver::new(&network, config.budget());
         let (engine, event_loop) =
-            start_in_this_thread(config, driver, address.into(), listener, handler)?;
+            start_in_this_thread(config, resolve, driver, address.into(), listener, handler)?;
         Ok(Simulation { network, address, engine, event_loop: Some(event_loop) })
     }
 
@@ -98,6 +98,11 @@ impl<H: EventHandler> Simulation<H> {
     /// `AddrInUse` if somebody listens there.
     pub fn listen(&self, address: SocketAddr) -> io::Result<SimListener> {
         self.network.listen(address)
+    }
+
+    /// From here on no attempt of the engine to connect to this address is answered.
+    pub fn silence(&self, address: SocketAddr) {
+        self.network.silence(address);
     }
 
     /// The engine, for its statistics. It is stopped by [`stop`](Self::stop), because its own

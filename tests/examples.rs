@@ -116,8 +116,10 @@ fn the_echo_server_serves_frames() {
 fn the_client_prints_what_comes_back() {
     let mut server = Program::start(&["--listen", "127.0.0.1:0"]);
     let address = server.address();
+    let named = address.replace("127.0.0.1", "localhost");
     for (arguments, input, expected) in [
-        (&[&address, "one message"][..], "", "one message\n"),
+        (&[&named, "by name"][..], "", "by name\n"),
+        (&[&address, "one message"], "", "one message\n"),
         (&[&address], "two\nlines\n", "two\nlines\n"),
         (&[&address], "", ""),
     ] {
@@ -152,6 +154,24 @@ fn the_client_tells_what_went_wrong() {
     drop(listener);
     let refused = run();
     assert!(refused.contains(&format!("cannot connect to {address}: ")), "{refused}");
+}
+
+/// So is a server that can't be named like that.
+#[test]
+fn the_client_tells_what_is_wrong_with_an_address() {
+    let unknown = format!("{}:7", "x".repeat(64)); // A label that is too long to be asked for.
+    for (server, why) in [
+        ("localhost", "no port"),
+        ("localhost:x", "not a number"),
+        ("::1:7", "needs brackets"),
+        (&unknown, "the name does not resolve"),
+    ] {
+        let output = Command::new(example("client")).args([server, "hello"]).output();
+        let output = output.expect("cargo has built the example");
+        assert!(!output.status.success(), "{server}");
+        let text = String::from_utf8(output.stderr).expect("it is text");
+        assert!(text.contains(why), "{server}: {text}");
+    }
 }
 
 /// A bad option is told, and nothing is started.

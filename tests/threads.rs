@@ -60,7 +60,7 @@ assert_impl_all!(Reactors<Local>: Send, Sync, Clone, Debug);
 
 // So do ids, numbers, configuration and errors.
 assert_impl_all!(ConnId: Send, Sync, Copy, Eq, std::hash::Hash, Ord);
-assert_impl_all!(Connect: Send, Sync, Copy, Eq, Debug);
+assert_impl_all!(Connect: Send, Sync, Clone, Eq, Debug);
 assert_impl_all!(ConnectError: Send, Sync, std::error::Error);
 assert_impl_all!(TimerId: Send, Sync, Copy, Eq, std::hash::Hash);
 assert_impl_all!(Stats: Send, Sync, Clone);

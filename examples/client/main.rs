@@ -5,7 +5,6 @@
 
 use std::error::Error;
 use std::io::{self, BufRead, Write};
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
@@ -18,13 +17,24 @@ use millstream_benches::error_chain::describe;
 /// A client that sends lines and prints replies.
 #[derive(Parser)]
 struct Options {
-    /// Where the server listens, for example 127.0.0.1:7000.
-    address: SocketAddr,
+    /// Where the server listens, for example localhost:7000 or [::1]:7000.
+    #[arg(value_parser = parse_server)]
+    server: Connect,
     /// What to send; by default the lines of standard input.
     message: Option<String>,
     /// How long to wait for the connection, and then for a silent server.
     #[arg(long, default_value_t = 10, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     patience: u32,
+}
+
+/// A host by its name or its address, which is in brackets if it is one of IPv6, and a port.
+fn parse_server(text: &str) -> Result<Connect, &'static str> {
+    let (host, port) = text.rsplit_once(':').ok_or("it has no port")?;
+    let port = port.parse().map_err(|_| "the port is not a number from 0 to 65535")?;
+    match host.contains(':') && !host.starts_with('[') {
+        true => Err("an address of IPv6 needs brackets"),
+        false => Ok(Connect::to_host(host, port)),
+    }
 }
 
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
@@ -89,14 +99,13 @@ fn begin(conn: &mut Conn<'_, Client>, message: Option<String>) -> Action {
 }
 
 fn run(options: Options) -> Outcome {
-    let Options { address, message, patience } = options;
+    let Options { server, message, patience } = options;
     let patience = Duration::from_secs(patience.into());
     let (over, end) = channel();
     let builder = Engine::builder().reactors(1).idle_timeout(patience);
     let engine = builder.start(move |_| Client { over: over.clone() })?;
     let reactors = engine.reactors::<Client>().ok_or("the engine has another handler")?;
-    let connect = Connect::to(address).timeout(patience);
-    reactors.connect(0, connect, |client, connected| match connected {
+    reactors.connect(0, server.timeout(patience), |client, connected| match connected {
         Ok(conn) => begin(conn, message),
         Err(error) => {
             client.end(Err(error.into()));

@@ -1,5 +1,6 @@
 //! The engine's configuration, step by step.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_platform::socket::Keepalive;
@@ -7,6 +8,7 @@ use millstream_platform::socket::Keepalive;
 use super::balance::{Balance, RoundRobin};
 use super::config::{AcceptMode, Config, InputOverflow, Pinning};
 use super::listen::Listen;
+use super::resolver::{self, Resolve};
 use super::start::start;
 use super::{Engine, StartError, WaitError};
 use crate::handler::EventHandler;
@@ -17,11 +19,16 @@ use crate::handler::EventHandler;
 pub struct Builder {
     pub(crate) config: Config,
     pub(crate) balance: Box<dyn Balance>,
+    pub(crate) resolve: Arc<dyn Resolve>,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Builder { config: Config::default(), balance: Box::new(RoundRobin::default()) }
+        Builder {
+            config: Config::default(),
+            balance: Box::new(RoundRobin::default()),
+            resolve: Arc::new(resolver::system),
+        }
     }
 }
 
@@ -79,6 +86,17 @@ impl Builder {
     /// that the engine makes itself don't count. By default there is no limit.
     pub fn max_connections_per_source(mut self, connections: usize) -> Self {
         self.config.max_connections_per_source = Some(connections);
+        self
+    }
+}
+
+/// Connecting.
+impl Builder {
+    /// How host names are resolved, for [`Connect::to_host`](crate::Connect::to_host). By default the
+    /// operating system is asked. An engine calls it on up to four threads, which are made when they are first
+    /// needed; up to 1024 more lookups wait for one of them.
+    pub fn resolver(mut self, resolver: impl Resolve) -> Self {
+        self.resolve = Arc::new(resolver);
         self
     }
 }

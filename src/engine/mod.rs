@@ -4,6 +4,7 @@
 //! - `listeners` are those of the running engine;
 //! - `start` makes the threads; `acceptor` is the one that accepts, with `acceptance` and `limits`,
 //!   which reactors that accept for themselves use, too;
+//! - `resolver` looks host names up, for connections that the engine makes;
 //! - this file is the running engine, as any thread may hold it.
 
 mod acceptance;
@@ -14,6 +15,7 @@ mod config;
 mod limits;
 mod listen;
 mod listeners;
+mod resolver;
 mod start;
 
 use std::any::Any;
@@ -38,6 +40,8 @@ pub use self::listen::{Listen, ListenError};
 pub(crate) use self::listeners::Open;
 pub use self::listeners::{Listener, ListenerId};
 use self::listeners::{Listeners, State};
+pub use self::resolver::Resolve;
+use self::resolver::Resolver;
 pub use self::start::StartError;
 #[cfg(any(feature = "sim", feature = "internals"))]
 pub(crate) use self::start::start_in_this_thread;
@@ -58,6 +62,7 @@ pub struct Engine {
 struct Shared {
     listeners: Listeners,
     limits: Limits,
+    resolver: Resolver,
     accept_errors: AtomicU64,
     /// When the stop's timeout ends. Set once, by the first stop.
     stop_deadline: OnceLock<Instant>,
@@ -133,11 +138,12 @@ impl Engine {
         Builder::default()
     }
 
-    pub(crate) fn new(config: &Config) -> Self {
+    fn new(config: &Config, resolver: Resolver) -> Self {
         let limits = Limits::new(config.max_connections, config.max_connections_per_source);
         let shared = Shared {
             listeners: Listeners::default(),
             limits,
+            resolver,
             accept_errors: AtomicU64::new(0),
             stop_deadline: OnceLock::new(),
             reactors: OnceLock::new(),
@@ -215,6 +221,7 @@ impl Engine {
     pub(crate) fn stop_by(&self, deadline: Instant) -> Result<(), AlreadyStopping> {
         self.shared.stop_deadline.set(deadline).map_err(|_| AlreadyStopping)?;
         tracing::info!("the engine stops");
+        self.shared.resolver.stop();
         // Under the lock, so that neither a thread that is just being made known is passed by, nor a
         // waiter that has just seen no deadline.
         let _threads = self.threads();
@@ -227,7 +234,8 @@ impl Engine {
     }
 
     /// Waits until the engine has stopped and all its threads have ended. Once it is stopping, this
-    /// takes no longer than to the deadline and a moment more.
+    /// takes no longer than to the deadline and a moment more. A thread on which a host name is being looked
+    /// up is not waited for: it ends by itself as soon as the resolver answers.
     ///
     /// # Errors
     /// [`WaitError::Blocked`] if a callback didn't return by then, [`WaitError::OwnThread`] at once in a
@@ -280,6 +288,10 @@ impl Engine {
     pub(crate) fn fail(&self, error: io::Error) {
         self.threads().failure.get_or_insert(Arc::new(error));
         let _ = self.stop(Duration::ZERO);
+    }
+
+    pub(crate) fn resolver(&self) -> &Resolver {
+        &self.shared.resolver
     }
 
     pub(crate) fn limits(&self) -> &Limits {

@@ -21,6 +21,9 @@ use super::listen::ListenError;
 #[cfg(any(feature = "sim", feature = "internals"))]
 use super::listeners::Open;
 use super::listeners::Staff;
+#[cfg(any(feature = "sim", feature = "internals"))]
+use super::resolver::Resolve;
+use super::resolver::Resolver;
 use super::{Builder, Engine, ReactorPort, Running};
 use crate::handler::EventHandler;
 use crate::reactor::{Arrival, Doors, EventLoop, Inbox, Reactors};
@@ -100,11 +103,11 @@ where
     H: EventHandler,
     F: Fn(usize) -> H + Send + Sync + 'static,
 {
-    let Builder { mut config, balance } = builder;
+    let Builder { mut config, balance, resolve } = builder;
     let count = *config.reactors.get_or_insert_with(cpu::parallelism);
     config.check()?;
     let cores = cores_for(&config.pinning, count);
-    let engine = Engine::new(&config);
+    let engine = Engine::new(&config, Resolver::new(resolve, true));
     let bind = |listen| engine.shared.listeners.bind(listen, &config, count);
     let bound: Vec<_> = config.listen.iter().map(bind).collect::<Result<_, _>>()?;
     let config = Arc::new(config);
@@ -245,16 +248,18 @@ fn boot<H: EventHandler>(
     Ok((event_loop, Booted { reactor, port, entrance, go }, start))
 }
 
-/// Makes an engine of one reactor, which the calling thread runs turn by turn.
+/// Makes an engine of one reactor, which the calling thread runs turn by turn. Hosts are looked up in it,
+/// too, so that nothing depends on how fast threads are.
 #[cfg(any(feature = "sim", feature = "internals"))]
 pub(crate) fn start_in_this_thread<D: Driver, H: EventHandler>(
     config: Arc<Config>,
+    resolve: Arc<dyn Resolve>,
     driver: D,
     address: Address,
     listener: D::Listener,
     handler: H,
 ) -> Result<(Engine, EventLoop<D, H>), StartError> {
-    let engine = Engine::new(&config);
+    let engine = Engine::new(&config, Resolver::new(resolve, false));
     let doors = Doors::new(&driver);
     let reactors = Reactors::new(1);
     engine.set_handle(reactors.clone());

@@ -249,7 +249,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 order: Order::Write { done: Some(done), .. } | Order::Close { done: Some(done) },
             } => return self.complete(done, Err(Closed), token),
             Command::Connection { token, .. } => Some(token),
-            Command::Reactor(_) | Command::Connect { .. } => None,
+            Command::Reactor(_) | Command::Connect { .. } | Command::Resolved { .. } => None,
         };
         if catch_unwind(AssertUnwindSafe(|| drop(command))).is_err() {
             self.note_panic("drop of a closure", token);

@@ -1,5 +1,8 @@
 //! What a reactor and its connections are asked, by other threads and by their own callbacks.
 
+use std::io;
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use millstream_platform::driver::Token;
 
@@ -20,6 +23,8 @@ pub(crate) enum Command<H: EventHandler> {
     Reactor(ReactorClosure<H>),
     /// To connect.
     Connect { connect: Box<Connect>, done: Done<H> },
+    /// To go on with an attempt to connect, whose host was looked up.
+    Resolved { attempt: Token, addresses: io::Result<Vec<SocketAddr>> },
 }
 
 /// What a connection is asked. A completion that is dropped says that the connection is closed.

@@ -18,7 +18,7 @@
 //! Everything here runs on the reactor's own thread, but for [`Mailbox::post`](inbox::Inbox::post).
 //!
 //! - `turn` has the stages; `callback` runs one callback and acts on what it asked for;
-//! - `lifecycle` opens and closes connections, and `outgoing` makes some; `flush` sends; `deadline`
+//! - `lifecycle` opens and closes connections, and `outgoing` makes some, by the order of `race`; `flush` sends; `deadline`
 //!   watches the clock;
 //! - `connection`, `clock`, `counters` are what these keep;
 //! - `table`, `timers`, `inbox` are the data structures under them.
@@ -33,6 +33,7 @@ pub mod inbox;
 mod lifecycle;
 mod mailbox;
 mod outgoing;
+mod race;
 mod reactors;
 mod relay;
 mod stall;
@@ -57,8 +58,8 @@ pub(crate) use self::counters::Counters;
 pub use self::counters::ReactorStats;
 pub(crate) use self::inbox::{Inbox, Notify};
 pub(crate) use self::mailbox::{Mailbox, Order};
-use self::outgoing::Attempt;
-pub use self::outgoing::{Connect, ConnectError};
+use self::outgoing::{Attempt, Handshake};
+pub use self::outgoing::{Connect, ConnectError, Target};
 pub use self::reactors::{Reactors, Stopped};
 use self::stall::StallDetector;
 use self::table::Table;
@@ -93,6 +94,7 @@ pub(crate) struct EventLoop<D: Driver, H: EventHandler> {
     handler: H,
     connections: Table<Connection<H>>,
     attempts: Table<Attempt<H>>,
+    handshakes: Table<Handshake>,
     timers: Timers<Alarm>,
     clock: Clock,
     rings: RingPool,
@@ -175,6 +177,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             index,
             connections: Table::new(),
             attempts: Table::new(),
+            handshakes: Table::new(),
             timers: Timers::new(),
             clock: Clock::new(driver.now()),
             rings: RingPool::new(config.mirrored_rings, RING_BYTES_KEPT),

@@ -1,17 +1,24 @@
 //! Outgoing connections, until each is open or has failed.
 //!
 //! An attempt to connect is no connection yet: it has a table of its own, a place among the engine's
-//! connections, and the closure that is told what came of it. It ends in one of two ways:
-//! `connected`, after which there is a connection like all others, or `fail_attempt`.
+//! connections, and the closure that is told what came of it. It looks its host up, if it is one by name,
+//! and then races to the host's addresses, each by a handshake of its own, of which the driver tells the
+//! outcome. It ends in one of two ways: `connected`, after which there is a connection like all others, or
+//! `fail_attempt`.
 
-use std::io;
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_platform::address::Address;
+use millstream_platform::address::{Address, parse_host};
 use millstream_platform::driver::{Driver, Token};
 
 use super::EventLoop;
 use super::connection::{Alarm, Origin};
+use super::mailbox::Command;
+use super::race::{Race, Step};
 use super::table::Table;
 use super::timers::TimerKey;
 use crate::conn::Conn;
@@ -20,22 +27,50 @@ use crate::handler::{Action, EventHandler};
 
 /// How long an attempt may take by default.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long after an address the next one of the host is tried: what RFC 8305 recommends and allows, in
+/// its section 8.
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+const ATTEMPT_DELAYS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(2)];
 
 /// What [`Reactors::connect`](crate::Reactors::connect) is to connect to, and how.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Connect {
-    to: Address,
+    to: Target,
     from: Option<Address>,
     after: Duration,
     timeout: Duration,
+    attempt_delay: Duration,
 }
 
 impl Connect {
     /// Connects to an address, with a timeout of 10 seconds, and the socket options that
     /// [`Builder`](crate::Builder) sets for all connections.
     pub fn to(address: impl Into<Address>) -> Self {
-        Connect { to: address.into(), from: None, after: Duration::ZERO, timeout: TIMEOUT }
+        Self::new(Target::Address(address.into()))
+    }
+
+    /// Connects to a host by its name, or to an IP address, for example `localhost`, `::1` or `fe80::1%eth0`,
+    /// with or without brackets, with a timeout of 10 seconds.
+    ///
+    /// The name is looked up by [`Builder::resolver`](crate::Builder::resolver) on a thread of its own, and
+    /// then up to 64 addresses are tried as RFC 8305 says: IPv4 and IPv6 in turn, each a moment
+    /// ([`attempt_delay`](Self::attempt_delay)) after the one before it, or at once if that one has failed. The
+    /// first that answers is the connection; the others are given up.
+    pub fn to_host(host: impl Into<String>, port: u16) -> Self {
+        let name = host.into();
+        let bare = name.contains(':') && !name.starts_with('[');
+        let address =
+            if bare { parse_host(&format!("[{name}]"), port) } else { parse_host(&name, port) };
+        Self::new(match address {
+            Ok(address) => Target::Address(address.into()),
+            Err(_) => Target::Host { name, port },
+        })
+    }
+
+    fn new(to: Target) -> Self {
+        let (after, timeout, attempt_delay) = (Duration::ZERO, TIMEOUT, ATTEMPT_DELAY);
+        Connect { to, from: None, after, timeout, attempt_delay }
     }
 
     /// Waits so long before it connects, for example for as long as a [`Backoff`](crate::Backoff) says. By
@@ -45,17 +80,51 @@ impl Connect {
         self
     }
 
-    /// How long the attempt may take once it has begun, with a resolution of one millisecond.
+    /// How long the attempt may take once it has begun, looking the host up included, with a resolution of
+    /// one millisecond.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
+    /// How long an address of a host may stay without an answer until the next one is tried as well, the
+    /// "Connection Attempt Delay" of RFC 8305. By default 250 milliseconds; what is below 10 milliseconds or
+    /// above 2 seconds counts as these.
+    pub fn attempt_delay(mut self, delay: Duration) -> Self {
+        let [least, most] = ATTEMPT_DELAYS;
+        self.attempt_delay = delay.clamp(least, most);
+        self
+    }
+
     /// Connects from this address of the machine; port 0 stands for a free one. By default the system
-    /// chooses both.
+    /// chooses both. Of a host only the addresses of the same family are tried.
     pub fn bind(mut self, address: impl Into<Address>) -> Self {
         self.from = Some(address.into());
         self
+    }
+}
+
+/// What is to be connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Target {
+    /// An address.
+    Address(Address),
+    /// A host, at any of its addresses.
+    Host {
+        /// Its name.
+        name: String,
+        /// The port.
+        port: u16,
+    },
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Address(address) => address.fmt(f),
+            Target::Host { name, port } => write!(f, "{name}:{port}"),
+        }
     }
 }
 
@@ -64,55 +133,86 @@ impl Connect {
 #[non_exhaustive]
 pub enum ConnectError {
     /// The operating system says so: nobody listens there, there is no way there, …
-    #[error("cannot connect to {address}")]
+    #[error("cannot connect to {to}")]
     Failed {
         /// Where to.
-        address: Address,
+        to: Target,
         /// What the operating system says; [`io::ErrorKind::ConnectionRefused`] if nobody listens.
         #[source]
         source: io::Error,
     },
+    /// The host's name was not resolved.
+    #[error("cannot connect to {to}: the name does not resolve")]
+    Unresolved {
+        /// Where to.
+        to: Target,
+        /// What the resolver says.
+        #[source]
+        source: io::Error,
+    },
+    /// The host has no address, or none of the family of the one that [`Connect::bind`] gave.
+    #[error("cannot connect to {to}: the host has no address that can be used")]
+    NoAddress {
+        /// Where to.
+        to: Target,
+    },
+    /// Each address of the host has failed.
+    #[error("cannot connect to {to}: {}", list(failures))]
+    AllFailed {
+        /// Where to.
+        to: Target,
+        /// The addresses in the order in which they failed, and what the operating system says to each.
+        failures: Vec<(SocketAddr, io::Error)>,
+    },
     /// No answer came in time.
-    #[error("cannot connect to {address}: no answer within {timeout:?}")]
+    #[error("cannot connect to {to}: no answer within {timeout:?}")]
     TimedOut {
         /// Where to.
-        address: Address,
+        to: Target,
         /// The time that [`Connect::timeout`] gave.
         timeout: Duration,
     },
     /// The engine has as many connections as
     /// [`max_connections`](crate::Builder::max_connections) allows.
-    #[error("cannot connect to {address}: the limit of connections is reached")]
+    #[error("cannot connect to {to}: the limit of connections is reached")]
     LimitReached {
         /// Where to.
-        address: Address,
+        to: Target,
     },
     /// The connection was made, but is not open any more, or never was: `on_open` closed it or panicked,
     /// or the reactor could not take it in.
-    #[error("the connection to {address} was closed as it opened")]
+    #[error("the connection to {to} was closed as it opened")]
     Closed {
         /// Where to.
-        address: Address,
+        to: Target,
     },
     /// The engine stops, and connects no more.
-    #[error("cannot connect to {address}: the engine stops")]
+    #[error("cannot connect to {to}: the engine stops")]
     Stopped {
         /// Where to.
-        address: Address,
+        to: Target,
     },
 }
 
 impl ConnectError {
-    /// The address that there is no connection to.
-    pub fn address(&self) -> Address {
+    /// What there is no connection to, as [`Connect`] named it.
+    pub fn target(&self) -> &Target {
         match self {
-            ConnectError::Failed { address, .. }
-            | ConnectError::TimedOut { address, .. }
-            | ConnectError::LimitReached { address }
-            | ConnectError::Closed { address }
-            | ConnectError::Stopped { address } => *address,
+            ConnectError::Failed { to, .. }
+            | ConnectError::Unresolved { to, .. }
+            | ConnectError::NoAddress { to }
+            | ConnectError::AllFailed { to, .. }
+            | ConnectError::TimedOut { to, .. }
+            | ConnectError::LimitReached { to }
+            | ConnectError::Closed { to }
+            | ConnectError::Stopped { to } => to,
         }
     }
+}
+
+fn list(failures: &[(SocketAddr, io::Error)]) -> String {
+    let failures = failures.iter().map(|(address, error)| format!("{address}: {error}"));
+    failures.collect::<Vec<_>>().join("; ")
 }
 
 /// Who is told what came of an attempt.
@@ -126,58 +226,156 @@ const CALLBACK: &str = "Reactors::connect";
 pub(super) struct Attempt<H: EventHandler> {
     connect: Connect,
     done: Done<H>,
-    /// None before it begins.
-    admission: Option<Admission>,
-    /// For its beginning, and then for its timeout.
+    /// `None` before it begins.
+    begun: Option<Begun>,
+    /// For its beginning, then for what comes first of its timeout and the next address.
     timer: TimerKey,
+}
+
+/// What an attempt has once it has begun.
+struct Begun {
+    admission: Admission,
+    /// The tick of its timeout.
+    deadline: u64,
+    stage: Stage,
+    /// The handshakes that are under way.
+    handshakes: Vec<Token>,
+}
+
+enum Stage {
+    /// The host is being looked up, for as long as this lives.
+    LookUp(#[expect(dead_code, reason = "it is only kept")] Arc<()>),
+    Race(Race),
+}
+
+/// A socket that connects, for an attempt.
+pub(super) struct Handshake {
+    attempt: Token,
+    address: Address,
 }
 
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Takes an attempt in, and begins it unless it is for later.
     pub(super) fn connect(&mut self, connect: Connect, done: Done<H>) {
-        let address = connect.to;
+        let to = connect.to.clone();
         if self.draining {
-            return self.answer(done, ConnectError::Stopped { address });
+            return self.answer(done, ConnectError::Stopped { to });
         }
         if self.attempts.len() == Table::<Attempt<H>>::MAX {
-            return self.answer(done, ConnectError::LimitReached { address });
+            return self.answer(done, ConnectError::LimitReached { to });
         }
-        let at = self.clock.tick_after(self.driver.now(), connect.after);
+        let after = connect.after;
+        let at = self.clock.tick_after(self.driver.now(), after);
         let timers = &mut self.timers;
         let inserted = self.attempts.insert_with(|token| {
             let timer = timers.arm(at, Alarm::Attempt(token));
-            Attempt { connect, done, admission: None, timer }
+            Attempt { connect, done, begun: None, timer }
         });
         let token = inserted.expect("the table is not full");
-        if connect.after.is_zero() {
+        if after.is_zero() {
             self.begin_attempt(token);
         }
     }
 
     fn begin_attempt(&mut self, token: Token) {
         let Some(attempt) = self.attempts.get_mut(token) else { return };
-        let Connect { to, from, timeout, .. } = attempt.connect;
-        attempt.admission = Admission::outgoing(&self.engine, &self.counters);
-        if attempt.admission.is_none() {
-            return self.fail_attempt(token, ConnectError::LimitReached { address: to });
+        let Some(admission) = Admission::outgoing(&self.engine, &self.counters) else {
+            return self.fail_attempt(token, |to| ConnectError::LimitReached { to });
+        };
+        let Connect { to, timeout, attempt_delay, .. } = &attempt.connect;
+        let deadline = self.clock.tick_after(self.driver.now(), *timeout);
+        let stage = match to {
+            Target::Address(address) => Stage::Race(Race::new(vec![*address], *attempt_delay)),
+            Target::Host { name, port } => {
+                let mailbox = Arc::clone(&self.mailbox);
+                let resolved = move |addresses| {
+                    // An error says that the reactor has ended, and so has the attempt.
+                    let _ = mailbox.post(Command::Resolved { attempt: token, addresses });
+                };
+                Stage::LookUp(self.engine.resolver().look_up(name, *port, resolved))
+            }
+        };
+        attempt.begun = Some(Begun { admission, deadline, stage, handshakes: Vec::new() });
+        self.go_on(token);
+    }
+
+    /// A host was looked up.
+    pub(super) fn resolved(&mut self, token: Token, addresses: io::Result<Vec<SocketAddr>>) {
+        let Some(attempt) = self.attempts.get_mut(token) else { return };
+        let Some(begun) = &mut attempt.begun else { return };
+        let Connect { from, attempt_delay, .. } = attempt.connect;
+        let mut addresses = match addresses {
+            Ok(addresses) => addresses,
+            Err(source) => {
+                return self.fail_attempt(token, |to| ConnectError::Unresolved { to, source });
+            }
+        };
+        if let Some(from) = from {
+            addresses.retain(|to| from.ip().is_some_and(|from| from.is_ipv4() == to.is_ipv4()));
         }
-        self.timers.cancel(attempt.timer);
-        let at = self.clock.tick_after(self.driver.now(), timeout);
-        attempt.timer = self.timers.arm(at, Alarm::Attempt(token));
-        if let Err(source) = self.driver.connect(token, &to, from.as_ref(), &self.config.options) {
-            self.fail_attempt(token, ConnectError::Failed { address: to, source });
+        if addresses.is_empty() {
+            return self.fail_attempt(token, |to| ConnectError::NoAddress { to });
+        }
+        let addresses = addresses.into_iter().map(Address::from).collect();
+        begun.stage = Stage::Race(Race::new(addresses, attempt_delay));
+        self.go_on(token);
+    }
+
+    /// Connects to the addresses whose turn it is, and sets the timer for what comes then.
+    fn go_on(&mut self, token: Token) {
+        loop {
+            let Some(attempt) = self.attempts.get_mut(token) else { return };
+            let Some(begun) = &mut attempt.begun else { return };
+            let mut at = begun.deadline;
+            if let Stage::Race(race) = &mut begun.stage {
+                match race.step(self.driver.now()) {
+                    Step::Connect(address) => {
+                        self.begin_handshake(token, address);
+                        continue;
+                    }
+                    Step::WaitUntil(next) => {
+                        at = at.min(self.clock.tick_after(next, Duration::ZERO));
+                    }
+                    Step::Wait => {}
+                    Step::Lost => {
+                        let failures = race.take_failures();
+                        return self.fail_attempt(token, |to| lost(to, failures));
+                    }
+                }
+            }
+            self.timers.cancel(attempt.timer);
+            attempt.timer = self.timers.arm(at, Alarm::Attempt(token));
+            return;
         }
     }
 
-    /// An attempt has come to a connection.
-    pub(super) fn connected(&mut self, attempt: Token, socket: D::Socket) {
-        let Some(attempt) = self.attempts.remove(attempt) else { return };
-        let address = attempt.connect.to;
-        self.timers.cancel(attempt.timer);
-        if let Some(admission) = attempt.admission {
-            admission.keep();
+    fn begin_handshake(&mut self, token: Token, address: Address) {
+        let Some(attempt) = self.attempts.get_mut(token) else { return };
+        let Some(begun) = &mut attempt.begun else { return };
+        let new = self.handshakes.insert_with(|_| Handshake { attempt: token, address });
+        let Some(handshake) = new else {
+            let error = io::Error::new(ErrorKind::ResourceBusy, "too many are being made");
+            return begun.failed(address, error);
+        };
+        begun.handshakes.push(handshake);
+        let from = attempt.connect.from;
+        if let Err(error) =
+            self.driver.connect(handshake, &address, from.as_ref(), &self.config.options)
+        {
+            self.note_failure(handshake, error);
         }
-        let mut done = Some(attempt.done);
+    }
+
+    /// A handshake has come to a connection: the others of its attempt are given up.
+    pub(super) fn connected(&mut self, handshake: Token, socket: D::Socket) {
+        let Some(Handshake { attempt, address }) = self.handshakes.remove(handshake) else {
+            return;
+        };
+        let Some(Attempt { connect, done, begun, .. }) = self.end_attempt(attempt) else { return };
+        if let Some(begun) = begun {
+            begun.admission.keep();
+        }
+        let mut done = Some(done);
         if let Some(token) = self.open(socket, &address.into(), Origin::Outgoing) {
             self.call(token, CALLBACK, |handler, conn| match done.take() {
                 Some(done) => done(handler, Ok(conn)),
@@ -185,26 +383,37 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             });
         }
         if let Some(done) = done {
-            self.answer(done, ConnectError::Closed { address });
+            self.answer(done, ConnectError::Closed { to: connect.to });
         }
     }
 
-    /// The operating system failed an attempt.
-    pub(super) fn attempt_failed(&mut self, attempt: Token, source: io::Error) {
-        let Some(address) = self.attempts.get(attempt).map(|attempt| attempt.connect.to) else {
-            return;
-        };
-        self.fail_attempt(attempt, ConnectError::Failed { address, source });
+    /// The operating system failed a handshake.
+    pub(super) fn handshake_failed(&mut self, handshake: Token, error: io::Error) {
+        if let Some(attempt) = self.note_failure(handshake, error) {
+            self.go_on(attempt);
+        }
     }
 
-    /// The timer of an attempt has fired: it is time to begin, or it took too long.
+    /// Ends a handshake that has failed, and answers whose it was.
+    fn note_failure(&mut self, handshake: Token, error: io::Error) -> Option<Token> {
+        let Handshake { attempt, address } = self.handshakes.remove(handshake)?;
+        let begun = self.attempts.get_mut(attempt)?.begun.as_mut()?;
+        begun.handshakes.retain(|other| *other != handshake);
+        begun.failed(address, error);
+        Some(attempt)
+    }
+
+    /// The timer of an attempt has fired: it is time to begin, it took too long, or it is the next
+    /// address's turn.
     pub(super) fn attempt_due(&mut self, token: Token) {
         let Some(attempt) = self.attempts.get(token) else { return };
-        let Connect { to: address, timeout, .. } = attempt.connect;
-        if attempt.admission.is_none() {
-            self.begin_attempt(token);
-        } else {
-            self.fail_attempt(token, ConnectError::TimedOut { address, timeout });
+        match &attempt.begun {
+            None => self.begin_attempt(token),
+            Some(begun) if begun.deadline <= self.clock.tick() => {
+                let timeout = attempt.connect.timeout;
+                self.fail_attempt(token, |to| ConnectError::TimedOut { to, timeout });
+            }
+            Some(_) => self.go_on(token),
         }
     }
 
@@ -212,20 +421,29 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn stop_attempts(&mut self) {
         let tokens: Vec<Token> = self.attempts.tokens().collect();
         for token in tokens {
-            if let Some(address) = self.attempts.get(token).map(|attempt| attempt.connect.to) {
-                self.fail_attempt(token, ConnectError::Stopped { address });
-            }
+            self.fail_attempt(token, |to| ConnectError::Stopped { to });
         }
     }
 
     /// Ends an attempt without a connection. Its place is free before anybody is told.
-    fn fail_attempt(&mut self, token: Token, error: ConnectError) {
-        let Some(attempt) = self.attempts.remove(token) else { return };
-        self.timers.cancel(attempt.timer);
-        self.driver.give_up(token);
+    fn fail_attempt(&mut self, token: Token, why: impl FnOnce(Target) -> ConnectError) {
+        let Some(Attempt { connect, done, begun, .. }) = self.end_attempt(token) else { return };
+        let error = why(connect.to);
         tracing::debug!(reactor = self.index, %error, "not connected");
-        drop(attempt.admission);
-        self.answer(attempt.done, error);
+        drop(begun);
+        self.answer(done, error);
+    }
+
+    /// Takes an attempt out, with its timer and its handshakes.
+    fn end_attempt(&mut self, token: Token) -> Option<Attempt<H>> {
+        let attempt = self.attempts.remove(token)?;
+        self.timers.cancel(attempt.timer);
+        for &handshake in attempt.begun.iter().flat_map(|begun| &begun.handshakes) {
+            if self.handshakes.remove(handshake).is_some() {
+                self.driver.give_up(handshake);
+            }
+        }
+        Some(attempt)
     }
 
     /// Says that there is no connection.
@@ -233,5 +451,25 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let action =
             self.call_without_connection(CALLBACK, |handler, _reactor| done(handler, Err(error)));
         self.obey_action(action.unwrap_or_default());
+    }
+}
+
+impl Begun {
+    fn failed(&mut self, address: Address, error: io::Error) {
+        if let Stage::Race(race) = &mut self.stage {
+            race.failed(address, error);
+        }
+    }
+}
+
+/// No address of a target answered.
+fn lost(to: Target, mut failures: Vec<(Address, io::Error)>) -> ConnectError {
+    match (&to, failures.pop()) {
+        (Target::Address(_), Some((_, source))) => ConnectError::Failed { to, source },
+        (_, last) => {
+            let all = failures.into_iter().chain(last);
+            let of_ip = |(address, error): (Address, _)| Some((address.socket_addr()?, error));
+            ConnectError::AllFailed { to, failures: all.filter_map(of_ip).collect() }
+        }
     }
 }

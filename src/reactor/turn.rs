@@ -128,7 +128,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 }
                 Event::Accepted { listener, socket, peer } => self.accept(listener, socket, &peer),
                 Event::Connected { attempt, socket } => self.connected(attempt, socket),
-                Event::ConnectFailed { attempt, error } => self.attempt_failed(attempt, error),
+                Event::ConnectFailed { attempt, error } => self.handshake_failed(attempt, error),
                 Event::AcceptFailed { listener, error } => {
                     let now = self.clock.now();
                     self.acceptance.failed(listener, &error, now, &self.engine);
@@ -188,6 +188,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 self.obey_action(action.unwrap_or_default());
             }
             Command::Connect { connect, done } => self.connect(*connect, done),
+            Command::Resolved { attempt, addresses } => self.resolved(attempt, addresses),
         }
     }
 

@@ -15,10 +15,10 @@ use crate::world::World;
 
 /// What came of attempts, in the order of the answers.
 #[derive(Clone, Default)]
-struct Outcomes(Arc<Mutex<Vec<Result<ConnId, ConnectError>>>>);
+pub(crate) struct Outcomes(Arc<Mutex<Vec<Result<ConnId, ConnectError>>>>);
 
 impl Outcomes {
-    fn all(&self) -> MutexGuard<'_, Vec<Result<ConnId, ConnectError>>> {
+    pub(crate) fn all(&self) -> MutexGuard<'_, Vec<Result<ConnId, ConnectError>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -31,7 +31,7 @@ impl Outcomes {
     }
 
     /// Has the engine connect, and does something with the connection.
-    fn connect<W: World>(
+    pub(crate) fn connect<W: World>(
         &self,
         stage: &Stage<W>,
         connect: Connect,
@@ -49,24 +49,30 @@ impl Outcomes {
     /// The next answer.
     #[track_caller]
     #[allow(clippy::result_large_err, reason = "what a test returns")]
-    fn next<W: World>(&self, stage: &mut Stage<W>) -> Result<ConnId, ConnectError> {
+    pub(crate) fn next<W: World>(&self, stage: &mut Stage<W>) -> Result<ConnId, ConnectError> {
         stage.until("an attempt ends", |_| !self.all().is_empty());
         self.all().remove(0)
     }
 }
 
 fn copy(error: &ConnectError) -> ConnectError {
-    let address = error.address();
+    let to = error.target().clone();
     match error {
         ConnectError::Failed { source, .. } => {
-            ConnectError::Failed { address, source: source.kind().into() }
+            ConnectError::Failed { to, source: source.kind().into() }
         }
-        ConnectError::TimedOut { timeout, .. } => {
-            ConnectError::TimedOut { address, timeout: *timeout }
+        ConnectError::Unresolved { source, .. } => {
+            ConnectError::Unresolved { to, source: source.kind().into() }
         }
-        ConnectError::LimitReached { .. } => ConnectError::LimitReached { address },
-        ConnectError::Closed { .. } => ConnectError::Closed { address },
-        ConnectError::Stopped { .. } => ConnectError::Stopped { address },
+        ConnectError::NoAddress { .. } => ConnectError::NoAddress { to },
+        ConnectError::AllFailed { failures, .. } => {
+            let failures = failures.iter().map(|(address, error)| (*address, error.kind().into()));
+            ConnectError::AllFailed { to, failures: failures.collect() }
+        }
+        ConnectError::TimedOut { timeout, .. } => ConnectError::TimedOut { to, timeout: *timeout },
+        ConnectError::LimitReached { .. } => ConnectError::LimitReached { to },
+        ConnectError::Closed { .. } => ConnectError::Closed { to },
+        ConnectError::Stopped { .. } => ConnectError::Stopped { to },
         other => panic!("an unknown error: {other}"),
     }
 }
@@ -76,12 +82,12 @@ fn reactors<W: World>(stage: &Stage<W>) -> Reactors<Recorder> {
 }
 
 /// A connection as it stands, for closures that have nothing to do.
-fn nothing(_: &mut Conn<'_, Recorder>) -> Action {
+pub(crate) fn nothing(_: &mut Conn<'_, Recorder>) -> Action {
     Action::Continue
 }
 
 /// An address at which nobody listens.
-fn nobody<W: World>(stage: &Stage<W>) -> SocketAddr {
+pub(crate) fn nobody<W: World>(stage: &Stage<W>) -> SocketAddr {
     let (listener, address) = stage.world.listen();
     drop(listener);
     address
@@ -373,7 +379,7 @@ pub(crate) fn an_attempt_counts_as_a_connection<W: World>(seed: u64) {
     let (_silence, address) = stage.world.silent();
     let outcomes = Outcomes::default();
     let attempt = Connect::to(address).timeout(Duration::from_millis(30));
-    outcomes.connect(&stage, attempt, nothing);
+    outcomes.connect(&stage, attempt.clone(), nothing);
     outcomes.connect(&stage, attempt, nothing);
     let error = outcomes.next(&mut stage).expect_err("the first one has the place");
     assert!(matches!(error, ConnectError::LimitReached { .. }), "{error}");

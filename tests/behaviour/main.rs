@@ -16,6 +16,7 @@ mod common;
 mod closing;
 mod connecting;
 mod echo;
+mod hosts;
 mod pressure;
 mod recorder;
 mod remote;
@@ -118,6 +119,21 @@ behaviours! {
         an_attempt_counts_as_a_connection
         a_connection_comes_from_the_address_that_was_asked_for
         a_reset_right_after_connecting_leaves_nothing_behind
+    }
+    hosts {
+        a_host_is_connected_to_by_its_name
+        the_next_address_is_tried_while_the_first_is_silent
+        an_address_that_refuses_hands_over_at_once
+        a_host_at_which_nobody_listens
+        a_host_at_which_nobody_answers
+        a_name_that_does_not_resolve
+        a_host_without_an_address
+        only_addresses_of_the_bound_family_are_tried
+        a_resolver_that_panics_fails_its_attempt
+        an_address_is_not_resolved
+        a_host_counts_as_one_connection
+        a_race_ends_when_the_engine_stops
+        the_outcome_is_that_of_the_best_address
     }
     stopping {
         the_limit_of_connections_is_exact_and_places_are_given_back

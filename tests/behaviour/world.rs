@@ -255,10 +255,9 @@ impl<const FAULTS: bool> World for Simulated<FAULTS> {
         listener.accept()
     }
 
-    /// From here on no attempt is answered.
     fn silent(&self) -> (Box<dyn Any>, SocketAddr) {
         let (listener, address) = self.listen();
-        self.simulation.set_faults(Faults { ignore: 1.0, ..faults::<FAULTS>() });
+        self.simulation.silence(address);
         (Box::new(listener), address)
     }
 

@@ -43,6 +43,11 @@ impl SimNetwork {
         Ok(SimListener::new(self.clone(), address))
     }
 
+    /// From here on no driver's attempt to connect to this address is answered.
+    pub fn silence(&self, address: SocketAddr) {
+        self.lock().silence(address);
+    }
+
     /// Connects a far end to a listener. It can send at once, before it is accepted. Each caller has
     /// an address of its own.
     ///

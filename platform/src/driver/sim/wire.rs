@@ -79,6 +79,8 @@ pub(super) struct Wire {
     connections_made: u64,
     /// The connections that wait to be accepted.
     backlogs: BTreeMap<SocketAddr, VecDeque<u64>>,
+    /// From here no attempt to connect is answered.
+    silent: BTreeSet<SocketAddr>,
     /// When there is something to do for which end.
     agenda: BTreeSet<(Duration, EndId)>,
 }
@@ -93,6 +95,7 @@ impl Wire {
             connections: BTreeMap::new(),
             connections_made: 0,
             backlogs: BTreeMap::new(),
+            silent: BTreeSet::new(),
             agenda: BTreeSet::new(),
         }
     }
@@ -186,6 +189,10 @@ impl Wire {
         }
     }
 
+    pub(super) fn silence(&mut self, address: SocketAddr) {
+        self.silent.insert(address);
+    }
+
     pub(super) fn can_accept(&self, address: &SocketAddr) -> bool {
         self.backlogs.get(address).is_some_and(|backlog| !backlog.is_empty())
     }
@@ -221,7 +228,7 @@ impl Wire {
         if let Some(end) = self.end(caller) {
             end.at_driver = true;
         }
-        if self.chance(|faults| faults.ignore) {
+        if self.silent.contains(&to) || self.chance(|faults| faults.ignore) {
             self.forget(caller.other()); // Nobody is there, and nobody says so.
         } else if self.chance(|faults| faults.refuse) {
             self.close(caller.other(), true);
