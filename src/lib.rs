@@ -40,6 +40,9 @@
 //! - `deflate` and `lz4`: `codec::Compressed`, frames that are compressed, with `codec::Deflate` or
 //!   `codec::Lz4`.
 //! - `tokio-util`: `codec::Compat`, the codecs that were made for tokio-util.
+//! - `signals`: `Engine::stop_on_signals` and `Engine::on_hangup`, what SIGTERM, SIGINT and SIGHUP do.
+//! - `sd-notify`: `Engine::notify_service_manager`, which tells systemd that the engine runs and stops, and
+//!   feeds its watchdog.
 //!
 //! The default build has no feature; it is the engine.
 #![forbid(unsafe_code)]

@@ -8,8 +8,7 @@
 
 use std::error::Error;
 use std::io::{self, IsTerminal};
-use std::process::{self, ExitCode};
-use std::thread;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
@@ -18,8 +17,6 @@ use millstream::{Action, Conn, Engine, EventHandler, ReactorStats};
 use millstream_benches::error_chain::describe;
 use millstream_benches::load::{self, Load};
 use millstream_benches::progress_line::ProgressLine;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 /// How long connections have to take what is left for them when the server stops.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -113,18 +110,11 @@ fn start(options: &Options) -> Result<Engine, Box<dyn Error>> {
 
 /// Serves until a signal comes; a second one ends it without waiting for connections.
 fn serve(engine: &Engine) -> Result<(), Box<dyn Error>> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    engine.stop_on_signals(PATIENCE)?;
     for address in engine.local_addrs() {
         println!("listening on {address}");
     }
-    let stopper = engine.clone();
-    thread::spawn(move || {
-        for _ in signals.forever() {
-            if stopper.stop(PATIENCE).is_err() {
-                process::exit(1); // The second signal: whoever sent it does not want to wait.
-            }
-        }
-    });
+    engine.notify_service_manager()?;
     Ok(engine.wait()?)
 }
 

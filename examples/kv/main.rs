@@ -17,16 +17,13 @@ mod store;
 
 use std::error::Error;
 use std::io::{self, IsTerminal};
-use std::process::{self, ExitCode};
-use std::thread;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use millstream::codec::Framed;
 use millstream::{Engine, InputOverflow};
 use millstream_benches::error_chain::describe;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use crate::server::{HIGH_WATER, Server, TICK};
 use crate::shards::Shards;
@@ -75,19 +72,12 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let engine = start(options)?;
+    engine.stop_on_signals(PATIENCE)?;
     for address in engine.local_addrs() {
         println!("listening on {address}");
     }
-    let stopper = engine.clone();
-    thread::spawn(move || {
-        for _ in signals.forever() {
-            if stopper.stop(PATIENCE).is_err() {
-                process::exit(1); // The second signal: whoever sent it does not want to wait.
-            }
-        }
-    });
+    engine.notify_service_manager()?;
     Ok(engine.wait()?)
 }
 

@@ -5,6 +5,7 @@
 //! - `start` makes the threads; `acceptor` is the one that accepts, with `acceptance` and `limits`,
 //!   which reactors that accept for themselves use, too;
 //! - `resolver` looks host names up, for connections that the engine makes;
+//! - `signals` and `service` connect it with the process's signals and with the service manager;
 //! - this file is the running engine, as any thread may hold it.
 
 mod acceptance;
@@ -16,12 +17,17 @@ mod limits;
 mod listen;
 mod listeners;
 mod resolver;
+#[cfg(feature = "sd-notify")]
+mod service;
+#[cfg(feature = "signals")]
+mod signals;
 mod start;
 
 use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
 use std::io;
+use std::mem::take;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -66,6 +72,8 @@ struct Shared {
     accept_errors: AtomicU64,
     /// When the stop's timeout ends. Set once, by the first stop.
     stop_deadline: OnceLock<Instant>,
+    /// When what was left by then was cut off all the same.
+    cut_off: OnceLock<Instant>,
     /// The threads, known once all of them are made.
     reactors: OnceLock<Vec<ReactorPort>>,
     acceptor: OnceLock<Arc<dyn Wake>>,
@@ -87,6 +95,8 @@ pub(crate) struct ReactorPort {
 struct Threads {
     /// The names of those that run.
     running: Vec<String>,
+    /// What is called when the last one has ended.
+    at_end: Vec<Box<dyn FnOnce() + Send>>,
     failure: Option<Arc<io::Error>>,
 }
 
@@ -146,6 +156,7 @@ impl Engine {
             resolver,
             accept_errors: AtomicU64::new(0),
             stop_deadline: OnceLock::new(),
+            cut_off: OnceLock::new(),
             reactors: OnceLock::new(),
             acceptor: OnceLock::new(),
             handle: OnceLock::new(),
@@ -222,6 +233,12 @@ impl Engine {
         self.shared.stop_deadline.set(deadline).map_err(|_| AlreadyStopping)?;
         tracing::info!("the engine stops");
         self.shared.resolver.stop();
+        self.tell_deadline();
+        Ok(())
+    }
+
+    /// Has all threads, and those who wait for them, look at the stop's deadline.
+    fn tell_deadline(&self) {
         // Under the lock, so that neither a thread that is just being made known is passed by, nor a
         // waiter that has just seen no deadline.
         let _threads = self.threads();
@@ -230,7 +247,13 @@ impl Engine {
         }
         self.wake_acceptor();
         self.shared.threads_changed.notify_all();
-        Ok(())
+    }
+
+    /// Brings the deadline of a stop forward to this moment.
+    #[cfg(feature = "signals")]
+    fn cut_off(&self) {
+        let _ = self.shared.cut_off.set(Instant::now());
+        self.tell_deadline();
     }
 
     /// Waits until the engine has stopped and all its threads have ended. Once it is stopping, this
@@ -266,6 +289,17 @@ impl Engine {
         OWN_ENGINE.get() == self.identity()
     }
 
+    /// Has something done when all threads have ended; at once if that is so.
+    #[cfg(feature = "signals")]
+    fn at_end(&self, act: impl FnOnce() + Send + 'static) {
+        let mut threads = self.threads();
+        if !threads.running.is_empty() {
+            return threads.at_end.push(Box::new(act));
+        }
+        drop(threads);
+        act();
+    }
+
     /// Waits until all threads have ended, however long that takes.
     fn join(&self) {
         let mut threads = self.threads();
@@ -281,7 +315,8 @@ impl Engine {
     }
 
     pub(crate) fn stop_deadline(&self) -> Option<Instant> {
-        self.shared.stop_deadline.get().copied()
+        let deadline = self.shared.stop_deadline.get()?;
+        Some(*self.shared.cut_off.get().unwrap_or(deadline).min(deadline))
     }
 
     /// Stops at once, because the operating system failed one of the threads.
@@ -388,8 +423,13 @@ impl Drop for Running {
             // A fault of the engine itself: callbacks' panics never get here.
             self.engine.fail(io::Error::other(format!("the thread {} panicked", self.name)));
         }
-        self.engine.threads().running.retain(|name| *name != self.name);
+        let mut threads = self.engine.threads();
+        threads.running.retain(|name| *name != self.name);
         self.engine.shared.threads_changed.notify_all();
+        let at_end =
+            if threads.running.is_empty() { take(&mut threads.at_end) } else { Vec::new() };
+        drop(threads);
+        at_end.into_iter().for_each(|act| act());
     }
 }
 

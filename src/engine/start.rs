@@ -144,11 +144,11 @@ fn cores_for(pinning: &Pinning, reactors: usize) -> Vec<Option<usize>> {
 }
 
 /// Starts a thread that [`Engine::wait`] waits for.
-fn spawn(
+pub(super) fn spawn(
     engine: &Engine,
     name: String,
     body: impl FnOnce() + Send + 'static,
-) -> Result<(), StartError> {
+) -> io::Result<()> {
     engine.threads().running.push(name.clone());
     let running = Running { engine: engine.clone(), name: name.clone() };
     let spawned = thread::Builder::new().name(name).spawn(move || {
@@ -157,7 +157,7 @@ fn spawn(
         drop(running);
     });
     // On failure the closure was dropped, and with it `running`, which takes the name off the list.
-    spawned.map(drop).map_err(StartError::Thread)
+    spawned.map(drop)
 }
 
 /// Makes the reactors' threads, and waits until each has booted. On failure none is left running:
@@ -184,7 +184,8 @@ where
         spawn(&engine.clone(), name, move || {
             pin(reactor, core);
             run_reactor(reactor, reactors, &engine, &config, &*factory, &report);
-        })?;
+        })
+        .map_err(StartError::Thread)?;
     }
     drop(report);
     let mut booted: Vec<Booted> = reports.iter().take(cores.len()).collect::<Result<_, _>>()?;
@@ -297,7 +298,8 @@ pub(super) fn spawn_acceptor(
     let waker = driver.waker();
     let acceptor = Acceptor::new(driver, balance, reactors, engine.clone());
     let entrance = acceptor.entrance();
-    spawn(engine, "millstream-acceptor".to_owned(), move || acceptor.run())?;
+    spawn(engine, "millstream-acceptor".to_owned(), move || acceptor.run())
+        .map_err(StartError::Thread)?;
     engine.set_acceptor(waker);
     Ok(entrance)
 }
