@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, Mode, fchmod, flock};
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
@@ -174,9 +174,10 @@ pub(crate) fn bind_unix(
         return Ok(None);
     };
     let _lock = remove_dead(path)?;
-    if let Some(mode) = mode.filter(|_| cfg!(target_os = "linux")) {
+    #[cfg(target_os = "linux")]
+    if let Some(mode) = mode {
         // The file gets the socket's mode, less what the process' mask takes away.
-        fchmod(socket, Mode::from_raw_mode(mode))?;
+        rustix::fs::fchmod(socket, rustix::fs::Mode::from_raw_mode(mode))?;
     }
     socket.bind(&name)?;
     if let Some(mode) = mode {
