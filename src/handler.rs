@@ -63,7 +63,7 @@ pub trait EventHandler: Sized + 'static {
     }
 
     /// A connection is open: it was accepted, or made by [`Reactors::connect`](crate::Reactors::connect),
-    /// which [`Conn::is_outgoing`] tells. What is written here goes out at once, without waiting for the
+    /// which [`Conn::is_outgoing`] tells, or taken in by [`Reactors::adopt`](crate::Reactors::adopt). What is written here goes out at once, without waiting for the
     /// peer's first byte.
     fn on_open(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
         Action::Continue

@@ -63,7 +63,7 @@ pub mod sim;
 
 pub use bytes::Bytes;
 pub use millstream_platform::address::{Address, BadUnixAddress, Transport, UnixAddress};
-pub use millstream_platform::socket::Keepalive;
+pub use millstream_platform::socket::{Keepalive, UnusableSocket};
 
 pub use crate::backoff::Backoff;
 pub use crate::conn::{
@@ -75,4 +75,6 @@ pub use crate::engine::{
     Listener, ListenerId, Pinning, Resolve, RunError, StartError, Stats, WaitError, balance,
 };
 pub use crate::handler::{Action, EventHandler};
-pub use crate::reactor::{Connect, ConnectError, Reactor, ReactorStats, Reactors, Stopped, Target};
+pub use crate::reactor::{
+    AdoptError, Connect, ConnectError, Reactor, ReactorStats, Reactors, Stopped, Target,
+};

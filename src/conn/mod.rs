@@ -103,15 +103,16 @@ impl<H: EventHandler> Conn<'_, H> {
         self.control.status.peer.transport()
     }
 
-    /// The listener that it came in on; `None` if this engine made it.
+    /// The listener that it came in on; `None` if this engine made it, or adopted it.
     pub fn listener(&self) -> Option<ListenerId> {
         match self.control.status.origin {
             Origin::Accepted(listener) => Some(listener),
-            Origin::Outgoing => None,
+            Origin::Outgoing | Origin::Adopted => None,
         }
     }
 
-    /// Whether this engine made the connection, by [`Reactors::connect`]; else it was accepted.
+    /// Whether this engine made the connection, by [`Reactors::connect`]; else it was accepted, or made
+    /// elsewhere and taken in by [`Reactors::adopt`].
     pub fn is_outgoing(&self) -> bool {
         self.control.status.origin == Origin::Outgoing
     }

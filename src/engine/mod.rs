@@ -444,8 +444,9 @@ impl Admission {
         Admission(Some((engine.clone(), Arc::clone(counters), source)))
     }
 
-    /// Counts an outgoing connection in; `None` if a limit is reached.
-    pub(crate) fn outgoing(engine: &Engine, counters: &Arc<Counters>) -> Option<Self> {
+    /// Counts a connection in that was not accepted, and so counts against no limit per source; `None` if a
+    /// limit is reached.
+    pub(crate) fn without_source(engine: &Engine, counters: &Arc<Counters>) -> Option<Self> {
         engine.limits().admit(None).then(|| Admission::new(engine, counters, None))
     }
 

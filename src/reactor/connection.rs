@@ -77,6 +77,8 @@ pub(crate) enum Origin {
     Accepted(ListenerId),
     /// This engine made it.
     Outgoing,
+    /// It was made elsewhere.
+    Adopted,
 }
 
 impl Origin {

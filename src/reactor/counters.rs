@@ -19,7 +19,7 @@ pub struct ReactorStats {
     /// Connections at this moment, those on their way from the acceptor and those that are being made
     /// included.
     pub connections: usize,
-    /// Connections opened, the outgoing ones included.
+    /// Connections opened, those included that the engine made or adopted.
     pub accepted: u64,
     /// Connections closed, by reason, in the order of [`CloseReason::NAMES`].
     pub closed: [u64; CloseReason::NAMES.len()],

@@ -77,7 +77,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         };
         self.counters.accepted.add(1);
         tracing::trace!(reactor = self.index, ?token, %peer, "opened");
-        if !ACCEPTED_INHERIT_OPTIONS {
+        if !ACCEPTED_INHERIT_OPTIONS && origin != Origin::Adopted {
             let (_, link) = self.driver.parts(None);
             if let Some(Err(error)) = link
                 .socket(token)
@@ -249,7 +249,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 order: Order::Write { done: Some(done), .. } | Order::Close { done: Some(done) },
             } => return self.complete(done, Err(Closed), token),
             Command::Connection { token, .. } => Some(token),
-            Command::Reactor(_) | Command::Connect { .. } | Command::Resolved { .. } => None,
+            Command::Reactor(_)
+            | Command::Connect { .. }
+            | Command::Resolved { .. }
+            | Command::Adopt { .. } => None,
         };
         if catch_unwind(AssertUnwindSafe(|| drop(command))).is_err() {
             self.note_panic("drop of a closure", token);
@@ -293,6 +296,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     fn refuse(&mut self, command: Command<H>) {
         match command {
             Command::Connect { connect, done } => self.connect(*connect, done),
+            Command::Adopt { socket, done } => self.adopt_socket(socket, done),
             command => self.discard(command),
         }
     }

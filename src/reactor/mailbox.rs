@@ -2,13 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
 use millstream_platform::driver::Token;
 
 use super::Reactor;
+use super::adopting::AdoptError;
 use super::inbox::Inbox;
-use super::outgoing::{Connect, Done};
+use super::outgoing::{Connect, ConnectError, Done};
 use crate::conn::{Completion, Conn};
 use crate::handler::{Action, EventHandler};
 
@@ -22,9 +24,11 @@ pub(crate) enum Command<H: EventHandler> {
     /// Of the reactor.
     Reactor(ReactorClosure<H>),
     /// To connect.
-    Connect { connect: Box<Connect>, done: Done<H> },
+    Connect { connect: Box<Connect>, done: Done<H, ConnectError> },
     /// To go on with an attempt to connect, whose host was looked up.
     Resolved { attempt: Token, addresses: io::Result<Vec<SocketAddr>> },
+    /// To take in a socket.
+    Adopt { socket: OwnedFd, done: Done<H, AdoptError> },
 }
 
 /// What a connection is asked. A completion that is dropped says that the connection is closed.

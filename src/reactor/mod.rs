@@ -18,11 +18,13 @@
 //! Everything here runs on the reactor's own thread, but for [`Mailbox::post`](inbox::Inbox::post).
 //!
 //! - `turn` has the stages; `callback` runs one callback and acts on what it asked for;
-//! - `lifecycle` opens and closes connections, and `outgoing` makes some, by the order of `race`; `flush` sends; `deadline`
+//! - `lifecycle` opens and closes connections; `outgoing` makes some, by the order of `race`, and `adopting` takes
+//!   others in; `flush` sends; `deadline`
 //!   watches the clock;
 //! - `connection`, `clock`, `counters` are what these keep;
 //! - `table`, `timers`, `inbox` are the data structures under them.
 
+mod adopting;
 mod callback;
 mod clock;
 mod connection;
@@ -51,6 +53,7 @@ use millstream_platform::address::PeerAddress;
 use millstream_platform::driver::{Driver, Token};
 use millstream_platform::memory::{OutputPool, RingPool};
 
+pub use self::adopting::AdoptError;
 use self::clock::Clock;
 use self::connection::{Alarm, Connection};
 pub(crate) use self::connection::{Control, Origin};

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_platform::address::{Address, parse_host};
+use millstream_platform::address::{Address, PeerAddress, parse_host};
 use millstream_platform::driver::{Driver, Token};
 
 use super::EventLoop;
@@ -216,8 +216,7 @@ fn list(failures: &[(SocketAddr, io::Error)]) -> String {
 }
 
 /// Who is told what came of an attempt.
-pub(crate) type Done<H> =
-    Box<dyn FnOnce(&mut H, Result<&mut Conn<'_, H>, ConnectError>) -> Action + Send>;
+pub(crate) type Done<H, E> = Box<dyn FnOnce(&mut H, Result<&mut Conn<'_, H>, E>) -> Action + Send>;
 
 /// What callbacks of this module are reported as.
 const CALLBACK: &str = "Reactors::connect";
@@ -225,7 +224,7 @@ const CALLBACK: &str = "Reactors::connect";
 /// An attempt to connect.
 pub(super) struct Attempt<H: EventHandler> {
     connect: Connect,
-    done: Done<H>,
+    done: Done<H, ConnectError>,
     /// `None` before it begins.
     begun: Option<Begun>,
     /// For its beginning, then for what comes first of its timeout and the next address.
@@ -256,13 +255,13 @@ pub(super) struct Handshake {
 
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Takes an attempt in, and begins it unless it is for later.
-    pub(super) fn connect(&mut self, connect: Connect, done: Done<H>) {
+    pub(super) fn connect(&mut self, connect: Connect, done: Done<H, ConnectError>) {
         let to = connect.to.clone();
         if self.draining {
-            return self.answer(done, ConnectError::Stopped { to });
+            return self.answer(CALLBACK, done, ConnectError::Stopped { to });
         }
         if self.attempts.len() == Table::<Attempt<H>>::MAX {
-            return self.answer(done, ConnectError::LimitReached { to });
+            return self.answer(CALLBACK, done, ConnectError::LimitReached { to });
         }
         let after = connect.after;
         let at = self.clock.tick_after(self.driver.now(), after);
@@ -279,7 +278,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     fn begin_attempt(&mut self, token: Token) {
         let Some(attempt) = self.attempts.get_mut(token) else { return };
-        let Some(admission) = Admission::outgoing(&self.engine, &self.counters) else {
+        let Some(admission) = Admission::without_source(&self.engine, &self.counters) else {
             return self.fail_attempt(token, |to| ConnectError::LimitReached { to });
         };
         let Connect { to, timeout, attempt_delay, .. } = &attempt.connect;
@@ -375,15 +374,30 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if let Some(begun) = begun {
             begun.admission.keep();
         }
+        let closed = ConnectError::Closed { to: connect.to };
+        self.open_for(CALLBACK, socket, &address.into(), Origin::Outgoing, done, closed);
+    }
+
+    /// Takes in a connection that somebody waits for, which is admitted and counted already. If it doesn't
+    /// open, or not for long, they are told that it is `closed`.
+    pub(super) fn open_for<E>(
+        &mut self,
+        name: &'static str,
+        socket: D::Socket,
+        peer: &PeerAddress,
+        origin: Origin,
+        done: Done<H, E>,
+        closed: E,
+    ) {
         let mut done = Some(done);
-        if let Some(token) = self.open(socket, &address.into(), Origin::Outgoing) {
-            self.call(token, CALLBACK, |handler, conn| match done.take() {
+        if let Some(token) = self.open(socket, peer, origin) {
+            self.call(token, name, |handler, conn| match done.take() {
                 Some(done) => done(handler, Ok(conn)),
                 None => Action::Continue,
             });
         }
         if let Some(done) = done {
-            self.answer(done, ConnectError::Closed { to: connect.to });
+            self.answer(name, done, closed);
         }
     }
 
@@ -431,7 +445,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let error = why(connect.to);
         tracing::debug!(reactor = self.index, %error, "not connected");
         drop(begun);
-        self.answer(done, error);
+        self.answer(CALLBACK, done, error);
     }
 
     /// Takes an attempt out, with its timer and its handshakes.
@@ -447,9 +461,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     /// Says that there is no connection.
-    fn answer(&mut self, done: Done<H>, error: ConnectError) {
+    pub(super) fn answer<E>(&mut self, name: &'static str, done: Done<H, E>, error: E) {
         let action =
-            self.call_without_connection(CALLBACK, |handler, _reactor| done(handler, Err(error)));
+            self.call_without_connection(name, |handler, _reactor| done(handler, Err(error)));
         self.obey_action(action.unwrap_or_default());
     }
 }

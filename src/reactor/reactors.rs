@@ -1,10 +1,12 @@
 //! The handle of an engine's reactors.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 use super::Reactor;
+use super::adopting::AdoptError;
 use super::mailbox::{Command, Mailbox, Order};
 use super::outgoing::{Connect, ConnectError};
 use crate::conn::{Conn, ConnId};
@@ -136,6 +138,61 @@ impl<H: EventHandler> Reactors<H> {
         done: impl FnOnce(&mut H, Result<&mut Conn<'_, H>, ConnectError>) -> Action + Send + 'static,
     ) -> Result<(), Stopped> {
         self.post(reactor, Command::Connect { connect: Box::new(connect), done: Box::new(done) })
+    }
+
+    /// Has a reactor take in a connected stream socket, TCP or Unix, that was made elsewhere: accepted by a
+    /// listener of your own, inherited, or received from another process. `done` runs as for
+    /// [`connect`](Self::connect): exactly once, with the connection right after its
+    /// [`on_open`](EventHandler::on_open), or with the reason why there is none, which in most cases brings the
+    /// socket back. From then on it is a connection like all others; it counts against no limit per source.
+    ///
+    /// The socket is made one that doesn't block. Its options stay as they are: those that
+    /// [`Builder`](crate::Builder) sets are for sockets that the engine makes.
+    ///
+    /// Any thread may call it, callbacks included.
+    ///
+    /// ```
+    /// # use millstream::{Action, Conn, Engine, EventHandler};
+    /// # use std::io::{Read, Write};
+    /// # use std::os::unix::net::UnixStream;
+    /// # struct Echo;
+    /// # impl EventHandler for Echo {
+    /// #     type State = ();
+    /// #     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+    /// #         conn.output.write(conn.input.take_all());
+    /// #         Action::Continue
+    /// #     }
+    /// # }
+    /// let (mut ours, theirs) = UnixStream::pair()?;
+    /// let engine = Engine::builder().reactors(1).start(|_reactor| Echo)?;
+    /// let reactors = engine.reactors::<Echo>().expect("it is the engine's handler");
+    /// reactors.adopt(0, theirs, |_echo, adopted| match adopted {
+    ///     Ok(_conn) => Action::Continue,
+    ///     Err(error) => panic!("{error}"),
+    /// })?;
+    /// # ours.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
+    /// ours.write_all(b"hello")?;
+    /// let mut echoed = [0; 5];
+    /// ours.read_exact(&mut echoed)?;
+    /// assert_eq!(&echoed, b"hello");
+    /// # drop(ours);
+    /// # engine.stop(std::time::Duration::from_secs(5))?;
+    /// # engine.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Stopped`] if the reactor has stopped; the socket is closed.
+    ///
+    /// # Panics
+    /// If there is no such reactor: `reactor` is an index below [`len`](Self::len).
+    pub fn adopt(
+        &self,
+        reactor: usize,
+        socket: impl Into<OwnedFd>,
+        done: impl FnOnce(&mut H, Result<&mut Conn<'_, H>, AdoptError>) -> Action + Send + 'static,
+    ) -> Result<(), Stopped> {
+        self.post(reactor, Command::Adopt { socket: socket.into(), done: Box::new(done) })
     }
 
     fn post(&self, reactor: usize, command: Command<H>) -> Result<(), Stopped> {

@@ -189,6 +189,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             }
             Command::Connect { connect, done } => self.connect(*connect, done),
             Command::Resolved { attempt, addresses } => self.resolved(attempt, addresses),
+            Command::Adopt { socket, done } => self.adopt_socket(socket, done),
         }
     }
 

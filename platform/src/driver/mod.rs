@@ -47,7 +47,7 @@ use socket2::SockRef;
 
 use crate::address::{Address, PeerAddress};
 use crate::memory::{OutputPool, OutputQueue};
-use crate::socket::SocketOptions;
+use crate::socket::{SocketOptions, Stream};
 
 pub use self::readiness::Readiness;
 
@@ -189,6 +189,15 @@ pub enum Space<'a> {
     Connection(Token),
 }
 
+/// A connection that no driver has. It can move to another thread; dropping it closes it.
+pub trait Socket: Sized + Send + 'static {
+    /// Makes one of a connected stream, to be given to [`Driver::adopt`].
+    ///
+    /// # Errors
+    /// Such connections have no descriptors (simulated ones); the stream comes back.
+    fn from_stream(stream: Stream) -> Result<Self, Stream>;
+}
+
 /// Ends another thread's [`Driver::wait`].
 pub trait Wake: Send + Sync + 'static {
     /// Makes the current or the next `wait` of the driver return at once. Any thread may call it.
@@ -232,7 +241,7 @@ pub trait Link {
 /// for an empty connection.
 pub trait Driver: 'static {
     /// A connection before its adoption. It can move to another thread.
-    type Socket: Send + 'static;
+    type Socket: Socket;
     /// A listening socket.
     type Listener: Send + 'static;
 

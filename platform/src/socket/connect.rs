@@ -1,12 +1,11 @@
 //! Sockets that connect.
 
 use std::io::{self, ErrorKind};
-use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::SocketOptions;
+use super::{SocketOptions, Stream};
 use crate::address::{Address, Transport};
 
 /// Begins to connect a stream to an address, from another one if it is given, and doesn't wait for it: the
@@ -19,7 +18,7 @@ pub fn connect(
     to: &Address,
     from: Option<&Address>,
     options: &SocketOptions,
-) -> io::Result<OwnedFd> {
+) -> io::Result<Stream> {
     let (domain, transport) = match to {
         Address::Ip(to) => (Domain::for_address(*to), Transport::Tcp),
         Address::Unix(_) => (Domain::UNIX, Transport::Unix),
@@ -34,7 +33,7 @@ pub fn connect(
     }
     match socket.connect(&to.to_sock_addr()?) {
         Err(error) if !goes_on(&error, transport) => Err(error),
-        Ok(()) | Err(_) => Ok(socket.into()),
+        Ok(()) | Err(_) => Ok(Stream { socket: socket.into(), transport }),
     }
 }
 

@@ -4,7 +4,6 @@
 //! that is not, so the socket itself is asked: its error, and then whether it has a peer.
 
 use std::io::{self, ErrorKind};
-use std::os::fd::OwnedFd;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry};
@@ -12,7 +11,9 @@ use socket2::SockRef;
 
 use super::name::Name;
 use super::stream;
+use crate::address::Transport;
 use crate::driver::{Event, Token};
+use crate::socket::Stream;
 
 /// The attempts to connect.
 #[derive(Default)]
@@ -23,6 +24,7 @@ pub(super) struct Attempts {
 
 struct Attempt {
     stream: TcpStream,
+    transport: Transport,
     generation: u32,
 }
 
@@ -36,26 +38,27 @@ impl Attempts {
         (attempt.generation == token.generation).then_some(attempt)
     }
 
-    fn take(&mut self, token: Token) -> Option<TcpStream> {
+    fn take(&mut self, token: Token) -> Option<Attempt> {
         self.get(token)?;
         self.len -= 1;
-        self.entries[token.index as usize].take().map(|attempt| attempt.stream)
+        self.entries[token.index as usize].take()
     }
 
     /// Registers a socket that connects. It is announced also if it is done already.
     pub(super) fn add(
         &mut self,
         token: Token,
-        socket: OwnedFd,
+        socket: Stream,
         registry: &Registry,
     ) -> io::Result<()> {
-        let mut stream = stream::watched(socket);
+        let mut stream = stream::watched(socket.socket);
         registry.register(&mut stream, Name::Attempt(token).pack(), Interest::WRITABLE)?;
         let index = token.index as usize;
         if self.entries.len() <= index {
             self.entries.resize_with(index + 1, || None);
         }
-        self.entries[index] = Some(Attempt { stream, generation: token.generation });
+        self.entries[index] =
+            Some(Attempt { stream, transport: socket.transport, generation: token.generation });
         self.len += 1;
         Ok(())
     }
@@ -73,12 +76,15 @@ impl Attempts {
     }
 
     /// Ends an attempt that has come to something. Whoever adopts the socket registers it anew.
-    pub(super) fn serve(&mut self, token: Token, registry: &Registry) -> Option<Event<OwnedFd>> {
+    pub(super) fn serve(&mut self, token: Token, registry: &Registry) -> Option<Event<Stream>> {
         let outcome = outcome(&self.get(token)?.stream)?;
-        let mut stream = self.take(token)?;
+        let Attempt { mut stream, transport, .. } = self.take(token)?;
         let connected = outcome.and_then(|()| registry.deregister(&mut stream));
         Some(match connected {
-            Ok(()) => Event::Connected { attempt: token, socket: stream.into() },
+            Ok(()) => {
+                let socket = Stream { socket: stream.into(), transport };
+                Event::Connected { attempt: token, socket }
+            }
             Err(error) => Event::ConnectFailed { attempt: token, error },
         })
     }

@@ -7,7 +7,6 @@
 //! nobody.
 
 use std::io::{self, ErrorKind};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use mio::event::Source;
@@ -16,9 +15,9 @@ use mio::{Interest, Registry};
 
 use super::name::Name;
 use super::{Spent, Turn, add, left};
-use crate::address::{Address, PeerAddress};
+use crate::address::{Address, PeerAddress, Transport};
 use crate::driver::{Event, Token};
-use crate::socket::{self, SocketFile};
+use crate::socket::{self, SocketFile, Stream};
 
 /// Whether registering a listener anew is cheap and announces connections that are waiting already, as
 /// epoll does. mio's poll back end may lose a wake that comes meanwhile.
@@ -82,15 +81,16 @@ impl Accepting {
         }
     }
 
-    fn accept(&self) -> io::Result<(OwnedFd, PeerAddress)> {
+    fn accept(&self) -> io::Result<(Stream, PeerAddress)> {
         match self {
             Accepting::Tcp(listener) => {
                 let (socket, peer) = listener.accept()?;
-                Ok((socket.into(), peer.into()))
+                Ok((Stream { socket: socket.into(), transport: Transport::Tcp }, peer.into()))
             }
             Accepting::Unix { listener, .. } => {
                 let (socket, peer) = listener.accept()?;
-                Ok((socket.into(), Address::try_from(peer)?.into()))
+                let peer = Address::try_from(peer)?.into();
+                Ok((Stream { socket: socket.into(), transport: Transport::Unix }, peer))
             }
         }
     }
@@ -191,7 +191,7 @@ impl Listeners {
         token: Token,
         registry: &Registry,
         turn: &mut Turn,
-    ) -> Option<Event<OwnedFd>> {
+    ) -> Option<Event<Stream>> {
         let listener = self.get(token)?;
         listener.queued = false;
         loop {

@@ -21,7 +21,6 @@ mod stream;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,10 +30,10 @@ use self::attempt::Attempts;
 use self::listener::Listeners;
 use self::name::Name;
 use self::socket::Sockets;
-use super::{Budget, Driver, Event, Host, Link, Received, Token, Wake};
+use super::{Budget, Driver, Event, Host, Link, Received, Socket, Token, Wake};
 use crate::address::Address;
 use crate::memory::{OutputPool, OutputQueue, PageBuffer};
-use crate::socket::{Listener, SocketOptions, connect};
+use crate::socket::{Listener, SocketOptions, Stream, connect};
 
 /// How many notifications one wait reaps; what is beyond comes with the next one.
 const EVENTS_PER_WAIT: usize = 1024;
@@ -164,8 +163,14 @@ impl Readiness {
     }
 }
 
+impl Socket for Stream {
+    fn from_stream(stream: Stream) -> Result<Self, Stream> {
+        Ok(stream)
+    }
+}
+
 impl Driver for Readiness {
-    type Socket = OwnedFd;
+    type Socket = Stream;
     type Listener = Listener;
 
     fn waker(&self) -> Arc<dyn Wake> {
@@ -209,7 +214,7 @@ impl Driver for Readiness {
         self.attempts.remove(attempt);
     }
 
-    fn adopt(&mut self, token: Token, socket: OwnedFd) -> io::Result<()> {
+    fn adopt(&mut self, token: Token, socket: Stream) -> io::Result<()> {
         self.sockets.add(token, socket)
     }
 
@@ -252,7 +257,7 @@ impl Driver for Readiness {
     }
 
     #[inline]
-    fn next(&mut self, host: &mut impl Host) -> Option<Event<OwnedFd>> {
+    fn next(&mut self, host: &mut impl Host) -> Option<Event<Stream>> {
         while let Some(name) = self.turn.ready.pop_front() {
             let event = match name {
                 Name::Connection(token) => {

@@ -8,7 +8,6 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use mio::event::Event as Notification;
@@ -24,6 +23,7 @@ use super::{Spent, Turn, add, left, stream};
 use crate::address::Address;
 use crate::driver::{Event, Host, Link, Received, Space, Token};
 use crate::memory::{OutputPool, OutputQueue};
+use crate::socket::Stream;
 
 /// How many slices go into one system call; the queue's others follow in the next one.
 const SLICES_PER_SEND: usize = 64;
@@ -179,7 +179,7 @@ impl Socket {
     }
 
     /// What broke the connection after its end.
-    fn take_failure(&mut self, token: Token) -> Event<OwnedFd> {
+    fn take_failure(&mut self, token: Token) -> Event<Stream> {
         self.failed = true;
         let error = self.stream.take_error().ok().flatten();
         Event::Failed { token, error: error.unwrap_or(ErrorKind::ConnectionReset.into()) }
@@ -279,8 +279,8 @@ impl Sockets {
         (socket.generation == token.generation).then_some(&socket.stream)
     }
 
-    pub(super) fn add(&mut self, token: Token, socket: OwnedFd) -> io::Result<()> {
-        let mut stream = stream::watched(socket);
+    pub(super) fn add(&mut self, token: Token, socket: Stream) -> io::Result<()> {
+        let mut stream = stream::watched(socket.socket);
         self.registry.register(&mut stream, Name::Connection(token).pack(), interest())?;
         let index = token.index as usize;
         if self.entries.len() <= index {
@@ -363,7 +363,7 @@ impl Sockets {
         host: &mut impl Host,
         buffer: &mut [u8],
         turn: &mut Turn,
-    ) -> Option<Event<OwnedFd>> {
+    ) -> Option<Event<Stream>> {
         let socket = self.get(token)?;
         socket.queued = false;
         if socket.failed {

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 
 use super::network::SimNetwork;
 use super::wire::{EndId, Wire};
+use crate::driver;
+use crate::socket::Stream;
 
 /// An end with an owner: dropping it closes it.
 pub(super) struct Socket {
@@ -40,6 +42,13 @@ impl Drop for Socket {
 
 /// A connection before its adoption; dropping it closes it.
 pub struct SimSocket(pub(super) Socket);
+
+/// The network is in memory: there is no way in for what the system connects.
+impl driver::Socket for SimSocket {
+    fn from_stream(stream: Stream) -> Result<Self, Stream> {
+        Err(stream)
+    }
+}
 
 /// A listening socket; dropping it closes it and resets what waits to be accepted.
 pub struct SimListener {
