@@ -67,8 +67,8 @@ pub use millstream_platform::socket::{Keepalive, UnusableSocket};
 
 pub use crate::backoff::Backoff;
 pub use crate::conn::{
-    CloseReason, Closed, Conn, ConnId, Input, OtherReactor, Output, OutputBuffer, Prefixed, Remote,
-    TimerId,
+    CloseReason, Closed, Conn, ConnId, DetachError, Detached, Input, OtherReactor, Output,
+    OutputBuffer, Prefixed, Remote, TimerId,
 };
 pub use crate::engine::{
     AcceptMode, AlreadyStopping, Builder, ConfigError, Engine, InputOverflow, Listen, ListenError,

@@ -3,8 +3,8 @@
 mod common;
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::io::Write;
+use std::net::{Shutdown, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use common::pairs::{converse, tcp_pair, unix_pair};
 use common::stage::{On, Probe, Stage};
 use common::{
     DEADLINE, Echo, TestEngine, assert_empty, assert_same, eventually, modes, pattern,
@@ -29,21 +30,6 @@ fn echo(on: On, conn: &mut Conn<'_, Probe>) -> Action {
         conn.output.write(conn.input.take_all());
     }
     on.usual()
-}
-
-fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
-    let address = listener.local_addr().expect("it listens");
-    let one = TcpStream::connect(address).expect("it listens");
-    one.set_read_timeout(Some(DEADLINE)).expect("a socket has timeouts");
-    let (other, _) = listener.accept().expect("somebody connected");
-    (one, other)
-}
-
-fn unix_pair() -> (UnixStream, UnixStream) {
-    let (one, other) = UnixStream::pair().expect("there are sockets");
-    one.set_read_timeout(Some(DEADLINE)).expect("a socket has timeouts");
-    (one, other)
 }
 
 type Outcome = Result<ConnId, AdoptError>;
@@ -67,14 +53,6 @@ fn reactors(stage: &Stage) -> Reactors<Probe> {
     stage.reactors().expect("it is the engine's handler")
 }
 
-/// Sends bytes on one thread and gets them back on another.
-fn converse<S: Read + Write + Send>(mut writer: S, mut reader: S, bytes: &[u8]) {
-    thread::scope(|scope| {
-        scope.spawn(move || writer.write_all(bytes).expect("the engine reads"));
-        assert_same(&read_exactly(&mut reader, bytes.len()), bytes);
-    });
-}
-
 #[test]
 fn an_adopted_socket_is_a_connection_like_all_others() {
     let stage = Stage::start(Stage::builder(), |on, conn| {
@@ -89,7 +67,7 @@ fn an_adopted_socket_is_a_connection_like_all_others() {
     let (peer, transport) =
         common::stage::run(&opened.remote, |conn| (conn.peer_addr(), conn.transport()));
     assert_eq!((peer, transport), (ours.local_addr().expect("it has").into(), Transport::Tcp));
-    converse(ours.try_clone().expect("a second one"), ours.try_clone().expect("a third"), &bytes);
+    converse(&ours, &bytes);
     ours.shutdown(Shutdown::Write).expect("it is connected");
     assert_eq!(stage.closed().reason, "peer");
 
@@ -99,7 +77,7 @@ fn an_adopted_socket_is_a_connection_like_all_others() {
     receive(&outcome).expect("it is a connected stream");
     let transport = common::stage::run(&opened.remote, |conn| conn.transport());
     assert_eq!(transport, Transport::Unix);
-    converse(ours.try_clone().expect("a second one"), ours.try_clone().expect("a third"), &bytes);
+    converse(&ours, &bytes);
     drop(ours);
     assert_eq!(stage.closed().reason, "peer");
     let stats = &stage.stats().reactors[0];

@@ -32,11 +32,13 @@ pub enum CloseReason {
     Shutdown,
     /// The connection that it was relayed with is closed: see [`Conn::relay_to`](crate::Conn::relay_to).
     Relay,
+    /// [`Conn::detach`](crate::Conn::detach) took it out of the engine; it goes on elsewhere.
+    Detached,
 }
 
 impl CloseReason {
     /// The names of all reasons, as statistics show them; the place of each is its index.
-    pub const NAMES: [&'static str; 12] = [
+    pub const NAMES: [&'static str; 13] = [
         "peer",
         "local",
         "failed",
@@ -49,6 +51,7 @@ impl CloseReason {
         "panicked",
         "shutdown",
         "relay",
+        "detached",
     ];
 
     pub(crate) fn index(&self) -> usize {
@@ -65,6 +68,7 @@ impl CloseReason {
             CloseReason::Panicked => 9,
             CloseReason::Shutdown => 10,
             CloseReason::Relay => 11,
+            CloseReason::Detached => 12,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! leave the thread.
 
 mod close;
+mod detached;
 mod input;
 mod output;
 mod output_buffer;
@@ -18,6 +19,8 @@ use millstream_platform::socket::{self, Keepalive};
 use socket2::SockRef;
 
 pub use self::close::CloseReason;
+pub(crate) use self::detached::Detach;
+pub use self::detached::{DetachError, Detached};
 pub use self::input::Input;
 pub use self::output::Output;
 pub(crate) use self::output::{Fault, Pending};
@@ -297,4 +300,6 @@ pub(crate) enum CloseRequest {
     Flush,
     /// At the end of the turn.
     Now,
+    /// It leaves the engine at the end of the turn.
+    Detach,
 }

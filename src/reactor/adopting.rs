@@ -43,8 +43,8 @@ pub enum AdoptError {
         /// What was to be adopted.
         socket: OwnedFd,
     },
-    /// The connection was taken in, but is not open any more, or never was: `on_open` closed it or
-    /// panicked, or the operating system refused to watch it.
+    /// The connection was taken in, but is not open any more, or never was: `on_open` closed it,
+    /// detached it or panicked, or the operating system refused to watch it.
     #[error("the adopted connection was closed as it opened")]
     Closed,
 }

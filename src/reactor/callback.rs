@@ -154,6 +154,11 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             match request {
                 CloseRequest::Flush => self.begin_close(token, CloseReason::Local),
                 CloseRequest::Now => self.doom(token, CloseReason::Local, cuts_off),
+                CloseRequest::Detach => {
+                    // What comes in the rest of this turn is for whoever has the socket next.
+                    self.driver.pause(token, true);
+                    self.doom(token, CloseReason::Detached, false);
+                }
             }
             return request == CloseRequest::Flush;
         }

@@ -14,7 +14,9 @@ use super::mailbox::Order;
 use super::reactors::Reactors;
 use super::relay::Relay;
 use super::timers::{OwnedTimers, TimerKey, Timers};
-use crate::conn::{CloseReason, CloseRequest, Completion, Conn, ConnId, Pending, Remote, TimerId};
+use crate::conn::{
+    CloseReason, CloseRequest, Completion, Conn, ConnId, Detach, Pending, Remote, TimerId,
+};
 use crate::engine::ListenerId;
 use crate::handler::{Action, EventHandler};
 
@@ -44,7 +46,7 @@ pub(crate) struct Status<H: EventHandler> {
     /// While closing: the tick at which the patience ends.
     pub(crate) close_by: u64,
     pub(crate) reason: Option<CloseReason>,
-    pub(crate) completions: Option<Box<Completions>>,
+    pub(crate) completions: Option<Box<Completions<H>>>,
     pub(crate) phase: Phase,
     pub(crate) close_request: Option<CloseRequest>,
     pub(crate) origin: Origin,
@@ -102,12 +104,13 @@ pub(crate) enum Phase {
 }
 
 /// Who waits for what of a connection.
-#[derive(Default)]
-pub(crate) struct Completions {
+pub(crate) struct Completions<H> {
     /// For the output to be sent up to this position.
     pub(crate) writes: VecDeque<(u64, Completion)>,
     /// For the connection to be over.
     pub(crate) closes: Vec<Completion>,
+    /// For the connection to leave the engine.
+    pub(crate) detach: Option<Detach<H>>,
 }
 
 impl<H: EventHandler> Connection<H> {
@@ -209,8 +212,9 @@ impl<H: EventHandler> Status<H> {
         self.peer_ended && self.end_sent && !holds_input
     }
 
-    pub(crate) fn completions(&mut self) -> &mut Completions {
-        self.completions.get_or_insert_default()
+    pub(crate) fn completions(&mut self) -> &mut Completions<H> {
+        let none = || Completions { writes: VecDeque::new(), closes: Vec::new(), detach: None };
+        self.completions.get_or_insert_with(|| Box::new(none()))
     }
 }
 

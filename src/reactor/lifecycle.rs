@@ -6,14 +6,13 @@ use std::sync::atomic::Ordering;
 use std::thread;
 
 use millstream_platform::address::PeerAddress;
-use millstream_platform::driver::{Driver, Token};
-use millstream_platform::socket::ACCEPTED_INHERIT_OPTIONS;
+use millstream_platform::driver::{Driver, Socket, Token};
+use millstream_platform::socket::{ACCEPTED_INHERIT_OPTIONS, Stream};
 
-use super::Arrival;
-use super::EventLoop;
 use super::connection::{Connection, Origin, Phase};
 use super::mailbox::{Command, Order};
-use crate::conn::{CloseReason, Closed, Completion};
+use super::{Arrival, EventLoop, Reactor};
+use crate::conn::{CloseReason, Closed, Completion, Detached};
 use crate::engine::Open;
 use crate::handler::{Action, EventHandler};
 
@@ -203,6 +202,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             Action::Continue
         });
         let Some(mut connection) = self.connections.remove(token) else { return };
+        let detached = match reason {
+            CloseReason::Detached => self.detach(token, &mut connection),
+            _ => None,
+        };
         self.driver.close(token, connection.status.reset);
         self.counters.closed[reason.index()].add(1);
         tracing::trace!(reactor = self.index, ?token, %reason, "closed");
@@ -224,6 +227,29 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         for done in completions.closes {
             self.complete(done, Ok(()), token);
         }
+        match (completions.detach, detached) {
+            (Some(then), Some(detached)) => {
+                let then = |handler: &mut H, _: &mut Reactor<'_>| then(handler, detached);
+                let action = self.call_without_connection("Conn::detach", then);
+                self.obey_action(action.unwrap_or_default());
+            }
+            (then, _) => self.drop_state(then, Some(token)),
+        }
+    }
+
+    /// Takes a connection's socket out of the driver, and its bytes out of the buffers.
+    fn detach(&mut self, token: Token, connection: &mut Connection<H>) -> Option<Detached> {
+        let Stream { socket, transport } = self.driver.detach(token)?.into_stream()?;
+        let unread = connection.ring.as_ref().map_or(&[][..], |ring| ring.readable());
+        let mut unsent = Vec::with_capacity(connection.pending.bytes);
+        if let Some(queue) = &mut connection.pending.queue {
+            while !queue.is_empty() {
+                unsent.extend_from_slice(queue.front());
+                queue.advance(queue.front().len(), &mut self.outputs);
+            }
+        }
+        let peer_addr = connection.status.peer.get();
+        Some(Detached { socket, transport, peer_addr, unread: unread.to_vec(), unsent })
     }
 
     /// Drops a state, or what has one: its destructor is the user's code, like a callback.

@@ -14,8 +14,8 @@
 //!    off is kept by the driver and comes first in the next turn, whose `wait` then does not block. No
 //!    new notification of the operating system is needed for it.
 //! 3. **No stranger's events.** A [`Token`] carries a generation; connections, listeners and attempts to
-//!    connect are named apart. Once [`Driver::close`] or [`Driver::give_up`] returned, no
-//!    event for that token is handed out, even if it was reaped before and even if its descriptor or
+//!    connect are named apart. Once [`Driver::close`], [`Driver::detach`] or
+//!    [`Driver::give_up`] returned, no event for that token is handed out, even if it was reaped before and even if its descriptor or
 //!    index serves another connection by now.
 //! 4. **Bytes first, then the end.** All bytes that came before the peer's end or its reset and that
 //!    the operating system still gives out are received before [`Event::Ended`] or
@@ -29,7 +29,8 @@
 //!    any split. A driver that could not send all of it hands out [`Event::Sent`] when more can go.
 //!    A queue that is empty causes no event.
 //! 7. **Close is final.** `close` gives the descriptor back at once; with `reset` the peer gets a
-//!    reset instead of an orderly end.
+//!    reset instead of an orderly end. `detach` lets go of a connection that goes on elsewhere: nothing is
+//!    watched any more, and what was not handed out is still to be received.
 //! 8. **Errors are values.** Nothing panics on what the peer or the operating system does.
 //! 9. **An attempt ends once.** [`Driver::connect`] never waits. Unless it fails at once, exactly one of
 //!    [`Event::Connected`] and [`Event::ConnectFailed`] follows, at any time or never: deadlines are
@@ -40,6 +41,7 @@ mod readiness;
 pub mod sim;
 
 use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -196,6 +198,9 @@ pub trait Socket: Sized + Send + 'static {
     /// # Errors
     /// Such connections have no descriptors (simulated ones); the stream comes back.
     fn from_stream(stream: Stream) -> Result<Self, Stream>;
+
+    /// The stream that it is; `None`, and it is closed, if it has no descriptor.
+    fn into_stream(self) -> Option<Stream>;
 }
 
 /// Ends another thread's [`Driver::wait`].
@@ -233,6 +238,12 @@ pub trait Link {
     /// The connection's socket, to read and set its options; `None` where there is none (a simulated
     /// connection).
     fn socket(&self, token: Token) -> Option<SockRef<'_>>;
+
+    /// The connection's descriptor, which may be duplicated: from here on the driver takes care that a
+    /// close is one although others have the socket, too. `None` as for [`socket`](Self::socket).
+    fn descriptor(&self, _token: Token) -> Option<BorrowedFd<'_>> {
+        None
+    }
 }
 
 /// A driver: see the [module](self) for what it must keep.
@@ -308,6 +319,11 @@ pub trait Driver: 'static {
 
     /// Closes the connection, with a reset if asked. Nothing is handed out for it from here on.
     fn close(&mut self, token: Token, reset: bool);
+
+    /// Lets go of a connection without closing it; it may be adopted again, by this driver or another one.
+    /// Nothing is handed out for it from here on, and bytes that were not handed out are still there to be
+    /// received. `None` if it is not open.
+    fn detach(&mut self, token: Token) -> Option<Self::Socket>;
 
     /// Waits until something happens, a [`Wake`] calls, or the timeout passes; `None` waits for ever.
     /// Returns at once when events of the last turn are left.

@@ -471,6 +471,16 @@ impl<W: World> Engine<W> {
 
     pub(crate) fn close(&mut self, token: Token, reset: bool) {
         self.driver.close(token, reset);
+        self.forget(token);
+    }
+
+    pub(crate) fn detach(&mut self, token: Token) -> Option<<W::Driver as Driver>::Socket> {
+        let socket = self.driver.detach(token);
+        self.forget(token);
+        socket
+    }
+
+    fn forget(&mut self, token: Token) {
         let connection = self.connections.remove(&token).unwrap();
         self.pool.give_back(connection.queue);
         self.rooms.rooms.remove(&token);

@@ -67,6 +67,8 @@ behaviours! {
     close_with_reset_is_a_reset
     an_accepted_socket_that_is_dropped_closes
     a_socket_moves_to_another_driver
+    a_detached_connection_goes_on_elsewhere
+    a_detached_connection_is_not_heard_of
     unlistening_refuses
     shutdown_comes_behind_the_output_and_leaves_the_input
     a_connection_that_is_reset_before_it_is_accepted_harms_nobody

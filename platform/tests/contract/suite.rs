@@ -137,6 +137,7 @@ pub(crate) fn calls_for_a_closed_connection_do_nothing<W: World>(mut engine: Eng
         engine.driver.pause(stale, true);
         engine.driver.shutdown(stale);
         engine.driver.close(stale, true);
+        assert!(engine.driver.detach(stale).is_none());
         let stale_listener = Token { generation: 77, ..LISTENER };
         engine.driver.unlisten(stale_listener);
         engine.driver.resume_accepting(stale_listener);
@@ -500,6 +501,56 @@ pub(crate) fn a_socket_moves_to_another_driver<W: World>(mut engine: Engine<W>) 
     other.hear_all(token, &mut far, b"late");
     other.close(token, false);
     other.finish();
+    engine.finish();
+}
+
+/// A connection leaves a driver, with events reaped for it and bytes that were not received, and goes on at
+/// another one.
+pub(crate) fn a_detached_connection_goes_on_elsewhere<W: World>(mut engine: Engine<W>) {
+    let (token, mut far) = engine.connect();
+    let bytes = pattern(900, 17);
+    engine.hear_all(token, &mut far, &bytes[..300]);
+    assert_eq!(far.send(&bytes[300..]), 600);
+    engine.world.pass();
+    engine.wait(LONG);
+    engine.step();
+    let received = engine.at(token).received.clone();
+    let socket = engine.detach(token).expect("it is open");
+    engine.quiet();
+    assert!(engine.driver.detach(token).is_none(), "it is gone already");
+    let mut other = Engine::new(engine.world.clone());
+    let token = Token { index: 3, generation: 9 };
+    other.adopt(token, socket, far.address());
+    let rest = &bytes[received.len()..];
+    other.until("the rest came", |other| other.at(token).received.len() == rest.len());
+    assert_eq!([&received[..], &other.at(token).received].concat(), bytes);
+    other.write(token, &bytes);
+    assert_eq!(other.tell_all(&mut far, bytes.len()), bytes);
+    engine.quiet();
+    other.finish();
+    engine.finish();
+}
+
+/// F3 of the fault checklist: what happens to a socket that was detached wakes nobody, also while its place
+/// in the driver is somebody else's.
+pub(crate) fn a_detached_connection_is_not_heard_of<W: World>(mut engine: Engine<W>) {
+    let (token, mut far) = engine.connect();
+    engine.fill(token);
+    engine.turn(SHORT);
+    let socket = engine.detach(token).expect("it is open");
+    let (successor, mut other_far) = engine.connect();
+    assert_eq!(successor.index, token.index);
+    engine.quiet();
+    far.send(b"for whoever has the socket");
+    far.receive();
+    far.shutdown();
+    let start = engine.driver.now();
+    engine.wait(SHORT);
+    assert!(!W::BLOCKS || engine.driver.now() - start >= SHORT, "woken for nothing");
+    engine.quiet();
+    engine.hear_all(successor, &mut other_far, b"for the successor");
+    drop(socket);
+    engine.quiet();
     engine.finish();
 }
 

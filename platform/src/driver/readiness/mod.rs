@@ -167,6 +167,10 @@ impl Socket for Stream {
     fn from_stream(stream: Stream) -> Result<Self, Stream> {
         Ok(stream)
     }
+
+    fn into_stream(self) -> Option<Stream> {
+        Some(self)
+    }
 }
 
 impl Driver for Readiness {
@@ -238,6 +242,10 @@ impl Driver for Readiness {
 
     fn close(&mut self, token: Token, reset: bool) {
         self.sockets.remove(token, reset);
+    }
+
+    fn detach(&mut self, token: Token) -> Option<Stream> {
+        self.sockets.detach(token)
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {

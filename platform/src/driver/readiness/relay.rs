@@ -10,6 +10,7 @@ use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use super::socket::{Incoming, Sockets, retry};
 use super::{Turn, add, left};
 use crate::driver::{Event, Received, Token};
+use crate::socket::Stream;
 
 /// What a pipe holds at least, if it holds bytes of a socket's buffers that are full.
 const MOST: usize = 64 * 1024;
@@ -68,7 +69,7 @@ impl Sockets {
         to: Token,
         buffer: &mut [u8],
         turn: &mut Turn,
-    ) -> Option<Event<OwnedFd>> {
+    ) -> Option<Event<Stream>> {
         if self.pipe.is_none() {
             self.pipe = Pipe::new().ok();
         }
@@ -88,7 +89,7 @@ impl Sockets {
         to: Token,
         buffer: &mut [u8],
         turn: &mut Turn,
-    ) -> Option<Event<OwnedFd>> {
+    ) -> Option<Event<Stream>> {
         let socket = self.get(token)?;
         let spent = socket.spent.in_turn(turn.number).incoming;
         let most = MOST.min(buffer.len()).min(left(turn.budget.read, spent));
@@ -138,7 +139,7 @@ impl Sockets {
         token: Token,
         buffer: &mut [u8],
         turn: &mut Turn,
-    ) -> Option<Event<OwnedFd>> {
+    ) -> Option<Event<Stream>> {
         let socket = self.get(token)?;
         let spent = &mut socket.spent.in_turn(turn.number).incoming;
         let most = buffer.len().min(left(turn.budget.read, *spent));

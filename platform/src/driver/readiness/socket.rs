@@ -5,9 +5,11 @@
 //! nothing is left: the peer ended, the connection is broken, or there is urgent data, at whose mark
 //! every read stops.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use mio::event::Event as Notification;
@@ -20,7 +22,7 @@ use super::name::Name;
 #[cfg(target_os = "linux")]
 use super::relay::Pipe;
 use super::{Spent, Turn, add, left, stream};
-use crate::address::Address;
+use crate::address::{Address, Transport};
 use crate::driver::{Event, Host, Link, Received, Space, Token};
 use crate::memory::{OutputPool, OutputQueue};
 use crate::socket::Stream;
@@ -54,6 +56,7 @@ pub(super) struct Sockets {
 
 pub(super) struct Socket {
     pub(super) stream: TcpStream,
+    transport: Transport,
     pub(super) generation: u32,
     pub(super) spent: Spent,
     /// There may be bytes, the end or an error to read.
@@ -76,6 +79,8 @@ pub(super) struct Socket {
     watches_sending: bool,
     /// It is on one of the turn's lists.
     queued: bool,
+    /// Its descriptor was shown, so that others may have the socket, too.
+    shared: Cell<bool>,
 }
 
 /// What a read gave.
@@ -91,7 +96,7 @@ pub(super) enum Incoming {
 
 impl Incoming {
     #[inline(always)]
-    pub(super) fn event(self, token: Token) -> Option<Event<OwnedFd>> {
+    pub(super) fn event(self, token: Token) -> Option<Event<Stream>> {
         match self {
             Incoming::Bytes(bytes) => Some(Event::Received { token, bytes }),
             Incoming::Nothing => None,
@@ -274,9 +279,9 @@ impl Sockets {
         (socket.generation == token.generation).then_some(socket)
     }
 
-    fn stream(&self, token: Token) -> Option<&TcpStream> {
+    fn open(&self, token: Token) -> Option<&Socket> {
         let socket = self.entries.get(token.index as usize)?.as_ref()?;
-        (socket.generation == token.generation).then_some(&socket.stream)
+        (socket.generation == token.generation).then_some(socket)
     }
 
     pub(super) fn add(&mut self, token: Token, socket: Stream) -> io::Result<()> {
@@ -292,6 +297,7 @@ impl Sockets {
         }
         self.entries[index] = Some(Socket {
             stream,
+            transport: socket.transport,
             generation: token.generation,
             spent: Spent::default(),
             readable: false,
@@ -304,21 +310,40 @@ impl Sockets {
             sendable: false,
             watches_sending: false,
             queued: false,
+            shared: Cell::new(false),
         });
         self.len += 1;
         Ok(())
     }
 
     pub(super) fn remove(&mut self, token: Token, reset: bool) {
-        let Some(socket) = self.get(token) else { return };
+        let Some(mut socket) = self.take(token) else { return };
         if reset {
             // Fails only if the connection is broken already; then there is nobody to tell.
             let _ = SockRef::from(&socket.stream).set_linger(Some(Duration::ZERO));
         }
         // The descriptor's last reference takes its registration along. Should a duplicate live on
         // in another process, its notifications carry this generation and are dropped.
-        self.entries[token.index as usize] = None;
+        if socket.shared.get() {
+            // A duplicate in this one is to make no turns, and not to keep the end from the peer.
+            let _ = self.registry.deregister(&mut socket.stream);
+            if !reset {
+                let _ = socket.stream.shutdown(Shutdown::Both);
+            }
+        }
+    }
+
+    pub(super) fn detach(&mut self, token: Token) -> Option<Stream> {
+        let mut socket = self.take(token)?;
+        // Should it fail, the notifications carry a generation that is over.
+        let _ = self.registry.deregister(&mut socket.stream);
+        Some(Stream { socket: socket.stream.into(), transport: socket.transport })
+    }
+
+    fn take(&mut self, token: Token) -> Option<Socket> {
+        self.get(token)?;
         self.len -= 1;
+        self.entries[token.index as usize].take()
     }
 
     pub(super) fn shutdown(&mut self, token: Token) {
@@ -464,12 +489,18 @@ impl Link for Sockets {
     }
 
     fn local_addr(&self, token: Token) -> io::Result<Address> {
-        let stream = self.stream(token).ok_or(ErrorKind::NotConnected)?;
-        SockRef::from(stream).local_addr()?.try_into()
+        let socket = self.open(token).ok_or(ErrorKind::NotConnected)?;
+        SockRef::from(&socket.stream).local_addr()?.try_into()
     }
 
     fn socket(&self, token: Token) -> Option<SockRef<'_>> {
-        self.stream(token).map(SockRef::from)
+        self.open(token).map(|socket| SockRef::from(&socket.stream))
+    }
+
+    fn descriptor(&self, token: Token) -> Option<BorrowedFd<'_>> {
+        let socket = self.open(token)?;
+        socket.shared.set(true);
+        Some(socket.stream.as_fd())
     }
 }
 

@@ -460,15 +460,18 @@ impl Driver for SimDriver {
     }
 
     fn close(&mut self, token: Token, reset: bool) {
-        if self.connections.get(token).is_none() {
-            return;
+        if let Some(socket) = self.detach(token).filter(|_| reset) {
+            socket.0.reset();
         }
-        if let Some(connection) = self.connections.table.remove(&token.index).filter(|_| reset) {
-            connection.socket.reset();
-        }
+    }
+
+    fn detach(&mut self, token: Token) -> Option<SimSocket> {
+        self.connections.get(token)?;
+        let connection = self.connections.table.remove(&token.index)?;
         if self.network().lock().chance(|faults| faults.late) {
             self.turn.extend([Notice::Receive(token), Notice::Send(token)]);
         }
+        Some(SimSocket(connection.socket))
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {

@@ -48,6 +48,10 @@ impl driver::Socket for SimSocket {
     fn from_stream(stream: Stream) -> Result<Self, Stream> {
         Err(stream)
     }
+
+    fn into_stream(self) -> Option<Stream> {
+        None
+    }
 }
 
 /// A listening socket; dropping it closes it and resets what waits to be accepted.
