@@ -1,7 +1,9 @@
 //! The listeners of a running engine: which there are, and who accepts for them.
 
 use std::fmt;
+use std::io;
 use std::num::NonZeroU32;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -43,11 +45,18 @@ pub(crate) struct State {
     id: ListenerId,
     address: Address,
     transport: Transport,
-    /// How many sockets it has that are not closed yet.
-    sockets: Mutex<usize>,
+    sockets: Mutex<Sockets>,
     closed: Condvar,
     /// The sockets of all of the engine's listeners.
     total: Arc<AtomicUsize>,
+}
+
+/// The sockets of a listener.
+struct Sockets {
+    /// How many are not closed yet.
+    open: usize,
+    /// A second descriptor of each, as long as it is not closed.
+    duplicates: Vec<Option<OwnedFd>>,
 }
 
 impl State {
@@ -55,18 +64,22 @@ impl State {
         self.id
     }
 
-    fn sockets(&self) -> MutexGuard<'_, usize> {
+    fn sockets(&self) -> MutexGuard<'_, Sockets> {
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A listener's socket on its way to whoever accepts, and while that accepts.
-pub(crate) struct Open(pub(crate) Arc<State>);
+/// A listener's socket on its way to whoever accepts, and while that accepts; which one of its sockets it is.
+pub(crate) struct Open(pub(crate) Arc<State>, pub(crate) usize);
 
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.total.fetch_sub(1, Ordering::Relaxed);
-        *self.0.sockets() -= 1;
+        let mut sockets = self.0.sockets();
+        sockets.open -= 1;
+        if let Some(duplicate) = sockets.duplicates.get_mut(self.1) {
+            *duplicate = None;
+        }
         self.0.closed.notify_all();
     }
 }
@@ -91,6 +104,17 @@ impl Listener {
         self.state.transport
     }
 
+    /// Second descriptors of its sockets, which are closed when another program is executed: one, or one for
+    /// each reactor where each accepts for itself ([`AcceptMode::ReusePort`](crate::AcceptMode)). None once it is
+    /// closed, or on a simulated network. They go on listening when the engine has closed its own; but the file
+    /// of a Unix socket goes with the engine's.
+    ///
+    /// # Errors
+    /// There are too many descriptors.
+    pub fn try_clone_sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        self.state.sockets().duplicates.iter().flatten().map(OwnedFd::try_clone).collect()
+    }
+
     /// Begins to close it, and returns at once. The connections that came in on it stay. Those that wait to be
     /// accepted are reset, unless another process has the socket, too.
     pub fn close(&self) {
@@ -103,7 +127,7 @@ impl Listener {
         let timeout = if self.engine.is_own_thread() { Duration::ZERO } else { timeout };
         let end = after(Instant::now(), timeout);
         let mut sockets = self.state.sockets();
-        while *sockets > 0 {
+        while sockets.open > 0 {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
@@ -171,9 +195,12 @@ impl Listeners {
         let first = sockets.first().expect("there is a socket");
         let failed = |source| ListenError::Refused { address: listen.address(), source };
         let address = first.local_addr().map_err(failed)?;
+        let duplicates = sockets.iter().map(|socket| socket.as_fd().try_clone_to_owned().map(Some));
+        let duplicates = duplicates.collect::<Result<_, _>>().map_err(failed)?;
         let state = self.note(address, first.transport(), sockets.len());
-        let open = |socket| (socket, Open(Arc::clone(&state)));
-        let sockets = sockets.into_iter().map(open).collect();
+        state.sockets().duplicates = duplicates;
+        let open = |(index, socket)| (socket, Open(Arc::clone(&state), index));
+        let sockets = sockets.into_iter().enumerate().map(open).collect();
         Ok(Bound { state, sockets })
     }
 
@@ -192,7 +219,7 @@ impl Listeners {
             id,
             address,
             transport,
-            sockets: Mutex::new(sockets),
+            sockets: Mutex::new(Sockets { open: sockets, duplicates: Vec::new() }),
             closed: Condvar::new(),
             total: Arc::clone(&inner.sockets),
         });

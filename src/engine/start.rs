@@ -269,7 +269,7 @@ pub(crate) fn start_in_this_thread<D: Driver, H: EventHandler>(
         EventLoop::new(0, driver, handler, doors, reactors, engine.clone(), config);
     event_loop.boot().map_err(|panic| StartError::panicked(0, "on_boot", &*panic))?;
     let state = engine.shared.listeners.note(address, Transport::Tcp, 1);
-    event_loop.listen(listener, Open(state)).map_err(StartError::Driver)?;
+    event_loop.listen(listener, Open(state, 0)).map_err(StartError::Driver)?;
     Ok((engine, event_loop))
 }
 

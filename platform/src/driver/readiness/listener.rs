@@ -162,11 +162,13 @@ impl Listeners {
         Ok(name)
     }
 
-    pub(super) fn remove(&mut self, token: Token) {
-        if self.get(token).is_some() {
-            self.entries[token.index as usize] = None;
-            self.len -= 1;
-        }
+    pub(super) fn remove(&mut self, token: Token, registry: &Registry) {
+        let Some(listener) = self.get(token) else { return };
+        // A duplicate of its descriptor may live on. Should this fail, its notifications carry a generation
+        // that is over.
+        let _ = registry.deregister(listener.socket.source());
+        self.entries[token.index as usize] = None;
+        self.len -= 1;
     }
 
     /// A notification came; answers whom to put on the turn's list.
