@@ -2,6 +2,7 @@
 //! leave the thread.
 
 mod close;
+mod descriptor;
 mod detached;
 mod input;
 mod output;

@@ -200,7 +200,7 @@ impl Driver for Readiness {
     }
 
     fn unlisten(&mut self, token: Token) {
-        self.listeners.remove(token);
+        self.listeners.remove(token, self.poll.registry());
     }
 
     fn connect(
