@@ -63,12 +63,12 @@ pub mod sim;
 
 pub use bytes::Bytes;
 pub use millstream_platform::address::{Address, BadUnixAddress, Transport, UnixAddress};
-pub use millstream_platform::socket::{Keepalive, UnusableSocket};
+pub use millstream_platform::socket::{Keepalive, PeerCredentials, UnusableSocket};
 
 pub use crate::backoff::Backoff;
 pub use crate::conn::{
     CloseReason, Closed, Conn, ConnId, DetachError, Detached, Input, OtherReactor, Output,
-    OutputBuffer, Prefixed, Remote, TimerId,
+    OutputBuffer, Prefixed, Remote, SendDescriptorsError, TimerId,
 };
 pub use crate::engine::{
     AcceptMode, AlreadyStopping, Builder, ConfigError, Engine, InputOverflow, Listen, ListenError,

@@ -26,6 +26,10 @@ pub struct Detached {
     pub unread: Vec<u8>,
     /// What was written and not sent.
     pub unsent: Vec<u8>,
+    /// The descriptors that were received and not taken.
+    pub descriptors: Vec<OwnedFd>,
+    /// Descriptors that are to be sent along with bytes of `unsent`, and the places of those.
+    pub unsent_descriptors: Vec<(usize, Vec<OwnedFd>)>,
 }
 
 /// The lengths of what is unread and unsent, not the bytes.

@@ -20,6 +20,7 @@ use millstream_platform::socket::{self, Keepalive};
 use socket2::SockRef;
 
 pub use self::close::CloseReason;
+pub use self::descriptor::SendDescriptorsError;
 pub(crate) use self::detached::Detach;
 pub use self::detached::{DetachError, Detached};
 pub use self::input::Input;

@@ -239,7 +239,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// Takes a connection's socket out of the driver, and its bytes out of the buffers.
     fn detach(&mut self, token: Token, connection: &mut Connection<H>) -> Option<Detached> {
-        let Stream { socket, transport } = self.driver.detach(token)?.into_stream()?;
+        let Stream { socket, transport, passing } = self.driver.detach(token)?.into_stream()?;
+        let (descriptors, unsent_descriptors) = passing.unwrap_or_default().into_parts();
         let unread = connection.ring.as_ref().map_or(&[][..], |ring| ring.readable());
         let mut unsent = Vec::with_capacity(connection.pending.bytes);
         if let Some(queue) = &mut connection.pending.queue {
@@ -248,8 +249,15 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 queue.advance(queue.front().len(), &mut self.outputs);
             }
         }
-        let peer_addr = connection.status.peer.get();
-        Some(Detached { socket, transport, peer_addr, unread: unread.to_vec(), unsent })
+        Some(Detached {
+            socket,
+            transport,
+            peer_addr: connection.status.peer.get(),
+            unread: unread.to_vec(),
+            unsent,
+            descriptors,
+            unsent_descriptors,
+        })
     }
 
     /// Drops a state, or what has one: its destructor is the user's code, like a callback.

@@ -49,7 +49,7 @@ use socket2::SockRef;
 
 use crate::address::{Address, PeerAddress};
 use crate::memory::{OutputPool, OutputQueue};
-use crate::socket::{SocketOptions, Stream};
+use crate::socket::{Passing, SocketOptions, Stream};
 
 pub use self::readiness::Readiness;
 
@@ -242,6 +242,11 @@ pub trait Link {
     /// The connection's descriptor, which may be duplicated: from here on the driver takes care that a
     /// close is one although others have the socket, too. `None` as for [`socket`](Self::socket).
     fn descriptor(&self, _token: Token) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// What goes along with the bytes of a Unix connection; `None` if it is none.
+    fn passing(&mut self, _token: Token) -> Option<&mut Passing> {
         None
     }
 }

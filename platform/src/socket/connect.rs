@@ -33,7 +33,7 @@ pub fn connect(
     }
     match socket.connect(&to.to_sock_addr()?) {
         Err(error) if !goes_on(&error, transport) => Err(error),
-        Ok(()) | Err(_) => Ok(Stream { socket: socket.into(), transport }),
+        Ok(()) | Err(_) => Ok(Stream::new(socket, transport)),
     }
 }
 

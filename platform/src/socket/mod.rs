@@ -1,11 +1,16 @@
 //! How sockets are made that listen or connect, or taken from elsewhere, and the options that they carry.
 
 mod connect;
+mod credentials;
 mod listen;
 mod options;
+mod passing;
 mod stream;
 
 pub use self::connect::connect;
+pub use self::credentials::{PeerCredentials, peer_credentials};
 pub use self::listen::{Listener, SocketFile, listen_tcp, listen_unix};
 pub use self::options::{ACCEPTED_INHERIT_OPTIONS, Keepalive, SocketOptions, set_keepalive};
+pub(crate) use self::passing::receive_unix;
+pub use self::passing::{MOST_AT_ONCE, Passing};
 pub use self::stream::{Stream, UnusableSocket};

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use socket2::{SockRef, Type};
 
+use super::Passing;
 use crate::address::{Address, PeerAddress, Transport};
 
 /// A connected stream socket that no driver has.
@@ -15,6 +16,8 @@ pub struct Stream {
     pub socket: OwnedFd,
     /// What it is.
     pub transport: Transport,
+    /// What goes along with its bytes, if it is a Unix stream and somebody cares.
+    pub passing: Option<Box<Passing>>,
 }
 
 /// Why a descriptor is no stream that can be served.
@@ -39,6 +42,11 @@ pub enum UnusableSocket {
 }
 
 impl Stream {
+    /// A socket that is connected and doesn't block.
+    pub fn new(socket: impl Into<OwnedFd>, transport: Transport) -> Self {
+        Stream { socket: socket.into(), transport, passing: None }
+    }
+
     /// Takes a socket that was connected elsewhere and makes it one that doesn't block; with the address of its
     /// other end.
     ///
@@ -46,7 +54,7 @@ impl Stream {
     /// It is no connected stream; it comes back as it was.
     pub fn connected(socket: OwnedFd) -> Result<(Self, PeerAddress), (OwnedFd, UnusableSocket)> {
         match prepare(&SockRef::from(&socket)) {
-            Ok(peer) => Ok((Stream { socket, transport: peer.transport() }, peer)),
+            Ok(peer) => Ok((Stream::new(socket, peer.transport()), peer)),
             Err(error) => Err((socket, error)),
         }
     }

@@ -82,7 +82,7 @@ impl Attempts {
         let connected = outcome.and_then(|()| registry.deregister(&mut stream));
         Some(match connected {
             Ok(()) => {
-                let socket = Stream { socket: stream.into(), transport };
+                let socket = Stream::new(stream, transport);
                 Event::Connected { attempt: token, socket }
             }
             Err(error) => Event::ConnectFailed { attempt: token, error },

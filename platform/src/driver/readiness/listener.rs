@@ -85,12 +85,12 @@ impl Accepting {
         match self {
             Accepting::Tcp(listener) => {
                 let (socket, peer) = listener.accept()?;
-                Ok((Stream { socket: socket.into(), transport: Transport::Tcp }, peer.into()))
+                Ok((Stream::new(socket, Transport::Tcp), peer.into()))
             }
             Accepting::Unix { listener, .. } => {
                 let (socket, peer) = listener.accept()?;
                 let peer = Address::try_from(peer)?.into();
-                Ok((Stream { socket: socket.into(), transport: Transport::Unix }, peer))
+                Ok((Stream::new(socket, Transport::Unix), peer))
             }
         }
     }

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use mio::net::TcpStream;
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 
-use super::socket::{Incoming, Sockets, retry};
+use super::socket::{Incoming, Sockets, find, retry};
 use super::{Turn, add, left};
 use crate::driver::{Event, Received, Token};
 use crate::socket::Stream;
@@ -140,10 +140,10 @@ impl Sockets {
         buffer: &mut [u8],
         turn: &mut Turn,
     ) -> Option<Event<Stream>> {
-        let socket = self.get(token)?;
+        let socket = find(&mut self.entries, token)?;
         let spent = &mut socket.spent.in_turn(turn.number).incoming;
         let most = buffer.len().min(left(turn.budget.read, *spent));
-        let incoming = socket.receive(&mut buffer[..most], false);
+        let incoming = socket.receive(token, &mut buffer[..most], false, &mut self.passing);
         if let Incoming::Bytes(Received::Lent { len, .. }) = incoming {
             add(&mut socket.spent.incoming, len);
         }

@@ -6,7 +6,7 @@
 //! every read stops.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -25,7 +25,7 @@ use super::{Spent, Turn, add, left, stream};
 use crate::address::{Address, Transport};
 use crate::driver::{Event, Host, Link, Received, Space, Token};
 use crate::memory::{OutputPool, OutputQueue};
-use crate::socket::Stream;
+use crate::socket::{Passing, Stream, receive_unix};
 
 /// How many slices go into one system call; the queue's others follow in the next one.
 const SLICES_PER_SEND: usize = 64;
@@ -49,10 +49,15 @@ pub(super) struct Sockets {
     write_budget: usize,
     /// Who used up its write budget, and may send again in the next turn.
     deferred: Vec<Name>,
+    pub(super) passing: Passings,
     /// Made for the first bytes that are relayed.
     #[cfg(target_os = "linux")]
     pub(super) pipe: Option<Pipe>,
 }
+
+/// What goes along with the bytes of those connections for which somebody cares, by their index: a Unix
+/// connection seldom has something, others never.
+pub(super) type Passings = HashMap<u32, Box<Passing>>;
 
 pub(super) struct Socket {
     pub(super) stream: TcpStream,
@@ -124,6 +129,7 @@ impl Socket {
         host: &mut impl Host,
         buffer: &mut [u8],
         turn: &Turn,
+        passing: &mut Passings,
     ) -> Incoming {
         let (room, stored) = match host.space(token) {
             Space::Room(room) => (room, true),
@@ -135,7 +141,7 @@ impl Socket {
         };
         let spent = &mut self.spent.in_turn(turn.number).incoming;
         let most = room.len().min(left(turn.budget.read, *spent));
-        let incoming = self.receive(&mut room[..most], stored);
+        let incoming = self.receive(token, &mut room[..most], stored, passing);
         if let Incoming::Bytes(Received::Lent { len, .. } | Received::Stored(len)) = incoming {
             add(&mut self.spent.incoming, len);
         }
@@ -144,12 +150,24 @@ impl Socket {
 
     /// Reads once.
     #[inline]
-    pub(super) fn receive(&mut self, room: &mut [u8], stored: bool) -> Incoming {
+    pub(super) fn receive(
+        &mut self,
+        token: Token,
+        room: &mut [u8],
+        stored: bool,
+        passing: &mut Passings,
+    ) -> Incoming {
         loop {
-            let receive = || Ok(recv(&self.stream, &mut *room, RecvFlags::empty())?.0);
+            let receive = || match self.transport {
+                Transport::Unix => {
+                    let passing = passing.get_mut(&token.index).map(|passing| &mut **passing);
+                    receive_unix(&self.stream, room, passing)
+                }
+                _ => Ok((recv(&self.stream, &mut *room, RecvFlags::empty())?.0, false)),
+            };
             match self.stream.try_io(receive) {
-                Ok(len) if len > 0 => {
-                    let drained = len < room.len() && !self.read_until_blocked;
+                Ok((len, cut)) if len > 0 => {
+                    let drained = len < room.len() && !cut && !self.read_until_blocked;
                     self.readable = !(drained && SHORT_MEANS_DRAINED);
                     return Incoming::Bytes(if stored {
                         Received::Stored(len)
@@ -158,7 +176,7 @@ impl Socket {
                     });
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                nothing => return self.note_nothing(nothing),
+                nothing => return self.note_nothing(nothing.map(|(len, _)| len)),
             }
         }
     }
@@ -212,11 +230,49 @@ impl Socket {
         self.send_gathered(queue, more, most)
     }
 
+    /// As [`send`](Self::send), with what goes along with the bytes.
+    fn send_unix(
+        &mut self,
+        token: Token,
+        queue: &OutputQueue,
+        more: &Rest<'_>,
+        most: usize,
+        passing: &mut Passings,
+    ) -> io::Result<(usize, usize)> {
+        let Some(passing) = passing.get_mut(&token.index) else {
+            return self.send(queue, more, most);
+        };
+        let (most, with_descriptors) = passing.next(most);
+        let (offered, sent) = if with_descriptors {
+            self.send_slices(queue, more, most, |stream, slices| {
+                passing.send(stream, slices, NO_SIGNAL)
+            })?
+        } else {
+            self.send(queue, more, most)?
+        };
+        passing.note_sent(sent);
+        Ok((offered, sent))
+    }
+
     fn send_gathered(
         &mut self,
         queue: &OutputQueue,
         more: &Rest<'_>,
         most: usize,
+    ) -> io::Result<(usize, usize)> {
+        self.send_slices(queue, more, most, |stream, slices| {
+            let mut nothing = SendAncillaryBuffer::default();
+            Ok(sendmsg(stream, slices, &mut nothing, NO_SIGNAL)?)
+        })
+    }
+
+    /// Sends as many slices as go at once, by a system call that takes slices.
+    fn send_slices(
+        &mut self,
+        queue: &OutputQueue,
+        more: &Rest<'_>,
+        most: usize,
+        send: impl Fn(&TcpStream, &[IoSlice<'_>]) -> io::Result<usize>,
     ) -> io::Result<(usize, usize)> {
         let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
         let count = gather(queue, more, &mut slices);
@@ -231,9 +287,7 @@ impl Socket {
             let count = cut(slices, most, &mut shorter);
             &shorter[..count]
         };
-        let mut nothing = SendAncillaryBuffer::default();
-        let send =
-            || self.stream.try_io(|| Ok(sendmsg(&self.stream, slices, &mut nothing, NO_SIGNAL)?));
+        let send = || self.stream.try_io(|| send(&self.stream, slices));
         Ok((offered, retry(send)?))
     }
 
@@ -259,6 +313,7 @@ impl Sockets {
             turn: 0,
             write_budget,
             deferred,
+            passing: Passings::new(),
             #[cfg(target_os = "linux")]
             pipe: None,
         }
@@ -275,8 +330,7 @@ impl Sockets {
     }
 
     pub(super) fn get(&mut self, token: Token) -> Option<&mut Socket> {
-        let socket = self.entries.get_mut(token.index as usize)?.as_mut()?;
-        (socket.generation == token.generation).then_some(socket)
+        find(&mut self.entries, token)
     }
 
     fn open(&self, token: Token) -> Option<&Socket> {
@@ -312,12 +366,18 @@ impl Sockets {
             queued: false,
             shared: Cell::new(false),
         });
+        if let Some(passing) = socket.passing {
+            self.passing.insert(token.index, passing);
+        }
         self.len += 1;
         Ok(())
     }
 
     pub(super) fn remove(&mut self, token: Token, reset: bool) {
         let Some(mut socket) = self.take(token) else { return };
+        if socket.transport == Transport::Unix {
+            self.passing.remove(&token.index);
+        }
         if reset {
             // Fails only if the connection is broken already; then there is nobody to tell.
             let _ = SockRef::from(&socket.stream).set_linger(Some(Duration::ZERO));
@@ -337,7 +397,8 @@ impl Sockets {
         let mut socket = self.take(token)?;
         // Should it fail, the notifications carry a generation that is over.
         let _ = self.registry.deregister(&mut socket.stream);
-        Some(Stream { socket: socket.stream.into(), transport: socket.transport })
+        let passing = self.passing.remove(&token.index);
+        Some(Stream { socket: socket.stream.into(), transport: socket.transport, passing })
     }
 
     fn take(&mut self, token: Token) -> Option<Socket> {
@@ -389,7 +450,7 @@ impl Sockets {
         buffer: &mut [u8],
         turn: &mut Turn,
     ) -> Option<Event<Stream>> {
-        let socket = self.get(token)?;
+        let socket = find(&mut self.entries, token)?;
         socket.queued = false;
         if socket.failed {
             return None;
@@ -400,7 +461,7 @@ impl Sockets {
         let mut incoming = Incoming::Nothing;
         if socket.readable && !socket.paused {
             if left(turn.budget.read, socket.spent.in_turn(turn.number).incoming) > 0 {
-                incoming = socket.receive_into(token, host, buffer, turn);
+                incoming = socket.receive_into(token, host, buffer, turn, &mut self.passing);
             } else if socket.read_until_blocked || !socket.sendable {
                 turn.carry(socket.queue(token));
                 return None;
@@ -456,8 +517,11 @@ impl Sockets {
                 self.deferred.extend(socket.queue(token));
                 return Ok(taken);
             }
-            let (offered, sent) =
-                socket.send(queue, &more, left).inspect_err(|_| socket.failed = true)?;
+            let sent = match socket.transport {
+                Transport::Unix => socket.send_unix(token, queue, &more, left, &mut self.passing),
+                _ => socket.send(queue, &more, left),
+            };
+            let (offered, sent) = sent.inspect_err(|_| socket.failed = true)?;
             add(&mut socket.spent.outgoing, sent);
             let from_queue = sent.min(queue.len());
             queue.advance(from_queue, pool);
@@ -502,6 +566,17 @@ impl Link for Sockets {
         socket.shared.set(true);
         Some(socket.stream.as_fd())
     }
+
+    fn passing(&mut self, token: Token) -> Option<&mut Passing> {
+        self.open(token).filter(|socket| socket.transport == Transport::Unix)?;
+        Some(self.passing.entry(token.index).or_default())
+    }
+}
+
+/// An open connection's socket.
+pub(super) fn find(entries: &mut [Option<Socket>], token: Token) -> Option<&mut Socket> {
+    let socket = entries.get_mut(token.index as usize)?.as_mut()?;
+    (socket.generation == token.generation).then_some(socket)
 }
 
 /// Makes a system call until no signal interrupts it. One that would block did 0.

@@ -1,0 +1,158 @@
+//! Descriptors that go along with the bytes of a Unix stream: SCM_RIGHTS of unix(7).
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+
+/// The most descriptors that go along with one byte: SCM_MAX_FD of Linux.
+pub const MOST_AT_ONCE: usize = 253;
+/// Room for what one byte brings along.
+const SPACE: usize = rustix::cmsg_space!(ScmRights(MOST_AT_ONCE));
+
+/// Whether the system says that something came along for which there was no room.
+const TELLS_CUTS: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
+/// Where the system has no flag for it, it is set afterwards.
+#[cfg(not(target_vendor = "apple"))]
+const CLOSE_AT_EXEC: RecvFlags = RecvFlags::CMSG_CLOEXEC;
+#[cfg(target_vendor = "apple")]
+const CLOSE_AT_EXEC: RecvFlags = RecvFlags::empty();
+
+/// What goes along with the bytes of one connection, in both directions.
+#[derive(Debug, Default)]
+pub struct Passing {
+    received: VecDeque<OwnedFd>,
+    /// How many are kept.
+    most: usize,
+    dropped: u64,
+    /// The place in the output of the byte that each goes with, in order.
+    waiting: VecDeque<(u64, Vec<OwnedFd>)>,
+    /// How many bytes were sent.
+    sent: u64,
+}
+
+impl Passing {
+    /// Keeps so many descriptors that were received, until they are taken. More are closed.
+    pub fn keep(&mut self, most: usize) {
+        self.most = most;
+    }
+
+    /// Takes the first descriptor that was received.
+    pub fn take(&mut self) -> Option<OwnedFd> {
+        self.received.pop_front()
+    }
+
+    /// How many were received and closed because there was no room for them. Where the system doesn't say how
+    /// many it had no descriptors left for, they count as one.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// How many wait to be sent.
+    pub fn waiting(&self) -> usize {
+        self.waiting.iter().map(|(_, descriptors)| descriptors.len()).sum()
+    }
+
+    /// Sends descriptors, at most [`MOST_AT_ONCE`], along with the byte that `ahead` others go before.
+    pub fn attach(&mut self, ahead: usize, descriptors: Vec<OwnedFd>) {
+        debug_assert!(descriptors.len() <= MOST_AT_ONCE, "{} at once", descriptors.len());
+        self.waiting.push_back((self.sent + ahead as u64, descriptors));
+    }
+
+    /// What was received and not taken; and what waits, each behind so many bytes that wait.
+    pub fn into_parts(self) -> (Vec<OwnedFd>, Vec<(usize, Vec<OwnedFd>)>) {
+        let ahead = |at| usize::try_from(at - self.sent).unwrap_or(usize::MAX);
+        let waiting = self.waiting.into_iter().map(|(at, descriptors)| (ahead(at), descriptors));
+        (self.received.into(), waiting.collect())
+    }
+
+    /// How many bytes may be sent at once, and whether descriptors go along with the first one.
+    pub(crate) fn next(&self, most: usize) -> (usize, bool) {
+        let ahead = |(at, _): &(u64, _)| usize::try_from(*at - self.sent).unwrap_or(usize::MAX);
+        let mut ahead = self.waiting.iter().map(ahead);
+        match ahead.next() {
+            Some(0) => (ahead.next().map_or(most, |second| most.min(second)), true),
+            Some(first) => (most.min(first), false),
+            None => (most, false),
+        }
+    }
+
+    /// Sends with the first descriptors that wait.
+    pub(crate) fn send(
+        &self,
+        socket: impl AsFd,
+        slices: &[IoSlice<'_>],
+        flags: SendFlags,
+    ) -> io::Result<usize> {
+        let descriptors = self.waiting.front().map_or(&[][..], |(_, descriptors)| descriptors);
+        let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+        let mut space = [MaybeUninit::uninit(); SPACE];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fits = control.push(SendAncillaryMessage::ScmRights(&descriptors));
+        debug_assert!(fits, "{} at once", descriptors.len());
+        Ok(sendmsg(socket, slices, &mut control, flags)?)
+    }
+
+    /// Bytes were sent, and the descriptors that went with the first of them.
+    pub(crate) fn note_sent(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+        while self.waiting.front().is_some_and(|(at, _)| *at < self.sent) {
+            self.waiting.pop_front();
+        }
+    }
+
+    /// Takes what came along; answers whether something did.
+    fn accept(&mut self, control: &mut RecvAncillaryBuffer<'_>, cut: bool) -> bool {
+        self.dropped += u64::from(cut);
+        let mut any = cut;
+        for message in control.drain() {
+            let RecvAncillaryMessage::ScmRights(descriptors) = message else { continue };
+            for descriptor in descriptors {
+                any = true;
+                if self.received.len() >= self.most || close_at_exec(&descriptor).is_err() {
+                    self.dropped += 1;
+                } else {
+                    self.received.push_back(descriptor);
+                }
+            }
+        }
+        any
+    }
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn close_at_exec(_descriptor: &OwnedFd) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(target_vendor = "apple")]
+fn close_at_exec(descriptor: &OwnedFd) -> io::Result<()> {
+    Ok(rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::CLOEXEC)?)
+}
+
+/// Receives from a Unix stream; answers the number of bytes, and whether something came along with them, or may
+/// have, which ends a read early. Without somebody to take it, the system closes it.
+pub(crate) fn receive_unix(
+    socket: impl AsFd,
+    room: &mut [u8],
+    passing: Option<&mut Passing>,
+) -> io::Result<(usize, bool)> {
+    let mut room = [IoSliceMut::new(room)];
+    let Some(passing) = passing.filter(|passing| passing.most > 0) else {
+        let mut control = RecvAncillaryBuffer::default();
+        let received = recvmsg(socket, &mut room, &mut control, CLOSE_AT_EXEC)?;
+        let cut = !TELLS_CUTS || received.flags.contains(ReturnFlags::CTRUNC);
+        return Ok((received.bytes, cut));
+    };
+    let mut space = [MaybeUninit::uninit(); SPACE];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = recvmsg(socket, &mut room, &mut control, CLOSE_AT_EXEC)?;
+    let cut = received.flags.contains(ReturnFlags::CTRUNC);
+    Ok((received.bytes, passing.accept(&mut control, cut)))
+}
