@@ -25,70 +25,84 @@ use engine::Engine;
 use world::{Loopback, Simulated};
 
 macro_rules! behaviours {
-    ($($name:ident)*) => {
+    (everywhere { $($name:ident)* } not_on_unix_sockets { $($tcp:ident)* }) => {
         mod readiness {
             use super::engine::Engine;
             use super::world::Loopback;
             $(#[test] fn $name() { super::suite::$name(Engine::new(Loopback)); })*
+            $(#[test] fn $tcp() { super::suite::$tcp(Engine::new(Loopback)); })*
+        }
+
+        mod unix {
+            use super::engine::Engine;
+            use super::world::Unix;
+            $(#[test] fn $name() { super::suite::$name(Engine::new(Unix::new())); })*
         }
 
         mod sim {
             $(#[test] fn $name() { super::simulate(super::suite::$name); })*
+            $(#[test] fn $tcp() { super::simulate(super::suite::$tcp); })*
         }
     };
 }
 
+// Unix sockets have no urgent data that stands beside the stream, no address to come from that the system
+// chooses, and a reset only where bytes were not received.
 behaviours! {
-    wait_reaps_and_next_hands_out
-    what_a_budget_cuts_off_needs_no_new_edge
-    what_an_accept_budget_cuts_off_needs_no_new_edge
-    a_flood_leaves_the_others_their_turn
-    late_events_are_for_nobody
-    nothing_comes_after_close
-    calls_for_a_closed_connection_do_nothing
-    all_bytes_come_before_the_end_and_a_reply_still_goes
-    an_end_comes_without_bytes
-    bytes_come_before_a_reset
-    a_reset_after_the_end_is_a_failure
-    urgent_data_does_not_stall_the_stream
-    urgent_data_at_the_end_of_a_read_does_not_stall_the_stream
-    a_paused_connection_hears_nothing_and_loses_nothing
-    a_paused_connection_does_not_end
-    pausing_counts_at_once
-    pausing_and_resuming_in_one_turn_changes_nothing
-    a_paused_connection_learns_of_a_reset
-    received_bytes_go_to_the_hosts_room
-    output_goes_in_order_through_a_full_socket
-    writes_and_offers_interleave_in_order
-    an_empty_queue_causes_no_event
-    a_queue_that_was_flushed_before_the_report_causes_no_event
-    a_full_socket_does_not_spin
-    close_is_an_end_at_once
-    close_with_reset_is_a_reset
-    an_accepted_socket_that_is_dropped_closes
-    a_socket_moves_to_another_driver
-    a_detached_connection_goes_on_elsewhere
-    a_detached_connection_is_not_heard_of
-    unlistening_refuses
-    shutdown_comes_behind_the_output_and_leaves_the_input
-    a_connection_that_is_reset_before_it_is_accepted_harms_nobody
-    a_failed_flush_is_told_once
-    a_blocked_connection_fails_once
-    a_blocked_and_paused_connection_fails_once
-    an_attempt_comes_to_a_connection
-    an_engine_connects_to_itself
-    an_attempt_is_refused_where_nobody_listens
-    an_attempt_comes_from_the_address_that_it_was_given
-    an_attempt_that_was_given_up_is_not_heard_of
-    calls_for_an_attempt_that_ended_do_nothing
-    a_reset_right_after_an_attempt_is_told_once
-    attempts_are_dropped_with_their_driver
-    relayed_bytes_arrive_in_order_at_a_slow_reader
-    what_is_relayed_to_a_broken_connection_breaks_no_other
-    a_relay_with_nothing_to_do_is_quiet
-    a_wake_ends_the_wait
-    a_wake_before_the_wait_counts
-    a_wait_ends_with_its_timeout
+    everywhere {
+        wait_reaps_and_next_hands_out
+        what_a_budget_cuts_off_needs_no_new_edge
+        what_an_accept_budget_cuts_off_needs_no_new_edge
+        a_flood_leaves_the_others_their_turn
+        late_events_are_for_nobody
+        nothing_comes_after_close
+        calls_for_a_closed_connection_do_nothing
+        all_bytes_come_before_the_end_and_a_reply_still_goes
+        an_end_comes_without_bytes
+        a_paused_connection_hears_nothing_and_loses_nothing
+        a_paused_connection_does_not_end
+        pausing_counts_at_once
+        pausing_and_resuming_in_one_turn_changes_nothing
+        received_bytes_go_to_the_hosts_room
+        output_goes_in_order_through_a_full_socket
+        writes_and_offers_interleave_in_order
+        an_empty_queue_causes_no_event
+        a_queue_that_was_flushed_before_the_report_causes_no_event
+        a_full_socket_does_not_spin
+        close_is_an_end_at_once
+        an_accepted_socket_that_is_dropped_closes
+        a_socket_moves_to_another_driver
+        a_detached_connection_goes_on_elsewhere
+        a_detached_connection_is_not_heard_of
+        unlistening_refuses
+        shutdown_comes_behind_the_output_and_leaves_the_input
+        a_failed_flush_is_told_once
+        a_blocked_connection_fails_once
+        a_blocked_and_paused_connection_fails_once
+        an_attempt_comes_to_a_connection
+        an_engine_connects_to_itself
+        an_attempt_is_refused_where_nobody_listens
+        an_attempt_that_was_given_up_is_not_heard_of
+        calls_for_an_attempt_that_ended_do_nothing
+        attempts_are_dropped_with_their_driver
+        relayed_bytes_arrive_in_order_at_a_slow_reader
+        what_is_relayed_to_a_broken_connection_breaks_no_other
+        a_relay_with_nothing_to_do_is_quiet
+        a_wake_ends_the_wait
+        a_wake_before_the_wait_counts
+        a_wait_ends_with_its_timeout
+    }
+    not_on_unix_sockets {
+        bytes_come_before_a_reset
+        a_reset_after_the_end_is_a_failure
+        urgent_data_does_not_stall_the_stream
+        urgent_data_at_the_end_of_a_read_does_not_stall_the_stream
+        a_paused_connection_learns_of_a_reset
+        close_with_reset_is_a_reset
+        a_connection_that_is_reset_before_it_is_accepted_harms_nobody
+        an_attempt_comes_from_the_address_that_it_was_given
+        a_reset_right_after_an_attempt_is_told_once
+    }
 }
 
 mod readiness_alone {

@@ -1,17 +1,22 @@
-//! The two networks that the suite runs on: real sockets on loopback, and the simulation.
+//! The networks that the suite runs on: real sockets on loopback, real Unix sockets, and the simulation.
 
 use std::any::Any;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
-use std::iter;
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use std::{env, iter, process};
 
-use millstream_platform::address::Address;
+use millstream_platform::address::{Address, UnixAddress};
 use millstream_platform::driver::sim::{Faults, SimDriver, SimNetwork, SimPeer};
 use millstream_platform::driver::{Budget, Driver, Readiness};
-use millstream_platform::socket::Listener;
-use socket2::SockRef;
+use millstream_platform::socket::{Listener, SocketOptions, listen_unix};
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// Supplies a driver and far ends.
 pub(crate) trait World: Clone {
@@ -74,7 +79,7 @@ pub(crate) struct Loopback;
 
 impl World for Loopback {
     type Driver = Readiness;
-    type Far = Stream;
+    type Far = Stream<TcpStream>;
 
     const BLOCKS: bool = true;
 
@@ -88,20 +93,22 @@ impl World for Loopback {
         (Listener::Tcp(listener), address.into())
     }
 
-    fn connect(&self, to: Address) -> Option<Stream> {
+    fn connect(&self, to: Address) -> Option<Stream<TcpStream>> {
         let stream = match TcpStream::connect(to) {
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => return None,
             stream => stream.unwrap(),
         };
+        stream.set_nodelay(true).unwrap();
         let address = stream.local_addr().unwrap();
         Some(Stream::new(stream, address.into()))
     }
 
-    fn accept(listener: &Listener) -> Option<Stream> {
+    fn accept(listener: &Listener) -> Option<Stream<TcpStream>> {
         let Listener::Tcp(listener) = listener else { unreachable!("it listens on TCP") };
         listener.set_nonblocking(true).unwrap();
         let (stream, peer) = listener.accept().ok()?;
         stream.set_nonblocking(false).unwrap();
+        stream.set_nodelay(true).unwrap();
         Some(Stream::new(stream, peer.into()))
     }
 
@@ -112,22 +119,22 @@ impl World for Loopback {
     }
 }
 
-pub(crate) struct Stream {
-    stream: TcpStream,
+/// The end of a real connection.
+pub(crate) struct Stream<S> {
+    stream: S,
     address: Address,
     ended: bool,
     reset: bool,
 }
 
-impl Stream {
-    fn new(stream: TcpStream, address: Address) -> Self {
-        stream.set_read_timeout(Some(MOMENT)).unwrap();
-        stream.set_nodelay(true).unwrap();
+impl<S: AsFd> Stream<S> {
+    fn new(stream: S, address: Address) -> Self {
+        SockRef::from(&stream).set_read_timeout(Some(MOMENT)).unwrap();
         Stream { stream, address, ended: false, reset: false }
     }
 }
 
-impl Far for Stream {
+impl<S: AsFd + Read> Far for Stream<S> {
     fn address(&self) -> Address {
         self.address
     }
@@ -162,7 +169,7 @@ impl Far for Stream {
     }
 
     fn shutdown(&mut self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
+        SockRef::from(&self.stream).shutdown(Shutdown::Write).unwrap();
     }
 
     fn reset(self) {
@@ -175,6 +182,84 @@ impl Far for Stream {
 
     fn was_reset(&self) -> bool {
         self.reset
+    }
+}
+
+/// Real Unix sockets, in a folder of their own. Each client has a name, to be told from the others by.
+#[derive(Clone)]
+pub(crate) struct Unix {
+    folder: Arc<Folder>,
+}
+
+struct Folder {
+    path: PathBuf,
+    names: AtomicUsize,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path); // What is left there harms nobody.
+    }
+}
+
+impl Unix {
+    pub(crate) fn new() -> Self {
+        static FOLDERS: AtomicUsize = AtomicUsize::new(0);
+        let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("millstream-{}-{number}", process::id());
+        let path = env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Unix { folder: Arc::new(Folder { path, names: AtomicUsize::new(0) }) }
+    }
+
+    fn name(&self) -> UnixAddress {
+        let number = self.folder.names.fetch_add(1, Ordering::Relaxed);
+        UnixAddress::path(self.folder.path.join(number.to_string())).unwrap()
+    }
+}
+
+impl World for Unix {
+    type Driver = Readiness;
+    type Far = Stream<UnixStream>;
+
+    const BLOCKS: bool = true;
+
+    fn driver(&self, budget: Budget) -> Readiness {
+        Readiness::new(budget).unwrap()
+    }
+
+    fn listen(&self) -> (Listener, Address) {
+        let address = self.name();
+        let listener = listen_unix(&address, None, 128, &SocketOptions::default()).unwrap();
+        // Where nobody listens any more a client is refused, as with other sockets.
+        if let Listener::Unix { file: Some(file), .. } = &listener {
+            file.stay();
+        }
+        (listener, address.into())
+    }
+
+    fn connect(&self, to: Address) -> Option<Stream<UnixStream>> {
+        let own = Address::from(self.name());
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        socket.bind(&own.to_sock_addr().unwrap()).unwrap();
+        match socket.connect(&to.to_sock_addr().unwrap()) {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return None,
+            connected => connected.unwrap(),
+        }
+        Some(Stream::new(socket.into(), own))
+    }
+
+    /// An engine's own socket has no name.
+    fn accept(listener: &Listener) -> Option<Stream<UnixStream>> {
+        let Listener::Unix { listener, .. } = listener else { unreachable!("it is a Unix socket") };
+        let (stream, peer) = listener.accept().ok()?;
+        stream.set_nonblocking(false).unwrap();
+        Some(Stream::new(stream, peer.try_into().unwrap()))
+    }
+
+    /// The whole process has no file left, so the test needs one of its own.
+    fn starve(&self) -> Box<dyn Any> {
+        Loopback.starve()
     }
 }
 
