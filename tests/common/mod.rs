@@ -6,6 +6,7 @@
 pub mod corpus;
 pub mod crowd;
 pub mod example;
+pub mod folder;
 pub mod pairs;
 pub mod seeds;
 pub mod stage;
