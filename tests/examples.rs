@@ -2,13 +2,17 @@
 
 mod common;
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::process::{self, Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
 use common::example::example;
+use common::folder::Folder;
 use common::{DEADLINE, assert_same, end, eventually, pattern, read_exactly, read_to_end};
 
 /// A program that is ended with the test, if it doesn't end by itself.
@@ -28,10 +32,24 @@ impl Program {
 
     /// Where it says that it listens.
     fn address(&mut self) -> String {
+        self.address_and_more().0
+    }
+
+    /// Where it says that it listens, and what it says after that.
+    fn address_and_more(&mut self) -> (String, BufReader<ChildStdout>) {
         let stdout = self.0.stdout.take().expect("it is piped, and said nothing before");
+        let mut stdout = BufReader::new(stdout);
         let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line).expect("it is text");
-        line.trim().strip_prefix("listening on ").expect("it says where").to_owned()
+        stdout.read_line(&mut line).expect("it is text");
+        let address = line.trim().strip_prefix("listening on ").expect("it says where");
+        (address.to_owned(), stdout)
+    }
+
+    /// Sends it a signal.
+    fn signal(&self, signal: &str) {
+        let pid = self.0.id().to_string();
+        let sent = Command::new("kill").args(["-s", signal, &pid]).status();
+        assert!(sent.expect("there is a kill").success());
     }
 
     /// Connects to it.
@@ -72,9 +90,7 @@ fn the_echo_server_serves_until_a_signal() {
         client.write_all(b"hello").expect("it reads");
         assert_eq!(read_exactly(&mut client, 5), b"hello");
         drop(client);
-        let pid = server.0.id().to_string();
-        let sent = Command::new("kill").args(["-s", signal, &pid]).status();
-        assert!(sent.expect("there is a kill").success());
+        server.signal(signal);
         assert!(server.ends_well(), "after SIG{signal}");
     }
 }
@@ -98,6 +114,52 @@ fn the_echo_server_under_load_prints_what_it_measured() {
     for line in spread {
         assert_eq!(line.split_whitespace().nth(1), Some("4"), "connections are spread: {line}");
     }
+}
+
+/// On a Unix socket it has the mode that was asked for, says who connects, and takes its file along.
+#[test]
+fn the_unix_echo_server_says_who_connects() {
+    let folder = Folder::new();
+    let path = folder.join("socket");
+    let name = path.to_str().expect("it is text");
+    let mut server = Program::of("unix_echo", &[name, "--mode", "600"]);
+    let (address, mut said) = server.address_and_more();
+    assert_eq!(address, name);
+    assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o600);
+    let mut client = UnixStream::connect(&path).expect("it accepts");
+    client.set_read_timeout(Some(DEADLINE)).expect("a socket has timeouts");
+    client.write_all(b"hello").expect("it reads");
+    assert_eq!(read_exactly(&mut client, 5), b"hello");
+    let mut line = String::new();
+    said.read_line(&mut line).expect("it is text");
+    let own = if cfg!(target_os = "linux") { process::id().to_string() } else { "unknown".into() };
+    assert!(line.starts_with(&format!("process {own} of user ")), "{line}");
+    drop(client);
+    server.signal("TERM");
+    assert!(server.ends_well());
+    assert!(!path.exists(), "the file goes with the server");
+}
+
+/// What can't be listened on is told.
+#[test]
+fn the_unix_echo_server_tells_what_went_wrong() {
+    let folder = Folder::new();
+    let path = folder.join("file");
+    fs::write(&path, b"precious").expect("there is room");
+    let file = path.to_str().expect("it is text");
+    for (arguments, expected) in [
+        (&[file][..], "is there and no socket"),
+        (&[file, "--mode", "1777"], "above 777"),
+        (&[file, "--mode", "rw"], "invalid digit"),
+        (&["@name", "--mode", "600"], "it is no file and has no mode"),
+    ] {
+        let output = Command::new(example("unix_echo")).args(arguments).output();
+        let output = output.expect("cargo has built the example");
+        assert!(!output.status.success(), "{arguments:?}");
+        let error = String::from_utf8(output.stderr).expect("it is text");
+        assert!(error.contains(expected), "{error}");
+    }
+    assert_eq!(fs::read(&path).expect("it is there"), b"precious");
 }
 
 /// With frames, what is sent back is frames: a half one waits for its other half.

@@ -21,7 +21,7 @@ use common::{
 };
 use millstream::{
     AcceptMode, Action, Address, Conn, Connect, ConnectError, Engine, EventHandler, Listen,
-    ListenError, Listener, Reactor, Transport, UnixAddress,
+    ListenError, Listener, Reactor, Target, Transport, UnixAddress,
 };
 
 /// Says which listener a connection came in on, and then echoes.
@@ -492,12 +492,13 @@ fn an_engine_connects_to_unix_sockets() {
     }
     let gone = folder.join("nobody");
     let connected = reactors.connect(0, Connect::to(unix(&gone)), |asks, outcome| {
-        let Err(ConnectError::Failed { address, source }) = outcome else { panic!("it is there") };
-        let _ = asks.0.send(Err((address, source.kind())));
+        let Err(ConnectError::Failed { to, source }) = outcome else { panic!("it is there") };
+        let _ = asks.0.send(Err((to, source.kind())));
         Action::Continue
     });
     connected.expect("the engine runs");
-    assert_eq!(receive(&telling), Err((unix(&gone).into(), ErrorKind::NotFound)));
+    let nobody = Target::Address(unix(&gone).into());
+    assert_eq!(receive(&telling), Err((nobody, ErrorKind::NotFound)));
     client.stop(DEADLINE).expect("nobody stopped it before");
     client.wait().expect("it ends well");
     assert_empty(&client);
@@ -506,7 +507,7 @@ fn an_engine_connects_to_unix_sockets() {
 }
 
 /// Compares what comes back with what it sent, and closes.
-struct Asks(Sender<Result<(), (Address, ErrorKind)>>);
+struct Asks(Sender<Result<(), (Target, ErrorKind)>>);
 
 impl EventHandler for Asks {
     type State = Vec<u8>;
