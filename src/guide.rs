@@ -7,9 +7,10 @@
 //! 5. [Timers and deadlines](timers)
 //! 6. [Threads](threads)
 //! 7. [Connecting](connecting)
-//! 8. [Closing and shutting down](shutting_down)
-//! 9. [What is guaranteed, and what is not](guarantees)
-//! 10. [How we measure](measuring)
+//! 8. [Handing sockets over](handing_over)
+//! 9. [Closing and shutting down](shutting_down)
+//! 10. [What is guaranteed, and what is not](guarantees)
+//! 11. [How we measure](measuring)
 
 #[doc = include_str!("../docs/guide/first_server.md")]
 pub mod first_server {}
@@ -31,6 +32,9 @@ pub mod threads {}
 
 #[doc = include_str!("../docs/guide/connecting.md")]
 pub mod connecting {}
+
+#[doc = include_str!("../docs/guide/handing_over.md")]
+pub mod handing_over {}
 
 #[doc = include_str!("../docs/guide/shutting_down.md")]
 pub mod shutting_down {}

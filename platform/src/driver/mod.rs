@@ -1,6 +1,6 @@
 //! The contract between the engine and the operating system, and the drivers that keep it.
 //!
-//! The contract is completion-shaped: the engine asks (connect, adopt, flush, pause, shut down, close),
+//! The contract is completion-shaped: the engine asks (connect, adopt, flush, pause, shut down, detach, close),
 //! and the driver reports what happened (accepted, connected, these bytes were received, so much was
 //! sent, the peer ended, failed). Nothing above this module knows what readiness, an edge or a completion queue is.
 //!
