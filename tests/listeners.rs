@@ -17,7 +17,7 @@ use common::folder::Folder;
 use common::pairs::converse;
 use common::{
     DEADLINE, Echo, TestEngine, assert_empty, assert_same, eventually, modes, pattern,
-    read_exactly, receive,
+    read_exactly, receive, silence_expected_panics,
 };
 use millstream::{
     AcceptMode, Action, Address, Conn, Connect, ConnectError, Engine, EventHandler, Listen,
@@ -384,6 +384,71 @@ fn threads_open_and_close_listeners_while_others_are_served() {
         let accepted: u64 = engine.stats().reactors.iter().map(|reactor| reactor.accepted).sum();
         assert_eq!(accepted, 1 + (THREADS * ROUNDS) as u64, "{mode}");
     }
+}
+
+/// Listens where it is told as soon as it boots, and echoes. A second one closes its listener at once.
+struct Early(PathBuf);
+
+impl EventHandler for Early {
+    type State = ();
+
+    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> Action {
+        let path = self.0.join(reactor.index().to_string());
+        let listener = reactor.engine().listen(unix(&path)).expect("the path is free");
+        if reactor.index() > 0 {
+            listener.close();
+            assert!(listener.wait_closed(DEADLINE));
+        }
+        Action::Continue
+    }
+
+    fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        conn.output.write(conn.input.take_all());
+        Action::Continue
+    }
+}
+
+#[test]
+fn an_engine_listens_as_it_boots() {
+    for (mode, builder) in modes() {
+        let folder = Folder::new();
+        let path = folder.join("");
+        let engine = TestEngine::start(builder, move |_| Early(path.clone()));
+        converse(&connect_unix(&folder.join("0")), b"hello");
+        assert!(!folder.join("1").exists(), "{mode}");
+        assert_eq!(engine.listeners().len(), 2, "{mode}");
+    }
+}
+
+/// An engine that does not start leaves no socket, whoever has a handle of it.
+#[test]
+fn an_engine_that_does_not_start_listens_no_more() {
+    struct Fails(Sender<Engine>, PathBuf);
+    impl EventHandler for Fails {
+        type State = ();
+        fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> Action {
+            let engine = reactor.engine();
+            engine.listen(unix(&self.1)).expect("the path is free");
+            let _ = self.0.send(engine);
+            panic!("expected: it does not boot");
+        }
+        fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
+            Action::Continue
+        }
+    }
+    silence_expected_panics();
+    let folder = Folder::new();
+    let (told, telling) = channel();
+    let path = folder.join("socket");
+    let started = Engine::builder()
+        .reactors(1)
+        .listen("127.0.0.1:0")
+        .start(move |_| Fails(told.clone(), path.clone()));
+    started.expect_err("it does not boot");
+    let engine = receive(&telling);
+    assert!(!folder.join("socket").exists());
+    assert_empty(&engine);
+    assert!(matches!(engine.listen("127.0.0.1:0"), Err(ListenError::Stopped)));
 }
 
 #[test]

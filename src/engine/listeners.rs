@@ -150,7 +150,7 @@ impl fmt::Debug for Listener {
 }
 
 /// Sockets that are bound, and nobody accepts for yet.
-pub(super) struct Bound {
+struct Bound {
     state: Arc<State>,
     sockets: Vec<(Socket, Open)>,
 }
@@ -165,8 +165,19 @@ struct Inner {
     open: Vec<Arc<State>>,
     /// How many sockets are not closed yet.
     sockets: Arc<AtomicUsize>,
-    /// Who accepts; none before the reactors run, and in an engine that runs in one thread.
+    /// What listeners are opened with; none in an engine that runs in one thread.
+    setup: Option<Setup>,
+    /// Who accepts; none before the reactors run.
     staff: Option<Staff>,
+    /// What waits for somebody who accepts.
+    waiting: Vec<Bound>,
+}
+
+/// What listeners are opened with.
+#[derive(Clone)]
+struct Setup {
+    config: Arc<Config>,
+    reactors: usize,
 }
 
 /// Who accepts.
@@ -184,7 +195,7 @@ impl Listeners {
     }
 
     /// Opens the sockets that a configuration asks for.
-    pub(super) fn bind(
+    fn bind(
         &self,
         listen: &Listen,
         config: &Config,
@@ -245,31 +256,51 @@ impl Listeners {
         self.lock().sockets.load(Ordering::Relaxed)
     }
 
-    /// Has the reactors and the acceptor accept from now on.
-    pub(super) fn staff(&self, staff: Staff) {
-        self.lock().staff = Some(staff);
+    /// Lets listeners be opened, which wait until somebody accepts.
+    pub(super) fn set_up(&self, config: &Arc<Config>, reactors: usize) {
+        self.lock().setup = Some(Setup { config: Arc::clone(config), reactors });
     }
 
-    /// Opens a listener of a running engine.
-    pub(super) fn add(&self, listen: &Listen, engine: &Engine) -> Result<Listener, ListenError> {
-        let (config, reactors) = match &self.lock().staff {
-            Some(staff) if !engine.is_stopping() => {
-                (Arc::clone(&staff.config), staff.reactors.len())
-            }
-            _ => return Err(ListenError::Stopped),
+    /// Has the reactors and the acceptor accept from now on.
+    pub(super) fn staff(&self, staff: Staff, engine: &Engine) -> Result<(), StartError> {
+        let waiting = {
+            let mut inner = self.lock();
+            inner.staff = Some(staff);
+            std::mem::take(&mut inner.waiting)
         };
+        waiting.into_iter().try_for_each(|bound| self.hand_over(bound, engine))
+    }
+
+    /// Closes what waits: nobody will accept.
+    pub(super) fn abandon(&self) {
+        let waiting = std::mem::take(&mut self.lock().waiting);
+        drop(waiting);
+    }
+
+    /// Opens a listener.
+    pub(super) fn add(&self, listen: &Listen, engine: &Engine) -> Result<Listener, ListenError> {
+        let setup = self.lock().setup.clone().filter(|_| !engine.is_stopping());
+        let Setup { config, reactors } = setup.ok_or(ListenError::Stopped)?;
         let bound = self.bind(listen, &config, reactors)?;
         let state = Arc::clone(&bound.state);
-        let failed = |error| ListenError::Acceptor(Box::new(error));
-        self.hand_over(bound, engine).map_err(failed)?;
+        if let Err(error) = self.hand_over(bound, engine) {
+            self.forget(state.id);
+            return Err(ListenError::Acceptor(Box::new(error)));
+        }
         tracing::info!(address = %state.address, transport = %state.transport, "listening");
         Ok(engine.listener(state))
     }
 
     /// Gives sockets to whoever accepts on them: each reactor if there is one for each, else the main acceptor.
-    pub(super) fn hand_over(&self, bound: Bound, engine: &Engine) -> Result<(), StartError> {
+    fn hand_over(&self, bound: Bound, engine: &Engine) -> Result<(), StartError> {
         let mut inner = self.lock();
-        let Some(staff) = &mut inner.staff else { return Ok(()) };
+        let Inner { staff, waiting, .. } = &mut *inner;
+        let Some(staff) = staff else {
+            if !engine.is_stopping() {
+                waiting.push(bound);
+            }
+            return Ok(());
+        };
         // A single reactor accepts for itself: there is nothing to choose, and handing over to it would cost
         // more than accepting does.
         if bound.sockets.len() == staff.reactors.len() {
@@ -289,6 +320,7 @@ impl Listeners {
     fn forget(&self, id: ListenerId) {
         let mut inner = self.lock();
         inner.open.retain(|state| state.id != id);
+        inner.waiting.retain(|bound| bound.state.id != id);
         let Some(staff) = &inner.staff else { return };
         let reactors = staff.reactors.iter().map(|reactor| &reactor.arrivals);
         for arrivals in reactors.chain(&staff.acceptor) {

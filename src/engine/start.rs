@@ -108,18 +108,20 @@ where
     config.check()?;
     let cores = cores_for(&config.pinning, count);
     let engine = Engine::new(&config, Resolver::new(resolve, true));
-    let bind = |listen| engine.shared.listeners.bind(listen, &config, count);
-    let bound: Vec<_> = config.listen.iter().map(bind).collect::<Result<_, _>>()?;
     let config = Arc::new(config);
+    let listeners = &engine.shared.listeners;
+    listeners.set_up(&config, count);
+    for listen in &config.listen {
+        listeners.add(listen, &engine)?;
+    }
     let started = spawn_reactors(&engine, &config, factory, &cores).and_then(|reactors| {
         let reactors = run_reactors(reactors, &engine);
-        let listeners = &engine.shared.listeners;
-        listeners.staff(Staff { config, reactors, balance: Some(balance), acceptor: None });
-        bound.into_iter().try_for_each(|bound| listeners.hand_over(bound, &engine))
+        listeners.staff(Staff { config, reactors, balance: Some(balance), acceptor: None }, &engine)
     });
     if let Err(error) = started {
         let _ = engine.stop(Duration::ZERO);
         engine.join();
+        listeners.abandon();
         return Err(error);
     }
     tracing::info!(addresses = ?engine.local_addrs(), reactors = count, "the engine runs");
