@@ -32,7 +32,7 @@ pub(crate) use self::remote::Completion;
 pub use self::remote::{Closed, Remote};
 use crate::engine::ListenerId;
 use crate::handler::{Action, EventHandler};
-use crate::reactor::{Control, Order, Origin, Reactors, TimerKey};
+use crate::reactor::{Control, Order, Reactors, TimerKey};
 
 /// A connection's id, unique in its engine as long as the engine runs (a reactor would have to open
 /// four billion connections before one comes again).
@@ -110,16 +110,13 @@ impl<H: EventHandler> Conn<'_, H> {
 
     /// The listener that it came in on; `None` if this engine made it, or adopted it.
     pub fn listener(&self) -> Option<ListenerId> {
-        match self.control.status.origin {
-            Origin::Accepted(listener) => Some(listener),
-            Origin::Outgoing | Origin::Adopted => None,
-        }
+        self.control.status.listener
     }
 
     /// Whether this engine made the connection, by [`Reactors::connect`]; else it was accepted, or made
     /// elsewhere and taken in by [`Reactors::adopt`].
     pub fn is_outgoing(&self) -> bool {
-        self.control.status.origin == Origin::Outgoing
+        self.control.status.outgoing
     }
 
     /// The address of our end.

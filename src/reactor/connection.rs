@@ -49,7 +49,9 @@ pub(crate) struct Status<H: EventHandler> {
     pub(crate) completions: Option<Box<Completions<H>>>,
     pub(crate) phase: Phase,
     pub(crate) close_request: Option<CloseRequest>,
-    pub(crate) origin: Origin,
+    /// Its [`Origin`], in less room.
+    pub(crate) listener: Option<ListenerId>,
+    pub(crate) outgoing: bool,
     /// Its part in relaying, if it has one.
     pub(crate) relay: Option<Box<Relay>>,
     /// The handler paused reading.
@@ -84,9 +86,16 @@ pub(crate) enum Origin {
 }
 
 impl Origin {
+    fn listener(self) -> Option<ListenerId> {
+        match self {
+            Origin::Accepted(listener) => Some(listener),
+            Origin::Outgoing | Origin::Adopted => None,
+        }
+    }
+
     /// The address that counts against a limit per source.
     pub(crate) fn source(self, peer: &PeerAddress) -> Option<IpAddr> {
-        peer.ip().filter(|_| matches!(self, Origin::Accepted(_)))
+        peer.ip().filter(|_| self.listener().is_some())
     }
 }
 
@@ -127,7 +136,8 @@ impl<H: EventHandler> Connection<H> {
             completions: None,
             phase: Phase::Open,
             close_request: None,
-            origin,
+            listener: origin.listener(),
+            outgoing: origin == Origin::Outgoing,
             paused_by_handler: false,
             holds_input: false,
             relay: None,
@@ -199,7 +209,7 @@ impl<H: EventHandler> Status<H> {
 
     /// The address that counts against a limit per source.
     pub(crate) fn source(&self) -> Option<IpAddr> {
-        self.origin.source(&self.peer)
+        self.peer.ip().filter(|_| self.listener.is_some())
     }
 
     pub(crate) fn is_closing(&self) -> bool {

@@ -55,8 +55,8 @@ use millstream_platform::memory::{OutputPool, RingPool};
 
 pub use self::adopting::AdoptError;
 use self::clock::Clock;
+pub(crate) use self::connection::Control;
 use self::connection::{Alarm, Connection};
-pub(crate) use self::connection::{Control, Origin};
 pub(crate) use self::counters::Counters;
 pub use self::counters::ReactorStats;
 pub(crate) use self::inbox::{Inbox, Notify};
