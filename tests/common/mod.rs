@@ -37,8 +37,15 @@ impl TestEngine {
         builder: Builder,
         factory: impl Fn(usize) -> H + Send + Sync + 'static,
     ) -> Self {
-        let engine = builder.listen("127.0.0.1:0").start(factory).expect("the engine starts");
-        TestEngine { engine }
+        TestEngine::start_exactly(builder.listen("127.0.0.1:0"), factory)
+    }
+
+    /// Starts an engine that listens where the builder says and nowhere else.
+    pub fn start_exactly<H: EventHandler>(
+        builder: Builder,
+        factory: impl Fn(usize) -> H + Send + Sync + 'static,
+    ) -> Self {
+        TestEngine { engine: builder.start(factory).expect("the engine starts") }
     }
 
     /// The IP addresses that it listens on.
