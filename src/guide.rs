@@ -9,8 +9,9 @@
 //! 7. [Connecting](connecting)
 //! 8. [Handing sockets over](handing_over)
 //! 9. [Closing and shutting down](shutting_down)
-//! 10. [What is guaranteed, and what is not](guarantees)
-//! 11. [How we measure](measuring)
+//! 10. [Restarting](restarting)
+//! 11. [What is guaranteed, and what is not](guarantees)
+//! 12. [How we measure](measuring)
 
 #[doc = include_str!("../docs/guide/first_server.md")]
 pub mod first_server {}
@@ -38,6 +39,9 @@ pub mod handing_over {}
 
 #[doc = include_str!("../docs/guide/shutting_down.md")]
 pub mod shutting_down {}
+
+#[doc = include_str!("../docs/guide/restarting.md")]
+pub mod restarting {}
 
 #[doc = include_str!("../docs/guide/guarantees.md")]
 pub mod guarantees {}

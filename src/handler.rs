@@ -40,8 +40,8 @@ impl<E> From<Result<(), E>> for Action {
 /// runs longer than the [`stall_threshold`](crate::Builder::stall_threshold) is reported.
 ///
 /// A connection's callbacks come in this order: `on_open`; then `on_traffic`, `on_timer`,
-/// `on_high_water` and `on_low_water`, in any number; `on_end` at most once, after which there is no
-/// more traffic but what [`Remote::wake`](crate::Remote::wake) and [`Conn::wake`] ask for; `on_close`
+/// `on_high_water` and `on_low_water`, in any number, and `on_drain` at most once; `on_end` at most once, after
+/// which there is no more traffic but what [`Remote::wake`](crate::Remote::wake) and [`Conn::wake`] ask for; `on_close`
 /// exactly once.
 ///
 /// # Panics
@@ -105,9 +105,16 @@ pub trait EventHandler: Sized + 'static {
     }
 
     /// The engine stops: this reactor takes no more connections. [`Action::Close`], the default, and
-    /// [`Action::Shutdown`] close each connection once its output is flushed; [`Action::Continue`] leaves them to close by
-    /// themselves. Whatever is left at the deadline is cut.
+    /// [`Action::Shutdown`] close each connection once its output is flushed, and drop requests that are on their
+    /// way; [`Action::Continue`] calls [`on_drain`](Self::on_drain) for each. Whatever is left at the deadline is
+    /// cut.
     fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> Action {
         Action::Close
+    }
+
+    /// The engine stops, and [`on_shutdown`](Self::on_shutdown) answered [`Action::Continue`]: this connection
+    /// is to end soon, in the way that its protocol has for it. It goes on until it closes, here or later.
+    fn on_drain(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
+        Action::Continue
     }
 }

@@ -58,6 +58,7 @@ mod handler;
 #[doc(hidden)]
 pub mod internals;
 mod reactor;
+pub mod restart;
 #[cfg(feature = "sim")]
 pub mod sim;
 

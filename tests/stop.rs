@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    DEADLINE, Echo, TestEngine, assert_empty, assert_same, eventually, modes, pattern,
+    DEADLINE, Echo, TestEngine, assert_empty, assert_same, end, eventually, modes, pattern,
     read_exactly, read_to_end, read_to_reset, receive, silence_expected_panics,
 };
 use millstream::{
@@ -658,5 +658,83 @@ fn no_connection_is_accepted_while_others_still_drain() {
         assert_eq!(rig.engine.connections(), 1, "{mode}");
         drop(client);
         rig.engine.wait().unwrap_or_else(|error| panic!("{mode}: {error}"));
+    }
+}
+
+/// Says goodbye to each connection, and goes on until its peer ends it.
+struct Polite(Action);
+
+impl EventHandler for Polite {
+    type State = ();
+
+    fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        conn.output.write(conn.input.take_all());
+        Action::Continue
+    }
+
+    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> Action {
+        self.0
+    }
+
+    fn on_drain(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        conn.output.write(b"bye");
+        Action::Continue
+    }
+}
+
+#[test]
+fn on_drain_is_told_once_per_connection_that_on_shutdown_leaves_alone() {
+    for (mode, builder) in modes() {
+        let engine = TestEngine::start(builder, |_| Polite(Action::Continue));
+        let mut clients: Vec<TcpStream> = (0..5).map(|_| engine.connect()).collect();
+        clients.iter_mut().for_each(|client| echo(client, b"hello"));
+        engine.stop(PATIENCE).expect("the first stop");
+        for client in &mut clients {
+            assert_eq!(read_exactly(client, 3), b"bye", "{mode}");
+            echo(client, b"one more");
+            end(client);
+            assert_eq!(read_to_end(client), b"", "{mode}: told once");
+        }
+        engine.wait().unwrap_or_else(|error| panic!("{mode}: {error}"));
+    }
+}
+
+/// Whoever has a connection when the engine stops is not turned away, however far it has got.
+#[test]
+fn connections_on_their_way_to_a_reactor_are_drained_like_the_others() {
+    let builder = Engine::builder().reactors(2).inbox_budget(1);
+    let engine = TestEngine::start(builder, |_| Polite(Action::Continue));
+    let reactors = engine.reactors::<Polite>().expect("it is the handler");
+    let gate = Arc::new(Mutex::new(()));
+    let held = gate.lock().expect("nobody panicked");
+    for reactor in 0..2 {
+        let gate = Arc::clone(&gate);
+        let stuck = reactors.run(reactor, move |_, _| {
+            drop(gate.lock());
+            Action::Continue
+        });
+        stuck.expect("it runs");
+    }
+    let mut clients: Vec<TcpStream> = (0..10).map(|_| engine.connect()).collect();
+    eventually("they are accepted", || engine.connections() == 10);
+    engine.stop(PATIENCE).expect("the first stop");
+    drop(held);
+    for client in &mut clients {
+        assert_eq!(read_exactly(client, 3), b"bye");
+        end(client);
+    }
+    engine.wait().expect("it ends");
+}
+
+#[test]
+fn on_drain_is_not_told_where_on_shutdown_closes() {
+    for (mode, builder) in modes() {
+        let engine = TestEngine::start(builder, |_| Polite(Action::Close));
+        let mut client = engine.connect();
+        echo(&mut client, b"hello");
+        engine.stop(PATIENCE).expect("the first stop");
+        assert_eq!(read_to_end(&mut client), b"", "{mode}");
+        drop(client);
+        engine.wait().unwrap_or_else(|error| panic!("{mode}: {error}"));
     }
 }

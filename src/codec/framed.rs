@@ -113,6 +113,11 @@ pub trait FrameHandler: Sized + 'static {
     fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> Action {
         Action::Close
     }
+
+    /// See [`EventHandler::on_drain`].
+    fn on_drain(&mut self, _conn: &mut FramedConn<'_, Self>) -> Action {
+        Action::Continue
+    }
 }
 
 /// An [`EventHandler`] that decodes, and calls a [`FrameHandler`] frame by frame.
@@ -301,6 +306,10 @@ impl<F: FrameHandler> EventHandler for Framed<F> {
 
     fn on_shutdown(&mut self, reactor: &mut Reactor<'_>) -> Action {
         self.handler.on_shutdown(reactor)
+    }
+
+    fn on_drain(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        self.handler.on_drain(conn)
     }
 }
 

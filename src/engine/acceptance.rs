@@ -42,10 +42,10 @@ impl Acceptance {
         self.listeners.get(listener).map(|open| open.0.id())
     }
 
-    /// Closes a listener, if it is one of these.
+    /// Closes those sockets of a listener that are among these.
     pub(crate) fn unlisten<D: Driver>(&mut self, id: ListenerId, driver: &mut D) {
-        let token = self.listeners.tokens().find(|token| self.id(*token) == Some(id));
-        if let Some(token) = token {
+        let tokens = self.listeners.tokens().filter(|token| self.id(*token) == Some(id));
+        for token in tokens.collect::<Vec<_>>() {
             driver.unlisten(token);
             self.listeners.remove(token);
         }

@@ -41,8 +41,8 @@ impl<D: Driver> Clone for Entrance<D> {
     }
 }
 
-/// Gives no room for bytes: an acceptor receives none.
-struct NoRoom;
+/// Gives no room for bytes: who uses it receives none, or few.
+pub(crate) struct NoRoom;
 
 impl Host for NoRoom {
     fn space(&mut self, _token: Token) -> Space<'_> {

@@ -3,9 +3,14 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use millstream_platform::address::{self, Address, UnixAddress};
-use millstream_platform::socket::{Listener, SocketOptions, listen_tcp, listen_unix};
+use millstream_platform::socket::{InheritError, Listener, SocketOptions, listen_tcp, listen_unix};
+
+use socket2::SockRef;
 
 use super::{ConfigError, StartError};
 
@@ -29,6 +34,33 @@ pub struct Listen {
     place: Result<Place, Unusable>,
     backlog: Option<u32>,
     mode: Option<u32>,
+    inherited: Option<Inherited>,
+}
+
+/// Sockets that listen already.
+#[derive(Clone, Debug)]
+struct Inherited {
+    name: String,
+    sockets: Arc<[Listener]>,
+    gate: Gate,
+}
+
+/// Whether sockets are to be accepted on: not before this process has taken over. All clones open at once.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gate(Arc<AtomicBool>);
+
+impl Gate {
+    pub(crate) fn opened() -> Self {
+        Gate(Arc::new(AtomicBool::new(true)))
+    }
+
+    pub(crate) fn open(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// A place to listen at.
@@ -59,8 +91,37 @@ impl Listen {
         Listen::at(if address.is_unnamed() { Err(unnamed()) } else { Ok(Place::Unix(address)) })
     }
 
+    /// Listens on sockets that listen already, which another process has opened, and which all are at one
+    /// address. The backlog and the file's mode are what they were opened with; a file stays where it is. In
+    /// [`AcceptMode::ReusePort`](crate::AcceptMode::ReusePort) each reactor accepts on one of them, or on several,
+    /// if there are enough; else the main acceptor does on all.
+    ///
+    /// # Errors
+    /// A descriptor is no such socket, or there is none.
+    pub fn inherited(sockets: impl IntoIterator<Item = OwnedFd>) -> Result<Self, InheritError> {
+        let inherited = sockets.into_iter().map(Listener::inherit);
+        let (sockets, addresses): (Vec<_>, Vec<_>) =
+            inherited.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+        let first = *addresses.first().ok_or(InheritError::Nothing)?;
+        match addresses.into_iter().find(|address| *address != first) {
+            Some(other) => Err(InheritError::Apart(Box::new([first, other]))),
+            None => Ok(Listen::on(first, first.to_string(), sockets, Gate::opened())),
+        }
+    }
+
+    /// Listens on sockets that are at this address and called so, as soon as the gate is open.
+    pub(crate) fn on(address: Address, name: String, sockets: Vec<Listener>, gate: Gate) -> Self {
+        let inherited = Some(Inherited { name, sockets: sockets.into(), gate });
+        Listen { inherited, ..address.into() }
+    }
+
+    /// When it is to be accepted on.
+    pub(super) fn gate(&self) -> Gate {
+        self.inherited.as_ref().map_or_else(Gate::opened, |inherited| inherited.gate.clone())
+    }
+
     fn at(place: Result<Place, Unusable>) -> Self {
-        Listen { place, backlog: None, mode: None }
+        Listen { place, backlog: None, mode: None, inherited: None }
     }
 
     /// How many connections may wait to be accepted. By default what
@@ -78,7 +139,7 @@ impl Listen {
     }
 
     /// Where it is to listen.
-    pub(super) fn address(&self) -> Address {
+    pub(crate) fn address(&self) -> Address {
         self.place.as_ref().map_or(UnixAddress::UNNAMED.into(), Place::address)
     }
 
@@ -89,6 +150,9 @@ impl Listen {
             Ok(place) => place,
             Err(unusable) => return error(format!("{:?}", unusable.text), unusable.reason),
         };
+        if self.inherited.is_some() && (self.backlog.is_some() || self.mode.is_some()) {
+            return error(self.to_string(), "it listens already: it has its backlog and its mode");
+        }
         let is_file = matches!(place, Place::Unix(address) if address.as_path().is_some());
         if self.mode.is_some() && !is_file {
             return error(self.to_string(), "it is no file and has no mode");
@@ -111,6 +175,11 @@ impl Listen {
         options: &SocketOptions,
     ) -> Result<Vec<Listener>, ListenError> {
         self.check()?;
+        let address = self.address();
+        let refused = |source| ListenError::Refused { address, source };
+        if let Some(Inherited { sockets, .. }) = &self.inherited {
+            return take_over(sockets, options).map_err(refused);
+        }
         let backlog = self.backlog.unwrap_or(backlog);
         let open_tcp = |mut address: SocketAddr, dual_stack| {
             let mut listeners = Vec::new();
@@ -132,8 +201,17 @@ impl Listen {
                 listen_unix(&address, self.mode, backlog, options).map(|listener| vec![listener])
             }
         };
-        opened.map_err(|source| ListenError::Refused { address: place.address(), source })
+        opened.map_err(refused)
     }
+}
+
+/// Descriptors of sockets that listen already, which get these options.
+fn take_over(sockets: &[Listener], options: &SocketOptions) -> io::Result<Vec<Listener>> {
+    let take = |socket: &Listener| {
+        options.apply(&SockRef::from(&socket.as_fd()), socket.transport())?;
+        socket.try_clone()
+    };
+    sockets.iter().map(take).collect()
 }
 
 /// Whether the machine has IPv6 at all.
@@ -217,9 +295,10 @@ impl From<String> for Listen {
 
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Ok(place) => place.address().fmt(f),
-            Err(unusable) => f.write_str(&unusable.text),
+        match (&self.place, &self.inherited) {
+            (_, Some(inherited)) => f.write_str(&inherited.name),
+            (Ok(place), None) => place.address().fmt(f),
+            (Err(unusable), None) => f.write_str(&unusable.text),
         }
     }
 }

@@ -5,17 +5,17 @@ use std::io;
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use millstream_platform::address::{Address, Transport};
 use millstream_platform::driver::Readiness;
-use millstream_platform::socket::Listener as Socket;
+use millstream_platform::socket::{Listener as Socket, SocketFile};
 
 use super::acceptor::Entrance;
 use super::balance::{Balance, RoundRobin};
 use super::config::{AcceptMode, Config};
-use super::listen::{Listen, ListenError};
+use super::listen::{Gate, Listen, ListenError};
 use super::start::spawn_acceptor;
 use super::{Engine, StartError, after};
 use crate::reactor::{Arrival, Inbox};
@@ -43,10 +43,14 @@ pub struct Listener {
 /// What is known of a listener.
 pub(crate) struct State {
     id: ListenerId,
+    /// What it was called when it was opened.
+    name: String,
     address: Address,
     transport: Transport,
     sockets: Mutex<Sockets>,
     closed: Condvar,
+    /// Its file, if it is a Unix socket that has one, and is open.
+    file: Weak<SocketFile>,
     /// The sockets of all of the engine's listeners.
     total: Arc<AtomicUsize>,
 }
@@ -66,6 +70,21 @@ impl State {
 
     fn sockets(&self) -> MutexGuard<'_, Sockets> {
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until it is closed, or for so long; answers whether it is.
+    fn wait_closed(&self, timeout: Duration) -> bool {
+        let end = after(Instant::now(), timeout);
+        let mut sockets = self.sockets();
+        while sockets.open > 0 {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.closed.wait_timeout(sockets, left);
+            sockets = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
     }
 }
 
@@ -125,17 +144,7 @@ impl Listener {
     /// the timeout has passed. A callback of the engine doesn't wait.
     pub fn wait_closed(&self, timeout: Duration) -> bool {
         let timeout = if self.engine.is_own_thread() { Duration::ZERO } else { timeout };
-        let end = after(Instant::now(), timeout);
-        let mut sockets = self.state.sockets();
-        while sockets.open > 0 {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            let waited = self.state.closed.wait_timeout(sockets, left);
-            sockets = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
+        self.state.wait_closed(timeout)
     }
 }
 
@@ -152,12 +161,22 @@ impl fmt::Debug for Listener {
 /// Sockets that are bound, and nobody accepts for yet.
 struct Bound {
     state: Arc<State>,
+    gate: Gate,
     sockets: Vec<(Socket, Open)>,
+}
+
+/// A listener's sockets, once more.
+pub(crate) struct Duplicates {
+    /// What the listener was called when it was opened.
+    pub(crate) name: String,
+    pub(crate) transport: Transport,
+    pub(crate) file: Option<Arc<SocketFile>>,
+    pub(crate) sockets: Vec<OwnedFd>,
 }
 
 /// The engine's listeners.
 #[derive(Default)]
-pub(super) struct Listeners(Mutex<Inner>);
+pub(crate) struct Listeners(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -206,21 +225,25 @@ impl Listeners {
         let first = sockets.first().expect("there is a socket");
         let failed = |source| ListenError::Refused { address: listen.address(), source };
         let address = first.local_addr().map_err(failed)?;
+        let file = first.file().map(Arc::downgrade).unwrap_or_default();
         let duplicates = sockets.iter().map(|socket| socket.as_fd().try_clone_to_owned().map(Some));
         let duplicates = duplicates.collect::<Result<_, _>>().map_err(failed)?;
-        let state = self.note(address, first.transport(), sockets.len());
+        let transport = first.transport();
+        let state = self.note(listen.to_string(), address, transport, sockets.len(), file);
         state.sockets().duplicates = duplicates;
         let open = |(index, socket)| (socket, Open(Arc::clone(&state), index));
         let sockets = sockets.into_iter().enumerate().map(open).collect();
-        Ok(Bound { state, sockets })
+        Ok(Bound { state, gate: listen.gate(), sockets })
     }
 
     /// Adds a listener to those that are known.
     pub(super) fn note(
         &self,
+        name: String,
         address: Address,
         transport: Transport,
         sockets: usize,
+        file: Weak<SocketFile>,
     ) -> Arc<State> {
         let mut inner = self.lock();
         inner.last += 1;
@@ -228,10 +251,12 @@ impl Listeners {
         inner.sockets.fetch_add(sockets, Ordering::Relaxed);
         let state = Arc::new(State {
             id,
+            name,
             address,
             transport,
             sockets: Mutex::new(Sockets { open: sockets, duplicates: Vec::new() }),
             closed: Condvar::new(),
+            file,
             total: Arc::clone(&inner.sockets),
         });
         inner.open.push(Arc::clone(&state));
@@ -263,12 +288,8 @@ impl Listeners {
 
     /// Has the reactors and the acceptor accept from now on.
     pub(super) fn staff(&self, staff: Staff, engine: &Engine) -> Result<(), StartError> {
-        let waiting = {
-            let mut inner = self.lock();
-            inner.staff = Some(staff);
-            std::mem::take(&mut inner.waiting)
-        };
-        waiting.into_iter().try_for_each(|bound| self.hand_over(bound, engine))
+        self.lock().staff = Some(staff);
+        self.admit(engine)
     }
 
     /// Closes what waits: nobody will accept.
@@ -291,11 +312,53 @@ impl Listeners {
         Ok(engine.listener(state))
     }
 
-    /// Gives sockets to whoever accepts on them: each reactor if there is one for each, else the main acceptor.
+    /// The sockets, to be handed on to another process.
+    ///
+    /// # Errors
+    /// There are too many descriptors.
+    pub(crate) fn duplicates(&self) -> io::Result<Vec<Duplicates>> {
+        let of = |state: &Arc<State>| {
+            let sockets = state.sockets();
+            let sockets = sockets.duplicates.iter().flatten().map(OwnedFd::try_clone);
+            Ok(Duplicates {
+                name: state.name.clone(),
+                transport: state.transport,
+                file: state.file.upgrade(),
+                sockets: sockets.collect::<Result<_, _>>()?,
+            })
+        };
+        self.lock().open.iter().map(of).collect()
+    }
+
+    /// Has those that waited be accepted on, if their gate is open by now.
+    pub(crate) fn admit(&self, engine: &Engine) -> Result<(), StartError> {
+        let waiting = std::mem::take(&mut self.lock().waiting);
+        waiting.into_iter().try_for_each(|bound| self.hand_over(bound, engine))
+    }
+
+    /// Leaves the sockets to another process that has them, too: closes all listeners, whose files stay, and
+    /// waits until they are closed, but not for longer than this. What they accepted before is on its way to
+    /// the reactors then.
+    pub(crate) fn leave(&self, timeout: Duration) {
+        let end = after(Instant::now(), timeout);
+        let open = self.lock().open.clone();
+        for state in &open {
+            state.file.upgrade().iter().for_each(|file| file.stay());
+            self.forget(state.id);
+        }
+        for state in open {
+            if !state.wait_closed(end.saturating_duration_since(Instant::now())) {
+                tracing::warn!(address = %state.address, "a listener does not close");
+            }
+        }
+    }
+
+    /// Gives sockets to whoever accepts on them: the reactors if they do so for themselves and there is one for
+    /// each, else the main acceptor.
     fn hand_over(&self, bound: Bound, engine: &Engine) -> Result<(), StartError> {
         let mut inner = self.lock();
         let Inner { staff, waiting, .. } = &mut *inner;
-        let Some(staff) = staff else {
+        let Some(staff) = staff.as_mut().filter(|_| bound.gate.is_open()) else {
             if !engine.is_stopping() {
                 waiting.push(bound);
             }
@@ -303,8 +366,11 @@ impl Listeners {
         };
         // A single reactor accepts for itself: there is nothing to choose, and handing over to it would cost
         // more than accepting does.
-        if bound.sockets.len() == staff.reactors.len() {
-            for ((socket, open), reactor) in bound.sockets.into_iter().zip(&staff.reactors) {
+        let alone = staff.reactors.len() == 1;
+        let by_reactors = alone || staff.config.accept_mode == AcceptMode::ReusePort;
+        if by_reactors && bound.sockets.len() >= staff.reactors.len() {
+            let reactors = staff.reactors.iter().cycle();
+            for ((socket, open), reactor) in bound.sockets.into_iter().zip(reactors) {
                 drop(reactor.arrivals.post(Arrival::Listener { socket, open }));
             }
             return Ok(());

@@ -37,18 +37,21 @@ use millstream_platform::address::Address;
 use millstream_platform::driver::Wake;
 
 pub(crate) use self::acceptance::Acceptance;
-pub(crate) use self::acceptor::Entrance;
+pub(crate) use self::acceptor::{Entrance, NoRoom};
 pub use self::builder::{Builder, RunError};
 pub use self::config::{AcceptMode, ConfigError, InputOverflow, Pinning};
 pub(crate) use self::config::{Config, OutputLimits};
 use self::limits::Limits;
+pub(crate) use self::listen::Gate;
 pub use self::listen::{Listen, ListenError};
 pub(crate) use self::listeners::Open;
+use self::listeners::State;
+pub(crate) use self::listeners::{Duplicates, Listeners};
 pub use self::listeners::{Listener, ListenerId};
-use self::listeners::{Listeners, State};
 pub use self::resolver::Resolve;
 use self::resolver::Resolver;
 pub use self::start::StartError;
+pub(crate) use self::start::spawn;
 #[cfg(any(feature = "sim", feature = "internals"))]
 pub(crate) use self::start::start_in_this_thread;
 use crate::handler::EventHandler;
@@ -76,7 +79,8 @@ struct Shared {
     cut_off: OnceLock<Instant>,
     /// The threads, known once all of them are made.
     reactors: OnceLock<Vec<ReactorPort>>,
-    acceptor: OnceLock<Arc<dyn Wake>>,
+    /// What wakes the other threads, to be told of a stop.
+    wakers: Mutex<Vec<Arc<dyn Wake>>>,
     /// The [`Reactors`] of the engine's handler, which the engine itself does not know.
     handle: OnceLock<Box<dyn Any + Send + Sync>>,
     threads: Mutex<Threads>,
@@ -158,7 +162,7 @@ impl Engine {
             stop_deadline: OnceLock::new(),
             cut_off: OnceLock::new(),
             reactors: OnceLock::new(),
-            acceptor: OnceLock::new(),
+            wakers: Mutex::default(),
             handle: OnceLock::new(),
             threads: Mutex::default(),
             threads_changed: Condvar::new(),
@@ -232,6 +236,7 @@ impl Engine {
     pub(crate) fn stop_by(&self, deadline: Instant) -> Result<(), AlreadyStopping> {
         self.shared.stop_deadline.set(deadline).map_err(|_| AlreadyStopping)?;
         tracing::info!("the engine stops");
+        self.shared.listeners.abandon();
         self.shared.resolver.stop();
         self.tell_deadline();
         Ok(())
@@ -245,7 +250,7 @@ impl Engine {
         for reactor in self.ports() {
             reactor.waker.wake();
         }
-        self.wake_acceptor();
+        self.wakers().iter().for_each(|waker| waker.wake());
         self.shared.threads_changed.notify_all();
     }
 
@@ -358,19 +363,21 @@ impl Engine {
         }
     }
 
-    /// Makes the acceptor known, as [`set_reactors`](Self::set_reactors) does.
-    fn set_acceptor(&self, waker: Arc<dyn Wake>) {
+    /// Makes a thread known that is no reactor, as [`set_reactors`](Self::set_reactors) does.
+    pub(crate) fn wake_on_stop(&self, waker: Arc<dyn Wake>) {
         let _threads = self.threads();
-        let _ = self.shared.acceptor.set(waker);
         if self.is_stopping() {
-            self.wake_acceptor();
+            waker.wake();
         }
+        self.wakers().push(waker);
     }
 
-    fn wake_acceptor(&self) {
-        if let Some(acceptor) = self.shared.acceptor.get() {
-            acceptor.wake();
-        }
+    fn wakers(&self) -> MutexGuard<'_, Vec<Arc<dyn Wake>>> {
+        self.shared.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn known_listeners(&self) -> &Listeners {
+        &self.shared.listeners
     }
 
     fn ports(&self) -> &[ReactorPort] {

@@ -108,11 +108,13 @@ where
     config.check()?;
     let cores = cores_for(&config.pinning, count);
     let engine = Engine::new(&config, Resolver::new(resolve, true));
+    // What is inherited must not be kept open by the configuration.
+    let listens = std::mem::take(&mut config.listen);
     let config = Arc::new(config);
     let listeners = &engine.shared.listeners;
     listeners.set_up(&config, count);
-    for listen in &config.listen {
-        listeners.add(listen, &engine)?;
+    for listen in listens {
+        listeners.add(&listen, &engine)?;
     }
     let started = spawn_reactors(&engine, &config, factory, &cores).and_then(|reactors| {
         let reactors = run_reactors(reactors, &engine);
@@ -121,7 +123,6 @@ where
     if let Err(error) = started {
         let _ = engine.stop(Duration::ZERO);
         engine.join();
-        listeners.abandon();
         return Err(error);
     }
     tracing::info!(addresses = ?engine.local_addrs(), reactors = count, "the engine runs");
@@ -146,7 +147,7 @@ fn cores_for(pinning: &Pinning, reactors: usize) -> Vec<Option<usize>> {
 }
 
 /// Starts a thread that [`Engine::wait`] waits for.
-pub(super) fn spawn(
+pub(crate) fn spawn(
     engine: &Engine,
     name: String,
     body: impl FnOnce() + Send + 'static,
@@ -270,7 +271,13 @@ pub(crate) fn start_in_this_thread<D: Driver, H: EventHandler>(
     let mut event_loop =
         EventLoop::new(0, driver, handler, doors, reactors, engine.clone(), config);
     event_loop.boot().map_err(|panic| StartError::panicked(0, "on_boot", &*panic))?;
-    let state = engine.shared.listeners.note(address, Transport::Tcp, 1);
+    let state = engine.shared.listeners.note(
+        address.to_string(),
+        address,
+        Transport::Tcp,
+        1,
+        std::sync::Weak::new(),
+    );
     event_loop.listen(listener, Open(state, 0)).map_err(StartError::Driver)?;
     Ok((engine, event_loop))
 }
@@ -302,6 +309,6 @@ pub(super) fn spawn_acceptor(
     let entrance = acceptor.entrance();
     spawn(engine, "millstream-acceptor".to_owned(), move || acceptor.run())
         .map_err(StartError::Thread)?;
-    engine.set_acceptor(waker);
+    engine.wake_on_stop(waker);
     Ok(entrance)
 }

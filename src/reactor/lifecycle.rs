@@ -310,19 +310,31 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn watch_stop(&mut self) {
         let Some(deadline) = self.engine.stop_deadline() else { return };
         if !self.draining {
-            self.draining = true;
-            self.acceptance.close(&mut self.driver);
-            self.stop_attempts();
-            let answer = self.call_without_connection("on_shutdown", H::on_shutdown);
-            if answer.unwrap_or(Action::Close) != Action::Continue {
-                let tokens: Vec<Token> = self.connections.tokens().collect();
-                for token in tokens {
-                    self.begin_close(token, CloseReason::Shutdown);
-                }
-            }
+            self.begin_draining();
         }
         if self.clock.now() >= deadline {
             self.doom_all();
+        }
+    }
+
+    /// Lets no more connections in, and sees to it that those that are there end.
+    fn begin_draining(&mut self) {
+        // Whoever was accepted before the stop has a connection, and is not turned away.
+        while let Some(arrival) = self.arrivals.pop() {
+            self.take_in(arrival);
+        }
+        self.draining = true;
+        self.acceptance.close(&mut self.driver);
+        self.stop_attempts();
+        let answer = self.call_without_connection("on_shutdown", H::on_shutdown);
+        let leaves_them = answer.unwrap_or(Action::Close) == Action::Continue;
+        let tokens: Vec<Token> = self.connections.tokens().collect();
+        for token in tokens {
+            if leaves_them {
+                self.call(token, "on_drain", H::on_drain);
+            } else {
+                self.begin_close(token, CloseReason::Shutdown);
+            }
         }
     }
 

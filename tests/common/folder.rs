@@ -15,6 +15,11 @@ impl Folder {
         Folder(path)
     }
 
+    /// A path in it, as text.
+    pub fn path(&self, name: &str) -> String {
+        self.join(name).to_str().expect("it is text").to_owned()
+    }
+
     /// A path in it.
     pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
         self.0.join(name)

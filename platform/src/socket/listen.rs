@@ -78,7 +78,7 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
-    fn at(path: &Path) -> io::Result<Self> {
+    pub(super) fn at(path: &Path) -> io::Result<Self> {
         let file = fs::symlink_metadata(path)?;
         Ok(SocketFile {
             path: path::absolute(path)?,
@@ -88,9 +88,19 @@ impl SocketFile {
         })
     }
 
+    /// Where it is, from the root on.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Leaves the file where it is: another process has the socket, too.
     pub fn stay(&self) {
         self.stays.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes it back: it is removed with the socket.
+    pub fn claim(&self) {
+        self.stays.store(false, Ordering::Relaxed);
     }
 }
 

@@ -2,15 +2,19 @@
 
 mod connect;
 mod credentials;
+mod inherit;
 mod listen;
 mod options;
+mod pass;
 mod passing;
 mod stream;
 
 pub use self::connect::connect;
 pub use self::credentials::{PeerCredentials, peer_credentials};
+pub use self::inherit::{ActivationError, InheritError, take_activated};
 pub use self::listen::{Listener, SocketFile, listen_tcp, listen_unix};
 pub use self::options::{ACCEPTED_INHERIT_OPTIONS, Keepalive, SocketOptions, set_keepalive};
+pub use self::pass::{own_user, peer_user, receive_descriptors, send_descriptors};
 pub(crate) use self::passing::receive_unix;
 pub use self::passing::{MOST_AT_ONCE, Passing};
 pub use self::stream::{Stream, UnusableSocket};

@@ -293,6 +293,26 @@ mod tests {
         }
     }
 
+    /// Somebody else accepts on the same socket: that is no business of this driver any more.
+    #[test]
+    fn a_listener_that_lives_on_elsewhere_wakes_nobody_here() {
+        let budget = Budget { receive_buffer: 1, read: 1, write: 1, accept: 64 };
+        let mut driver = Readiness::new(budget).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let elsewhere = listener.try_clone().unwrap();
+        let token = Token { index: 0, generation: 0 };
+        driver.listen(token, socket::Listener::Tcp(listener)).unwrap();
+        driver.unlisten(token);
+        driver.wait(Some(Duration::ZERO)).unwrap();
+        assert!(driver.next(&mut NoRoom).is_none());
+        let (begin, limit) = (Instant::now(), Duration::from_millis(100));
+        let _peer = Peer::connect(address).unwrap();
+        driver.wait(Some(limit)).unwrap();
+        assert!(begin.elapsed() >= limit, "it was woken");
+        drop(elsewhere);
+    }
+
     #[test]
     fn a_gone_connection_is_not_the_listeners_failure() {
         let error = |code| concerns_one_connection(&io::Error::from_raw_os_error(code));

@@ -1,0 +1,289 @@
+//! Listening sockets that another process has opened, and the service manager's way of passing them on.
+
+use std::env;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use socket2::{SockRef, Type};
+
+use super::{Listener, SocketFile};
+use crate::address::Address;
+
+/// Why a descriptor can't be listened on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InheritError {
+    /// It is no socket, or not of a kind that is known.
+    #[error("descriptor {descriptor} is no socket that can be used")]
+    NoSocket {
+        /// Its number.
+        descriptor: RawFd,
+        /// What the operating system says.
+        #[source]
+        source: io::Error,
+    },
+    /// It is a socket of another kind, such as one for datagrams.
+    #[error("the socket at {address} does not carry streams")]
+    NoStream {
+        /// Its address.
+        address: Address,
+    },
+    /// It is a socket that does not listen, such as a connection.
+    #[error("the socket at {address} does not listen")]
+    NotListening {
+        /// Its address.
+        address: Address,
+    },
+    /// The sockets of one listener are at several addresses.
+    #[error("a listener has one address, not {} and {}", .0[0], .0[1])]
+    Apart(Box<[Address; 2]>),
+    /// There is no socket.
+    #[error("a listener needs a socket")]
+    Nothing,
+}
+
+impl Listener {
+    /// Takes a socket that listens already, and answers at which address it does. If it is a Unix socket, its
+    /// file stays where it is.
+    ///
+    /// # Errors
+    /// It is no socket that connections can be accepted from.
+    pub fn inherit(descriptor: OwnedFd) -> Result<(Self, Address), InheritError> {
+        let number = descriptor.as_raw_fd();
+        let no_socket = |source| InheritError::NoSocket { descriptor: number, source };
+        let socket = SockRef::from(&descriptor);
+        let address = socket.local_addr().and_then(Address::try_from).map_err(no_socket)?;
+        if socket.r#type().map_err(no_socket)? != Type::STREAM {
+            return Err(InheritError::NoStream { address });
+        }
+        if !listens(&socket).map_err(no_socket)? {
+            return Err(InheritError::NotListening { address });
+        }
+        socket.set_cloexec(true).map_err(no_socket)?;
+        socket.set_nonblocking(true).map_err(no_socket)?;
+        let listener = match address {
+            Address::Ip(_) => Listener::Tcp(descriptor.into()),
+            Address::Unix(_) => Listener::Unix { listener: descriptor.into(), file: None },
+        };
+        Ok((listener, address))
+    }
+
+    /// Notes the file of a Unix socket that was inherited. It stays where it is until it is
+    /// [claimed](SocketFile::claim). Does nothing for other sockets.
+    ///
+    /// # Errors
+    /// There is no such file.
+    pub fn note_file(&mut self, path: &Path) -> io::Result<()> {
+        if let Listener::Unix { file, .. } = self {
+            let noted = SocketFile::at(path)?;
+            noted.stay();
+            *file = Some(Arc::new(noted));
+        }
+        Ok(())
+    }
+
+    /// The file of a Unix socket, if it has one that is known.
+    pub fn file(&self) -> Option<&Arc<SocketFile>> {
+        match self {
+            Listener::Tcp(_) => None,
+            Listener::Unix { file, .. } => file.as_ref(),
+        }
+    }
+}
+
+#[cfg(any(target_os = "android", target_os = "freebsd", target_os = "linux"))]
+fn listens(socket: &SockRef<'_>) -> io::Result<bool> {
+    socket.is_listener()
+}
+
+/// Other systems have the option and don't answer it.
+#[cfg(not(any(target_os = "android", target_os = "freebsd", target_os = "linux")))]
+fn listens(_socket: &SockRef<'_>) -> io::Result<bool> {
+    Ok(true)
+}
+
+/// Why the service manager's sockets can't be taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ActivationError {
+    /// An environment variable has a value that makes no sense.
+    #[error("the environment variable {variable} is {value:?}: {reason}")]
+    Variable {
+        /// Its name.
+        variable: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A descriptor that the variables speak of is not open.
+    #[error("descriptor {descriptor}, which LISTEN_FDS counts, is not open")]
+    Closed {
+        /// Its number.
+        descriptor: RawFd,
+        /// What the operating system says.
+        #[source]
+        source: io::Error,
+    },
+    /// They have been taken before.
+    #[error("the service manager's sockets were taken before")]
+    Taken,
+    /// One of them can't be listened on.
+    #[error("the service manager's socket {name:?} cannot be used")]
+    Socket {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<InheritError>,
+    },
+}
+
+/// The first descriptor that is passed on.
+const FIRST: RawFd = 3;
+/// What a socket is called that was given no name.
+const UNNAMED: &str = "unknown";
+
+/// The sockets that the service manager has opened for this process, with their names; see
+/// sd_listen_fds(3). There are none if the environment does not speak of them, or not to this process.
+///
+/// They can be taken once. Nothing else in the process may use the descriptors that the environment
+/// speaks of, or it shares them with whoever called this.
+///
+/// # Errors
+/// The environment makes no sense, a descriptor is not open, or they were taken before.
+pub fn take_activated() -> Result<Vec<(String, OwnedFd)>, ActivationError> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    let names = activated(process::id(), |name| env::var_os(name))?;
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let last = FIRST + names.len() as RawFd;
+    (FIRST..last).try_for_each(close_on_exec)?;
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return Err(ActivationError::Taken);
+    }
+    let descriptors = (FIRST..last).map(|number| {
+        // SAFETY: it is open, as `close_on_exec` has found. The manager opened it for this process to take, and
+        // as it is taken once, by the flag, nobody else owns it.
+        unsafe { OwnedFd::from_raw_fd(number) }
+    });
+    Ok(names.into_iter().zip(descriptors).collect())
+}
+
+/// Has a descriptor closed when another program is executed. It fails for one that is not open.
+fn close_on_exec(descriptor: RawFd) -> Result<(), ActivationError> {
+    // SAFETY: the call takes numbers alone.
+    let answer = unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
+    if answer == -1 {
+        let source = io::Error::last_os_error();
+        return Err(ActivationError::Closed { descriptor, source });
+    }
+    Ok(())
+}
+
+/// The most sockets that a manager passes on; systemd's own limit is below it.
+const MOST: usize = 1 << 16;
+
+/// The names of the sockets that the environment speaks of to the process with this id.
+fn activated(
+    process: u32,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<Vec<String>, ActivationError> {
+    let read = |name| variable(name).map(|value| value.to_string_lossy().into_owned());
+    let bad = |variable, value, reason| ActivationError::Variable { variable, value, reason };
+    let (Some(pid), Some(count)) = (read("LISTEN_PID"), read("LISTEN_FDS")) else {
+        return Ok(Vec::new());
+    };
+    match pid.parse::<u32>() {
+        Ok(pid) if pid == process => {}
+        Ok(_) => return Ok(Vec::new()),
+        Err(_) => return Err(bad("LISTEN_PID", pid, "it is no process id")),
+    }
+    let sockets = match count.parse::<usize>() {
+        Ok(sockets) if sockets <= MOST => sockets,
+        _ => return Err(bad("LISTEN_FDS", count, "it is no number from 0 to 65536")),
+    };
+    let Some(names) = read("LISTEN_FDNAMES") else {
+        return Ok(vec![UNNAMED.to_owned(); sockets]);
+    };
+    if sockets > 0 && names.split(':').count() != sockets {
+        return Err(bad("LISTEN_FDNAMES", names, "it has not as many names as LISTEN_FDS says"));
+    }
+    Ok(names.split(':').take(sockets).map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+
+    use super::*;
+
+    fn read(pid: &str, sockets: &str, names: Option<&str>) -> Result<Vec<String>, String> {
+        let variable = |name: &str| match name {
+            "LISTEN_PID" => Some(pid.into()),
+            "LISTEN_FDS" => Some(sockets.into()),
+            _ => names.map(Into::into),
+        };
+        activated(7, variable).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_environment_is_read_as_sd_listen_fds_does() {
+        let names = |names: &[&str]| Ok(names.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!(activated(7, |_| None).unwrap(), [""; 0]);
+        assert_eq!(read("7", "2", Some("http:admin")), names(&["http", "admin"]));
+        assert_eq!(read("7", "2", None), names(&["unknown", "unknown"]));
+        assert_eq!(read("7", "0", Some("")), names(&[]));
+        assert_eq!(read("8", "2", Some("of another process")), names(&[]));
+    }
+
+    #[test]
+    fn an_environment_that_makes_no_sense_is_told() {
+        let error = |pid, sockets, names| read(pid, sockets, names).unwrap_err();
+        let begin = "the environment variable ";
+        assert_eq!(
+            error("x", "1", None),
+            format!("{begin}LISTEN_PID is \"x\": it is no process id")
+        );
+        for sockets in ["-1", "", "65537", "99999999999999999999"] {
+            let expected =
+                format!("{begin}LISTEN_FDS is {sockets:?}: it is no number from 0 to 65536");
+            assert_eq!(error("7", sockets, None), expected);
+        }
+        let expected = format!(
+            "{begin}LISTEN_FDNAMES is \"one\": it has not as many names as LISTEN_FDS says"
+        );
+        assert_eq!(error("7", "2", Some("one")), expected);
+    }
+
+    #[test]
+    fn a_descriptor_that_is_not_open_is_told() {
+        let error = close_on_exec(1 << 20).unwrap_err();
+        assert!(matches!(error, ActivationError::Closed { descriptor: 1_048_576, .. }), "{error}");
+    }
+
+    #[test]
+    fn what_does_not_listen_is_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let connection = TcpStream::connect(address).unwrap();
+        let inherit = |descriptor: OwnedFd| Listener::inherit(descriptor).unwrap_err();
+        let file = File::open("/dev/null").unwrap();
+        assert!(matches!(inherit(file.into()), InheritError::NoSocket { .. }));
+        let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert!(matches!(inherit(datagrams.into()), InheritError::NoStream { .. }));
+        if cfg!(target_os = "linux") {
+            let error = inherit(connection.into());
+            assert!(matches!(error, InheritError::NotListening { .. }), "{error}");
+        }
+        let (inherited, found) = Listener::inherit(listener.into()).unwrap();
+        assert_eq!((inherited.local_addr().unwrap(), found), (address.into(), address.into()));
+    }
+}

@@ -1,0 +1,271 @@
+//! Taking over from the process before this one.
+
+use std::io::{self, ErrorKind, Write};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use millstream_platform::address::{Address, UnixAddress};
+use millstream_platform::socket::{
+    InheritError, Listener, SocketFile, SocketOptions, listen_unix, own_user, peer_user,
+};
+use socket2::{Domain, Socket, Type};
+
+use super::Inherited;
+use super::message::{self, Entry, GO, MessageError, READY};
+use super::server::Server;
+use crate::engine::{Engine, Gate, StartError, after, spawn};
+
+/// How many processes may wait to take over.
+const BACKLOG: u32 = 16;
+/// The mode of the handover's file: it is for the same user alone.
+const MODE: u32 = 0o600;
+
+/// A restart without a refused connection: this process takes over the listening sockets of the one before
+/// it, and later hands them on to the next.
+///
+/// ```
+/// # use millstream::{Action, Conn, Engine, EventHandler, UnixAddress};
+/// use std::time::Duration;
+///
+/// use millstream::restart::Handover;
+/// # struct Echo;
+/// # impl EventHandler for Echo {
+/// #     type State = ();
+/// #     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+/// #         conn.output.write(conn.input.take_all());
+/// #         Action::Continue
+/// #     }
+/// # }
+/// # let folder = std::env::temp_dir().join(format!("millstream-doc-{}", std::process::id()));
+/// # std::fs::create_dir(&folder)?;
+/// # let path = folder.join("handover");
+///
+/// let mut handover = Handover::take(UnixAddress::path(&path)?, Duration::from_secs(10))?;
+/// let listen = handover.inherited.listen("127.0.0.1:0");
+/// let engine = Engine::builder().listen(listen).start(|_reactor| Echo)?;
+/// handover.ready(&engine, Duration::from_secs(30))?;
+/// // Until a newcomer has taken over and the connections are done:
+/// # engine.stop(Duration::from_secs(5))?;
+/// engine.wait()?;
+/// # std::fs::remove_dir(&folder)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Dropping it gives the attempt up: the process before this one goes on as if nothing had happened.
+#[derive(Debug)]
+pub struct Handover {
+    /// The listening sockets of the process before this one; nothing if there is none.
+    pub inherited: Inherited,
+    address: UnixAddress,
+    timeout: Duration,
+    predecessor: Option<Predecessor>,
+    /// Opens when this process takes over.
+    gate: Gate,
+}
+
+/// The process before this one.
+#[derive(Debug)]
+struct Predecessor {
+    stream: UnixStream,
+    /// Where newcomers connect.
+    socket: Listener,
+    /// The files of Unix sockets, which are this process' from the handover on.
+    files: Vec<Arc<SocketFile>>,
+}
+
+/// Why a process does not take over.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandoverError {
+    /// The process before this one can't be reached, or newcomers can't reach this one.
+    #[error("the handover at {address} cannot be used")]
+    Address {
+        /// Where the handover is.
+        address: UnixAddress,
+        /// What the operating system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The process before this one is another user's.
+    #[error("the process at {address} is another user's: {user}")]
+    Stranger {
+        /// Where the handover is.
+        address: UnixAddress,
+        /// The number of the user.
+        user: u32,
+    },
+    /// The process before this one says something that makes no sense.
+    #[error("the process before this one is not understood")]
+    Message(#[from] MessageError),
+    /// A socket that was handed over can't be listened on.
+    #[error("the socket for {name} cannot be used")]
+    Socket {
+        /// What the process before this one called it.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<InheritError>,
+    },
+    /// The process before this one ended the attempt: this one was not ready in time, or another one was before.
+    #[error("the process before this one goes on")]
+    Refused,
+    /// The process before this one does not answer in time.
+    #[error("the process before this one does not answer")]
+    Timeout,
+    /// The connection to the process before this one failed.
+    #[error("the process before this one cannot be talked to")]
+    Broken(#[source] io::Error),
+    /// There is no thread to accept or to serve newcomers.
+    #[error("a thread does not start")]
+    Thread(#[source] Box<StartError>),
+}
+
+impl HandoverError {
+    /// What an error on the connection means.
+    fn broken(error: io::Error) -> Self {
+        let message = error.get_ref().and_then(|source| source.downcast_ref::<MessageError>());
+        match (message, error.kind()) {
+            (Some(message), _) => HandoverError::Message(*message),
+            (None, ErrorKind::TimedOut | ErrorKind::WouldBlock) => HandoverError::Timeout,
+            (None, ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe) => HandoverError::Refused,
+            (None, ErrorKind::ConnectionReset) => HandoverError::Refused,
+            (None, _) => HandoverError::Broken(error),
+        }
+    }
+}
+
+impl Handover {
+    /// Takes over from the process that serves handovers at this address, if there is one: asks it for its
+    /// listening sockets, which both have from here on. The other one goes on accepting, and this one does
+    /// not begin to, before it is [`ready`](Self::ready).
+    ///
+    /// A handover takes no longer than `timeout`: the other process waits for so long between this call and
+    /// `ready` (what it was given itself counts), and both calls wait for so long for its answers.
+    ///
+    /// # Errors
+    /// There is a process and it can't be reached, is another user's, of an incompatible version, or does
+    /// not answer in time.
+    pub fn take(address: UnixAddress, timeout: Duration) -> Result<Self, HandoverError> {
+        let gate = Gate::default();
+        let mut inherited = Inherited::waiting_for(gate.clone());
+        let deadline = after(Instant::now(), timeout);
+        let stream = connect(&address, timeout)
+            .map_err(|source| HandoverError::Address { address, source })?;
+        let mut predecessor = None;
+        if let Some(stream) = stream {
+            let user = peer_user(&stream).map_err(HandoverError::Broken)?;
+            if user != own_user() {
+                return Err(HandoverError::Stranger { address, user });
+            }
+            let entries = message::receive(&stream, deadline).map_err(HandoverError::broken)?;
+            predecessor = Some(Predecessor::new(stream, entries, &mut inherited)?);
+        }
+        Ok(Handover { inherited, address, timeout, predecessor, gate })
+    }
+
+    /// Whether this process takes over from another one.
+    pub fn has_predecessor(&self) -> bool {
+        self.predecessor.is_some()
+    }
+
+    /// Says that the engine has started: the process before this one accepts no more and drains, and this one
+    /// accepts on what it has [inherited](Self::inherited). What was not taken from there is closed.
+    ///
+    /// From here on the engine serves handovers itself, on a thread that ends with it. When a newcomer is ready,
+    /// the engine stops, with `drain` as its timeout. Any thread may call it but the engine's own, which it would
+    /// keep waiting.
+    ///
+    /// # Errors
+    /// [`HandoverError::Refused`] and the others about the process before this one: that one goes on, and this one
+    /// should end. [`HandoverError::Address`] and [`HandoverError::Thread`]: this process has taken over if there
+    /// was another one, and nobody can take over from it.
+    pub fn ready(self, engine: &Engine, drain: Duration) -> Result<(), HandoverError> {
+        let Handover { inherited, address, timeout, predecessor, gate } = self;
+        let unusable = |source| HandoverError::Address { address, source };
+        let nobody = |error: StartError| HandoverError::Thread(error.into());
+        let mut server = Server::new(engine.clone(), timeout, drain).map_err(unusable)?;
+        let socket = match predecessor {
+            Some(predecessor) => predecessor.relieve(after(Instant::now(), timeout))?,
+            None => listen_unix(&address, Some(MODE), BACKLOG, &SocketOptions::default())
+                .map_err(unusable)?,
+        };
+        gate.open();
+        engine.known_listeners().admit(engine).map_err(nobody)?;
+        if !inherited.is_empty() {
+            tracing::warn!(?inherited, "nobody listens there any more");
+        }
+        server.listen(socket).map_err(unusable)?;
+        spawn(engine, "millstream-handover".to_owned(), move || server.run())
+            .map_err(|error| nobody(StartError::Thread(error)))
+    }
+}
+
+impl Predecessor {
+    /// Sorts what it has handed over.
+    fn new(
+        stream: UnixStream,
+        entries: Vec<(Entry, Vec<OwnedFd>)>,
+        inherited: &mut Inherited,
+    ) -> Result<Self, HandoverError> {
+        let (mut own, mut files) = (None, Vec::new());
+        for (index, (entry, sockets)) in entries.into_iter().enumerate() {
+            for socket in sockets {
+                let (mut socket, address) = Listener::inherit(socket).map_err(|source| {
+                    let name = entry.name.clone();
+                    HandoverError::Socket { name, source: Box::new(source) }
+                })?;
+                if let Some(file) = &entry.file
+                    && let Err(error) = socket.note_file(file)
+                {
+                    // Somebody has removed it. The socket is as good as it was.
+                    tracing::warn!(file = %file.display(), %error, "the file of a socket is gone");
+                }
+                files.extend(socket.file().cloned());
+                if index == 0 {
+                    own = Some(socket);
+                } else {
+                    inherited.add(entry.name.clone(), address, socket);
+                }
+            }
+        }
+        let socket = own.ok_or(MessageError::Field("own socket"))?;
+        Ok(Predecessor { stream, socket, files })
+    }
+
+    /// Has it go, and answers where newcomers connect.
+    fn relieve(mut self, deadline: Instant) -> Result<Listener, HandoverError> {
+        self.stream.write_all(&[READY]).map_err(HandoverError::broken)?;
+        let mut answer = message::read(&self.stream, 1, deadline);
+        if answer.is_err() {
+            // From here on the other process can't answer any more. It may have done so just before, and be
+            // going: then this one must stay.
+            let _ = self.stream.shutdown(Shutdown::Both);
+            answer = message::read(&self.stream, 1, after(Instant::now(), LAST_LOOK)).or(answer);
+        }
+        if answer.map_err(HandoverError::broken)? != [GO] {
+            return Err(MessageError::Field("answer").into());
+        }
+        self.files.iter().for_each(|file| file.claim());
+        Ok(self.socket)
+    }
+}
+
+/// Time for a read that does not wait, as our own side has ended.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
+/// Connects, unless nobody is there.
+fn connect(address: &UnixAddress, timeout: Duration) -> io::Result<Option<UnixStream>> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // It waits only if too many others wait to take over.
+    socket.set_write_timeout(Some(timeout.max(Duration::from_millis(1))))?;
+    match socket.connect(&Address::Unix(*address).to_sock_addr()?) {
+        Ok(()) => Ok(Some(OwnedFd::from(socket).into())),
+        Err(error) => match error.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
