@@ -8,10 +8,11 @@
 //! 6. [Threads](threads)
 //! 7. [Connecting](connecting)
 //! 8. [Handing sockets over](handing_over)
-//! 9. [Closing and shutting down](shutting_down)
-//! 10. [Restarting](restarting)
-//! 11. [What is guaranteed, and what is not](guarantees)
-//! 12. [How we measure](measuring)
+//! 9. [Datagrams](datagrams)
+//! 10. [Closing and shutting down](shutting_down)
+//! 11. [Restarting](restarting)
+//! 12. [What is guaranteed, and what is not](guarantees)
+//! 13. [How we measure](measuring)
 
 #[doc = include_str!("../docs/guide/first_server.md")]
 pub mod first_server {}
@@ -36,6 +37,9 @@ pub mod connecting {}
 
 #[doc = include_str!("../docs/guide/handing_over.md")]
 pub mod handing_over {}
+
+#[doc = include_str!("../docs/guide/datagrams.md")]
+pub mod datagrams {}
 
 #[doc = include_str!("../docs/guide/shutting_down.md")]
 pub mod shutting_down {}

@@ -1,6 +1,9 @@
 //! The callbacks that a user implements.
 
+use std::io;
+
 use crate::conn::{CloseReason, Conn, TimerId};
+use crate::datagram::{Datagram, DatagramSocket};
 use crate::reactor::Reactor;
 
 /// What the engine does after a callback.
@@ -45,7 +48,8 @@ impl<E> From<Result<(), E>> for Action {
 /// exactly once.
 ///
 /// # Panics
-/// A panic in a callback closes that connection with [`CloseReason::Panicked`] and nothing else. The
+/// A panic in a callback closes that connection with [`CloseReason::Panicked`] and nothing else, and no socket for
+/// datagrams at all. The
 /// handler stays in use, in whatever state the panic left it.
 pub trait EventHandler: Sized + 'static {
     /// What the handler keeps for each connection, as [`Conn::state`]. It begins as its default when
@@ -97,6 +101,28 @@ pub trait EventHandler: Sized + 'static {
     /// The connection is over. [`Conn::input`] has what was never read; what is written now is
     /// dropped. Its handles already answer that it is closed.
     fn on_close(&mut self, _conn: &mut Conn<'_, Self>, _reason: &CloseReason) {}
+
+    /// A datagram arrived on a socket that is listened on, such as `udp://:7000`, or that
+    /// [`Reactors::open_datagram`](crate::Reactors::open_datagram) opened. [`Action::Close`] closes the socket once
+    /// what it sent is sent. A panic doesn't: the socket serves other peers, too.
+    fn on_datagram(
+        &mut self,
+        _socket: &mut DatagramSocket<'_, Self>,
+        _datagram: Datagram<'_>,
+    ) -> Action {
+        Action::Continue
+    }
+
+    /// A datagram could not be sent, or the network says that an earlier one found nobody
+    /// ([`io::ErrorKind::ConnectionRefused`], on a connected socket). The socket stays in use. One
+    /// call may stand for several errors of one turn.
+    fn on_datagram_error(
+        &mut self,
+        _socket: &mut DatagramSocket<'_, Self>,
+        _error: &io::Error,
+    ) -> Action {
+        Action::Continue
+    }
 
     /// The tick that [`Builder::tick`](crate::Builder::tick) or [`Reactor::set_tick`] set has come.
     /// [`Action::Close`] means nothing here.

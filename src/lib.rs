@@ -51,6 +51,7 @@
 mod backoff;
 pub mod codec;
 mod conn;
+mod datagram;
 mod engine;
 pub mod guide;
 mod handler;
@@ -71,11 +72,13 @@ pub use crate::conn::{
     CloseReason, Closed, Conn, ConnId, DetachError, Detached, Input, OtherReactor, Output,
     OutputBuffer, Prefixed, Remote, SendDescriptorsError, TimerId,
 };
+pub use crate::datagram::{Datagram, DatagramId, DatagramRemote, DatagramSocket, SendError};
 pub use crate::engine::{
     AcceptMode, AlreadyStopping, Builder, ConfigError, Engine, InputOverflow, Listen, ListenError,
     Listener, ListenerId, Pinning, Resolve, RunError, StartError, Stats, WaitError, balance,
 };
 pub use crate::handler::{Action, EventHandler};
 pub use crate::reactor::{
-    AdoptError, Connect, ConnectError, Reactor, ReactorStats, Reactors, Stopped, Target,
+    AdoptError, Connect, ConnectError, OpenDatagram, OpenError, Reactor, ReactorStats, Reactors,
+    Stopped, Target,
 };

@@ -43,7 +43,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use millstream_platform::driver::sim::{Faults, SimListener, SimPeer};
+pub use millstream_platform::driver::sim::{Faults, SimDatagrams, SimListener, SimPeer};
 use millstream_platform::driver::sim::{SimDriver, SimNetwork};
 
 use crate::engine::{AlreadyStopping, Builder, Engine, StartError, start_in_this_thread};
@@ -103,6 +103,20 @@ impl<H: EventHandler> Simulation<H> {
     /// From here on no attempt of the engine to connect to this address is answered.
     pub fn silence(&self, address: SocketAddr) {
         self.network.silence(address);
+    }
+
+    /// Makes a far end for datagrams; port 0 stands for a free one. The engine's own sockets are opened by
+    /// [`Reactors::open_datagram`](crate::Reactors::open_datagram).
+    ///
+    /// # Errors
+    /// `AddrInUse` if there is one on that address.
+    pub fn bind_datagrams(&self, address: SocketAddr) -> io::Result<SimDatagrams> {
+        self.network.bind_datagrams(address)
+    }
+
+    /// How many sockets for datagrams the engine has that are open.
+    pub fn open_datagram_sockets(&self) -> usize {
+        self.network.open_datagram_sockets()
     }
 
     /// The engine, for its statistics. It is stopped by [`stop`](Self::stop), because its own

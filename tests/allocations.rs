@@ -1,5 +1,5 @@
 //! In the steady state the engine allocates nothing from the heap, whatever the size and the number of
-//! the messages: not for a message that is echoed at once, not for one that comes in parts, not for
+//! the messages: not for a datagram, not for a message that is echoed at once, not for one that comes in parts, not for
 //! deadlines or timers.
 //!
 //! The whole is one test, in a process of its own, because the allocator counts for the whole process.
@@ -8,12 +8,12 @@
 mod common;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{DEADLINE, Echo, TestEngine, pattern};
-use millstream::{Action, Builder, Conn, Engine, EventHandler, TimerId};
+use millstream::{Action, Builder, Conn, Datagram, DatagramSocket, Engine, EventHandler, TimerId};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -66,6 +66,7 @@ fn the_steady_state_allocates_nothing() {
             echo_messages_in_parts(builder(), kind, connections);
         }
     }
+    echo_datagrams();
 }
 
 // --- messages that come whole --------------------------------------------------------------------------
@@ -220,4 +221,62 @@ fn echo_messages_in_parts(builder: Builder, kind: &str, connections: usize) {
             }
         }
     });
+}
+
+// --- datagrams ---------------------------------------------------------------------------------------------
+
+/// Sends datagrams back.
+struct EchoDatagrams;
+
+impl EventHandler for EchoDatagrams {
+    type State = ();
+
+    fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
+        unreachable!("there are no connections")
+    }
+
+    fn on_datagram(
+        &mut self,
+        socket: &mut DatagramSocket<'_, Self>,
+        datagram: Datagram<'_>,
+    ) -> Action {
+        socket.reply(&datagram, datagram.bytes).into()
+    }
+}
+
+fn echo_datagrams() {
+    // No more than the socket's receive buffer has room for.
+    const CLIENTS: usize = 10;
+    const IN_FLIGHT: usize = 5;
+    for listen in ["udp://127.0.0.1:0", "udp4://0.0.0.0:0", "udp6://[::1]:0"] {
+        let builder = Engine::builder().reactors(1).listen(listen);
+        let engine = TestEngine::start(builder, |_| EchoDatagrams);
+        let address = engine.listeners()[0].local_addr().socket_addr().expect("it is UDP");
+        let host = if address.is_ipv4() { "127.0.0.1" } else { "::1" };
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| {
+                let socket = UdpSocket::bind((host, 0)).expect("there is a port");
+                socket.connect((host, address.port())).expect("it is there");
+                socket.set_read_timeout(Some(DEADLINE)).expect("a socket has timeouts");
+                socket
+            })
+            .collect();
+        for size in [64, 1024] {
+            let (sent, mut received) = (pattern(size, 3), vec![0; size + 1]);
+            let case = format!("datagrams of {size} bytes to {listen}");
+            assert_steady_state(&case, CLIENTS * IN_FLIGHT, || {
+                for client in &clients {
+                    (0..IN_FLIGHT).for_each(|_| {
+                        client.send(&sent).expect("it can be sent");
+                    });
+                }
+                for client in &clients {
+                    (0..IN_FLIGHT).for_each(|_| {
+                        let len = client.recv(&mut received).expect("it is echoed");
+                        assert!(received[..len] == sent, "the echo differs");
+                    });
+                }
+            });
+        }
+    }
 }

@@ -151,7 +151,7 @@ fn marks_out_of_order_are_refused() {
 fn a_text_that_is_no_address_is_refused() {
     let port = "the port is not a number from 0 to 65535";
     let host = "the host is not an IP address";
-    let scheme = "the scheme is none of tcp, tcp4, tcp6 and unix";
+    let scheme = "the scheme is none of tcp, tcp4, tcp6, udp, udp4, udp6, unix and unixgram";
     let bad = [
         ("", "it is empty"),
         ("tcp://", "it is empty"),

@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{self, Child, ChildStdout, Command, Stdio};
@@ -346,4 +346,34 @@ fn the_chat_tells_everybody_what_the_others_say() {
     cid.hears("* a line is longer than 1024 bytes");
     assert_eq!(read_to_end(&mut cid.0), b"");
     ann.hears("* Cid left");
+}
+
+/// The echo server for datagrams says where it listens, echoes, and ends cleanly on a signal; under its own load it
+/// says what came back.
+#[test]
+fn the_datagram_echo_server_serves_and_drives_itself() {
+    let arguments = ["--listen", "udp://127.0.0.1:0", "--reactors", "2"];
+    let mut server = Program::of("udp_echo", &arguments);
+    let address = server.address();
+    let address = address.strip_prefix("udp://").expect("it says how");
+    let client = UdpSocket::bind("127.0.0.1:0").expect("there is a port");
+    client.set_read_timeout(Some(DEADLINE)).expect("a socket has timeouts");
+    client.connect(address).expect("it is an address");
+    client.send(b"hello").expect("it can be sent");
+    let mut echoed = [0; 9];
+    assert_eq!(client.recv(&mut echoed).expect("it is echoed"), 5);
+    assert_eq!(&echoed[..5], b"hello");
+    let pid = server.0.id().to_string();
+    let sent = Command::new("kill").args(["-s", "TERM", &pid]).status();
+    assert!(sent.expect("there is a kill").success());
+    assert!(server.ends_well());
+
+    let arguments = ["--seconds", "1", "--clients", "3", "--size", "1024", "--reactors", "2"];
+    let output = Command::new(example("udp_echo")).args(arguments).output();
+    let output = output.expect("cargo has built the example");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("it is text");
+    for words in ["datagrams/s came back", "reactor 0 echoed", "reactor 1 echoed"] {
+        assert!(text.contains(words), "{words} is missing in:\n{text}");
+    }
 }

@@ -112,10 +112,9 @@ fn an_inherited_file_stays() {
 #[test]
 fn what_cannot_be_inherited_is_told() {
     let error = |sockets: Vec<OwnedFd>| Listen::inherited(sockets).expect_err("it is unusable");
-    let datagrams = UdpSocket::bind("127.0.0.1:0").expect("there is a port");
-    let address = datagrams.local_addr().expect("it is bound");
-    let text = format!("the socket at {address} does not carry streams");
-    assert_eq!(error(vec![datagrams.into()]).to_string(), text);
+    let packets = Socket::new(Domain::UNIX, Type::SEQPACKET, None).expect("there is a socket");
+    let text = "the socket at (unnamed) carries neither streams nor datagrams";
+    assert_eq!(error(vec![packets.into()]).to_string(), text);
     let file = fs::File::open("/dev/null").expect("it is there");
     assert!(matches!(error(vec![file.into()]), InheritError::NoSocket { .. }));
     assert!(matches!(error(Vec::new()), InheritError::Nothing));
@@ -164,6 +163,7 @@ impl Rig {
         let inherited = &mut handover.inherited;
         let builder =
             builder.listen(inherited.listen("127.0.0.1:0")).listen(inherited.listen(unix));
+        let builder = builder.listen(inherited.listen("udp://127.0.0.1:0"));
         builder.start(|_| Echo).expect("it starts")
     }
 
@@ -191,6 +191,11 @@ impl Rig {
         assert_echoes(UnixStream::connect(self.socket_path()).expect("it listens"));
         let after: u64 = engine.stats().reactors.iter().map(|reactor| reactor.accepted).sum();
         assert_eq!(after, before + 2, "it was this engine");
+        let datagrams = engine.local_addrs()[2].socket_addr().expect("it is IP");
+        let client = UdpSocket::bind("127.0.0.1:0").expect("there is a port");
+        client.set_read_timeout(Some(DEADLINE)).expect("a socket has timeouts");
+        client.send_to(b"ping", datagrams).expect("it is bound");
+        assert_eq!(client.recv_from(&mut [0; 8]).expect("it is answered"), (4, datagrams));
     }
 }
 

@@ -12,8 +12,8 @@ use std::rc::Rc;
 use common::{TestEngine, read_exactly};
 use millstream::{
     AcceptMode, Action, Address, Builder, CloseReason, Closed, Conn, ConnId, Connect, ConnectError,
-    Engine, EventHandler, Input, Output, Reactor, ReactorStats, Reactors, Remote, RunError,
-    StartError, Stats, TimerId, WaitError,
+    DatagramRemote, DatagramSocket, Engine, EventHandler, Input, Output, Reactor, ReactorStats,
+    Reactors, Remote, RunError, StartError, Stats, TimerId, WaitError,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -57,6 +57,8 @@ assert_impl_all!(Remote<Local>: Send, Sync, Clone, Debug);
 assert_impl_all!(Remote<Anywhere>: Send, Sync, Clone, Debug);
 assert_impl_all!(Engine: Send, Sync, Clone, Debug);
 assert_impl_all!(Reactors<Local>: Send, Sync, Clone, Debug);
+assert_impl_all!(DatagramRemote<Local>: Send, Sync, Clone, Debug);
+assert_not_impl_any!(DatagramSocket<'_, Anywhere>: Send, Sync);
 
 // So do ids, numbers, configuration and errors.
 assert_impl_all!(ConnId: Send, Sync, Copy, Eq, std::hash::Hash, Ord);

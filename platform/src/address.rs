@@ -12,6 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net;
 use std::path::Path;
 
+use rustix::net::SocketAddrUnix;
 use socket2::SockAddr;
 
 /// How a socket carries bytes.
@@ -324,6 +325,25 @@ impl UnixAddress {
 
     fn bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
+    }
+
+    /// As rustix has it.
+    pub(crate) fn to_rustix(self) -> rustix::io::Result<SocketAddrUnix> {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Some(name) = self.as_abstract_name() {
+            return SocketAddrUnix::new_abstract_name(name);
+        }
+        SocketAddrUnix::new(self.bytes())
+    }
+
+    /// From what rustix has.
+    pub(crate) fn from_rustix(address: &SocketAddrUnix) -> io::Result<Self> {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Some(name) = address.abstract_name() {
+            return Ok(Self::new(b"\0", name)?);
+        }
+        let path = address.path_bytes().unwrap_or_default();
+        Ok(Self::new(b"", path.strip_suffix(b"\0").unwrap_or(path))?)
     }
 
     /// The path, if it is one.

@@ -107,7 +107,8 @@ impl<D: Driver> Acceptor<D> {
                     }
                 }
                 Arrival::Close(id) => self.acceptance.unlisten(id, &mut self.driver),
-                Arrival::Connection { .. } => {} // It is the one that hands them over.
+                // It is the one that hands connections over, and reactors have the sockets for datagrams.
+                Arrival::Connection { .. } | Arrival::Datagrams { .. } => {}
             }
         }
     }
@@ -130,7 +131,10 @@ impl<D: Driver> Acceptor<D> {
                 | Event::Relayed { .. }
                 | Event::Ended { .. }
                 | Event::Sent { .. }
-                | Event::Failed { .. } => {}
+                | Event::Failed { .. }
+                | Event::Datagram { .. }
+                | Event::DatagramsSent { .. }
+                | Event::DatagramFailed { .. } => {}
             }
         }
     }

@@ -172,7 +172,7 @@ impl Builder {
     }
 }
 
-/// How much memory a connection may use.
+/// How much memory a connection or a socket for datagrams may use.
 impl Builder {
     /// When more than `high` bytes of output wait, [`EventHandler::on_high_water`] is called, and when
     /// they have fallen to `low`, [`EventHandler::on_low_water`]. By default 32 KiB and 64 KiB.
@@ -201,6 +201,13 @@ impl Builder {
     pub fn input_cap(mut self, bytes: usize, overflow: InputOverflow) -> Self {
         self.config.input_cap = bytes;
         self.config.input_overflow = overflow;
+        self
+    }
+
+    /// How many bytes of memory datagrams may take that wait to be sent on one socket, at least 128 KiB; one more is
+    /// dropped with [`SendError::Full`](crate::SendError::Full). By default 256 KiB.
+    pub fn datagram_queue(mut self, bytes: usize) -> Self {
+        self.config.datagram_queue = bytes;
         self
     }
 

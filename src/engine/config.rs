@@ -101,6 +101,7 @@ pub(crate) struct Config {
     pub(crate) tick: Option<Duration>,
     pub(crate) output: OutputLimits,
     pub(crate) input_cap: usize,
+    pub(crate) datagram_queue: usize,
     pub(crate) input_overflow: InputOverflow,
     pub(crate) mirrored_rings: bool,
     pub(crate) receive_buffer: usize,
@@ -130,6 +131,7 @@ impl Default for Config {
             tick: None,
             output: OutputLimits::default(),
             input_cap: 16 * 1024 * 1024,
+            datagram_queue: 256 * 1024,
             input_overflow: InputOverflow::Close,
             mirrored_rings: true,
             receive_buffer: 64 * 1024,
@@ -148,6 +150,9 @@ const MOST_REACTORS: usize = 1024;
 const LARGEST: usize = isize::MAX as usize / 4;
 /// The largest buffer in bytes that is made at the start.
 const LARGEST_BUFFER: usize = 1 << 30;
+
+/// The smallest queue of datagrams that has room for any of them.
+const SMALLEST_QUEUE: usize = 128 * 1024;
 
 impl Config {
     /// What one turn of a driver may do.
@@ -211,6 +216,9 @@ impl Config {
         let range = "it must be from 1 byte to 1 GiB";
         let good = |size: &usize| (1..=LARGEST_BUFFER).contains(size);
         check("receive_buffer", Some(self.receive_buffer), good, range)?;
+        let range = "it must be from 128 KiB, so that there is room for any datagram, to 1 GiB";
+        let good = |size: &usize| (SMALLEST_QUEUE..=LARGEST_BUFFER).contains(size);
+        check("datagram_queue", Some(self.datagram_queue), good, range)?;
         let sizes = [
             ("input_cap", self.input_cap),
             ("output_cap", self.output.cap),

@@ -7,9 +7,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use millstream_platform::address::{self, Address, UnixAddress};
-use millstream_platform::socket::{InheritError, Listener, SocketOptions, listen_tcp, listen_unix};
-
+use millstream_platform::address::{self, Address, Transport, UnixAddress};
+use millstream_platform::socket::{
+    BoundSocket, DatagramOptions, DatagramSocket, InheritError, SocketOptions, listen_tcp,
+    listen_unix,
+};
 use socket2::SockRef;
 
 use super::{ConfigError, StartError};
@@ -25,6 +27,8 @@ use super::{ConfigError, StartError};
 /// | `tcp6://[fe80::1%eth0]:7000` | an address of one interface, by its name or its number (RFC 4007) |
 /// | `unix:///run/name.socket`, `unix://name.socket` | a Unix socket at a path |
 /// | `unix://@name` | a Unix socket with an abstract name, which is no file (Linux only) |
+/// | `udp://…`, `udp4://…`, `udp6://…` | the same as with `tcp`, for datagrams |
+/// | `unixgram:///run/name.socket`, `unixgram://@name` | a Unix socket for datagrams |
 ///
 /// A Unix socket that an earlier process left behind is replaced if nobody answers there, and removed when
 /// this one is closed.
@@ -41,7 +45,7 @@ pub struct Listen {
 #[derive(Clone, Debug)]
 struct Inherited {
     name: String,
-    sockets: Arc<[Listener]>,
+    sockets: Arc<[BoundSocket]>,
     gate: Gate,
 }
 
@@ -70,6 +74,9 @@ enum Place {
     /// All addresses of the machine.
     TcpEverywhere(u16),
     Unix(UnixAddress),
+    Udp(SocketAddr),
+    UdpEverywhere(u16),
+    UnixDatagram(UnixAddress),
 }
 
 /// Text that is no place to listen at, and why.
@@ -91,15 +98,28 @@ impl Listen {
         Listen::at(if address.is_unnamed() { Err(unnamed()) } else { Ok(Place::Unix(address)) })
     }
 
-    /// Listens on sockets that listen already, which another process has opened, and which all are at one
+    /// Takes datagrams on an IP address: that one and no other, also if it is the unspecified one of its
+    /// family.
+    pub fn udp(address: impl Into<SocketAddr>) -> Self {
+        Listen::at(Ok(Place::Udp(address.into())))
+    }
+
+    /// Takes datagrams on a Unix socket.
+    pub fn unix_datagram(address: UnixAddress) -> Self {
+        let unnamed = || Unusable { text: address.to_string(), reason: "it has no name" };
+        let place = Place::UnixDatagram(address);
+        Listen::at(if address.is_unnamed() { Err(unnamed()) } else { Ok(place) })
+    }
+
+    /// Listens on sockets that another process has bound, and which all are at one
     /// address. The backlog and the file's mode are what they were opened with; a file stays where it is. In
-    /// [`AcceptMode::ReusePort`](crate::AcceptMode::ReusePort) each reactor accepts on one of them, or on several,
-    /// if there are enough; else the main acceptor does on all.
+    /// [`AcceptMode::ReusePort`](crate::AcceptMode::ReusePort) each reactor serves one of them, or several,
+    /// if there are enough; else the main acceptor accepts on all.
     ///
     /// # Errors
     /// A descriptor is no such socket, or there is none.
     pub fn inherited(sockets: impl IntoIterator<Item = OwnedFd>) -> Result<Self, InheritError> {
-        let inherited = sockets.into_iter().map(Listener::inherit);
+        let inherited = sockets.into_iter().map(BoundSocket::inherit);
         let (sockets, addresses): (Vec<_>, Vec<_>) =
             inherited.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
         let first = *addresses.first().ok_or(InheritError::Nothing)?;
@@ -110,9 +130,21 @@ impl Listen {
     }
 
     /// Listens on sockets that are at this address and called so, as soon as the gate is open.
-    pub(crate) fn on(address: Address, name: String, sockets: Vec<Listener>, gate: Gate) -> Self {
+    pub(crate) fn on(
+        address: Address,
+        name: String,
+        sockets: Vec<BoundSocket>,
+        gate: Gate,
+    ) -> Self {
+        let streams = sockets.iter().all(|socket| socket.transport().is_stream());
+        let place = match address {
+            Address::Ip(address) if streams => Place::Tcp(address),
+            Address::Ip(address) => Place::Udp(address),
+            Address::Unix(address) if streams => Place::Unix(address),
+            Address::Unix(address) => Place::UnixDatagram(address),
+        };
         let inherited = Some(Inherited { name, sockets: sockets.into(), gate });
-        Listen { inherited, ..address.into() }
+        Listen { inherited, ..Listen::at(Ok(place)) }
     }
 
     /// When it is to be accepted on.
@@ -143,6 +175,16 @@ impl Listen {
         self.place.as_ref().map_or(UnixAddress::UNNAMED.into(), Place::address)
     }
 
+    /// What it is to carry.
+    pub(crate) fn transport(&self) -> Option<Transport> {
+        Some(match self.place.as_ref().ok()? {
+            Place::Tcp(_) | Place::TcpEverywhere(_) => Transport::Tcp,
+            Place::Udp(_) | Place::UdpEverywhere(_) => Transport::Udp,
+            Place::Unix(_) => Transport::Unix,
+            Place::UnixDatagram(_) => Transport::UnixDatagram,
+        })
+    }
+
     /// Whether it can be listened on with this.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let error = |value, reason| Err(ConfigError { field: "listen", value, reason });
@@ -153,12 +195,15 @@ impl Listen {
         if self.inherited.is_some() && (self.backlog.is_some() || self.mode.is_some()) {
             return error(self.to_string(), "it listens already: it has its backlog and its mode");
         }
-        let is_file = matches!(place, Place::Unix(address) if address.as_path().is_some());
+        let is_file = place.address().unix().is_some_and(|address| address.as_path().is_some());
         if self.mode.is_some() && !is_file {
             return error(self.to_string(), "it is no file and has no mode");
         }
         if self.mode.is_some_and(|mode| mode > 0o777) {
             return error(format!("{:o}", self.mode.unwrap_or_default()), "the mode is above 777");
+        }
+        if self.backlog.is_some() && !place.is_stream() {
+            return error(self.to_string(), "datagrams have no backlog");
         }
         if self.backlog == Some(0) {
             return error(self.to_string(), "the backlog must be at least 1");
@@ -173,7 +218,7 @@ impl Listen {
         shares: Option<usize>,
         backlog: u32,
         options: &SocketOptions,
-    ) -> Result<Vec<Listener>, ListenError> {
+    ) -> Result<Vec<BoundSocket>, ListenError> {
         self.check()?;
         let address = self.address();
         let refused = |source| ListenError::Refused { address, source };
@@ -181,37 +226,68 @@ impl Listen {
             return take_over(sockets, options).map_err(refused);
         }
         let backlog = self.backlog.unwrap_or(backlog);
-        let open_tcp = |mut address: SocketAddr, dual_stack| {
-            let mut listeners = Vec::new();
-            for _ in 0..shares.unwrap_or(1) {
-                let listener = listen_tcp(address, dual_stack, backlog, shares.is_some(), options)?;
-                address = listener.local_addr()?.socket_addr().unwrap_or(address);
-                listeners.push(listener);
-            }
-            Ok(listeners)
+        let reuse_port = shares.is_some();
+        let open_tcp = |address: SocketAddr, dual_stack| {
+            listen_tcp(address, dual_stack, backlog, reuse_port, options).map(BoundSocket::Listener)
         };
+        let open_udp = |address: SocketAddr, dual_stack| {
+            let bind = Some(address.into());
+            let how = DatagramOptions { bind, dual_stack, reuse_port, ..Default::default() };
+            DatagramSocket::open(&how, options).map(BoundSocket::Datagrams)
+        };
+        let (v4, v6) = (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED);
         let place = self.place.as_ref().expect("it was checked");
         let opened = match *place {
-            Place::Tcp(address) => open_tcp(address, false),
+            Place::Tcp(address) => share(shares, address, |address| open_tcp(address, false)),
+            Place::Udp(address) => share(shares, address, |address| open_udp(address, false)),
             Place::TcpEverywhere(port) if has_ipv6() => {
-                open_tcp((Ipv6Addr::UNSPECIFIED, port).into(), true)
+                share(shares, (v6, port).into(), |address| open_tcp(address, true))
             }
-            Place::TcpEverywhere(port) => open_tcp((Ipv4Addr::UNSPECIFIED, port).into(), false),
-            Place::Unix(address) => {
-                listen_unix(&address, self.mode, backlog, options).map(|listener| vec![listener])
+            Place::UdpEverywhere(port) if has_ipv6() => {
+                share(shares, (v6, port).into(), |address| open_udp(address, true))
+            }
+            Place::TcpEverywhere(port) => {
+                share(shares, (v4, port).into(), |address| open_tcp(address, false))
+            }
+            Place::UdpEverywhere(port) => {
+                share(shares, (v4, port).into(), |address| open_udp(address, false))
+            }
+            Place::Unix(address) => listen_unix(&address, self.mode, backlog, options)
+                .map(|listener| vec![BoundSocket::Listener(listener)]),
+            Place::UnixDatagram(address) => {
+                let (bind, mode) = (Some(address.into()), self.mode);
+                let how = DatagramOptions { bind, mode, ..Default::default() };
+                let opened = DatagramSocket::open(&how, options);
+                opened.map(|socket| vec![BoundSocket::Datagrams(socket)])
             }
         };
         opened.map_err(refused)
     }
 }
 
-/// Descriptors of sockets that listen already, which get these options.
-fn take_over(sockets: &[Listener], options: &SocketOptions) -> io::Result<Vec<Listener>> {
-    let take = |socket: &Listener| {
+/// Descriptors of sockets that are bound already, which get these options.
+fn take_over(sockets: &[BoundSocket], options: &SocketOptions) -> io::Result<Vec<BoundSocket>> {
+    let take = |socket: &BoundSocket| {
         options.apply(&SockRef::from(&socket.as_fd()), socket.transport())?;
         socket.try_clone()
     };
     sockets.iter().map(take).collect()
+}
+
+/// Opens as many sockets as share an address, or one. What the system chose for the first one is the
+/// others', too.
+fn share(
+    shares: Option<usize>,
+    mut address: SocketAddr,
+    open: impl Fn(SocketAddr) -> io::Result<BoundSocket>,
+) -> io::Result<Vec<BoundSocket>> {
+    let mut sockets = Vec::new();
+    for _ in 0..shares.unwrap_or(1) {
+        let socket = open(address)?;
+        address = socket.local_addr()?.socket_addr().unwrap_or(address);
+        sockets.push(socket);
+    }
+    Ok(sockets)
 }
 
 /// Whether the machine has IPv6 at all.
@@ -222,10 +298,16 @@ fn has_ipv6() -> bool {
 impl Place {
     fn address(&self) -> Address {
         match *self {
-            Place::Tcp(address) => address.into(),
-            Place::TcpEverywhere(port) => (Ipv6Addr::UNSPECIFIED, port).into(),
-            Place::Unix(address) => address.into(),
+            Place::Tcp(address) | Place::Udp(address) => address.into(),
+            Place::TcpEverywhere(port) | Place::UdpEverywhere(port) => {
+                (Ipv6Addr::UNSPECIFIED, port).into()
+            }
+            Place::Unix(address) | Place::UnixDatagram(address) => address.into(),
         }
+    }
+
+    fn is_stream(&self) -> bool {
+        matches!(self, Place::Tcp(_) | Place::TcpEverywhere(_) | Place::Unix(_))
     }
 }
 
@@ -310,12 +392,34 @@ fn parse(text: &str) -> Result<Place, &'static str> {
         Some(("tcp4", address)) => parse_tcp(address, IpAddr::is_ipv4),
         Some(("tcp6", address)) => parse_tcp(address, IpAddr::is_ipv6),
         Some(("unix", name)) => parse_unix(name).map(Place::Unix),
-        Some(_) => Err("the scheme is none of tcp, tcp4, tcp6 and unix"),
+        Some(("udp", address)) => parse_udp(address, |_| true),
+        Some(("udp4", address)) => parse_udp(address, IpAddr::is_ipv4),
+        Some(("udp6", address)) => parse_udp(address, IpAddr::is_ipv6),
+        Some(("unixgram", name)) => parse_unix(name).map(Place::UnixDatagram),
+        Some(_) => Err(BAD_SCHEME),
     }
 }
 
-/// An address with a port, of a family that is `wanted`.
+const BAD_SCHEME: &str =
+    "the scheme is none of tcp, tcp4, tcp6, udp, udp4, udp6, unix and unixgram";
+
 fn parse_tcp(text: &str, wanted: impl Fn(&IpAddr) -> bool) -> Result<Place, &'static str> {
+    let (address, everywhere) = parse_ip(text, wanted)?;
+    let port = address.port();
+    Ok(if everywhere { Place::TcpEverywhere(port) } else { Place::Tcp(address) })
+}
+
+fn parse_udp(text: &str, wanted: impl Fn(&IpAddr) -> bool) -> Result<Place, &'static str> {
+    let (address, everywhere) = parse_ip(text, wanted)?;
+    let port = address.port();
+    Ok(if everywhere { Place::UdpEverywhere(port) } else { Place::Udp(address) })
+}
+
+/// An address with a port, of a family that is `wanted`, and whether it stands for all of the machine.
+fn parse_ip(
+    text: &str,
+    wanted: impl Fn(&IpAddr) -> bool,
+) -> Result<(SocketAddr, bool), &'static str> {
     let (v4, v6) = (IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED));
     let (host, port) = split_port(text)?;
     let address = match host {
@@ -327,7 +431,7 @@ fn parse_tcp(text: &str, wanted: impl Fn(&IpAddr) -> bool) -> Result<Place, &'st
         return Err("the address is of the other family than the scheme");
     }
     let everywhere = address.ip().is_unspecified() && wanted(&v4) && wanted(&v6);
-    Ok(if everywhere { Place::TcpEverywhere(port) } else { Place::Tcp(address) })
+    Ok((address, everywhere))
 }
 
 fn split_port(text: &str) -> Result<(&str, u16), &'static str> {
@@ -376,6 +480,11 @@ mod tests {
             ("tcp4://0.0.0.0:80", Place::Tcp((Ipv4Addr::UNSPECIFIED, 80).into())),
             ("tcp6://:80", Place::Tcp((Ipv6Addr::UNSPECIFIED, 80).into())),
             ("unix:///run/a b", Place::Unix(path)),
+            ("udp://127.0.0.1:80", Place::Udp(local)),
+            ("udp6://[::1]:80", Place::Udp(loopback)),
+            ("udp://:80", Place::UdpEverywhere(80)),
+            ("udp4://:80", Place::Udp((Ipv4Addr::UNSPECIFIED, 80).into())),
+            ("unixgram:///run/a b", Place::UnixDatagram(path)),
         ];
         for (text, place) in good {
             assert_eq!(Listen::from(text).place, Ok(place), "{text}");
@@ -398,7 +507,9 @@ mod tests {
             ("unix://", "it is empty"),
             ("unix://@", "it is empty"),
             ("unix://a\0b", "there is a zero byte in it"),
-            ("quic://127.0.0.1:80", "the scheme is none of tcp, tcp4, tcp6 and unix"),
+            ("udp4://[::1]:80", other_family),
+            ("unixgram://", "it is empty"),
+            ("quic://127.0.0.1:80", BAD_SCHEME),
         ];
         for (text, reason) in bad {
             let error = Listen::from(text).check().expect_err(text);
@@ -414,6 +525,14 @@ mod tests {
         assert_eq!(reason(file().mode(0o1777)), "the mode is above 777");
         assert_eq!(reason(file().backlog(0)), "the backlog must be at least 1");
         assert_eq!(reason(Listen::unix(UnixAddress::UNNAMED)), "it has no name");
+        let datagrams = || Listen::from("unixgram:///run/a");
+        assert_eq!(reason(datagrams().backlog(5)), "datagrams have no backlog");
+        assert_eq!(
+            reason(Listen::from("udp://[::1]:0").mode(0o600)),
+            "it is no file and has no mode"
+        );
+        assert_eq!(reason(Listen::unix_datagram(UnixAddress::UNNAMED)), "it has no name");
+        assert!(datagrams().mode(0o660).check().is_ok());
         assert!(file().mode(0o660).backlog(1).check().is_ok());
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use millstream_platform::address::{Address, Transport};
 use millstream_platform::driver::Readiness;
-use millstream_platform::socket::{Listener as Socket, SocketFile};
+use millstream_platform::socket::{BoundSocket, SocketFile};
 
 use super::acceptor::Entrance;
 use super::balance::{Balance, RoundRobin};
@@ -118,7 +118,7 @@ impl Listener {
         self.state.address
     }
 
-    /// What its connections are.
+    /// What its connections are, or what it takes itself.
     pub fn transport(&self) -> Transport {
         self.state.transport
     }
@@ -134,7 +134,8 @@ impl Listener {
         self.state.sockets().duplicates.iter().flatten().map(OwnedFd::try_clone).collect()
     }
 
-    /// Begins to close it, and returns at once. The connections that came in on it stay. Those that wait to be
+    /// Begins to close it, and returns at once. A socket for datagrams sends what waits, and hears nothing more.
+    /// The connections that came in on it stay. Those that wait to be
     /// accepted are reset, unless another process has the socket, too.
     pub fn close(&self) {
         self.engine.shared.listeners.forget(self.state.id);
@@ -162,7 +163,7 @@ impl fmt::Debug for Listener {
 struct Bound {
     state: Arc<State>,
     gate: Gate,
-    sockets: Vec<(Socket, Open)>,
+    sockets: Vec<(BoundSocket, Open)>,
 }
 
 /// A listener's sockets, once more.
@@ -353,8 +354,8 @@ impl Listeners {
         }
     }
 
-    /// Gives sockets to whoever accepts on them: the reactors if they do so for themselves and there is one for
-    /// each, else the main acceptor.
+    /// Gives sockets to whoever serves them: the reactors if they accept for themselves and there is one for
+    /// each, else the main acceptor or, with datagrams, one of the reactors.
     fn hand_over(&self, bound: Bound, engine: &Engine) -> Result<(), StartError> {
         let mut inner = self.lock();
         let Inner { staff, waiting, .. } = &mut *inner;
@@ -371,13 +372,21 @@ impl Listeners {
         if by_reactors && bound.sockets.len() >= staff.reactors.len() {
             let reactors = staff.reactors.iter().cycle();
             for ((socket, open), reactor) in bound.sockets.into_iter().zip(reactors) {
-                drop(reactor.arrivals.post(Arrival::Listener { socket, open }));
+                drop(reactor.arrivals.post(arrival(socket, open)));
+            }
+            return Ok(());
+        }
+        if !bound.state.transport.is_stream() {
+            // Nobody accepts datagrams and hands them over: one reactor has the socket.
+            let reactor = &staff.reactors[bound.state.id.index() % staff.reactors.len()];
+            for (socket, open) in bound.sockets {
+                drop(reactor.arrivals.post(arrival(socket, open)));
             }
             return Ok(());
         }
         let acceptor = staff.acceptor(engine)?;
         for (socket, open) in bound.sockets {
-            drop(acceptor.post(Arrival::Listener { socket, open }));
+            drop(acceptor.post(arrival(socket, open)));
         }
         Ok(())
     }
@@ -392,6 +401,14 @@ impl Listeners {
         for arrivals in reactors.chain(&staff.acceptor) {
             drop(arrivals.post(Arrival::Close(id)));
         }
+    }
+}
+
+/// As whoever serves a socket is given it.
+fn arrival(socket: BoundSocket, open: Open) -> Arrival<Readiness> {
+    match socket {
+        BoundSocket::Listener(socket) => Arrival::Listener { socket, open },
+        BoundSocket::Datagrams(socket) => Arrival::Datagrams { socket, open },
     }
 }
 

@@ -237,6 +237,8 @@ pub(crate) enum Alarm {
     Timer(Token),
     /// An attempt to connect begins, or took too long.
     Attempt(Token),
+    /// A socket for datagrams has waited long enough to close.
+    Datagrams(Token),
     /// The handler's tick.
     Tick,
 }

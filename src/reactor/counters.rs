@@ -23,11 +23,11 @@ pub struct ReactorStats {
     pub accepted: u64,
     /// Connections closed, by reason, in the order of [`CloseReason::NAMES`].
     pub closed: [u64; CloseReason::NAMES.len()],
-    /// Bytes received.
+    /// Bytes received, those of datagrams included.
     pub bytes_in: u64,
     /// Bytes that were received from connections that were closing, and dropped.
     pub bytes_dropped: u64,
-    /// Bytes that the operating system took.
+    /// Bytes that the operating system took, those of datagrams included.
     pub bytes_out: u64,
     /// How often bytes were delivered to a handler. One delivery can hold many of a protocol's
     /// messages, or a part of one.
@@ -60,6 +60,18 @@ pub struct ReactorStats {
     pub stalls: u64,
     /// Panics caught in callbacks and completions.
     pub panics: u64,
+    /// Sockets for datagrams that are open at this moment.
+    pub datagram_sockets: usize,
+    /// Datagrams received.
+    pub datagrams_in: u64,
+    /// Datagrams that the operating system took.
+    pub datagrams_out: u64,
+    /// Datagrams that were to be sent and were not: there was no room, or the operating system refused.
+    pub datagrams_dropped: u64,
+    /// Datagrams received without their end.
+    pub datagrams_truncated: u64,
+    /// Errors of sending and receiving datagrams.
+    pub datagram_errors: u64,
 }
 
 /// Every number, the turn times by their percentiles.
@@ -89,6 +101,12 @@ impl fmt::Debug for ReactorStats {
             .field("ring_fallbacks", &self.ring_fallbacks)
             .field("stalls", &self.stalls)
             .field("panics", &self.panics)
+            .field("datagram_sockets", &self.datagram_sockets)
+            .field("datagrams_in", &self.datagrams_in)
+            .field("datagrams_out", &self.datagrams_out)
+            .field("datagrams_dropped", &self.datagrams_dropped)
+            .field("datagrams_truncated", &self.datagrams_truncated)
+            .field("datagram_errors", &self.datagram_errors)
             .finish()
     }
 }
@@ -113,6 +131,12 @@ pub(crate) struct Counters {
     pub(crate) ring_fallbacks: Count,
     pub(crate) stalls: Count,
     pub(crate) panics: Count,
+    pub(crate) datagram_sockets: Count,
+    pub(crate) datagrams_in: Count,
+    pub(crate) datagrams_out: Count,
+    pub(crate) datagrams_dropped: Count,
+    pub(crate) datagrams_truncated: Count,
+    pub(crate) datagram_errors: Count,
     turn_time: Mutex<Histogram<u64>>,
 }
 
@@ -156,6 +180,12 @@ impl Default for Counters {
             ring_fallbacks: Count::default(),
             stalls: Count::default(),
             panics: Count::default(),
+            datagram_sockets: Count::default(),
+            datagrams_in: Count::default(),
+            datagrams_out: Count::default(),
+            datagrams_dropped: Count::default(),
+            datagrams_truncated: Count::default(),
+            datagram_errors: Count::default(),
             turn_time: Mutex::new(turn_time),
         }
     }
@@ -193,6 +223,12 @@ impl Counters {
             ring_fallbacks: self.ring_fallbacks.get(),
             stalls: self.stalls.get(),
             panics: self.panics.get(),
+            datagram_sockets: self.datagram_sockets.get() as usize,
+            datagrams_in: self.datagrams_in.get(),
+            datagrams_out: self.datagrams_out.get(),
+            datagrams_dropped: self.datagrams_dropped.get(),
+            datagrams_truncated: self.datagrams_truncated.get(),
+            datagram_errors: self.datagram_errors.get(),
         }
     }
 }

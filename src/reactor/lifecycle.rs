@@ -46,7 +46,16 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                     self.engine.fail(error);
                 }
             }
-            Arrival::Close(id) => self.acceptance.unlisten(id, &mut self.driver),
+            Arrival::Datagrams { .. } if self.draining => {}
+            Arrival::Datagrams { socket, open } => {
+                if let Err(error) = self.add_datagrams(socket, None, Some(open)) {
+                    self.engine.fail(error);
+                }
+            }
+            Arrival::Close(id) => {
+                self.acceptance.unlisten(id, &mut self.driver);
+                self.close_datagrams_of(|entry| entry.listener() == Some(id));
+            }
         }
     }
 
@@ -283,10 +292,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 order: Order::Write { done: Some(done), .. } | Order::Close { done: Some(done) },
             } => return self.complete(done, Err(Closed), token),
             Command::Connection { token, .. } => Some(token),
+            Command::Datagrams { token, .. } => Some(token),
             Command::Reactor(_)
             | Command::Connect { .. }
             | Command::Resolved { .. }
-            | Command::Adopt { .. } => None,
+            | Command::Adopt { .. }
+            | Command::OpenDatagram { .. } => None,
         };
         if catch_unwind(AssertUnwindSafe(|| drop(command))).is_err() {
             self.note_panic("drop of a closure", token);
@@ -313,6 +324,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             self.begin_draining();
         }
         if self.clock.now() >= deadline {
+            self.cut_datagrams();
             self.doom_all();
         }
     }
@@ -326,6 +338,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.draining = true;
         self.acceptance.close(&mut self.driver);
         self.stop_attempts();
+        self.close_datagrams_of(|_| true);
         let answer = self.call_without_connection("on_shutdown", H::on_shutdown);
         let leaves_them = answer.unwrap_or(Action::Close) == Action::Continue;
         let tokens: Vec<Token> = self.connections.tokens().collect();
@@ -343,6 +356,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         match command {
             Command::Connect { connect, done } => self.connect(*connect, done),
             Command::Adopt { socket, done } => self.adopt_socket(socket, done),
+            Command::OpenDatagram { how, done } => self.open_datagram(&how, done),
             command => self.discard(command),
         }
     }

@@ -5,13 +5,16 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
+use millstream_platform::address::Address;
 use millstream_platform::driver::Token;
 
 use super::Reactor;
 use super::adopting::AdoptError;
+use super::datagrams::{OpenDatagram, Opened};
 use super::inbox::Inbox;
 use super::outgoing::{Connect, ConnectError, Done};
 use crate::conn::{Completion, Conn};
+use crate::datagram::DatagramSocket;
 use crate::handler::{Action, EventHandler};
 
 /// The inbox of a reactor for what it is asked, from any thread.
@@ -29,6 +32,17 @@ pub(crate) enum Command<H: EventHandler> {
     Resolved { attempt: Token, addresses: io::Result<Vec<SocketAddr>> },
     /// To take in a socket.
     Adopt { socket: OwnedFd, done: Done<H, AdoptError> },
+    /// Of a socket for datagrams.
+    Datagrams { token: Token, order: DatagramOrder<H> },
+    /// To open a socket for datagrams.
+    OpenDatagram { how: Box<OpenDatagram>, done: Opened<H> },
+}
+
+/// What a socket for datagrams is asked.
+pub(crate) enum DatagramOrder<H: EventHandler> {
+    Send { to: Option<Box<Address>>, bytes: Bytes },
+    Close,
+    Run(DatagramClosure<H>),
 }
 
 /// What a connection is asked. A completion that is dropped says that the connection is closed.
@@ -41,4 +55,5 @@ pub(crate) enum Order<H: EventHandler> {
 }
 
 type ReactorClosure<H> = Box<dyn FnOnce(&mut H, &mut Reactor<'_>) -> Action + Send>;
+type DatagramClosure<H> = Box<dyn FnOnce(&mut H, &mut DatagramSocket<'_, H>) -> Action + Send>;
 type Closure<H> = Box<dyn FnOnce(&mut H, &mut Conn<'_, H>) -> Action + Send>;

@@ -10,7 +10,7 @@
 //! 4. **Run the inboxes**, within their budget: new connections, then what other threads ask.
 //! 5. **Fire timers** that are due.
 //! 6. **Flush** every connection that was written to, with one send each. What `on_traffic` wrote has
-//!    been flushed already, right after it.
+//!    been flushed already, right after it. Datagrams are sent here, many in a call.
 //! 7. **Close** what is to be closed.
 //!
 //! Work per turn is bounded; what is left over comes first in the next turn, which then doesn't wait.
@@ -18,6 +18,7 @@
 //! Everything here runs on the reactor's own thread, but for [`Mailbox::post`](inbox::Inbox::post).
 //!
 //! - `turn` has the stages; `callback` runs one callback and acts on what it asked for;
+//! - `datagrams` has all that concerns sockets for datagrams;
 //! - `lifecycle` opens and closes connections; `outgoing` makes some, by the order of `race`, and `adopting` takes
 //!   others in; `flush` sends; `deadline`
 //!   watches the clock;
@@ -29,6 +30,7 @@ mod callback;
 mod clock;
 mod connection;
 mod counters;
+mod datagrams;
 mod deadline;
 mod flush;
 pub mod inbox;
@@ -54,13 +56,16 @@ use millstream_platform::driver::{Driver, Token};
 use millstream_platform::memory::{OutputPool, RingPool};
 
 pub use self::adopting::AdoptError;
-use self::clock::Clock;
+pub(crate) use self::clock::Clock;
 pub(crate) use self::connection::Control;
 use self::connection::{Alarm, Connection};
 pub(crate) use self::counters::Counters;
 pub use self::counters::ReactorStats;
+pub(crate) use self::datagrams::DatagramEntry;
+use self::datagrams::Datagrams;
+pub use self::datagrams::{OpenDatagram, OpenError};
 pub(crate) use self::inbox::{Inbox, Notify};
-pub(crate) use self::mailbox::{Mailbox, Order};
+pub(crate) use self::mailbox::{DatagramOrder, Mailbox, Order};
 use self::outgoing::{Attempt, Handshake};
 pub use self::outgoing::{Connect, ConnectError, Target};
 pub use self::reactors::{Reactors, Stopped};
@@ -86,6 +91,8 @@ pub(crate) enum Arrival<D: Driver> {
     Connection { socket: D::Socket, peer: PeerAddress, listener: ListenerId, admission: Admission },
     /// A listener to accept on.
     Listener { socket: D::Listener, open: Open },
+    /// A socket for datagrams.
+    Datagrams { socket: D::Datagrams, open: Open },
     /// A listener is to be closed.
     Close(ListenerId),
 }
@@ -98,6 +105,7 @@ pub(crate) struct EventLoop<D: Driver, H: EventHandler> {
     connections: Table<Connection<H>>,
     attempts: Table<Attempt<H>>,
     handshakes: Table<Handshake>,
+    datagrams: Datagrams<H>,
     timers: Timers<Alarm>,
     clock: Clock,
     rings: RingPool,
@@ -181,6 +189,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             connections: Table::new(),
             attempts: Table::new(),
             handshakes: Table::new(),
+            datagrams: Datagrams::default(),
             timers: Timers::new(),
             clock: Clock::new(driver.now()),
             rings: RingPool::new(config.mirrored_rings, RING_BYTES_KEPT),

@@ -7,9 +7,11 @@ use std::sync::{Arc, OnceLock};
 
 use super::Reactor;
 use super::adopting::AdoptError;
-use super::mailbox::{Command, Mailbox, Order};
+use super::datagrams::{OpenDatagram, OpenError};
+use super::mailbox::{Command, DatagramOrder, Mailbox, Order};
 use super::outgoing::{Connect, ConnectError};
 use crate::conn::{Conn, ConnId};
+use crate::datagram::{DatagramId, DatagramSocket};
 use crate::handler::{Action, EventHandler};
 
 /// The engine has stopped, so nothing was done.
@@ -40,6 +42,19 @@ impl<H: EventHandler> Reactors<H> {
     /// Asks a connection. What can't be done any more comes back.
     pub(crate) fn ask(&self, id: ConnId, order: Order<H>) -> Result<(), Command<H>> {
         let command = Command::Connection { token: id.token, order };
+        match self.mailbox(id.reactor()) {
+            Some(mailbox) => mailbox.post(command),
+            None => Err(command),
+        }
+    }
+
+    /// Asks a socket for datagrams. What can't be done any more comes back.
+    pub(crate) fn ask_datagrams(
+        &self,
+        id: DatagramId,
+        order: DatagramOrder<H>,
+    ) -> Result<(), Command<H>> {
+        let command = Command::Datagrams { token: id.token, order };
         match self.mailbox(id.reactor()) {
             Some(mailbox) => mailbox.post(command),
             None => Err(command),
@@ -193,6 +208,68 @@ impl<H: EventHandler> Reactors<H> {
         done: impl FnOnce(&mut H, Result<&mut Conn<'_, H>, AdoptError>) -> Action + Send + 'static,
     ) -> Result<(), Stopped> {
         self.post(reactor, Command::Adopt { socket: socket.into(), done: Box::new(done) })
+    }
+
+    /// Has a reactor open a socket for datagrams: a client's, for example, or one for a group. `done` runs as a
+    /// callback of that reactor, with the socket or with the reason why there is none. From then on the socket
+    /// has the same callbacks as one that is listened on.
+    ///
+    /// Any thread may call it, callbacks included. `done` runs exactly once, with the exceptions that
+    /// [`connect`](Self::connect) has. What it answers counts as for every callback; without a socket
+    /// [`Action::Close`] means nothing.
+    ///
+    /// ```
+    /// # use millstream::{Action, Conn, Datagram, DatagramSocket, Engine, EventHandler, OpenDatagram};
+    /// struct Client;
+    ///
+    /// impl EventHandler for Client {
+    ///     type State = ();
+    ///
+    ///     fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
+    ///         Action::Continue // It has no connections.
+    ///     }
+    ///
+    ///     fn on_datagram(
+    ///         &mut self,
+    ///         _socket: &mut DatagramSocket<'_, Self>,
+    ///         datagram: Datagram<'_>,
+    ///     ) -> Action {
+    ///         assert_eq!(datagram.bytes, b"hello");
+    ///         Action::Shutdown // The whole engine: it has nothing else to do.
+    ///     }
+    /// }
+    ///
+    /// # let server = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    /// # server.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
+    /// # let address = server.local_addr()?;
+    /// let engine = Engine::builder().reactors(1).start(|_reactor| Client)?;
+    /// let reactors = engine.reactors::<Client>().expect("it is the engine's handler");
+    /// reactors.open_datagram(0, OpenDatagram::to(address), |_client, opened| match opened {
+    ///     Ok(socket) => Action::from(socket.send(b"hello")),
+    ///     Err(error) => panic!("{error}"),
+    /// })?;
+    /// # let mut hello = [0; 5];
+    /// # let (_, client) = server.recv_from(&mut hello)?;
+    /// # server.send_to(&hello, client)?;
+    /// engine.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Stopped`] if the reactor has stopped.
+    ///
+    /// # Panics
+    /// If there is no such reactor: `reactor` is an index below [`len`](Self::len).
+    pub fn open_datagram(
+        &self,
+        reactor: usize,
+        how: OpenDatagram,
+        done: impl FnOnce(&mut H, Result<&mut DatagramSocket<'_, H>, OpenError>) -> Action
+        + Send
+        + 'static,
+    ) -> Result<(), Stopped> {
+        let (how, done) = (Box::new(how), Box::new(done));
+        self.post(reactor, Command::OpenDatagram { how, done })
     }
 
     fn post(&self, reactor: usize, command: Command<H>) -> Result<(), Stopped> {

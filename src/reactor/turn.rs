@@ -70,6 +70,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             self.engine.fail(error);
             self.doom_all();
             self.close_doomed();
+            self.cut_datagrams();
             return false;
         }
         self.clock.begin_turn(self.driver.now());
@@ -77,12 +78,14 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.run_inboxes();
         self.fire_timers();
         self.flush_dirty();
+        self.flush_dirty_datagrams();
         self.watch_stop();
         self.close_doomed();
         self.clock.end_turn(self.driver.now());
         self.counters.note_turn(self.clock.since_begin());
         self.publish();
-        !(self.draining && self.connections.is_empty() && self.arrivals.is_empty())
+        let empty = self.connections.is_empty() && self.datagrams.table.is_empty();
+        !(self.draining && empty && self.arrivals.is_empty())
     }
 
     /// Stages 1 and 2.
@@ -102,7 +105,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// How long the wait may take; `None` for as long as it likes.
     fn timeout(&self) -> Option<Duration> {
-        if !self.dirty.is_empty() {
+        if !self.dirty.is_empty() || self.datagrams.is_dirty() {
             return Some(Duration::ZERO);
         }
         let now = self.clock.latest();
@@ -129,6 +132,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 Event::Accepted { listener, socket, peer } => self.accept(listener, socket, &peer),
                 Event::Connected { attempt, socket } => self.connected(attempt, socket),
                 Event::ConnectFailed { attempt, error } => self.handshake_failed(attempt, error),
+                Event::Datagram { token } => self.receive_datagram(token),
+                Event::DatagramsSent { token } => self.flush_datagrams(token),
+                Event::DatagramFailed { token, error } => self.datagram_failed(token, &error),
                 Event::AcceptFailed { listener, error } => {
                     let now = self.clock.now();
                     self.acceptance.failed(listener, &error, now, &self.engine);
@@ -190,6 +196,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             Command::Connect { connect, done } => self.connect(*connect, done),
             Command::Resolved { attempt, addresses } => self.resolved(attempt, addresses),
             Command::Adopt { socket, done } => self.adopt_socket(socket, done),
+            Command::Datagrams { token, order } => self.obey_datagram_order(token, order),
+            Command::OpenDatagram { how, done } => self.open_datagram(&how, done),
         }
     }
 
@@ -226,6 +234,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                     });
                 }
                 Alarm::Attempt(token) => self.attempt_due(token),
+                Alarm::Datagrams(token) => self.close_datagrams(token),
                 Alarm::Tick => self.run_tick(),
             }
         }

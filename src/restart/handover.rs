@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use millstream_platform::address::{Address, UnixAddress};
 use millstream_platform::socket::{
-    InheritError, Listener, SocketFile, SocketOptions, listen_unix, own_user, peer_user,
+    BoundSocket, InheritError, Listener, SocketFile, SocketOptions, listen_unix, own_user,
+    peer_user,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -213,7 +214,7 @@ impl Predecessor {
         let (mut own, mut files) = (None, Vec::new());
         for (index, (entry, sockets)) in entries.into_iter().enumerate() {
             for socket in sockets {
-                let (mut socket, address) = Listener::inherit(socket).map_err(|source| {
+                let (mut socket, address) = BoundSocket::inherit(socket).map_err(|source| {
                     let name = entry.name.clone();
                     HandoverError::Socket { name, source: Box::new(source) }
                 })?;
@@ -224,10 +225,9 @@ impl Predecessor {
                     tracing::warn!(file = %file.display(), %error, "the file of a socket is gone");
                 }
                 files.extend(socket.file().cloned());
-                if index == 0 {
-                    own = Some(socket);
-                } else {
-                    inherited.add(entry.name.clone(), address, socket);
+                match socket {
+                    BoundSocket::Listener(socket) if index == 0 => own = Some(socket),
+                    socket => inherited.add(entry.name.clone(), address, socket),
                 }
             }
         }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use millstream_platform::address::Address;
-use millstream_platform::socket::{ActivationError, Listener, take_activated};
+use millstream_platform::address::{Address, Transport};
+use millstream_platform::socket::{ActivationError, BoundSocket, take_activated};
 
 use crate::engine::{Gate, Listen};
 
@@ -22,7 +22,13 @@ pub struct Inherited {
 struct Group {
     name: String,
     address: Address,
-    sockets: Vec<Listener>,
+    sockets: Vec<BoundSocket>,
+}
+
+impl Group {
+    fn transport(&self) -> Option<Transport> {
+        self.sockets.first().map(BoundSocket::transport)
+    }
 }
 
 impl Inherited {
@@ -49,7 +55,7 @@ impl Inherited {
     pub fn from_environment() -> Result<Self, ActivationError> {
         let mut inherited = Inherited::waiting_for(Gate::opened());
         for (name, descriptor) in take_activated()? {
-            match Listener::inherit(descriptor) {
+            match BoundSocket::inherit(descriptor) {
                 Ok((socket, address)) => inherited.add(name, address, socket),
                 Err(source) => {
                     let source = Box::new(source);
@@ -66,8 +72,11 @@ impl Inherited {
     }
 
     /// Adds a socket to those of the same name and address.
-    pub(super) fn add(&mut self, name: String, address: Address, socket: Listener) {
-        let same = |group: &&mut Group| group.name == name && group.address == address;
+    pub(super) fn add(&mut self, name: String, address: Address, socket: BoundSocket) {
+        let transport = Some(socket.transport());
+        let same = |group: &&mut Group| {
+            (&group.name, group.address, group.transport()) == (&name, address, transport)
+        };
         match self.groups.iter_mut().find(same) {
             Some(group) => group.sockets.push(socket),
             None => self.groups.push(Group { name, address, sockets: vec![socket] }),
@@ -85,9 +94,12 @@ impl Inherited {
     pub fn listen(&mut self, wanted: impl Into<Listen>) -> Listen {
         let wanted = wanted.into();
         let (name, address) = (wanted.to_string(), wanted.address());
-        let called = self.groups.iter().position(|group| group.name == name);
-        let found =
-            called.or_else(|| self.groups.iter().position(|group| group.address == address));
+        let find = |is_it: &dyn Fn(&Group) -> bool| {
+            let carries = |group: &Group| group.transport() == wanted.transport();
+            self.groups.iter().position(|group| carries(group) && is_it(group))
+        };
+        let called = find(&|group| group.name == name);
+        let found = called.or_else(|| find(&|group| group.address == address));
         match found {
             Some(index) => {
                 let group = self.groups.remove(index);

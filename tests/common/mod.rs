@@ -20,7 +20,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use millstream::{AcceptMode, Action, Address, Builder, Conn, Engine, EventHandler};
+use millstream::{
+    AcceptMode, Action, Address, Builder, Conn, Datagram, DatagramSocket, Engine, EventHandler,
+};
 use socket2::SockRef;
 
 /// No wait in a test takes longer than this, unless the test fails.
@@ -96,6 +98,7 @@ pub fn assert_empty(engine: &Engine) {
     assert_eq!(stats.listening_sockets, 0, "sockets that listen");
     for (index, reactor) in stats.reactors.iter().enumerate() {
         assert_eq!(reactor.connections, 0, "connections of reactor {index}");
+        assert_eq!(reactor.datagram_sockets, 0, "sockets for datagrams of reactor {index}");
         assert_eq!(reactor.inbox_depth, 0, "requests of reactor {index}");
         assert_eq!(reactor.attempts, 0, "attempts to connect of reactor {index}");
         assert_eq!(reactor.sockets, 0, "sockets of reactor {index}");
@@ -116,6 +119,15 @@ impl EventHandler for Echo {
 
     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
         conn.output.write(conn.input.take_all());
+        Action::Continue
+    }
+
+    fn on_datagram(
+        &mut self,
+        socket: &mut DatagramSocket<'_, Self>,
+        datagram: Datagram<'_>,
+    ) -> Action {
+        let _ = socket.reply(&datagram, datagram.bytes); // Datagrams may be lost.
         Action::Continue
     }
 }

@@ -35,12 +35,20 @@
 //! 9. **An attempt ends once.** [`Driver::connect`] never waits. Unless it fails at once, exactly one of
 //!    [`Event::Connected`] and [`Event::ConnectFailed`] follows, at any time or never: deadlines are
 //!    the engine's. Nothing is received or sent before the socket that came of it is adopted.
+//! 10. **A datagram is one event**, whole, or cut at the end of the driver's buffer and marked so. Sockets for
+//!     datagrams are named apart from connections. Once [`Driver::close_datagrams`] returned, nothing is handed
+//!     out for one, not even what was received before. What one call of the operating system received is handed
+//!     out in one turn, even if that is more than the read budget, and is the turn's last then.
+//! 11. **Datagrams go out in the order of their queue**, or are dropped one by one with a reason. An error
+//!     of sending or receiving concerns one datagram; the socket stays in use. A queue that could not be
+//!     sent causes one [`Event::DatagramsSent`] when more can go.
 
 mod readiness;
 #[cfg(feature = "sim")]
 pub mod sim;
 
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,8 +56,8 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 
 use crate::address::{Address, PeerAddress};
-use crate::memory::{OutputPool, OutputQueue};
-use crate::socket::{Passing, SocketOptions, Stream};
+use crate::memory::{DatagramQueue, OutputPool, OutputQueue};
+use crate::socket::{DatagramOptions, Passing, SocketOptions, Stream};
 
 pub use self::readiness::Readiness;
 
@@ -147,6 +155,39 @@ pub enum Event<S> {
         /// Why.
         error: io::Error,
     },
+    /// A datagram arrived: [`Driver::datagram`] shows it. It is not part of the event, so that those of
+    /// connections stay small.
+    Datagram {
+        /// The socket.
+        token: Token,
+    },
+    /// What was left of a queue of datagrams can go: flush again.
+    DatagramsSent {
+        /// The socket.
+        token: Token,
+    },
+    /// Receiving found an error, for example that a datagram that was sent found nobody. The socket stays in use.
+    DatagramFailed {
+        /// The socket.
+        token: Token,
+        /// What it is.
+        error: io::Error,
+    },
+}
+
+/// A datagram that arrived, until the next call of [`Driver::next`].
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    /// What it carries.
+    pub bytes: &'a [u8],
+    /// Who sent it; a Unix socket without a name if that was never bound.
+    pub from: Address,
+    /// The own address that it was sent to, where the operating system tells: of the several ones that a socket on the
+    /// unspecified address has, or of a group. None for Unix datagrams.
+    pub to: Option<IpAddr>,
+    /// It was longer than the buffer, and its end is lost. That happens to Unix datagrams of more than
+    /// 64 KiB and to no others: UDP has none that are longer.
+    pub truncated: bool,
 }
 
 /// Where received bytes are. Never empty.
@@ -251,6 +292,26 @@ pub trait Link {
     }
 }
 
+/// What may be asked for a socket for datagrams while a datagram is borrowed: see [`Driver::datagram`].
+pub trait DatagramLink {
+    /// Sends what it can of `queue` and takes that out of it. If something is left after it answered `Ok`,
+    /// [`Event::DatagramsSent`] says when to call again.
+    ///
+    /// # Errors
+    /// A datagram could not be sent and was dropped, or an error of an earlier one came up and none was. Call again
+    /// for the others.
+    fn flush_datagrams(&mut self, token: Token, queue: &mut DatagramQueue) -> io::Result<()>;
+
+    /// The socket's own address.
+    ///
+    /// # Errors
+    /// The operating system doesn't know it, or the socket is not open.
+    fn local_addr(&self, token: Token) -> io::Result<Address>;
+
+    /// The socket, to read and set its options; `None` where there is none (a simulated one).
+    fn socket(&self, token: Token) -> Option<SockRef<'_>>;
+}
+
 /// A driver: see the [module](self) for what it must keep.
 ///
 /// It belongs to one thread. Calls for a token that is not open (any more) do nothing and answer as
@@ -260,6 +321,8 @@ pub trait Driver: 'static {
     type Socket: Socket;
     /// A listening socket.
     type Listener: Send + 'static;
+    /// A socket for datagrams before it is opened. It can move to another thread.
+    type Datagrams: Send + 'static;
 
     /// A handle that ends this driver's [`wait`](Self::wait) from any thread.
     fn waker(&self) -> Arc<dyn Wake>;
@@ -329,6 +392,29 @@ pub trait Driver: 'static {
     /// Nothing is handed out for it from here on, and bytes that were not handed out are still there to be
     /// received. `None` if it is not open.
     fn detach(&mut self, token: Token) -> Option<Self::Socket>;
+
+    /// Makes a socket for datagrams.
+    ///
+    /// # Errors
+    /// The operating system refused an address or an option.
+    fn bind_datagrams(
+        &mut self,
+        how: &DatagramOptions,
+        options: &SocketOptions,
+    ) -> io::Result<Self::Datagrams>;
+
+    /// Takes a socket for datagrams in and starts receiving.
+    ///
+    /// # Errors
+    /// The operating system refused to watch it or an option; the socket is closed.
+    fn open_datagrams(&mut self, token: Token, socket: Self::Datagrams) -> io::Result<()>;
+
+    /// Closes a socket for datagrams. Nothing is handed out for it from here on.
+    fn close_datagrams(&mut self, token: Token);
+
+    /// The datagram that [`Event::Datagram`] told of, if that was the last event, and beside it what may be asked
+    /// of a socket for datagrams at any time.
+    fn datagram(&mut self) -> (Option<Datagram<'_>>, &mut dyn DatagramLink);
 
     /// Waits until something happens, a [`Wake`] calls, or the timeout passes; `None` waits for ever.
     /// Returns at once when events of the last turn are left.

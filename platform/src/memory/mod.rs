@@ -6,15 +6,19 @@
 //! [`RingPool`] or an [`OutputPool`], so that an idle connection holds neither and the steady state
 //! allocates nothing.
 //!
+//! Datagrams to be sent wait in a [`DatagramQueue`], which keeps them apart.
+//!
 //! Nothing here does I/O or reads a clock. Each pool belongs to one reactor's thread, and what it
 //! leases stays there.
 
+mod datagrams;
 mod mirror;
 mod output;
 mod page_buffer;
 mod ring;
 mod ring_pool;
 
+pub use datagrams::{DatagramQueue, Route, Sent};
 pub use output::{OutputPool, OutputQueue};
 pub(crate) use page_buffer::PageBuffer;
 pub use ring::Ring;

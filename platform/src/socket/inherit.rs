@@ -3,15 +3,10 @@
 use std::env;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::process;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use socket2::{SockRef, Type};
-
-use super::{Listener, SocketFile};
 use crate::address::Address;
 
 /// Why a descriptor can't be listened on.
@@ -27,13 +22,13 @@ pub enum InheritError {
         #[source]
         source: io::Error,
     },
-    /// It is a socket of another kind, such as one for datagrams.
-    #[error("the socket at {address} does not carry streams")]
-    NoStream {
+    /// It is a socket of another kind.
+    #[error("the socket at {address} carries neither streams nor datagrams")]
+    OtherKind {
         /// Its address.
         address: Address,
     },
-    /// It is a socket that does not listen, such as a connection.
+    /// It is a socket that does not listen, or one for datagrams that is connected.
     #[error("the socket at {address} does not listen")]
     NotListening {
         /// Its address.
@@ -45,66 +40,6 @@ pub enum InheritError {
     /// There is no socket.
     #[error("a listener needs a socket")]
     Nothing,
-}
-
-impl Listener {
-    /// Takes a socket that listens already, and answers at which address it does. If it is a Unix socket, its
-    /// file stays where it is.
-    ///
-    /// # Errors
-    /// It is no socket that connections can be accepted from.
-    pub fn inherit(descriptor: OwnedFd) -> Result<(Self, Address), InheritError> {
-        let number = descriptor.as_raw_fd();
-        let no_socket = |source| InheritError::NoSocket { descriptor: number, source };
-        let socket = SockRef::from(&descriptor);
-        let address = socket.local_addr().and_then(Address::try_from).map_err(no_socket)?;
-        if socket.r#type().map_err(no_socket)? != Type::STREAM {
-            return Err(InheritError::NoStream { address });
-        }
-        if !listens(&socket).map_err(no_socket)? {
-            return Err(InheritError::NotListening { address });
-        }
-        socket.set_cloexec(true).map_err(no_socket)?;
-        socket.set_nonblocking(true).map_err(no_socket)?;
-        let listener = match address {
-            Address::Ip(_) => Listener::Tcp(descriptor.into()),
-            Address::Unix(_) => Listener::Unix { listener: descriptor.into(), file: None },
-        };
-        Ok((listener, address))
-    }
-
-    /// Notes the file of a Unix socket that was inherited. It stays where it is until it is
-    /// [claimed](SocketFile::claim). Does nothing for other sockets.
-    ///
-    /// # Errors
-    /// There is no such file.
-    pub fn note_file(&mut self, path: &Path) -> io::Result<()> {
-        if let Listener::Unix { file, .. } = self {
-            let noted = SocketFile::at(path)?;
-            noted.stay();
-            *file = Some(Arc::new(noted));
-        }
-        Ok(())
-    }
-
-    /// The file of a Unix socket, if it has one that is known.
-    pub fn file(&self) -> Option<&Arc<SocketFile>> {
-        match self {
-            Listener::Tcp(_) => None,
-            Listener::Unix { file, .. } => file.as_ref(),
-        }
-    }
-}
-
-#[cfg(any(target_os = "android", target_os = "freebsd", target_os = "linux"))]
-fn listens(socket: &SockRef<'_>) -> io::Result<bool> {
-    socket.is_listener()
-}
-
-/// Other systems have the option and don't answer it.
-#[cfg(not(any(target_os = "android", target_os = "freebsd", target_os = "linux")))]
-fn listens(_socket: &SockRef<'_>) -> io::Result<bool> {
-    Ok(true)
 }
 
 /// Why the service manager's sockets can't be taken.
@@ -223,7 +158,11 @@ mod tests {
     use std::fs::File;
     use std::net::{TcpListener, TcpStream, UdpSocket};
 
+    use socket2::{Domain, Socket, Type};
+
+    use super::super::BoundSocket;
     use super::*;
+    use crate::address::Transport;
 
     fn read(pid: &str, sockets: &str, names: Option<&str>) -> Result<Vec<String>, String> {
         let variable = |name: &str| match name {
@@ -274,16 +213,22 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let connection = TcpStream::connect(address).unwrap();
-        let inherit = |descriptor: OwnedFd| Listener::inherit(descriptor).unwrap_err();
+        let inherit = |descriptor: OwnedFd| BoundSocket::inherit(descriptor).unwrap_err();
         let file = File::open("/dev/null").unwrap();
         assert!(matches!(inherit(file.into()), InheritError::NoSocket { .. }));
+        let connected = UdpSocket::bind("127.0.0.1:0").unwrap();
+        connected.connect(address).unwrap();
+        assert!(matches!(inherit(connected.into()), InheritError::NotListening { .. }));
+        let others = Socket::new(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+        assert!(matches!(inherit(others.into()), InheritError::OtherKind { .. }));
         let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
-        assert!(matches!(inherit(datagrams.into()), InheritError::NoStream { .. }));
+        let (inherited, _) = BoundSocket::inherit(datagrams.into()).unwrap();
+        assert_eq!(inherited.transport(), Transport::Udp);
         if cfg!(target_os = "linux") {
             let error = inherit(connection.into());
             assert!(matches!(error, InheritError::NotListening { .. }), "{error}");
         }
-        let (inherited, found) = Listener::inherit(listener.into()).unwrap();
+        let (inherited, found) = BoundSocket::inherit(listener.into()).unwrap();
         assert_eq!((inherited.local_addr().unwrap(), found), (address.into(), address.into()));
     }
 }

@@ -54,6 +54,14 @@ impl Listener {
         }
     }
 
+    /// The file of a Unix socket, if it has one that is known.
+    pub fn file(&self) -> Option<&Arc<SocketFile>> {
+        match self {
+            Listener::Tcp(_) => None,
+            Listener::Unix { file, .. } => file.as_ref(),
+        }
+    }
+
     /// A second descriptor of the same socket, closed when another program is executed.
     ///
     /// # Errors

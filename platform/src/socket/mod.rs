@@ -1,7 +1,9 @@
 //! How sockets are made that listen or connect, or taken from elsewhere, and the options that they carry.
 
+mod bound;
 mod connect;
 mod credentials;
+mod datagram;
 mod inherit;
 mod listen;
 mod options;
@@ -9,10 +11,13 @@ mod pass;
 mod passing;
 mod stream;
 
+pub use self::bound::BoundSocket;
 pub use self::connect::connect;
 pub use self::credentials::{PeerCredentials, peer_credentials};
+pub use self::datagram::{DatagramOptions, DatagramSocket};
 pub use self::inherit::{ActivationError, InheritError, take_activated};
 pub use self::listen::{Listener, SocketFile, listen_tcp, listen_unix};
+pub(crate) use self::options::allow_fragments;
 pub use self::options::{ACCEPTED_INHERIT_OPTIONS, Keepalive, SocketOptions, set_keepalive};
 pub use self::pass::{own_user, peer_user, receive_descriptors, send_descriptors};
 pub(crate) use self::passing::receive_unix;

@@ -1,6 +1,8 @@
 //! The options that a socket carries.
 
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::ptr;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -58,6 +60,41 @@ impl SocketOptions {
         }
         Ok(())
     }
+}
+
+/// Lets the system send a datagram in fragments and leave out the time at which it came, as it does by default
+/// and quinn-udp forbids.
+pub(crate) fn allow_fragments(socket: &OwnedFd) -> io::Result<()> {
+    let v6 = SockRef::from(socket).local_addr()?.is_ipv6();
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        use rustix::net::sockopt::{
+            Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
+        };
+        set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::WANT)?;
+        if v6 {
+            set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::WANT)?;
+        }
+        switch_off(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS)?;
+    }
+    #[cfg(any(target_os = "freebsd", target_vendor = "apple"))]
+    if !v6 {
+        switch_off(socket, libc::IPPROTO_IP, libc::IP_DONTFRAG)?;
+    }
+    if v6 {
+        switch_off(socket, libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG)?;
+    }
+    Ok(())
+}
+
+/// Sets an option that is an `int` to 0.
+fn switch_off(socket: &OwnedFd, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
+    let off: libc::c_int = 0;
+    let (value, len) = (ptr::from_ref(&off).cast(), size_of_val(&off) as libc::socklen_t);
+    // SAFETY: the descriptor is open, since it is borrowed, and `value` points to `len` bytes that live beyond the
+    // call.
+    let done = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value, len) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Turns probing of a silent peer on with these times, or off.

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, IoSlice};
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use millstream_platform::address::{Address, PeerAddress};
 use millstream_platform::driver::{Budget, Driver, Event, Host, Received, Space, Token};
-use millstream_platform::memory::{OutputPool, OutputQueue};
-use millstream_platform::socket::SocketOptions;
+use millstream_platform::memory::{DatagramQueue, OutputPool, OutputQueue, Route, Sent};
+use millstream_platform::socket::{DatagramOptions, SocketOptions};
 
 use crate::world::{Far, World};
 
@@ -37,6 +38,7 @@ pub(crate) struct Engine<W: World> {
     pub(crate) kept: Option<Vec<<W::Driver as Driver>::Socket>>,
     pub(crate) accept_failures: usize,
     pub(crate) attempts: BTreeMap<Token, Attempt>,
+    pub(crate) datagrams: BTreeMap<Token, Datagrams>,
     /// Accepting failed and was not resumed.
     stalled: bool,
     /// The last generation of each index.
@@ -67,6 +69,16 @@ pub(crate) struct Attempt {
     to: Address,
     /// The connection that came of it, or the error.
     pub(crate) outcome: Option<Result<Token, ErrorKind>>,
+}
+
+/// What the engine knows of a socket for datagrams.
+#[derive(Default)]
+pub(crate) struct Datagrams {
+    pub(crate) received: Vec<(Address, Vec<u8>)>,
+    pub(crate) errors: Vec<ErrorKind>,
+    pub(crate) queue: DatagramQueue,
+    pub(crate) sent: Sent,
+    pub(crate) sent_events: usize,
 }
 
 /// What the engine knows of a connection.
@@ -107,6 +119,7 @@ impl<W: World> Engine<W> {
             kept: None,
             accept_failures: 0,
             attempts: BTreeMap::new(),
+            datagrams: BTreeMap::new(),
             stalled: false,
             generations: BTreeMap::new(),
             accepted: 0,
@@ -166,6 +179,16 @@ impl<W: World> Engine<W> {
                 }
             }
             Some(Event::Failed { token, .. }) => self.alive(token).failed = true,
+            Some(Event::Datagram { token }) => self.datagram(token),
+            Some(Event::DatagramsSent { token }) => {
+                let socket = self.datagrams.get_mut(&token).expect("it is open");
+                assert!(!socket.queue.is_empty(), "{token:?} has nothing to send");
+                socket.sent_events += 1;
+                self.flush_datagrams(token);
+            }
+            Some(Event::DatagramFailed { token, error }) => {
+                self.datagrams.get_mut(&token).expect("it is open").errors.push(error.kind());
+            }
         }
         some
     }
@@ -232,7 +255,10 @@ impl<W: World> Engine<W> {
             connection.received.len() + connection.sent_events + news
         };
         let attempts = self.attempts.values().filter(|attempt| attempt.outcome.is_some()).count();
-        self.connections.values().map(of).sum::<usize>() + attempts
+        let of_datagrams =
+            |socket: &Datagrams| socket.received.len() + socket.errors.len() + socket.sent_events;
+        let datagrams: usize = self.datagrams.values().map(of_datagrams).sum();
+        self.connections.values().map(of).sum::<usize>() + attempts + datagrams
     }
 
     pub(crate) fn resume_accepting(&mut self) {
@@ -384,6 +410,55 @@ impl<W: World> Engine<W> {
     pub(crate) fn give_up(&mut self, attempt: Token) {
         self.driver.give_up(attempt);
         self.attempts.remove(&attempt);
+    }
+
+    // Datagrams.
+
+    /// Opens a socket for datagrams on the loopback interface; answers its address.
+    pub(crate) fn open_datagrams(&mut self, token: Token, peer: Option<Address>) -> Address {
+        let bind = Some((Ipv4Addr::LOCALHOST, 0).into());
+        let how = DatagramOptions { bind, peer, ..DatagramOptions::default() };
+        let socket = self.driver.bind_datagrams(&how, &SocketOptions::default()).unwrap();
+        self.driver.open_datagrams(token, socket).unwrap();
+        self.datagrams.insert(token, Datagrams::default());
+        self.driver.datagram().1.local_addr(token).unwrap()
+    }
+
+    pub(crate) fn close_datagrams(&mut self, token: Token) -> Datagrams {
+        self.driver.close_datagrams(token);
+        self.datagrams.remove(&token).unwrap()
+    }
+
+    fn datagram(&mut self, token: Token) {
+        let (datagram, _) = self.driver.datagram();
+        let datagram = datagram.expect("a datagram was announced");
+        assert!(!datagram.truncated);
+        let socket = self.datagrams.get_mut(&token).expect("a datagram for a closed socket");
+        socket.received.push((datagram.from, datagram.bytes.to_vec()));
+    }
+
+    /// Queues datagrams of `size` bytes without sending them.
+    pub(crate) fn queue_datagrams(
+        &mut self,
+        token: Token,
+        to: Option<Address>,
+        size: usize,
+        bytes: &[u8],
+    ) {
+        let queue = &mut self.datagrams.get_mut(&token).unwrap().queue;
+        assert!(queue.push(&Route { to, from: None }, size, bytes, usize::MAX));
+    }
+
+    pub(crate) fn flush_datagrams(&mut self, token: Token) {
+        let socket = self.datagrams.get_mut(&token).unwrap();
+        let (_, link) = self.driver.datagram();
+        while let Err(error) = link.flush_datagrams(token, &mut socket.queue) {
+            socket.errors.push(error.kind());
+        }
+        let Sent { datagrams, bytes, dropped } = socket.queue.take_sent();
+        socket.sent.datagrams += datagrams;
+        socket.sent.bytes += bytes;
+        socket.sent.dropped += dropped;
     }
 
     // Connections.

@@ -1,7 +1,7 @@
 //! One behaviour suite for the driver contract, over every driver.
 //!
 //! - `suite`: the behaviours, each once, over the two traits in `world`; those of attempts to connect
-//!   are in `connecting`;
+//!   are in `connecting`, those of datagrams in `datagrams`;
 //! - `engine`: the stand-in for the engine that runs them, and checks every event;
 //! - `random`: random operations on the simulated driver, against a model.
 //!
@@ -9,6 +9,7 @@
 //! the seed; `MILLSTREAM_SEED=<seed>` runs that one alone.
 
 mod connecting;
+mod datagrams;
 mod engine;
 mod random;
 mod relaying;
@@ -46,7 +47,7 @@ macro_rules! behaviours {
     };
 }
 
-// Unix sockets have no urgent data that stands beside the stream, no address to come from that the system
+// Datagrams are tried with UDP; and Unix sockets have no urgent data that stands beside the stream, no address to come from that the system
 // chooses, and a reset only where bytes were not received.
 behaviours! {
     everywhere {
@@ -102,6 +103,16 @@ behaviours! {
         a_connection_that_is_reset_before_it_is_accepted_harms_nobody
         an_attempt_comes_from_the_address_that_it_was_given
         a_reset_right_after_an_attempt_is_told_once
+        a_datagram_comes_whole_with_its_sender_and_is_answered
+        datagrams_share_the_turn_within_their_budget
+        what_was_received_in_a_batch_is_not_lost_to_another_socket
+        nothing_comes_after_a_socket_for_datagrams_is_closed
+        runs_and_single_datagrams_arrive_whole
+        a_flood_of_datagrams_is_sent_in_the_end
+        a_datagram_that_cannot_be_sent_is_told_and_the_others_go
+        a_connected_socket_learns_that_nobody_is_there
+        a_connected_socket_hears_nobody_else
+        calls_for_a_closed_socket_for_datagrams_do_nothing
     }
 }
 

@@ -92,6 +92,7 @@ fn faults(rng: &mut Rng) -> Faults {
             refuse: 0.0,
             ignore: 0.0,
             reset: 0.05 * rng.f64(),
+            ..Faults::none()
         },
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use millstream_platform::driver::{Driver, Token};
 
 pub(crate) use crate::connecting::*;
+pub(crate) use crate::datagrams::*;
 use crate::engine::{BUDGET, Engine, LISTENER, LONG, SHORT, pattern};
 pub(crate) use crate::relaying::*;
 use crate::world::{Far, World};

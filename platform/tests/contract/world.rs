@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use std::{env, iter, process};
 
 use millstream_platform::address::{Address, UnixAddress};
-use millstream_platform::driver::sim::{Faults, SimDriver, SimNetwork, SimPeer};
+use millstream_platform::driver::sim::{Faults, SimDatagrams, SimDriver, SimNetwork, SimPeer};
 use millstream_platform::driver::{Budget, Driver, Readiness};
 use millstream_platform::socket::{Listener, SocketOptions, listen_unix};
 use socket2::{Domain, SockRef, Socket, Type};
@@ -22,6 +22,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 pub(crate) trait World: Clone {
     type Driver: Driver;
     type Far: Far;
+    type FarDatagrams: FarDatagrams;
 
     /// Whether a driver's wait blocks its thread; else it moves a virtual time.
     const BLOCKS: bool;
@@ -35,6 +36,9 @@ pub(crate) trait World: Clone {
 
     /// Accepts a connection in place of a driver, if one waits.
     fn accept(listener: &<Self::Driver as Driver>::Listener) -> Option<Self::Far>;
+
+    /// A far socket for datagrams.
+    fn far_datagrams(&self) -> Self::FarDatagrams;
 
     /// Lets what was sent arrive.
     fn pass(&self) {}
@@ -71,6 +75,16 @@ pub(crate) trait Far {
     fn was_reset(&self) -> bool;
 }
 
+/// A socket for datagrams that the driver does not have.
+pub(crate) trait FarDatagrams {
+    fn address(&self) -> Address;
+
+    fn send(&mut self, to: Address, bytes: &[u8]);
+
+    /// Receives a datagram that is there or comes within a millisecond.
+    fn receive(&mut self) -> Option<(Address, Vec<u8>)>;
+}
+
 const MOMENT: Duration = Duration::from_millis(1);
 
 /// Real sockets.
@@ -80,6 +94,7 @@ pub(crate) struct Loopback;
 impl World for Loopback {
     type Driver = Readiness;
     type Far = Stream<TcpStream>;
+    type FarDatagrams = UdpSocket;
 
     const BLOCKS: bool = true;
 
@@ -112,10 +127,33 @@ impl World for Loopback {
         Some(Stream::new(stream, peer.into()))
     }
 
+    fn far_datagrams(&self) -> UdpSocket {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.set_read_timeout(Some(MOMENT)).unwrap();
+        socket
+    }
+
     /// The whole process has no file left, so the test needs one of its own.
     fn starve(&self) -> Box<dyn Any> {
         let files = iter::from_fn(|| File::open("/dev/null").ok());
         Box::new(files.collect::<Vec<_>>())
+    }
+}
+
+impl FarDatagrams for UdpSocket {
+    fn address(&self) -> Address {
+        self.local_addr().unwrap().into()
+    }
+
+    fn send(&mut self, to: Address, bytes: &[u8]) {
+        assert_eq!(self.send_to(bytes, to).unwrap(), bytes.len());
+    }
+
+    fn receive(&mut self) -> Option<(Address, Vec<u8>)> {
+        let mut bytes = vec![0; 64 * 1024];
+        let (len, from) = self.recv_from(&mut bytes).ok()?;
+        bytes.truncate(len);
+        Some((from.into(), bytes))
     }
 }
 
@@ -221,6 +259,7 @@ impl Unix {
 impl World for Unix {
     type Driver = Readiness;
     type Far = Stream<UnixStream>;
+    type FarDatagrams = UdpSocket;
 
     const BLOCKS: bool = true;
 
@@ -257,6 +296,10 @@ impl World for Unix {
         Some(Stream::new(stream, peer.try_into().unwrap()))
     }
 
+    fn far_datagrams(&self) -> UdpSocket {
+        Loopback.far_datagrams()
+    }
+
     /// The whole process has no file left, so the test needs one of its own.
     fn starve(&self) -> Box<dyn Any> {
         Loopback.starve()
@@ -288,6 +331,7 @@ impl Drop for Starved {
 impl World for Simulated {
     type Driver = SimDriver;
     type Far = Peer;
+    type FarDatagrams = SimFarDatagrams;
 
     const BLOCKS: bool = false;
 
@@ -313,6 +357,11 @@ impl World for Simulated {
         Some(Peer { peer, caller, network: listener.network().clone() })
     }
 
+    fn far_datagrams(&self) -> SimFarDatagrams {
+        let socket = self.network.bind_datagrams((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        SimFarDatagrams { socket, network: self.network.clone() }
+    }
+
     fn pass(&self) {
         self.network.advance(Faults::harmless().delay);
     }
@@ -328,6 +377,28 @@ impl World for Simulated {
             0,
             "the driver is gone and left connections open"
         );
+        assert_eq!(self.network.open_datagram_sockets(), 0, "the driver left sockets open");
+    }
+}
+
+pub(crate) struct SimFarDatagrams {
+    socket: SimDatagrams,
+    network: SimNetwork,
+}
+
+impl FarDatagrams for SimFarDatagrams {
+    fn address(&self) -> Address {
+        self.socket.address().into()
+    }
+
+    fn send(&mut self, to: Address, bytes: &[u8]) {
+        self.socket.send_to(to.socket_addr().unwrap(), bytes).unwrap();
+    }
+
+    fn receive(&mut self) -> Option<(Address, Vec<u8>)> {
+        self.network.advance(MOMENT);
+        let (from, bytes) = self.socket.receive()?;
+        Some((from.into(), bytes))
     }
 }
 

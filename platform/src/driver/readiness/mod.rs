@@ -8,10 +8,11 @@
 //! - `name` packs a [`Token`] into mio's;
 //! - `listener` accepts;
 //! - `attempt` connects;
-//! - `socket` receives and sends; on Linux `relay` does both at once;
+//! - `socket` receives and sends, and `datagram` does it with datagrams; on Linux `relay` does both at once;
 //! - this file is the turn: wait, then hand out.
 
 mod attempt;
+mod datagram;
 mod listener;
 mod name;
 #[cfg(target_os = "linux")]
@@ -27,13 +28,16 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Waker};
 
 use self::attempt::Attempts;
+use self::datagram::Datagrams;
 use self::listener::Listeners;
 use self::name::Name;
 use self::socket::Sockets;
-use super::{Budget, Driver, Event, Host, Link, Received, Socket, Token, Wake};
+use super::{
+    Budget, Datagram, DatagramLink, Driver, Event, Host, Link, Received, Socket, Token, Wake,
+};
 use crate::address::Address;
 use crate::memory::{OutputPool, OutputQueue, PageBuffer};
-use crate::socket::{Listener, SocketOptions, Stream, connect};
+use crate::socket::{DatagramOptions, DatagramSocket, Listener, SocketOptions, Stream, connect};
 
 /// How many notifications one wait reaps; what is beyond comes with the next one.
 const EVENTS_PER_WAIT: usize = 1024;
@@ -47,6 +51,7 @@ pub struct Readiness {
     sockets: Sockets,
     listeners: Listeners,
     attempts: Attempts,
+    datagrams: Datagrams,
     receive_buffer: PageBuffer,
 }
 
@@ -126,7 +131,7 @@ impl Readiness {
     pub fn new(budget: Budget) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), Name::WAKER)?;
-        let registry = poll.registry().try_clone()?;
+        let registry = poll.registry();
         Ok(Readiness {
             events: Events::with_capacity(EVENTS_PER_WAIT),
             waker: Arc::new(ReadinessWaker(waker)),
@@ -137,9 +142,10 @@ impl Readiness {
                 crowded: false,
                 carried: VecDeque::new(),
             },
-            sockets: Sockets::new(registry, budget.write),
+            sockets: Sockets::new(registry.try_clone()?, budget.write),
             listeners: Listeners::default(),
             attempts: Attempts::default(),
+            datagrams: Datagrams::new(registry.try_clone()?, budget.write),
             receive_buffer: PageBuffer::new(budget.receive_buffer),
             poll,
         })
@@ -157,6 +163,7 @@ impl Readiness {
                 Name::Connection(token) => self.sockets.note(token, notification),
                 Name::Listener(token) => self.listeners.note(token),
                 Name::Attempt(token) => self.attempts.note(token),
+                Name::Datagrams(token) => self.datagrams.note(token, notification),
             };
             self.turn.push(queue);
         }
@@ -176,6 +183,7 @@ impl Socket for Stream {
 impl Driver for Readiness {
     type Socket = Stream;
     type Listener = Listener;
+    type Datagrams = DatagramSocket;
 
     fn waker(&self) -> Arc<dyn Wake> {
         self.waker.clone()
@@ -248,12 +256,34 @@ impl Driver for Readiness {
         self.sockets.detach(token)
     }
 
+    fn bind_datagrams(
+        &mut self,
+        how: &DatagramOptions,
+        options: &SocketOptions,
+    ) -> io::Result<DatagramSocket> {
+        DatagramSocket::open(how, options)
+    }
+
+    fn open_datagrams(&mut self, token: Token, socket: DatagramSocket) -> io::Result<()> {
+        self.datagrams.add(token, socket)
+    }
+
+    fn close_datagrams(&mut self, token: Token) {
+        self.datagrams.remove(token);
+    }
+
+    #[inline]
+    fn datagram(&mut self) -> (Option<Datagram<'_>>, &mut dyn DatagramLink) {
+        self.datagrams.datagram()
+    }
+
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.turn.number = self.turn.number.wrapping_add(1);
         if !self.turn.carried.is_empty() {
             self.turn.ready.append(&mut self.turn.carried);
         }
         self.sockets.begin_turn(self.turn.number, &mut self.turn.ready);
+        self.datagrams.begin_turn(self.turn.number, &mut self.turn.ready);
         let timeout = if self.turn.ready.is_empty() { timeout } else { Some(Duration::ZERO) };
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => self.reap(),
@@ -275,6 +305,7 @@ impl Driver for Readiness {
                     self.listeners.serve(token, self.poll.registry(), &mut self.turn)
                 }
                 Name::Attempt(token) => self.attempts.serve(token, self.poll.registry()),
+                Name::Datagrams(token) => self.datagrams.serve(token, &mut self.turn),
             };
             if let Some(event) = event {
                 return Some(event);

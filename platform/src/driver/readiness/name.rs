@@ -8,10 +8,11 @@ pub(super) enum Name {
     Connection(Token),
     Listener(Token),
     Attempt(Token),
+    Datagrams(Token),
 }
 
 impl Name {
-    /// The waker's token. Its kind is none of a name's.
+    /// The waker's token. Its index is none of a name's.
     pub(super) const WAKER: mio::Token = mio::Token(usize::MAX);
 
     /// With a 64-bit `usize` an index has 30 bits and a generation 32. With 32 bits it is 24 and 6,
@@ -26,6 +27,7 @@ impl Name {
             Name::Connection(token) => (token, 0),
             Name::Listener(token) => (token, 1),
             Name::Attempt(token) => (token, 2),
+            Name::Datagrams(token) => (token, 3),
         };
         debug_assert!(token.index < (1 << Self::INDEX_BITS) - 1, "index {}", token.index);
         let generation = (token.generation & Self::GENERATION_MASK) as usize;
@@ -40,7 +42,8 @@ impl Name {
         match packed.0 & ((1 << Self::KIND_BITS) - 1) {
             0 => Name::Connection(token),
             1 => Name::Listener(token),
-            _ => Name::Attempt(token),
+            2 => Name::Attempt(token),
+            _ => Name::Datagrams(token),
         }
     }
 
@@ -59,7 +62,8 @@ mod tests {
         for index in [0, 1, 77, (1 << Name::INDEX_BITS) - 2] {
             for generation in [0, 1, 99, Name::GENERATION_MASK] {
                 let token = Token { index, generation };
-                for name in [Name::Connection(token), Name::Listener(token), Name::Attempt(token)] {
+                let kinds = [Name::Connection, Name::Listener, Name::Attempt, Name::Datagrams];
+                for name in kinds.map(|kind| kind(token)) {
                     assert_ne!(name.pack(), Name::WAKER);
                     assert_eq!(Name::unpack(name.pack()), name);
                 }

@@ -31,14 +31,14 @@ use crate::socket::{Passing, Stream, receive_unix};
 const SLICES_PER_SEND: usize = 64;
 /// Whether a read or a write that did less than it was asked for has drained the socket. mio's poll
 /// back end announces a socket again only after a call that would have blocked.
-const SHORT_MEANS_DRAINED: bool = cfg!(not(mio_unsupported_force_poll_poll));
+pub(super) const SHORT_MEANS_DRAINED: bool = cfg!(not(mio_unsupported_force_poll_poll));
 
 /// Not to be stopped by a signal when the peer is gone. Where the flag is missing, the sockets carry
 /// the option instead, set by the standard library and mio.
 #[cfg(not(any(target_os = "macos", target_os = "ios")))]
-const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
+pub(super) const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(any(target_os = "macos", target_os = "ios"))]
-const NO_SIGNAL: SendFlags = SendFlags::empty();
+pub(super) const NO_SIGNAL: SendFlags = SendFlags::empty();
 
 pub(super) struct Sockets {
     pub(super) registry: Registry,

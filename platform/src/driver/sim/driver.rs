@@ -9,13 +9,16 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
+use super::datagrams::{Arrived, Parcel, SimDatagrams};
 use super::network::SimNetwork;
 use super::peer::{SimListener, SimSocket, Socket};
 use super::wire::Wire;
 use crate::address::Address;
-use crate::driver::{Budget, Driver, Event, Host, Link, Received, Space, Token, Wake};
-use crate::memory::{OutputPool, OutputQueue};
-use crate::socket::SocketOptions;
+use crate::driver::{
+    Budget, Datagram, DatagramLink, Driver, Event, Host, Link, Received, Space, Token, Wake,
+};
+use crate::memory::{DatagramQueue, OutputPool, OutputQueue};
+use crate::socket::{DatagramOptions, SocketOptions};
 
 /// The driver on a [`SimNetwork`].
 ///
@@ -32,6 +35,9 @@ pub struct SimDriver {
     listeners: BTreeMap<u32, Listener>,
     attempts: BTreeMap<u32, Attempt>,
     connections: Connections,
+    datagrams: DatagramSockets,
+    /// The datagram that was handed out last.
+    parcel: Option<Parcel>,
     waker: Arc<SimWaker>,
 }
 
@@ -42,6 +48,8 @@ enum Notice {
     Connect(Token),
     Receive(Token),
     Send(Token),
+    Datagram(Token),
+    SendDatagrams(Token),
 }
 
 struct Listener {
@@ -79,6 +87,23 @@ struct Connection {
     waits_to_send: bool,
 }
 
+/// The driver's sockets for datagrams: all that may be touched while a datagram is borrowed.
+struct DatagramSockets {
+    network: SimNetwork,
+    table: BTreeMap<u32, DatagramSocket>,
+    write_budget: usize,
+}
+
+struct DatagramSocket {
+    generation: u32,
+    socket: SimDatagrams,
+    /// How many bytes it may receive in this turn, and how many it may send.
+    left: usize,
+    left_to_send: usize,
+    /// A flush left something.
+    waits_to_send: bool,
+}
+
 struct SimWaker(AtomicBool);
 
 impl Wake for SimWaker {
@@ -99,6 +124,12 @@ impl SimDriver {
             listeners: BTreeMap::new(),
             attempts: BTreeMap::new(),
             connections: Connections { network: network.clone(), table: BTreeMap::new() },
+            datagrams: DatagramSockets {
+                network: network.clone(),
+                table: BTreeMap::new(),
+                write_budget: budget.write,
+            },
+            parcel: None,
             waker: Arc::new(SimWaker(AtomicBool::new(false))),
         }
     }
@@ -134,6 +165,7 @@ impl SimDriver {
                 self.turn.push_back(Notice::Send(token));
             }
         }
+        self.datagrams.reap(self.budget.read, wire, &mut self.turn);
         wire.shuffle(self.turn.make_contiguous());
     }
 
@@ -148,6 +180,8 @@ impl SimDriver {
             Notice::Connect(token) => self.connected(token),
             Notice::Receive(token) => self.receive(token, host),
             Notice::Send(token) => self.connections.sent(token),
+            Notice::Datagram(token) => self.receive_datagram(token),
+            Notice::SendDatagrams(token) => self.datagrams.sent(token),
         }
     }
 
@@ -223,6 +257,101 @@ impl SimDriver {
             Received::Lent { buffer: 0, len }
         };
         Some(Event::Received { token, bytes })
+    }
+}
+
+/// What a datagram costs of a budget beside its bytes.
+const DATAGRAM_COST: usize = 64;
+
+impl SimDriver {
+    fn receive_datagram(&mut self, token: Token) -> Option<Event<SimSocket>> {
+        let socket = self.datagrams.get(token).filter(|socket| socket.left > 0)?;
+        let arrived = socket.socket.take()?;
+        self.turn.push_back(Notice::Datagram(token));
+        let socket = self.datagrams.get(token)?;
+        match arrived {
+            Arrived::Datagram(parcel) => {
+                socket.left = socket.left.saturating_sub(parcel.bytes.len() + DATAGRAM_COST);
+                self.parcel = Some(parcel);
+                Some(Event::Datagram { token })
+            }
+            Arrived::Refused => {
+                socket.left = socket.left.saturating_sub(DATAGRAM_COST);
+                Some(Event::DatagramFailed { token, error: ErrorKind::ConnectionRefused.into() })
+            }
+        }
+    }
+}
+
+impl DatagramSockets {
+    fn get(&mut self, token: Token) -> Option<&mut DatagramSocket> {
+        let socket = self.table.get_mut(&token.index)?;
+        (socket.generation == token.generation).then_some(socket)
+    }
+
+    fn reap(&mut self, read_budget: usize, wire: &mut Wire, turn: &mut VecDeque<Notice>) {
+        let (now, write_budget) = (wire.now(), self.write_budget);
+        for (&index, socket) in &mut self.table {
+            let token = Token { index, generation: socket.generation };
+            (socket.left, socket.left_to_send) = (read_budget, write_budget);
+            let address = socket.socket.address();
+            if wire.datagrams().has_arrived(&address) {
+                turn.push_back(Notice::Datagram(token));
+            }
+            if socket.waits_to_send && !wire.datagrams().is_blocked(&address, now) {
+                turn.push_back(Notice::SendDatagrams(token));
+            }
+        }
+    }
+
+    fn sent(&mut self, token: Token) -> Option<Event<SimSocket>> {
+        let socket = self.get(token)?;
+        let waited = std::mem::take(&mut socket.waits_to_send);
+        waited.then_some(Event::DatagramsSent { token })
+    }
+}
+
+impl DatagramLink for DatagramSockets {
+    fn flush_datagrams(&mut self, token: Token, queue: &mut DatagramQueue) -> io::Result<()> {
+        let network = self.network.clone();
+        let Some(socket) = self.get(token) else {
+            queue.drop_all();
+            return Ok(());
+        };
+        let address = socket.socket.address();
+        let mut wire = network.lock();
+        loop {
+            let Some((route, bytes)) = queue.iter().next() else { break };
+            let now = wire.now();
+            if let Some(pause) = wire.pause() {
+                wire.datagrams().block(&address, now + pause);
+            }
+            if socket.left_to_send == 0 || wire.datagrams().is_blocked(&address, now) {
+                socket.waits_to_send = true;
+                return Ok(());
+            }
+            socket.left_to_send = socket.left_to_send.saturating_sub(bytes.len() + DATAGRAM_COST);
+            let to = route.to.as_ref().map(on_the_network).transpose();
+            match to.and_then(|to| socket.socket.send(&mut wire, to, route.from, bytes)) {
+                Ok(()) => queue.note_sent(1),
+                Err(error) => {
+                    queue.drop_one();
+                    return Err(error);
+                }
+            }
+        }
+        socket.waits_to_send = false;
+        Ok(())
+    }
+
+    fn local_addr(&self, token: Token) -> io::Result<Address> {
+        let socket = self.table.get(&token.index).filter(|s| s.generation == token.generation);
+        let address = socket.map(|socket| socket.socket.address().into());
+        address.ok_or_else(|| ErrorKind::NotConnected.into())
+    }
+
+    fn socket(&self, _token: Token) -> Option<SockRef<'_>> {
+        None
     }
 }
 
@@ -353,6 +482,7 @@ impl Link for Connections {
 impl Driver for SimDriver {
     type Socket = SimSocket;
     type Listener = SimListener;
+    type Datagrams = SimDatagrams;
 
     fn waker(&self) -> Arc<dyn Wake> {
         self.waker.clone()
@@ -474,6 +604,53 @@ impl Driver for SimDriver {
         Some(SimSocket(connection.socket))
     }
 
+    fn bind_datagrams(
+        &mut self,
+        how: &DatagramOptions,
+        _options: &SocketOptions,
+    ) -> io::Result<SimDatagrams> {
+        let bind = how.bind.as_ref().map(on_the_network).transpose()?;
+        let peer = how.peer.as_ref().map(on_the_network).transpose()?;
+        let anywhere = SocketAddr::from(([10, 1, 0, 1], 0));
+        SimDatagrams::bind(self.network(), bind.unwrap_or(anywhere), peer)
+    }
+
+    /// # Panics
+    /// If the token's index is taken.
+    fn open_datagrams(&mut self, token: Token, socket: SimDatagrams) -> io::Result<()> {
+        socket.move_to_driver();
+        let entry = DatagramSocket {
+            generation: token.generation,
+            socket,
+            left: self.budget.read,
+            left_to_send: self.budget.write,
+            waits_to_send: false,
+        };
+        let before = self.datagrams.table.insert(token.index, entry);
+        assert!(before.is_none(), "socket {token:?} takes the place of one that is open");
+        Ok(())
+    }
+
+    fn close_datagrams(&mut self, token: Token) {
+        if self.datagrams.get(token).is_none() {
+            return;
+        }
+        self.datagrams.table.remove(&token.index);
+        if self.network().lock().chance(|faults| faults.late) {
+            self.turn.extend([Notice::Datagram(token), Notice::SendDatagrams(token)]);
+        }
+    }
+
+    fn datagram(&mut self) -> (Option<Datagram<'_>>, &mut dyn DatagramLink) {
+        let datagram = self.parcel.as_ref().map(|parcel| Datagram {
+            bytes: &parcel.bytes,
+            from: parcel.from.into(),
+            to: Some(parcel.to.ip()),
+            truncated: false,
+        });
+        (datagram, &mut self.datagrams)
+    }
+
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let woken = self.waker.0.swap(false, Ordering::Acquire);
         if !self.turn.is_empty() {
@@ -494,6 +671,7 @@ impl Driver for SimDriver {
 
     fn next(&mut self, host: &mut impl Host) -> Option<Event<SimSocket>> {
         self.lent = 0;
+        self.parcel = None;
         while let Some(notice) = self.turn.pop_front() {
             let event = self.act(notice, host);
             if event.is_some() {

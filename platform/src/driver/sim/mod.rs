@@ -12,7 +12,11 @@
 //! of unread bytes; an end that is closed with unread bytes, or that bytes reach after it was
 //! closed, answers with a reset; a reset loses what was still on its way, and leaves what has
 //! arrived to be read.
+//!
+//! And of UDP: a datagram arrives whole, late, more than once or not at all, and overtakes others; one that finds
+//! nobody is told to a sender that is connected.
 
+mod datagrams;
 mod driver;
 mod network;
 mod peer;
@@ -22,6 +26,7 @@ mod wire;
 
 use std::time::Duration;
 
+pub use self::datagrams::SimDatagrams;
 pub use self::driver::SimDriver;
 pub use self::network::SimNetwork;
 pub use self::peer::{SimListener, SimPeer, SimSocket};
@@ -57,6 +62,10 @@ pub struct Faults {
     pub ignore: f64,
     /// The chance, at each send, that the network resets the connection.
     pub reset: f64,
+    /// The chance that a datagram is lost.
+    pub lose: f64,
+    /// The chance that a datagram arrives twice.
+    pub duplicate: f64,
 }
 
 impl Faults {
@@ -76,6 +85,8 @@ impl Faults {
             refuse: 0.0,
             ignore: 0.0,
             reset: 0.0,
+            lose: 0.0,
+            duplicate: 0.0,
         }
     }
 
@@ -95,9 +106,17 @@ impl Faults {
         }
     }
 
-    /// Some of everything, with connections that break.
+    /// Some of everything, with connections that break and datagrams that are lost or come twice.
     #[must_use]
     pub fn some() -> Self {
-        Faults { abort: 0.05, refuse: 0.05, ignore: 0.05, reset: 0.01, ..Faults::harmless() }
+        Faults {
+            abort: 0.05,
+            refuse: 0.05,
+            ignore: 0.05,
+            reset: 0.01,
+            lose: 0.05,
+            duplicate: 0.05,
+            ..Faults::harmless()
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Faults;
+use super::datagrams::SimDatagrams;
 use super::peer::{SimListener, SimPeer, Socket};
 use super::wire::Wire;
 
@@ -56,6 +57,20 @@ impl SimNetwork {
     pub fn connect(&self, address: &SocketAddr) -> io::Result<SimPeer> {
         let (end, own_address) = self.lock().connect(address)?;
         Ok(SimPeer::new(Socket::new(self.clone(), end), own_address))
+    }
+
+    /// Makes a socket for datagrams; port 0 stands for a free one.
+    ///
+    /// # Errors
+    /// `AddrInUse` if there is one on that address.
+    pub fn bind_datagrams(&self, address: SocketAddr) -> io::Result<SimDatagrams> {
+        SimDatagrams::bind(self, address, None)
+    }
+
+    /// How many sockets for datagrams are open that a driver was given.
+    #[must_use]
+    pub fn open_datagram_sockets(&self) -> usize {
+        self.lock().datagrams().open_at_drivers()
     }
 
     /// The virtual time.

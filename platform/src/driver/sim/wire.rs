@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Faults;
+use super::datagrams::Post;
 
 /// An end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +84,7 @@ pub(super) struct Wire {
     silent: BTreeSet<SocketAddr>,
     /// When there is something to do for which end.
     agenda: BTreeSet<(Duration, EndId)>,
+    datagrams: Post,
 }
 
 impl Wire {
@@ -97,6 +99,7 @@ impl Wire {
             backlogs: BTreeMap::new(),
             silent: BTreeSet::new(),
             agenda: BTreeSet::new(),
+            datagrams: Post::default(),
         }
     }
 
@@ -133,6 +136,20 @@ impl Wire {
         Duration::from_micros(self.rng.u64(0..=micros))
     }
 
+    /// How long something is on its way.
+    pub(super) fn delay(&mut self) -> Duration {
+        self.within(self.faults.delay)
+    }
+
+    /// For how long a send takes nothing, if that fault strikes.
+    pub(super) fn pause(&mut self) -> Option<Duration> {
+        self.chance(|faults| faults.would_block).then(|| self.within(Duration::from_millis(1)))
+    }
+
+    pub(super) fn datagrams(&mut self) -> &mut Post {
+        &mut self.datagrams
+    }
+
     // Time.
 
     pub(super) fn now(&self) -> Duration {
@@ -141,6 +158,12 @@ impl Wire {
 
     /// When the next thing is due.
     pub(super) fn next_due(&mut self) -> Option<Duration> {
+        let datagram = self.datagrams.next_due();
+        let unblocked = self.datagrams.unblocks(self.now);
+        [self.next_of_a_connection(), datagram, unblocked].into_iter().flatten().min()
+    }
+
+    fn next_of_a_connection(&mut self) -> Option<Duration> {
         while let Some(&(due, id)) = self.agenda.first() {
             if self.connections.contains_key(&id.connection) {
                 return Some(due);
@@ -154,7 +177,11 @@ impl Wire {
     pub(super) fn advance_to(&mut self, time: Duration) {
         while let Some(due) = self.next_due().filter(|&due| due <= time) {
             self.now = self.now.max(due);
-            if let Some((_, id)) = self.agenda.pop_first() {
+            if self.datagrams.next_due() == Some(due) {
+                self.datagrams.deliver_first();
+            } else if self.next_of_a_connection() == Some(due)
+                && let Some((_, id)) = self.agenda.pop_first()
+            {
                 self.deliver(id);
             }
         }
@@ -273,7 +300,7 @@ impl Wire {
 
     /// Sends a segment on its way to an end.
     fn transmit(&mut self, to: EndId, segment: Segment) {
-        let delay = self.within(self.faults.delay);
+        let delay = self.delay();
         let now = self.now;
         let Some(end) = self.end(to) else { return };
         let after = end.flight.back().map_or(now, |&(due, _)| due);
@@ -417,8 +444,8 @@ impl Wire {
         if self.chance(|faults| faults.reset) {
             self.break_off(from);
         }
-        if self.chance(|faults| faults.would_block) {
-            let until = self.now + self.within(Duration::from_millis(1));
+        if let Some(pause) = self.pause() {
+            let until = self.now + pause;
             if let Some(end) = self.end(from) {
                 end.blocked_until = until;
             }

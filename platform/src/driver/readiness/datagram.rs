@@ -1,0 +1,609 @@
+//! Datagrams: receiving them in batches, handing them out one by one, sending them in runs.
+//!
+//! A batch is what one call of the operating system received, for one socket. It is handed out whole before
+//! anything else is received: its socket stays at the front of the turn's list. UDP goes by quinn-udp, which
+//! receives many datagrams in a call and several in one buffer (recvmmsg, GRO), tells the address that each was
+//! sent to, and sends a run in one call (GSO). Datagrams that are no run go by sendmmsg, unless one asks
+//! for the address it is sent from.
+
+use std::array;
+use std::collections::VecDeque;
+#[cfg(target_os = "linux")]
+use std::io::IoSlice;
+use std::io::{self, ErrorKind, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+#[cfg(target_os = "linux")]
+use std::slice;
+use std::sync::Arc;
+
+use mio::event::Event as Notification;
+use mio::net::TcpStream;
+use mio::{Interest, Registry};
+use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+#[cfg(target_os = "linux")]
+use rustix::net::{MMsgHdr, SendAncillaryBuffer, sendmmsg};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvFlags, ReturnFlags, SocketAddrAny, recvmsg, send, sendto,
+};
+use socket2::SockRef;
+
+use super::name::Name;
+use super::socket::{NO_SIGNAL, SHORT_MEANS_DRAINED};
+use super::{Spent, Turn, add, left, stream};
+use crate::address::{Address, UnixAddress};
+use crate::driver::{Datagram, DatagramLink, Event, Token};
+#[cfg(target_os = "linux")]
+use crate::memory;
+use crate::memory::{DatagramQueue, PageBuffer};
+use crate::socket::{self, SocketFile};
+
+/// The size of a buffer: no UDP datagram is longer, nor what GRO puts into one buffer.
+const BUFFER: usize = 64 * 1024;
+/// What a datagram costs of a budget beside its bytes, so that empty ones are bounded, too.
+const COST: usize = 64;
+/// mio's poll back end forgets whom it announced an error for. For a connection that is the end, but not here.
+const FORGETS_AFTER_AN_ERROR: bool = cfg!(mio_unsupported_force_poll_poll);
+/// The most bytes that GSO sends in one call: the longest payload of a UDP datagram over IPv4.
+const LARGEST_RUN: usize = 65_507;
+
+/// The sockets for datagrams, and what was received for one of them.
+pub(super) struct Datagrams {
+    sockets: Sockets,
+    batch: Batch,
+}
+
+struct Sockets {
+    registry: Registry,
+    entries: Vec<Option<Socket>>,
+    /// The turn's number.
+    turn: u32,
+    write_budget: usize,
+    /// Who used up its write budget, and may send again in the next turn.
+    deferred: Vec<Name>,
+}
+
+struct Socket {
+    socket: TcpStream,
+    /// Of UDP; none for Unix datagrams.
+    udp: Option<UdpSocketState>,
+    connected: bool,
+    /// Where a run goes on a UDP socket that is connected. quinn-udp needs the address, which only Linux allows then.
+    peer: Option<SocketAddr>,
+    /// The last send told of an earlier datagram that found nobody.
+    refused: bool,
+    generation: u32,
+    spent: Spent,
+    /// There may be something to receive.
+    readable: bool,
+    /// Only a call that would block shows that nothing is left.
+    read_until_blocked: bool,
+    /// The last send did not take everything.
+    blocked: bool,
+    /// Sending can go on, and the engine doesn't know yet.
+    sendable: bool,
+    /// The registration covers sending, too.
+    watches_sending: bool,
+    /// It is on one of the turn's lists.
+    queued: bool,
+    _file: Option<Arc<SocketFile>>,
+}
+
+/// What one call received.
+struct Batch {
+    /// One behind the other; none before there is a socket.
+    buffers: PageBuffer,
+    metas: [RecvMeta; BATCH_SIZE],
+    /// How many buffers are filled.
+    filled: usize,
+    /// The next datagram: in which buffer, and from where on.
+    buffer: usize,
+    offset: usize,
+    /// The largest that a buffer was filled in the last batch.
+    largest: usize,
+    /// The datagram that was handed out last.
+    current: Option<Current>,
+}
+
+struct Current {
+    start: usize,
+    len: usize,
+    from: Address,
+    to: Option<IpAddr>,
+    truncated: bool,
+}
+
+impl Batch {
+    fn clear(&mut self) {
+        (self.filled, self.buffer, self.offset, self.current) = (0, 0, 0, None);
+    }
+
+    fn is_done(&self) -> bool {
+        self.buffer == self.filled
+    }
+
+    /// Goes on to the next datagram; answers its length.
+    fn advance(&mut self) -> Option<usize> {
+        self.current = None;
+        if self.is_done() {
+            return None;
+        }
+        let meta = &self.metas[self.buffer];
+        let len = meta.stride.min(meta.len - self.offset);
+        self.current = Some(Current {
+            start: self.buffer * BUFFER + self.offset,
+            len,
+            from: meta.addr.into(),
+            to: meta.dst_ip,
+            truncated: false,
+        });
+        self.offset += len;
+        if self.offset >= meta.len {
+            (self.buffer, self.offset) = (self.buffer + 1, 0);
+        }
+        Some(len)
+    }
+}
+
+impl Socket {
+    fn new(socket: socket::DatagramSocket, generation: u32) -> io::Result<Self> {
+        let connected = socket.is_connected();
+        let unix = socket.transport().is_unix();
+        let (socket, file) = socket.into_parts();
+        let udp = if unix { None } else { Some(udp_state(&socket)?) };
+        let peer = SockRef::from(&socket).peer_addr().ok().and_then(|peer| peer.as_socket());
+        Ok(Socket {
+            socket: stream::watched(socket),
+            udp,
+            connected,
+            peer: peer.filter(|_| cfg!(target_os = "linux")),
+            refused: false,
+            generation,
+            spent: Spent::default(),
+            readable: false,
+            read_until_blocked: false,
+            blocked: false,
+            sendable: false,
+            watches_sending: false,
+            queued: false,
+            _file: file,
+        })
+    }
+
+    fn queue(&mut self, token: Token) -> Option<Name> {
+        let newly = (self.readable || self.sendable) && !self.queued;
+        self.queued |= newly;
+        newly.then_some(Name::Datagrams(token))
+    }
+
+    /// Receives a batch; with UDP not much more than `most` bytes, if datagrams are as long as they were.
+    fn receive(&mut self, batch: &mut Batch, most: usize) -> io::Result<()> {
+        batch.clear();
+        let received = match &self.udp {
+            Some(_) => self.receive_udp(batch, most),
+            None => self.receive_unix(batch),
+        };
+        if received.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+            self.readable = false;
+            self.read_until_blocked = false;
+        }
+        received
+    }
+
+    fn receive_udp(&mut self, batch: &mut Batch, most: usize) -> io::Result<()> {
+        let Some(udp) = &self.udp else { return Ok(()) };
+        let count = (most / (batch.largest + COST)).clamp(1, BATCH_SIZE);
+        let mut buffers = batch.buffers.chunks_mut(BUFFER);
+        let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
+            array::from_fn(|_| IoSliceMut::new(buffers.next().unwrap_or_default()));
+        let receive = || {
+            let socket = UdpSockRef::from(&self.socket);
+            udp.recv(socket, &mut slices[..count], &mut batch.metas)
+        };
+        batch.filled = self.socket.try_io(receive)?;
+        let filled = batch.metas[..batch.filled].iter();
+        batch.largest = filled.map(|meta| meta.len).max().unwrap_or_default();
+        let drained = batch.filled < count && !self.read_until_blocked && BATCH_SIZE > 1;
+        self.readable = !(drained && SHORT_MEANS_DRAINED);
+        batch.advance();
+        Ok(())
+    }
+
+    fn receive_unix(&mut self, batch: &mut Batch) -> io::Result<()> {
+        let buffer = &mut batch.buffers[..BUFFER];
+        // Without room for control messages: descriptors that a peer passes are closed by the system.
+        let mut none = RecvAncillaryBuffer::default();
+        let mut slices = [IoSliceMut::new(buffer)];
+        let received = retry(|| {
+            let receive = || Ok(recvmsg(&self.socket, &mut slices, &mut none, RecvFlags::empty())?);
+            self.socket.try_io(receive)
+        })?;
+        batch.current = Some(Current {
+            start: 0,
+            len: received.bytes.min(BUFFER),
+            from: unix_address(received.address)?.into(),
+            to: None,
+            truncated: received.flags.contains(ReturnFlags::TRUNC),
+        });
+        Ok(())
+    }
+}
+
+/// What became of a try to send.
+enum Tried {
+    /// So many datagrams were sent.
+    Sent(usize),
+    /// The first datagrams are too much for one call, or the system has no such call.
+    NotAtOnce,
+}
+
+impl Socket {
+    /// Sends some datagrams from the front of a queue by one call.
+    fn send(&self, queue: &DatagramQueue) -> io::Result<Tried> {
+        let Some((route, size, bytes)) = queue.front() else { return Ok(Tried::Sent(0)) };
+        if let Some(udp) = &self.udp
+            && (bytes.len() > size || route.from.is_some())
+            && let Some(to) = route.to.map_or(self.peer, |to| to.socket_addr())
+        {
+            return self.send_run(udp, to, route.from, size, bytes);
+        }
+        self.send_apart(queue)
+    }
+
+    fn send_run(
+        &self,
+        udp: &UdpSocketState,
+        to: SocketAddr,
+        from: Option<IpAddr>,
+        size: usize,
+        bytes: &[u8],
+    ) -> io::Result<Tried> {
+        let most = udp.max_gso_segments().min(LARGEST_RUN / size.max(1)).max(1);
+        let contents = &bytes[..bytes.len().min(most * size)];
+        let count = contents.len().div_ceil(size.max(1)).max(1);
+        let segment_size = (count > 1).then_some(size);
+        let transmit =
+            Transmit { destination: to, ecn: None, contents, segment_size, src_ip: from };
+        let send = || udp.try_send(UdpSockRef::from(&self.socket), &transmit);
+        match self.socket.try_io(send) {
+            Ok(()) => Ok(Tried::Sent(count)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock || count == 1 => Err(error),
+            // The way there takes no segments of that size, or the datagrams fail for another reason,
+            // of which each tells itself.
+            Err(_) => Ok(Tried::NotAtOnce),
+        }
+    }
+
+    /// Sends as many datagrams as one call takes, each for itself.
+    #[cfg(target_os = "linux")]
+    fn send_apart(&self, queue: &DatagramQueue) -> io::Result<Tried> {
+        /// How many datagrams go in one call.
+        const MOST: usize = 32;
+
+        let plain = |(route, _): &(&memory::Route, &[u8])| route.from.is_none();
+        if queue.iter().take_while(plain).nth(1).is_none() {
+            return self.send_one(queue);
+        }
+        let nowhere = SocketAddrAny::from(SocketAddr::from(([0, 0, 0, 0], 0)));
+        let mut addresses = [const { None }; MOST];
+        let mut slices = [IoSlice::new(&[]); MOST];
+        let mut count = 0;
+        for (route, bytes) in queue.iter().take_while(plain).take(MOST) {
+            addresses[count] = route.to.filter(|_| !self.connected).map(|to| socket_address(&to));
+            slices[count] = IoSlice::new(bytes);
+            count += 1;
+        }
+        let mut nothing: [_; MOST] = array::from_fn(|_| SendAncillaryBuffer::default());
+        let mut nothing = nothing.iter_mut();
+        let mut messages: [MMsgHdr<'_>; MOST] = array::from_fn(|at| {
+            let slice = slice::from_ref(&slices[at]);
+            let nothing = nothing.next().expect("there is one for each");
+            match &addresses[at] {
+                None => MMsgHdr::new(slice, nothing),
+                // One that is no address is refused when it comes to the front.
+                Some(to) => MMsgHdr::new_with_addr(to.as_ref().unwrap_or(&nowhere), slice, nothing),
+            }
+        });
+        let send = || Ok(sendmmsg(&self.socket, &mut messages[..count], NO_SIGNAL)?);
+        self.socket.try_io(send).map(Tried::Sent)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn send_apart(&self, queue: &DatagramQueue) -> io::Result<Tried> {
+        self.send_one(queue)
+    }
+
+    fn send_one(&self, queue: &DatagramQueue) -> io::Result<Tried> {
+        let Some((route, bytes)) = queue.iter().next() else { return Ok(Tried::Sent(0)) };
+        let send = || match &route.to {
+            Some(to) if !self.connected => {
+                Ok(sendto(&self.socket, bytes, NO_SIGNAL, &socket_address(to)?)?)
+            }
+            _ => Ok(send(&self.socket, bytes, NO_SIGNAL)?),
+        };
+        self.socket.try_io(send).map(|_| Tried::Sent(1))
+    }
+
+    /// Waits for the socket to take more.
+    fn block(&mut self, token: Token, registry: &Registry) -> io::Result<()> {
+        self.blocked = true;
+        if !self.watches_sending {
+            self.watches_sending = true;
+            let name = Name::Datagrams(token).pack();
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            registry.reregister(&mut self.socket, name, interest)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the socket off the system's list, on which a duplicate of its descriptor would keep it.
+    fn deregister(mut self, registry: &Registry) {
+        // Should this fail, its notifications carry a generation that is over.
+        let _ = registry.deregister(&mut self.socket);
+    }
+
+    fn register_anew(&mut self, token: Token, registry: &Registry) -> io::Result<()> {
+        registry.deregister(&mut self.socket)?;
+        let sending = self.watches_sending.then_some(Interest::WRITABLE);
+        let interest = sending.map_or(Interest::READABLE, |sending| sending | Interest::READABLE);
+        registry.register(&mut self.socket, Name::Datagrams(token).pack(), interest)
+    }
+
+    /// Whether a full receiver is what blocks: a Unix socket that is not connected is never told when a
+    /// receiver has room again, and its other receivers must not wait.
+    fn drops_for_a_full_receiver(&self) -> bool {
+        self.udp.is_none() && !self.connected
+    }
+
+    /// Whether an error of sending is that of an earlier datagram, which found nobody. It is told once.
+    fn is_of_an_earlier_one(&mut self, error: &io::Error) -> bool {
+        let may_be = self.udp.is_some() && self.connected;
+        may_be
+            && error.kind() == ErrorKind::ConnectionRefused
+            && !std::mem::replace(&mut self.refused, true)
+    }
+}
+
+impl Datagrams {
+    pub(super) fn new(registry: Registry, write_budget: usize) -> Self {
+        let sockets =
+            Sockets { registry, entries: Vec::new(), turn: 0, write_budget, deferred: Vec::new() };
+        let batch = Batch {
+            buffers: PageBuffer::new(0),
+            metas: [RecvMeta::default(); BATCH_SIZE],
+            filled: 0,
+            buffer: 0,
+            offset: 0,
+            largest: 0,
+            current: None,
+        };
+        Datagrams { sockets, batch }
+    }
+
+    /// Begins a turn: whoever was deferred to it is ready.
+    pub(super) fn begin_turn(&mut self, turn: u32, ready: &mut VecDeque<Name>) {
+        self.sockets.turn = turn;
+        ready.extend(self.sockets.deferred.drain(..));
+    }
+
+    /// Registers a socket.
+    pub(super) fn add(&mut self, token: Token, socket: socket::DatagramSocket) -> io::Result<()> {
+        let mut socket = Socket::new(socket, token.generation)?;
+        let name = Name::Datagrams(token).pack();
+        self.sockets.registry.register(&mut socket.socket, name, Interest::READABLE)?;
+        if self.batch.buffers.is_empty() {
+            self.batch.buffers = PageBuffer::new(BATCH_SIZE * BUFFER);
+        }
+        let index = token.index as usize;
+        if self.sockets.entries.len() <= index {
+            self.sockets.entries.resize_with(index + 1, || None);
+        }
+        self.sockets.entries[index] = Some(socket);
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, token: Token) {
+        let Sockets { registry, entries, .. } = &mut self.sockets;
+        let entry = entries.get_mut(token.index as usize);
+        if let Some(socket) =
+            entry.and_then(|entry| entry.take_if(|socket| socket.generation == token.generation))
+        {
+            socket.deregister(registry);
+        }
+    }
+
+    /// A notification came; answers whom to put on the turn's list.
+    pub(super) fn note(&mut self, unpacked: Token, news: &Notification) -> Option<Name> {
+        let socket = self.sockets.entries.get_mut(unpacked.index as usize)?.as_mut()?;
+        if !Name::is_generation(unpacked, socket.generation) {
+            return None;
+        }
+        if news.is_readable() || news.is_error() {
+            socket.readable = true;
+            socket.read_until_blocked |= news.is_error();
+        }
+        if socket.blocked && (news.is_writable() || news.is_error()) {
+            socket.blocked = false;
+            socket.sendable = true;
+        }
+        if FORGETS_AFTER_AN_ERROR && news.is_error() {
+            let token = Token { index: unpacked.index, generation: socket.generation };
+            // It fails only if the process is short of memory; then the socket is silent.
+            let _ = socket.register_anew(token, &self.sockets.registry);
+        }
+        socket.queue(Token { index: unpacked.index, generation: socket.generation })
+    }
+
+    /// Gives one socket its next event.
+    pub(super) fn serve(&mut self, token: Token, turn: &mut Turn) -> Option<Event<socket::Stream>> {
+        let Datagrams { sockets, batch } = self;
+        let Some(socket) = sockets.get(token) else {
+            batch.clear(); // Only a socket that was closed in its batch leaves one behind.
+            return None;
+        };
+        socket.queued = false;
+        if batch.advance().is_none() {
+            if std::mem::take(&mut socket.sendable) {
+                turn.push(socket.queue(token));
+                return Some(Event::DatagramsSent { token });
+            }
+            if !socket.readable {
+                return None;
+            }
+            let left = left(turn.budget.read, socket.spent.in_turn(turn.number).incoming);
+            if left == 0 {
+                turn.carry(socket.queue(token));
+                return None;
+            }
+            if let Err(error) = socket.receive(batch, left) {
+                if !socket.readable {
+                    return None;
+                }
+                add(&mut socket.spent.incoming, COST);
+                turn.push(socket.queue(token));
+                return Some(Event::DatagramFailed { token, error });
+            }
+        }
+        let len = batch.current.as_ref()?.len;
+        add(&mut socket.spent.incoming, len + COST);
+        if batch.is_done() {
+            turn.push(socket.queue(token));
+        } else {
+            socket.queued = true;
+            turn.ready.push_front(Name::Datagrams(token));
+        }
+        Some(Event::Datagram { token })
+    }
+
+    pub(super) fn datagram(&mut self) -> (Option<Datagram<'_>>, &mut dyn DatagramLink) {
+        let Datagrams { sockets, batch } = self;
+        let Batch { buffers, current, .. } = batch;
+        let datagram = current.as_ref().map(|current| Datagram {
+            bytes: &buffers[current.start..][..current.len],
+            from: current.from,
+            to: current.to,
+            truncated: current.truncated,
+        });
+        (datagram, sockets)
+    }
+}
+
+impl Sockets {
+    fn get(&mut self, token: Token) -> Option<&mut Socket> {
+        let socket = self.entries.get_mut(token.index as usize)?.as_mut()?;
+        (socket.generation == token.generation).then_some(socket)
+    }
+
+    fn find(&self, token: Token) -> Option<&Socket> {
+        let socket = self.entries.get(token.index as usize)?.as_ref()?;
+        (socket.generation == token.generation).then_some(socket)
+    }
+}
+
+impl DatagramLink for Sockets {
+    fn flush_datagrams(&mut self, token: Token, queue: &mut DatagramQueue) -> io::Result<()> {
+        let socket = self.entries.get_mut(token.index as usize).and_then(Option::as_mut);
+        let Some(socket) = socket.filter(|socket| socket.generation == token.generation) else {
+            queue.drop_all();
+            return Ok(());
+        };
+        while !queue.is_empty() && !socket.blocked {
+            if left(self.write_budget, socket.spent.in_turn(self.turn).outgoing) == 0 {
+                socket.sendable = true;
+                self.deferred.extend(socket.queue(token));
+                return Ok(());
+            }
+            let before = queue.size();
+            match socket.send(queue) {
+                Ok(Tried::Sent(count)) => {
+                    socket.refused = false;
+                    queue.note_sent(count);
+                }
+                Ok(Tried::NotAtOnce) => queue.split_front(),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if socket.drops_for_a_full_receiver() {
+                        queue.drop_one();
+                    } else {
+                        socket.block(token, &self.registry)?;
+                    }
+                }
+                Err(error) if socket.is_of_an_earlier_one(&error) => return Err(error),
+                Err(error) => {
+                    queue.drop_one();
+                    return Err(error);
+                }
+            }
+            add(&mut socket.spent.outgoing, before - queue.size());
+        }
+        if queue.is_empty() {
+            socket.sendable = false; // Nothing is left that the engine would be told for.
+        }
+        Ok(())
+    }
+
+    fn local_addr(&self, token: Token) -> io::Result<Address> {
+        let socket = self.find(token).ok_or(ErrorKind::NotConnected)?;
+        SockRef::from(&socket.socket).local_addr()?.try_into()
+    }
+
+    fn socket(&self, token: Token) -> Option<SockRef<'_>> {
+        self.find(token).map(|socket| SockRef::from(&socket.socket))
+    }
+}
+
+/// Makes a call until no signal interrupts it.
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
+/// Has quinn-udp prepare a socket, and takes back what it sets for QUIC alone: that no datagram is sent in
+/// fragments, and that the system tells the time of each.
+fn udp_state(socket: &OwnedFd) -> io::Result<UdpSocketState> {
+    let state = UdpSocketState::new(UdpSockRef::from(socket))?;
+    socket::allow_fragments(socket)?;
+    Ok(state)
+}
+
+/// An address as rustix has it.
+fn socket_address(address: &Address) -> io::Result<SocketAddrAny> {
+    match address {
+        Address::Ip(address) => Ok((*address).into()),
+        Address::Unix(address) => Ok(address.to_rustix()?.into()),
+    }
+}
+
+/// The address of a Unix socket that sent something.
+fn unix_address(address: Option<SocketAddrAny>) -> io::Result<UnixAddress> {
+    match address {
+        Some(address) => UnixAddress::from_rustix(&address.try_into()?),
+        None => Ok(UnixAddress::UNNAMED),
+    }
+}
+
+#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+mod tests {
+    use std::net::UdpSocket;
+
+    use rustix::net::sockopt::{
+        Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, ip_mtu_discover, ipv6_mtu_discover,
+    };
+
+    use super::*;
+
+    /// On the loopback interface everything fits, so the option is looked at.
+    #[test]
+    fn long_datagrams_may_be_sent_in_fragments() {
+        let v4: OwnedFd = UdpSocket::bind("127.0.0.1:0").unwrap().into();
+        udp_state(&v4).unwrap();
+        assert_eq!(ip_mtu_discover(&v4).unwrap(), Ipv4PathMtuDiscovery::WANT);
+        let Ok(v6) = UdpSocket::bind("[::1]:0").map(OwnedFd::from) else { return };
+        udp_state(&v6).unwrap();
+        assert_eq!(ipv6_mtu_discover(&v6).unwrap(), Ipv6PathMtuDiscovery::WANT);
+    }
+}

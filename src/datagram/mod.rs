@@ -1,0 +1,275 @@
+//! Datagrams: what a callback may do with the socket they come to.
+
+mod error;
+mod options;
+mod remote;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Instant;
+
+use millstream_platform::address::{Address, Transport};
+pub use millstream_platform::driver::Datagram;
+use millstream_platform::driver::{DatagramLink, Token};
+use millstream_platform::memory::{DatagramQueue, Route};
+
+pub use self::error::SendError;
+pub use self::remote::DatagramRemote;
+use crate::engine::{Engine, ListenerId};
+use crate::handler::EventHandler;
+use crate::reactor::{Clock, Counters, DatagramEntry, Reactors};
+
+/// The longest payload over IPv4 (RFC 768: 16 bits of length, less the two headers).
+const LONGEST_V4: usize = 65_507;
+/// The longest payload over IPv6 without jumbograms (RFC 8200).
+const LONGEST_V6: usize = 65_527;
+
+/// The id of a socket for datagrams, unique in its engine as long as the engine runs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DatagramId {
+    pub(crate) reactor: u32,
+    pub(crate) token: Token,
+}
+
+impl DatagramId {
+    /// The index of the socket's reactor.
+    pub fn reactor(self) -> usize {
+        self.reactor as usize
+    }
+}
+
+/// Reactor, place in its table, generation of that place.
+impl fmt::Display for DatagramId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}.{}", self.reactor, self.token.index, self.token.generation)
+    }
+}
+
+impl fmt::Debug for DatagramId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DatagramId({self})")
+    }
+}
+
+/// A socket for datagrams, for the time of one callback, on its reactor's thread. It is not `Send`: what
+/// leaves the thread is a [`DatagramRemote`].
+///
+/// What is sent waits in the socket's queue until the end of the turn, or until much of it waits, and is
+/// then given to the operating system in as few calls as it takes. A datagram that it refuses is told to
+/// [`EventHandler::on_datagram_error`], and the others go. Like all datagrams they may still get lost.
+pub struct DatagramSocket<'a, H: EventHandler> {
+    pub(crate) token: Token,
+    pub(crate) reactor: u32,
+    pub(crate) entry: &'a mut DatagramEntry<H>,
+    /// Unused queues.
+    pub(crate) queues: &'a mut Vec<DatagramQueue>,
+    pub(crate) link: &'a mut dyn DatagramLink,
+    pub(crate) reactors: &'a Reactors<H>,
+    pub(crate) engine: &'a Engine,
+    pub(crate) clock: &'a Clock,
+    pub(crate) counters: &'a Counters,
+    /// How many bytes may wait.
+    pub(crate) cap: usize,
+}
+
+impl<H: EventHandler> DatagramSocket<'_, H> {
+    /// The socket's id.
+    pub fn id(&self) -> DatagramId {
+        DatagramId { reactor: self.reactor, token: self.token }
+    }
+
+    /// The listener that it is; `None` if [`Reactors::open_datagram`] made it.
+    pub fn listener(&self) -> Option<ListenerId> {
+        self.entry.listener()
+    }
+
+    /// Its own address.
+    pub fn local_addr(&self) -> Address {
+        self.entry.local
+    }
+
+    /// The address that it is connected to.
+    pub fn peer_addr(&self) -> Option<Address> {
+        self.entry.peer
+    }
+
+    /// UDP or Unix datagrams.
+    pub fn transport(&self) -> Transport {
+        match self.entry.local {
+            Address::Ip(_) => Transport::Udp,
+            Address::Unix(_) => Transport::UnixDatagram,
+        }
+    }
+
+    /// When this turn of the reactor began to run callbacks. It saves asking the system's clock.
+    pub fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// The engine's reactors, to reach what another one keeps, or to open more sockets.
+    pub fn reactors(&self) -> &Reactors<H> {
+        self.reactors
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> Engine {
+        self.engine.clone()
+    }
+
+    /// A handle of this socket for other threads, and for other callbacks. The first one allocates.
+    pub fn remote(&mut self) -> DatagramRemote<H> {
+        let (id, open) = (self.id(), !self.entry.closing);
+        let make = || DatagramRemote::new(id, self.reactors.clone(), open);
+        self.entry.remote.get_or_insert_with(make).clone()
+    }
+
+    /// Sends a datagram. IPv4 addresses can be sent to from an IPv6 socket that listens on both.
+    ///
+    /// # Errors
+    /// It can't be sent, or there is no room for it; nothing was queued then.
+    pub fn send_to(&mut self, to: &Address, bytes: &[u8]) -> Result<(), SendError> {
+        self.enqueue(Some(*to), None, bytes, bytes.len())
+    }
+
+    /// Sends a datagram to the address that the socket is connected to.
+    ///
+    /// # Errors
+    /// As for [`send_to`](Self::send_to); [`SendError::NotConnected`].
+    pub fn send(&mut self, bytes: &[u8]) -> Result<(), SendError> {
+        self.enqueue(None, None, bytes, bytes.len())
+    }
+
+    /// Sends a datagram to whoever sent `to`. On a socket that listens on all addresses of the machine it
+    /// leaves from the one that the other came to, as its sender expects, unless that was a group or
+    /// everybody. Where a network's own broadcast address is in use, [`send_to`](Self::send_to) answers
+    /// instead.
+    ///
+    /// # Errors
+    /// As for [`send_to`](Self::send_to).
+    pub fn reply(&mut self, to: &Datagram<'_>, bytes: &[u8]) -> Result<(), SendError> {
+        if self.entry.peer.is_some() {
+            return self.send(bytes);
+        }
+        let from = to.to.filter(|ip| self.entry.on_all_addresses && is_one_host(*ip));
+        self.enqueue(Some(to.from), from, bytes, bytes.len())
+    }
+
+    /// Sends `bytes` as datagrams of `segment_size` bytes each, of which the last one may be shorter; on
+    /// Linux the network interface or the kernel cuts them (GSO), which costs little more than one datagram.
+    /// Datagrams of one size that are sent one after the other to one address have the same effect.
+    ///
+    /// # Errors
+    /// As for [`send_to`](Self::send_to), for all of them or none; [`SendError::NoSegments`] if
+    /// `segment_size` is 0.
+    pub fn send_segments(
+        &mut self,
+        to: &Address,
+        bytes: &[u8],
+        segment_size: usize,
+    ) -> Result<(), SendError> {
+        if segment_size == 0 {
+            return Err(SendError::NoSegments);
+        }
+        self.enqueue(Some(*to), None, bytes, segment_size)
+    }
+
+    /// How many bytes of memory the datagrams take that wait to be sent.
+    pub fn waiting(&self) -> usize {
+        self.entry.queue.as_ref().map_or(0, DatagramQueue::size)
+    }
+
+    /// Closes the socket once its datagrams are sent, within the
+    /// [`close_timeout`](crate::Builder::close_timeout). Nothing is received from here on.
+    pub fn close(&mut self) {
+        self.entry.closing = true;
+    }
+
+    /// Puts datagrams of `size` bytes into the queue.
+    fn enqueue(
+        &mut self,
+        to: Option<Address>,
+        from: Option<IpAddr>,
+        bytes: &[u8],
+        size: usize,
+    ) -> Result<(), SendError> {
+        let to = self.receiver(to)?;
+        self.check_length(&to, size.min(bytes.len()))?;
+        let route = Route { to, from };
+        if self.push(&route, size, bytes) {
+            return Ok(());
+        }
+        self.entry.flush(self.token, self.link, self.counters);
+        if self.push(&route, size, bytes) {
+            return Ok(());
+        }
+        self.counters.datagrams_dropped.add(bytes.len().div_ceil(size.max(1)).max(1) as u64);
+        Err(SendError::Full { waiting: self.waiting() })
+    }
+
+    fn push(&mut self, route: &Route, size: usize, bytes: &[u8]) -> bool {
+        let DatagramSocket { entry, queues, cap, .. } = self;
+        let queue = entry.queue.get_or_insert_with(|| queues.pop().unwrap_or_default());
+        queue.push(route, size, bytes, *cap)
+    }
+
+    /// The address as the socket's family has it.
+    fn receiver(&self, to: Option<Address>) -> Result<Option<Address>, SendError> {
+        let unreachable = |address| SendError::Unreachable { address };
+        match (to, self.entry.peer) {
+            (None, Some(_)) => Ok(None),
+            (None, None) => Err(SendError::NotConnected),
+            (Some(to), Some(peer)) if to == peer => Ok(None),
+            (Some(_), Some(peer)) => Err(SendError::Connected { peer }),
+            (Some(Address::Ip(to)), None) => {
+                let local = self.entry.local.socket_addr().ok_or(unreachable(to.into()))?;
+                let to = in_family_of(local, to).ok_or(unreachable(to.into()))?;
+                Ok(Some(to.into()))
+            }
+            (Some(Address::Unix(to)), None) => {
+                let goes = self.entry.local.unix().is_some() && !to.is_unnamed();
+                if goes { Ok(Some(to.into())) } else { Err(unreachable(to.into())) }
+            }
+        }
+    }
+
+    fn check_length(&self, to: &Option<Address>, len: usize) -> Result<(), SendError> {
+        let most = match to.or(self.entry.peer).and_then(|to| to.ip()) {
+            Some(IpAddr::V4(_)) => LONGEST_V4,
+            Some(IpAddr::V6(ip)) if ip.to_ipv4_mapped().is_some() => LONGEST_V4,
+            Some(IpAddr::V6(_)) => LONGEST_V6,
+            None => self.cap,
+        };
+        if len > most { Err(SendError::TooLong { len, most }) } else { Ok(()) }
+    }
+}
+
+/// Whether datagrams can be sent from an address that some were sent to.
+fn is_one_host(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    !ip.is_multicast() && ip != IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
+/// An address as a socket of another one's family has it.
+fn in_family_of(local: SocketAddr, to: SocketAddr) -> Option<SocketAddr> {
+    match (local, to) {
+        (SocketAddr::V6(_), SocketAddr::V4(to)) => {
+            let mapped: Ipv6Addr = to.ip().to_ipv6_mapped();
+            Some((mapped, to.port()).into())
+        }
+        (SocketAddr::V4(_), SocketAddr::V6(to)) => {
+            Some((to.ip().to_ipv4_mapped()?, to.port()).into())
+        }
+        _ => Some(to),
+    }
+}
+
+impl<H: EventHandler> fmt::Debug for DatagramSocket<'_, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatagramSocket")
+            .field("id", &self.id())
+            .field("address", &self.local_addr())
+            .field("peer", &self.peer_addr())
+            .field("waiting", &self.waiting())
+            .finish()
+    }
+}

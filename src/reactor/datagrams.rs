@@ -1,0 +1,417 @@
+//! The reactor's sockets for datagrams.
+//!
+//! What callbacks send waits in the socket's queue, which is leased while something waits, until the flush
+//! stage or until [`FLUSH_AT`] bytes wait. A socket that closes is deaf from then on, and gone when its
+//! queue is.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use millstream_platform::address::Address;
+use millstream_platform::driver::{Datagram, DatagramLink, Driver, Token};
+use millstream_platform::memory::{DatagramQueue, Sent};
+use millstream_platform::socket::DatagramOptions;
+
+use super::EventLoop;
+use super::connection::Alarm;
+use super::counters::Counters;
+use super::mailbox::DatagramOrder;
+use super::table::Table;
+use super::timers::TimerKey;
+use crate::datagram::{DatagramRemote, DatagramSocket};
+use crate::engine::{ListenerId, Open};
+use crate::handler::{Action, EventHandler};
+
+/// What waits is sent before the flush stage once it takes so many bytes: enough for few calls, and little
+/// enough to be still in the processor's caches.
+const FLUSH_AT: usize = 32 * 1024;
+/// What callbacks of this module are reported as.
+const OPENED: &str = "Reactors::open_datagram";
+
+/// What [`Reactors::open_datagram`](crate::Reactors::open_datagram) is to open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct OpenDatagram(DatagramOptions);
+
+impl OpenDatagram {
+    /// A socket on an address of the machine; port 0 stands for a free one. On the unspecified IPv6 address
+    /// it takes IPv4, too.
+    pub fn on(address: impl Into<Address>) -> Self {
+        let bind = Some(address.into());
+        OpenDatagram(DatagramOptions { bind, dual_stack: true, ..DatagramOptions::default() })
+    }
+
+    /// A socket that is connected: it sends to this address, hears nobody else, and learns when nobody is
+    /// there, if the network says so. By default the system chooses its own address; a Unix socket then has
+    /// one only on Linux, and elsewhere can't be answered.
+    pub fn to(peer: impl Into<Address>) -> Self {
+        OpenDatagram(DatagramOptions { peer: Some(peer.into()), ..DatagramOptions::default() })
+    }
+
+    /// The socket's own address; port 0 stands for a free one.
+    pub fn bind(mut self, address: impl Into<Address>) -> Self {
+        self.0.bind = Some(address.into());
+        self
+    }
+
+    /// Whether other sockets may have the same address, as members of one multicast group on one machine do
+    /// (SO_REUSEADDR). By default they may not.
+    pub fn reuse_address(mut self, reuse: bool) -> Self {
+        self.0.reuse_address = reuse;
+        self
+    }
+
+    fn address(&self) -> Address {
+        self.0.peer.or(self.0.bind).expect("there is one")
+    }
+}
+
+/// Why a socket for datagrams is not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The operating system says so: the address is in use, not of this machine, …
+    #[error("cannot open a socket for datagrams on or to {address}")]
+    Failed {
+        /// The address, or the peer's if there is one.
+        address: Address,
+        /// What the operating system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The engine stops, and opens no more.
+    #[error("cannot open a socket for datagrams on or to {address}: the engine stops")]
+    Stopped {
+        /// The address, or the peer's if there is one.
+        address: Address,
+    },
+}
+
+/// Who is told what came of opening a socket.
+pub(crate) type Opened<H> =
+    Box<dyn FnOnce(&mut H, Result<&mut DatagramSocket<'_, H>, OpenError>) -> Action + Send>;
+
+/// The sockets of a reactor.
+pub(super) struct Datagrams<H: EventHandler> {
+    pub(super) table: Table<DatagramEntry<H>>,
+    /// Unused queues.
+    queues: Vec<DatagramQueue>,
+    /// Which are to be flushed in this turn.
+    dirty: Vec<Token>,
+}
+
+impl<H: EventHandler> Default for Datagrams<H> {
+    fn default() -> Self {
+        Datagrams { table: Table::new(), queues: Vec::new(), dirty: Vec::new() }
+    }
+}
+
+impl<H: EventHandler> Datagrams<H> {
+    /// Whether there is something to flush.
+    pub(super) fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+}
+
+/// A socket in the reactor's table.
+pub(crate) struct DatagramEntry<H: EventHandler> {
+    pub(crate) local: Address,
+    pub(crate) peer: Option<Address>,
+    /// It is bound to no address of its own, so that each datagram came to one of several.
+    pub(crate) on_all_addresses: bool,
+    /// What waits to be sent; between callbacks none if nothing does.
+    pub(crate) queue: Option<DatagramQueue>,
+    /// Made when it is first asked for.
+    pub(crate) remote: Option<DatagramRemote<H>>,
+    /// It was asked to close.
+    pub(crate) closing: bool,
+    open: Option<Open>,
+    /// The patience with a queue that is not sent, from which on no callback runs.
+    patience: Option<TimerKey>,
+    /// An error of sending that the handler wasn't told yet.
+    error: Option<io::Error>,
+    /// It is on the list of what to flush.
+    dirty: bool,
+}
+
+impl<H: EventHandler> DatagramEntry<H> {
+    pub(crate) fn listener(&self) -> Option<ListenerId> {
+        self.open.as_ref().map(|open| open.0.id())
+    }
+
+    /// Whether it closes since an earlier callback.
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.patience.is_some()
+    }
+
+    /// Sends what can be sent now.
+    pub(crate) fn flush(&mut self, token: Token, link: &mut dyn DatagramLink, counters: &Counters) {
+        let Some(queue) = &mut self.queue else { return };
+        while let Err(error) = link.flush_datagrams(token, queue) {
+            counters.datagram_errors.add(1);
+            self.error = Some(error);
+        }
+        let Sent { datagrams, bytes, dropped } = queue.take_sent();
+        counters.datagrams_out.add(datagrams);
+        counters.bytes_out.add(bytes);
+        counters.datagrams_dropped.add(dropped);
+    }
+}
+
+impl<D: Driver, H: EventHandler> EventLoop<D, H> {
+    /// Makes a socket, and tells what came of it.
+    pub(super) fn open_datagram(&mut self, how: &OpenDatagram, done: Opened<H>) {
+        let address = how.address();
+        let opened = if self.draining {
+            Err(OpenError::Stopped { address })
+        } else {
+            let bound = self.driver.bind_datagrams(&how.0, &self.config.options);
+            let added = bound.and_then(|socket| self.add_datagrams(socket, how.0.peer, None));
+            added.map_err(|source| OpenError::Failed { address, source })
+        };
+        match opened {
+            Ok(token) => {
+                self.call_datagrams(token, OPENED, |handler, socket, _| done(handler, Ok(socket)));
+            }
+            Err(error) => {
+                let action = self
+                    .call_without_connection(OPENED, |handler, _reactor| done(handler, Err(error)));
+                self.obey_action(action.unwrap_or_default());
+            }
+        }
+    }
+
+    /// Takes a socket in that is made already.
+    pub(super) fn add_datagrams(
+        &mut self,
+        socket: D::Datagrams,
+        peer: Option<Address>,
+        open: Option<Open>,
+    ) -> io::Result<Token> {
+        let inserted = self.datagrams.table.insert_with(|_| DatagramEntry {
+            local: peer.unwrap_or(([0, 0, 0, 0], 0).into()),
+            peer,
+            on_all_addresses: false,
+            queue: None,
+            remote: None,
+            closing: false,
+            open,
+            patience: None,
+            error: None,
+            dirty: false,
+        });
+        let token = inserted.expect("there are fewer sockets than descriptors");
+        let opened = self.driver.open_datagrams(token, socket);
+        let local = opened.and_then(|()| self.driver.datagram().1.local_addr(token));
+        let entry = self.datagrams.table.get_mut(token).expect("it was just inserted");
+        match local {
+            Ok(local) => {
+                entry.local = local;
+                entry.on_all_addresses = local.ip().is_some_and(|ip| ip.is_unspecified());
+                self.counters.datagram_sockets.set(self.datagrams.table.len() as u64);
+                Ok(token)
+            }
+            Err(error) => {
+                self.driver.close_datagrams(token);
+                self.datagrams.table.remove(token);
+                Err(error)
+            }
+        }
+    }
+
+    /// A datagram arrived.
+    #[inline(never)]
+    pub(super) fn receive_datagram(&mut self, token: Token) {
+        self.call_datagrams(token, "on_datagram", |handler, socket, datagram| match datagram {
+            Some(datagram) => {
+                socket.counters.datagrams_in.add(1);
+                socket.counters.bytes_in.add(datagram.bytes.len() as u64);
+                socket.counters.datagrams_truncated.add(datagram.truncated.into());
+                handler.on_datagram(socket, datagram)
+            }
+            None => Action::Continue,
+        });
+        let waiting = self.datagrams.table.get(token).and_then(|entry| entry.queue.as_ref());
+        if waiting.is_some_and(|queue| queue.size() >= FLUSH_AT) {
+            self.flush_datagrams(token);
+        }
+    }
+
+    /// Receiving found an error.
+    pub(super) fn datagram_failed(&mut self, token: Token, error: &io::Error) {
+        self.counters.datagram_errors.add(1);
+        self.tell_datagram_error(token, error);
+    }
+
+    fn tell_datagram_error(&mut self, token: Token, error: &io::Error) {
+        self.call_datagrams(token, "on_datagram_error", |handler, socket, _| {
+            handler.on_datagram_error(socket, error)
+        });
+    }
+
+    /// Does what another thread asks of a socket.
+    pub(super) fn obey_datagram_order(&mut self, token: Token, order: DatagramOrder<H>) {
+        let open = self.datagrams.table.get(token).is_some_and(|entry| !entry.is_deaf());
+        match order {
+            _ if !open => self.discard_closure(order, token),
+            DatagramOrder::Close => self.begin_closing_datagrams(token),
+            DatagramOrder::Run(closure) => {
+                self.call_datagrams(token, "DatagramRemote::run", |handler, socket, _| {
+                    closure(handler, socket)
+                });
+            }
+            DatagramOrder::Send { to, bytes } => {
+                self.call_datagrams(token, "DatagramRemote::send", |_, socket, _| {
+                    let sent = match to {
+                        Some(to) => socket.send_to(&to, &bytes),
+                        None => socket.send(&bytes),
+                    };
+                    if let Err(error) = sent {
+                        tracing::debug!(%error, "a datagram was not sent");
+                    }
+                    Action::Continue
+                });
+            }
+        }
+    }
+
+    /// Runs a callback of a socket and does what it asks for, but for sending. A panic is counted, and the
+    /// socket stays in use: it serves other peers, too.
+    fn call_datagrams(
+        &mut self,
+        token: Token,
+        name: &'static str,
+        callback: impl FnOnce(&mut H, &mut DatagramSocket<'_, H>, Option<Datagram<'_>>) -> Action,
+    ) {
+        let Some(entry) = self.datagrams.table.get_mut(token) else { return };
+        if entry.is_deaf() {
+            return;
+        }
+        let (datagram, link) = self.driver.datagram();
+        let mut socket = DatagramSocket {
+            token,
+            reactor: self.index as u32,
+            entry,
+            queues: &mut self.datagrams.queues,
+            link,
+            reactors: &self.reactors,
+            engine: &self.engine,
+            clock: &self.clock,
+            counters: &self.counters,
+            cap: self.config.datagram_queue,
+        };
+        self.stalls.begin();
+        let call = AssertUnwindSafe(|| callback(&mut self.handler, &mut socket, datagram));
+        let outcome = catch_unwind(call);
+        let stalled = self.stalls.end();
+        let closes = entry.closing || matches!(outcome, Ok(Action::Close));
+        let has_news = entry.queue.is_some() || entry.error.is_some();
+        if let Some(took) = stalled {
+            self.report_stall(took, name, Some(token));
+        }
+        match outcome {
+            Ok(action) => self.obey_action(action),
+            Err(_) => self.note_panic(name, Some(token)),
+        }
+        if closes {
+            self.begin_closing_datagrams(token);
+        } else if has_news {
+            self.mark_datagrams_dirty(token);
+        }
+    }
+
+    fn mark_datagrams_dirty(&mut self, token: Token) {
+        let Some(entry) = self.datagrams.table.get_mut(token) else { return };
+        if !entry.dirty {
+            entry.dirty = true;
+            self.datagrams.dirty.push(token);
+        }
+    }
+
+    /// Stage 6, for datagrams.
+    pub(super) fn flush_dirty_datagrams(&mut self) {
+        let mut dirty = std::mem::take(&mut self.datagrams.dirty);
+        for token in dirty.drain(..) {
+            if let Some(entry) = self.datagrams.table.get_mut(token) {
+                entry.dirty = false;
+            }
+            self.flush_datagrams(token);
+        }
+        // What callbacks of errors sent is for the next turn.
+        dirty.append(&mut self.datagrams.dirty);
+        self.datagrams.dirty = dirty;
+    }
+
+    /// Sends what a socket can send now, and tells what went wrong.
+    pub(super) fn flush_datagrams(&mut self, token: Token) {
+        let Some(entry) = self.datagrams.table.get_mut(token) else { return };
+        entry.flush(token, self.driver.datagram().1, &self.counters);
+        if let Some(queue) = entry.queue.take_if(|queue| queue.is_empty()) {
+            self.datagrams.queues.push(queue);
+        }
+        let (sent, deaf) = (entry.queue.is_none(), entry.is_deaf());
+        if let Some(error) = entry.error.take() {
+            self.tell_datagram_error(token, &error);
+        }
+        if deaf && sent {
+            self.close_datagrams(token);
+        }
+    }
+
+    /// Closes a socket once its queue is sent.
+    pub(super) fn begin_closing_datagrams(&mut self, token: Token) {
+        let at = self.clock.tick_after(self.driver.now(), self.config.close_timeout);
+        let Some(entry) = self.datagrams.table.get_mut(token) else { return };
+        if entry.is_deaf() {
+            return;
+        }
+        entry.patience = Some(self.timers.arm(at, Alarm::Datagrams(token)));
+        if let Some(remote) = &entry.remote {
+            remote.close_line();
+        }
+        self.flush_datagrams(token);
+    }
+
+    /// Closes all sockets that a condition holds for.
+    pub(super) fn close_datagrams_of(&mut self, which: impl Fn(&DatagramEntry<H>) -> bool) {
+        let tokens: Vec<Token> = self.datagrams.table.tokens().collect();
+        for token in tokens {
+            if self.datagrams.table.get(token).is_some_and(&which) {
+                self.begin_closing_datagrams(token);
+            }
+        }
+    }
+
+    /// Closes all sockets, whatever waits.
+    pub(super) fn cut_datagrams(&mut self) {
+        let tokens: Vec<Token> = self.datagrams.table.tokens().collect();
+        for token in tokens {
+            self.close_datagrams(token);
+        }
+    }
+
+    /// Closes a socket, and drops what waits.
+    pub(super) fn close_datagrams(&mut self, token: Token) {
+        let Some(mut entry) = self.datagrams.table.remove(token) else { return };
+        self.driver.close_datagrams(token);
+        if let Some(patience) = entry.patience {
+            self.timers.cancel(patience);
+        }
+        if let Some(remote) = &entry.remote {
+            remote.close_line();
+        }
+        if let Some(mut queue) = entry.queue.take() {
+            queue.drop_all();
+            self.counters.datagrams_dropped.add(queue.take_sent().dropped);
+            self.datagrams.queues.push(queue);
+        }
+        self.counters.datagram_sockets.set(self.datagrams.table.len() as u64);
+    }
+
+    /// Drops what was asked too late; what a closure owns is the user's code.
+    fn discard_closure(&self, order: DatagramOrder<H>, token: Token) {
+        if catch_unwind(AssertUnwindSafe(|| drop(order))).is_err() {
+            self.note_panic("drop of a closure", Some(token));
+        }
+    }
+}
