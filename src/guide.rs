@@ -6,13 +6,14 @@
 //! 4. [Output and backpressure](backpressure)
 //! 5. [Timers and deadlines](timers)
 //! 6. [Threads](threads)
-//! 7. [Connecting](connecting)
-//! 8. [Handing sockets over](handing_over)
-//! 9. [Datagrams](datagrams)
-//! 10. [Closing and shutting down](shutting_down)
-//! 11. [Restarting](restarting)
-//! 12. [What is guaranteed, and what is not](guarantees)
-//! 13. [How we measure](measuring)
+//! 7. [Listening](listening)
+//! 8. [Connecting](connecting)
+//! 9. [Handing sockets over](handing_over)
+//! 10. [Datagrams](datagrams)
+//! 11. [Closing and shutting down](shutting_down)
+//! 12. [Restarting](restarting)
+//! 13. [What is guaranteed, and what is not](guarantees)
+//! 14. [How we measure](measuring)
 
 #[doc = include_str!("../docs/guide/first_server.md")]
 pub mod first_server {}
@@ -31,6 +32,9 @@ pub mod timers {}
 
 #[doc = include_str!("../docs/guide/threads.md")]
 pub mod threads {}
+
+#[doc = include_str!("../docs/guide/listening.md")]
+pub mod listening {}
 
 #[doc = include_str!("../docs/guide/connecting.md")]
 pub mod connecting {}

@@ -39,6 +39,8 @@
 //! - `crc32c`: `codec::Checksummed`, a checksum behind each frame.
 //! - `deflate` and `lz4`: `codec::Compressed`, frames that are compressed, with `codec::Deflate` or
 //!   `codec::Lz4`.
+//! - `proxy-protocol`: `Listen::proxy_protocol` and `ProxyHeader`, with which a proxy tells who its clients
+//!   are.
 //! - `tokio-util`: `codec::Compat`, the codecs that were made for tokio-util.
 //! - `signals`: `Engine::stop_on_signals` and `Engine::on_hangup`, what SIGTERM, SIGINT and SIGHUP do.
 //! - `sd-notify`: `Engine::notify_service_manager`, which tells systemd that the engine runs and stops, and
@@ -58,6 +60,8 @@ mod handler;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
+#[cfg(feature = "proxy-protocol")]
+mod proxy;
 mod reactor;
 pub mod restart;
 #[cfg(feature = "sim")]
@@ -65,19 +69,24 @@ pub mod sim;
 
 pub use bytes::Bytes;
 pub use millstream_platform::address::{Address, BadUnixAddress, Transport, UnixAddress};
-pub use millstream_platform::socket::{Keepalive, PeerCredentials, UnusableSocket};
+pub use millstream_platform::socket::{
+    Keepalive, OptionError, PeerCredentials, Socket, SocketOptions, SocketRole, UnusableSocket,
+};
 
 pub use crate::backoff::Backoff;
 pub use crate::conn::{
     CloseReason, Closed, Conn, ConnId, DetachError, Detached, Input, OtherReactor, Output,
-    OutputBuffer, Prefixed, Remote, SendDescriptorsError, TimerId,
+    OutputBuffer, Prefixed, ProxyError, Remote, SendDescriptorsError, TimerId,
 };
 pub use crate::datagram::{Datagram, DatagramId, DatagramRemote, DatagramSocket, SendError};
 pub use crate::engine::{
-    AcceptMode, AlreadyStopping, Builder, ConfigError, Engine, InputOverflow, Listen, ListenError,
-    Listener, ListenerId, Pinning, Resolve, RunError, StartError, Stats, WaitError, balance,
+    AcceptMode, Accepting, AlreadyStopping, Builder, ConfigError, Engine, InputOverflow, Listen,
+    ListenError, Listener, ListenerId, Pinning, Resolve, RunError, StartError, Stats, WaitError,
+    balance,
 };
 pub use crate::handler::{Action, EventHandler};
+#[cfg(feature = "proxy-protocol")]
+pub use crate::proxy::{ProxyHeader, ProxyVersion};
 pub use crate::reactor::{
     AdoptError, Connect, ConnectError, OpenDatagram, OpenError, Reactor, ReactorStats, Reactors,
     Stopped, Target,

@@ -46,7 +46,7 @@ use std::time::{Duration, Instant};
 pub use millstream_platform::driver::sim::{Faults, SimDatagrams, SimListener, SimPeer};
 use millstream_platform::driver::sim::{SimDriver, SimNetwork};
 
-use crate::engine::{AlreadyStopping, Builder, Engine, StartError, start_in_this_thread};
+use crate::engine::{AlreadyStopping, Builder, Config, Engine, StartError, start_in_this_thread};
 use crate::handler::EventHandler;
 use crate::reactor::EventLoop;
 
@@ -60,8 +60,9 @@ pub struct Simulation<H: EventHandler> {
 }
 
 impl<H: EventHandler> Simulation<H> {
-    /// Starts an engine with this handler. Of the builder, what concerns addresses, threads and socket
-    /// options is not used; its resolver is asked in this thread, and no virtual time passes meanwhile.
+    /// Starts an engine with this handler. Of the builder, what concerns addresses, threads, socket
+    /// options and busy polling is not used; its resolver is asked in this thread, and no virtual time passes
+    /// meanwhile.
     ///
     /// # Errors
     /// A value of the builder can't be used, or `on_boot` panicked.
@@ -71,8 +72,11 @@ impl<H: EventHandler> Simulation<H> {
         builder: Builder,
         handler: H,
     ) -> Result<Self, StartError> {
-        let (config, resolve) = (Arc::new(builder.config), builder.resolve);
+        // Time stands still for a reactor that does not wait.
+        let config = Config { busy_poll: None, ..builder.config };
+        let resolve = builder.resolve;
         config.check()?;
+        let config = Arc::new(config);
         let address = SocketAddr::from(([10, 0, 0, 1], 7000));
         let network = SimNetwork::new(seed, faults);
         let listener = network

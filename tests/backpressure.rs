@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use millstream::{Action, Builder, Bytes, Conn, InputOverflow, Remote};
+use millstream::{Action, Builder, Bytes, Conn, InputOverflow, Remote, SocketOptions};
 
 use common::seeds::for_each_seed;
 use common::stage::{Note, On, Probe, Stage, arm, collect, run};
@@ -31,7 +31,10 @@ const STUCK: usize = 8 * MIB;
 
 /// With the marks of this suite, and a kernel that keeps little of what a peer doesn't read.
 fn builder() -> Builder {
-    Stage::builder().water_marks(LOW, HIGH).send_buffer_size(64 * KIB).close_timeout(DEADLINE)
+    Stage::builder()
+        .water_marks(LOW, HIGH)
+        .socket_options(SocketOptions::new().send_buffer(64 * KIB))
+        .close_timeout(DEADLINE)
 }
 
 /// A handler that sends back what comes.

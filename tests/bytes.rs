@@ -19,7 +19,7 @@ use fastrand::Rng;
 use millstream::balance::Balance;
 use millstream::{
     AcceptMode, Action, Address, Builder, Bytes, Conn, Engine, EventHandler, Input, InputOverflow,
-    Output,
+    Output, SocketOptions,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -255,7 +255,8 @@ fn connect_narrow(address: SocketAddr) -> TcpStream {
 
 #[test]
 fn peers_that_read_slowly_get_every_byte_and_hold_nobody_up() {
-    let builder = Engine::builder().reactors(1).send_buffer_size(4 * KIB);
+    let builder =
+        Engine::builder().reactors(1).socket_options(SocketOptions::new().send_buffer(4 * KIB));
     let engine = TestEngine::start(builder, |_| Echo);
     let mut slow = [(); 3].map(|()| connect_narrow(engine.address()));
     let fast = [(); 3].map(|()| engine.connect());
@@ -371,7 +372,8 @@ fn all_ways_to_write_keep_the_order_on_a_tiny_send_buffer() {
     for_each_seed(4, |seed| {
         let story = Bytes::from(pattern(3 * MIB, seed));
         let told = story.clone();
-        let builder = Engine::builder().reactors(1).send_buffer_size(4 * KIB);
+        let builder =
+            Engine::builder().reactors(1).socket_options(SocketOptions::new().send_buffer(4 * KIB));
         let engine = TestEngine::start(builder.water_marks(HIGH / 2, HIGH), move |_| Teller {
             story: told.clone(),
             random: Mutex::new(Rng::with_seed(seed)),
@@ -415,7 +417,8 @@ impl EventHandler for Slices {
 fn slices(bytes: &[u8], send_buffer: usize) -> (TestEngine, Receiver<Duration>) {
     let (took, times) = channel();
     let bytes = Bytes::copy_from_slice(bytes);
-    let builder = Engine::builder().reactors(1).send_buffer_size(send_buffer);
+    let builder =
+        Engine::builder().reactors(1).socket_options(SocketOptions::new().send_buffer(send_buffer));
     let factory = move |_| Slices { bytes: bytes.clone(), took: took.clone() };
     (TestEngine::start(builder, factory), times)
 }

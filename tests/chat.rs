@@ -9,6 +9,7 @@ use std::net::TcpStream;
 use std::thread;
 
 use common::{TestEngine, eventually};
+use millstream::SocketOptions;
 use millstream::codec::Framed;
 use room::{HIGH_WATER, LONGEST_LINE, Room};
 
@@ -36,7 +37,9 @@ fn next_line(guest: &mut impl BufRead) -> String {
 #[test]
 fn a_guest_who_does_not_read_misses_lines_and_takes_no_memory() {
     for reactors in [1, 2] {
-        let builder = room::builder().reactors(reactors).send_buffer_size(HIGH_WATER);
+        let builder = room::builder()
+            .reactors(reactors)
+            .socket_options(SocketOptions::new().send_buffer(HIGH_WATER));
         let engine = TestEngine::start(builder, |_| Framed::new(Room::default()));
         let mut speaker = join(&engine, "speaker");
         let mut sleeper = join(&engine, "sleeper");

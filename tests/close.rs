@@ -16,7 +16,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use millstream::{Action, Builder, Conn, Engine, Remote};
+use millstream::{Action, Builder, Conn, Engine, Remote, SocketOptions};
 
 use common::seeds::for_each_seed;
 use common::stage::{On, Probe, Stage, arm, collect, run};
@@ -38,7 +38,7 @@ fn patient() -> Builder {
 
 /// The kernel keeps little of what a peer doesn't read.
 fn small_buffer(builder: Builder) -> Builder {
-    builder.send_buffer_size(64 * 1024).water_marks(0, 2 * STUCK)
+    builder.socket_options(SocketOptions::new().send_buffer(64 * 1024)).water_marks(0, 2 * STUCK)
 }
 
 /// A handler that collects what comes.

@@ -18,13 +18,12 @@ use std::time::Duration;
 
 use millstream::{
     AcceptMode, Action, Address, AlreadyStopping, Builder, ConfigError, Conn, Engine, EventHandler,
-    InputOverflow, Keepalive, Pinning, Reactor, StartError,
+    InputOverflow, Pinning, Reactor, SocketOptions, StartError,
 };
 
 use self::common::{DEADLINE, Echo, TestEngine, modes, read_exactly, receive};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
 /// The largest size that is allowed.
 const LARGEST: usize = isize::MAX as usize / 4;
 
@@ -80,26 +79,8 @@ fn a_bad_time_is_refused() {
         (builder().read_timeout(short), "read_timeout", "999.999µs", reason),
         (builder().write_timeout(short), "write_timeout", "999.999µs", reason),
         (builder().tick(short), "tick", "999.999µs", reason),
+        (builder().busy_poll(Duration::ZERO), "busy_poll", "0ns", "it must not be zero"),
     ]);
-}
-
-#[test]
-fn a_bad_keepalive_is_refused() {
-    let reason = "idle and interval must be from 1 to 32767 seconds, and count from 1 to 127";
-    let good = Keepalive { idle: SECOND, interval: SECOND, count: 1 };
-    let bad = [
-        Keepalive { idle: SECOND - MILLISECOND, ..good },
-        Keepalive { interval: SECOND - MILLISECOND, ..good },
-        Keepalive { count: 0, ..good },
-        Keepalive { idle: 32_768 * SECOND, ..good },
-        Keepalive { interval: Duration::MAX, ..good },
-        Keepalive { count: 128, ..good },
-    ];
-    for keepalive in bad {
-        let error = config_error(builder().keepalive(keepalive));
-        assert_eq!((error.field, error.reason), ("keepalive", reason));
-        assert_eq!(error.value, format!("{keepalive:?}"));
-    }
 }
 
 type SetSize = fn(Builder, usize) -> Builder;
@@ -126,13 +107,6 @@ fn a_bad_size_is_refused() {
             assert_eq!(error.value, size.to_string());
         }
     }
-    let reason = "it must be from 1 to 2147483647";
-    assert_refused([
-        (builder().receive_buffer_size(0), "receive_buffer_size", "0", reason),
-        (builder().receive_buffer_size(1 << 31), "receive_buffer_size", "2147483648", reason),
-        (builder().send_buffer_size(0), "send_buffer_size", "0", reason),
-        (builder().send_buffer_size(1 << 31), "send_buffer_size", "2147483648", reason),
-    ]);
 }
 
 #[test]
@@ -211,10 +185,8 @@ fn the_smallest_values_are_taken() {
             .read_budget(1)
             .accept_budget(1)
             .inbox_budget(1)
-            .receive_buffer_size(1)
-            .send_buffer_size(1)
+            .socket_options(SocketOptions::new().receive_buffer(1).send_buffer(1))
             .tick(MILLISECOND)
-            .keepalive(Keepalive { idle: SECOND, interval: SECOND, count: 1 })
             .close_timeout(Duration::ZERO)
             .stop_timeout(Duration::ZERO)
             .stall_threshold(Some(Duration::ZERO)),

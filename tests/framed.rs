@@ -16,7 +16,7 @@ use millstream::codec::{Codec, FrameHandler, Framed, FramedConn};
 use millstream::sim::{Faults, Simulation};
 use millstream::{
     Action, Builder, CloseReason, Conn, Engine, Input, InputOverflow, Output, Reactor, Remote,
-    TimerId,
+    SocketOptions, TimerId,
 };
 
 /// Frames of two bytes that tell a length, and so many bytes. The length 0xFFFF is wrong; so is 0xFFFE,
@@ -404,7 +404,9 @@ fn a_close_does_not_wait_for_frames() {
 
 #[test]
 fn frames_wait_while_the_output_does() {
-    let builder = Engine::builder().water_marks(1_000, 10_000).send_buffer_size(64 * 1024);
+    let builder = Engine::builder()
+        .water_marks(1_000, 10_000)
+        .socket_options(SocketOptions::new().send_buffer(64 * 1024));
     let rig = Rig::start(builder.output_cap(400_000), Action::Close, 1024);
     let mut client = rig.engine.connect();
     // All replies together are beyond the cap, which would close the connection.

@@ -378,6 +378,24 @@ fn who_says_nonsense_does_not_take_over() {
     stop(&next);
 }
 
+/// What a newcomer asks for beside the address holds for the sockets that it inherits.
+#[test]
+fn limits_hold_for_inherited_sockets() {
+    let rig = Rig::new();
+    let engine = rig.first(Engine::builder());
+    let mut handover = rig.take().expect("somebody is there");
+    let limited = handover.inherited.listen(Listen::from("127.0.0.1:0").max_connections(1));
+    let next = Engine::builder().listen(limited).start(|_| Echo).expect("it starts");
+    handover.ready(&next, DEADLINE).expect("it takes over");
+    ends(&engine);
+    let address = next.local_addrs()[0].socket_addr().expect("it is IP");
+    let first = connect(address);
+    assert_echoes(&first);
+    assert_eq!(read_to_end(&mut connect(address)), b"", "one too many");
+    drop(first);
+    stop(&next);
+}
+
 /// What was listened on and is not any more is closed; what is new is opened.
 #[test]
 fn addresses_may_change() {

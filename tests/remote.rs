@@ -20,7 +20,8 @@ use common::{
     read_to_reset, receive, silence_expected_panics,
 };
 use millstream::{
-    Action, Builder, CloseReason, Closed, Conn, Engine, EventHandler, Reactor, Remote, Stopped,
+    Action, Builder, CloseReason, Closed, Conn, Engine, EventHandler, Reactor, Remote,
+    SocketOptions, Stopped,
 };
 use socket2::SockRef;
 
@@ -310,7 +311,7 @@ fn is_open_until_on_close() {
 
 /// A server that can't push much into the kernel while its client doesn't read.
 fn narrow() -> Builder {
-    Engine::builder().send_buffer_size(256 * 1024)
+    Engine::builder().socket_options(SocketOptions::new().send_buffer(256 * 1024))
 }
 
 /// So much that it doesn't fit into the kernel's buffers of a [`narrow`] server and its client.

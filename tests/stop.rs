@@ -20,8 +20,8 @@ use common::{
     read_exactly, read_to_end, read_to_reset, receive, silence_expected_panics,
 };
 use millstream::{
-    Action, AlreadyStopping, Builder, CloseReason, Conn, Engine, EventHandler, Reactor, TimerId,
-    WaitError,
+    Action, AlreadyStopping, Builder, CloseReason, Conn, Engine, EventHandler, Reactor,
+    SocketOptions, TimerId, WaitError,
 };
 
 /// Enough for a stop that has nothing to wait for; a stop that takes it all fails its test.
@@ -555,7 +555,7 @@ impl Rig {
 const MUCH: usize = 16 << 20;
 
 fn narrow(builder: Builder) -> Builder {
-    builder.send_buffer_size(256 * 1024)
+    builder.socket_options(SocketOptions::new().send_buffer(256 * 1024))
 }
 
 #[test]

@@ -13,7 +13,7 @@ use common::{TestEngine, read_exactly};
 use millstream::{
     AcceptMode, Action, Address, Builder, CloseReason, Closed, Conn, ConnId, Connect, ConnectError,
     DatagramRemote, DatagramSocket, Engine, EventHandler, Input, Output, Reactor, ReactorStats,
-    Reactors, Remote, RunError, StartError, Stats, TimerId, WaitError,
+    Reactors, Remote, RunError, SocketOptions, StartError, Stats, TimerId, WaitError,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -63,6 +63,7 @@ assert_not_impl_any!(DatagramSocket<'_, Anywhere>: Send, Sync);
 // So do ids, numbers, configuration and errors.
 assert_impl_all!(ConnId: Send, Sync, Copy, Eq, std::hash::Hash, Ord);
 assert_impl_all!(Connect: Send, Sync, Clone, Eq, Debug);
+assert_impl_all!(SocketOptions: Send, Sync, Clone, Eq, Debug);
 assert_impl_all!(ConnectError: Send, Sync, std::error::Error);
 assert_impl_all!(TimerId: Send, Sync, Copy, Eq, std::hash::Hash);
 assert_impl_all!(Stats: Send, Sync, Clone);

@@ -16,7 +16,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use millstream::{Action, Builder, Conn, Engine, EventHandler, Reactor, ReactorStats, TimerId};
+use millstream::{
+    Action, Builder, Conn, Engine, EventHandler, Reactor, ReactorStats, SocketOptions, TimerId,
+};
 
 use common::seeds::for_each_seed;
 use common::stage::{End, Note, On, Probe, Stage, arm, collect, run};
@@ -45,7 +47,7 @@ fn collector(on: On, conn: &mut Conn<'_, Probe>) -> Action {
 
 /// The kernel keeps little of what a peer doesn't read, and the marks are out of the way.
 fn small_buffer(builder: Builder) -> Builder {
-    builder.send_buffer_size(64 * 1024).water_marks(0, 2 * STUCK)
+    builder.socket_options(SocketOptions::new().send_buffer(64 * 1024)).water_marks(0, 2 * STUCK)
 }
 
 fn stats(stage: &Stage) -> ReactorStats {

@@ -33,6 +33,9 @@ struct Options {
     /// Let each reactor accept for itself (SO_REUSEPORT) instead of one acceptor for all.
     #[arg(long)]
     reuse_port: bool,
+    /// Look for something to do for so many microseconds before waiting for it.
+    #[arg(long, value_name = "MICROS", value_parser = clap::value_parser!(u64).range(1..))]
+    busy_poll: Option<u64>,
     /// Serve frames, each of which begins with the number of bytes behind that, in four bytes,
     /// big-endian.
     #[arg(long)]
@@ -101,6 +104,9 @@ fn start(options: &Options) -> Result<Engine, Box<dyn Error>> {
     }
     if options.reuse_port {
         builder = builder.accept_mode(millstream::AcceptMode::ReusePort);
+    }
+    if let Some(time) = options.busy_poll {
+        builder = builder.busy_poll(Duration::from_micros(time));
     }
     Ok(match options.length_field {
         true => builder.start(|_| Framed::new(Echo))?,

@@ -92,6 +92,14 @@ impl Address {
         }
     }
 
+    /// What a stream between such addresses is.
+    pub fn stream_transport(&self) -> Transport {
+        match self {
+            Address::Ip(_) => Transport::Tcp,
+            Address::Unix(_) => Transport::Unix,
+        }
+    }
+
     /// As system calls have it.
     ///
     /// # Errors
@@ -99,7 +107,7 @@ impl Address {
     pub fn to_sock_addr(&self) -> io::Result<SockAddr> {
         match self {
             Address::Ip(address) => Ok((*address).into()),
-            Address::Unix(address) => SockAddr::unix(OsStr::from_bytes(address.bytes())),
+            Address::Unix(address) => SockAddr::unix(OsStr::from_bytes(address.as_bytes())),
         }
     }
 }
@@ -323,7 +331,8 @@ impl UnixAddress {
         Ok(UnixAddress { len: len as u8, bytes })
     }
 
-    fn bytes(&self) -> &[u8] {
+    /// Its bytes: a path, or a zero and a name without a file.
+    pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
 
@@ -333,7 +342,7 @@ impl UnixAddress {
         if let Some(name) = self.as_abstract_name() {
             return SocketAddrUnix::new_abstract_name(name);
         }
-        SocketAddrUnix::new(self.bytes())
+        SocketAddrUnix::new(self.as_bytes())
     }
 
     /// From what rustix has.
@@ -348,13 +357,13 @@ impl UnixAddress {
 
     /// The path, if it is one.
     pub fn as_path(&self) -> Option<&Path> {
-        let is_path = self.bytes().first().is_some_and(|first| *first != 0);
-        is_path.then(|| Path::new(OsStr::from_bytes(self.bytes())))
+        let is_path = self.as_bytes().first().is_some_and(|first| *first != 0);
+        is_path.then(|| Path::new(OsStr::from_bytes(self.as_bytes())))
     }
 
     /// The abstract name, if it is one.
     pub fn as_abstract_name(&self) -> Option<&[u8]> {
-        self.bytes().strip_prefix(b"\0")
+        self.as_bytes().strip_prefix(b"\0")
     }
 
     /// Whether it is no name.

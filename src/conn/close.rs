@@ -26,6 +26,9 @@ pub enum CloseReason {
     InputOverflow,
     /// More was written than the [`output_cap`](crate::Builder::output_cap).
     OutputOverflow,
+    /// What came first on a listener with the PROXY protocol was no header of it. The connection never
+    /// opened: statistics count it, and no callback is told.
+    ProxyHeader(ProxyError),
     /// A callback panicked.
     Panicked,
     /// The engine stopped.
@@ -38,7 +41,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// The names of all reasons, as statistics show them; the place of each is its index.
-    pub const NAMES: [&'static str; 13] = [
+    pub const NAMES: [&'static str; 14] = [
         "peer",
         "local",
         "failed",
@@ -48,6 +51,7 @@ impl CloseReason {
         "flush timeout",
         "input overflow",
         "output overflow",
+        "proxy header",
         "panicked",
         "shutdown",
         "relay",
@@ -65,10 +69,11 @@ impl CloseReason {
             CloseReason::FlushTimeout => 6,
             CloseReason::InputOverflow => 7,
             CloseReason::OutputOverflow => 8,
-            CloseReason::Panicked => 9,
-            CloseReason::Shutdown => 10,
-            CloseReason::Relay => 11,
-            CloseReason::Detached => 12,
+            CloseReason::ProxyHeader(_) => 9,
+            CloseReason::Panicked => 10,
+            CloseReason::Shutdown => 11,
+            CloseReason::Relay => 12,
+            CloseReason::Detached => 13,
         }
     }
 }
@@ -76,9 +81,28 @@ impl CloseReason {
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(Self::NAMES[self.index()])?;
-        if let CloseReason::Failed(error) = self {
-            write!(f, ": {error}")?;
+        match self {
+            CloseReason::Failed(error) => write!(f, ": {error}"),
+            CloseReason::ProxyHeader(error) => write!(f, ": {error}"),
+            _ => Ok(()),
         }
-        Ok(())
     }
+}
+
+/// What is wrong with what a proxy sent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProxyError {
+    /// It is no header.
+    #[error("it is malformed")]
+    Malformed,
+    /// It is longer than the listener allows.
+    #[error("it is longer than {most} bytes")]
+    TooLong {
+        /// What the listener allows, in bytes.
+        most: usize,
+    },
+    /// It was not there in time.
+    #[error("it did not come in time")]
+    TimedOut,
 }

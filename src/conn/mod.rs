@@ -16,10 +16,9 @@ use std::time::{Duration, Instant};
 
 use millstream_platform::address::{Address, Transport};
 use millstream_platform::driver::Token;
-use millstream_platform::socket::{self, Keepalive};
-use socket2::SockRef;
+use millstream_platform::socket::{OptionError, Socket};
 
-pub use self::close::CloseReason;
+pub use self::close::{CloseReason, ProxyError};
 pub use self::descriptor::SendDescriptorsError;
 pub(crate) use self::detached::Detach;
 pub use self::detached::{DetachError, Detached};
@@ -32,6 +31,10 @@ pub(crate) use self::remote::Completion;
 pub use self::remote::{Closed, Remote};
 use crate::engine::ListenerId;
 use crate::handler::{Action, EventHandler};
+#[cfg(feature = "proxy-protocol")]
+use crate::proxy::ProxyHeader;
+#[cfg(feature = "proxy-protocol")]
+use crate::reactor::Proxy;
 use crate::reactor::{Control, Order, Reactors, TimerKey};
 
 /// A connection's id, unique in its engine as long as the engine runs (a reactor would have to open
@@ -98,14 +101,32 @@ impl<H: EventHandler> Conn<'_, H> {
         self.control.reactors
     }
 
-    /// The address of the other end.
+    /// The address of the other end. On a listener with the PROXY protocol it is what the proxy told.
     pub fn peer_addr(&self) -> Address {
-        self.control.status.peer.get()
+        self.control.status.peer.address()
+    }
+
+    /// The address of the other end of this very connection, which may be a proxy's.
+    pub fn direct_peer_addr(&self) -> Address {
+        self.control.status.peer.direct().get()
+    }
+
+    /// Where a proxy's client is and connected to, if a proxy told that
+    /// ([`Listen::proxy_protocol`](crate::Listen::proxy_protocol)).
+    #[cfg(feature = "proxy-protocol")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
+    pub fn proxied(&self) -> Option<ProxyHeader> {
+        match self.control.status.peer.proxy() {
+            Some(Proxy::Told { source, destination }) => {
+                Some(ProxyHeader::new(source.get(), destination.get()))
+            }
+            _ => None,
+        }
     }
 
     /// What carries the connection: TCP or a Unix socket.
     pub fn transport(&self) -> Transport {
-        self.control.status.peer.transport()
+        self.control.status.peer.direct().transport()
     }
 
     /// The listener that it came in on; `None` if this engine made it, or adopted it.
@@ -234,40 +255,24 @@ impl<H: EventHandler> Conn<'_, H> {
         self.control.cancel_timer(timer)
     }
 
-    /// Sends small segments at once (TCP_NODELAY), or not.
+    /// The connection's socket, to read its options and to set them.
+    ///
+    /// ```
+    /// # use millstream::{Action, Conn, EventHandler, OptionError, SocketOptions};
+    /// # fn example<H: EventHandler>(conn: &Conn<'_, H>) -> Result<(), OptionError> {
+    /// let socket = conn.socket()?;
+    /// if socket.nodelay()? {
+    ///     socket.set(&SocketOptions::new().nodelay(false))?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// The operating system refused; [`io::ErrorKind::Unsupported`] on a simulated connection.
-    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        self.socket()?.set_tcp_nodelay(nodelay)
-    }
-
-    /// Probes a silent peer, or doesn't.
-    ///
-    /// # Errors
-    /// As for [`set_nodelay`](Self::set_nodelay).
-    pub fn set_keepalive(&self, keepalive: Option<Keepalive>) -> io::Result<()> {
-        socket::set_keepalive(&self.socket()?, keepalive)
-    }
-
-    /// Sets the size of the kernel's receive buffer in bytes.
-    ///
-    /// # Errors
-    /// As for [`set_nodelay`](Self::set_nodelay).
-    pub fn set_receive_buffer_size(&self, bytes: usize) -> io::Result<()> {
-        self.socket()?.set_recv_buffer_size(bytes)
-    }
-
-    /// Sets the size of the kernel's send buffer in bytes.
-    ///
-    /// # Errors
-    /// As for [`set_nodelay`](Self::set_nodelay).
-    pub fn set_send_buffer_size(&self, bytes: usize) -> io::Result<()> {
-        self.socket()?.set_send_buffer_size(bytes)
-    }
-
-    fn socket(&self) -> io::Result<SockRef<'_>> {
-        self.output.link.socket(self.output.token).ok_or_else(|| io::ErrorKind::Unsupported.into())
+    /// [`OptionError::NoSocket`] on a simulated connection.
+    pub fn socket(&self) -> Result<Socket<'_>, OptionError> {
+        let socket = self.output.link.socket(self.output.token).ok_or(OptionError::NoSocket)?;
+        Ok(Socket::new(socket, self.transport()))
     }
 }
 

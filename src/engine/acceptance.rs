@@ -1,12 +1,13 @@
 //! Listening, for whoever does it: the acceptor, or each reactor for itself.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_platform::driver::{Driver, Token};
 
 use super::Engine;
-use super::listeners::{ListenerId, Open};
+use super::listeners::{ListenerId, Open, State};
 use crate::reactor::table::Table;
 
 /// A listener that could not accept tries again after this time. It is long enough not to burn the
@@ -38,14 +39,16 @@ impl Acceptance {
     }
 
     /// Which listener it is.
-    pub(crate) fn id(&self, listener: Token) -> Option<ListenerId> {
-        self.listeners.get(listener).map(|open| open.0.id())
+    pub(crate) fn listener(&self, listener: Token) -> Option<&Arc<State>> {
+        self.listeners.get(listener).map(|open| &open.0)
     }
 
     /// Closes those sockets of a listener that are among these.
     pub(crate) fn unlisten<D: Driver>(&mut self, id: ListenerId, driver: &mut D) {
-        let tokens = self.listeners.tokens().filter(|token| self.id(*token) == Some(id));
-        for token in tokens.collect::<Vec<_>>() {
+        let is_it =
+            |token: &Token| self.listener(*token).is_some_and(|listener| listener.id() == id);
+        let tokens: Vec<Token> = self.listeners.tokens().filter(is_it).collect();
+        for token in tokens {
             driver.unlisten(token);
             self.listeners.remove(token);
         }

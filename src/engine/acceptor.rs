@@ -11,8 +11,8 @@ use millstream_platform::driver::{Driver, Event, Host, Space, Token};
 
 use super::acceptance::Acceptance;
 use super::balance::Balance;
-use super::listeners::ListenerId;
-use super::{Admission, Engine};
+use super::listeners::State;
+use super::{Account, Admission, Engine};
 use crate::reactor::{Arrival, Counters, Inbox, Notify};
 
 /// A thread that accepts for all reactors.
@@ -117,7 +117,8 @@ impl<D: Driver> Acceptor<D> {
         while let Some(event) = self.driver.next(&mut NoRoom) {
             match event {
                 Event::Accepted { listener, socket, peer } => {
-                    if let Some(listener) = self.acceptance.id(listener) {
+                    if let Some(listener) = self.acceptance.listener(listener) {
+                        let listener = Arc::clone(listener);
                         self.hand_over(socket, peer, listener);
                     }
                 }
@@ -139,17 +140,18 @@ impl<D: Driver> Acceptor<D> {
         }
     }
 
-    fn hand_over(&mut self, socket: D::Socket, peer: PeerAddress, listener: ListenerId) {
-        if !self.engine.limits().admit(peer.ip()) {
-            tracing::debug!(%peer, "a limit is reached: refused");
+    fn hand_over(&mut self, socket: D::Socket, peer: PeerAddress, listener: Arc<State>) {
+        if !self.engine.admit(&peer, &listener) {
+            tracing::debug!(%peer, "refused by a limit or the filter");
             return; // Dropping the socket closes it.
         }
         for (count, reactor) in self.connections.iter_mut().zip(&self.reactors) {
             *count = reactor.counters.connections.load(Ordering::Relaxed);
         }
+        let account = Account::new(&peer, Some(listener.id()));
         let chosen = self.choose(&peer);
         let reactor = &self.reactors[chosen];
-        let admission = Admission::new(&self.engine, &reactor.counters, peer.ip());
+        let admission = Admission::new(&self.engine, &reactor.counters, account);
         // A reactor that has ended, because the engine stops, hands the arrival back, which releases
         // its admission.
         let arrival = Arrival::Connection { socket, peer, listener, admission };

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_platform::socket::Keepalive;
+use millstream_platform::socket::SocketOptions;
 
+use super::Accepting;
 use super::balance::{Balance, RoundRobin};
 use super::config::{AcceptMode, Config, InputOverflow, Pinning};
+use super::filter::AcceptFilter;
 use super::listen::Listen;
 use super::resolver::{self, Resolve};
 use super::start::start;
@@ -88,6 +90,26 @@ impl Builder {
         self.config.max_connections_per_source = Some(connections);
         self
     }
+
+    /// Has a closure say of each connection whether it may come in (`true`), for example by its address. It is
+    /// asked before the limits and before anything is made for the connection, on the thread that accepts:
+    /// the main acceptor's, or each reactor's, maybe several at the same time. It must not block. A
+    /// connection that may not come in is closed and counted
+    /// ([`Stats::filtered`](crate::Stats::filtered)), as is one at which the closure panics. By default
+    /// everybody may.
+    ///
+    /// ```
+    /// # use millstream::Engine;
+    /// let local_only = Engine::builder()
+    ///     .accept_filter(|accepting| accepting.peer_addr().ip().is_some_and(|ip| ip.is_loopback()));
+    /// ```
+    pub fn accept_filter(
+        mut self,
+        lets_in: impl Fn(&Accepting) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.config.accept_filter = AcceptFilter::new(lets_in);
+        self
+    }
 }
 
 /// Connecting.
@@ -101,29 +123,14 @@ impl Builder {
     }
 }
 
-/// Options of accepted sockets.
+/// Options of sockets.
 impl Builder {
-    /// Whether small segments are sent at once (TCP_NODELAY). By default they are.
-    pub fn nodelay(mut self, nodelay: bool) -> Self {
-        self.config.options.nodelay = Some(nodelay);
-        self
-    }
-
-    /// Probes silent peers. By default they aren't probed.
-    pub fn keepalive(mut self, keepalive: Keepalive) -> Self {
-        self.config.options.keepalive = Some(keepalive);
-        self
-    }
-
-    /// The size of the kernel's receive buffer in bytes. By default the system's.
-    pub fn receive_buffer_size(mut self, bytes: usize) -> Self {
-        self.config.options.receive_buffer = Some(bytes);
-        self
-    }
-
-    /// The size of the kernel's send buffer in bytes. By default the system's.
-    pub fn send_buffer_size(mut self, bytes: usize) -> Self {
-        self.config.options.send_buffer = Some(bytes);
+    /// Options of all connections, where they fit: see [`SocketOptions`]. A listener
+    /// ([`Listen::socket_options`]) and an outgoing connection
+    /// ([`Connect::socket_options`](crate::Connect::socket_options)) may have others. By default
+    /// [`nodelay`](SocketOptions::nodelay) is set, and stays so unless these say otherwise.
+    pub fn socket_options(mut self, options: SocketOptions) -> Self {
+        self.config.options = options.or(&self.config.options);
         self
     }
 }
@@ -257,6 +264,16 @@ impl Builder {
     /// By default 5 milliseconds; `None` saves a look at the clock after each callback.
     pub fn stall_threshold(mut self, threshold: Option<Duration>) -> Self {
         self.config.stall_threshold = threshold;
+        self
+    }
+
+    /// For so long a reactor that has nothing to do looks again and again whether something has happened,
+    /// before it has the operating system wait. Meanwhile it uses its core as if it were busy, and other
+    /// threads need no system call to be heard. That saves the time in which a sleeping thread wakes up, if
+    /// each reactor has a core of its own; if not, it takes time from whoever else needs the core.
+    /// [`Duration::MAX`] never waits. By default it is off.
+    pub fn busy_poll(mut self, time: Duration) -> Self {
+        self.config.busy_poll = Some(time);
         self
     }
 }

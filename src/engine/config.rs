@@ -4,8 +4,10 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use millstream_platform::driver::Budget;
-use millstream_platform::socket::{Keepalive, SocketOptions};
+use millstream_platform::socket::SocketOptions;
 
+use super::StartError;
+use super::filter::AcceptFilter;
 use super::listen::Listen;
 
 /// Who accepts connections.
@@ -92,6 +94,7 @@ pub(crate) struct Config {
     pub(crate) backlog: u32,
     pub(crate) max_connections: Option<usize>,
     pub(crate) max_connections_per_source: Option<usize>,
+    pub(crate) accept_filter: AcceptFilter,
     pub(crate) options: SocketOptions,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) read_timeout: Option<Duration>,
@@ -110,6 +113,7 @@ pub(crate) struct Config {
     pub(crate) accept_budget: usize,
     pub(crate) inbox_budget: usize,
     pub(crate) stall_threshold: Option<Duration>,
+    pub(crate) busy_poll: Option<Duration>,
 }
 
 impl Default for Config {
@@ -122,7 +126,8 @@ impl Default for Config {
             backlog: 1024,
             max_connections: None,
             max_connections_per_source: None,
-            options: SocketOptions { nodelay: Some(true), ..SocketOptions::default() },
+            accept_filter: AcceptFilter::default(),
+            options: SocketOptions::new().nodelay(true),
             idle_timeout: None,
             read_timeout: None,
             write_timeout: None,
@@ -140,6 +145,7 @@ impl Default for Config {
             accept_budget: 64,
             inbox_budget: 1024,
             stall_threshold: Some(Duration::from_millis(5)),
+            busy_poll: None,
         }
     }
 }
@@ -166,10 +172,12 @@ impl Config {
     }
 
     /// Whether an engine can be started with this.
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+    pub(crate) fn check(&self) -> Result<(), StartError> {
         self.check_counts()?;
         self.check_times()?;
-        self.check_sizes()
+        self.check_sizes()?;
+        self.options.check()?;
+        Ok(self.listen.iter().try_for_each(Listen::check_options)?)
     }
 
     fn check_counts(&self) -> Result<(), ConfigError> {
@@ -199,17 +207,11 @@ impl Config {
             ("write_timeout", self.write_timeout),
             ("tick", self.tick),
         ];
-        for (field, time) in times {
+        check("busy_poll", self.busy_poll, |time| !time.is_zero(), "it must not be zero")?;
+        times.into_iter().try_for_each(|(field, time)| {
             let enough = |time: &Duration| *time >= Duration::from_millis(1);
-            check(field, time, enough, "it must be at least a millisecond")?;
-        }
-        // What Linux takes; other systems take more.
-        let seconds = |time: Duration| (1..=32_767).contains(&time.as_secs());
-        let good = |probes: &Keepalive| {
-            seconds(probes.idle) && seconds(probes.interval) && (1..=127).contains(&probes.count)
-        };
-        let range = "idle and interval must be from 1 to 32767 seconds, and count from 1 to 127";
-        check("keepalive", self.options.keepalive, good, range)
+            check(field, time, enough, "it must be at least a millisecond")
+        })
     }
 
     fn check_sizes(&self) -> Result<(), ConfigError> {
@@ -233,15 +235,7 @@ impl Config {
         let order = "the low mark must not be above the high one";
         check("water_marks", marks, |(low, high)| low <= high, order)?;
         let order = "the high mark must not be above output_cap";
-        check("water_marks", marks, |(_, high)| *high <= self.output.cap, order)?;
-        let sizes = [
-            ("receive_buffer_size", self.options.receive_buffer),
-            ("send_buffer_size", self.options.send_buffer),
-        ];
-        sizes.into_iter().try_for_each(|(field, size)| {
-            let fits = |size: &usize| *size > 0 && i32::try_from(*size).is_ok();
-            check(field, size, fits, "it must be from 1 to 2147483647")
-        })
+        check("water_marks", marks, |(_, high)| *high <= self.output.cap, order)
     }
 }
 

@@ -1,9 +1,14 @@
-//! How many connections there may be: in total, and from one source address.
+//! How many connections there may be: in total, from one source address, and on one listener.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use millstream_platform::address::PeerAddress;
+
+use super::listeners::ListenerId;
 
 /// The limits, and what counts against them. A connection is admitted before anything is allocated
 /// for it, and released when it is over.
@@ -12,8 +17,24 @@ pub(crate) struct Limits {
     most_per_source: usize,
     admitted: AtomicUsize,
     /// Kept only if there is a limit for it.
-    sources: Mutex<HashMap<IpAddr, usize>>,
+    sources: Counts<IpAddr>,
+    /// Of those that have a limit.
+    listeners: Counts<ListenerId>,
     refused: AtomicU64,
+}
+
+/// What a connection counts against, beside the total; an outgoing one against nothing else.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Account {
+    pub(crate) source: Option<IpAddr>,
+    pub(crate) listener: Option<ListenerId>,
+}
+
+impl Account {
+    /// What a connection counts against that came in on a listener, or on none.
+    pub(crate) fn new(peer: &PeerAddress, listener: Option<ListenerId>) -> Self {
+        Account { source: peer.ip().filter(|_| listener.is_some()), listener }
+    }
 }
 
 impl Limits {
@@ -23,61 +44,95 @@ impl Limits {
             most: most.unwrap_or(usize::MAX),
             most_per_source: most_per_source.unwrap_or(usize::MAX),
             admitted: AtomicUsize::new(0),
-            sources: Mutex::new(HashMap::new()),
+            sources: Counts::default(),
+            listeners: Counts::default(),
             refused: AtomicU64::new(0),
         }
     }
 
-    /// Counts a connection in; `false`, and not counted, if a limit is reached. An outgoing one has no
-    /// source.
-    pub(crate) fn admit(&self, source: Option<IpAddr>) -> bool {
-        let admitted =
-            self.admit_to_total() && source.is_none_or(|source| self.admit_source(source));
+    /// Counts a connection in; `false`, and not counted, if a limit is reached. `most` is its listener's.
+    pub(crate) fn admit(&self, account: Account, most: Option<usize>) -> bool {
+        let source = account.source.filter(|_| self.most_per_source < usize::MAX);
+        let source = source.map(|source| source.to_canonical());
+        let admitted = self.claim(source, account.listener.zip(most));
         if !admitted {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
         admitted
     }
 
-    fn admit_to_total(&self) -> bool {
+    fn claim(&self, source: Option<IpAddr>, listener: Option<(ListenerId, usize)>) -> bool {
         let next = |admitted: usize| (admitted < self.most).then(|| admitted + 1);
-        self.admitted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
-    }
-
-    fn admit_source(&self, source: IpAddr) -> bool {
-        if self.most_per_source == usize::MAX {
-            return true;
+        if self.admitted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_err() {
+            return false;
         }
-        let mut sources = self.sources();
-        let count = sources.entry(source.to_canonical()).or_insert(0);
-        if *count < self.most_per_source {
-            *count += 1;
-            return true;
+        if source.is_none_or(|source| self.sources.add(source, self.most_per_source)) {
+            if listener.is_none_or(|(listener, most)| self.listeners.add(listener, most)) {
+                return true;
+            }
+            source.iter().for_each(|source| self.sources.remove(source));
         }
-        drop(sources);
         self.admitted.fetch_sub(1, Ordering::Relaxed);
         false
     }
 
     /// Counts out a connection that was admitted.
-    pub(crate) fn release(&self, source: Option<IpAddr>) {
+    pub(crate) fn release(&self, account: Account) {
         self.admitted.fetch_sub(1, Ordering::Relaxed);
-        let Some(source) = source.filter(|_| self.most_per_source < usize::MAX) else { return };
-        let mut sources = self.sources();
-        let source = source.to_canonical();
-        match sources.get_mut(&source) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => drop(sources.remove(&source)),
-        }
+        let source = account.source.map(|source| source.to_canonical());
+        source.iter().for_each(|source| self.sources.remove(source));
+        account.listener.iter().for_each(|listener| self.listeners.remove(listener));
+    }
+
+    /// How many connections there are.
+    pub(crate) fn admitted(&self) -> usize {
+        self.admitted.load(Ordering::Relaxed)
     }
 
     /// How many connections were refused.
     pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
+}
 
-    fn sources(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+/// How many there are of each kind.
+struct Counts<K> {
+    counts: Mutex<HashMap<K, usize>>,
+    /// Whether there ever were any: if not, nobody has to lock.
+    used: AtomicBool,
+}
+
+impl<K> Default for Counts<K> {
+    fn default() -> Self {
+        Counts { counts: Mutex::default(), used: AtomicBool::new(false) }
+    }
+}
+
+impl<K: Eq + Hash> Counts<K> {
+    /// One more; `false`, and not counted, if there are as many as there may be.
+    fn add(&self, kind: K, most: usize) -> bool {
+        self.used.store(true, Ordering::Relaxed);
+        let mut counts = self.lock();
+        let count = counts.entry(kind).or_insert(0);
+        let fits = *count < most;
+        *count += usize::from(fits);
+        fits
+    }
+
+    /// One less, if it was counted.
+    fn remove(&self, kind: &K) {
+        if !self.used.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut counts = self.lock();
+        match counts.get_mut(kind) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(counts.remove(kind)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, usize>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -85,25 +140,49 @@ impl Limits {
 mod tests {
     use super::*;
 
+    fn account(source: IpAddr) -> Account {
+        Account { source: Some(source), listener: None }
+    }
+
     #[test]
     fn each_limit_is_exact_and_given_back() {
         let limits = Limits::new(Some(3), Some(2));
-        let [one, two] = [1, 2].map(|last| Some(IpAddr::from([127, 0, 0, last])));
-        assert!(limits.admit(one) && limits.admit(one));
-        assert!(!limits.admit(one), "the source is full");
-        assert!(limits.admit(two));
-        assert!(!limits.admit(two), "the total is full");
+        let [one, two] = [1, 2].map(|last| account(IpAddr::from([127, 0, 0, last])));
+        let outgoing = Account::default();
+        let admit = |account| limits.admit(account, None);
+        assert!(admit(one) && admit(one));
+        assert!(!admit(one), "the source is full");
+        assert!(admit(two));
+        assert!(!admit(two), "the total is full");
         assert_eq!(limits.refused(), 2);
         limits.release(one);
-        let mapped = IpAddr::V6(std::net::Ipv4Addr::new(127, 0, 0, 1).to_ipv6_mapped());
-        assert!(limits.admit(Some(mapped)), "the same source in its other spelling");
-        assert!(!limits.admit(one));
+        let mapped = std::net::Ipv4Addr::new(127, 0, 0, 1).to_ipv6_mapped();
+        assert!(admit(account(mapped.into())), "the same source in its other spelling");
+        assert!(!admit(one));
         limits.release(one);
-        assert!(limits.admit(None) && !limits.admit(None), "an outgoing one counts in total");
-        for source in [one, None, two] {
-            limits.release(source);
+        assert!(admit(outgoing) && !admit(outgoing), "an outgoing one counts in total");
+        for account in [one, outgoing, two] {
+            limits.release(account);
         }
-        assert!(limits.sources().is_empty());
-        assert!(limits.admit(one));
+        assert!(limits.sources.lock().is_empty());
+        assert!(admit(one));
+    }
+
+    #[test]
+    fn a_listeners_limit_is_its_own_and_takes_nothing_when_it_is_reached() {
+        let limits = Limits::new(Some(4), Some(2));
+        let source = Some(IpAddr::from([127, 0, 0, 1]));
+        let [one, two] = [1, 2].map(ListenerId::numbered);
+        let [full, other] = [one, two].map(|id| Account { source, listener: Some(id) });
+        assert!(limits.admit(full, Some(1)));
+        assert!(!limits.admit(full, Some(1)), "the listener is full");
+        assert!(limits.admit(other, None), "the refused one left its place of the source");
+        assert_eq!((limits.admitted(), limits.refused()), (2, 1));
+        limits.release(other);
+        assert!(!limits.admit(full, Some(1)), "the other listener's was another one");
+        limits.release(full);
+        assert!(limits.admit(full, Some(1)));
+        limits.release(full);
+        assert!(limits.listeners.lock().is_empty() && limits.sources.lock().is_empty());
     }
 }

@@ -6,15 +6,24 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(feature = "proxy-protocol")]
+use std::time::Duration;
 
 use millstream_platform::address::{self, Address, Transport, UnixAddress};
 use millstream_platform::socket::{
-    BoundSocket, DatagramOptions, DatagramSocket, InheritError, SocketOptions, listen_tcp,
-    listen_unix,
+    BoundSocket, DatagramOptions, DatagramSocket, InheritError, OptionError, SocketOptions,
+    SocketRole, listen_tcp, listen_unix,
 };
 use socket2::SockRef;
 
+#[cfg(feature = "proxy-protocol")]
+use super::listeners::ProxyRule;
+use super::listeners::Rules;
 use super::{ConfigError, StartError};
+
+/// The longest header of the PROXY protocol's first version, in bytes.
+#[cfg(feature = "proxy-protocol")]
+const LONGEST_V1: usize = 107;
 
 /// Where to listen, and how: made from an address or from text. What is wrong with it is found out when it
 /// is used.
@@ -38,6 +47,10 @@ pub struct Listen {
     place: Result<Place, Unusable>,
     backlog: Option<u32>,
     mode: Option<u32>,
+    options: SocketOptions,
+    most: Option<usize>,
+    #[cfg(feature = "proxy-protocol")]
+    proxy: Option<ProxyRule>,
     inherited: Option<Inherited>,
 }
 
@@ -147,13 +160,28 @@ impl Listen {
         Listen { inherited, ..Listen::at(Ok(place)) }
     }
 
+    /// The same on sockets that were inherited, which have their backlog and their mode.
+    pub(crate) fn on_sockets_of(self, inherited: Listen) -> Self {
+        let Listen { place, inherited, backlog, mode, .. } = inherited;
+        Listen { place, inherited, backlog, mode, ..self }
+    }
+
     /// When it is to be accepted on.
     pub(super) fn gate(&self) -> Gate {
         self.inherited.as_ref().map_or_else(Gate::opened, |inherited| inherited.gate.clone())
     }
 
     fn at(place: Result<Place, Unusable>) -> Self {
-        Listen { place, backlog: None, mode: None, inherited: None }
+        Listen {
+            place,
+            backlog: None,
+            mode: None,
+            options: SocketOptions::new(),
+            most: None,
+            #[cfg(feature = "proxy-protocol")]
+            proxy: None,
+            inherited: None,
+        }
     }
 
     /// How many connections may wait to be accepted. By default what
@@ -168,6 +196,75 @@ impl Listen {
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = Some(mode);
         self
+    }
+
+    /// How many of the connections that came in on it there may be at the same time, in addition to the
+    /// limits of the engine. By default there is no limit of its own.
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.most = Some(connections);
+        self
+    }
+
+    /// Has each connection begin with a header of the PROXY protocol, version 1 or 2, by which a proxy tells
+    /// who its client is (<https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>). Only proxies
+    /// must be able to connect here: whoever connects is believed.
+    ///
+    /// The connection opens when the header is there; what follows it is the connection's input.
+    /// [`Conn::peer_addr`](crate::Conn::peer_addr) is then the client's address, and
+    /// [`Conn::proxied`](crate::Conn::proxied) says where the client connected to. Where the proxy speaks for
+    /// itself or doesn't know (`LOCAL`, `UNKNOWN`), it is the proxy's. Limits per source and the accept filter
+    /// go by the proxy's address: a client's is not known when a connection is let in.
+    ///
+    /// One without a header within `timeout`, at least a millisecond, or whose header has more than `most`
+    /// bytes, at least 107, or is none, is reset, and counted as closed for
+    /// [`CloseReason::ProxyHeader`](crate::CloseReason::ProxyHeader). 536 bytes are plenty for addresses, and for
+    /// some of the extensions of version 2, which are skipped.
+    #[cfg(feature = "proxy-protocol")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
+    pub fn proxy_protocol(mut self, timeout: Duration, most: usize) -> Self {
+        self.proxy = Some(ProxyRule { timeout, most });
+        self
+    }
+
+    #[cfg(feature = "proxy-protocol")]
+    fn check_proxy(&self) -> Result<(), ConfigError> {
+        let Some(ProxyRule { timeout, most }) = self.proxy else { return Ok(()) };
+        let error = |value, reason| Err(ConfigError { field: "proxy_protocol", value, reason });
+        if timeout < Duration::from_millis(1) {
+            return error(format!("{timeout:?}"), "the timeout must be at least a millisecond");
+        }
+        if most < LONGEST_V1 {
+            return error(most.to_string(), "a header must be allowed at least 107 bytes");
+        }
+        Ok(())
+    }
+
+    /// What holds for its connections; `options` are to be set on each.
+    pub(super) fn rules(&self, options: Option<SocketOptions>) -> Rules {
+        Rules {
+            options,
+            most: self.most,
+            #[cfg(feature = "proxy-protocol")]
+            proxy: self.proxy,
+        }
+    }
+
+    /// Options of this listener and of the connections that it accepts, over those of
+    /// [`Builder::socket_options`](crate::Builder::socket_options).
+    pub fn socket_options(mut self, options: SocketOptions) -> Self {
+        self.options = options.or(&self.options);
+        self
+    }
+
+    /// The options of what it accepts, with those of the engine.
+    pub(super) fn options_over(&self, defaults: &SocketOptions) -> SocketOptions {
+        self.options.clone().or(defaults)
+    }
+
+    /// Whether such a socket has its options, and may have these values.
+    pub(super) fn check_options(&self) -> Result<(), OptionError> {
+        let transport = self.transport().unwrap_or(Transport::Tcp);
+        self.options.check_for(transport, SocketRole::Listener)
     }
 
     /// Where it is to listen.
@@ -205,9 +302,17 @@ impl Listen {
         if self.backlog.is_some() && !place.is_stream() {
             return error(self.to_string(), "datagrams have no backlog");
         }
+        if self.most.is_some() && !place.is_stream() {
+            return error(self.to_string(), "datagrams have no connections");
+        }
         if self.backlog == Some(0) {
             return error(self.to_string(), "the backlog must be at least 1");
         }
+        if self.most == Some(0) {
+            return error(self.to_string(), "max_connections must be at least 1");
+        }
+        #[cfg(feature = "proxy-protocol")]
+        self.check_proxy()?;
         Ok(())
     }
 
@@ -220,8 +325,12 @@ impl Listen {
         options: &SocketOptions,
     ) -> Result<Vec<BoundSocket>, ListenError> {
         self.check()?;
+        self.check_options()?;
         let address = self.address();
-        let refused = |source| ListenError::Refused { address, source };
+        let refused = |source: io::Error| match source.downcast() {
+            Ok(error) => ListenError::Option(error),
+            Err(source) => ListenError::Refused { address, source },
+        };
         if let Some(Inherited { sockets, .. }) = &self.inherited {
             return take_over(sockets, options).map_err(refused);
         }
@@ -268,7 +377,7 @@ impl Listen {
 /// Descriptors of sockets that are bound already, which get these options.
 fn take_over(sockets: &[BoundSocket], options: &SocketOptions) -> io::Result<Vec<BoundSocket>> {
     let take = |socket: &BoundSocket| {
-        options.apply(&SockRef::from(&socket.as_fd()), socket.transport())?;
+        options.apply(&SockRef::from(&socket.as_fd()), socket.transport(), SocketRole::Listener)?;
         socket.try_clone()
     };
     sockets.iter().map(take).collect()
@@ -318,6 +427,9 @@ pub enum ListenError {
     /// It is no address, or something else that was asked for doesn't go with it.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The socket can't have an option.
+    #[error(transparent)]
+    Option(#[from] OptionError),
     /// The operating system refused.
     #[error("cannot listen on {address}")]
     Refused {
@@ -524,9 +636,11 @@ mod tests {
         assert_eq!(reason(Listen::from("[::1]:0").mode(0o600)), "it is no file and has no mode");
         assert_eq!(reason(file().mode(0o1777)), "the mode is above 777");
         assert_eq!(reason(file().backlog(0)), "the backlog must be at least 1");
+        assert_eq!(reason(file().max_connections(0)), "max_connections must be at least 1");
         assert_eq!(reason(Listen::unix(UnixAddress::UNNAMED)), "it has no name");
         let datagrams = || Listen::from("unixgram:///run/a");
         assert_eq!(reason(datagrams().backlog(5)), "datagrams have no backlog");
+        assert_eq!(reason(datagrams().max_connections(5)), "datagrams have no connections");
         assert_eq!(
             reason(Listen::from("udp://[::1]:0").mode(0o600)),
             "it is no file and has no mode"

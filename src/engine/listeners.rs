@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use millstream_platform::address::{Address, Transport};
 use millstream_platform::driver::Readiness;
-use millstream_platform::socket::{BoundSocket, SocketFile};
+use millstream_platform::socket::{BoundSocket, SocketFile, SocketOptions, accepted_inherit};
 
 use super::acceptor::Entrance;
 use super::balance::{Balance, RoundRobin};
@@ -26,6 +26,11 @@ use crate::reactor::{Arrival, Inbox};
 pub struct ListenerId(NonZeroU32);
 
 impl ListenerId {
+    #[cfg(test)]
+    pub(super) fn numbered(number: u32) -> Self {
+        ListenerId(NonZeroU32::new(number).expect("numbers begin with 1"))
+    }
+
     /// Its number, from 0.
     pub fn index(self) -> usize {
         self.0.get() as usize - 1
@@ -47,12 +52,34 @@ pub(crate) struct State {
     name: String,
     address: Address,
     transport: Transport,
+    rules: Rules,
     sockets: Mutex<Sockets>,
     closed: Condvar,
     /// Its file, if it is a Unix socket that has one, and is open.
     file: Weak<SocketFile>,
     /// The sockets of all of the engine's listeners.
     total: Arc<AtomicUsize>,
+}
+
+/// What is done with the connections of a listener.
+#[derive(Default)]
+pub(crate) struct Rules {
+    /// To be set on each, where they don't have them from the listener.
+    pub(crate) options: Option<SocketOptions>,
+    /// How many there may be at the same time.
+    pub(crate) most: Option<usize>,
+    #[cfg(feature = "proxy-protocol")]
+    pub(crate) proxy: Option<ProxyRule>,
+}
+
+/// That a proxy says first who its client is.
+#[cfg(feature = "proxy-protocol")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ProxyRule {
+    /// How long that may take.
+    pub(crate) timeout: Duration,
+    /// How many bytes it may have.
+    pub(crate) most: usize,
 }
 
 /// The sockets of a listener.
@@ -66,6 +93,10 @@ struct Sockets {
 impl State {
     pub(crate) fn id(&self) -> ListenerId {
         self.id
+    }
+
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     fn sockets(&self) -> MutexGuard<'_, Sockets> {
@@ -222,7 +253,8 @@ impl Listeners {
         reactors: usize,
     ) -> Result<Bound, ListenError> {
         let shares = (config.accept_mode == AcceptMode::ReusePort).then_some(reactors);
-        let sockets = listen.open(shares, config.backlog, &config.options)?;
+        let options = listen.options_over(&config.options);
+        let sockets = listen.open(shares, config.backlog, &options)?;
         let first = sockets.first().expect("there is a socket");
         let failed = |source| ListenError::Refused { address: listen.address(), source };
         let address = first.local_addr().map_err(failed)?;
@@ -230,7 +262,9 @@ impl Listeners {
         let duplicates = sockets.iter().map(|socket| socket.as_fd().try_clone_to_owned().map(Some));
         let duplicates = duplicates.collect::<Result<_, _>>().map_err(failed)?;
         let transport = first.transport();
-        let state = self.note(listen.to_string(), address, transport, sockets.len(), file);
+        let options = (!accepted_inherit(transport)).then_some(options);
+        let rules = listen.rules(options);
+        let state = self.note(listen.to_string(), address, transport, sockets.len(), file, rules);
         state.sockets().duplicates = duplicates;
         let open = |(index, socket)| (socket, Open(Arc::clone(&state), index));
         let sockets = sockets.into_iter().enumerate().map(open).collect();
@@ -245,6 +279,7 @@ impl Listeners {
         transport: Transport,
         sockets: usize,
         file: Weak<SocketFile>,
+        rules: Rules,
     ) -> Arc<State> {
         let mut inner = self.lock();
         inner.last += 1;
@@ -255,6 +290,7 @@ impl Listeners {
             name,
             address,
             transport,
+            rules,
             sockets: Mutex::new(Sockets { open: sockets, duplicates: Vec::new() }),
             closed: Condvar::new(),
             file,

@@ -13,6 +13,7 @@ mod acceptor;
 pub mod balance;
 mod builder;
 mod config;
+mod filter;
 mod limits;
 mod listen;
 mod listeners;
@@ -28,12 +29,11 @@ use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::mem::take;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use millstream_platform::address::Address;
+use millstream_platform::address::{Address, PeerAddress};
 use millstream_platform::driver::Wake;
 
 pub(crate) use self::acceptance::Acceptance;
@@ -41,13 +41,17 @@ pub(crate) use self::acceptor::{Entrance, NoRoom};
 pub use self::builder::{Builder, RunError};
 pub use self::config::{AcceptMode, ConfigError, InputOverflow, Pinning};
 pub(crate) use self::config::{Config, OutputLimits};
+pub use self::filter::Accepting;
+use self::filter::{AcceptFilter, Refusals};
+pub(crate) use self::limits::Account;
 use self::limits::Limits;
 pub(crate) use self::listen::Gate;
 pub use self::listen::{Listen, ListenError};
-pub(crate) use self::listeners::Open;
-use self::listeners::State;
+#[cfg(feature = "proxy-protocol")]
+pub(crate) use self::listeners::ProxyRule;
 pub(crate) use self::listeners::{Duplicates, Listeners};
 pub use self::listeners::{Listener, ListenerId};
+pub(crate) use self::listeners::{Open, State as ListenerState};
 pub use self::resolver::Resolve;
 use self::resolver::Resolver;
 pub use self::start::StartError;
@@ -72,6 +76,8 @@ struct Shared {
     listeners: Listeners,
     limits: Limits,
     resolver: Resolver,
+    filter: AcceptFilter,
+    refusals: Refusals,
     accept_errors: AtomicU64,
     /// When the stop's timeout ends. Set once, by the first stop.
     stop_deadline: OnceLock<Instant>,
@@ -142,6 +148,10 @@ pub struct Stats {
     pub listening_sockets: usize,
     /// Connections that a limit refused.
     pub refused: u64,
+    /// Connections that the [`Builder::accept_filter`] did not let in.
+    pub filtered: u64,
+    /// How often the [`Builder::accept_filter`] panicked.
+    pub filter_panics: u64,
     /// How often a listener could not accept.
     pub accept_errors: u64,
 }
@@ -158,6 +168,8 @@ impl Engine {
             listeners: Listeners::default(),
             limits,
             resolver,
+            filter: config.accept_filter.clone(),
+            refusals: Refusals::default(),
             accept_errors: AtomicU64::new(0),
             stop_deadline: OnceLock::new(),
             cut_off: OnceLock::new(),
@@ -189,7 +201,7 @@ impl Engine {
         self.shared.listeners.add(&listen.into(), self)
     }
 
-    fn listener(&self, state: Arc<State>) -> Listener {
+    fn listener(&self, state: Arc<ListenerState>) -> Listener {
         Listener::new(state, self.clone())
     }
 
@@ -215,6 +227,8 @@ impl Engine {
             reactors: self.ports().iter().map(snapshot).collect(),
             listening_sockets: self.shared.listeners.sockets(),
             refused: self.shared.limits.refused(),
+            filtered: self.shared.refusals.filtered.load(Ordering::Relaxed),
+            filter_panics: self.shared.refusals.panics.load(Ordering::Relaxed),
             accept_errors: self.shared.accept_errors.load(Ordering::Relaxed),
         }
     }
@@ -334,8 +348,17 @@ impl Engine {
         &self.shared.resolver
     }
 
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.shared.limits
+    /// Whether a connection may come in, by the filter and by the limits, against which it counts from here
+    /// on.
+    pub(crate) fn admit(&self, peer: &PeerAddress, listener: &ListenerState) -> bool {
+        let Shared { filter, refusals, limits, .. } = &*self.shared;
+        let accepting = || Accepting {
+            peer: peer.get(),
+            listener: listener.id(),
+            connections: limits.admitted(),
+        };
+        let account = Account::new(peer, Some(listener.id()));
+        filter.lets_in(accepting, refusals) && limits.admit(account, listener.rules().most)
     }
 
     pub(crate) fn note_accept_error(&self) {
@@ -343,9 +366,9 @@ impl Engine {
     }
 
     /// Counts a connection out.
-    pub(crate) fn release(&self, counters: &Counters, source: Option<IpAddr>) {
+    pub(crate) fn release(&self, counters: &Counters, account: Account) {
         // In this order: who sees that a connection is gone may count on its place.
-        self.shared.limits.release(source);
+        self.shared.limits.release(account);
         counters.connections.fetch_sub(1, Ordering::Release);
     }
 
@@ -442,19 +465,21 @@ impl Drop for Running {
 
 /// A connection's place in the counts while it is on its way to its reactor. Dropped on the way, it
 /// is counted out.
-pub(crate) struct Admission(Option<(Engine, Arc<Counters>, Option<IpAddr>)>);
+pub(crate) struct Admission(Option<(Engine, Arc<Counters>, Account)>);
 
 impl Admission {
     /// Counts a connection in that the limits have admitted.
-    fn new(engine: &Engine, counters: &Arc<Counters>, source: Option<IpAddr>) -> Self {
+    fn new(engine: &Engine, counters: &Arc<Counters>, account: Account) -> Self {
         counters.connections.fetch_add(1, Ordering::Relaxed);
-        Admission(Some((engine.clone(), Arc::clone(counters), source)))
+        Admission(Some((engine.clone(), Arc::clone(counters), account)))
     }
 
     /// Counts a connection in that was not accepted, and so counts against no limit per source; `None` if a
     /// limit is reached.
     pub(crate) fn without_source(engine: &Engine, counters: &Arc<Counters>) -> Option<Self> {
-        engine.limits().admit(None).then(|| Admission::new(engine, counters, None))
+        let account = Account::default();
+        let admitted = engine.shared.limits.admit(account, None);
+        admitted.then(|| Admission::new(engine, counters, account))
     }
 
     /// The connection has arrived: its reactor counts it out.
@@ -465,8 +490,8 @@ impl Admission {
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        if let Some((engine, counters, source)) = self.0.take() {
-            engine.release(&counters, source);
+        if let Some((engine, counters, account)) = self.0.take() {
+            engine.release(&counters, account);
         }
     }
 }

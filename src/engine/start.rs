@@ -13,14 +13,15 @@ use millstream_platform::address::Address;
 use millstream_platform::address::Transport;
 use millstream_platform::cpu;
 use millstream_platform::driver::{Budget, Driver, Readiness};
+use millstream_platform::socket::OptionError;
 
 use super::acceptor::{Acceptor, Entrance};
 use super::balance::Balance;
 use super::config::{Config, ConfigError, Pinning};
 use super::listen::ListenError;
-#[cfg(any(feature = "sim", feature = "internals"))]
-use super::listeners::Open;
 use super::listeners::Staff;
+#[cfg(any(feature = "sim", feature = "internals"))]
+use super::listeners::{Open, Rules};
 #[cfg(any(feature = "sim", feature = "internals"))]
 use super::resolver::Resolve;
 use super::resolver::Resolver;
@@ -35,6 +36,9 @@ pub enum StartError {
     /// A configured value can't be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A socket option can't be used.
+    #[error(transparent)]
+    Option(#[from] OptionError),
     /// An address can't be listened on.
     #[error("cannot listen on {address}")]
     Listen {
@@ -69,6 +73,7 @@ impl From<ListenError> for StartError {
     fn from(error: ListenError) -> Self {
         match error {
             ListenError::Config(error) => StartError::Config(error),
+            ListenError::Option(error) => StartError::Option(error),
             ListenError::Refused { address, source } => StartError::Listen { address, source },
             ListenError::Acceptor(error) => *error,
             ListenError::Stopped => StartError::Stopped,
@@ -277,6 +282,7 @@ pub(crate) fn start_in_this_thread<D: Driver, H: EventHandler>(
         Transport::Tcp,
         1,
         std::sync::Weak::new(),
+        Rules::default(),
     );
     event_loop.listen(listener, Open(state, 0)).map_err(StartError::Driver)?;
     Ok((engine, event_loop))

@@ -278,7 +278,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
 /// Takes what the handler read out of the ring, or puts what it left of the lent bytes into one with
 /// room for more.
-fn keep_unread(
+pub(super) fn keep_unread(
     rings: &mut RingPool,
     ring: &mut Option<Box<Ring>>,
     lent: &[u8],

@@ -1,10 +1,9 @@
 //! A connection as its reactor keeps it, and what of it a callback reaches.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use millstream_platform::address::PeerAddress;
+use millstream_platform::address::{Address, PeerAddress};
 use millstream_platform::driver::Token;
 use millstream_platform::memory::Ring;
 
@@ -17,7 +16,7 @@ use super::timers::{OwnedTimers, TimerKey, Timers};
 use crate::conn::{
     CloseReason, CloseRequest, Completion, Conn, ConnId, Detach, Pending, Remote, TimerId,
 };
-use crate::engine::ListenerId;
+use crate::engine::{Account, ListenerId};
 use crate::handler::{Action, EventHandler};
 
 /// A connection in the reactor's table. Its size is what an idle connection costs, so what is seldom
@@ -32,7 +31,7 @@ pub(crate) struct Connection<H: EventHandler> {
 
 /// Where a connection stands.
 pub(crate) struct Status<H: EventHandler> {
-    pub(crate) peer: PeerAddress,
+    pub(crate) peer: Peer,
     /// Made when it is first asked for.
     pub(crate) remote: Option<Remote<H>>,
     /// The timers that the handler set.
@@ -93,15 +92,68 @@ impl Origin {
         }
     }
 
-    /// The address that counts against a limit per source.
-    pub(crate) fn source(self, peer: &PeerAddress) -> Option<IpAddr> {
-        peer.ip().filter(|_| self.listener().is_some())
+    /// What the connection counts against.
+    pub(crate) fn account(self, peer: &PeerAddress) -> Account {
+        Account::new(peer, self.listener())
     }
+}
+
+/// The other end of a connection.
+pub(crate) enum Peer {
+    Direct(PeerAddress),
+    /// A proxy, which speaks for somebody else.
+    #[cfg(feature = "proxy-protocol")]
+    Proxied(Box<(PeerAddress, Proxy)>),
+}
+
+impl Peer {
+    /// The other end of this very connection.
+    pub(crate) fn direct(&self) -> &PeerAddress {
+        match self {
+            Peer::Direct(direct) => direct,
+            #[cfg(feature = "proxy-protocol")]
+            Peer::Proxied(proxied) => &proxied.0,
+        }
+    }
+
+    /// What a proxy is to tell, or has told.
+    #[cfg(feature = "proxy-protocol")]
+    pub(crate) fn proxy(&self) -> Option<&Proxy> {
+        match self {
+            Peer::Direct(_) => None,
+            Peer::Proxied(proxied) => Some(&proxied.1),
+        }
+    }
+
+    /// Where the peer is, as far as is known.
+    pub(crate) fn address(&self) -> Address {
+        #[cfg(feature = "proxy-protocol")]
+        if let Some(Proxy::Told { source, .. }) = self.proxy() {
+            return source.get();
+        }
+        self.direct().get()
+    }
+}
+
+/// What a proxy is to tell of a connection, or has told.
+#[cfg(feature = "proxy-protocol")]
+pub(crate) enum Proxy {
+    /// In a header of so many bytes at most.
+    Awaited {
+        most: usize,
+    },
+    Told {
+        source: PeerAddress,
+        destination: PeerAddress,
+    },
 }
 
 /// How far a connection is on its way to being closed. It only goes down this list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
+    /// A header of the PROXY protocol must come before it opens.
+    #[cfg(feature = "proxy-protocol")]
+    Header,
     /// Callbacks run.
     Open,
     /// Output is being flushed; what arrives is dropped.
@@ -125,7 +177,7 @@ pub(crate) struct Completions<H> {
 impl<H: EventHandler> Connection<H> {
     pub(crate) fn new(state: H::State, peer: PeerAddress, origin: Origin, now: u64) -> Self {
         let status = Status {
-            peer,
+            peer: Peer::Direct(peer),
             remote: None,
             timers: OwnedTimers::default(),
             deadline: None,
@@ -207,9 +259,17 @@ impl<H: EventHandler> Status<H> {
         self.close_request = self.close_request.max(Some(request));
     }
 
-    /// The address that counts against a limit per source.
-    pub(crate) fn source(&self) -> Option<IpAddr> {
-        self.peer.ip().filter(|_| self.listener.is_some())
+    /// What it counts against.
+    pub(crate) fn account(&self) -> Account {
+        Account::new(self.peer.direct(), self.listener)
+    }
+
+    /// Whether the handler is told of it: not before its proxy has said who the client is.
+    pub(crate) fn is_opened(&self) -> bool {
+        #[cfg(feature = "proxy-protocol")]
+        return !matches!(self.peer.proxy(), Some(Proxy::Awaited { .. }));
+        #[cfg(not(feature = "proxy-protocol"))]
+        true
     }
 
     pub(crate) fn is_closing(&self) -> bool {

@@ -10,7 +10,7 @@ use millstream_platform::driver::{Driver, Token};
 
 use super::EventLoop;
 use super::connection::{Alarm, Connection, Phase};
-use crate::conn::CloseReason;
+use crate::conn::{CloseReason, ProxyError};
 use crate::engine::Config;
 use crate::handler::EventHandler;
 
@@ -60,9 +60,13 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     /// The peer of a closing connection took too long: with the output, which is cut off, or only with
-    /// its own end.
+    /// its own end. Or a proxy did, with telling its client before anything was opened.
     fn lose_patience(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
+        if !connection.status.is_opened() {
+            let reason = CloseReason::ProxyHeader(ProxyError::TimedOut);
+            return self.doom(token, reason, true);
+        }
         let flushed = connection.status.phase == Phase::Lingering;
         self.cut_off(token, CloseReason::FlushTimeout, !flushed);
     }

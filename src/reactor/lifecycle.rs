@@ -1,19 +1,21 @@
 //! How connections come and go, and how the reactor itself does.
 
+use std::error::Error;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 
 use millstream_platform::address::PeerAddress;
 use millstream_platform::driver::{Driver, Socket, Token};
-use millstream_platform::socket::{ACCEPTED_INHERIT_OPTIONS, Stream};
+use millstream_platform::socket::{SocketRole, Stream};
 
 use super::connection::{Connection, Origin, Phase};
 use super::mailbox::{Command, Order};
 use super::{Arrival, EventLoop, Reactor};
 use crate::conn::{CloseReason, Closed, Completion, Detached};
-use crate::engine::Open;
+use crate::engine::{ListenerState, Open};
 use crate::handler::{Action, EventHandler};
 
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
@@ -38,7 +40,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         match arrival {
             Arrival::Connection { socket, peer, listener, admission } => {
                 admission.keep();
-                self.open(socket, &peer, Origin::Accepted(listener));
+                self.open_accepted(socket, &peer, &listener);
             }
             Arrival::Listener { .. } if self.draining => {} // Dropping the socket closes it.
             Arrival::Listener { socket, open } => {
@@ -61,41 +63,63 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// A listener of this reactor accepted a connection.
     pub(super) fn accept(&mut self, listener: Token, socket: D::Socket, peer: &PeerAddress) {
-        let Some(listener) = self.acceptance.id(listener).filter(|_| !self.draining) else {
+        let Some(listener) = self.acceptance.listener(listener).filter(|_| !self.draining) else {
             return; // Dropping the socket closes it.
         };
-        if !self.engine.limits().admit(peer.ip()) {
+        let listener = Arc::clone(listener);
+        if !self.engine.admit(peer, &listener) {
             return;
         }
         self.counters.connections.fetch_add(1, Ordering::Relaxed);
-        self.open(socket, peer, Origin::Accepted(listener));
+        self.open_accepted(socket, peer, &listener);
     }
 
-    /// Takes a connection in, which is admitted and counted already.
+    /// Takes a connection of a listener in, which is admitted and counted already.
+    fn open_accepted(&mut self, socket: D::Socket, peer: &PeerAddress, listener: &ListenerState) {
+        let origin = Origin::Accepted(listener.id());
+        let Some(token) = self.take(socket, peer, origin) else { return };
+        if let Some(options) = &listener.rules().options
+            && let (_, link) = self.driver.parts(None)
+            && let Some(socket) = link.socket(token)
+            && let transport = peer.transport()
+            && let Err(error) = options.apply(&socket, transport, SocketRole::Connection)
+        {
+            tracing::warn!(%peer, error = &error as &dyn Error, "a socket option was refused");
+        }
+        #[cfg(feature = "proxy-protocol")]
+        if let Some(rule) = listener.rules().proxy {
+            return self.await_header(token, rule);
+        }
+        self.begin(token);
+    }
+
+    /// Opens a connection, which is admitted and counted already.
     pub(super) fn open(
         &mut self,
         socket: D::Socket,
         peer: &PeerAddress,
         origin: Origin,
     ) -> Option<Token> {
+        let token = self.take(socket, peer, origin)?;
+        self.begin(token);
+        Some(token)
+    }
+
+    /// Tells the handler of a connection that was taken in.
+    pub(super) fn begin(&mut self, token: Token) {
+        self.arm_deadline(token);
+        self.call(token, "on_open", H::on_open);
+    }
+
+    /// Takes a connection into the table.
+    fn take(&mut self, socket: D::Socket, peer: &PeerAddress, origin: Origin) -> Option<Token> {
         let adopted = if self.draining { None } else { self.adopt(socket, peer, origin) };
         let Some(token) = adopted else {
-            self.engine.release(&self.counters, origin.source(peer));
+            self.engine.release(&self.counters, origin.account(peer));
             return None;
         };
         self.counters.accepted.add(1);
         tracing::trace!(reactor = self.index, ?token, %peer, "opened");
-        if !ACCEPTED_INHERIT_OPTIONS && origin != Origin::Adopted {
-            let (_, link) = self.driver.parts(None);
-            if let Some(Err(error)) = link
-                .socket(token)
-                .map(|socket| self.config.options.apply(&socket, peer.transport()))
-            {
-                tracing::warn!(%peer, %error, "a socket option was refused");
-            }
-        }
-        self.arm_deadline(token);
-        self.call(token, "on_open", H::on_open);
         Some(token)
     }
 
@@ -127,12 +151,17 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn end_input(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         connection.status.peer_ended = true;
+        if !connection.status.is_opened() {
+            return self.doom(token, CloseReason::Peer, false);
+        }
         match connection.status.phase {
             Phase::Open => match connection.relays_to() {
                 Some(to) => self.end_relay(to),
                 None => self.call(token, "on_end", H::on_end),
             },
             Phase::Lingering => return self.doom(token, CloseReason::Local, false),
+            #[cfg(feature = "proxy-protocol")]
+            Phase::Header => return,
             Phase::Flushing | Phase::Doomed => return,
         }
         let connection = self.connections.get(token);
@@ -145,6 +174,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn begin_close(&mut self, token: Token, reason: CloseReason) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         let status = &mut connection.status;
+        if !status.is_opened() {
+            return self.doom(token, reason, false);
+        }
         if status.phase != Phase::Open {
             return;
         }
@@ -206,10 +238,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if let Some(remote) = &status.remote {
             remote.close_line();
         }
-        self.invoke(token, Phase::Doomed, "on_close", None, |handler, conn| {
-            handler.on_close(conn, &reason);
-            Action::Continue
-        });
+        if status.is_opened() {
+            self.invoke(token, Phase::Doomed, "on_close", None, |handler, conn| {
+                handler.on_close(conn, &reason);
+                Action::Continue
+            });
+        }
         let Some(mut connection) = self.connections.remove(token) else { return };
         let detached = match reason {
             CloseReason::Detached => self.detach(token, &mut connection),
@@ -219,7 +253,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.counters.closed[reason.index()].add(1);
         tracing::trace!(reactor = self.index, ?token, %reason, "closed");
         self.give_back(&mut connection);
-        self.engine.release(&self.counters, connection.status.source());
+        self.engine.release(&self.counters, connection.status.account());
         if let Some(relay) = connection.status.relay.take() {
             let whole =
                 matches!(reason, CloseReason::Local | CloseReason::Shutdown | CloseReason::Relay);
@@ -261,7 +295,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         Some(Detached {
             socket,
             transport,
-            peer_addr: connection.status.peer.get(),
+            peer_addr: connection.status.peer.address(),
             unread: unread.to_vec(),
             unsent,
             descriptors,

@@ -37,6 +37,8 @@ pub mod inbox;
 mod lifecycle;
 mod mailbox;
 mod outgoing;
+#[cfg(feature = "proxy-protocol")]
+mod proxied;
 mod race;
 mod reactors;
 mod relay;
@@ -58,6 +60,8 @@ use millstream_platform::memory::{OutputPool, RingPool};
 pub use self::adopting::AdoptError;
 pub(crate) use self::clock::Clock;
 pub(crate) use self::connection::Control;
+#[cfg(feature = "proxy-protocol")]
+pub(crate) use self::connection::Proxy;
 use self::connection::{Alarm, Connection};
 pub(crate) use self::counters::Counters;
 pub use self::counters::ReactorStats;
@@ -74,7 +78,7 @@ use self::table::Table;
 pub(crate) use self::timers::TimerKey;
 use self::timers::Timers;
 use crate::engine::{
-    Acceptance, Admission, Config, Engine, Entrance, ListenerId, Open, ReactorPort,
+    Acceptance, Admission, Config, Engine, Entrance, ListenerId, ListenerState, Open, ReactorPort,
 };
 use crate::handler::EventHandler;
 
@@ -88,7 +92,12 @@ const RING_BYTES_KEPT: usize = 16 * 1024 * 1024;
 /// What comes to a thread to be taken in.
 pub(crate) enum Arrival<D: Driver> {
     /// A connection that the acceptor accepted.
-    Connection { socket: D::Socket, peer: PeerAddress, listener: ListenerId, admission: Admission },
+    Connection {
+        socket: D::Socket,
+        peer: PeerAddress,
+        listener: Arc<ListenerState>,
+        admission: Admission,
+    },
     /// A listener to accept on.
     Listener { socket: D::Listener, open: Open },
     /// A socket for datagrams.

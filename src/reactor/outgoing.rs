@@ -12,8 +12,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_platform::address::{Address, PeerAddress, parse_host};
+use millstream_platform::address::{Address, PeerAddress, Transport, parse_host};
 use millstream_platform::driver::{Driver, Token};
+use millstream_platform::socket::{OptionError, SocketOptions, SocketRole};
 
 use super::EventLoop;
 use super::connection::{Alarm, Origin};
@@ -41,6 +42,7 @@ pub struct Connect {
     after: Duration,
     timeout: Duration,
     attempt_delay: Duration,
+    options: SocketOptions,
 }
 
 impl Connect {
@@ -70,7 +72,8 @@ impl Connect {
 
     fn new(to: Target) -> Self {
         let (after, timeout, attempt_delay) = (Duration::ZERO, TIMEOUT, ATTEMPT_DELAY);
-        Connect { to, from: None, after, timeout, attempt_delay }
+        let options = SocketOptions::new();
+        Connect { to, from: None, after, timeout, attempt_delay, options }
     }
 
     /// Waits so long before it connects, for example for as long as a [`Backoff`](crate::Backoff) says. By
@@ -102,6 +105,13 @@ impl Connect {
         self.from = Some(address.into());
         self
     }
+
+    /// Options of this connection, over those of
+    /// [`Builder::socket_options`](crate::Builder::socket_options).
+    pub fn socket_options(mut self, options: SocketOptions) -> Self {
+        self.options = options.or(&self.options);
+        self
+    }
 }
 
 /// What is to be connected to.
@@ -117,6 +127,16 @@ pub enum Target {
         /// The port.
         port: u16,
     },
+}
+
+impl Target {
+    /// What a connection to there is.
+    fn transport(&self) -> Transport {
+        match self {
+            Target::Address(address) => address.stream_transport(),
+            Target::Host { .. } => Transport::Tcp,
+        }
+    }
 }
 
 impl fmt::Display for Target {
@@ -164,6 +184,15 @@ pub enum ConnectError {
         /// The addresses in the order in which they failed, and what the operating system says to each.
         failures: Vec<(SocketAddr, io::Error)>,
     },
+    /// The socket can't have an option.
+    #[error("cannot connect to {to}")]
+    Option {
+        /// Where to.
+        to: Target,
+        /// Which option, and why.
+        #[source]
+        source: Box<OptionError>,
+    },
     /// No answer came in time.
     #[error("cannot connect to {to}: no answer within {timeout:?}")]
     TimedOut {
@@ -199,6 +228,7 @@ impl ConnectError {
     pub fn target(&self) -> &Target {
         match self {
             ConnectError::Failed { to, .. }
+            | ConnectError::Option { to, .. }
             | ConnectError::Unresolved { to, .. }
             | ConnectError::NoAddress { to }
             | ConnectError::AllFailed { to, .. }
@@ -281,7 +311,11 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let Some(admission) = Admission::without_source(&self.engine, &self.counters) else {
             return self.fail_attempt(token, |to| ConnectError::LimitReached { to });
         };
-        let Connect { to, timeout, attempt_delay, .. } = &attempt.connect;
+        let Connect { to, timeout, attempt_delay, options, .. } = &attempt.connect;
+        if let Err(source) = options.check_for(to.transport(), SocketRole::Outgoing) {
+            let source = Box::new(source);
+            return self.fail_attempt(token, |to| ConnectError::Option { to, source });
+        }
         let deadline = self.clock.tick_after(self.driver.now(), *timeout);
         let stage = match to {
             Target::Address(address) => Stage::Race(Race::new(vec![*address], *attempt_delay)),
@@ -358,9 +392,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         };
         begun.handshakes.push(handshake);
         let from = attempt.connect.from;
-        if let Err(error) =
-            self.driver.connect(handshake, &address, from.as_ref(), &self.config.options)
-        {
+        let options = attempt.connect.options.clone().or(&self.config.options);
+        if let Err(error) = self.driver.connect(handshake, &address, from.as_ref(), &options) {
             self.note_failure(handshake, error);
         }
     }
@@ -479,7 +512,10 @@ impl Begun {
 /// No address of a target answered.
 fn lost(to: Target, mut failures: Vec<(Address, io::Error)>) -> ConnectError {
     match (&to, failures.pop()) {
-        (Target::Address(_), Some((_, source))) => ConnectError::Failed { to, source },
+        (Target::Address(_), Some((_, source))) => match source.downcast() {
+            Ok(source) => ConnectError::Option { to, source: Box::new(source) },
+            Err(source) => ConnectError::Failed { to, source },
+        },
         (_, last) => {
             let all = failures.into_iter().chain(last);
             let of_ip = |(address, error): (Address, _)| Some((address.socket_addr()?, error));

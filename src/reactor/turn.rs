@@ -38,7 +38,7 @@ impl<H: EventHandler> Rooms<'_, H> {
     /// Room behind what is unread.
     fn room(&mut self, token: Token) -> Option<&mut [u8]> {
         let connection = self.connections.get_mut(token)?;
-        if connection.status.phase != Phase::Open {
+        if connection.status.phase > Phase::Open {
             return None;
         }
         let ring = connection.ring.as_mut()?;
@@ -91,16 +91,42 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Stages 1 and 2.
     fn wait(&mut self, limit: Option<Duration>) -> std::io::Result<()> {
         let mut timeout = [self.timeout(), limit].into_iter().flatten().min();
+        if let Some(time) = self.config.busy_poll {
+            let time = timeout.map_or(time, |timeout| timeout.min(time));
+            if !time.is_zero() && self.poll(time)? {
+                return Ok(());
+            }
+            timeout = timeout.map(|timeout| timeout - time);
+        }
         self.notify.prepare_to_sleep();
-        // A stop is looked for here, too: mio's poll back end may lose a wake that comes while the
-        // reactor is awake and changes what it waits for.
-        let stops = self.engine.is_stopping() && !self.draining;
-        if stops || !(self.arrivals.is_empty() && self.mailbox.is_empty()) {
+        if self.is_asked() {
             timeout = Some(Duration::ZERO);
         }
         let waited = self.driver.wait(timeout);
         self.notify.awake();
         waited
+    }
+
+    /// Looks for so long whether something happens. Nobody has to wake the reactor meanwhile.
+    fn poll(&mut self, time: Duration) -> std::io::Result<bool> {
+        let begin = self.driver.now();
+        loop {
+            self.driver.wait(Some(Duration::ZERO))?;
+            if self.driver.is_ready() || self.is_asked() {
+                return Ok(true);
+            }
+            if self.driver.now().saturating_duration_since(begin) >= time {
+                return Ok(false);
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Whether another thread wants something. A stop is looked for here, too: mio's poll back end may lose a
+    /// wake that comes while the reactor is awake and changes what it waits for.
+    fn is_asked(&self) -> bool {
+        let stops = self.engine.is_stopping() && !self.draining;
+        stops || !(self.arrivals.is_empty() && self.mailbox.is_empty())
     }
 
     /// How long the wait may take; `None` for as long as it likes.
@@ -147,10 +173,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let Some(connection) = self.connections.get_mut(token) else { return };
         connection.status.last_received = self.clock.tick();
         let len = bytes.len();
-        if connection.status.phase != Phase::Open {
+        if connection.status.phase > Phase::Open {
             return self.counters.bytes_dropped.add(len as u64); // Closing: see Conn::close.
         }
         self.counters.bytes_in.add(len as u64);
+        #[cfg(feature = "proxy-protocol")]
+        let is_header = connection.status.phase == Phase::Header;
         self.counters.messages_in.add(1);
         let relays = connection.status.relay.is_some();
         let lent = match (bytes, &mut connection.ring) {
@@ -167,6 +195,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         };
         if relays {
             return self.receive_in_relay(token, lent);
+        }
+        #[cfg(feature = "proxy-protocol")]
+        if is_header {
+            return self.read_header(token, lent);
         }
         self.deliver(token, lent);
     }

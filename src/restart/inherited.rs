@@ -103,7 +103,7 @@ impl Inherited {
         match found {
             Some(index) => {
                 let group = self.groups.remove(index);
-                self.admit(Group { name, ..group })
+                wanted.on_sockets_of(self.admit(Group { name, ..group }))
             }
             None => wanted,
         }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use millstream::sim::{Faults, SimListener, SimPeer, Simulation};
-use millstream::{AlreadyStopping, Builder, Engine};
+use millstream::{AlreadyStopping, Builder, Engine, SocketOptions};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::recorder::Recorder;
@@ -95,7 +95,8 @@ impl World for Loopback {
     const STUCK: usize = 2 * 1024 * 1024;
 
     fn start(_seed: u64, builder: Builder, handler: Recorder) -> Self {
-        let builder = builder.reactors(1).send_buffer_size(KERNEL_BUFFER);
+        let builder =
+            builder.reactors(1).socket_options(SocketOptions::new().send_buffer(KERNEL_BUFFER));
         let started = builder.listen("127.0.0.1:0").start(move |_| handler.clone());
         Loopback { engine: started.expect("the engine starts") }
     }

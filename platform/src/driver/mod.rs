@@ -423,6 +423,9 @@ pub trait Driver: 'static {
     /// The operating system refused to wait, which is a fault of the engine or its environment.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()>;
 
+    /// Whether the last [`wait`](Self::wait) collected something for [`next`](Self::next) to look at.
+    fn is_ready(&self) -> bool;
+
     /// The next event of this turn, if there is one.
     fn next(&mut self, host: &mut impl Host) -> Option<Event<Self::Socket>>;
 

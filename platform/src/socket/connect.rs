@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use rustix::io::Errno;
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::{SocketOptions, Stream};
+use super::{SocketOptions, SocketRole, Stream};
 use crate::address::{Address, Transport};
 
 /// Begins to connect a stream to an address, from another one if it is given, and doesn't wait for it: the
@@ -24,7 +24,7 @@ pub fn connect(
         Address::Unix(_) => (Domain::UNIX, Transport::Unix),
     };
     let socket = Socket::new(domain, Type::STREAM, None)?;
-    options.apply(&SockRef::from(&socket), transport)?;
+    options.apply(&SockRef::from(&socket), transport, SocketRole::Outgoing)?;
     socket.set_nonblocking(true)?;
     if let Some(from) = from {
         // A port that was asked for may be in use by what is left of an earlier connection.

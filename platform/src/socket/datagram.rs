@@ -8,7 +8,7 @@ use std::sync::Arc;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::listen::bind_unix;
-use super::{SocketFile, SocketOptions};
+use super::{SocketFile, SocketOptions, SocketRole};
 use crate::address::{Address, Transport, UnixAddress};
 
 /// How a socket for datagrams is made.
@@ -26,6 +26,12 @@ pub struct DatagramOptions {
     pub reuse_address: bool,
     /// The mode of a Unix socket's file.
     pub mode: Option<u32>,
+}
+
+impl DatagramOptions {
+    fn role(&self) -> SocketRole {
+        if self.peer.is_some() { SocketRole::Connection } else { SocketRole::Listener }
+    }
 }
 
 /// A socket for datagrams.
@@ -138,7 +144,7 @@ fn open_udp(
     if kind.is_ipv6() {
         socket.set_only_v6(!how.dual_stack)?;
     }
-    options.apply(&SockRef::from(&socket), Transport::Udp)?;
+    options.apply(&SockRef::from(&socket), Transport::Udp, how.role())?;
     socket.set_nonblocking(true)?;
     let anywhere: SocketAddr = match kind {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -154,7 +160,7 @@ fn open_unix(
     options: &SocketOptions,
 ) -> io::Result<(Socket, Option<SocketFile>)> {
     let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
-    options.apply(&SockRef::from(&socket), Transport::UnixDatagram)?;
+    options.apply(&SockRef::from(&socket), Transport::UnixDatagram, how.role())?;
     socket.set_nonblocking(true)?;
     let file = match how.bind.as_ref().and_then(Address::unix) {
         Some(address) if !address.is_unnamed() => bind_unix(&socket, address, how.mode)?,

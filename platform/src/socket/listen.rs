@@ -16,7 +16,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
-use super::SocketOptions;
+use super::{SocketOptions, SocketRole};
 use crate::address::{Address, Transport, UnixAddress};
 
 /// How long another process may take to replace a socket, and how often it is looked after.
@@ -152,7 +152,7 @@ pub fn listen_tcp(
     if address.is_ipv6() {
         socket.set_only_v6(!dual_stack)?;
     }
-    options.apply(&SockRef::from(&socket), Transport::Tcp)?;
+    options.apply(&SockRef::from(&socket), Transport::Tcp, SocketRole::Listener)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(length(backlog))?;
@@ -173,7 +173,7 @@ pub fn listen_unix(
     options: &SocketOptions,
 ) -> io::Result<Listener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    options.apply(&SockRef::from(&socket), Transport::Unix)?;
+    options.apply(&SockRef::from(&socket), Transport::Unix, SocketRole::Listener)?;
     socket.set_nonblocking(true)?;
     let file = bind_unix(&socket, address, mode)?.map(Arc::new);
     socket.listen(length(backlog))?;
@@ -259,7 +259,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::socket::{ACCEPTED_INHERIT_OPTIONS, Keepalive};
+    use crate::socket::{Keepalive, accepted_inherit};
 
     fn listen(address: impl Into<SocketAddr>, options: &SocketOptions) -> io::Result<TcpListener> {
         match listen_tcp(address.into(), true, 16, false, options)? {
@@ -272,26 +272,22 @@ mod tests {
     fn an_accepted_connection_has_the_listeners_options() {
         let keepalive =
             Keepalive { idle: Duration::from_secs(7), interval: Duration::from_secs(3), count: 2 };
-        let options = SocketOptions {
-            nodelay: Some(true),
-            keepalive: Some(keepalive),
-            receive_buffer: Some(16 * 1024),
-            send_buffer: Some(16 * 1024),
-        };
+        let options = SocketOptions::new().nodelay(true).keepalive(keepalive);
+        let options = options.receive_buffer(16 * 1024).send_buffer(16 * 1024);
         let listener = listen(([127, 0, 0, 1], 0), &options).unwrap();
         listener.set_nonblocking(false).unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, _) = listener.accept().unwrap();
         let accepted = SockRef::from(&accepted);
-        if !ACCEPTED_INHERIT_OPTIONS {
-            options.apply(&accepted, Transport::Tcp).unwrap();
+        if !accepted_inherit(Transport::Tcp) {
+            options.apply(&accepted, Transport::Tcp, SocketRole::Connection).unwrap();
         }
-        assert!(accepted.tcp_nodelay().unwrap());
-        assert!(accepted.keepalive().unwrap());
-        assert_eq!(accepted.tcp_keepalive_time().unwrap(), keepalive.idle);
+        let accepted = crate::socket::Socket::new(accepted, Transport::Tcp);
+        assert!(accepted.nodelay().unwrap());
+        assert_eq!(accepted.keepalive().unwrap(), Some(keepalive));
         // Linux doubles what it was asked for, to cover its own overhead.
-        assert!((16 * 1024..=32 * 1024).contains(&accepted.recv_buffer_size().unwrap()));
-        assert!((16 * 1024..=32 * 1024).contains(&accepted.send_buffer_size().unwrap()));
+        assert!((16 * 1024..=32 * 1024).contains(&accepted.receive_buffer().unwrap()));
+        assert!((16 * 1024..=32 * 1024).contains(&accepted.send_buffer().unwrap()));
     }
 
     #[test]

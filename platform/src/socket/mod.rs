@@ -9,7 +9,13 @@ mod listen;
 mod options;
 mod pass;
 mod passing;
+mod setting;
+#[cfg(not(target_os = "linux"))]
+mod setting_elsewhere;
+#[cfg(target_os = "linux")]
+mod setting_linux;
 mod stream;
+mod view;
 
 pub use self::bound::BoundSocket;
 pub use self::connect::connect;
@@ -18,8 +24,9 @@ pub use self::datagram::{DatagramOptions, DatagramSocket};
 pub use self::inherit::{ActivationError, InheritError, take_activated};
 pub use self::listen::{Listener, SocketFile, listen_tcp, listen_unix};
 pub(crate) use self::options::allow_fragments;
-pub use self::options::{ACCEPTED_INHERIT_OPTIONS, Keepalive, SocketOptions, set_keepalive};
+pub use self::options::{Keepalive, OptionError, SocketOptions, SocketRole, accepted_inherit};
 pub use self::pass::{own_user, peer_user, receive_descriptors, send_descriptors};
 pub(crate) use self::passing::receive_unix;
 pub use self::passing::{MOST_AT_ONCE, Passing};
 pub use self::stream::{Stream, UnusableSocket};
+pub use self::view::Socket;

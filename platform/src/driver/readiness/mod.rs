@@ -294,6 +294,10 @@ impl Driver for Readiness {
         Ok(())
     }
 
+    fn is_ready(&self) -> bool {
+        !self.turn.ready.is_empty()
+    }
+
     #[inline]
     fn next(&mut self, host: &mut impl Host) -> Option<Event<Stream>> {
         while let Some(name) = self.turn.ready.pop_front() {

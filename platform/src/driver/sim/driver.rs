@@ -669,6 +669,10 @@ impl Driver for SimDriver {
         Ok(())
     }
 
+    fn is_ready(&self) -> bool {
+        !self.turn.is_empty()
+    }
+
     fn next(&mut self, host: &mut impl Host) -> Option<Event<SimSocket>> {
         self.lent = 0;
         self.parcel = None;

@@ -1,0 +1,77 @@
+//! Whom the user lets in.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use millstream_platform::address::Address;
+
+use super::listeners::ListenerId;
+
+/// A connection that was accepted and is not taken in yet, as
+/// [`Builder::accept_filter`](crate::Builder::accept_filter) sees it.
+#[derive(Clone, Debug)]
+pub struct Accepting {
+    pub(super) peer: Address,
+    pub(super) listener: ListenerId,
+    pub(super) connections: usize,
+}
+
+impl Accepting {
+    /// The address that connected. With the PROXY protocol it is the proxy's.
+    pub fn peer_addr(&self) -> Address {
+        self.peer
+    }
+
+    /// The listener that it came in on.
+    pub fn listener(&self) -> ListenerId {
+        self.listener
+    }
+
+    /// How many connections the engine has, without this one; on several reactors others may come and go
+    /// meanwhile.
+    pub fn connections(&self) -> usize {
+        self.connections
+    }
+}
+
+type Judge = dyn Fn(&Accepting) -> bool + Send + Sync;
+
+/// The user's code that says who may come in; without any, everybody may.
+#[derive(Clone, Default)]
+pub(crate) struct AcceptFilter(Option<Arc<Judge>>);
+
+impl AcceptFilter {
+    pub(super) fn new(judge: impl Fn(&Accepting) -> bool + Send + Sync + 'static) -> Self {
+        AcceptFilter(Some(Arc::new(judge)))
+    }
+
+    /// Asks whether a connection may come in, and counts it if not. A panic is a no.
+    pub(super) fn lets_in(&self, accepting: impl FnOnce() -> Accepting, no: &Refusals) -> bool {
+        let Some(judge) = &self.0 else { return true };
+        let accepting = accepting();
+        let yes = catch_unwind(AssertUnwindSafe(|| judge(&accepting))).unwrap_or_else(|_| {
+            tracing::error!(peer = %accepting.peer, "the accept filter panicked");
+            no.panics.fetch_add(1, Ordering::Relaxed);
+            false
+        });
+        if !yes {
+            no.filtered.fetch_add(1, Ordering::Relaxed);
+        }
+        yes
+    }
+}
+
+impl fmt::Debug for AcceptFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "AcceptFilter" } else { "None" })
+    }
+}
+
+/// How many connections were not let in, and how often the filter panicked.
+#[derive(Default)]
+pub(super) struct Refusals {
+    pub(super) filtered: AtomicU64,
+    pub(super) panics: AtomicU64,
+}

@@ -1,0 +1,76 @@
+//! Connections of listeners with the PROXY protocol, until each has said who its client is.
+//!
+//! Such a connection is in the table, in a phase of its own before it opens. It ends there without a callback,
+//! or its header comes, and it opens like all others.
+
+use millstream_platform::driver::{Driver, Received, Token};
+
+use super::EventLoop;
+use super::callback::keep_unread;
+use super::connection::{Peer, Phase, Proxy};
+use crate::conn::{CloseReason, ProxyError};
+use crate::engine::ProxyRule;
+use crate::handler::EventHandler;
+use crate::proxy::{Malformed, ProxyHeader};
+
+impl<D: Driver, H: EventHandler> EventLoop<D, H> {
+    /// Has a connection that was taken in wait for its header.
+    pub(super) fn await_header(&mut self, token: Token, rule: ProxyRule) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        let status = &mut connection.status;
+        status.phase = Phase::Header;
+        let direct = status.peer.direct().clone();
+        status.peer = Peer::Proxied(Box::new((direct, Proxy::Awaited { most: rule.most })));
+        status.close_by = self.clock.tick_after(self.driver.now(), rule.timeout);
+        self.arm_deadline(token);
+    }
+
+    /// Bytes arrived for a connection that waits for its header; they are in its ring, or lent.
+    #[cold]
+    pub(super) fn read_header(&mut self, token: Token, lent: Option<Received>) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        let Some(&Proxy::Awaited { most }) = connection.status.peer.proxy() else { return };
+        let (lent, _) = self.driver.parts(lent);
+        let unread = connection.ring.as_ref().map_or(lent, |ring| ring.readable());
+        let decoded = ProxyHeader::decode(unread);
+        let taken = match decoded {
+            Ok(None) if unread.len() < most => 0,
+            Ok(Some((_, len))) if len <= most => len,
+            Ok(_) => return self.refuse_header(token, ProxyError::TooLong { most }),
+            Err(Malformed) => return self.refuse_header(token, ProxyError::Malformed),
+        };
+        if connection.ring.is_some() || taken < lent.len() {
+            let room = self.config.receive_buffer / 2;
+            keep_unread(&mut self.rings, &mut connection.ring, lent, taken, room);
+        }
+        if let Ok(Some((told, _))) = decoded {
+            self.open_told(token, told);
+        }
+    }
+
+    /// Opens a connection whose header is there, and delivers what came behind that.
+    fn open_told(&mut self, token: Token, told: Option<ProxyHeader>) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        let direct = connection.status.peer.direct().clone();
+        connection.status.peer = match told {
+            None => Peer::Direct(direct),
+            Some(ProxyHeader { source, destination }) => {
+                let (source, destination) = (source.into(), destination.into());
+                Peer::Proxied(Box::new((direct, Proxy::Told { source, destination })))
+            }
+        };
+        connection.status.phase = Phase::Open;
+        self.begin(token);
+        if self.connections.get(token).is_some_and(|connection| connection.ring.is_some()) {
+            self.deliver(token, None);
+        }
+    }
+
+    fn refuse_header(&mut self, token: Token, error: ProxyError) {
+        if let Some(connection) = self.connections.get(token) {
+            let peer = connection.status.peer.direct();
+            tracing::debug!(reactor = self.index, %peer, %error, "not the PROXY protocol");
+        }
+        self.doom(token, CloseReason::ProxyHeader(error), true);
+    }
+}
