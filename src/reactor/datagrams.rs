@@ -5,12 +5,13 @@
 //! queue is.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use millstream_platform::address::Address;
 use millstream_platform::driver::{Datagram, DatagramLink, Driver, Token};
 use millstream_platform::memory::{DatagramQueue, Sent};
-use millstream_platform::socket::DatagramOptions;
+use millstream_platform::socket::{DatagramOptions, DatagramSocket as SystemSocket};
 
 use super::EventLoop;
 use super::connection::Alarm;
@@ -27,6 +28,7 @@ use crate::handler::{Action, EventHandler};
 const FLUSH_AT: usize = 32 * 1024;
 /// What callbacks of this module are reported as.
 const OPENED: &str = "Reactors::open_datagram";
+const ADOPTED: &str = "Reactors::adopt_datagram";
 
 /// What [`Reactors::open_datagram`](crate::Reactors::open_datagram) is to open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +81,9 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
+    /// The descriptor that was to be [adopted](crate::Reactors::adopt_datagram) can't be used; it is closed.
+    #[error("the descriptor is no socket for datagrams")]
+    Unusable(#[source] io::Error),
     /// The engine stops, and opens no more.
     #[error("cannot open a socket for datagrams on or to {address}: the engine stops")]
     Stopped {
@@ -169,13 +174,40 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             let added = bound.and_then(|socket| self.add_datagrams(socket, how.0.peer, None));
             added.map_err(|source| OpenError::Failed { address, source })
         };
+        self.tell_opened(opened, OPENED, done);
+    }
+
+    /// Takes a socket in that was made elsewhere, and tells what came of it.
+    pub(super) fn adopt_datagram(&mut self, socket: OwnedFd, done: Opened<H>) {
+        let opened = SystemSocket::adopt(socket).map_err(OpenError::Unusable);
+        let opened = opened.and_then(|(socket, local, peer)| {
+            let address = peer.unwrap_or(local);
+            if self.draining {
+                return Err(OpenError::Stopped { address });
+            }
+            let adopted = self.driver.adopt_datagrams(socket);
+            let added = adopted.and_then(|socket| self.add_datagrams(socket, peer, None));
+            added.map_err(|source| OpenError::Failed { address, source })
+        });
+        self.tell_opened(opened, ADOPTED, done);
+    }
+
+    fn tell_opened(
+        &mut self,
+        opened: Result<Token, OpenError>,
+        callback: &'static str,
+        done: Opened<H>,
+    ) {
         match opened {
             Ok(token) => {
-                self.call_datagrams(token, OPENED, |handler, socket, _| done(handler, Ok(socket)));
+                self.call_datagrams(token, callback, |handler, socket, _| {
+                    done(handler, Ok(socket))
+                });
             }
             Err(error) => {
-                let action = self
-                    .call_without_connection(OPENED, |handler, _reactor| done(handler, Err(error)));
+                let action = self.call_without_connection(callback, |handler, _reactor| {
+                    done(handler, Err(error))
+                });
                 self.obey_action(action.unwrap_or_default());
             }
         }

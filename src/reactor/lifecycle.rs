@@ -331,7 +331,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             | Command::Connect { .. }
             | Command::Resolved { .. }
             | Command::Adopt { .. }
-            | Command::OpenDatagram { .. } => None,
+            | Command::OpenDatagram { .. }
+            | Command::AdoptDatagram { .. } => None,
         };
         if catch_unwind(AssertUnwindSafe(|| drop(command))).is_err() {
             self.note_panic("drop of a closure", token);
@@ -391,6 +392,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             Command::Connect { connect, done } => self.connect(*connect, done),
             Command::Adopt { socket, done } => self.adopt_socket(socket, done),
             Command::OpenDatagram { how, done } => self.open_datagram(&how, done),
+            Command::AdoptDatagram { socket, done } => self.adopt_datagram(socket, done),
             command => self.discard(command),
         }
     }

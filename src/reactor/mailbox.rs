@@ -36,6 +36,8 @@ pub(crate) enum Command<H: EventHandler> {
     Datagrams { token: Token, order: DatagramOrder<H> },
     /// To open a socket for datagrams.
     OpenDatagram { how: Box<OpenDatagram>, done: Opened<H> },
+    /// To take a socket for datagrams in.
+    AdoptDatagram { socket: OwnedFd, done: Opened<H> },
 }
 
 /// What a socket for datagrams is asked.

@@ -272,6 +272,27 @@ impl<H: EventHandler> Reactors<H> {
         self.post(reactor, Command::OpenDatagram { how, done })
     }
 
+    /// Has a reactor take in a socket for datagrams that was made elsewhere: a std `UdpSocket` or `UnixDatagram`,
+    /// or one that another process passed on. `done` runs as for [`open_datagram`](Self::open_datagram). The socket
+    /// becomes one that doesn't block; its options stay as they are. One that can't be used is closed.
+    ///
+    /// # Errors
+    /// [`Stopped`] if the reactor has stopped; the socket is closed.
+    ///
+    /// # Panics
+    /// If there is no such reactor: `reactor` is an index below [`len`](Self::len).
+    pub fn adopt_datagram(
+        &self,
+        reactor: usize,
+        socket: impl Into<OwnedFd>,
+        done: impl FnOnce(&mut H, Result<&mut DatagramSocket<'_, H>, OpenError>) -> Action
+        + Send
+        + 'static,
+    ) -> Result<(), Stopped> {
+        let (socket, done) = (socket.into(), Box::new(done));
+        self.post(reactor, Command::AdoptDatagram { socket, done })
+    }
+
     fn post(&self, reactor: usize, command: Command<H>) -> Result<(), Stopped> {
         let Some(mailbox) = self.mailbox(reactor) else { return Err(Stopped) };
         mailbox.post(command).map_err(|command| {

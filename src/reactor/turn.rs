@@ -230,6 +230,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             Command::Adopt { socket, done } => self.adopt_socket(socket, done),
             Command::Datagrams { token, order } => self.obey_datagram_order(token, order),
             Command::OpenDatagram { how, done } => self.open_datagram(&how, done),
+            Command::AdoptDatagram { socket, done } => self.adopt_datagram(socket, done),
         }
     }
 

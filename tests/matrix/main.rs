@@ -1,7 +1,7 @@
 //! Everything crossed with everything: how connections are accepted, over which transport, how the server
 //! writes, on how many reactors, with listeners of one kind or of all kinds at once, for clients that were dialled or
-//! adopted. In each case ten clients of each address send random bytes, compare what comes back byte by byte, and
-//! leave nothing behind.
+//! adopted. In each case ten clients of each address send random bytes, 1 MiB on a stream or in datagrams of 1 KiB,
+//! compare what comes back byte by byte, and leave nothing behind.
 //!
 //! `cargo test --test matrix -- unix/vectored` runs the cases whose names have that in them.
 
@@ -67,10 +67,12 @@ impl fmt::Display for Case {
     }
 }
 
+const TRANSPORTS: [Transport; 4] =
+    [Transport::Tcp, Transport::Udp, Transport::Unix, Transport::UnixDatagram];
+
 fn cases() -> Vec<Case> {
-    let streams = [Transport::Tcp, Transport::Unix];
-    let mut kinds: Vec<Vec<Transport>> = streams.iter().map(|&transport| vec![transport]).collect();
-    kinds.push(streams.to_vec());
+    let mut kinds: Vec<Vec<Transport>> = TRANSPORTS.map(|transport| vec![transport]).into();
+    kinds.push(TRANSPORTS.to_vec());
     let mut cases = Vec::new();
     for accept_mode in [AcceptMode::MainAcceptor, AcceptMode::ReusePort] {
         for reactors in [1, 3] {

@@ -6,7 +6,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 
 use millstream::{
-    Action, Bytes, Conn, Engine, EventHandler, Listen, Remote, Transport, UnixAddress,
+    Action, Address, Bytes, Conn, Datagram, DatagramRemote, DatagramSocket, Engine, EventHandler,
+    Listen, Remote, Transport, UnixAddress,
 };
 
 use super::{Case, Write};
@@ -25,12 +26,8 @@ impl Server {
         for (place, transport) in case.transports.iter().enumerate() {
             builder = builder.listen(listen(*transport, place));
         }
-        let (orders, for_writer) = channel::<(Remote<Echo>, Bytes)>();
-        let writer = thread::spawn(move || {
-            for (remote, bytes) in for_writer {
-                let _ = remote.write(bytes); // The peer may be gone.
-            }
-        });
+        let (orders, for_writer) = channel();
+        let writer = thread::spawn(move || for_writer.into_iter().for_each(Order::obey));
         let write = case.write;
         let engine =
             TestEngine::start_exactly(builder, move |_| Echo { write, writer: orders.clone() });
@@ -51,7 +48,8 @@ fn listen(transport: Transport, place: usize) -> Listen {
     match transport {
         Transport::Tcp => "tcp://127.0.0.1:0".into(),
         Transport::Unix => Listen::unix(unique_name(place)),
-        other => unreachable!("{other} is not in the table"),
+        Transport::Udp => "udp://127.0.0.1:0".into(),
+        Transport::UnixDatagram => Listen::unix_datagram(unique_name(place)),
     }
 }
 
@@ -64,9 +62,24 @@ fn unique_name(place: usize) -> UnixAddress {
     UnixAddress::path(std::env::temp_dir().join(name)).expect("it is short enough")
 }
 
+/// What the other thread is to write.
+enum Order {
+    Stream(Remote<Echo>, Bytes),
+    Datagram(DatagramRemote<Echo>, Address, Bytes),
+}
+
+impl Order {
+    fn obey(self) {
+        let _ = match self {
+            Order::Stream(remote, bytes) => remote.write(bytes),
+            Order::Datagram(remote, to, bytes) => remote.send_to(&to, bytes),
+        }; // The peer may be gone.
+    }
+}
+
 struct Echo {
     write: Write,
-    writer: Sender<(Remote<Echo>, Bytes)>,
+    writer: Sender<Order>,
 }
 
 impl EventHandler for Echo {
@@ -83,7 +96,31 @@ impl EventHandler for Echo {
             }
             Write::ByReference => conn.output.write_bytes(Bytes::copy_from_slice(bytes)),
             Write::FromAnotherThread => {
-                let order = (conn.remote(), Bytes::copy_from_slice(bytes));
+                let order = Order::Stream(conn.remote(), Bytes::copy_from_slice(bytes));
+                self.writer.send(order).expect("the writer lives as long as a handler");
+            }
+        }
+        Action::Continue
+    }
+
+    fn on_datagram(
+        &mut self,
+        socket: &mut DatagramSocket<'_, Self>,
+        datagram: Datagram<'_>,
+    ) -> Action {
+        let bytes = || Bytes::copy_from_slice(datagram.bytes);
+        match self.write {
+            Write::InCallback => socket.reply(&datagram, datagram.bytes).expect("there is room"),
+            Write::Vectored => {
+                let half = datagram.bytes.len() / 2;
+                let sent = socket.send_segments(&datagram.from, datagram.bytes, half);
+                sent.expect("there is room");
+            }
+            Write::ByReference => {
+                socket.remote().send_to(&datagram.from, bytes()).expect("it is open");
+            }
+            Write::FromAnotherThread => {
+                let order = Order::Datagram(socket.remote(), datagram.from, bytes());
                 self.writer.send(order).expect("the writer lives as long as a handler");
             }
         }

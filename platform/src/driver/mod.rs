@@ -57,7 +57,7 @@ use socket2::SockRef;
 
 use crate::address::{Address, PeerAddress};
 use crate::memory::{DatagramQueue, OutputPool, OutputQueue};
-use crate::socket::{DatagramOptions, Passing, SocketOptions, Stream};
+use crate::socket::{DatagramOptions, DatagramSocket, Passing, SocketOptions, Stream};
 
 pub use self::readiness::Readiness;
 
@@ -402,6 +402,12 @@ pub trait Driver: 'static {
         how: &DatagramOptions,
         options: &SocketOptions,
     ) -> io::Result<Self::Datagrams>;
+
+    /// Makes a socket for datagrams of one that was made elsewhere.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] if the driver's have no descriptors (simulated ones).
+    fn adopt_datagrams(&mut self, socket: DatagramSocket) -> io::Result<Self::Datagrams>;
 
     /// Takes a socket for datagrams in and starts receiving.
     ///

@@ -72,6 +72,24 @@ impl DatagramSocket {
         Ok(DatagramSocket { socket, transport, connected, file: file.map(Arc::new) })
     }
 
+    /// Takes a socket that was made elsewhere, and answers its own address and the one that it is connected
+    /// to. It becomes one that doesn't block.
+    ///
+    /// # Errors
+    /// It is no socket for datagrams between IP or Unix addresses.
+    pub fn adopt(socket: OwnedFd) -> io::Result<(Self, Address, Option<Address>)> {
+        let adopted = SockRef::from(&socket);
+        let local = Address::try_from(adopted.local_addr()?)?;
+        if adopted.r#type()? != Type::DGRAM {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "it carries no datagrams"));
+        }
+        let peer = adopted.peer_addr().ok().map(Address::try_from).transpose()?;
+        adopted.set_nonblocking(true)?;
+        adopted.set_cloexec(true)?;
+        let connected = peer.is_some();
+        Ok((DatagramSocket { connected, ..Self::inherit(socket, &local) }, local, peer))
+    }
+
     /// Takes one that is bound already.
     pub(super) fn inherit(socket: OwnedFd, address: &Address) -> Self {
         let transport = match address {

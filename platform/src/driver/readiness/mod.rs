@@ -264,6 +264,10 @@ impl Driver for Readiness {
         DatagramSocket::open(how, options)
     }
 
+    fn adopt_datagrams(&mut self, socket: DatagramSocket) -> io::Result<DatagramSocket> {
+        Ok(socket)
+    }
+
     fn open_datagrams(&mut self, token: Token, socket: DatagramSocket) -> io::Result<()> {
         self.datagrams.add(token, socket)
     }

@@ -18,7 +18,7 @@ use crate::driver::{
     Budget, Datagram, DatagramLink, Driver, Event, Host, Link, Received, Space, Token, Wake,
 };
 use crate::memory::{DatagramQueue, OutputPool, OutputQueue};
-use crate::socket::{DatagramOptions, SocketOptions};
+use crate::socket::{self, DatagramOptions, SocketOptions};
 
 /// The driver on a [`SimNetwork`].
 ///
@@ -613,6 +613,10 @@ impl Driver for SimDriver {
         let peer = how.peer.as_ref().map(on_the_network).transpose()?;
         let anywhere = SocketAddr::from(([10, 1, 0, 1], 0));
         SimDatagrams::bind(self.network(), bind.unwrap_or(anywhere), peer)
+    }
+
+    fn adopt_datagrams(&mut self, _socket: socket::DatagramSocket) -> io::Result<SimDatagrams> {
+        Err(io::Error::new(ErrorKind::Unsupported, "the network is simulated"))
     }
 
     /// # Panics
