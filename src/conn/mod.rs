@@ -208,15 +208,20 @@ impl<H: EventHandler> Conn<'_, H> {
     /// unread first, without a call of [`EventHandler::on_traffic`]. On Linux it doesn't come into the memory of the
     /// process where it comes in large pieces (splice(2)). A proxy relays in both directions.
     ///
-    /// Reading goes as fast as the other connection sends: no more than one read waits. The peer's end
-    /// ends the other connection's output, without a call of [`EventHandler::on_end`]. When a connection closes before
-    /// both directions have ended, the other one closes with
-    /// [`CloseReason::Relay`]: after what it was written, or with a reset if something is missing.
+    /// Reading goes as fast as the other connection sends: no more than one read waits, which counts for that one's
+    /// water marks and cap. The connection is read though it is itself above the high-water mark. The peer's end ends
+    /// the other connection's output, without a call of [`EventHandler::on_end`].
+    ///
+    /// When either of the two closes before that, the other one closes with [`CloseReason::Relay`]: after
+    /// what it was written, or with a reset if the first one broke or was cut off. So does the connection if there
+    /// is nowhere to relay to: the other one is closing or has ended its output, or a third one is relayed
+    /// to it already. What was relayed to one connection can be relayed to another one by a second call, which leaves
+    /// the first one open.
     ///
     /// # Errors
-    /// The other connection has another reactor.
+    /// The other connection has another reactor, or another engine.
     pub fn relay_to(&mut self, other: &Remote<H>) -> Result<(), OtherReactor> {
-        if other.id().reactor != self.id().reactor {
+        if other.id().reactor != self.id().reactor || !other.is_of(self.control.reactors) {
             return Err(OtherReactor { connection: self.id(), other: other.id() });
         }
         self.pause_reading();
@@ -289,7 +294,7 @@ impl<H: EventHandler> fmt::Debug for Conn<'_, H> {
 
 /// A connection can be relayed only to one of its own reactor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the connections {connection} and {other} have different reactors")]
+#[error("the connections {connection} and {other} have different reactors or engines")]
 pub struct OtherReactor {
     /// The connection.
     pub connection: ConnId,

@@ -110,6 +110,11 @@ impl<H: EventHandler> Remote<H> {
         self.post(Order::Run(Box::new(closure)))
     }
 
+    /// Whether the connection is one of these reactors'.
+    pub(crate) fn is_of(&self, reactors: &Reactors<H>) -> bool {
+        self.0.reactors.is(reactors)
+    }
+
     fn post(&self, order: Order<H>) -> Result<(), Closed> {
         if !self.is_open() {
             return Err(Closed);

@@ -195,8 +195,11 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let Some(connection) = self.connections.get_mut(token) else { return };
         let open = connection.status.phase == Phase::Open;
         let full = connection.unread() >= self.config.input_cap;
+        let relays = connection.relays_to().is_some();
         let status = &mut connection.status;
-        let flooded = status.above_high_water && self.config.output.pause_reading_at_high_water;
+        // What is relayed asks for no output of its own.
+        let pauses = self.config.output.pause_reading_at_high_water && !relays;
+        let flooded = status.above_high_water && pauses;
         let relaying = status.relay.as_ref().is_some_and(|relay| relay.waits());
         let asked = status.paused_by_handler || status.holds_input;
         let paused = open && (asked || relaying || flooded || full);

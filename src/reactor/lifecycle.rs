@@ -254,11 +254,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         tracing::trace!(reactor = self.index, ?token, %reason, "closed");
         self.give_back(&mut connection);
         self.engine.release(&self.counters, connection.status.account());
-        if let Some(relay) = connection.status.relay.take() {
-            let whole =
-                matches!(reason, CloseReason::Local | CloseReason::Shutdown | CloseReason::Relay);
-            self.leave_relay(&relay, connection.status.is_over(), whole);
-        }
+        let broken = matches!(reason, CloseReason::Failed(_));
+        self.leave_relay(&connection.status, broken || connection.status.reset);
         let completions = connection.status.completions.take();
         let sent = connection.pending.sent;
         self.drop_state(connection, Some(token));

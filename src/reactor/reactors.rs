@@ -39,6 +39,11 @@ impl<H: EventHandler> Reactors<H> {
         debug_assert!(set.is_ok(), "reactor {reactor} is made twice");
     }
 
+    /// Whether these are the same engine's.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Asks a connection. What can't be done any more comes back.
     pub(crate) fn ask(&self, id: ConnId, order: Order<H>) -> Result<(), Command<H>> {
         let command = Command::Connection { token: id.token, order };

@@ -6,7 +6,7 @@
 use millstream_platform::driver::{Driver, Received, Token};
 
 use super::EventLoop;
-use super::connection::{Connection, Phase};
+use super::connection::{Connection, Phase, Status};
 use crate::conn::{CloseReason, Output};
 use crate::handler::{Action, EventHandler};
 
@@ -64,21 +64,30 @@ impl<H: EventHandler> Connection<H> {
         let open = self.status.phase == Phase::Open;
         open && self.pending.bytes == 0 && !self.pending.ended
     }
+
+    /// Whether what this one receives may go out on it: one connection's bytes at most do, so that their end is
+    /// its end.
+    fn takes_relay_from(&self, token: Token) -> bool {
+        let from = self.status.relay.as_ref().and_then(|relay| relay.from);
+        let free = from.map_or(!self.pending.ended, |from| from == token);
+        self.status.phase == Phase::Open && free
+    }
 }
 
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Begins to relay, with what is unread.
     pub(super) fn begin_relay(&mut self, token: Token, to: Token) {
+        self.leave_target(token);
+        match self.connections.get_mut(to).filter(|target| target.takes_relay_from(token)) {
+            Some(target) => target.relay().from = Some(token),
+            None => return self.begin_close(token, CloseReason::Relay), // There is nowhere to go.
+        }
         let Some(connection) = self.connections.get_mut(token) else { return };
         connection.status.holds_input = false;
         connection.status.paused_by_handler = false;
         connection.relay().to = Some(to);
         let (unread, ended) = (connection.ring.take(), connection.status.peer_ended);
-        match self.connections.get_mut(to).filter(|to| to.status.phase == Phase::Open) {
-            Some(target) => target.relay().from = Some(token),
-            // There is nowhere to go.
-            None => self.begin_close(token, CloseReason::Relay),
-        }
+        let over = connection.status.is_over();
         if let Some(ring) = unread {
             self.forward(token, to, Relayed::Kept(ring.readable()));
             self.rings.give_back(ring);
@@ -86,7 +95,21 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if ended {
             self.end_relay(to);
         }
+        if over {
+            self.doom(token, CloseReason::Peer, false);
+        }
         self.settle_reading(token);
+    }
+
+    /// What a connection receives goes elsewhere from here on.
+    fn leave_target(&mut self, token: Token) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        let Some(relay) = &mut connection.status.relay else { return };
+        relay.waits = false;
+        let Some(to) = relay.to.take() else { return };
+        if let Some(target) = self.connections.get_mut(to) {
+            target.relay().from = None;
+        }
     }
 
     /// Bytes arrived for a connection that has a part in relaying.
@@ -122,6 +145,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Writes bytes that one connection received to another one. Until they are sent, no more are read.
     fn forward(&mut self, token: Token, to: Token, bytes: Relayed<'_>) {
         let Some(target) = self.connections.get_mut(to) else { return };
+        if target.pending.ended {
+            return self.begin_close(token, CloseReason::Relay); // There is nowhere to go any more.
+        }
         let (bytes, link) = match bytes {
             Relayed::Lent(received) => self.driver.parts(Some(received)),
             Relayed::Kept(bytes) => (bytes, self.driver.parts(None).1),
@@ -165,19 +191,19 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// One side is closed. If both its directions had come to their end, so have those of the other side, which
-    /// may still have something to send. Else the other side closes, too, and cuts off what is not whole.
-    pub(super) fn leave_relay(&mut self, relay: &Relay, over: bool, whole: bool) {
-        for other in [relay.from, relay.to].into_iter().flatten() {
-            if let Some(connection) = self.connections.get_mut(other) {
-                // Nobody relays to a place that is used again: tokens carry a generation.
-                connection.relay().waits = false;
-                self.settle_reading(other);
-            }
-            match (over, whole) {
-                (true, _) => {}
-                (false, true) => self.begin_close(other, CloseReason::Relay),
-                (false, false) => self.cut_off(other, CloseReason::Relay, true),
+    /// A connection is closed: whoever it relays to, or relays to it, closes, too, if not all was relayed, and is
+    /// `cut` off as it was.
+    pub(super) fn leave_relay(&mut self, status: &Status<H>, cut: bool) {
+        let Some(relay) = &status.relay else { return };
+        let ended = |from: &Connection<H>| from.status.peer_ended && status.end_sent;
+        let from = relay.from.filter(|from| !self.connections.get(*from).is_some_and(ended));
+        let to = relay.to.filter(|_| !status.peer_ended);
+        for other in [from, to].into_iter().flatten() {
+            let open = |other: &Connection<H>| other.status.phase == Phase::Open;
+            match self.connections.get(other).is_some_and(open) {
+                true if cut => self.cut_off(other, CloseReason::Relay, true),
+                true => self.begin_close(other, CloseReason::Relay),
+                false => {} // It is closing, or has closed, by itself.
             }
         }
     }

@@ -19,6 +19,7 @@ mod echo;
 mod hosts;
 mod pressure;
 mod recorder;
+mod relaying;
 mod remote;
 mod stage;
 mod stopping;
@@ -134,6 +135,25 @@ behaviours! {
         a_host_counts_as_one_connection
         a_race_ends_when_the_engine_stops
         the_outcome_is_that_of_the_best_address
+    }
+    relaying {
+        bytes_and_ends_are_relayed_in_both_directions
+        full_directions_do_not_block_each_other
+        a_second_one_for_the_same_target_is_closed
+        a_second_call_relays_elsewhere_and_leaves_the_first_target
+        what_has_nowhere_to_go_is_closed
+        a_target_that_closes_takes_its_source_along
+        a_close_between_the_two_ends_closes_both
+        a_close_of_one_side_is_an_orderly_end_of_the_other
+        a_panic_on_one_side_resets_the_other
+        a_write_into_what_is_relayed_arrives_and_completes
+        what_is_unread_at_the_end_is_relayed
+        bytes_in_one_direction_keep_both_sides_from_idling
+        the_read_timeout_stands_still_while_the_other_side_is_stuck
+        a_side_that_is_stuck_too_long_resets_both
+        what_was_unread_before_comes_first
+        a_stop_ends_each_side_behind_what_was_relayed
+        a_gentle_stop_lets_relays_go_on_to_their_ends
     }
     stopping {
         the_limit_of_connections_is_exact_and_places_are_given_back

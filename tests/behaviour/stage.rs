@@ -36,6 +36,17 @@ impl<W: World> Peer<W> {
         self.buffer.len()
     }
 
+    /// All that it has received and nobody has looked at.
+    pub(crate) fn pulled(&mut self) -> &[u8] {
+        self.pull();
+        &self.buffer
+    }
+
+    /// Sends what the connection takes now.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> usize {
+        self.far.send(bytes)
+    }
+
     /// Ends its side.
     pub(crate) fn end(&mut self) {
         self.far.end();
@@ -175,6 +186,24 @@ impl<W: World> Stage<W> {
             sent += peer.far.send(&bytes[sent..]);
             sent == bytes.len()
         });
+    }
+
+    /// Sends as much of it as the engine takes, and answers how much that is: nothing goes for a while.
+    #[track_caller]
+    pub(crate) fn send_until_stuck(&mut self, peer: &mut Peer<W>, bytes: &[u8]) -> usize {
+        let mut sent = 0;
+        for _ in 0..MOST_TURNS {
+            let before = sent;
+            sent += peer.far.send(&bytes[sent..]);
+            if sent == before {
+                self.pass(Duration::from_millis(50));
+                sent += peer.far.send(&bytes[sent..]);
+                if sent == before || sent == bytes.len() {
+                    return sent;
+                }
+            }
+        }
+        panic!("the engine takes all, slowly");
     }
 
     /// Sends all of it, then ends if asked, and meanwhile and after that receives so many bytes.

@@ -177,13 +177,16 @@ pub(crate) struct Stream {
 
 impl Far for Stream {
     fn send(&mut self, bytes: &[u8]) -> usize {
-        self.stream.write(bytes).unwrap_or(0)
+        let sent = self.stream.write(bytes);
+        // Whoever is told of a reset first is the only one.
+        self.reset |= sent.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionReset);
+        sent.unwrap_or(0)
     }
 
     fn receive(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         match (&self.stream).take(1024 * 1024).read_to_end(&mut bytes) {
-            Ok(len) => self.ended |= len < 1024 * 1024,
+            Ok(len) => self.ended |= len < 1024 * 1024 && !self.reset,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == ErrorKind::ConnectionReset => self.reset = true,
             Err(error) => panic!("an unexpected failure: {error}"),
