@@ -273,6 +273,45 @@ fn the_proxy_relays_both_ways_and_carries_ends_through() {
     });
 }
 
+/// Either side of the proxy may be a Unix socket, and the upstream a host by its name.
+#[test]
+fn the_proxy_relays_between_transports() {
+    let folder = Folder::new();
+    let path = folder.path("proxy");
+    let unix = format!("unix://{path}");
+    let mut server = Program::start(&["--listen", "127.0.0.1:0"]);
+    let named = server.address().replace("127.0.0.1", "localhost");
+    // From a client by TCP to a Unix socket, and from that to a host.
+    let _inner = {
+        let mut inner = Program::of("proxy", &["--listen", &unix, "--to", &named]);
+        assert_eq!(inner.address(), path);
+        inner
+    };
+    let mut outer = Program::of("proxy", &["--listen", "tcp4://127.0.0.1:0", "--to", &unix]);
+    let mut client = outer.connect();
+    client.write_all(b"across").expect("the proxy reads");
+    end(&client);
+    assert_eq!(read_to_end(&mut client), b"across");
+}
+
+/// An upstream that can't be named like that is told.
+#[test]
+fn the_proxy_tells_what_is_wrong_with_an_upstream() {
+    for (to, why) in [
+        ("localhost", "no port"),
+        ("localhost:x", "not a number"),
+        ("::1:7", "needs brackets"),
+        ("unix://", "it is empty"),
+    ] {
+        let arguments = ["--listen", "127.0.0.1:0", "--to", to];
+        let output = Command::new(example("proxy")).args(arguments).output();
+        let output = output.expect("cargo has built the example");
+        assert!(!output.status.success(), "{to}");
+        let text = String::from_utf8(output.stderr).expect("it is text");
+        assert!(text.contains(why), "{to}: {text}");
+    }
+}
+
 /// Without an upstream the client's connection is closed, and the proxy goes on.
 #[test]
 fn the_proxy_closes_clients_that_it_has_no_upstream_for() {

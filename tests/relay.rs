@@ -4,16 +4,23 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use common::{
-    DEADLINE, TestEngine, assert_same, end, eventually, pattern, read_exactly, read_to_end, reset,
+    DEADLINE, TestEngine, assert_same, end, eventually, pattern, read_exactly, read_to_end,
+    receive, reset,
 };
-use millstream::{Action, Builder, CloseReason, Conn, Connect, Engine, EventHandler};
+use millstream::{
+    Action, Builder, CloseReason, Conn, Connect, Engine, EventHandler, OtherReactor, Remote,
+};
 
 /// Relays each connection to a new one and back.
 struct Relay {
     upstream: SocketAddr,
+    /// Who is given the clients' handles.
+    clients: Sender<Remote<Relay>>,
 }
 
 impl EventHandler for Relay {
@@ -24,6 +31,7 @@ impl EventHandler for Relay {
             return Action::Continue;
         }
         let client = conn.remote();
+        let _ = self.clients.send(client.clone()); // Most tests want none.
         let reactor = conn.id().reactor();
         let connect = Connect::to(self.upstream).timeout(DEADLINE);
         let begun = conn.reactors().connect(reactor, connect, move |_, server| {
@@ -49,14 +57,17 @@ impl EventHandler for Relay {
 struct Stand {
     engine: TestEngine,
     listener: TcpListener,
+    clients: Receiver<Remote<Relay>>,
 }
 
 impl Stand {
     fn start(builder: Builder) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
         let upstream = listener.local_addr().expect("it is bound");
-        let engine = TestEngine::start(builder, move |_| Relay { upstream });
-        Stand { engine, listener }
+        let (sender, clients) = channel();
+        let engine =
+            TestEngine::start(builder, move |_| Relay { upstream, clients: sender.clone() });
+        Stand { engine, listener, clients }
     }
 
     fn connect(&self) -> (TcpStream, TcpStream) {
@@ -158,6 +169,74 @@ fn what_is_on_its_way_when_the_engine_stops_arrives() {
     stand.engine.stop(DEADLINE).expect("the first stop");
     assert_eq!(read_to_end(&mut &server), b"");
     assert_eq!(read_to_end(&mut &client), b"");
+}
+
+/// A connection that leaves the engine leaves nothing of it to relay to.
+#[test]
+fn a_side_that_is_detached_ends_the_other() {
+    let stand = Stand::start(Engine::builder().reactors(1));
+    let (mut client, mut server) = stand.connect();
+    client.write_all(b"hello").expect("it reads");
+    assert_eq!(read_exactly(&mut server, 5), b"hello");
+    let (sender, detached) = channel();
+    let leaves = receive(&stand.clients).run(move |_, conn| {
+        let then = move |_: &mut Relay, detached| sender.send(detached).map_err(drop).into();
+        conn.detach(then).into()
+    });
+    leaves.expect("it is open");
+    let detached = receive(&detached);
+    assert_eq!(read_to_end(&mut server), b"");
+    drop(server);
+    eventually("both are gone", || stand.engine.connections() == 0);
+    assert_eq!((stand.closed("detached"), stand.closed("relay")), (1, 1));
+    TcpStream::from(detached.socket).write_all(b"goodbye").expect("it is open");
+    assert_eq!(read_to_end(&mut client), b"goodbye");
+}
+
+/// A connection of another engine, whose reactor has the same index, is told from the engine's own.
+#[test]
+fn a_connection_of_another_engine_is_refused() {
+    let (sender, refused) = channel();
+    let foreign: Arc<OnceLock<Remote<Foreign>>> = Arc::default();
+    let engines = [(); 2].map(|()| {
+        let (foreign, refused) = (Arc::clone(&foreign), sender.clone());
+        let builder = Engine::builder().reactors(1);
+        TestEngine::start(builder, move |_| Foreign {
+            foreign: Arc::clone(&foreign),
+            refused: refused.clone(),
+        })
+    });
+    let mut clients = engines.each_ref().map(|engine| {
+        let mut client = engine.connect();
+        assert_eq!(read_exactly(&mut client, 5), b"hello");
+        client
+    });
+    clients[1].write_all(b"go").expect("it reads");
+    let error: OtherReactor = receive(&refused);
+    assert!(error.to_string().ends_with("have different reactors or engines"), "{error}");
+    assert_eq!(read_to_end(&mut clients[1]), b"", "it goes on without relaying, and closes");
+}
+
+/// Relays to the first connection that any engine had.
+struct Foreign {
+    foreign: Arc<OnceLock<Remote<Foreign>>>,
+    refused: Sender<OtherReactor>,
+}
+
+impl EventHandler for Foreign {
+    type State = ();
+
+    fn on_open(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        self.foreign.get_or_init(|| conn.remote());
+        conn.output.write(b"hello");
+        Action::Continue
+    }
+
+    fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        let relayed = conn.relay_to(self.foreign.get().expect("it was first"));
+        let refused = relayed.map_err(|error| self.refused.send(error).expect("it is waited for"));
+        refused.map_err(drop).into()
+    }
 }
 
 /// Relays a connection to itself.

@@ -1,5 +1,5 @@
-//! A TCP proxy: it connects to an upstream for each client and relays both ways, with backpressure, and with
-//! the end of either direction carried through.
+//! A proxy: it connects to an upstream for each client and relays both ways, with backpressure, and with the end
+//! of either direction carried through. Both sides are TCP or Unix sockets.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 
@@ -7,36 +7,48 @@ mod relay;
 
 use std::error::Error;
 use std::io::{self, IsTerminal};
-use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
+use millstream::{Connect, Engine, UnixAddress};
 use millstream_benches::error_chain::describe;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use self::relay::Relay;
 
 /// How long connections have to take what is left for them when the proxy stops.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A TCP proxy.
+/// A proxy for streams.
 #[derive(Parser)]
 struct Options {
-    /// Where clients connect to, for example 127.0.0.1:8000 (port 0: any that is free).
+    /// Where clients connect to, for example 127.0.0.1:8000 (port 0: any that is free), tcp://:8000 or
+    /// unix:///run/proxy.sock.
     #[arg(long, value_name = "ADDR")]
     listen: String,
-    /// Where the upstream listens, for example 127.0.0.1:7000.
-    #[arg(long, value_name = "ADDR")]
-    to: SocketAddr,
+    /// Where the upstream listens, for example localhost:7000, [::1]:7000 or unix:///run/server.sock.
+    #[arg(long, value_name = "ADDR", value_parser = parse_upstream)]
+    to: Connect,
     /// Number of reactors, each a thread with an event loop [default: one per available core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     reactors: Option<u16>,
     /// Seconds after which a pair is closed on which nothing moves.
     #[arg(long, default_value_t = 300, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     idle: u32,
+}
+
+/// A Unix socket, or a host by its name or address and a port.
+fn parse_upstream(text: &str) -> Result<Connect, Box<dyn Error + Send + Sync>> {
+    if let Some(path) = text.strip_prefix("unix://") {
+        return Ok(Connect::to(UnixAddress::path(path)?));
+    }
+    let address = text.strip_prefix("tcp://").unwrap_or(text);
+    let (host, port) = address.rsplit_once(':').ok_or("it has no port")?;
+    let port = port.parse().map_err(|_| "the port is not a number from 0 to 65535")?;
+    match host.contains(':') && !host.starts_with('[') {
+        true => Err("an address of IPv6 needs brackets".into()),
+        false => Ok(Connect::to_host(host, port)),
+    }
 }
 
 fn main() -> ExitCode {
@@ -51,24 +63,19 @@ fn main() -> ExitCode {
     }
 }
 
-/// Serves until a signal comes.
+/// Serves until a signal comes; a second one cuts off what is left.
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let upstream = options.to;
-    let mut builder = relay::builder().listen(&*options.listen);
+    let upstream = options.to.clone();
+    let mut builder = Engine::builder().listen(&*options.listen);
     builder = builder.idle_timeout(Duration::from_secs(options.idle.into()));
     if let Some(reactors) = options.reactors {
         builder = builder.reactors(reactors.into());
     }
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let engine = builder.start(move |_| Relay { upstream })?;
+    let engine = builder.start(move |_| Relay { upstream: upstream.clone() })?;
+    engine.stop_on_signals(PATIENCE)?;
     for address in engine.local_addrs() {
         println!("listening on {address}");
     }
-    let stopper = engine.clone();
-    thread::spawn(move || {
-        for _ in signals.forever() {
-            let _ = stopper.stop(PATIENCE); // It may be stopping already.
-        }
-    });
+    engine.notify_service_manager()?;
     Ok(engine.wait()?)
 }
