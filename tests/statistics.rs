@@ -3,12 +3,58 @@
 mod common;
 
 use std::io::{self, Write};
+use std::net::TcpListener;
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use common::{TestEngine, eventually, read_exactly};
-use millstream::{Action, CloseReason, Conn, Engine, EventHandler};
+use common::{DEADLINE, TestEngine, eventually, read_exactly, receive};
+use millstream::{Action, CloseReason, Conn, Connect, ConnectError, Engine, EventHandler};
+
+/// Each attempt to connect is counted once, by what came of it: a connection, a refusal, no room, a close as it
+/// opened, or the engine's stop.
+#[test]
+fn attempts_to_connect_are_counted_by_what_came_of_them() {
+    let builder = Engine::builder().reactors(1).max_connections(3);
+    let engine = TestEngine::start(builder, |_| Sleepy);
+    let reactors = engine.reactors::<Sleepy>().expect("it is the engine's handler");
+    let server = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+    let listening = Connect::to(server.local_addr().expect("it is bound"));
+    let refusing = {
+        let gone = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+        Connect::to(gone.local_addr().expect("it is bound"))
+    };
+    let (sender, told) = channel();
+    let connect = |connect: &Connect, action: Action| {
+        let sender = sender.clone();
+        let done = move |_: &mut Sleepy, connected: Result<&mut Conn<'_, Sleepy>, ConnectError>| {
+            sender.send(connected.is_ok()).expect("it is waited for");
+            action
+        };
+        reactors.connect(0, connect.clone(), done).expect("it runs");
+    };
+    let counted = || {
+        let reactor = &engine.stats().reactors[0];
+        (reactor.connected, reactor.connect_failures)
+    };
+    for _ in 0..2 {
+        connect(&refusing, Action::Continue);
+        assert!(!receive(&told));
+    }
+    for _ in 0..3 {
+        connect(&listening, Action::Continue);
+        assert!(receive(&told));
+    }
+    connect(&listening, Action::Continue); // There are three.
+    assert!(!receive(&told));
+    assert_eq!(counted(), (3, 3));
+    connect(&listening.after(DEADLINE), Action::Continue);
+    eventually("it waits", || engine.stats().reactors[0].attempts == 1);
+    engine.stop(DEADLINE).expect("the first stop");
+    assert!(!receive(&told));
+    assert_eq!(counted(), (3, 4));
+}
 
 /// Echoes; the byte `s` makes it sleep first.
 struct Sleepy;

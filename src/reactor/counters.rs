@@ -44,6 +44,10 @@ pub struct ReactorStats {
     pub turn_time: Histogram<u64>,
     /// Requests of other threads that wait at this moment.
     pub inbox_depth: usize,
+    /// Attempts to connect that came to a connection.
+    pub connected: u64,
+    /// Attempts to connect that did not, for whatever reason, the engine's stop included.
+    pub connect_failures: u64,
     /// Attempts to connect that are under way at this moment, or wait to begin.
     pub attempts: usize,
     /// Sockets at this moment: those of connections, of attempts, and the listening ones of this reactor.
@@ -93,6 +97,8 @@ impl fmt::Debug for ReactorStats {
             .field("turn_time_p99", &turn_time(0.99))
             .field("turn_time_max", &turn_time(1.0))
             .field("inbox_depth", &self.inbox_depth)
+            .field("connected", &self.connected)
+            .field("connect_failures", &self.connect_failures)
             .field("attempts", &self.attempts)
             .field("sockets", &self.sockets)
             .field("timers", &self.timers)
@@ -123,6 +129,8 @@ pub(crate) struct Counters {
     pub(crate) messages_in: Count,
     pub(crate) messages_out: Count,
     pub(crate) turns: Count,
+    pub(crate) connected: Count,
+    pub(crate) connect_failures: Count,
     pub(crate) attempts: Count,
     pub(crate) sockets: Count,
     pub(crate) timers: Count,
@@ -172,6 +180,8 @@ impl Default for Counters {
             messages_in: Count::default(),
             messages_out: Count::default(),
             turns: Count::default(),
+            connected: Count::default(),
+            connect_failures: Count::default(),
             attempts: Count::default(),
             sockets: Count::default(),
             timers: Count::default(),
@@ -215,6 +225,8 @@ impl Counters {
             turns: self.turns.get(),
             turn_time: self.turn_time.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             inbox_depth,
+            connected: self.connected.get(),
+            connect_failures: self.connect_failures.get(),
             attempts: self.attempts.get() as usize,
             sockets: self.sockets.get() as usize,
             timers: self.timers.get() as usize,

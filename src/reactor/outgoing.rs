@@ -287,6 +287,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Takes an attempt in, and begins it unless it is for later.
     pub(super) fn connect(&mut self, connect: Connect, done: Done<H, ConnectError>) {
         let to = connect.to.clone();
+        let done = self.counting(done);
         if self.draining {
             return self.answer(CALLBACK, done, ConnectError::Stopped { to });
         }
@@ -304,6 +305,18 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if after.is_zero() {
             self.begin_attempt(token);
         }
+    }
+
+    /// The same, which counts what came of its attempt.
+    fn counting(&self, done: Done<H, ConnectError>) -> Done<H, ConnectError> {
+        let counters = Arc::clone(&self.counters);
+        Box::new(move |handler, connected| {
+            match &connected {
+                Ok(_) => counters.connected.add(1),
+                Err(_) => counters.connect_failures.add(1),
+            }
+            done(handler, connected)
+        })
     }
 
     fn begin_attempt(&mut self, token: Token) {
