@@ -215,6 +215,7 @@ impl<H: EventHandler> Connection<H> {
             && (pending.bytes <= high_water || status.above_high_water)
             && status.close_request.is_none()
             && !status.paused_by_handler
+            && !status.holds_input
             && !status.paused
     }
 

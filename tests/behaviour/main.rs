@@ -139,6 +139,7 @@ behaviours! {
     relaying {
         bytes_and_ends_are_relayed_in_both_directions
         full_directions_do_not_block_each_other
+        resuming_does_not_keep_bytes_from_being_relayed
         a_second_one_for_the_same_target_is_closed
         a_second_call_relays_elsewhere_and_leaves_the_first_target
         what_has_nowhere_to_go_is_closed

@@ -1,7 +1,7 @@
 //! What one connection receives goes out on another one.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use millstream::{Action, Closed, Engine, InputOverflow, Remote};
@@ -13,10 +13,14 @@ use crate::world::World;
 
 type Side<W> = (Peer<W>, Remote<Recorder>);
 
+fn flag() -> (Arc<AtomicBool>, Arc<AtomicBool>) {
+    let flag = Arc::<AtomicBool>::default();
+    (Arc::clone(&flag), flag)
+}
+
 /// Has one connection relayed to another one; what is asked of either after this comes behind it.
 fn relay<W: World>(stage: &mut Stage<W>, from: &Remote<Recorder>, to: &Remote<Recorder>) {
-    let (to, asked) = (to.clone(), Arc::new(AtomicBool::new(false)));
-    let done = Arc::clone(&asked);
+    let (to, (asked, done)) = (to.clone(), flag());
     let ran = from.run(move |_, conn| {
         conn.relay_to(&to).expect("they have one reactor");
         done.store(true, Ordering::Release);
@@ -93,6 +97,44 @@ pub(crate) fn full_directions_do_not_block_each_other<W: World>(seed: u64) {
         stage.closed_by("peer");
     }
     assert_eq!(stage.count(On::HighWater), stage.count(On::LowWater));
+}
+
+/// A handler that resumes reading after it asked to relay, in the same callback, is shown nothing more, although
+/// there is more than a turn's read.
+pub(crate) fn resuming_does_not_keep_bytes_from_being_relayed<W: World>(seed: u64) {
+    let builder = Engine::builder().receive_buffer(100).read_budget(100);
+    let mut stage = Stage::<W>::start(seed, builder, |on, conn| {
+        let shown = on == On::Traffic && conn.state.mark == 1 && !conn.input.is_empty();
+        assert!(!shown, "the handler is shown what is relayed");
+        collect(on, conn)
+    });
+    let [(mut source, from), (mut sink, to)] = [stage.open(), stage.open()];
+    let bytes = pattern(1000, seed);
+    let (front, last) = bytes.split_at(900);
+    let (mut sent, target) = (source.send(front), to.clone());
+    let (asked, done) = flag();
+    let relayed = from.run(move |_, conn| {
+        conn.state.mark = 1;
+        conn.relay_to(&target).expect("they have one reactor");
+        conn.resume_reading();
+        done.store(true, Ordering::Release);
+        Action::Continue
+    });
+    relayed.expect("it is open");
+    stage.until("it is asked to relay", |_| {
+        sent += source.send(&front[sent..]);
+        asked.load(Ordering::Acquire) && sent == front.len()
+    });
+    stage.send(&mut source, last);
+    source.end();
+    let got = stage.receive_end(&mut sink);
+    from.close().expect("it is open");
+    let closed = stage.closed_by("peer");
+    assert_eq!(closed.id, Some(from.id()));
+    assert_same(&[closed.received, got].concat(), &bytes);
+    sink.end();
+    assert_eq!(stage.closed_by("peer").id, Some(to.id()));
+    assert_eq!(stage.panics(), 0);
 }
 
 pub(crate) fn a_second_one_for_the_same_target_is_closed<W: World>(seed: u64) {
@@ -247,7 +289,7 @@ pub(crate) fn a_write_into_what_is_relayed_arrives_and_completes<W: World>(seed:
 
 /// A callback of either end finds a connection whose both sides have ended, with something unread.
 pub(crate) fn what_is_unread_at_the_end_is_relayed<W: World>(seed: u64) {
-    let target = Arc::new(std::sync::Mutex::new(None::<Remote<Recorder>>));
+    let target = Arc::new(Mutex::new(None::<Remote<Recorder>>));
     let known = Arc::clone(&target);
     let mut stage = Stage::<W>::start(seed, Engine::builder(), move |on, conn| {
         if let (On::End, Some(target)) = (on, &*known.lock().expect("no panic")) {
