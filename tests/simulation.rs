@@ -7,6 +7,8 @@
 //! - the order of callbacks, and one `on_close` for each `on_open`;
 //! - completions, each once, and with the truth; closures in the order they were asked for;
 //! - timers, exactly at their ticks;
+//! - attempts to connect, each told of once, and counted;
+//! - what is relayed: in its order, and all of it, unless the connection ended otherwise than by its source;
 //! - no turns without a reason; an end by the stop's deadline; nothing left behind.
 //!
 //! A failure prints the seed and the command that replays it. `scripts/simulate` runs more seeds.
@@ -27,7 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use millstream::sim::{Faults, Simulation};
+use millstream::sim::{Faults, SimListener, Simulation};
 use millstream::{Action, Engine, Remote};
 
 use actor::Actor;
@@ -63,7 +65,8 @@ fn the_same_seed_gives_the_same_history() {
 #[test]
 fn after_the_engines_end_a_peer_still_learns_of_it() {
     silence_expected_panics();
-    let plan = Arc::new(Plan::draw(&mut Rng::with_seed(0)));
+    let plan = Plan { mischief: 0.0, relays: 0.0, ..Plan::draw(&mut Rng::with_seed(0)) };
+    let plan = Arc::new(plan);
     let actor = Actor::new(0, Arc::clone(&plan), Shared::default());
     let faults = Faults { delay: Duration::from_secs(1), ..Faults::none() };
     let mut simulation = Simulation::new(0, faults, Engine::builder(), actor).expect("it starts");
@@ -91,6 +94,8 @@ struct Game {
     simulation: Simulation<Actor>,
     start: Instant,
     peers: Vec<Peer>,
+    /// Where the engine may connect to.
+    listeners: Vec<SimListener>,
     connected: usize,
     turns: u64,
     tickets: u64,
@@ -110,15 +115,17 @@ impl Game {
         let faults = if seed % 10 == 9 { Faults::harmless() } else { Faults::some() };
         let simulation = Simulation::new(seed, faults, plan.builder(), actor).expect("it starts");
         let start = simulation.now();
-        let (peers, connected, turns, tickets) = (Vec::new(), 0, 0, 0);
+        let (peers, listeners) = (Vec::new(), Vec::new());
+        let (connected, turns, tickets) = (0, 0, 0);
         let (done, waiting, idle_turns, quiet_turns) = (0, 0, 0, 0);
-        Game {
+        let mut game = Game {
             rng,
             plan,
             model,
             simulation,
             start,
             peers,
+            listeners,
             connected,
             turns,
             tickets,
@@ -126,11 +133,29 @@ impl Game {
             waiting,
             idle_turns,
             quiet_turns,
-        }
+        };
+        game.listen();
+        game
     }
 
     fn time(&self) -> Duration {
         self.simulation.now() - self.start
+    }
+
+    /// Makes the places that the engine may connect to: some answer, some refuse, some are silent.
+    fn listen(&mut self) {
+        let mut gone = Vec::new();
+        for _ in 0..self.plan.targets {
+            let address = SocketAddr::from(([10, 0, 0, 2], 0));
+            let listener = self.simulation.listen(address).expect("there is a port");
+            let address = listener.address();
+            self.model.lock().targets.push(address);
+            match self.rng.u8(0..8) {
+                0 => self.simulation.silence(address),
+                1 => gone.push(listener), // No other one gets its port.
+                _ => self.listeners.push(listener),
+            }
+        }
     }
 
     /// Everybody does something, and the engine takes a turn. `false`: it was its last.
@@ -143,6 +168,7 @@ impl Game {
         }
         if self.rng.f64() < self.plan.outside {
             self.ask_several();
+            self.have_connected();
         }
         self.stop();
         let before = self.time();
@@ -160,12 +186,16 @@ impl Game {
                 self.peers.push(Peer::new(far, &mut self.rng, &self.model));
             }
         }
+        for far in self.listeners.iter().filter_map(SimListener::accept) {
+            self.peers.push(Peer::new(far, &mut self.rng, &self.model));
+        }
     }
 
     /// Stops the engine when the plan says so, or when nothing more will happen.
     fn stop(&mut self) {
         let over = self.connected == self.plan.peers
             && self.peers.is_empty()
+            && self.model.lock().attempts.iter().all(|answers| *answers > 0)
             && self.simulation.engine().connections() == 0;
         let planned = self.plan.stop_at.is_some_and(|turn| turn <= self.turns);
         if over || planned {
@@ -195,10 +225,22 @@ impl Game {
         }
     }
 
+    fn have_connected(&self) {
+        let reactors = self.simulation.engine().reactors::<Actor>().expect("it is the handler");
+        let handle = reactors.clone();
+        let asked = reactors.run(0, move |actor, _| {
+            actor.connect(&handle);
+            Action::Continue
+        });
+        asked.expect("the reactor has not ended");
+    }
+
     fn ask(&mut self, peer: SocketAddr, remote: &Remote<Actor>) {
         let closed = self.model.lock().life(peer).closed.is_some();
         assert_eq!(remote.is_open(), !closed, "{peer}");
+        let relayed = self.model.lock().life(peer).source.is_some();
         let asked = match self.rng.u8(0..12) {
+            0..6 if relayed => return, // What is written would be anywhere among it.
             0..3 => remote.write(self.record(peer, None)),
             3..6 => {
                 let panics = self.rng.f64() < 0.05;
@@ -276,6 +318,9 @@ impl Game {
         assert!(time <= stop_by, "stopped at {time:?}, which should have been by {stop_by:?}");
         let engine = self.simulation.engine();
         assert_empty(engine);
+        let reactor = &engine.stats().reactors[0];
+        let told = reactor.connected + reactor.connect_failures;
+        assert_eq!(told, model.attempts.len() as u64, "attempts that were counted, and made");
         let quiet = self.quiet_turns;
         assert!(quiet <= 20 + self.done, "{quiet} turns did nothing, {} did", self.done);
         assert_eq!(self.simulation.open_connections(), 0, "connections that were not closed");

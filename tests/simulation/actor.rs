@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use millstream::{Action, CloseReason, Conn, EventHandler, Reactor, TimerId};
+use millstream::{
+    Action, CloseReason, Conn, Connect, ConnectError, EventHandler, Reactor, Reactors, TimerId,
+};
 
 use crate::model::{Life, Shared, Source};
 use crate::plan::Plan;
@@ -65,8 +67,11 @@ impl Actor {
         });
         model.demand(pending <= plan.output_cap, || format!("{peer}: {pending} bytes pend"));
         let life = model.life(peer);
-        let shown = life.taken + unread;
-        let right = life.stream.get(life.taken..shown) == Some(conn.input.peek());
+        let shown = life.taken + if life.relays { life.shown - life.taken } else { unread };
+        let expected = life.stream.get(life.taken..shown);
+        // What is relayed is not shown any more.
+        let relayed = life.relays && unread == 0;
+        let right = expected == Some(conn.input.peek()) || relayed;
         let possible = shown <= life.sent && shown >= life.shown;
         let quiet = life.paused || (life.above && plan.pauses_at_high);
         let heard = shown > life.shown;
@@ -109,7 +114,8 @@ impl Actor {
 
     /// Writes a record, if it may, in one of the ways there are.
     fn write(&mut self, conn: &mut Conn<'_, Self>, source: Source, number: usize, len: usize) {
-        if !conn.output.is_writable() {
+        let relayed = self.with_life(conn, |life| life.source.is_some());
+        if relayed || !conn.output.is_writable() {
             return;
         }
         let record = self.with_life(conn, |life| {
@@ -175,7 +181,9 @@ impl Actor {
             22..26 => self.pause(conn),
             26..29 => self.resume(conn),
             29..31 => self.wake_itself(conn),
-            31..33 => conn.shutdown(),
+            31..33 => self.shutdown(conn),
+            38 => self.relay(conn),
+            39 => self.connect(conn.reactors()),
             33..36 => return self.close(conn, usual),
             36 => self.panic(conn),
             37 if self.chance(0.1) => return Action::Shutdown,
@@ -190,7 +198,9 @@ impl Actor {
         self.arm(conn);
     }
 
+    /// Resumes, which wakes a connection that is not relayed yet, as its input is held.
     fn resume(&mut self, conn: &mut Conn<'_, Self>) {
+        self.with_life(conn, |life| life.woken |= life.relays);
         conn.resume_reading();
     }
 
@@ -198,6 +208,71 @@ impl Actor {
         self.with_life(conn, |life| life.woken = true);
         let posted = conn.remote().wake();
         self.demand(conn, posted.is_ok(), "a connection in a callback is open");
+    }
+
+    fn shutdown(&mut self, conn: &mut Conn<'_, Self>) {
+        self.with_life(conn, |life| life.ends_itself = true);
+        conn.shutdown();
+    }
+
+    /// Has what comes go out on a connection that nobody writes to from here on.
+    fn relay(&mut self, conn: &mut Conn<'_, Self>) {
+        let mut model = self.model.lock();
+        let free = |life: &Life| life.source.is_none() && life.closed.is_none();
+        let targets = model.lives.iter().filter(|(_, life)| free(life));
+        let targets: Vec<_> =
+            targets.filter_map(|(peer, life)| Some((*peer, life.remote.clone()?))).collect();
+        let own = peer_of(conn);
+        let Some((target, remote)) = self.rng.choice(targets).filter(|_| !model.life(own).relays)
+        else {
+            return;
+        };
+        model.note(&("relay", own, target));
+        model.life(own).relays = true;
+        model.life(target).source = Some(own);
+        let relayed = conn.relay_to(&remote);
+        model.demand(relayed.is_ok(), || format!("{own}: there is but one reactor"));
+    }
+
+    /// Connects to a place that is left.
+    pub(crate) fn connect(&mut self, reactors: &Reactors<Self>) {
+        let mut model = self.model.lock();
+        let Some(to) = model.targets.pop() else { return };
+        let attempt = model.attempts.len();
+        let mut millis = |most| Duration::from_millis(self.rng.u64(0..most));
+        let connect = Connect::to(to).after(millis(50)).timeout(millis(200));
+        let connected = reactors.connect(0, connect, move |actor: &mut Actor, connected| {
+            actor.model.lock().attempts[attempt] += 1;
+            actor.connected(to, connected)
+        });
+        model.note(&("connect", to));
+        model.demand(connected.is_ok(), || "a reactor that runs takes attempts".into());
+        model.attempts.push(0);
+    }
+
+    fn connected(
+        &mut self,
+        to: SocketAddr,
+        connected: Result<&mut Conn<'_, Self>, ConnectError>,
+    ) -> Action {
+        match connected {
+            Ok(conn) => {
+                self.begin("connected", conn);
+                let right = peer_of(conn) == to && conn.is_outgoing();
+                self.demand(conn, right, "a connection to somewhere else");
+                self.write_own(conn, 300);
+                let action = self.mischief(conn, Action::Continue);
+                self.finish(conn, action)
+            }
+            Err(error) => {
+                let mut model = self.model.lock();
+                model.note(&("not connected", to, error.to_string()));
+                let closed = matches!(error, ConnectError::Closed { .. });
+                let opened = model.life(to).opened;
+                model.demand(opened == closed, || format!("it was open: {opened}, but {error}"));
+                Action::Continue
+            }
+        }
     }
 
     fn close(&mut self, conn: &mut Conn<'_, Self>, usual: Action) -> Action {
@@ -232,7 +307,10 @@ impl Actor {
     /// What is kept of a callback that returns.
     fn finish(&self, conn: &mut Conn<'_, Self>, action: Action) -> Action {
         let paused = conn.is_reading_paused();
-        self.with_life(conn, |life| life.paused = paused);
+        self.with_life(conn, |life| {
+            life.paused = paused;
+            life.ends_itself |= action == Action::Close;
+        });
         if action == Action::Shutdown {
             let by = self.time(conn.now()) + self.plan.patience;
             self.model.lock().stop_by.get_or_insert(by);
@@ -262,6 +340,9 @@ impl EventHandler for Actor {
         let most = self.plan.max_connections.unwrap_or(usize::MAX);
         let open = self.model.lock().open();
         self.demand(conn, open <= most, "more connections than the limit");
+        if self.chance(self.plan.relays) {
+            self.relay(conn);
+        }
         let action = self.mischief(conn, Action::Continue);
         self.finish(conn, action)
     }
@@ -278,7 +359,7 @@ impl EventHandler for Actor {
     fn on_end(&mut self, conn: &mut Conn<'_, Self>) -> Action {
         self.begin("end", conn);
         let right = self.with_life(conn, |life| {
-            let first = !std::mem::replace(&mut life.ended, true);
+            let first = !std::mem::replace(&mut life.ended, true) && !life.relays;
             first && life.peer_left && life.shown == life.sent
         });
         self.demand(conn, right, "an end, once, and after all that was sent");
@@ -313,7 +394,7 @@ impl EventHandler for Actor {
         let now = self.time(conn.now());
         let exact = due.is_some_and(|due| now.as_millis() == due.as_nanos().div_ceil(1_000_000));
         self.demand(conn, exact, "a timer that is armed, at its tick");
-        conn.resume_reading();
+        self.resume(conn);
         self.answer(conn);
         let action = self.mischief(conn, Action::Continue);
         self.finish(conn, action)
@@ -370,7 +451,10 @@ fn plausible(life: &Life, reason: &CloseReason, plan: &Plan, stops: bool) -> boo
             CloseReason::ReadTimeout => plan.read.is_some(),
             CloseReason::WriteTimeout => plan.write.is_some(),
             CloseReason::Shutdown => stops,
-            CloseReason::OutputOverflow => life.cut || !life.outside.is_empty(),
+            CloseReason::OutputOverflow => {
+                life.cut || !life.outside.is_empty() || life.source.is_some()
+            }
+            CloseReason::Relay => life.relays || life.source.is_some(),
             _ => true,
         }
 }

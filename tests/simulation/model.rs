@@ -47,6 +47,10 @@ impl Shared {
 #[derive(Default)]
 pub(crate) struct Model {
     pub(crate) lives: BTreeMap<SocketAddr, Life>,
+    /// Where the engine may connect to, each address once.
+    pub(crate) targets: Vec<SocketAddr>,
+    /// How often it was told what came of each attempt to connect.
+    pub(crate) attempts: Vec<usize>,
     /// What completions said.
     pub(crate) answers: Vec<Option<Result<(), Closed>>>,
     /// The last closure that was run, of those that were asked for from outside.
@@ -100,6 +104,14 @@ pub(crate) struct Life {
     pub(crate) asked_to_close: bool,
     pub(crate) closed: Option<&'static str>,
     pub(crate) dropped: bool,
+    /// The handler had it relayed: its bytes go elsewhere.
+    pub(crate) relays: bool,
+    /// Whose bytes go out on it; nobody writes to it from then on.
+    pub(crate) source: Option<SocketAddr>,
+    /// The handler ended it, or its output.
+    pub(crate) ends_itself: bool,
+    /// How many relayed bytes its peer received before an orderly end.
+    pub(crate) relayed: Option<usize>,
     /// Its handle.
     pub(crate) remote: Option<Remote<Actor>>,
 }
@@ -141,35 +153,65 @@ impl Model {
     pub(crate) fn check_the_end(&mut self) {
         let unanswered = self.answers.iter().filter(|answer| answer.is_none()).count();
         self.demand(unanswered == 0, || format!("{unanswered} requests never completed"));
-        for (peer, life) in std::mem::take(&mut self.lives) {
+        let answers = self.attempts.clone();
+        let told_once = answers.iter().all(|answers| *answers == 1);
+        self.demand(told_once, || format!("attempts were told so often: {answers:?}"));
+        let lives = std::mem::take(&mut self.lives);
+        for (peer, life) in &lives {
             let over = life.closed.is_some() && life.dropped;
             self.demand(over == life.opened, || format!("{peer} is not over"));
-            self.lives.insert(peer, life);
+            let whole = life.is_whole(&lives);
+            self.demand(whole, || format!("{peer}: an orderly end before all was relayed"));
         }
+        self.lives = lives;
     }
 
     /// What a peer received must be the beginning of what was written for it, and if it saw an
     /// orderly end, all of it.
     pub(crate) fn check_received(&mut self, peer: SocketAddr, received: &[u8], orderly: bool) {
         let life = self.lives.get(&peer).expect("it connected");
-        let outcome = life.check(received, orderly, &self.answers);
-        if let Err(what) = outcome {
-            self.wrong.push(format!("{peer}: {what}"));
+        let source = life.source.map(|source| &self.lives[&source]);
+        match life.check(received, orderly, source, &self.answers) {
+            Ok(relayed) => self.life(peer).relayed = relayed.filter(|_| orderly),
+            Err(what) => self.wrong.push(format!("{peer}: {what}")),
         }
     }
 }
 
 impl Life {
+    /// Whether all that its source sent was relayed, if that was what ended it.
+    fn is_whole(&self, lives: &BTreeMap<SocketAddr, Life>) -> bool {
+        let ends_itself = self.ends_itself || self.asked_to_close;
+        let ended_by_source = self.closed == Some("peer") && !ends_itself;
+        match (self.source, self.relayed) {
+            (Some(source), Some(relayed)) if ended_by_source => {
+                lives[&source].sent - lives[&source].taken == relayed
+            }
+            _ => true,
+        }
+    }
+
+    /// Answers how many relayed bytes came behind all that was written.
     fn check(
         &self,
         received: &[u8],
         orderly: bool,
+        source: Option<&Life>,
         answers: &[Option<Result<(), Closed>>],
-    ) -> Result<(), String> {
+    ) -> Result<Option<usize>, String> {
         let (mut written, mut outside) = (self.written.iter(), 0);
         let mut rest = received;
         let mut torn = false;
+        let mut relayed = None;
         while let Some(&first) = rest.first() {
+            if written.len() == 0 && outside == self.outside.len() {
+                let source = source.ok_or("more than written")?;
+                if !source.stream[source.taken..source.sent].starts_with(rest) {
+                    return Err(format!("{} bytes are not what was relayed", rest.len()));
+                }
+                relayed = Some(rest.len());
+                break;
+            }
             let record = if first == Source::Outside as u8 {
                 let number = outside;
                 outside += 1;
@@ -192,12 +234,13 @@ impl Life {
             rest = &rest[len..];
         }
         if !orderly {
-            return Ok(());
+            return Ok(None);
         }
         if torn || written.next().is_some() || self.cut {
             return Err(format!("an orderly end after {} bytes, not all", received.len()));
         }
-        self.check_answers(outside, answers)
+        self.check_answers(outside, answers)?;
+        Ok(Some(relayed.unwrap_or(0)))
     }
 
     /// After an orderly end: whose completion said that it was sent has arrived, the others have not.

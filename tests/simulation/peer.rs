@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use fastrand::Rng;
 use millstream::sim::SimPeer;
 
-use crate::model::{Life, Shared};
+use crate::model::Shared;
 use crate::plan::LARGEST_FRAME;
 
 pub(crate) struct Peer {
@@ -33,7 +33,9 @@ enum Fate {
 impl Peer {
     pub(crate) fn new(far: SimPeer, rng: &mut Rng, model: &Shared) -> Self {
         let address = far.address();
-        let mut life = Life::default();
+        // A connection that the engine made may be open already.
+        let mut shared = model.lock();
+        let life = shared.life(address);
         for _ in 0..rng.usize(0..12) {
             let frame: Vec<u8> = (0..rng.usize(0..=LARGEST_FRAME)).map(|_| rng.u8(..)).collect();
             life.stream.extend((frame.len() as u16).to_be_bytes());
@@ -48,7 +50,7 @@ impl Peer {
             7 => Fate::Reset(some),
             _ => Fate::Stay,
         };
-        model.lock().lives.insert(address, life);
+        drop(shared);
         let (reads, sends) = (0.005 + rng.f64() * rng.f64(), 0.01 + rng.f64());
         let largest_chunk = rng.usize(1..2000);
         Peer { far, address, received: Vec::new(), fate, reads, sends, largest_chunk }

@@ -10,6 +10,8 @@ pub(crate) const LARGEST_FRAME: usize = 1200;
 
 pub(crate) struct Plan {
     pub(crate) peers: usize,
+    /// How many attempts to connect the engine may make.
+    pub(crate) targets: usize,
     /// How likely one of them connects before a turn, and then another one.
     pub(crate) connects: f64,
     pub(crate) low: usize,
@@ -30,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) inbox_budget: usize,
     pub(crate) read_budget: usize,
     pub(crate) accept_budget: usize,
+    /// How likely a connection is relayed as it opens.
+    pub(crate) relays: f64,
     /// How likely a callback does something beside answering.
     pub(crate) mischief: f64,
     /// How likely something is asked from outside before a turn, up to ten things at once. It is less
@@ -47,6 +51,7 @@ impl Plan {
         let low = rng.usize(0..=high);
         Plan {
             peers: if rng.u8(0..4) == 0 { rng.usize(10..25) } else { rng.usize(1..=6) },
+            targets: rng.usize(0..=4),
             connects: 0.05 + rng.f64() * 0.9,
             low,
             high,
@@ -66,6 +71,7 @@ impl Plan {
             inbox_budget: rng.usize(1..=6),
             read_budget: rng.usize(1..5000),
             accept_budget: rng.usize(1..=3),
+            relays: maybe(rng, 0.4, Rng::f64).unwrap_or(0.0),
             mischief: rng.f64() * 0.3,
             outside: rng.f64() * 0.15,
             stop_at: maybe(rng, 0.3, |rng| rng.u64(1..400)),
