@@ -401,6 +401,11 @@ impl<W: World> Engine<W> {
         attempt.to
     }
 
+    /// Whether an attempt has not come to anything yet.
+    pub(crate) fn is_trying(&self, attempt: Token) -> bool {
+        self.attempts.get(&attempt).is_some_and(|attempt| attempt.outcome.is_none())
+    }
+
     /// Waits for what comes of an attempt.
     pub(crate) fn outcome(&mut self, attempt: Token) -> Result<Token, ErrorKind> {
         self.until("the attempt ends", |engine| engine.attempts[&attempt].outcome.is_some());

@@ -1,11 +1,13 @@
 //! Random operations of engine and far ends on the simulation, in random order, with random faults.
 //! A model keeps what each side sent; nothing else may arrive, and in the end all of it must have.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use fastrand::Rng;
-use millstream_platform::driver::sim::{Faults, SimPeer};
+use millstream_platform::driver::sim::{Faults, SimListener, SimPeer};
 use millstream_platform::driver::{Driver, Token};
 
 use crate::engine::{Engine, pattern};
@@ -34,6 +36,8 @@ struct Pair {
     /// While the engine has it.
     token: Option<Token>,
     accepted: bool,
+    /// Where the engine connects to, if it makes the connection.
+    listener: Option<SimListener>,
     address: millstream_platform::address::Address,
     from_far: Way,
     from_engine: Way,
@@ -51,6 +55,8 @@ struct Way {
 struct Model {
     engine: Engine<Simulated>,
     pairs: Vec<Pair>,
+    /// The attempts to connect that were not given up, and whether somebody listens.
+    attempts: BTreeMap<Token, bool>,
     rng: Rng,
     faults: Faults,
     history: DefaultHasher,
@@ -62,7 +68,8 @@ fn run(seed: u64) -> u64 {
     let faults = faults(&mut rng);
     let engine = Engine::new(Simulated::new(seed, faults));
     let history = DefaultHasher::new();
-    let mut model = Model { engine, pairs: Vec::new(), rng, faults, history };
+    let mut model =
+        Model { engine, pairs: Vec::new(), attempts: BTreeMap::new(), rng, faults, history };
     for _ in 0..OPERATIONS {
         model.operate();
         model.check();
@@ -103,6 +110,7 @@ impl Model {
             0..5 => drop(self.engine.step()),
             5..9 => self.engine.wait(Duration::from_millis(self.rng.u64(0..5))),
             9..11 => self.engine.turn(Duration::from_millis(5)),
+            11 if self.rng.bool() => self.attempt(),
             11 => self.connect(),
             12 => self.engine.resume_accepting(),
             13 => self.engine.driver.waker().wake(),
@@ -126,11 +134,38 @@ impl Model {
                 far,
                 token: None,
                 accepted: false,
+                listener: None,
                 address: address.into(),
                 from_far,
                 from_engine,
             });
         }
+    }
+
+    /// The engine begins to connect, to somebody or to nobody, or gives an attempt up.
+    fn attempt(&mut self) {
+        let Model { engine, pairs, rng, attempts, .. } = self;
+        let pending: Vec<Token> =
+            attempts.keys().copied().filter(|a| engine.is_trying(*a)).collect();
+        if let Some(given_up) = rng.choice(pending).filter(|_| rng.u32(0..4) == 0) {
+            attempts.remove(&given_up);
+            return engine.give_up(given_up);
+        }
+        if pairs.len() >= CONNECTIONS {
+            return;
+        }
+        // A port that nobody else gets, also when nobody listens there any more.
+        let port = 20_000 + pairs.len() as u16;
+        let listener = engine.world.network.listen((Ipv4Addr::LOCALHOST, port).into()).unwrap();
+        let address = listener.address().into();
+        let answers = rng.u32(0..5) > 0;
+        let attempt = Token { index: pairs.len() as u32, generation: 1 };
+        let listener = Some(listener).filter(|_| answers);
+        engine.attempt(attempt, address, None);
+        attempts.insert(attempt, answers);
+        let (from_far, from_engine) = (Way::default(), Way::default());
+        let (far, token, accepted) = (None, None, false);
+        pairs.push(Pair { far, token, accepted, listener, address, from_far, from_engine });
     }
 
     fn far_operates(&mut self) {
@@ -190,6 +225,9 @@ impl Model {
     fn check(&mut self) {
         let Model { engine, pairs, history, .. } = self;
         for pair in &mut *pairs {
+            if let Some(far) = pair.listener.as_ref().and_then(SimListener::accept) {
+                pair.far = Some(far);
+            }
             if !pair.accepted {
                 pair.token = engine.find(pair.address);
                 pair.accepted = pair.token.is_some();
@@ -224,6 +262,7 @@ impl Model {
             self.engine.turn(Duration::from_millis(100));
             self.engine.resume_accepting();
             let mut came = false;
+            self.check();
             for pair in &mut self.pairs {
                 let bytes = pair.far.as_mut().map(SimPeer::receive).unwrap_or_default();
                 came |= !bytes.is_empty();
@@ -237,6 +276,13 @@ impl Model {
     }
 
     fn check_settled(&self) {
+        for (attempt, answers) in &self.attempts {
+            let outcome = self.engine.attempts[attempt].outcome;
+            let answered = outcome.is_some() || self.faults.ignore > 0.0;
+            assert!(answered, "{attempt:?} came to nothing");
+            let made = matches!(outcome, Some(Ok(_)));
+            assert!(!made || *answers, "{attempt:?} came to nobody");
+        }
         for pair in &self.pairs {
             self.check_pair(pair);
         }
