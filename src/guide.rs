@@ -14,6 +14,7 @@
 //! 12. [Restarting](restarting)
 //! 13. [What is guaranteed, and what is not](guarantees)
 //! 14. [How we measure](measuring)
+//! 15. [Coming from gnet, netpoll, libuv or mio](migrating)
 
 #[doc = include_str!("../docs/guide/first_server.md")]
 pub mod first_server {}
@@ -56,3 +57,6 @@ pub mod guarantees {}
 
 #[doc = include_str!("../docs/guide/measuring.md")]
 pub mod measuring {}
+
+#[doc = include_str!("../docs/guide/migrating.md")]
+pub mod migrating {}
