@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
+use super::datagram_sockets::{DatagramSocket, DatagramSockets};
 use super::datagrams::{Arrived, Parcel, SimDatagrams};
 use super::network::SimNetwork;
 use super::peer::{SimListener, SimSocket, Socket};
@@ -17,7 +18,7 @@ use crate::address::Address;
 use crate::driver::{
     Budget, Datagram, DatagramLink, Driver, Event, Host, Link, Received, Space, Token, Wake,
 };
-use crate::memory::{DatagramQueue, OutputPool, OutputQueue};
+use crate::memory::{OutputPool, OutputQueue};
 use crate::socket::{self, DatagramOptions, SocketOptions};
 
 /// The driver on a [`SimNetwork`].
@@ -43,7 +44,7 @@ pub struct SimDriver {
 
 /// Somebody has something to do in this turn.
 #[derive(Clone, Copy)]
-enum Notice {
+pub(super) enum Notice {
     Accept(Token),
     Connect(Token),
     Receive(Token),
@@ -82,23 +83,6 @@ struct Connection {
     ended: bool,
     failed: bool,
     /// How many bytes it may send in this turn.
-    left_to_send: usize,
-    /// A flush left something.
-    waits_to_send: bool,
-}
-
-/// The driver's sockets for datagrams: all that may be touched while a datagram is borrowed.
-struct DatagramSockets {
-    network: SimNetwork,
-    table: BTreeMap<u32, DatagramSocket>,
-    write_budget: usize,
-}
-
-struct DatagramSocket {
-    generation: u32,
-    socket: SimDatagrams,
-    /// How many bytes it may receive in this turn, and how many it may send.
-    left: usize,
     left_to_send: usize,
     /// A flush left something.
     waits_to_send: bool,
@@ -261,7 +245,7 @@ impl SimDriver {
 }
 
 /// What a datagram costs of a budget beside its bytes.
-const DATAGRAM_COST: usize = 64;
+pub(super) const DATAGRAM_COST: usize = 64;
 
 impl SimDriver {
     fn receive_datagram(&mut self, token: Token) -> Option<Event<SimSocket>> {
@@ -280,78 +264,6 @@ impl SimDriver {
                 Some(Event::DatagramFailed { token, error: ErrorKind::ConnectionRefused.into() })
             }
         }
-    }
-}
-
-impl DatagramSockets {
-    fn get(&mut self, token: Token) -> Option<&mut DatagramSocket> {
-        let socket = self.table.get_mut(&token.index)?;
-        (socket.generation == token.generation).then_some(socket)
-    }
-
-    fn reap(&mut self, read_budget: usize, wire: &mut Wire, turn: &mut VecDeque<Notice>) {
-        let (now, write_budget) = (wire.now(), self.write_budget);
-        for (&index, socket) in &mut self.table {
-            let token = Token { index, generation: socket.generation };
-            (socket.left, socket.left_to_send) = (read_budget, write_budget);
-            let address = socket.socket.address();
-            if wire.datagrams().has_arrived(&address) {
-                turn.push_back(Notice::Datagram(token));
-            }
-            if socket.waits_to_send && !wire.datagrams().is_blocked(&address, now) {
-                turn.push_back(Notice::SendDatagrams(token));
-            }
-        }
-    }
-
-    fn sent(&mut self, token: Token) -> Option<Event<SimSocket>> {
-        let socket = self.get(token)?;
-        let waited = std::mem::take(&mut socket.waits_to_send);
-        waited.then_some(Event::DatagramsSent { token })
-    }
-}
-
-impl DatagramLink for DatagramSockets {
-    fn flush_datagrams(&mut self, token: Token, queue: &mut DatagramQueue) -> io::Result<()> {
-        let network = self.network.clone();
-        let Some(socket) = self.get(token) else {
-            queue.drop_all();
-            return Ok(());
-        };
-        let address = socket.socket.address();
-        let mut wire = network.lock();
-        loop {
-            let Some((route, bytes)) = queue.iter().next() else { break };
-            let now = wire.now();
-            if let Some(pause) = wire.pause() {
-                wire.datagrams().block(&address, now + pause);
-            }
-            if socket.left_to_send == 0 || wire.datagrams().is_blocked(&address, now) {
-                socket.waits_to_send = true;
-                return Ok(());
-            }
-            socket.left_to_send = socket.left_to_send.saturating_sub(bytes.len() + DATAGRAM_COST);
-            let to = route.to.as_ref().map(on_the_network).transpose();
-            match to.and_then(|to| socket.socket.send(&mut wire, to, route.from, bytes)) {
-                Ok(()) => queue.note_sent(1),
-                Err(error) => {
-                    queue.drop_one();
-                    return Err(error);
-                }
-            }
-        }
-        socket.waits_to_send = false;
-        Ok(())
-    }
-
-    fn local_addr(&self, token: Token) -> io::Result<Address> {
-        let socket = self.table.get(&token.index).filter(|s| s.generation == token.generation);
-        let address = socket.map(|socket| socket.socket.address().into());
-        address.ok_or_else(|| ErrorKind::NotConnected.into())
-    }
-
-    fn socket(&self, _token: Token) -> Option<SockRef<'_>> {
-        None
     }
 }
 
@@ -699,7 +611,7 @@ impl Driver for SimDriver {
 }
 
 /// The network has IP addresses and no others.
-fn on_the_network(address: &Address) -> io::Result<SocketAddr> {
+pub(super) fn on_the_network(address: &Address) -> io::Result<SocketAddr> {
     let none = || io::Error::new(ErrorKind::Unsupported, format!("{address} is no IP address"));
     address.socket_addr().ok_or_else(none)
 }

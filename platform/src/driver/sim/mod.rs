@@ -16,6 +16,7 @@
 //! And of UDP: a datagram arrives whole, late, more than once or not at all, and overtakes others; one that finds
 //! nobody is told to a sender that is connected.
 
+mod datagram_sockets;
 mod datagrams;
 mod driver;
 mod network;

@@ -1,0 +1,109 @@
+//! The driver's sockets for datagrams.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, ErrorKind};
+
+use socket2::SockRef;
+
+use super::datagrams::SimDatagrams;
+use super::driver::{DATAGRAM_COST, Notice, on_the_network};
+use super::network::SimNetwork;
+use super::peer::SimSocket;
+use super::wire::Wire;
+use crate::address::Address;
+use crate::driver::{DatagramLink, Event, Token};
+use crate::memory::DatagramQueue;
+
+/// The driver's sockets for datagrams: all that may be touched while a datagram is borrowed.
+pub(super) struct DatagramSockets {
+    pub(super) network: SimNetwork,
+    pub(super) table: BTreeMap<u32, DatagramSocket>,
+    pub(super) write_budget: usize,
+}
+
+pub(super) struct DatagramSocket {
+    pub(super) generation: u32,
+    pub(super) socket: SimDatagrams,
+    /// How many bytes it may receive in this turn, and how many it may send.
+    pub(super) left: usize,
+    pub(super) left_to_send: usize,
+    /// A flush left something.
+    pub(super) waits_to_send: bool,
+}
+
+impl DatagramSockets {
+    pub(super) fn get(&mut self, token: Token) -> Option<&mut DatagramSocket> {
+        let socket = self.table.get_mut(&token.index)?;
+        (socket.generation == token.generation).then_some(socket)
+    }
+
+    pub(super) fn reap(
+        &mut self,
+        read_budget: usize,
+        wire: &mut Wire,
+        turn: &mut VecDeque<Notice>,
+    ) {
+        let (now, write_budget) = (wire.now(), self.write_budget);
+        for (&index, socket) in &mut self.table {
+            let token = Token { index, generation: socket.generation };
+            (socket.left, socket.left_to_send) = (read_budget, write_budget);
+            let address = socket.socket.address();
+            if wire.datagrams().has_arrived(&address) {
+                turn.push_back(Notice::Datagram(token));
+            }
+            if socket.waits_to_send && !wire.datagrams().is_blocked(&address, now) {
+                turn.push_back(Notice::SendDatagrams(token));
+            }
+        }
+    }
+
+    pub(super) fn sent(&mut self, token: Token) -> Option<Event<SimSocket>> {
+        let socket = self.get(token)?;
+        let waited = std::mem::take(&mut socket.waits_to_send);
+        waited.then_some(Event::DatagramsSent { token })
+    }
+}
+
+impl DatagramLink for DatagramSockets {
+    fn flush_datagrams(&mut self, token: Token, queue: &mut DatagramQueue) -> io::Result<()> {
+        let network = self.network.clone();
+        let Some(socket) = self.get(token) else {
+            queue.drop_all();
+            return Ok(());
+        };
+        let address = socket.socket.address();
+        let mut wire = network.lock();
+        loop {
+            let Some((route, bytes)) = queue.iter().next() else { break };
+            let now = wire.now();
+            if let Some(pause) = wire.pause() {
+                wire.datagrams().block(&address, now + pause);
+            }
+            if socket.left_to_send == 0 || wire.datagrams().is_blocked(&address, now) {
+                socket.waits_to_send = true;
+                return Ok(());
+            }
+            socket.left_to_send = socket.left_to_send.saturating_sub(bytes.len() + DATAGRAM_COST);
+            let to = route.to.as_ref().map(on_the_network).transpose();
+            match to.and_then(|to| socket.socket.send(&mut wire, to, route.from, bytes)) {
+                Ok(()) => queue.note_sent(1),
+                Err(error) => {
+                    queue.drop_one();
+                    return Err(error);
+                }
+            }
+        }
+        socket.waits_to_send = false;
+        Ok(())
+    }
+
+    fn local_addr(&self, token: Token) -> io::Result<Address> {
+        let socket = self.table.get(&token.index).filter(|s| s.generation == token.generation);
+        let address = socket.map(|socket| socket.socket.address().into());
+        address.ok_or_else(|| ErrorKind::NotConnected.into())
+    }
+
+    fn socket(&self, _token: Token) -> Option<SockRef<'_>> {
+        None
+    }
+}
