@@ -342,3 +342,56 @@ fn what_cannot_be_sent_is_told_by_type() {
     let config = Engine::builder().datagram_queue(1000).start(|_| Echo).expect_err("too small");
     assert!(config.to_string().contains("datagram_queue"), "{config}");
 }
+
+/// Sends each datagram back many times over.
+struct Repeat;
+
+/// How often.
+const TIMES: u64 = 16;
+
+impl EventHandler for Repeat {
+    type State = ();
+
+    fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
+        unreachable!("there are no connections")
+    }
+
+    fn on_datagram(
+        &mut self,
+        socket: &mut DatagramSocket<'_, Self>,
+        datagram: Datagram<'_>,
+    ) -> Action {
+        for _ in 0..TIMES {
+            let _ = socket.reply(&datagram, datagram.bytes);
+        }
+        Action::Continue
+    }
+}
+
+/// A socket that may send no more in this turn goes on to receive, and lets others have their turn.
+#[test]
+fn who_may_send_no_more_in_a_turn_still_receives() {
+    const COUNT: u64 = 80;
+    let builder = Engine::builder().reactors(1).write_budget(4096).listen("udp4://127.0.0.1:0");
+    let engine = TestEngine::start(builder, |_| Repeat);
+    let address = engine.local_addrs()[0];
+    let peer = Peer::like(&address);
+    let reactors = engine.reactors::<Repeat>().expect("it is the handler");
+    let (go, wait) = channel::<()>();
+    // So that many wait at once, more than one call receives.
+    let asked = reactors.run(0, move |_, _| {
+        let _ = wait.recv_timeout(DEADLINE);
+        Action::Continue
+    });
+    asked.expect("it runs");
+    for number in 0..COUNT {
+        peer.send_to(&address, &pattern(500, number));
+    }
+    drop(go);
+    eventually("all is received", || {
+        let stats = engine.stats();
+        let reactor = &stats.reactors[0];
+        let gone = reactor.datagrams_out + reactor.datagrams_dropped;
+        (reactor.datagrams_in, gone) == (COUNT, COUNT * TIMES)
+    });
+}

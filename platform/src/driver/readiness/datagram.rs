@@ -443,20 +443,20 @@ impl Datagrams {
         };
         socket.queued = false;
         if batch.advance().is_none() {
-            if std::mem::take(&mut socket.sendable) {
+            let Spent { incoming, outgoing, .. } = *socket.spent.in_turn(turn.number);
+            if socket.sendable && left(turn.budget.write, outgoing) > 0 {
+                socket.sendable = false;
                 turn.push(socket.queue(token));
                 return Some(Event::DatagramsSent { token });
             }
-            if !socket.readable {
-                return None;
-            }
-            let left = left(turn.budget.read, socket.spent.in_turn(turn.number).incoming);
-            if left == 0 {
+            let left = left(turn.budget.read, incoming);
+            if !socket.readable || left == 0 {
                 turn.carry(socket.queue(token));
                 return None;
             }
             if let Err(error) = socket.receive(batch, left) {
                 if !socket.readable {
+                    turn.carry(socket.queue(token));
                     return None;
                 }
                 add(&mut socket.spent.incoming, COST);
