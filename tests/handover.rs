@@ -123,6 +123,11 @@ fn what_cannot_be_inherited_is_told() {
     let addresses = [&first, &other].map(|listener| listener.local_addr().expect("it is bound"));
     let text = format!("a listener has one address, not {} and {}", addresses[0], addresses[1]);
     assert_eq!(error(vec![first.into(), other.into()]).to_string(), text);
+    let stream = listen();
+    let address = stream.local_addr().expect("it is bound");
+    let datagrams = UdpSocket::bind(address).expect("UDP has ports of its own");
+    let text = format!("a listener has one transport, and the sockets at {address} do not");
+    assert_eq!(error(vec![stream.into(), datagrams.into()]).to_string(), text);
     let inherited = || Listen::inherited([listen().into()]).expect("it listens");
     let engine = Engine::builder().start(|_| Echo).expect("it starts");
     for unusable in [inherited().backlog(5), inherited().mode(0o600)] {

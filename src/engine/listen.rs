@@ -124,8 +124,8 @@ impl Listen {
         Listen::at(if address.is_unnamed() { Err(unnamed()) } else { Ok(place) })
     }
 
-    /// Listens on sockets that another process has bound, and which all are at one
-    /// address. The backlog and the file's mode are what they were opened with; a file stays where it is. In
+    /// Listens on sockets that another process has bound, and which all are at one address and of one kind. The
+    /// backlog and the file's mode are what they were opened with; a file stays where it is. In
     /// [`AcceptMode::ReusePort`](crate::AcceptMode::ReusePort) each reactor serves one of them, or several,
     /// if there are enough; else the main acceptor accepts on all.
     ///
@@ -136,20 +136,23 @@ impl Listen {
         let (sockets, addresses): (Vec<_>, Vec<_>) =
             inherited.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
         let first = *addresses.first().ok_or(InheritError::Nothing)?;
-        match addresses.into_iter().find(|address| *address != first) {
-            Some(other) => Err(InheritError::Apart(Box::new([first, other]))),
-            None => Ok(Listen::on(first, first.to_string(), sockets, Gate::opened())),
+        if let Some(other) = addresses.into_iter().find(|address| *address != first) {
+            return Err(InheritError::Apart(Box::new([first, other])));
         }
+        if sockets.iter().any(|socket| socket.transport() != sockets[0].transport()) {
+            return Err(InheritError::Mixed { address: first });
+        }
+        Ok(Listen::on(first, first.to_string(), sockets, Gate::opened()))
     }
 
-    /// Listens on sockets that are at this address and called so, as soon as the gate is open.
+    /// Listens on sockets of one transport that are at this address and called so, as soon as the gate is open.
     pub(crate) fn on(
         address: Address,
         name: String,
         sockets: Vec<BoundSocket>,
         gate: Gate,
     ) -> Self {
-        let streams = sockets.iter().all(|socket| socket.transport().is_stream());
+        let streams = sockets.iter().any(|socket| socket.transport().is_stream());
         let place = match address {
             Address::Ip(address) if streams => Place::Tcp(address),
             Address::Ip(address) => Place::Udp(address),

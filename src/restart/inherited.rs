@@ -50,8 +50,8 @@ impl Inherited {
     /// ```
     ///
     /// # Errors
-    /// The environment makes no sense, a descriptor is not open or not a stream socket that listens, or they
-    /// were taken before.
+    /// The environment makes no sense, a descriptor is not open, or is no socket that listens or takes datagrams,
+    /// or they were taken before.
     pub fn from_environment() -> Result<Self, ActivationError> {
         let mut inherited = Inherited::waiting_for(Gate::opened());
         for (name, descriptor) in take_activated()? {

@@ -37,6 +37,12 @@ pub enum InheritError {
     /// The sockets of one listener are at several addresses.
     #[error("a listener has one address, not {} and {}", .0[0], .0[1])]
     Apart(Box<[Address; 2]>),
+    /// Some of the sockets of one listener carry streams, others datagrams.
+    #[error("a listener has one transport, and the sockets at {address} do not")]
+    Mixed {
+        /// Their address.
+        address: Address,
+    },
     /// There is no socket.
     #[error("a listener needs a socket")]
     Nothing,

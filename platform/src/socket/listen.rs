@@ -198,10 +198,12 @@ pub(crate) fn bind_unix(
         rustix::fs::fchmod(socket, rustix::fs::Mode::from_raw_mode(mode))?;
     }
     socket.bind(&name)?;
+    // From here on it is removed if something fails.
+    let file = SocketFile::at(path)?;
     if let Some(mode) = mode {
         fs::set_permissions(path, Permissions::from_mode(mode))?;
     }
-    SocketFile::at(path).map(Some)
+    Ok(Some(file))
 }
 
 /// Removes the file of a Unix socket if nobody answers there. Nobody else does so until what this answers is
