@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use millstream_platform::address::{Address, UnixAddress};
 use millstream_platform::socket::{
     BoundSocket, InheritError, Listener, SocketFile, SocketOptions, listen_unix, own_user,
-    peer_user,
+    peer_credentials,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -157,7 +157,7 @@ impl Handover {
             .map_err(|source| HandoverError::Address { address, source })?;
         let mut predecessor = None;
         if let Some(stream) = stream {
-            let user = peer_user(&stream).map_err(HandoverError::Broken)?;
+            let user = peer_credentials(&stream).map_err(HandoverError::Broken)?.uid;
             if user != own_user() {
                 return Err(HandoverError::Stranger { address, user });
             }

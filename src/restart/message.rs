@@ -101,9 +101,13 @@ pub(super) fn receive(
     let header = read(stream, HEADER, deadline)?;
     let body = read(stream, decode_header(&header)?, deadline)?;
     let entries = decode(&body)?;
-    patience(stream, deadline)?;
     let total = entries.iter().map(|entry| entry.sockets).sum();
-    let mut descriptors = receive_descriptors(stream, total)?.into_iter();
+    let mut descriptors = Vec::new();
+    while descriptors.len() < total {
+        let missing = total - descriptors.len();
+        descriptors.extend(wait(stream, deadline, || receive_descriptors(stream, missing))?);
+    }
+    let mut descriptors = descriptors.into_iter();
     let sockets = |entry: Entry| {
         let sockets = descriptors.by_ref().take(entry.sockets).collect();
         (entry, sockets)
@@ -120,24 +124,31 @@ pub(super) fn read(
     let mut bytes = vec![0; count];
     let mut filled = 0;
     while filled < count {
-        patience(stream, deadline)?;
-        match stream.read(&mut bytes[filled..]) {
-            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        match wait(stream, deadline, || stream.read(&mut bytes[filled..]))? {
+            0 => return Err(ErrorKind::UnexpectedEof.into()),
+            read => filled += read,
         }
     }
     Ok(bytes)
 }
 
-/// Lets the next call wait for as long as there is time.
-fn patience(stream: &UnixStream, deadline: Instant) -> io::Result<()> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return Err(ErrorKind::TimedOut.into());
+/// Makes a call that may wait, but not beyond this time; a signal does not end it.
+fn wait<T>(
+    stream: &UnixStream,
+    deadline: Instant,
+    mut call: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            done => return done,
+        }
     }
-    stream.set_read_timeout(Some(left))
 }
 
 fn encode(entries: &[Entry]) -> Result<Vec<u8>, MessageError> {

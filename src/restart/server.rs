@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use millstream_platform::address::Transport;
 use millstream_platform::driver::{Budget, Driver, Event, Readiness, Received, Token};
-use millstream_platform::socket::{Listener, Stream, own_user, peer_user};
+use millstream_platform::socket::{Listener, Stream, own_user, peer_credentials};
 
 use super::message::{self, GO, READY};
 use crate::engine::{Duplicates, Engine, NoRoom, after};
@@ -94,7 +94,7 @@ impl Server {
 
     /// Gives a process the listeners, if it is one of the same user.
     fn greet(&mut self, stream: UnixStream) -> io::Result<()> {
-        let user = peer_user(&stream)?;
+        let user = peer_credentials(&stream)?.uid;
         if user != own_user() {
             let error = format!("it is another user's, {user}");
             return Err(io::Error::new(ErrorKind::PermissionDenied, error));

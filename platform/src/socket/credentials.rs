@@ -1,9 +1,10 @@
 //! Who is at the other end of a Unix socket.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 
-/// The process at the other end of a Unix stream, as it was when the connection was made.
+/// The process at the other end of a Unix stream, as it was when the connection was made; one that
+/// listens, when it began to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PeerCredentials {
     /// The process; `None` where the system doesn't tell, or it is not visible from here.
@@ -14,18 +15,23 @@ pub struct PeerCredentials {
     pub gid: u32,
 }
 
+/// The user that this process acts as.
+pub fn own_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 /// Asks the system who made or accepted the connection at the other end: SO_PEERCRED of unix(7).
 ///
 /// # Errors
 /// The operating system doesn't know.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<PeerCredentials> {
+pub fn peer_credentials(socket: impl AsFd) -> io::Result<PeerCredentials> {
     let mut found = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut len = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: `found` is a ucred, has the length that `len` says, and lives beyond the call.
     let result = unsafe {
         libc::getsockopt(
-            socket.as_raw_fd(),
+            socket.as_fd().as_raw_fd(),
             libc::SOL_SOCKET,
             libc::SO_PEERCRED,
             (&raw mut found).cast(),
@@ -44,11 +50,24 @@ pub fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<PeerCredentials> {
 /// # Errors
 /// The operating system doesn't know.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<PeerCredentials> {
+pub fn peer_credentials(socket: impl AsFd) -> io::Result<PeerCredentials> {
     let (mut uid, mut gid) = (0, 0);
     // SAFETY: both are numbers of the right types that live beyond the call.
-    if unsafe { libc::getpeereid(socket.as_raw_fd(), &raw mut uid, &raw mut gid) } == -1 {
+    if unsafe { libc::getpeereid(socket.as_fd().as_raw_fd(), &raw mut uid, &raw mut gid) } == -1 {
         return Err(io::Error::last_os_error());
     }
     Ok(PeerCredentials { pid: None, uid, gid })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn the_other_ends_user_is_known() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        assert_eq!(peer_credentials(&ours).unwrap().uid, own_user());
+    }
 }

@@ -7,7 +7,6 @@ mod datagram;
 mod inherit;
 mod listen;
 mod options;
-mod pass;
 mod passing;
 mod setting;
 #[cfg(not(target_os = "linux"))]
@@ -19,14 +18,13 @@ mod view;
 
 pub use self::bound::BoundSocket;
 pub use self::connect::connect;
-pub use self::credentials::{PeerCredentials, peer_credentials};
+pub use self::credentials::{PeerCredentials, own_user, peer_credentials};
 pub use self::datagram::{DatagramOptions, DatagramSocket};
 pub use self::inherit::{ActivationError, InheritError, take_activated};
 pub use self::listen::{Listener, SocketFile, listen_tcp, listen_unix};
 pub(crate) use self::options::allow_fragments;
 pub use self::options::{Keepalive, OptionError, SocketOptions, SocketRole, accepted_inherit};
-pub use self::pass::{own_user, peer_user, receive_descriptors, send_descriptors};
 pub(crate) use self::passing::receive_unix;
-pub use self::passing::{MOST_AT_ONCE, Passing};
+pub use self::passing::{MOST_AT_ONCE, Passing, receive_descriptors, send_descriptors};
 pub use self::stream::{Stream, UnusableSocket};
 pub use self::view::Socket;

@@ -92,11 +92,7 @@ impl Passing {
     ) -> io::Result<usize> {
         let descriptors = self.waiting.front().map_or(&[][..], |(_, descriptors)| descriptors);
         let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
-        let mut space = [MaybeUninit::uninit(); SPACE];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        let fits = control.push(SendAncillaryMessage::ScmRights(&descriptors));
-        debug_assert!(fits, "{} at once", descriptors.len());
-        Ok(sendmsg(socket, slices, &mut control, flags)?)
+        send_with(socket, slices, &descriptors, flags)
     }
 
     /// Bytes were sent, and the descriptors that went with the first of them.
@@ -124,6 +120,20 @@ impl Passing {
         }
         any
     }
+}
+
+/// Sends bytes with descriptors, at most [`MOST_AT_ONCE`], along with the first one.
+fn send_with(
+    socket: impl AsFd,
+    slices: &[IoSlice<'_>],
+    descriptors: &[BorrowedFd<'_>],
+    flags: SendFlags,
+) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); SPACE];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fits = control.push(SendAncillaryMessage::ScmRights(descriptors));
+    debug_assert!(fits, "{} at once", descriptors.len());
+    Ok(sendmsg(socket, slices, &mut control, flags)?)
 }
 
 #[cfg(not(target_vendor = "apple"))]
@@ -155,4 +165,76 @@ pub(crate) fn receive_unix(
     let received = recvmsg(socket, &mut room, &mut control, CLOSE_AT_EXEC)?;
     let cut = received.flags.contains(ReturnFlags::CTRUNC);
     Ok((received.bytes, passing.accept(&mut control, cut)))
+}
+
+/// Sends descriptors, as many as go together with one byte. The other process gets duplicates.
+///
+/// # Errors
+/// The connection is broken, or the socket does not block and has no room.
+pub fn send_descriptors(socket: impl AsFd, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    for batch in descriptors.chunks(MOST_AT_ONCE) {
+        send_with(&socket, &[IoSlice::new(&[0])], batch, SendFlags::empty())?;
+    }
+    Ok(())
+}
+
+/// Receives the next descriptors that [`send_descriptors`] sent: so many, or as many as go together. They are
+/// closed when another program is executed.
+///
+/// # Errors
+/// The connection ended, its timeout passed, a signal came, or descriptors got lost because the process has too
+/// many.
+pub fn receive_descriptors(socket: impl AsFd, count: usize) -> io::Result<Vec<OwnedFd>> {
+    let mut passing = Passing { most: count, ..Passing::default() };
+    let (bytes, _) = receive_unix(socket, &mut [0], Some(&mut passing))?;
+    if bytes == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    if passing.received.len() < count.min(MOST_AT_ONCE) {
+        return Err(io::Error::other("descriptors are missing: are there too many open?"));
+    }
+    Ok(passing.received.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn descriptors_arrive_in_order_in_any_number() {
+        for count in [0, 1, MOST_AT_ONCE, MOST_AT_ONCE + 1, 3 * MOST_AT_ONCE] {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let (null, zero) = (File::open("/dev/null").unwrap(), File::open("/dev/zero").unwrap());
+            let is_zero = |index: usize| index % 3 == 1;
+            let file = |index| if is_zero(index) { zero.as_fd() } else { null.as_fd() };
+            let descriptors: Vec<_> = (0..count).map(file).collect();
+            send_descriptors(&ours, &descriptors).unwrap();
+            let mut received = Vec::new();
+            while received.len() < count {
+                received.extend(receive_descriptors(&theirs, count - received.len()).unwrap());
+            }
+            let device = |file: &File| file.metadata().unwrap().rdev();
+            let received: Vec<_> =
+                received.into_iter().map(|descriptor| device(&descriptor.into())).collect();
+            let expected: Vec<_> = (0..count)
+                .map(|index| device(if is_zero(index) { &zero } else { &null }))
+                .collect();
+            assert_eq!(received, expected);
+        }
+    }
+
+    #[test]
+    fn a_connection_that_ends_or_brings_too_few_is_an_error() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let file = File::open("/dev/null").unwrap();
+        send_descriptors(&ours, &[file.as_fd()]).unwrap();
+        assert_eq!(receive_descriptors(&theirs, 2).unwrap_err().kind(), io::ErrorKind::Other);
+        drop(ours);
+        let error = receive_descriptors(&theirs, 1).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
 }
