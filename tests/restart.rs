@@ -9,7 +9,7 @@ mod common;
 use std::env;
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
@@ -26,7 +26,7 @@ use common::example::example;
 use common::folder::Folder;
 use common::{DEADLINE, eventually, read_to_end, receive};
 use millstream::UnixAddress;
-use millstream::restart::{Handover, HandoverError};
+use millstream::restart::{ActivationError, Handover, HandoverError, Inherited};
 
 /// A server's process, which is ended with the test.
 struct Server {
@@ -361,6 +361,29 @@ fn a_service_managers_sockets_are_taken() {
     assert!(!activated(&chain, socket(), "LISTEN_PID=1 LISTEN_FDS=1").ends_well());
     // More than there are.
     assert!(!activated(&chain, socket(), "LISTEN_PID=$$ LISTEN_FDS=2").ends_well());
+}
+
+/// Tells [`a_service_managers_sockets_are_taken_once`] that it runs in a process of the manager.
+const ACTIVATED: &str = "MILLSTREAM_ACTIVATED";
+
+#[test]
+fn a_service_managers_sockets_are_taken_once() {
+    if env::var_os(ACTIVATED).is_some() {
+        let inherited = Inherited::from_environment().expect("the manager has passed it on");
+        assert!(!inherited.is_empty());
+        drop(inherited); // Its descriptors are closed, and may be others by now.
+        let error = Inherited::from_environment().expect_err("they are taken");
+        return assert!(matches!(error, ActivationError::Taken), "{error}");
+    }
+    let socket: OwnedFd = TcpListener::bind("127.0.0.1:0").expect("there is a port").into();
+    let mut command = Command::new("sh");
+    let program = env::current_exe().expect("a test is a program");
+    let start = "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\" 3<&0 </dev/null";
+    command.stdin(Stdio::from(socket)).args(["-c", start]).arg(program);
+    command.args(["--exact", "a_service_managers_sockets_are_taken_once"]);
+    let output = command.env(ACTIVATED, "").output().expect("there is a shell");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
 
 /// Names the handover to the process that [`another_user_does_not_take_over`] starts.

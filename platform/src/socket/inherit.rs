@@ -104,11 +104,11 @@ pub fn take_activated() -> Result<Vec<(String, OwnedFd)>, ActivationError> {
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    let last = FIRST + names.len() as RawFd;
-    (FIRST..last).try_for_each(close_on_exec)?;
     if TAKEN.swap(true, Ordering::Relaxed) {
         return Err(ActivationError::Taken);
     }
+    let last = FIRST + names.len() as RawFd;
+    (FIRST..last).try_for_each(close_on_exec)?;
     let descriptors = (FIRST..last).map(|number| {
         // SAFETY: it is open, as `close_on_exec` has found. The manager opened it for this process to take, and
         // as it is taken once, by the flag, nobody else owns it.
