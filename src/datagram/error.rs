@@ -14,10 +14,11 @@ pub enum SendError {
         /// How many bytes of memory what waits takes.
         waiting: usize,
     },
-    /// It is longer than a datagram can be.
-    #[error("a datagram of {len} bytes is too long: at most {most} bytes can be sent there")]
+    /// A datagram is longer than one can be, or what is to be sent at once is more than the queue ever has room
+    /// for.
+    #[error("{len} bytes are too many: at most {most} can be sent there at once")]
     TooLong {
-        /// Its length.
+        /// Their number.
         len: usize,
         /// The most that can be sent.
         most: usize,

@@ -193,7 +193,7 @@ impl<H: EventHandler> DatagramSocket<'_, H> {
         size: usize,
     ) -> Result<(), SendError> {
         let to = self.receiver(to)?;
-        self.check_length(&to, size.min(bytes.len()))?;
+        self.check_length(&to, size.min(bytes.len()), bytes.len())?;
         let route = Route { to, from };
         if self.push(&route, size, bytes) {
             return Ok(());
@@ -232,14 +232,24 @@ impl<H: EventHandler> DatagramSocket<'_, H> {
         }
     }
 
-    fn check_length(&self, to: &Option<Address>, len: usize) -> Result<(), SendError> {
-        let most = match to.or(self.entry.peer).and_then(|to| to.ip()) {
+    /// Whether a datagram can be so long, and the queue can have room for all of them.
+    fn check_length(
+        &self,
+        to: &Option<Address>,
+        datagram: usize,
+        all: usize,
+    ) -> Result<(), SendError> {
+        let longest = match to.or(self.entry.peer).and_then(|to| to.ip()) {
             Some(IpAddr::V4(_)) => LONGEST_V4,
             Some(IpAddr::V6(ip)) if ip.to_ipv4_mapped().is_some() => LONGEST_V4,
             Some(IpAddr::V6(_)) => LONGEST_V6,
-            None => self.cap,
+            None => usize::MAX,
         };
-        if len > most { Err(SendError::TooLong { len, most }) } else { Ok(()) }
+        let limits = [(datagram, longest), (all, DatagramQueue::room(self.cap))];
+        match limits.into_iter().find(|(len, most)| len > most) {
+            Some((len, most)) => Err(SendError::TooLong { len, most }),
+            None => Ok(()),
+        }
     }
 }
 

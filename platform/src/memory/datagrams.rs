@@ -73,6 +73,11 @@ impl DatagramQueue {
         self.runs.iter().map(Run::datagrams).sum()
     }
 
+    /// How many bytes can be appended at once to a queue that is empty.
+    pub fn room(cap: usize) -> usize {
+        cap.saturating_sub(size_of::<Run>())
+    }
+
     /// Appends `bytes` as datagrams of `size` bytes, of which the last one may be shorter; no bytes are
     /// one empty datagram. `false`, and nothing is appended, if more than `cap` bytes would wait.
     ///
