@@ -15,6 +15,7 @@ mod common;
 
 mod closing;
 mod connecting;
+mod datagrams;
 mod echo;
 mod hosts;
 mod pressure;
@@ -155,6 +156,11 @@ behaviours! {
         what_was_unread_before_comes_first
         a_stop_ends_each_side_behind_what_was_relayed
         a_gentle_stop_lets_relays_go_on_to_their_ends
+    }
+    datagrams {
+        datagrams_of_every_size_come_back_whole
+        datagrams_beyond_the_write_budget_are_sent_later
+        what_waits_is_sent_before_a_socket_closes
     }
     stopping {
         the_limit_of_connections_is_exact_and_places_are_given_back

@@ -4,7 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use millstream::{Action, CloseReason, Conn, ConnId, EventHandler, Reactor, Remote, TimerId};
+use millstream::{
+    Action, CloseReason, Conn, ConnId, Datagram, DatagramSocket, EventHandler, Reactor, Remote,
+    TimerId,
+};
 
 /// Which callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub(crate) enum On {
     Dropped,
     Tick,
     Shutdown,
+    /// One came to a socket that is connected.
+    Datagram,
 }
 
 impl On {
@@ -47,7 +52,7 @@ pub(crate) struct Note {
     pub(crate) timer: Option<(usize, Instant)>,
     /// For `Close`: one of [`CloseReason::NAMES`].
     pub(crate) reason: Option<&'static str>,
-    /// For `Close`: what the script put into [`Kept::received`].
+    /// For `Close`: what the script put into [`Kept::received`]. For `Datagram`: its bytes.
     pub(crate) received: Vec<u8>,
 }
 
@@ -199,6 +204,24 @@ impl EventHandler for Recorder {
 
     fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> Action {
         self.play_reactor(On::Tick, reactor)
+    }
+
+    /// Answers as often as the first byte says, but where the socket is a client's.
+    fn on_datagram(
+        &mut self,
+        socket: &mut DatagramSocket<'_, Self>,
+        datagram: Datagram<'_>,
+    ) -> Action {
+        if socket.peer_addr().is_some() {
+            let mut note = Note::new(On::Datagram, None, socket.now());
+            note.received = datagram.bytes.to_vec();
+            self.log.push(note);
+            return Action::Continue;
+        }
+        for _ in 0..datagram.bytes.first().copied().unwrap_or(1) {
+            socket.reply(&datagram, datagram.bytes).expect("there is room");
+        }
+        Action::Continue
     }
 
     fn on_shutdown(&mut self, reactor: &mut Reactor<'_>) -> Action {

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,9 @@ pub(crate) trait World: Sized {
 
     /// More bytes than the network holds for a peer that doesn't read. Below the default water marks.
     const STUCK: usize;
+
+    /// Where the engine opens sockets for datagrams.
+    const HERE: SocketAddr;
 
     fn start(seed: u64, builder: Builder, handler: Recorder) -> Self;
 
@@ -93,6 +96,7 @@ impl World for Loopback {
 
     const VIRTUAL: bool = false;
     const STUCK: usize = 2 * 1024 * 1024;
+    const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
     fn start(_seed: u64, builder: Builder, handler: Recorder) -> Self {
         let builder =
@@ -232,6 +236,7 @@ impl<const FAULTS: bool> World for Simulated<FAULTS> {
 
     const VIRTUAL: bool = true;
     const STUCK: usize = if FAULTS { 16 * 1024 } else { 200 * 1024 };
+    const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 0);
 
     fn start(seed: u64, builder: Builder, handler: Recorder) -> Self {
         let simulation =
