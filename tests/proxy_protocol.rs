@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use millstream::{
     Action, Address, Builder, CloseReason, Conn, Connect, Engine, EventHandler, Listen,
-    ProxyHeader, ProxyVersion, Stats, UnixAddress,
+    ProxyHeader, ProxyVersion, Reactor, Stats, UnixAddress,
 };
 
 use self::common::stage::{On, Probe, Stage};
@@ -153,6 +153,83 @@ fn a_connection_opens_with_its_header_and_echoes_much_behind_it() {
         drop((client, writer));
         assert_no_panics(&engine);
     }
+}
+
+/// A connection that waits for its header when the engine begins to drain is told of that when it opens.
+#[test]
+fn the_drain_is_told_after_the_opening() {
+    for (name, builder) in modes() {
+        let (told, heard) = channel();
+        let builder = builder.listen(tcp());
+        let engine = TestEngine::start(builder, move |_| Draining(told.clone()));
+        let mut clients = [client(&engine).0, client(&engine).0];
+        let header =
+            encoded(ProxyHeader::new(([192, 0, 2, 7], 1), ([192, 0, 2, 8], 2)), ProxyVersion::V2);
+        clients[0].write_all(&header).unwrap();
+        assert_eq!(receive(&heard), "on_open", "{name}");
+        eventually("both are taken in", || engine.connections() == 2);
+        engine.stop(DEADLINE).expect("the first stop");
+        assert_eq!(receive(&heard), "on_drain", "{name}");
+        clients[1].write_all(&header).unwrap();
+        assert_eq!([receive(&heard), receive(&heard)], ["on_open", "on_drain"], "{name}");
+        drop(clients);
+        engine.wait().unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(heard.try_recv().is_err(), "{name}: told once");
+    }
+}
+
+/// Tells which callbacks run.
+struct Draining(std::sync::mpsc::Sender<&'static str>);
+
+impl EventHandler for Draining {
+    type State = ();
+
+    fn on_open(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
+        let _ = self.0.send("on_open");
+        Action::Continue
+    }
+
+    fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
+        Action::Continue
+    }
+
+    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> Action {
+        Action::Continue
+    }
+
+    fn on_drain(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
+        let _ = self.0.send("on_drain");
+        Action::Continue
+    }
+}
+
+/// While reading is paused there is no traffic, and what came behind the header is there when it goes on.
+#[test]
+fn what_is_behind_the_header_waits_for_a_pause_to_end() {
+    let builder = Stage::builder().listen(tcp());
+    let stage = Stage::start(builder, |on, conn| {
+        match on {
+            On::Open => {
+                conn.pause_reading();
+                conn.set_timer(Duration::from_millis(20));
+            }
+            On::Timer => conn.resume_reading(),
+            On::Traffic => {
+                conn.output.write(conn.input.take_all());
+            }
+            _ => {}
+        }
+        on.usual()
+    });
+    let mut client = TcpStream::connect(stage.addresses()[0]).unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    let header = ProxyHeader::new(([192, 0, 2, 7], 1), ([192, 0, 2, 8], 2));
+    client.write_all(&[&encoded(header, ProxyVersion::V2)[..], b"hello"].concat()).unwrap();
+    stage.expect(On::Open);
+    stage.expect(On::Timer);
+    assert_eq!(read_exactly(&mut client, 5), b"hello");
+    client.write_all(b"and on").unwrap();
+    assert_eq!(read_exactly(&mut client, 6), b"and on");
 }
 
 #[test]

@@ -211,7 +211,11 @@ impl<F: FrameHandler> Framed<F> {
     /// Serves, unless that is going to be done anyway.
     #[inline]
     fn serve_now(&mut self, conn: &mut FramedConn<'_, F>) -> Action {
-        if conn.state.is_due { Action::Continue } else { self.serve(conn) }
+        if conn.state.is_due {
+            conn.hold_input(true);
+            return Action::Continue;
+        }
+        self.serve(conn)
     }
 }
 

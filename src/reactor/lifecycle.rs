@@ -376,10 +376,17 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let tokens: Vec<Token> = self.connections.tokens().collect();
         for token in tokens {
             if leaves_them {
-                self.call(token, "on_drain", H::on_drain);
+                self.drain(token);
             } else {
                 self.begin_close(token, CloseReason::Shutdown);
             }
+        }
+    }
+
+    /// Tells the handler of an open connection that the engine drains it. One that opens later is told then.
+    pub(super) fn drain(&mut self, token: Token) {
+        if self.connections.get(token).is_some_and(|connection| connection.status.is_opened()) {
+            self.call(token, "on_drain", H::on_drain);
         }
     }
 

@@ -61,7 +61,13 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         };
         connection.status.phase = Phase::Open;
         self.begin(token);
-        if self.connections.get(token).is_some_and(|connection| connection.ring.is_some()) {
+        if self.draining {
+            self.drain(token);
+        }
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        if connection.status.paused_by_handler {
+            connection.status.holds_input |= connection.ring.is_some(); // For when it resumes.
+        } else if connection.ring.is_some() {
             self.deliver(token, None);
         }
     }

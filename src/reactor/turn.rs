@@ -249,7 +249,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             order if !open => self.discard(Command::Connection { token, order }),
             Order::Write { bytes, done } => self.write(token, bytes, done),
             Order::Relay { to } => self.begin_relay(token, to),
-            Order::Wake => self.call(token, "on_traffic", H::on_traffic),
+            Order::Wake => {
+                connection.status.holds_input = false; // Unless the handler says so again.
+                self.call(token, "on_traffic", H::on_traffic);
+            }
             Order::Run(closure) => self.call(token, "Remote::run", closure),
         }
     }
