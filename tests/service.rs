@@ -44,7 +44,8 @@ fn child() {
         Ok("drain") => drain(),
         Ok("hangup") => hangup(),
         Ok("two engines") => two_engines(),
-        Ok("service") => service(),
+        Ok("service") => service(false),
+        Ok("polling service") => service(true),
         _ => {}
     }
 }
@@ -126,10 +127,13 @@ impl EventHandler for Blocks {
     }
 }
 
-fn service() {
+fn service(polls: bool) {
     let (release, released) = channel();
     let released = Arc::new(Mutex::new(released));
-    let builder = Engine::builder().reactors(2).listen("127.0.0.1:0").stall_threshold(None);
+    let mut builder = Engine::builder().reactors(2).listen("127.0.0.1:0").stall_threshold(None);
+    if polls {
+        builder = builder.busy_poll(Duration::MAX);
+    }
     let engine = builder.start(move |_| Blocks(Arc::clone(&released))).expect("it starts");
     engine.stop_on_signals(DEADLINE).expect("there are handlers");
     let reload = move || release.send(()).expect("the engine runs");
@@ -363,6 +367,23 @@ fn the_watchdog_is_fed_unless_a_reactor_is_stuck() {
     assert_eq!(read_exactly(&mut client, 5), b"block");
     assert_eq!(manager.told(), "WATCHDOG=1");
     drop(client);
+    child.signal("TERM");
+    assert_eq!(manager.told_news(), "STOPPING=1");
+    child.says("ended");
+    assert!(child.end().success());
+}
+
+/// A reactor that looks instead of waiting comes round all the same.
+#[test]
+fn the_watchdog_is_fed_by_reactors_that_poll() {
+    let manager = Manager::new("polling");
+    let environment = [("NOTIFY_SOCKET", manager.path()), ("WATCHDOG_USEC", "400000")];
+    let mut child = Child::start("polling service", &environment);
+    assert_eq!(manager.told(), "READY=1");
+    receive(&child.said);
+    for _ in 0..3 {
+        assert_eq!(manager.told(), "WATCHDOG=1");
+    }
     child.signal("TERM");
     assert_eq!(manager.told_news(), "STOPPING=1");
     child.says("ended");

@@ -429,7 +429,8 @@ pub trait Driver: 'static {
     /// The operating system refused to wait, which is a fault of the engine or its environment.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()>;
 
-    /// Whether the last [`wait`](Self::wait) collected something for [`next`](Self::next) to look at.
+    /// Whether the last [`wait`](Self::wait) collected something for [`next`](Self::next) to look at, or was ended
+    /// by a [`Wake`].
     fn is_ready(&self) -> bool;
 
     /// The next event of this turn, if there is one.

@@ -695,8 +695,9 @@ pub(crate) fn a_wake_ends_the_wait<W: World>(mut engine: Engine<W>) {
 pub(crate) fn a_wake_before_the_wait_counts<W: World>(mut engine: Engine<W>) {
     let start = engine.driver.now();
     engine.driver.waker().wake();
-    engine.turn(LONG);
+    engine.driver.wait(Some(LONG)).unwrap();
     assert!(engine.driver.now() - start < LONG, "a wake was not heard");
+    assert!(engine.driver.is_ready(), "a wake is to be looked after");
     engine.quiet();
     engine.finish();
 }

@@ -64,6 +64,8 @@ struct Turn {
     ready: VecDeque<Name>,
     /// The wait reaped as much as it can at once; there may be more.
     crowded: bool,
+    /// The wait was ended by a wake.
+    woken: bool,
     /// For the next turn: their budget is used up.
     carried: VecDeque<Name>,
 }
@@ -140,6 +142,7 @@ impl Readiness {
                 number: 0,
                 ready: VecDeque::new(),
                 crowded: false,
+                woken: false,
                 carried: VecDeque::new(),
             },
             sockets: Sockets::new(registry.try_clone()?, budget.write),
@@ -156,6 +159,7 @@ impl Readiness {
         self.turn.crowded = self.events.iter().count() == EVENTS_PER_WAIT;
         for notification in &self.events {
             if notification.token() == Name::WAKER {
+                self.turn.woken = true;
                 continue;
             }
             let name = Name::unpack(notification.token());
@@ -283,6 +287,7 @@ impl Driver for Readiness {
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.turn.number = self.turn.number.wrapping_add(1);
+        self.turn.woken = false;
         if !self.turn.carried.is_empty() {
             self.turn.ready.append(&mut self.turn.carried);
         }
@@ -299,7 +304,7 @@ impl Driver for Readiness {
     }
 
     fn is_ready(&self) -> bool {
-        !self.turn.ready.is_empty()
+        self.turn.woken || !self.turn.ready.is_empty()
     }
 
     #[inline]

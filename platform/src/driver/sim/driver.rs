@@ -33,6 +33,8 @@ pub struct SimDriver {
     /// How many bytes of the buffer the last event lends.
     lent: usize,
     turn: VecDeque<Notice>,
+    /// The wait was ended by a wake.
+    woken: bool,
     listeners: BTreeMap<u32, Listener>,
     attempts: BTreeMap<u32, Attempt>,
     connections: Connections,
@@ -105,6 +107,7 @@ impl SimDriver {
             buffer: vec![0; budget.receive_buffer],
             lent: 0,
             turn: VecDeque::new(),
+            woken: false,
             listeners: BTreeMap::new(),
             attempts: BTreeMap::new(),
             connections: Connections { network: network.clone(), table: BTreeMap::new() },
@@ -568,14 +571,14 @@ impl Driver for SimDriver {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let woken = self.waker.0.swap(false, Ordering::Acquire);
+        self.woken = self.waker.0.swap(false, Ordering::Acquire);
         if !self.turn.is_empty() {
             return Ok(());
         }
         let network = self.network().clone();
         let mut wire = network.lock();
         self.reap(&mut wire);
-        if self.turn.is_empty() && !woken {
+        if self.turn.is_empty() && !self.woken {
             let deadline = timeout.map(|timeout| wire.now().saturating_add(timeout));
             if let Some(until) = wire.next_due().into_iter().chain(deadline).min() {
                 wire.advance_to(until);
@@ -586,7 +589,7 @@ impl Driver for SimDriver {
     }
 
     fn is_ready(&self) -> bool {
-        !self.turn.is_empty()
+        self.woken || !self.turn.is_empty()
     }
 
     fn next(&mut self, host: &mut impl Host) -> Option<Event<SimSocket>> {
