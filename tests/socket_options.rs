@@ -69,6 +69,19 @@ fn the_engines_options_are_those_of_every_connection() {
     }
 }
 
+/// What no listener has is set on what it accepts.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_engines_options_reach_what_is_accepted_though_its_listener_has_them_not() {
+    for (_, builder) in modes() {
+        let options = SocketOptions::new().quick_ack(false);
+        let look = |socket: &Socket<'_>| assert!(!socket.quick_ack().unwrap());
+        let stage = Stage::start(builder.socket_options(options), on_open(look));
+        let _client = stage.connect();
+        stage.expect(On::Open);
+    }
+}
+
 #[test]
 fn a_listeners_and_an_outgoing_connections_options_are_theirs_alone() {
     // Quicker than what the engine says, but it says more.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use millstream_platform::address::{Address, Transport};
 use millstream_platform::driver::Readiness;
-use millstream_platform::socket::{BoundSocket, SocketFile, SocketOptions, accepted_inherit};
+use millstream_platform::socket::{BoundSocket, SocketFile, SocketOptions};
 
 use super::acceptor::Entrance;
 use super::balance::{Balance, RoundRobin};
@@ -262,7 +262,7 @@ impl Listeners {
         let duplicates = sockets.iter().map(|socket| socket.as_fd().try_clone_to_owned().map(Some));
         let duplicates = duplicates.collect::<Result<_, _>>().map_err(failed)?;
         let transport = first.transport();
-        let options = (!accepted_inherit(transport)).then_some(options);
+        let options = options.not_inherited(transport);
         let rules = listen.rules(options);
         let state = self.note(listen.to_string(), address, transport, sockets.len(), file, rules);
         state.sockets().duplicates = duplicates;

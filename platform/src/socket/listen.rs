@@ -261,7 +261,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::socket::{Keepalive, accepted_inherit};
+    use crate::socket::Keepalive;
 
     fn listen(address: impl Into<SocketAddr>, options: &SocketOptions) -> io::Result<TcpListener> {
         match listen_tcp(address.into(), true, 16, false, options)? {
@@ -281,7 +281,7 @@ mod tests {
         let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, _) = listener.accept().unwrap();
         let accepted = SockRef::from(&accepted);
-        if !accepted_inherit(Transport::Tcp) {
+        if let Some(options) = options.clone().not_inherited(Transport::Tcp) {
             options.apply(&accepted, Transport::Tcp, SocketRole::Connection).unwrap();
         }
         let accepted = crate::socket::Socket::new(accepted, Transport::Tcp);

@@ -23,7 +23,7 @@ pub use self::datagram::{DatagramOptions, DatagramSocket};
 pub use self::inherit::{ActivationError, InheritError, take_activated};
 pub use self::listen::{Listener, SocketFile, listen_tcp, listen_unix};
 pub(crate) use self::options::allow_fragments;
-pub use self::options::{Keepalive, OptionError, SocketOptions, SocketRole, accepted_inherit};
+pub use self::options::{Keepalive, OptionError, SocketOptions, SocketRole};
 pub(crate) use self::passing::receive_unix;
 pub use self::passing::{MOST_AT_ONCE, Passing, receive_descriptors, send_descriptors};
 pub use self::stream::{Stream, UnusableSocket};

@@ -182,6 +182,17 @@ impl SocketOptions {
         self
     }
 
+    /// Those of a listener's options that are to be set on what it accepts: elsewhere than on Linux all, there those
+    /// of TCP that the listener itself doesn't have, because an accepted socket carries the others from the start.
+    #[must_use]
+    pub fn not_inherited(mut self, transport: Transport) -> Option<Self> {
+        let inherits = cfg!(any(target_os = "linux", target_os = "android"));
+        let inherits = inherits && transport == Transport::Tcp;
+        self.0.retain(|setting| !(inherits && setting.fits(transport, SocketRole::Listener)));
+        self.0.retain(|setting| setting.fits(transport, SocketRole::Connection));
+        (!self.0.is_empty()).then_some(self)
+    }
+
     /// Whether the values are in range, and this system has the options.
     ///
     /// # Errors
@@ -346,10 +357,4 @@ impl From<OptionError> for io::Error {
         };
         io::Error::new(kind, error)
     }
-}
-
-/// Whether what is accepted carries the options of its listener from the start, so that they need not be
-/// set again.
-pub const fn accepted_inherit(transport: Transport) -> bool {
-    cfg!(any(target_os = "linux", target_os = "android")) && matches!(transport, Transport::Tcp)
 }
