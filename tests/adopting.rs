@@ -182,6 +182,7 @@ fn the_limit_of_connections_counts_and_the_socket_is_as_it_was() {
     assert!(matches!(error, AdoptError::LimitReached { .. }), "{error}");
     assert_eq!(stage.stats().refused, 1);
     let mut theirs = UnixStream::from(error.into_socket().expect("it was not closed"));
+    assert!(!socket2::SockRef::from(&theirs).nonblocking().expect("it is a socket"));
     second.write_all(b"still connected").expect("it is");
     assert_same(&read_exactly(&mut theirs, 15), b"still connected");
     drop(ours);

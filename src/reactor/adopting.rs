@@ -71,15 +71,14 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if self.draining {
             return self.answer(CALLBACK, done, AdoptError::Stopped { socket });
         }
+        let Some(admission) = Admission::without_source(&self.engine, &self.counters) else {
+            return self.answer(CALLBACK, done, AdoptError::LimitReached { socket });
+        };
         let (stream, peer) = match Stream::connected(socket) {
             Ok(connected) => connected,
             Err((socket, source)) => {
                 return self.answer(CALLBACK, done, AdoptError::Unusable { socket, source });
             }
-        };
-        let Some(admission) = Admission::without_source(&self.engine, &self.counters) else {
-            let socket = stream.socket;
-            return self.answer(CALLBACK, done, AdoptError::LimitReached { socket });
         };
         let socket = match D::Socket::from_stream(stream) {
             Ok(socket) => socket,
