@@ -17,7 +17,7 @@ static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 const CONNECTIONS: usize = 10_000;
 /// The most bytes of the heap that a connection may take, beyond the handler's own state.
 /// mio's poll back end keeps more of its own for each socket.
-const MOST: usize = if cfg!(mio_unsupported_force_poll_poll) { 512 } else { 256 };
+const MOST: usize = if cfg!(mio_unsupported_force_poll_poll) { 512 } else { 240 };
 
 /// How many bytes of the heap are allocated now.
 fn live() -> isize {

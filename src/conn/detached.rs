@@ -83,7 +83,7 @@ impl<H: EventHandler> Conn<'_, H> {
             return Err(DetachError::Unsupported);
         }
         self.output.pending.ended = true;
-        self.control.status.completions().detach = Some(Box::new(then));
+        self.control.status.extras().detach = Some(Box::new(then));
         self.control.status.request_close(CloseRequest::Detach);
         Ok(())
     }

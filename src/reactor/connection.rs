@@ -42,10 +42,7 @@ pub(crate) struct Status<H: EventHandler> {
     pub(crate) last_received: u64,
     /// The tick of the last byte sent, or when there began to be something to send.
     pub(crate) last_sent: u64,
-    /// While closing: the tick at which the patience ends.
-    pub(crate) close_by: u64,
-    pub(crate) reason: Option<CloseReason>,
-    pub(crate) completions: Option<Box<Completions<H>>>,
+    pub(crate) extras: Option<Box<Extras<H>>>,
     pub(crate) phase: Phase,
     pub(crate) close_request: Option<CloseRequest>,
     /// Its [`Origin`], in less room.
@@ -138,9 +135,10 @@ impl Peer {
 /// What a proxy is to tell of a connection, or has told.
 #[cfg(feature = "proxy-protocol")]
 pub(crate) enum Proxy {
-    /// In a header of so many bytes at most.
+    /// In a header of so many bytes at most, until a tick.
     Awaited {
         most: usize,
+        until: u64,
     },
     Told {
         source: PeerAddress,
@@ -164,14 +162,18 @@ pub(crate) enum Phase {
     Doomed,
 }
 
-/// Who waits for what of a connection.
-pub(crate) struct Completions<H> {
+/// What few connections have, or have only at their end: who waits for what, and how it is closed.
+pub(crate) struct Extras<H> {
     /// For the output to be sent up to this position.
     pub(crate) writes: VecDeque<(u64, Completion)>,
     /// For the connection to be over.
     pub(crate) closes: Vec<Completion>,
     /// For the connection to leave the engine.
     pub(crate) detach: Option<Detach<H>>,
+    /// Why it closes once its output is flushed.
+    pub(crate) reason: Option<CloseReason>,
+    /// The tick at which the patience with that ends.
+    pub(crate) close_by: u64,
 }
 
 impl<H: EventHandler> Connection<H> {
@@ -183,9 +185,7 @@ impl<H: EventHandler> Connection<H> {
             deadline: None,
             last_received: now,
             last_sent: now,
-            close_by: 0,
-            reason: None,
-            completions: None,
+            extras: None,
             phase: Phase::Open,
             close_request: None,
             listener: origin.listener(),
@@ -227,7 +227,7 @@ impl<H: EventHandler> Connection<H> {
         pending.queue.is_some()
             || (pending.ended && !status.end_sent)
             || status.above_high_water
-            || status.completions.is_some()
+            || status.extras.is_some()
     }
 
     /// Takes bytes that the operating system took off what is pending, and counts them.
@@ -283,9 +283,28 @@ impl<H: EventHandler> Status<H> {
         self.peer_ended && self.end_sent && !holds_input
     }
 
-    pub(crate) fn completions(&mut self) -> &mut Completions<H> {
-        let none = || Completions { writes: VecDeque::new(), closes: Vec::new(), detach: None };
-        self.completions.get_or_insert_with(|| Box::new(none()))
+    pub(crate) fn extras(&mut self) -> &mut Extras<H> {
+        self.extras.get_or_insert_default()
+    }
+
+    /// Until when what it waits for must be there, if it isn't open.
+    pub(crate) fn close_by(&self) -> Option<u64> {
+        match self.phase {
+            #[cfg(feature = "proxy-protocol")]
+            Phase::Header => match self.peer.proxy()? {
+                Proxy::Awaited { until, .. } => Some(*until),
+                Proxy::Told { .. } => None,
+            },
+            Phase::Flushing | Phase::Lingering => Some(self.extras.as_ref()?.close_by),
+            Phase::Open | Phase::Doomed => None,
+        }
+    }
+}
+
+impl<H> Default for Extras<H> {
+    fn default() -> Self {
+        let (writes, closes) = (VecDeque::new(), Vec::new());
+        Extras { writes, closes, detach: None, reason: None, close_by: 0 }
     }
 }
 

@@ -91,7 +91,7 @@ fn next_deadline<H: EventHandler>(connection: &Connection<H>, config: &Config) -
             config.write_timeout.filter(|_| connection.pending.bytes > 0),
             Missed::Write,
         ),
-        (!open).then_some((status.close_by, Missed::Close)),
+        status.close_by().map(|at| (at, Missed::Close)),
     ];
     candidates.into_iter().flatten().min_by_key(|(at, _)| *at)
 }

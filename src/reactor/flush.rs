@@ -55,7 +55,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
         let status = &connection.status;
         let waited_for =
-            status.completions.is_some() || status.above_high_water || status.relay.is_some();
+            status.extras.is_some() || status.above_high_water || status.relay.is_some();
         if connection.pending.bytes > 0 || connection.pending.ended || waited_for {
             self.follow_up(token);
         }
@@ -129,7 +129,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 && let Some(done) = done.take()
             {
                 let end = conn.output.pending.sent + conn.output.pending() as u64;
-                conn.control.status.completions().writes.push_back((end, done));
+                conn.control.status.extras().writes.push_back((end, done));
             }
             Action::Continue
         });
@@ -143,12 +143,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         loop {
             let Some(connection) = self.connections.get_mut(token) else { return };
             let sent = connection.pending.sent;
-            let Some(completions) = &mut connection.status.completions else { return };
-            match completions.writes.front() {
+            let Some(extras) = &mut connection.status.extras else { return };
+            match extras.writes.front() {
                 Some((end, _)) if *end <= sent => {}
                 _ => return,
             }
-            let Some((_, done)) = completions.writes.pop_front() else { return };
+            let Some((_, done)) = extras.writes.pop_front() else { return };
             self.complete(done, Ok(()), token);
         }
     }

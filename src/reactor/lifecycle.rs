@@ -182,8 +182,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
         status.phase = Phase::Flushing;
         let peer_first = status.peer_ended && matches!(reason, CloseReason::Local);
-        status.reason = Some(if peer_first { CloseReason::Peer } else { reason });
-        status.close_by = self.clock.tick_after(self.driver.now(), self.config.close_timeout);
+        let extras = status.extras();
+        extras.reason = Some(if peer_first { CloseReason::Peer } else { reason });
+        extras.close_by = self.clock.tick_after(self.driver.now(), self.config.close_timeout);
         connection.pending.ended = true;
         self.settle_reading(token);
         self.arm_deadline(token);
@@ -195,7 +196,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn cut_off(&mut self, token: Token, reason: CloseReason, reset: bool) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         if connection.status.phase == Phase::Flushing {
-            connection.status.reason = None;
+            connection.status.extras().reason = None;
         }
         self.doom(token, reason, reset);
     }
@@ -209,8 +210,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
         status.phase = Phase::Doomed;
         status.reset = reset;
-        status.reason.get_or_insert(reason);
-        self.doomed.push(token);
+        let first = status.extras.as_mut().and_then(|extras| extras.reason.take());
+        self.doomed.push((token, first.unwrap_or(reason)));
     }
 
     pub(super) fn doom_all(&mut self) {
@@ -224,23 +225,22 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// Stage 7.
     pub(super) fn close_doomed(&mut self) {
-        while let Some(token) = self.doomed.pop() {
-            self.finish(token);
+        while let Some((token, reason)) = self.doomed.pop() {
+            self.finish(token, &reason);
         }
     }
 
     /// Tells the handler, closes the connection, and gives back all that it had.
-    fn finish(&mut self, token: Token) {
+    fn finish(&mut self, token: Token, reason: &CloseReason) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         let status = &mut connection.status;
-        let reason = status.reason.take().unwrap_or(CloseReason::Local);
         connection.pending.ended = true;
         if let Some(remote) = &status.remote {
             remote.close_line();
         }
         if status.is_opened() {
             self.invoke(token, Phase::Doomed, "on_close", None, |handler, conn| {
-                handler.on_close(conn, &reason);
+                handler.on_close(conn, reason);
                 Action::Continue
             });
         }
@@ -256,18 +256,18 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.engine.release(&self.counters, connection.status.account());
         let broken = matches!(reason, CloseReason::Failed(_));
         self.leave_relay(&connection.status, broken || connection.status.reset);
-        let completions = connection.status.completions.take();
+        let extras = connection.status.extras.take();
         let sent = connection.pending.sent;
         self.drop_state(connection, Some(token));
-        let Some(completions) = completions else { return };
-        for (end, done) in completions.writes {
+        let Some(extras) = extras else { return };
+        for (end, done) in extras.writes {
             let sent = if end <= sent { Ok(()) } else { Err(Closed) };
             self.complete(done, sent, token);
         }
-        for done in completions.closes {
+        for done in extras.closes {
             self.complete(done, Ok(()), token);
         }
-        match (completions.detach, detached) {
+        match (extras.detach, detached) {
             (Some(then), Some(detached)) => {
                 let then = |handler: &mut H, _: &mut Reactor<'_>| then(handler, detached);
                 let action = self.call_without_connection("Conn::detach", then);

@@ -77,6 +77,7 @@ use self::stall::StallDetector;
 use self::table::Table;
 pub(crate) use self::timers::TimerKey;
 use self::timers::Timers;
+use crate::conn::CloseReason;
 use crate::engine::{
     Acceptance, Admission, Config, Engine, Entrance, ListenerId, ListenerState, Open, ReactorPort,
 };
@@ -130,8 +131,8 @@ pub(crate) struct EventLoop<D: Driver, H: EventHandler> {
     acceptance: Acceptance,
     /// Who was written to in this turn.
     dirty: VecDeque<Token>,
-    /// Who is closed at the end of this turn.
-    doomed: Vec<Token>,
+    /// Who is closed at the end of this turn, and why.
+    doomed: Vec<(Token, CloseReason)>,
     tick: Tick,
     stalls: StallDetector,
     /// When the engine stops: no new connections are taken.

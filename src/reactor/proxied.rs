@@ -20,8 +20,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let status = &mut connection.status;
         status.phase = Phase::Header;
         let direct = status.peer.direct().clone();
-        status.peer = Peer::Proxied(Box::new((direct, Proxy::Awaited { most: rule.most })));
-        status.close_by = self.clock.tick_after(self.driver.now(), rule.timeout);
+        let until = self.clock.tick_after(self.driver.now(), rule.timeout);
+        status.peer = Peer::Proxied(Box::new((direct, Proxy::Awaited { most: rule.most, until })));
         self.arm_deadline(token);
     }
 
@@ -29,7 +29,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     #[cold]
     pub(super) fn read_header(&mut self, token: Token, lent: Option<Received>) {
         let Some(connection) = self.connections.get_mut(token) else { return };
-        let Some(&Proxy::Awaited { most }) = connection.status.peer.proxy() else { return };
+        let Some(&Proxy::Awaited { most, .. }) = connection.status.peer.proxy() else { return };
         let (lent, _) = self.driver.parts(lent);
         let unread = connection.ring.as_ref().map_or(lent, |ring| ring.readable());
         let decoded = ProxyHeader::decode(unread);

@@ -242,7 +242,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         match order {
             Order::Close { done } => {
                 if let Some(done) = done {
-                    connection.status.completions().closes.push(done);
+                    connection.status.extras().closes.push(done);
                 }
                 self.begin_close(token, CloseReason::Local);
             }
