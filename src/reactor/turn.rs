@@ -78,7 +78,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.run_inboxes();
         self.fire_timers();
         self.flush_dirty();
-        self.flush_dirty_datagrams();
+        if self.datagrams.is_dirty() {
+            self.flush_dirty_datagrams();
+        }
         self.watch_stop();
         self.close_doomed();
         self.clock.end_turn(self.driver.now());

@@ -383,7 +383,9 @@ impl Datagrams {
     /// Begins a turn: whoever was deferred to it is ready.
     pub(super) fn begin_turn(&mut self, turn: u32, ready: &mut VecDeque<Name>) {
         self.sockets.turn = turn;
-        ready.extend(self.sockets.deferred.drain(..));
+        if !self.sockets.deferred.is_empty() {
+            ready.extend(self.sockets.deferred.drain(..));
+        }
     }
 
     /// Registers a socket.

@@ -154,6 +154,19 @@ impl Readiness {
         })
     }
 
+    /// Serves what is no connection. Out of line, to keep the way of a message small.
+    #[inline(never)]
+    fn serve_other(&mut self, name: Name) -> Option<Event<Stream>> {
+        match name {
+            Name::Connection(_) => None,
+            Name::Listener(token) => {
+                self.listeners.serve(token, self.poll.registry(), &mut self.turn)
+            }
+            Name::Attempt(token) => self.attempts.serve(token, self.poll.registry()),
+            Name::Datagrams(token) => self.datagrams.serve(token, &mut self.turn),
+        }
+    }
+
     /// Notes what the reaped notifications say, each against its name's generation.
     fn reap(&mut self) {
         self.turn.crowded = self.events.iter().count() == EVENTS_PER_WAIT;
@@ -314,11 +327,7 @@ impl Driver for Readiness {
                 Name::Connection(token) => {
                     self.sockets.serve(token, host, &mut self.receive_buffer, &mut self.turn)
                 }
-                Name::Listener(token) => {
-                    self.listeners.serve(token, self.poll.registry(), &mut self.turn)
-                }
-                Name::Attempt(token) => self.attempts.serve(token, self.poll.registry()),
-                Name::Datagrams(token) => self.datagrams.serve(token, &mut self.turn),
+                other => self.serve_other(other),
             };
             if let Some(event) = event {
                 return Some(event);

@@ -149,7 +149,7 @@ impl Socket {
     }
 
     /// Reads once.
-    #[inline]
+    #[inline(always)]
     pub(super) fn receive(
         &mut self,
         token: Token,
@@ -157,15 +157,37 @@ impl Socket {
         stored: bool,
         passing: &mut Passings,
     ) -> Incoming {
+        if self.transport == Transport::Unix {
+            return self.receive_unix(token, room, stored, passing);
+        }
+        self.read(room, stored, |stream, room| {
+            Ok((recv(stream, room, RecvFlags::empty())?.0, false))
+        })
+    }
+
+    /// As [`receive`](Self::receive), with what goes along with the bytes.
+    #[inline(never)]
+    fn receive_unix(
+        &mut self,
+        token: Token,
+        room: &mut [u8],
+        stored: bool,
+        passing: &mut Passings,
+    ) -> Incoming {
+        let mut passing = passing.get_mut(&token.index).map(|passing| &mut **passing);
+        self.read(room, stored, |stream, room| receive_unix(stream, room, passing.as_deref_mut()))
+    }
+
+    /// Reads once by a system call that answers how many bytes it gave, and whether it was cut short.
+    #[inline(always)]
+    fn read(
+        &mut self,
+        room: &mut [u8],
+        stored: bool,
+        mut read: impl FnMut(&TcpStream, &mut [u8]) -> io::Result<(usize, bool)>,
+    ) -> Incoming {
         loop {
-            let receive = || match self.transport {
-                Transport::Unix => {
-                    let passing = passing.get_mut(&token.index).map(|passing| &mut **passing);
-                    receive_unix(&self.stream, room, passing)
-                }
-                _ => Ok((recv(&self.stream, &mut *room, RecvFlags::empty())?.0, false)),
-            };
-            match self.stream.try_io(receive) {
+            match self.stream.try_io(|| read(&self.stream, room)) {
                 Ok((len, cut)) if len > 0 => {
                     let drained = len < room.len() && !cut && !self.read_until_blocked;
                     self.readable = !(drained && SHORT_MEANS_DRAINED);
@@ -231,6 +253,7 @@ impl Socket {
     }
 
     /// As [`send`](Self::send), with what goes along with the bytes.
+    #[inline(never)]
     fn send_unix(
         &mut self,
         token: Token,
@@ -326,7 +349,9 @@ impl Sockets {
     /// Begins a turn: whoever was deferred to it is ready.
     pub(super) fn begin_turn(&mut self, turn: u32, ready: &mut VecDeque<Name>) {
         self.turn = turn;
-        ready.extend(self.deferred.drain(..));
+        if !self.deferred.is_empty() {
+            ready.extend(self.deferred.drain(..));
+        }
     }
 
     pub(super) fn get(&mut self, token: Token) -> Option<&mut Socket> {
@@ -458,21 +483,38 @@ impl Sockets {
         if socket.broken {
             return Some(socket.take_failure(token));
         }
-        let mut incoming = Incoming::Nothing;
         if socket.readable && !socket.paused {
             if left(turn.budget.read, socket.spent.in_turn(turn.number).incoming) > 0 {
-                incoming = socket.receive_into(token, host, buffer, turn, &mut self.passing);
+                match socket.receive_into(token, host, buffer, turn, &mut self.passing) {
+                    Incoming::Bytes(bytes) => {
+                        turn.push(socket.queue(token));
+                        return Some(Event::Received { token, bytes });
+                    }
+                    Incoming::Nothing => {}
+                    rare => return self.serve_rare(token, rare, buffer, turn),
+                }
             } else if socket.read_until_blocked || !socket.sendable {
                 turn.carry(socket.queue(token));
                 return None;
             }
         }
-        let sendable =
-            matches!(incoming, Incoming::Nothing) && std::mem::take(&mut socket.sendable);
+        let sendable = std::mem::take(&mut socket.sendable);
         turn.push(socket.queue(token));
+        sendable.then_some(Event::Sent { token, bytes: 0 })
+    }
+
+    /// Goes on where a read gave something else than bytes. Out of line, to keep [`serve`](Self::serve) small.
+    #[inline(never)]
+    #[cfg_attr(not(target_os = "linux"), expect(unused_variables, reason = "no relay there"))]
+    fn serve_rare(
+        &mut self,
+        token: Token,
+        incoming: Incoming,
+        buffer: &mut [u8],
+        turn: &mut Turn,
+    ) -> Option<Event<Stream>> {
+        turn.push(self.get(token)?.queue(token));
         match incoming {
-            Incoming::Bytes(bytes) => Some(Event::Received { token, bytes }),
-            Incoming::Nothing if sendable => Some(Event::Sent { token, bytes: 0 }),
             #[cfg(target_os = "linux")]
             Incoming::ToRelay(to) => self.relay(token, to, buffer, turn),
             other => other.event(token),
