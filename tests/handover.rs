@@ -347,11 +347,32 @@ fn a_stop_does_not_wait_for_a_newcomer() {
     let rig = Rig::new();
     let engine = rig.first(Engine::builder());
     let handover = rig.take().expect("somebody is there");
+    let addresses = engine.local_addrs();
     stop(&engine);
-    let next = Engine::builder().start(|_| Echo).expect("it starts");
-    let error = handover.ready(&next, DEADLINE).expect_err("nobody is there any more");
-    assert!(matches!(error, HandoverError::Refused), "{error}");
+    // The newcomer has the sockets, and is the only one.
+    let mut handover = handover;
+    let next = rig.start(&mut handover, Engine::builder());
+    handover.ready(&next, DEADLINE).expect("there is nobody to wait for");
+    assert_eq!(next.local_addrs(), addresses);
+    rig.assert_serves(&next);
+    let last = rig.next(Engine::builder());
+    ends(&next);
+    rig.assert_serves(&last);
+    stop(&last);
+}
+
+/// A newcomer whose engine stops already takes nothing over.
+#[test]
+fn a_newcomer_that_stops_leaves_its_predecessor_alone() {
+    let rig = Rig::new();
+    let engine = rig.first(Engine::builder());
+    let mut handover = rig.take().expect("somebody is there");
+    let next = rig.start(&mut handover, Engine::builder());
     stop(&next);
+    let error = handover.ready(&next, DEADLINE).expect_err("it stops");
+    assert!(matches!(error, HandoverError::Stopping), "{error}");
+    rig.assert_serves(&engine);
+    stop(&engine);
 }
 
 /// Somebody who connects and says something else is sent away, and so are too many at a time.

@@ -367,6 +367,11 @@ impl Listeners {
         self.lock().open.iter().map(of).collect()
     }
 
+    /// The files of Unix sockets.
+    pub(crate) fn files(&self) -> Vec<Arc<SocketFile>> {
+        self.lock().open.iter().filter_map(|state| state.file.upgrade()).collect()
+    }
+
     /// Has those that waited be accepted on, if their gate is open by now.
     pub(crate) fn admit(&self, engine: &Engine) -> Result<(), StartError> {
         let waiting = std::mem::take(&mut self.lock().waiting);

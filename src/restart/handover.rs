@@ -15,7 +15,7 @@ use millstream_platform::socket::{
 use socket2::{Domain, Socket, Type};
 
 use super::Inherited;
-use super::message::{self, Entry, GO, MessageError, READY};
+use super::message::{self, Entry, GO, MessageError, NO, READY};
 use super::server::Server;
 use crate::engine::{Engine, Gate, StartError, after, spawn};
 
@@ -113,6 +113,9 @@ pub enum HandoverError {
     /// The process before this one ended the attempt: this one was not ready in time, or another one was before.
     #[error("the process before this one goes on")]
     Refused,
+    /// The engine that is to take over stops already.
+    #[error("the engine stops, and does not take over")]
+    Stopping,
     /// The process before this one does not answer in time.
     #[error("the process before this one does not answer")]
     Timeout,
@@ -177,7 +180,7 @@ impl Handover {
     ///
     /// From here on the engine serves handovers itself, on a thread that ends with it. When a newcomer is ready,
     /// the engine stops, with `drain` as its timeout. Any thread may call it but the engine's own, which it would
-    /// keep waiting.
+    /// keep waiting. If the process before this one has ended meanwhile, this one takes over, too.
     ///
     /// # Errors
     /// [`HandoverError::Refused`] and the others about the process before this one: that one goes on, and this one
@@ -187,6 +190,9 @@ impl Handover {
         let Handover { inherited, address, timeout, predecessor, gate } = self;
         let unusable = |source| HandoverError::Address { address, source };
         let nobody = |error: StartError| HandoverError::Thread(error.into());
+        if engine.is_stopping() {
+            return Err(HandoverError::Stopping);
+        }
         let mut server = Server::new(engine.clone(), timeout, drain).map_err(unusable)?;
         let socket = match predecessor {
             Some(predecessor) => predecessor.relieve(after(Instant::now(), timeout))?,
@@ -235,9 +241,10 @@ impl Predecessor {
         Ok(Predecessor { stream, socket, files })
     }
 
-    /// Has it go, and answers where newcomers connect.
+    /// Has it go, and answers where newcomers connect. If it has ended already, nobody is to be waited for.
     fn relieve(mut self, deadline: Instant) -> Result<Listener, HandoverError> {
-        self.stream.write_all(&[READY]).map_err(HandoverError::broken)?;
+        // If this fails, an answer may have come before.
+        let told = self.stream.write_all(&[READY]);
         let mut answer = message::read(&self.stream, 1, deadline);
         if answer.is_err() {
             // From here on the other process can't answer any more. It may have done so just before, and be
@@ -245,12 +252,24 @@ impl Predecessor {
             let _ = self.stream.shutdown(Shutdown::Both);
             answer = message::read(&self.stream, 1, after(Instant::now(), LAST_LOOK)).or(answer);
         }
-        if answer.map_err(HandoverError::broken)? != [GO] {
-            return Err(MessageError::Field("answer").into());
+        match answer.map(|answer| answer[0]) {
+            Ok(GO) => {}
+            Ok(NO) => return Err(HandoverError::Refused),
+            Ok(_) => return Err(MessageError::Field("answer").into()),
+            Err(error) if has_ended(told.as_ref().err().unwrap_or(&error)) => {
+                tracing::warn!("the process before this one has ended without handing over");
+            }
+            Err(error) => return Err(HandoverError::broken(error)),
         }
         self.files.iter().for_each(|file| file.claim());
         Ok(self.socket)
     }
+}
+
+/// Whether an error on the connection says that the other process has ended it.
+fn has_ended(error: &io::Error) -> bool {
+    let ends = [ErrorKind::UnexpectedEof, ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
+    ends.contains(&error.kind())
 }
 
 /// Time for a read that does not wait, as our own side has ended.

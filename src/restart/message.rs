@@ -3,7 +3,8 @@
 //! The one that serves sends a **greeting**: magic, version and length of the rest; then for each listener
 //! its transport, its name, the path of its file if it removes that, and the number of its sockets; then
 //! the sockets themselves. The first listener is the handover's own. The newcomer answers [`READY`] when it serves,
-//! and is answered [`GO`] if it is the one that takes over. Whoever gives up ends the connection.
+//! and is answered [`GO`] if it is the one that takes over, or [`NO`], which may also come before. A newcomer that gives
+//! up ends the connection; a predecessor that ends it without an answer has ended itself.
 //!
 //! Numbers are big-endian; texts have their length in front, in two bytes.
 
@@ -24,6 +25,8 @@ use crate::engine::Duplicates;
 pub(super) const READY: u8 = b'R';
 /// It takes over: the other one accepts no more.
 pub(super) const GO: u8 = b'G';
+/// What it is answered, or told before it is ready, if it is not.
+pub(super) const NO: u8 = b'N';
 
 const MAGIC: &[u8; 8] = b"millhand";
 const VERSION: u16 = 1;

@@ -3,13 +3,14 @@
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_platform::address::Transport;
 use millstream_platform::driver::{Budget, Driver, Event, Readiness, Received, Token};
-use millstream_platform::socket::{Listener, Stream, own_user, peer_credentials};
+use millstream_platform::socket::{Listener, SocketFile, Stream, own_user, peer_credentials};
 
-use super::message::{self, GO, READY};
+use super::message::{self, GO, NO, READY};
 use crate::engine::{Duplicates, Engine, NoRoom, after};
 use crate::reactor::table::Table;
 
@@ -37,6 +38,13 @@ pub(super) struct Server {
 struct Newcomer {
     stream: UnixStream,
     deadline: Instant,
+}
+
+impl Newcomer {
+    /// Tells it that it does not take over.
+    fn refuse(&self) {
+        let _ = (&self.stream).write_all(&[NO]); // If it is gone, it doesn't need to know.
+    }
 }
 
 impl Server {
@@ -103,11 +111,19 @@ impl Server {
             return Err(io::Error::other("too many others are on their way"));
         }
         message::send(&stream, &self.listeners()?)?;
+        // Should this process end before the newcomer is ready, that one goes on with them.
+        self.files().iter().for_each(|file| file.stay());
         let socket = Stream::new(stream.try_clone()?, Transport::Unix);
         let deadline = after(Instant::now(), self.timeout);
         let token = self.newcomers.insert_with(|_| Newcomer { stream, deadline });
         let token = token.expect("there are few");
         self.driver.adopt(token, socket).inspect_err(|_| drop(self.newcomers.remove(token)))
+    }
+
+    /// The files of Unix sockets.
+    fn files(&self) -> Vec<Arc<SocketFile>> {
+        let own = self.socket.as_ref().and_then(Listener::file).cloned();
+        self.engine.known_listeners().files().into_iter().chain(own).collect()
     }
 
     /// The engine's listeners, behind the one for newcomers.
@@ -134,13 +150,18 @@ impl Server {
             self.dismiss(token, &error.to_string());
             return false;
         }
+        self.newcomers.remove(token);
         true
     }
 
     /// Goes on without a newcomer.
     fn dismiss(&mut self, token: Token, why: &str) {
-        if self.newcomers.remove(token).is_some() {
+        if let Some(newcomer) = self.newcomers.remove(token) {
+            newcomer.refuse();
             self.driver.close(token, false);
+            if self.newcomers.is_empty() {
+                self.files().iter().for_each(|file| file.claim());
+            }
             tracing::warn!(why, "a process did not take over");
         }
     }
@@ -148,6 +169,9 @@ impl Server {
     /// Leaves the listeners to the newcomer, and stops the engine.
     fn retire(self) {
         tracing::info!("handed over");
+        for other in self.newcomers.tokens() {
+            self.newcomers.get(other).into_iter().for_each(Newcomer::refuse);
+        }
         if let Some(file) = self.socket.as_ref().and_then(Listener::file) {
             file.stay();
         }
