@@ -135,7 +135,7 @@ fn a_text_that_is_no_address_is_refused() {
         ("127.0.0.1:-1", port),
         ("127.0.0.1:http", port),
         ("::1:80", "an IPv6 address with a port needs brackets, as in [::1]:7000"),
-        ("[::1]", port),
+        ("[::1]", "it has no port"),
         ("localhost:80", host),
         ("256.0.0.1:80", host),
         ("quic://127.0.0.1:80", scheme),

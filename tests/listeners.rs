@@ -586,3 +586,18 @@ impl EventHandler for Asks {
         Action::Close
     }
 }
+
+/// An engine has an address once, also where its sockets could share it.
+#[test]
+fn an_address_is_listened_on_once() {
+    for (mode, builder) in modes() {
+        let engine = TestEngine::start(builder, |_| Echo);
+        match engine.listen(engine.address()) {
+            Err(ListenError::Refused { source, .. }) => {
+                assert_eq!(source.kind(), ErrorKind::AddrInUse, "{mode}");
+            }
+            other => panic!("{mode}: {other:?}"),
+        }
+        assert_eq!(engine.listeners().len(), 1, "{mode}");
+    }
+}

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
-use millstream::{Action, CloseReason, Conn, Connect, Engine, EventHandler, Remote};
+use millstream::{Action, Bytes, CloseReason, Conn, Connect, Engine, EventHandler, Remote};
 use millstream_benches::error_chain::describe;
 
 /// A client that sends lines and prints replies.
@@ -56,7 +56,9 @@ impl EventHandler for Client {
     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
         let mut stdout = io::stdout().lock();
         let printed = stdout.write_all(conn.input.take_all()).and_then(|()| stdout.flush());
-        printed.into() // Closes if nobody reads what is printed.
+        printed
+            .map_err(|error| self.end(Err(format!("cannot print what came: {error}").into())))
+            .into()
     }
 
     fn on_close(&mut self, _conn: &mut Conn<'_, Self>, reason: &CloseReason) {
@@ -67,12 +69,26 @@ impl EventHandler for Client {
     }
 }
 
-/// Sends the lines of standard input, and then ends our side.
-fn send_input(remote: &Remote<Client>) {
-    for line in io::stdin().lock().lines() {
-        let Ok(line) = line else { break };
-        if remote.write(line + "\n").is_err() {
-            return;
+/// Sends standard input as it is, each piece when the one before it was sent, and then ends our side.
+fn send_input(remote: &Remote<Client>, over: &Sender<Outcome>) {
+    let mut input = io::stdin().lock();
+    let (done, sent) = channel();
+    loop {
+        let piece = match input.fill_buf() {
+            Ok([]) => break,
+            Ok(piece) => Bytes::copy_from_slice(piece),
+            Err(error) => {
+                let _ = over.send(Err(format!("cannot read what to send: {error}").into()));
+                return;
+            }
+        };
+        input.consume(piece.len());
+        let done = done.clone();
+        remote.write_then(piece, move |result| {
+            let _ = done.send(result); // It waits.
+        });
+        if !matches!(sent.recv(), Ok(Ok(()))) {
+            return; // The connection is closed.
         }
     }
     // If the connection is closed by now, our side has ended.
@@ -83,7 +99,7 @@ fn send_input(remote: &Remote<Client>) {
 }
 
 /// The connection is open.
-fn begin(conn: &mut Conn<'_, Client>, message: Option<String>) -> Action {
+fn begin(conn: &mut Conn<'_, Client>, message: Option<String>, over: Sender<Outcome>) -> Action {
     match message {
         Some(message) => {
             conn.output.write_parts([message.as_bytes(), b"\n"]);
@@ -92,7 +108,7 @@ fn begin(conn: &mut Conn<'_, Client>, message: Option<String>) -> Action {
         None => {
             // Reading standard input blocks, which a callback must not.
             let remote = conn.remote();
-            thread::spawn(move || send_input(&remote));
+            thread::spawn(move || send_input(&remote, &over));
         }
     }
     Action::Continue
@@ -106,7 +122,7 @@ fn run(options: Options) -> Outcome {
     let engine = builder.start(move |_| Client { over: over.clone() })?;
     let reactors = engine.reactors::<Client>().ok_or("the engine has another handler")?;
     reactors.connect(0, server.timeout(patience), |client, connected| match connected {
-        Ok(conn) => begin(conn, message),
+        Ok(conn) => begin(conn, message, client.over.clone()),
         Err(error) => {
             client.end(Err(error.into()));
             Action::Continue

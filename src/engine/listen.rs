@@ -308,6 +308,10 @@ impl Listen {
         if self.most.is_some() && !place.is_stream() {
             return error(self.to_string(), "datagrams have no connections");
         }
+        #[cfg(feature = "proxy-protocol")]
+        if self.proxy.is_some() && !place.is_stream() {
+            return error(self.to_string(), "no PROXY header comes with datagrams");
+        }
         if self.backlog == Some(0) {
             return error(self.to_string(), "the backlog must be at least 1");
         }
@@ -553,8 +557,18 @@ fn split_port(text: &str) -> Result<(&str, u16), &'static str> {
     if text.is_empty() {
         return Err("it is empty");
     }
+    if text.starts_with(['/', '@', '.']) {
+        return Err("a Unix socket is written with unix:// in front");
+    }
     let (host, port) = text.rsplit_once(':').ok_or("it has no port")?;
-    let port = port.parse().map_err(|_| "the port is not a number from 0 to 65535")?;
+    if let "tcp" | "udp" | "unix" | "unixgram" = host {
+        return Err("a scheme has :// behind it");
+    }
+    if port.ends_with(']') {
+        return Err("it has no port");
+    }
+    let number = port.parse().ok().filter(|_| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let port = number.ok_or("the port is not a number from 0 to 65535")?;
     if host.contains(':') && !host.starts_with('[') {
         return Err("an IPv6 address with a port needs brackets, as in [::1]:7000");
     }
@@ -611,6 +625,11 @@ mod tests {
             ("tcp://", "it is empty"),
             ("127.0.0.1", "it has no port"),
             ("127.0.0.1:", no_number),
+            ("127.0.0.1:+80", no_number),
+            ("[::1]", "it has no port"),
+            ("/run/a", "a Unix socket is written with unix:// in front"),
+            ("@a", "a Unix socket is written with unix:// in front"),
+            ("unix:/run/a", "a scheme has :// behind it"),
             ("127.0.0.1:65536", no_number),
             ("::1:80", "an IPv6 address with a port needs brackets, as in [::1]:7000"),
             ("example:80", "the host is not an IP address"),

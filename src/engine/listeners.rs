@@ -262,6 +262,11 @@ impl Listeners {
         let duplicates = sockets.iter().map(|socket| socket.as_fd().try_clone_to_owned().map(Some));
         let duplicates = duplicates.collect::<Result<_, _>>().map_err(failed)?;
         let transport = first.transport();
+        // The system lets the engine's sockets share a port, but which listener a connection is of would be chance.
+        let taken = |state: &Arc<State>| (state.address, state.transport) == (address, transport);
+        if self.lock().open.iter().any(taken) {
+            return Err(failed(io::ErrorKind::AddrInUse.into()));
+        }
         let options = options.not_inherited(transport);
         let rules = listen.rules(options);
         let state = self.note(listen.to_string(), address, transport, sockets.len(), file, rules);

@@ -241,7 +241,12 @@ impl ConnectError {
 }
 
 fn list(failures: &[(SocketAddr, io::Error)]) -> String {
-    let failures = failures.iter().map(|(address, error)| format!("{address}: {error}"));
+    let failures = failures.iter().map(|(address, error)| {
+        // What is behind an error is nobody else's source to tell.
+        let sources =
+            std::iter::successors(error.get_ref().and_then(|error| error.source()), |e| e.source());
+        sources.fold(format!("{address}: {error}"), |text, source| format!("{text}: {source}"))
+    });
     failures.collect::<Vec<_>>().join("; ")
 }
 

@@ -283,9 +283,9 @@ pub enum SocketRole {
 impl fmt::Display for SocketRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            SocketRole::Listener => "listener",
-            SocketRole::Outgoing => "outgoing connection",
-            SocketRole::Connection => "open connection",
+            SocketRole::Listener => "a listener",
+            SocketRole::Outgoing => "an outgoing connection",
+            SocketRole::Connection => "an open connection",
         })
     }
 }
@@ -295,7 +295,7 @@ impl fmt::Display for SocketRole {
 #[non_exhaustive]
 pub enum OptionError {
     /// Such a socket doesn't have it.
-    #[error("a {transport} socket that is a {role} has no option {option}")]
+    #[error("a {transport} socket that is {role} has no option {option}")]
     Unfit {
         /// The method of [`SocketOptions`].
         option: &'static str,
