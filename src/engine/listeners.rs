@@ -263,7 +263,9 @@ impl Listeners {
         let duplicates = duplicates.collect::<Result<_, _>>().map_err(failed)?;
         let transport = first.transport();
         // The system lets the engine's sockets share a port, but which listener a connection is of would be chance.
-        let taken = |state: &Arc<State>| (state.address, state.transport) == (address, transport);
+        let taken = |state: &Arc<State>| {
+            (state.address, state.transport) == (address, transport) && state.sockets().open > 0
+        };
         if self.lock().open.iter().any(taken) {
             return Err(failed(io::ErrorKind::AddrInUse.into()));
         }
@@ -301,6 +303,8 @@ impl Listeners {
             file,
             total: Arc::clone(&inner.sockets),
         });
+        // Sockets for datagrams may have been closed by their handler.
+        inner.open.retain(|state| state.sockets().open > 0);
         inner.open.push(Arc::clone(&state));
         state
     }
