@@ -44,6 +44,7 @@ const LONGEST_V1: usize = 107;
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Listen {
+    transport: Transport,
     place: Result<Place, Unusable>,
     backlog: Option<u32>,
     mode: Option<u32>,
@@ -83,13 +84,10 @@ impl Gate {
 /// A place to listen at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    Tcp(SocketAddr),
+    Ip(SocketAddr),
     /// All addresses of the machine.
-    TcpEverywhere(u16),
+    Everywhere(u16),
     Unix(UnixAddress),
-    Udp(SocketAddr),
-    UdpEverywhere(u16),
-    UnixDatagram(UnixAddress),
 }
 
 /// Text that is no place to listen at, and why.
@@ -102,26 +100,23 @@ struct Unusable {
 impl Listen {
     /// Listens on an IP address: that one and no other, also if it is the unspecified one of its family.
     pub fn tcp(address: impl Into<SocketAddr>) -> Self {
-        Listen::at(Ok(Place::Tcp(address.into())))
+        Listen::at(Transport::Tcp, Ok(Place::Ip(address.into())))
     }
 
     /// Listens on a Unix socket.
     pub fn unix(address: UnixAddress) -> Self {
-        let unnamed = || Unusable { text: address.to_string(), reason: "it has no name" };
-        Listen::at(if address.is_unnamed() { Err(unnamed()) } else { Ok(Place::Unix(address)) })
+        Listen::at_name(Transport::Unix, address)
     }
 
     /// Takes datagrams on an IP address: that one and no other, also if it is the unspecified one of its
     /// family.
     pub fn udp(address: impl Into<SocketAddr>) -> Self {
-        Listen::at(Ok(Place::Udp(address.into())))
+        Listen::at(Transport::Udp, Ok(Place::Ip(address.into())))
     }
 
     /// Takes datagrams on a Unix socket.
     pub fn unix_datagram(address: UnixAddress) -> Self {
-        let unnamed = || Unusable { text: address.to_string(), reason: "it has no name" };
-        let place = Place::UnixDatagram(address);
-        Listen::at(if address.is_unnamed() { Err(unnamed()) } else { Ok(place) })
+        Listen::at_name(Transport::UnixDatagram, address)
     }
 
     /// Listens on sockets that another process has bound, and which all are at one address and of one kind. The
@@ -139,34 +134,33 @@ impl Listen {
         if let Some(other) = addresses.into_iter().find(|address| *address != first) {
             return Err(InheritError::Apart(Box::new([first, other])));
         }
-        if sockets.iter().any(|socket| socket.transport() != sockets[0].transport()) {
+        let transport = sockets[0].transport();
+        if sockets.iter().any(|socket| socket.transport() != transport) {
             return Err(InheritError::Mixed { address: first });
         }
-        Ok(Listen::on(first, first.to_string(), sockets, Gate::opened()))
+        Ok(Listen::on(transport, first, first.to_string(), sockets, Gate::opened()))
     }
 
     /// Listens on sockets of one transport that are at this address and called so, as soon as the gate is open.
     pub(crate) fn on(
+        transport: Transport,
         address: Address,
         name: String,
         sockets: Vec<BoundSocket>,
         gate: Gate,
     ) -> Self {
-        let streams = sockets.iter().any(|socket| socket.transport().is_stream());
         let place = match address {
-            Address::Ip(address) if streams => Place::Tcp(address),
-            Address::Ip(address) => Place::Udp(address),
-            Address::Unix(address) if streams => Place::Unix(address),
-            Address::Unix(address) => Place::UnixDatagram(address),
+            Address::Ip(address) => Place::Ip(address),
+            Address::Unix(address) => Place::Unix(address),
         };
         let inherited = Some(Inherited { name, sockets: sockets.into(), gate });
-        Listen { inherited, ..Listen::at(Ok(place)) }
+        Listen { inherited, ..Listen::at(transport, Ok(place)) }
     }
 
     /// The same on sockets that were inherited, which have their backlog and their mode.
     pub(crate) fn on_sockets_of(self, inherited: Listen) -> Self {
-        let Listen { place, inherited, backlog, mode, .. } = inherited;
-        Listen { place, inherited, backlog, mode, ..self }
+        let Listen { transport, place, inherited, backlog, mode, .. } = inherited;
+        Listen { transport, place, inherited, backlog, mode, ..self }
     }
 
     /// When it is to be accepted on.
@@ -174,8 +168,15 @@ impl Listen {
         self.inherited.as_ref().map_or_else(Gate::opened, |inherited| inherited.gate.clone())
     }
 
-    fn at(place: Result<Place, Unusable>) -> Self {
+    fn at_name(transport: Transport, address: UnixAddress) -> Self {
+        let unnamed = || Unusable { text: address.to_string(), reason: "it has no name" };
+        let place = (!address.is_unnamed()).then_some(Place::Unix(address));
+        Listen::at(transport, place.ok_or_else(unnamed))
+    }
+
+    fn at(transport: Transport, place: Result<Place, Unusable>) -> Self {
         Listen {
+            transport,
             place,
             backlog: None,
             mode: None,
@@ -266,8 +267,7 @@ impl Listen {
 
     /// Whether such a socket has its options, and may have these values.
     pub(super) fn check_options(&self) -> Result<(), OptionError> {
-        let transport = self.transport().unwrap_or(Transport::Tcp);
-        self.options.check_for(transport, SocketRole::Listener)
+        self.options.check_for(self.transport, SocketRole::Listener)
     }
 
     /// Where it is to listen.
@@ -276,13 +276,8 @@ impl Listen {
     }
 
     /// What it is to carry.
-    pub(crate) fn transport(&self) -> Option<Transport> {
-        Some(match self.place.as_ref().ok()? {
-            Place::Tcp(_) | Place::TcpEverywhere(_) => Transport::Tcp,
-            Place::Udp(_) | Place::UdpEverywhere(_) => Transport::Udp,
-            Place::Unix(_) => Transport::Unix,
-            Place::UnixDatagram(_) => Transport::UnixDatagram,
-        })
+    pub(crate) fn transport(&self) -> Transport {
+        self.transport
     }
 
     /// Whether it can be listened on with this.
@@ -302,14 +297,14 @@ impl Listen {
         if self.mode.is_some_and(|mode| mode > 0o777) {
             return error(format!("{:o}", self.mode.unwrap_or_default()), "the mode is above 777");
         }
-        if self.backlog.is_some() && !place.is_stream() {
+        if self.backlog.is_some() && !self.transport.is_stream() {
             return error(self.to_string(), "datagrams have no backlog");
         }
-        if self.most.is_some() && !place.is_stream() {
+        if self.most.is_some() && !self.transport.is_stream() {
             return error(self.to_string(), "datagrams have no connections");
         }
         #[cfg(feature = "proxy-protocol")]
-        if self.proxy.is_some() && !place.is_stream() {
+        if self.proxy.is_some() && !self.transport.is_stream() {
             return error(self.to_string(), "no PROXY header comes with datagrams");
         }
         if self.backlog == Some(0) {
@@ -343,39 +338,37 @@ impl Listen {
         }
         let backlog = self.backlog.unwrap_or(backlog);
         let reuse_port = shares.is_some();
-        let open_tcp = |address: SocketAddr, dual_stack| {
-            listen_tcp(address, dual_stack, backlog, reuse_port, options).map(BoundSocket::Listener)
-        };
-        let open_udp = |address: SocketAddr, dual_stack| {
+        let datagrams =
+            |how: DatagramOptions| DatagramSocket::open(&how, options).map(BoundSocket::Datagrams);
+        let streams = self.transport.is_stream();
+        let open_ip = |address: SocketAddr, dual_stack| {
+            if streams {
+                let listener = listen_tcp(address, dual_stack, backlog, reuse_port, options);
+                return listener.map(BoundSocket::Listener);
+            }
             let bind = Some(address.into());
-            let how = DatagramOptions { bind, dual_stack, reuse_port, ..Default::default() };
-            DatagramSocket::open(&how, options).map(BoundSocket::Datagrams)
+            datagrams(DatagramOptions { bind, dual_stack, reuse_port, ..Default::default() })
         };
-        let (v4, v6) = (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED);
+        let open_unix = |address: UnixAddress| {
+            if streams {
+                let listener = listen_unix(&address, self.mode, backlog, options);
+                return listener.map(BoundSocket::Listener);
+            }
+            let (bind, mode) = (Some(address.into()), self.mode);
+            datagrams(DatagramOptions { bind, mode, ..Default::default() })
+        };
         let place = self.place.as_ref().expect("it was checked");
         let opened = match *place {
-            Place::Tcp(address) => share(shares, address, |address| open_tcp(address, false)),
-            Place::Udp(address) => share(shares, address, |address| open_udp(address, false)),
-            Place::TcpEverywhere(port) if has_ipv6() => {
-                share(shares, (v6, port).into(), |address| open_tcp(address, true))
+            Place::Ip(address) => share(shares, address, |address| open_ip(address, false)),
+            Place::Everywhere(port) if has_ipv6() => {
+                let everywhere = (Ipv6Addr::UNSPECIFIED, port).into();
+                share(shares, everywhere, |address| open_ip(address, true))
             }
-            Place::UdpEverywhere(port) if has_ipv6() => {
-                share(shares, (v6, port).into(), |address| open_udp(address, true))
+            Place::Everywhere(port) => {
+                let everywhere = (Ipv4Addr::UNSPECIFIED, port).into();
+                share(shares, everywhere, |address| open_ip(address, false))
             }
-            Place::TcpEverywhere(port) => {
-                share(shares, (v4, port).into(), |address| open_tcp(address, false))
-            }
-            Place::UdpEverywhere(port) => {
-                share(shares, (v4, port).into(), |address| open_udp(address, false))
-            }
-            Place::Unix(address) => listen_unix(&address, self.mode, backlog, options)
-                .map(|listener| vec![BoundSocket::Listener(listener)]),
-            Place::UnixDatagram(address) => {
-                let (bind, mode) = (Some(address.into()), self.mode);
-                let how = DatagramOptions { bind, mode, ..Default::default() };
-                let opened = DatagramSocket::open(&how, options);
-                opened.map(|socket| vec![BoundSocket::Datagrams(socket)])
-            }
+            Place::Unix(address) => open_unix(address).map(|socket| vec![socket]),
         };
         opened.map_err(refused)
     }
@@ -414,16 +407,10 @@ fn has_ipv6() -> bool {
 impl Place {
     fn address(&self) -> Address {
         match *self {
-            Place::Tcp(address) | Place::Udp(address) => address.into(),
-            Place::TcpEverywhere(port) | Place::UdpEverywhere(port) => {
-                (Ipv6Addr::UNSPECIFIED, port).into()
-            }
-            Place::Unix(address) | Place::UnixDatagram(address) => address.into(),
+            Place::Ip(address) => address.into(),
+            Place::Everywhere(port) => (Ipv6Addr::UNSPECIFIED, port).into(),
+            Place::Unix(address) => address.into(),
         }
-    }
-
-    fn is_stream(&self) -> bool {
-        matches!(self, Place::Tcp(_) | Place::TcpEverywhere(_) | Place::Unix(_))
     }
 }
 
@@ -484,7 +471,9 @@ impl From<Address> for Listen {
 
 impl From<&str> for Listen {
     fn from(text: &str) -> Self {
-        Listen::at(parse(text).map_err(|reason| Unusable { text: text.to_owned(), reason }))
+        let (transport, place) = parse(text);
+        let unusable = |reason| Unusable { text: text.to_owned(), reason };
+        Listen::at(transport, place.map_err(unusable))
     }
 }
 
@@ -504,41 +493,27 @@ impl fmt::Display for Listen {
     }
 }
 
-fn parse(text: &str) -> Result<Place, &'static str> {
-    match text.split_once("://") {
-        None => parse_tcp(text, |_| true),
-        Some(("tcp", address)) => parse_tcp(address, |_| true),
-        Some(("tcp4", address)) => parse_tcp(address, IpAddr::is_ipv4),
-        Some(("tcp6", address)) => parse_tcp(address, IpAddr::is_ipv6),
-        Some(("unix", name)) => parse_unix(name).map(Place::Unix),
-        Some(("udp", address)) => parse_udp(address, |_| true),
-        Some(("udp4", address)) => parse_udp(address, IpAddr::is_ipv4),
-        Some(("udp6", address)) => parse_udp(address, IpAddr::is_ipv6),
-        Some(("unixgram", name)) => parse_unix(name).map(Place::UnixDatagram),
-        Some(_) => Err(BAD_SCHEME),
+/// The transport that the scheme stands for, and the place behind it.
+fn parse(text: &str) -> (Transport, Result<Place, &'static str>) {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("tcp", text));
+    match scheme {
+        "tcp" => (Transport::Tcp, parse_ip(rest, |_| true)),
+        "tcp4" => (Transport::Tcp, parse_ip(rest, IpAddr::is_ipv4)),
+        "tcp6" => (Transport::Tcp, parse_ip(rest, IpAddr::is_ipv6)),
+        "udp" => (Transport::Udp, parse_ip(rest, |_| true)),
+        "udp4" => (Transport::Udp, parse_ip(rest, IpAddr::is_ipv4)),
+        "udp6" => (Transport::Udp, parse_ip(rest, IpAddr::is_ipv6)),
+        "unix" => (Transport::Unix, parse_unix(rest)),
+        "unixgram" => (Transport::UnixDatagram, parse_unix(rest)),
+        _ => (Transport::Tcp, Err(BAD_SCHEME)),
     }
 }
 
 const BAD_SCHEME: &str =
     "the scheme is none of tcp, tcp4, tcp6, udp, udp4, udp6, unix and unixgram";
 
-fn parse_tcp(text: &str, wanted: impl Fn(&IpAddr) -> bool) -> Result<Place, &'static str> {
-    let (address, everywhere) = parse_ip(text, wanted)?;
-    let port = address.port();
-    Ok(if everywhere { Place::TcpEverywhere(port) } else { Place::Tcp(address) })
-}
-
-fn parse_udp(text: &str, wanted: impl Fn(&IpAddr) -> bool) -> Result<Place, &'static str> {
-    let (address, everywhere) = parse_ip(text, wanted)?;
-    let port = address.port();
-    Ok(if everywhere { Place::UdpEverywhere(port) } else { Place::Udp(address) })
-}
-
-/// An address with a port, of a family that is `wanted`, and whether it stands for all of the machine.
-fn parse_ip(
-    text: &str,
-    wanted: impl Fn(&IpAddr) -> bool,
-) -> Result<(SocketAddr, bool), &'static str> {
+/// An address with a port, of a family that is `wanted`.
+fn parse_ip(text: &str, wanted: impl Fn(&IpAddr) -> bool) -> Result<Place, &'static str> {
     let (v4, v6) = (IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED));
     let (host, port) = split_port(text)?;
     let address = match host {
@@ -550,7 +525,7 @@ fn parse_ip(
         return Err("the address is of the other family than the scheme");
     }
     let everywhere = address.ip().is_unspecified() && wanted(&v4) && wanted(&v6);
-    Ok((address, everywhere))
+    Ok(if everywhere { Place::Everywhere(port) } else { Place::Ip(address) })
 }
 
 fn split_port(text: &str) -> Result<(&str, u16), &'static str> {
@@ -575,7 +550,7 @@ fn split_port(text: &str) -> Result<(&str, u16), &'static str> {
     Ok((host, port))
 }
 
-fn parse_unix(name: &str) -> Result<UnixAddress, &'static str> {
+fn parse_unix(name: &str) -> Result<Place, &'static str> {
     let address = match name.strip_prefix('@') {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         Some(name) => UnixAddress::abstract_name(name),
@@ -583,7 +558,7 @@ fn parse_unix(name: &str) -> Result<UnixAddress, &'static str> {
         Some(_) => return Err("this system has no abstract names"),
         None => UnixAddress::path(name),
     };
-    address.map_err(|error| error.reason)
+    address.map(Place::Unix).map_err(|error| error.reason)
 }
 
 #[cfg(test)]
@@ -595,28 +570,30 @@ mod tests {
         let local = SocketAddr::from(([127, 0, 0, 1], 80));
         let loopback = SocketAddr::from((Ipv6Addr::LOCALHOST, 80));
         let path = UnixAddress::path("/run/a b").unwrap();
+        use Transport::{Tcp, Udp, Unix, UnixDatagram};
         let good = [
-            ("127.0.0.1:80", Place::Tcp(local)),
-            ("tcp://127.0.0.1:80", Place::Tcp(local)),
-            ("tcp4://127.0.0.1:80", Place::Tcp(local)),
-            ("[::1]:80", Place::Tcp(loopback)),
-            ("tcp6://[::1]:80", Place::Tcp(loopback)),
-            ("tcp://:80", Place::TcpEverywhere(80)),
-            (":0", Place::TcpEverywhere(0)),
-            ("0.0.0.0:80", Place::TcpEverywhere(80)),
-            ("tcp://[::]:80", Place::TcpEverywhere(80)),
-            ("tcp4://:80", Place::Tcp((Ipv4Addr::UNSPECIFIED, 80).into())),
-            ("tcp4://0.0.0.0:80", Place::Tcp((Ipv4Addr::UNSPECIFIED, 80).into())),
-            ("tcp6://:80", Place::Tcp((Ipv6Addr::UNSPECIFIED, 80).into())),
-            ("unix:///run/a b", Place::Unix(path)),
-            ("udp://127.0.0.1:80", Place::Udp(local)),
-            ("udp6://[::1]:80", Place::Udp(loopback)),
-            ("udp://:80", Place::UdpEverywhere(80)),
-            ("udp4://:80", Place::Udp((Ipv4Addr::UNSPECIFIED, 80).into())),
-            ("unixgram:///run/a b", Place::UnixDatagram(path)),
+            ("127.0.0.1:80", Tcp, Place::Ip(local)),
+            ("tcp://127.0.0.1:80", Tcp, Place::Ip(local)),
+            ("tcp4://127.0.0.1:80", Tcp, Place::Ip(local)),
+            ("[::1]:80", Tcp, Place::Ip(loopback)),
+            ("tcp6://[::1]:80", Tcp, Place::Ip(loopback)),
+            ("tcp://:80", Tcp, Place::Everywhere(80)),
+            (":0", Tcp, Place::Everywhere(0)),
+            ("0.0.0.0:80", Tcp, Place::Everywhere(80)),
+            ("tcp://[::]:80", Tcp, Place::Everywhere(80)),
+            ("tcp4://:80", Tcp, Place::Ip((Ipv4Addr::UNSPECIFIED, 80).into())),
+            ("tcp4://0.0.0.0:80", Tcp, Place::Ip((Ipv4Addr::UNSPECIFIED, 80).into())),
+            ("tcp6://:80", Tcp, Place::Ip((Ipv6Addr::UNSPECIFIED, 80).into())),
+            ("unix:///run/a b", Unix, Place::Unix(path)),
+            ("udp://127.0.0.1:80", Udp, Place::Ip(local)),
+            ("udp6://[::1]:80", Udp, Place::Ip(loopback)),
+            ("udp://:80", Udp, Place::Everywhere(80)),
+            ("udp4://:80", Udp, Place::Ip((Ipv4Addr::UNSPECIFIED, 80).into())),
+            ("unixgram:///run/a b", UnixDatagram, Place::Unix(path)),
         ];
-        for (text, place) in good {
-            assert_eq!(Listen::from(text).place, Ok(place), "{text}");
+        for (text, transport, place) in good {
+            let listen = Listen::from(text);
+            assert_eq!((listen.transport, listen.place), (transport, Ok(place)), "{text}");
         }
         let no_number = "the port is not a number from 0 to 65535";
         let other_family = "the address is of the other family than the scheme";
@@ -675,11 +652,11 @@ mod tests {
     #[test]
     fn an_interface_is_known_by_name_and_by_number() {
         let lo = ["lo", "lo0"].map(|name| Listen::from(format!("[fe80::1%{name}]:80")).place);
-        let Some(Place::Tcp(SocketAddr::V6(named))) = lo.into_iter().find_map(Result::ok) else {
+        let Some(Place::Ip(SocketAddr::V6(named))) = lo.into_iter().find_map(Result::ok) else {
             panic!("the machine has a loopback interface");
         };
         let numbered = format!("[fe80::1%{}]:80", named.scope_id());
-        assert_eq!(Listen::from(numbered).place, Ok(Place::Tcp(named.into())));
+        assert_eq!(Listen::from(numbered).place, Ok(Place::Ip(named.into())));
         assert_ne!(named.scope_id(), 0);
     }
 }

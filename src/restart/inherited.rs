@@ -21,14 +21,9 @@ pub struct Inherited {
 /// The sockets of one listener.
 struct Group {
     name: String,
+    transport: Transport,
     address: Address,
     sockets: Vec<BoundSocket>,
-}
-
-impl Group {
-    fn transport(&self) -> Option<Transport> {
-        self.sockets.first().map(BoundSocket::transport)
-    }
 }
 
 impl Inherited {
@@ -73,13 +68,13 @@ impl Inherited {
 
     /// Adds a socket to those of the same name and address.
     pub(super) fn add(&mut self, name: String, address: Address, socket: BoundSocket) {
-        let transport = Some(socket.transport());
+        let transport = socket.transport();
         let same = |group: &&mut Group| {
-            (&group.name, group.address, group.transport()) == (&name, address, transport)
+            (&group.name, group.address, group.transport) == (&name, address, transport)
         };
         match self.groups.iter_mut().find(same) {
             Some(group) => group.sockets.push(socket),
-            None => self.groups.push(Group { name, address, sockets: vec![socket] }),
+            None => self.groups.push(Group { name, transport, address, sockets: vec![socket] }),
         }
     }
 
@@ -95,7 +90,7 @@ impl Inherited {
         let wanted = wanted.into();
         let (name, address) = (wanted.to_string(), wanted.address());
         let find = |is_it: &dyn Fn(&Group) -> bool| {
-            let carries = |group: &Group| group.transport() == wanted.transport();
+            let carries = |group: &Group| group.transport == wanted.transport();
             self.groups.iter().position(|group| carries(group) && is_it(group))
         };
         let called = find(&|group| group.name == name);
@@ -125,7 +120,8 @@ impl Inherited {
     }
 
     fn admit(&self, group: Group) -> Listen {
-        Listen::on(group.address, group.name, group.sockets, self.gate.clone())
+        let Group { name, transport, address, sockets } = group;
+        Listen::on(transport, address, name, sockets, self.gate.clone())
     }
 }
 
