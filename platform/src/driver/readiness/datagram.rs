@@ -343,7 +343,8 @@ impl Socket {
     }
 
     fn register_anew(&mut self, token: Token, registry: &Registry) -> io::Result<()> {
-        registry.deregister(&mut self.socket)?;
+        // mio has forgotten it already and says so; the socket itself is told only by this.
+        let _ = registry.deregister(&mut self.socket);
         let sending = self.watches_sending.then_some(Interest::WRITABLE);
         let interest = sending.map_or(Interest::READABLE, |sending| sending | Interest::READABLE);
         registry.register(&mut self.socket, Name::Datagrams(token).pack(), interest)
