@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use mio::net::TcpStream;
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 
-use super::socket::{Incoming, Sockets, find, retry};
+use super::socket::{Sockets, find, retry};
 use super::{Turn, add, left};
 use crate::driver::{Event, Received, Token};
 use crate::socket::Stream;
@@ -78,7 +78,8 @@ impl Sockets {
             Some(pipe) => self.relay_through(pipe, token, to, buffer, turn),
             None => self.receive_to_relay(token, buffer, turn),
         };
-        self.pipe = pipe;
+        // After a failure something may be left in it.
+        self.pipe = pipe.filter(|_| !matches!(event, Some(Event::Failed { .. })));
         event
     }
 
@@ -119,10 +120,7 @@ impl Sockets {
     /// Sends on a connection what it takes of what is in the pipe.
     fn send_from(&mut self, pipe: &Pipe, to: Token, len: usize) -> io::Result<usize> {
         let registry = &self.registry;
-        let socket = self.entries.get_mut(to.index as usize).and_then(Option::as_mut);
-        let Some(socket) = socket.filter(|socket| socket.generation == to.generation) else {
-            return Ok(0);
-        };
+        let Some(socket) = find(&mut self.entries, to) else { return Ok(0) };
         let mut sent = 0;
         while sent < len && !socket.blocked && !socket.failed {
             match pipe.drain(&socket.stream, len - sent).inspect_err(|_| socket.failed = true)? {
@@ -141,12 +139,7 @@ impl Sockets {
         turn: &mut Turn,
     ) -> Option<Event<Stream>> {
         let socket = find(&mut self.entries, token)?;
-        let spent = &mut socket.spent.in_turn(turn.number).incoming;
-        let most = buffer.len().min(left(turn.budget.read, *spent));
-        let incoming = socket.receive(token, &mut buffer[..most], false, &mut self.passing);
-        if let Incoming::Bytes(Received::Lent { len, .. }) = incoming {
-            add(&mut socket.spent.incoming, len);
-        }
+        let incoming = socket.receive_within(token, buffer, false, turn, &mut self.passing);
         turn.push(socket.queue(token));
         incoming.event(token)
     }

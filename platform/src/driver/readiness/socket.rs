@@ -139,18 +139,30 @@ impl Socket {
             #[cfg(not(target_os = "linux"))]
             Space::Connection(_) => (buffer, false),
         };
-        let spent = &mut self.spent.in_turn(turn.number).incoming;
-        let most = room.len().min(left(turn.budget.read, *spent));
+        self.receive_within(token, room, stored, turn, passing)
+    }
+
+    /// Reads once, as much as the turn's budget allows.
+    #[inline(always)]
+    pub(super) fn receive_within(
+        &mut self,
+        token: Token,
+        room: &mut [u8],
+        stored: bool,
+        turn: &Turn,
+        passing: &mut Passings,
+    ) -> Incoming {
+        let spent = self.spent.in_turn(turn.number).incoming;
+        let most = room.len().min(left(turn.budget.read, spent));
         let incoming = self.receive(token, &mut room[..most], stored, passing);
-        if let Incoming::Bytes(Received::Lent { len, .. } | Received::Stored(len)) = incoming {
-            add(&mut self.spent.incoming, len);
+        if let Incoming::Bytes(bytes) = incoming {
+            add(&mut self.spent.incoming, bytes.len());
         }
         incoming
     }
 
-    /// Reads once.
     #[inline(always)]
-    pub(super) fn receive(
+    fn receive(
         &mut self,
         token: Token,
         room: &mut [u8],
