@@ -17,6 +17,7 @@ mod listener;
 mod name;
 #[cfg(target_os = "linux")]
 mod relay;
+mod slices;
 mod socket;
 mod stream;
 

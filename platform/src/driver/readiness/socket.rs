@@ -21,6 +21,7 @@ use socket2::SockRef;
 use super::name::Name;
 #[cfg(target_os = "linux")]
 use super::relay::Pipe;
+use super::slices::{Rest, cut, gather};
 use super::{Spent, Turn, add, left, stream};
 use crate::address::{Address, Transport};
 use crate::driver::{Event, Host, Link, Received, Space, Token};
@@ -642,62 +643,6 @@ pub(super) fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<u
             done => return done,
         }
     }
-}
-
-/// Slices of which a part was sent. There is a first byte in the first one, or there is none.
-struct Rest<'a> {
-    slices: &'a [IoSlice<'a>],
-    /// How many bytes of the first one were sent.
-    skip: usize,
-}
-
-impl<'a> Rest<'a> {
-    #[inline(always)]
-    fn new(slices: &'a [IoSlice<'a>]) -> Self {
-        let mut rest = Rest { slices, skip: 0 };
-        rest.advance(0);
-        rest
-    }
-
-    #[inline(always)]
-    fn advance(&mut self, sent: usize) {
-        self.skip += sent;
-        while let Some((first, behind)) = self.slices.split_first()
-            && self.skip >= first.len()
-        {
-            self.skip -= first.len();
-            self.slices = behind;
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &'a [u8]> {
-        let behind = self.slices.iter().skip(1).map(|slice| &slice[..]);
-        let first = self.slices.first().map(|first| &first[self.skip..]);
-        first.into_iter().chain(behind).filter(|slice| !slice.is_empty())
-    }
-}
-
-/// Fills `slices` with the queue's bytes and behind them those of `more`; answers how many slices it
-/// used.
-fn gather<'a>(queue: &'a OutputQueue, more: &Rest<'a>, slices: &mut [IoSlice<'a>]) -> usize {
-    let mut count = queue.slices(slices);
-    for (place, slice) in slices[count..].iter_mut().zip(more.iter()) {
-        *place = IoSlice::new(slice);
-        count += 1;
-    }
-    count
-}
-
-/// Puts the first `most` bytes of some slices into others; answers how many slices that are.
-fn cut<'a>(slices: &'a [IoSlice<'a>], mut most: usize, shorter: &mut [IoSlice<'a>]) -> usize {
-    let mut count = 0;
-    while most > 0 && count < slices.len() {
-        let len = slices[count].len().min(most);
-        shorter[count] = IoSlice::new(&slices[count][..len]);
-        most -= len;
-        count += 1;
-    }
-    count
 }
 
 /// What a new connection is watched for. Urgent data is asked for where the system can tell, because
