@@ -42,6 +42,7 @@
 //! - `proxy-protocol`: `Listen::proxy_protocol` and `ProxyHeader`, with which a proxy tells who its clients
 //!   are.
 //! - `tokio-util`: `codec::Compat`, the codecs that were made for tokio-util.
+//! - `rpc`: the module `rpc`, remote procedure calls.
 //! - `signals`: `Engine::stop_on_signals` and `Engine::on_hangup`, what SIGTERM, SIGINT and SIGHUP do.
 //! - `sd-notify`: `Engine::notify_service_manager`, which tells systemd that the engine runs and stops, and
 //!   feeds its watchdog.
@@ -64,6 +65,8 @@ pub mod internals;
 mod proxy;
 mod reactor;
 pub mod restart;
+#[cfg(feature = "rpc")]
+pub mod rpc;
 #[cfg(feature = "sim")]
 pub mod sim;
 

@@ -1,0 +1,238 @@
+//! A call on its way: on the server towards its method, on the client towards the connection.
+
+use std::fmt;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::frame::Format;
+use super::metadata::{Metadata, MetadataView};
+use super::reply::Reply;
+use super::status::Status;
+
+/// Runs calls: a method, a [`Router`](super::Router) of methods, or what stands behind a
+/// [`Middleware`](super::Middleware).
+///
+/// On a server it runs on a reactor's thread, where each reactor has a value of its own, and it must not
+/// block: what takes longer is answered [later](Call::answer_later).
+pub trait Handler {
+    /// Answers a call, or sees to it that it is answered.
+    ///
+    /// # Errors
+    /// The status that the call ends with, unless it was answered already.
+    fn handle(&mut self, call: &mut Call<'_>) -> Result<Answer, Status>;
+}
+
+impl<F: FnMut(&mut Call<'_>) -> Result<Answer, Status>> Handler for F {
+    fn handle(&mut self, call: &mut Call<'_>) -> Result<Answer, Status> {
+        self(call)
+    }
+}
+
+/// A call was answered, or somebody has the [`Reply`] to answer it with: what a [`Handler`] has to show.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Answer {
+    is_later: bool,
+}
+
+impl Answer {
+    pub(super) const NOW: Answer = Answer { is_later: false };
+    pub(super) const LATER: Answer = Answer { is_later: true };
+
+    /// Whether the answer is still to come.
+    pub fn is_later(&self) -> bool {
+        self.is_later
+    }
+}
+
+/// What a call gets its answer by: the engine part of a server or a client.
+pub(super) trait Exchange {
+    /// Answers with a body.
+    fn answer(&mut self, metadata: &Metadata, format: Format, body: Body<'_>)
+    -> Result<(), Status>;
+
+    /// Answers with a body that is written in place.
+    fn answer_with(
+        &mut self,
+        metadata: &Metadata,
+        format: Format,
+        fill: &mut Fill<'_>,
+    ) -> Result<(), Status>;
+
+    /// Makes the reply of a call that is answered later.
+    fn answer_later(&mut self, deadline: Option<Instant>) -> Reply;
+}
+
+/// A body that is copied, or kept by reference.
+pub(super) enum Body<'a> {
+    Borrowed(&'a [u8]),
+    Shared(Bytes),
+}
+
+/// Writes a body.
+pub(super) type Fill<'a> = dyn FnMut(&mut dyn Write) -> Result<(), Status> + 'a;
+
+/// Told how a call ended.
+pub(super) type EndHook = Box<dyn FnOnce(&End<'_>) + Send>;
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'a> {
+    /// Why it failed; `None` if it succeeded.
+    pub status: Option<&'a Status>,
+    /// What came along with the response.
+    pub metadata: MetadataView<'a>,
+}
+
+/// What a call consists of when it begins.
+pub(super) struct Parts<'a> {
+    pub(super) method: &'a str,
+    pub(super) metadata: MetadataView<'a>,
+    pub(super) format: Format,
+    pub(super) body: &'a [u8],
+    pub(super) one_way: bool,
+    pub(super) is_retry: bool,
+    pub(super) now: Instant,
+    pub(super) deadline: Option<Instant>,
+}
+
+/// A call on its way through [middleware](super::Middleware): on a server from the connection to its method,
+/// on a client from the caller to the connection.
+pub struct Call<'a> {
+    parts: Parts<'a>,
+    outgoing: Metadata,
+    hooks: Vec<EndHook>,
+    exchange: &'a mut dyn Exchange,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(parts: Parts<'a>, exchange: &'a mut dyn Exchange) -> Self {
+        Call { parts, outgoing: Metadata::new(), hooks: Vec::new(), exchange }
+    }
+
+    /// The method's name: service, `/`, method.
+    pub fn method(&self) -> &'a str {
+        self.parts.method
+    }
+
+    /// The request's body, as [`format`](Self::format) says.
+    pub fn body(&self) -> &'a [u8] {
+        self.parts.body
+    }
+
+    /// How the request's body is encoded. It is not compressed any more, or not yet.
+    pub fn format(&self) -> Format {
+        self.parts.format
+    }
+
+    /// What came along with the request; nothing on a client.
+    pub fn metadata(&self) -> MetadataView<'a> {
+        self.parts.metadata
+    }
+
+    /// What goes along to the other end: with the response on a server, with the request on a client. It
+    /// has to be there before the call is answered or passed on.
+    pub fn outgoing(&mut self) -> &mut Metadata {
+        &mut self.outgoing
+    }
+
+    /// Whether nobody waits for an answer.
+    pub fn is_one_way(&self) -> bool {
+        self.parts.one_way
+    }
+
+    /// Whether it is tried again, and an earlier try may have been run.
+    pub fn is_retry(&self) -> bool {
+        self.parts.is_retry
+    }
+
+    /// When it came, by the clock of [`Conn::now`](crate::Conn::now).
+    pub fn now(&self) -> Instant {
+        self.parts.now
+    }
+
+    /// When it ends, if it isn't answered before: the earliest of the deadlines of the caller, of the server and
+    /// of the method, as far as they are known here.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.parts.deadline
+    }
+
+    /// The time that was left when it came; `None` without a deadline.
+    pub fn timeout(&self) -> Option<Duration> {
+        Some(self.parts.deadline?.saturating_duration_since(self.parts.now))
+    }
+
+    /// Has it end after this time at the latest, counted from [`now`](Self::now).
+    pub fn limit_timeout(&mut self, timeout: Duration) {
+        // Later than the clock can tell is never.
+        let Some(limit) = self.parts.now.checked_add(timeout) else { return };
+        self.parts.deadline =
+            Some(self.parts.deadline.map_or(limit, |deadline| deadline.min(limit)));
+    }
+
+    /// Answers with raw bytes.
+    ///
+    /// # Errors
+    /// It was answered already, or the answer is too long for a frame.
+    pub fn answer(&mut self, body: &[u8]) -> Result<Answer, Status> {
+        self.exchange.answer(&self.outgoing, Format::RAW, Body::Borrowed(body))?;
+        Ok(Answer::NOW)
+    }
+
+    /// Answers with raw bytes that are kept by reference until they are sent.
+    ///
+    /// # Errors
+    /// As for [`answer`](Self::answer).
+    pub fn answer_bytes(&mut self, body: impl Into<Bytes>) -> Result<Answer, Status> {
+        self.exchange.answer(&self.outgoing, Format::RAW, Body::Shared(body.into()))?;
+        Ok(Answer::NOW)
+    }
+
+    /// Answers with a body that `fill` writes in place, encoded as `format` says. The server compresses it.
+    ///
+    /// # Errors
+    /// Those of `fill`, with which nothing was answered, and those of [`answer`](Self::answer).
+    pub fn answer_with(
+        &mut self,
+        format: Format,
+        mut fill: impl FnMut(&mut dyn Write) -> Result<(), Status>,
+    ) -> Result<Answer, Status> {
+        self.exchange.answer_with(&self.outgoing, format, &mut fill)?;
+        Ok(Answer::NOW)
+    }
+
+    /// Takes what the call is answered with later, from any thread.
+    pub fn answer_later(&mut self) -> (Answer, Reply) {
+        (Answer::LATER, self.exchange.answer_later(self.parts.deadline))
+    }
+
+    /// Has `hook` called once when the call ends, however that comes: on a server on the reactor's thread, when the
+    /// answer was written; on a client where the call completes. The one that was added last is called first.
+    pub fn on_end(&mut self, hook: impl FnOnce(&End<'_>) + Send + 'static) {
+        self.hooks.push(Box::new(hook));
+    }
+
+    /// What is to be told when it ends.
+    pub(super) fn into_hooks(self) -> Vec<EndHook> {
+        self.hooks
+    }
+}
+
+/// Tells everybody how a call ended.
+pub(super) fn tell(hooks: Vec<EndHook>, end: &End<'_>) {
+    for hook in hooks.into_iter().rev() {
+        hook(end);
+    }
+}
+
+impl fmt::Debug for Call<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("method", &self.parts.method)
+            .field("metadata", &self.parts.metadata)
+            .field("deadline", &self.parts.deadline)
+            .field("body", &self.parts.body.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,563 @@
+//! The frames on the wire: the [protocol page](super::protocol) has their layout.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::metadata::MetadataView;
+use super::status::{Code, Status};
+use crate::codec::Codec;
+use crate::conn::{Input, Output};
+
+/// What a frame begins with: "MS".
+const MAGIC: u16 = 0x4d53;
+/// The version that is spoken here.
+const VERSION: u8 = 1;
+/// The length of a frame's fixed part in bytes.
+pub(super) const HEADER: usize = 24;
+/// The longest name of a method, by the byte of its length.
+pub(super) const LONGEST_METHOD: usize = u8::MAX as usize;
+
+/// On a request: it is tried again, and an earlier try may have been run.
+const RETRY: u8 = 0x01;
+/// On a response: the request was not run.
+const NOT_RUN: u8 = 0x02;
+
+/// A frame of the protocol, parsed; it borrows from the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame<'a> {
+    /// A method is to be run.
+    Request(Request<'a>),
+    /// How a request ended.
+    Response(Response<'a>),
+    /// The caller has no more interest in a request.
+    Cancel {
+        /// The request.
+        id: u64,
+    },
+    /// The other end is to answer with the same number.
+    Ping(u64),
+    /// The answer to a ping.
+    Pong(u64),
+    /// The sender takes no more requests on this connection.
+    GoAway {
+        /// The greatest request that it saw; it does not run later ones.
+        last: u64,
+        /// Why; [`Code::Ok`] if nothing is wrong.
+        code: Code,
+        /// Why, in words.
+        message: &'a str,
+    },
+}
+
+/// A method is to be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// Above 0, and greater than those of all earlier requests of the connection.
+    pub id: u64,
+    /// Nobody waits for a response.
+    pub one_way: bool,
+    /// It is tried again, and an earlier try may have been run.
+    pub is_retry: bool,
+    /// The time that is left, in whole milliseconds; `None` without a deadline. Zero is sent as one millisecond,
+    /// and more than 49 days as 49 days.
+    pub timeout: Option<Duration>,
+    /// The method's name.
+    pub method: &'a str,
+    /// What goes along.
+    pub metadata: MetadataView<'a>,
+    /// How the body is encoded.
+    pub format: Format,
+    /// The body, as it is on the wire.
+    pub body: &'a [u8],
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Response<'a> {
+    /// The request.
+    pub id: u64,
+    /// The request was not given to its method, and so can be tried elsewhere.
+    pub not_run: bool,
+    /// How it ended.
+    pub code: Code,
+    /// Why it failed.
+    pub message: &'a str,
+    /// What goes along.
+    pub metadata: MetadataView<'a>,
+    /// How the body is encoded.
+    pub format: Format,
+    /// The body, as it is on the wire; what there is of it with a status that is not [`Code::Ok`] means
+    /// nothing.
+    pub body: &'a [u8],
+}
+
+/// How a body is encoded and compressed, each by a number from 0 to 15; greater ones are cut to that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Format {
+    /// 0 raw bytes, 1 postcard, 2 MessagePack, 3 JSON.
+    pub encoding: u8,
+    /// 0 none, 1 deflate, 2 LZ4.
+    pub compression: u8,
+}
+
+impl Format {
+    /// Raw bytes, not compressed.
+    pub const RAW: Format = Format { encoding: 0, compression: 0 };
+
+    fn from_byte(byte: u8) -> Self {
+        Format { encoding: byte & 0x0f, compression: byte >> 4 }
+    }
+
+    fn to_byte(self) -> u8 {
+        self.encoding & 0x0f | self.compression << 4
+    }
+}
+
+/// The kinds of this version.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Kind {
+    Request = 1,
+    Response = 2,
+    OneWay = 3,
+    Cancel = 4,
+    Ping = 5,
+    Pong = 6,
+    GoAway = 7,
+}
+
+impl Kind {
+    fn from_byte(byte: u8) -> Option<Kind> {
+        const KINDS: [Kind; 7] = [
+            Kind::Request,
+            Kind::Response,
+            Kind::OneWay,
+            Kind::Cancel,
+            Kind::Ping,
+            Kind::Pong,
+            Kind::GoAway,
+        ];
+        KINDS.get(usize::from(byte).wrapping_sub(1)).copied()
+    }
+}
+
+/// The fixed part of a frame.
+#[derive(Clone, Copy)]
+pub(super) struct Header {
+    kind: u8,
+    flags: u8,
+    format: Format,
+    head: u16,
+    body: u32,
+    /// A time or a code.
+    number: u32,
+    id: u64,
+}
+
+impl Header {
+    /// The header of a response whose head and body are written by somebody else; `None` if one of them is
+    /// too long for its length field.
+    pub(super) fn of_response(id: u64, format: Format, head: usize, body: usize) -> Option<Self> {
+        let (head, body) = (u16::try_from(head).ok()?, u32::try_from(body).ok()?);
+        Some(Header { format, head, body, ..Header::new(Kind::Response, id) })
+    }
+
+    fn new(kind: Kind, id: u64) -> Self {
+        Header { kind: kind as u8, flags: 0, format: Format::RAW, head: 0, body: 0, number: 0, id }
+    }
+
+    #[inline]
+    pub(super) fn to_bytes(self) -> [u8; HEADER] {
+        let [m0, m1] = MAGIC.to_be_bytes();
+        let [h0, h1] = self.head.to_be_bytes();
+        let mut bytes = [0; HEADER];
+        bytes[..8].copy_from_slice(&[
+            m0,
+            m1,
+            VERSION,
+            self.kind,
+            self.flags,
+            self.format.to_byte(),
+            h0,
+            h1,
+        ]);
+        bytes[8..12].copy_from_slice(&self.body.to_be_bytes());
+        bytes[12..16].copy_from_slice(&self.number.to_be_bytes());
+        bytes[16..].copy_from_slice(&self.id.to_be_bytes());
+        bytes
+    }
+
+    #[inline]
+    fn from_bytes(bytes: &[u8; HEADER]) -> Result<Self, FrameError> {
+        let [m0, m1, version, kind, flags, format, h0, h1, b0, b1, b2, b3, n0, n1, n2, n3, id @ ..] =
+            *bytes;
+        let magic = u16::from_be_bytes([m0, m1]);
+        if magic != MAGIC {
+            return Err(FrameError::Magic(magic));
+        }
+        if version != VERSION {
+            return Err(FrameError::Version(version));
+        }
+        Ok(Header {
+            kind,
+            flags,
+            format: Format::from_byte(format),
+            head: u16::from_be_bytes([h0, h1]),
+            body: u32::from_be_bytes([b0, b1, b2, b3]),
+            number: u32::from_be_bytes([n0, n1, n2, n3]),
+            id: u64::from_be_bytes(id),
+        })
+    }
+
+    /// Whether its sender waits for a response, or may do so.
+    fn expects_response(&self) -> bool {
+        Kind::from_byte(self.kind).is_none_or(|kind| kind == Kind::Request)
+    }
+}
+
+/// How long a frame may be that is received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FrameLimits {
+    /// The longest head in bytes, which is the method's name and the metadata; by default 16 KiB.
+    pub max_head: usize,
+    /// The longest body in bytes, as it is on the wire and when it is not compressed any more; by default
+    /// 10 MiB. The engine's [`input_cap`](crate::Builder::input_cap) must allow head and body together.
+    pub max_body: usize,
+}
+
+impl Default for FrameLimits {
+    fn default() -> Self {
+        FrameLimits { max_head: 16 * 1024, max_body: 10 * 1024 * 1024 }
+    }
+}
+
+/// The codec of RPC frames.
+///
+/// A frame that is too long, or of an unknown kind, is an error as soon as its header is there. Its bytes are
+/// passed over as they come, without being kept.
+#[derive(Clone, Debug, Default)]
+pub struct FrameCodec {
+    limits: FrameLimits,
+    /// How many bytes of a refused frame are still to come.
+    passing_over: u64,
+}
+
+impl FrameCodec {
+    /// A codec for frames of these lengths.
+    pub fn new(limits: FrameLimits) -> Self {
+        FrameCodec { limits, passing_over: 0 }
+    }
+
+    /// Passes over what came of a refused frame; answers whether the next frame begins here.
+    #[inline]
+    fn is_at_frame(&mut self, input: &mut Input<'_>) -> bool {
+        if self.passing_over > 0 {
+            let most = usize::try_from(self.passing_over).unwrap_or(usize::MAX);
+            self.passing_over -= input.skip(most) as u64;
+        }
+        self.passing_over == 0
+    }
+
+    /// Refuses a frame of which the header was taken.
+    #[cold]
+    fn refuse(&mut self, header: Header, why: Refusal) -> FrameError {
+        self.passing_over = u64::from(header.head) + u64::from(header.body);
+        FrameError::Refused { id: header.id, expects_response: header.expects_response(), why }
+    }
+}
+
+impl Codec for FrameCodec {
+    type Frame<'a> = Frame<'a>;
+    type Item<'a> = Frame<'a>;
+    type Error = FrameError;
+
+    #[inline]
+    fn decode<'a>(&mut self, input: &mut Input<'a>) -> Result<Option<Frame<'a>>, FrameError> {
+        if !self.is_at_frame(input) {
+            return Ok(None);
+        }
+        let Some((bytes, _)) = input.peek().split_first_chunk() else { return Ok(None) };
+        let header = Header::from_bytes(bytes)?;
+        let (head, body) = (usize::from(header.head), header.body as usize);
+        let refusal = match Kind::from_byte(header.kind) {
+            None => Some(Refusal::Kind(header.kind)),
+            Some(_) if head > self.limits.max_head => {
+                Some(Refusal::Head { length: head, limit: self.limits.max_head })
+            }
+            Some(_) if body > self.limits.max_body => {
+                Some(Refusal::Body { length: body, limit: self.limits.max_body })
+            }
+            Some(kind) => {
+                // On 32 bits, too, this does not overflow: an input can't be that long.
+                let Some(frame) = input.take((HEADER + head).saturating_add(body)) else {
+                    return Ok(None);
+                };
+                let (head, body) = frame[HEADER..].split_at(head);
+                return match parse(kind, &header, head, body) {
+                    Some(frame) => Ok(Some(frame)),
+                    None => Err(malformed(&header)),
+                };
+            }
+        };
+        input.skip(HEADER);
+        let error = self.refuse(header, refusal.unwrap_or(Refusal::Malformed));
+        self.is_at_frame(input);
+        Err(error)
+    }
+
+    /// The limits are the receiver's; here only the width of the length fields limits.
+    #[inline]
+    fn encode(&mut self, frame: Frame<'_>, output: &mut Output<'_>) -> Result<(), FrameError> {
+        write(&frame, output)
+    }
+}
+
+#[cold]
+fn malformed(header: &Header) -> FrameError {
+    FrameError::Refused {
+        id: header.id,
+        expects_response: header.expects_response(),
+        why: Refusal::Malformed,
+    }
+}
+
+/// `None` if the head is malformed.
+#[inline]
+fn parse<'a>(kind: Kind, header: &Header, head: &'a [u8], body: &'a [u8]) -> Option<Frame<'a>> {
+    let id = header.id;
+    Some(match kind {
+        Kind::Request | Kind::OneWay => {
+            let (method, metadata) = parse_method(head)?;
+            Frame::Request(Request {
+                id,
+                one_way: kind == Kind::OneWay,
+                is_retry: header.flags & RETRY != 0,
+                timeout: (header.number > 0)
+                    .then(|| Duration::from_millis(u64::from(header.number))),
+                method,
+                metadata,
+                format: header.format,
+                body,
+            })
+        }
+        Kind::Response => {
+            let (message, metadata) = parse_message(head)?;
+            Frame::Response(Response {
+                id,
+                not_run: header.flags & NOT_RUN != 0,
+                code: Code::from_number(header.number),
+                message,
+                metadata,
+                format: header.format,
+                body,
+            })
+        }
+        Kind::Cancel => Frame::Cancel { id },
+        Kind::Ping => Frame::Ping(id),
+        Kind::Pong => Frame::Pong(id),
+        Kind::GoAway => {
+            let (message, _) = parse_message(head)?;
+            Frame::GoAway { last: id, code: Code::from_number(header.number), message }
+        }
+    })
+}
+
+fn parse_method(head: &[u8]) -> Option<(&str, MetadataView<'_>)> {
+    let (&length, rest) = head.split_first()?;
+    let (method, metadata) = rest.split_at_checked(usize::from(length))?;
+    if method.is_empty() {
+        return None;
+    }
+    Some((std::str::from_utf8(method).ok()?, MetadataView::parse(metadata)?))
+}
+
+fn parse_message(head: &[u8]) -> Option<(&str, MetadataView<'_>)> {
+    if head.is_empty() {
+        return Some(("", MetadataView::default()));
+    }
+    let (length, rest) = head.split_first_chunk()?;
+    let (message, metadata) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+    Some((std::str::from_utf8(message).ok()?, MetadataView::parse(metadata)?))
+}
+
+/// Writes a frame; nothing if it can't be one.
+#[inline]
+pub(super) fn write(frame: &Frame<'_>, output: &mut Output<'_>) -> Result<(), FrameError> {
+    match frame {
+        Frame::Request(request) => {
+            let (header, name) = request_header(request)?;
+            let head: [&[u8]; 3] =
+                [&[name], request.method.as_bytes(), request.metadata.as_bytes()];
+            write_parts(header, head, request.body, output)
+        }
+        Frame::Response(response) => {
+            let header = Header {
+                flags: if response.not_run { NOT_RUN } else { 0 },
+                format: response.format,
+                number: response.code.number(),
+                ..Header::new(Kind::Response, response.id)
+            };
+            write_message(header, response.message, response.metadata, response.body, output)
+        }
+        Frame::Cancel { id } => {
+            let number = Code::Cancelled.number();
+            let header = Header { number, ..Header::new(Kind::Cancel, *id) };
+            write_parts(header, [&[]; 3], &[], output)
+        }
+        Frame::Ping(id) => write_parts(Header::new(Kind::Ping, *id), [&[]; 3], &[], output),
+        Frame::Pong(id) => write_parts(Header::new(Kind::Pong, *id), [&[]; 3], &[], output),
+        Frame::GoAway { last, code, message } => {
+            let header = Header { number: code.number(), ..Header::new(Kind::GoAway, *last) };
+            write_message(header, message, MetadataView::default(), &[], output)
+        }
+    }
+}
+
+/// The header of a request, without its lengths, and the length of the method's name.
+fn request_header(request: &Request<'_>) -> Result<(Header, u8), FrameError> {
+    let length = request.method.len();
+    let name = u8::try_from(length).ok().filter(|length| *length > 0);
+    let name = name.ok_or(FrameError::Method { length, limit: LONGEST_METHOD })?;
+    let kind = if request.one_way { Kind::OneWay } else { Kind::Request };
+    let header = Header {
+        flags: if request.is_retry { RETRY } else { 0 },
+        format: request.format,
+        number: request.timeout.map_or(0, milliseconds),
+        ..Header::new(kind, request.id)
+    };
+    Ok((header, name))
+}
+
+/// A time as it is on the wire, rounded up.
+fn milliseconds(timeout: Duration) -> u32 {
+    let millis = timeout.as_nanos().div_ceil(1_000_000).max(1);
+    u32::try_from(millis).unwrap_or(u32::MAX)
+}
+
+#[inline]
+fn write_message(
+    header: Header,
+    message: &str,
+    metadata: MetadataView<'_>,
+    body: &[u8],
+    output: &mut Output<'_>,
+) -> Result<(), FrameError> {
+    if message.is_empty() && metadata.is_empty() {
+        return write_parts(header, [&[]; 3], body, output);
+    }
+    let (length, message) = message_parts(message);
+    write_parts(header, [&length, message, metadata.as_bytes()], body, output)
+}
+
+/// The length of a message and the message, which is cut if it is very long.
+pub(super) fn message_parts(message: &str) -> ([u8; 2], &[u8]) {
+    /// Leaves room for metadata in a head of the greatest length.
+    const LONGEST: usize = 4 * 1024;
+
+    let mut length = message.len().min(LONGEST);
+    while !message.is_char_boundary(length) {
+        length -= 1;
+    }
+    ((length as u16).to_be_bytes(), &message.as_bytes()[..length])
+}
+
+#[inline]
+fn write_parts(
+    header: Header,
+    head: [&[u8]; 3],
+    body: &[u8],
+    output: &mut Output<'_>,
+) -> Result<(), FrameError> {
+    let length = head.iter().map(|part| part.len()).sum::<usize>();
+    let too_long =
+        |what, length, limit| FrameError::TooLong { what, length, limit: limit as usize };
+    let head_length =
+        u16::try_from(length).map_err(|_| too_long("head", length, u32::from(u16::MAX)))?;
+    let body_length =
+        u32::try_from(body.len()).map_err(|_| too_long("body", body.len(), u32::MAX))?;
+    let header = Header { head: head_length, body: body_length, ..header };
+    output.write_parts([&header.to_bytes(), head[0], head[1], head[2], body]);
+    Ok(())
+}
+
+/// What can be wrong with a frame.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// What arrived is no RPC. Nothing was taken.
+    #[error("a frame begins with {0:#06x} in place of {MAGIC:#06x}")]
+    Magic(u16),
+    /// The peer speaks another version. Nothing was taken.
+    #[error("version {0} of the protocol is not spoken here, only {VERSION}")]
+    Version(u8),
+    /// A frame can't be served. It was taken, or is going to be passed over; the next one is served.
+    #[error("frame {id} is refused: {why}")]
+    Refused {
+        /// Its id.
+        id: u64,
+        /// Whether its sender waits for a response, or may do so: it is a request or of an unknown kind.
+        expects_response: bool,
+        /// What is wrong with it.
+        why: Refusal,
+    },
+    /// The name of a method that is to be sent is empty or too long.
+    #[error("the name of a method has {length} bytes, 1 to {limit} may be")]
+    Method {
+        /// Its length in bytes.
+        length: usize,
+        /// The longest that a name may be.
+        limit: usize,
+    },
+    /// What is to be sent is too long.
+    #[error("the {what} of a frame has {length} bytes, at most {limit} may be")]
+    TooLong {
+        /// Head or body.
+        what: &'static str,
+        /// Its length in bytes.
+        length: usize,
+        /// The longest that it may be.
+        limit: usize,
+    },
+}
+
+/// Why a frame that arrived can't be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Its kind is of no known version.
+    #[error("nothing is known of kind {0}")]
+    Kind(u8),
+    /// Its head is too long.
+    #[error("its head has {length} bytes, at most {limit} may be")]
+    Head {
+        /// Its length in bytes.
+        length: usize,
+        /// The [limit](FrameLimits::max_head).
+        limit: usize,
+    },
+    /// Its body is too long.
+    #[error("its body has {length} bytes, at most {limit} may be")]
+    Body {
+        /// Its length in bytes.
+        length: usize,
+        /// The [limit](FrameLimits::max_body).
+        limit: usize,
+    },
+    /// Its head can't be read.
+    #[error("its head is malformed")]
+    Malformed,
+}
+
+impl Refusal {
+    /// What a caller is told.
+    pub fn status(&self) -> Status {
+        let code = match self {
+            Refusal::Kind(_) => Code::Unimplemented,
+            Refusal::Head { .. } | Refusal::Body { .. } => Code::ResourceExhausted,
+            Refusal::Malformed => Code::InvalidArgument,
+        };
+        Status::new(code, self.to_string())
+    }
+}

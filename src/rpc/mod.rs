@@ -1,0 +1,15 @@
+//! Remote procedure calls (feature `rpc`).
+
+mod call;
+pub mod frame;
+mod metadata;
+mod middleware;
+mod reply;
+mod status;
+
+pub use self::call::{Answer, Call, End, Handler};
+pub use self::frame::{Format, FrameLimits};
+pub use self::metadata::{Metadata, MetadataError, MetadataView, TraceContext};
+pub use self::middleware::{Chain, Middleware};
+pub use self::reply::Reply;
+pub use self::status::{Code, Status};

@@ -1,0 +1,118 @@
+//! Answering a call later.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::frame::Format;
+use super::metadata::Metadata;
+use super::status::Status;
+
+/// Answers a call that was not answered at once: from any thread, exactly once. One that is dropped answers
+/// [`Code::Internal`](super::Code::Internal).
+///
+/// An answer for which nobody waits any more, because the deadline passed, the caller cancelled it, or the connection
+/// is gone, is dropped in silence.
+#[must_use = "dropping it answers with an error"]
+pub struct Reply {
+    id: u64,
+    deadline: Option<Instant>,
+    caller: Arc<Caller>,
+    /// `None` once it was used.
+    line: Option<Arc<dyn Line>>,
+    metadata: Metadata,
+}
+
+/// What a reply goes by to the call that it answers. It may be called from any thread.
+pub(super) trait Line: Send + Sync {
+    /// Answers the call with this id, if it is still there.
+    fn answer(&self, id: u64, answer: Result<Body, Status>);
+}
+
+/// What a call is answered with.
+pub(super) struct Body {
+    pub(super) metadata: Metadata,
+    pub(super) format: Format,
+    pub(super) bytes: Bytes,
+}
+
+/// Whether somebody waits for an answer.
+#[derive(Default)]
+pub(super) struct Caller {
+    gone: AtomicBool,
+}
+
+impl Caller {
+    /// Nobody waits any more.
+    pub(super) fn leave(&self) {
+        self.gone.store(true, Ordering::Release);
+    }
+}
+
+impl Reply {
+    pub(super) fn new(
+        id: u64,
+        deadline: Option<Instant>,
+        caller: Arc<Caller>,
+        line: Arc<dyn Line>,
+    ) -> Self {
+        Reply { id, deadline, caller, line: Some(line), metadata: Metadata::new() }
+    }
+
+    /// Answers with raw bytes.
+    pub fn send(self, body: impl Into<Bytes>) {
+        self.send_as(Format::RAW, body);
+    }
+
+    /// Answers with bytes that are encoded as `format` says; they are not compressed.
+    pub fn send_as(mut self, format: Format, body: impl Into<Bytes>) {
+        let metadata = std::mem::take(&mut self.metadata);
+        self.answer(Ok(Body { metadata, format, bytes: body.into() }));
+    }
+
+    /// Answers with an error.
+    pub fn fail(mut self, status: Status) {
+        self.answer(Err(status));
+    }
+
+    /// What goes along with the response.
+    pub fn metadata(&mut self) -> &mut Metadata {
+        &mut self.metadata
+    }
+
+    /// Whether nobody waits for the answer any more: the caller cancelled it, its deadline passed, or its
+    /// connection is gone. Work for it can end.
+    pub fn is_cancelled(&self) -> bool {
+        self.caller.gone.load(Ordering::Acquire)
+    }
+
+    /// When the call ends, if it isn't answered before.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    fn answer(&mut self, answer: Result<Body, Status>) {
+        if let Some(line) = self.line.take() {
+            line.answer(self.id, answer);
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        self.answer(Err(Status::internal("the call was given up without an answer")));
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply")
+            .field("id", &self.id)
+            .field("deadline", &self.deadline)
+            .field("is_cancelled", &self.is_cancelled())
+            .finish_non_exhaustive()
+    }
+}
