@@ -1,6 +1,7 @@
 //! What a connection has written and the operating system has not taken yet.
 
 use std::io::{self, ErrorKind, IoSlice, Write};
+use std::time::Instant;
 
 use bytes::Bytes;
 use millstream_platform::driver::{Link, Token};
@@ -188,6 +189,12 @@ impl<'a> Output<'a> {
         if let Some(queue) = self.pending.queue.take() {
             self.pending.keep(queue, self.pool);
         }
+    }
+
+    /// Asks the clock what time it is, which [`Conn::now`](crate::Conn::now) does not: it tells when this turn
+    /// began to run callbacks. On a simulated network it is the virtual time.
+    pub fn now(&self) -> Instant {
+        self.link.now()
     }
 
     /// Whether bytes that are written now will be sent.

@@ -31,7 +31,12 @@ impl OutputBuffer {
     pub fn new() -> Self {
         let limits = OutputLimits { cap: usize::MAX, ..OutputLimits::default() };
         let pool = OutputPool::new(CHUNK, CHUNKS_KEPT);
-        OutputBuffer { pending: Pending::default(), pool, limits, nowhere: Nowhere }
+        OutputBuffer { pending: Pending::default(), pool, limits, nowhere: Nowhere { now: None } }
+    }
+
+    /// Sets the time that [`Output::now`] tells, which else is that of the clock.
+    pub fn set_now(&mut self, now: Instant) {
+        self.nowhere.now = Some(now);
     }
 
     /// The output to write to. It can be asked for as often as one likes.
@@ -87,7 +92,9 @@ impl fmt::Debug for OutputBuffer {
 }
 
 /// The link of an output that has no connection: it takes nothing, so all of it stays in the queue.
-struct Nowhere;
+struct Nowhere {
+    now: Option<Instant>,
+}
 
 impl Link for Nowhere {
     fn offer(
@@ -101,7 +108,7 @@ impl Link for Nowhere {
     }
 
     fn now(&self) -> Instant {
-        Instant::now()
+        self.now.unwrap_or_else(Instant::now)
     }
 
     fn local_addr(&self, _token: Token) -> io::Result<Address> {

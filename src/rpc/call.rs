@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -48,6 +49,9 @@ impl Answer {
 
 /// What a call gets its answer by: the engine part of a server or a client.
 pub(super) trait Exchange {
+    /// Asks the clock.
+    fn now(&self) -> Instant;
+
     /// Answers with a body.
     fn answer(&mut self, metadata: &Metadata, format: Format, body: Body<'_>)
     -> Result<(), Status>;
@@ -174,8 +178,10 @@ impl<'a> Call<'a> {
     /// Answers with raw bytes.
     ///
     /// # Errors
-    /// It was answered already, or the answer is too long for a frame.
+    /// It was answered already, its deadline has passed, or the answer is too long for a frame.
+    #[inline]
     pub fn answer(&mut self, body: &[u8]) -> Result<Answer, Status> {
+        self.check_deadline()?;
         self.exchange.answer(&self.outgoing, Format::RAW, Body::Borrowed(body))?;
         Ok(Answer::NOW)
     }
@@ -185,6 +191,7 @@ impl<'a> Call<'a> {
     /// # Errors
     /// As for [`answer`](Self::answer).
     pub fn answer_bytes(&mut self, body: impl Into<Bytes>) -> Result<Answer, Status> {
+        self.check_deadline()?;
         self.exchange.answer(&self.outgoing, Format::RAW, Body::Shared(body.into()))?;
         Ok(Answer::NOW)
     }
@@ -198,8 +205,20 @@ impl<'a> Call<'a> {
         format: Format,
         mut fill: impl FnMut(&mut dyn Write) -> Result<(), Status>,
     ) -> Result<Answer, Status> {
+        self.check_deadline()?;
         self.exchange.answer_with(&self.outgoing, format, &mut fill)?;
         Ok(Answer::NOW)
+    }
+
+    /// Nothing is answered too late.
+    #[inline]
+    fn check_deadline(&self) -> Result<(), Status> {
+        match self.parts.deadline {
+            Some(deadline) if deadline <= self.exchange.now() => {
+                Err(Status::deadline_exceeded("the deadline passed while it was run"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes what the call is answered with later, from any thread.
@@ -214,8 +233,21 @@ impl<'a> Call<'a> {
     }
 
     /// What is to be told when it ends.
-    pub(super) fn into_hooks(self) -> Vec<EndHook> {
-        self.hooks
+    pub(super) fn into_hooks(mut self) -> Vec<EndHook> {
+        std::mem::take(&mut self.hooks)
+    }
+}
+
+/// Some are left only after a panic, which ends the call, too.
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        if self.hooks.is_empty() {
+            return;
+        }
+        let (hooks, status) = (std::mem::take(&mut self.hooks), Status::internal("a panic"));
+        let end = End { status: Some(&status), metadata: MetadataView::default() };
+        // A second panic would end the process.
+        let _ = catch_unwind(AssertUnwindSafe(|| tell(hooks, &end)));
     }
 }
 

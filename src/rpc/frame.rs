@@ -1,7 +1,9 @@
 //! The frames on the wire: the [protocol page](super::protocol) has their layout.
 
+use std::io::Write;
 use std::time::Duration;
 
+use bytes::Bytes;
 use thiserror::Error;
 
 use super::metadata::MetadataView;
@@ -14,9 +16,9 @@ const MAGIC: u16 = 0x4d53;
 /// The version that is spoken here.
 const VERSION: u8 = 1;
 /// The length of a frame's fixed part in bytes.
-pub(super) const HEADER: usize = 24;
+const HEADER: usize = 24;
 /// The longest name of a method, by the byte of its length.
-pub(super) const LONGEST_METHOD: usize = u8::MAX as usize;
+const LONGEST_METHOD: usize = u8::MAX as usize;
 
 /// On a request: it is tried again, and an earlier try may have been run.
 const RETRY: u8 = 0x01;
@@ -144,7 +146,7 @@ impl Kind {
 
 /// The fixed part of a frame.
 #[derive(Clone, Copy)]
-pub(super) struct Header {
+struct Header {
     kind: u8,
     flags: u8,
     format: Format,
@@ -156,19 +158,23 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// The header of a response whose head and body are written by somebody else; `None` if one of them is
-    /// too long for its length field.
-    pub(super) fn of_response(id: u64, format: Format, head: usize, body: usize) -> Option<Self> {
-        let (head, body) = (u16::try_from(head).ok()?, u32::try_from(body).ok()?);
-        Some(Header { format, head, body, ..Header::new(Kind::Response, id) })
-    }
-
     fn new(kind: Kind, id: u64) -> Self {
         Header { kind: kind as u8, flags: 0, format: Format::RAW, head: 0, body: 0, number: 0, id }
     }
 
+    /// With the lengths of the head and the body.
+    fn with_lengths(self, head: &[&[u8]], body: usize) -> Result<Self, FrameError> {
+        let length = head.iter().map(|part| part.len()).sum::<usize>();
+        let too_long =
+            |what, length, limit| FrameError::TooLong { what, length, limit: limit as usize };
+        let head =
+            u16::try_from(length).map_err(|_| too_long("head", length, u32::from(u16::MAX)))?;
+        let body = u32::try_from(body).map_err(|_| too_long("body", body, u32::MAX))?;
+        Ok(Header { head, body, ..self })
+    }
+
     #[inline]
-    pub(super) fn to_bytes(self) -> [u8; HEADER] {
+    fn to_bytes(self) -> [u8; HEADER] {
         let [m0, m1] = MAGIC.to_be_bytes();
         let [h0, h1] = self.head.to_be_bytes();
         let mut bytes = [0; HEADER];
@@ -393,13 +399,8 @@ pub(super) fn write(frame: &Frame<'_>, output: &mut Output<'_>) -> Result<(), Fr
             write_parts(header, head, request.body, output)
         }
         Frame::Response(response) => {
-            let header = Header {
-                flags: if response.not_run { NOT_RUN } else { 0 },
-                format: response.format,
-                number: response.code.number(),
-                ..Header::new(Kind::Response, response.id)
-            };
-            write_message(header, response.message, response.metadata, response.body, output)
+            let Response { message, metadata, body, .. } = *response;
+            write_message(response_header(response), message, metadata, body, output)
         }
         Frame::Cancel { id } => {
             let number = Code::Cancelled.number();
@@ -430,6 +431,50 @@ fn request_header(request: &Request<'_>) -> Result<(Header, u8), FrameError> {
     Ok((header, name))
 }
 
+/// The header of a response, without its lengths.
+fn response_header(response: &Response<'_>) -> Header {
+    Header {
+        flags: if response.not_run { NOT_RUN } else { 0 },
+        format: response.format,
+        number: response.code.number(),
+        ..Header::new(Kind::Response, response.id)
+    }
+}
+
+/// Writes a response with a body that is kept by reference; nothing if it can't be a frame.
+pub(super) fn write_with_bytes(
+    response: &Response<'_>,
+    body: Bytes,
+    output: &mut Output<'_>,
+) -> Result<(), FrameError> {
+    let (length, message) = message_parts(response.message);
+    let metadata = response.metadata.as_bytes();
+    let head: [&[u8]; 3] = [&length, message, metadata];
+    let header = response_header(response).with_lengths(&head, body.len())?;
+    output.write_parts([&header.to_bytes(), head[0], head[1], head[2]]);
+    output.write_bytes(body);
+    Ok(())
+}
+
+/// Writes a response without a message, with a body that `fill` writes; nothing if that fails, or if it can't be a
+/// frame.
+pub(super) fn write_in_place(
+    response: &Response<'_>,
+    output: &mut Output<'_>,
+    fill: impl FnOnce(&mut dyn Write) -> Result<(), Status>,
+) -> Result<(), Status> {
+    let mut frame = output.prefixed(HEADER);
+    let head: [&[u8]; 2] = [&[0; 2], response.metadata.as_bytes()];
+    frame.write(head[0]);
+    frame.write(head[1]);
+    let head_length = frame.len();
+    fill(&mut frame)?;
+    let body_length = frame.len() - head_length;
+    let header = response_header(response).with_lengths(&head, body_length);
+    frame.finish(&header.map_err(|error| Status::internal(error.to_string()))?.to_bytes());
+    Ok(())
+}
+
 /// A time as it is on the wire, rounded up.
 fn milliseconds(timeout: Duration) -> u32 {
     let millis = timeout.as_nanos().div_ceil(1_000_000).max(1);
@@ -452,7 +497,7 @@ fn write_message(
 }
 
 /// The length of a message and the message, which is cut if it is very long.
-pub(super) fn message_parts(message: &str) -> ([u8; 2], &[u8]) {
+fn message_parts(message: &str) -> ([u8; 2], &[u8]) {
     /// Leaves room for metadata in a head of the greatest length.
     const LONGEST: usize = 4 * 1024;
 
@@ -470,14 +515,7 @@ fn write_parts(
     body: &[u8],
     output: &mut Output<'_>,
 ) -> Result<(), FrameError> {
-    let length = head.iter().map(|part| part.len()).sum::<usize>();
-    let too_long =
-        |what, length, limit| FrameError::TooLong { what, length, limit: limit as usize };
-    let head_length =
-        u16::try_from(length).map_err(|_| too_long("head", length, u32::from(u16::MAX)))?;
-    let body_length =
-        u32::try_from(body.len()).map_err(|_| too_long("body", body.len(), u32::MAX))?;
-    let header = Header { head: head_length, body: body_length, ..header };
+    let header = header.with_lengths(&head, body.len())?;
     output.write_parts([&header.to_bytes(), head[0], head[1], head[2], body]);
     Ok(())
 }

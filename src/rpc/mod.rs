@@ -5,6 +5,7 @@ pub mod frame;
 mod metadata;
 mod middleware;
 mod reply;
+mod server;
 mod status;
 
 pub use self::call::{Answer, Call, End, Handler};
@@ -12,4 +13,8 @@ pub use self::frame::{Format, FrameLimits};
 pub use self::metadata::{Metadata, MetadataError, MetadataView, TraceContext};
 pub use self::middleware::{Chain, Middleware};
 pub use self::reply::Reply;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub use self::server::BareServer;
+pub use self::server::{Health, MethodOptions, Router, Server, ServerStats, Serving};
 pub use self::status::{Code, Status};

@@ -1,0 +1,109 @@
+//! Answering a call while it is being run.
+
+use std::io;
+use std::time::Instant;
+
+use super::session::{Session, unsendable};
+use crate::conn::Output;
+use crate::rpc::call::{Body, Exchange, Fill};
+use crate::rpc::frame::{self, Format, Frame, Request, Response};
+use crate::rpc::metadata::Metadata;
+use crate::rpc::reply::Reply;
+use crate::rpc::status::{Code, Status};
+
+/// What a method answers a call by.
+pub(super) struct Answering<'s, 'o, 'a> {
+    session: &'s mut Session,
+    output: &'o mut Output<'a>,
+    id: u64,
+    one_way: bool,
+    /// The caller has its answer, or wants none.
+    pub(super) is_answered: bool,
+    /// Somebody has a reply.
+    pub(super) is_later: bool,
+}
+
+impl<'s, 'o, 'a> Answering<'s, 'o, 'a> {
+    #[inline]
+    pub(super) fn new(
+        session: &'s mut Session,
+        request: &Request<'_>,
+        output: &'o mut Output<'a>,
+    ) -> Self {
+        let &Request { id, one_way, .. } = request;
+        Answering { session, output, id, one_way, is_answered: false, is_later: false }
+    }
+
+    /// The response's frame, without its body.
+    fn response<'m>(&self, metadata: &'m Metadata, format: Format) -> Response<'m> {
+        Response {
+            id: self.id,
+            not_run: false,
+            code: Code::Ok,
+            message: "",
+            metadata: metadata.view(),
+            format,
+            body: &[],
+        }
+    }
+
+    /// Nothing is answered twice.
+    #[inline]
+    fn check(&self) -> Result<(), Status> {
+        if self.is_answered {
+            return Err(Status::internal("the call was answered before"));
+        }
+        Ok(())
+    }
+}
+
+impl Exchange for Answering<'_, '_, '_> {
+    fn now(&self) -> Instant {
+        self.output.now()
+    }
+
+    #[inline]
+    fn answer(
+        &mut self,
+        metadata: &Metadata,
+        format: Format,
+        body: Body<'_>,
+    ) -> Result<(), Status> {
+        self.check()?;
+        if !self.one_way {
+            let response = self.response(metadata, format);
+            match body {
+                Body::Borrowed(body) => {
+                    frame::write(&Frame::Response(Response { body, ..response }), self.output)
+                }
+                Body::Shared(body) => frame::write_with_bytes(&response, body, self.output),
+            }
+            .map_err(|error| unsendable(&error))?;
+        }
+        self.is_answered = true;
+        Ok(())
+    }
+
+    fn answer_with(
+        &mut self,
+        metadata: &Metadata,
+        format: Format,
+        fill: &mut Fill<'_>,
+    ) -> Result<(), Status> {
+        self.check()?;
+        if self.one_way {
+            fill(&mut io::sink())?;
+        } else {
+            let response = self.response(metadata, format);
+            frame::write_in_place(&response, self.output, |body| fill(body))?;
+        }
+        self.is_answered = true;
+        Ok(())
+    }
+
+    fn answer_later(&mut self, deadline: Option<Instant>) -> Reply {
+        self.is_later = true;
+        let (caller, line) = self.session.open(self.id, self.one_way, deadline);
+        Reply::new(self.id, deadline, caller, line)
+    }
+}

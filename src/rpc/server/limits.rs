@@ -1,0 +1,55 @@
+//! What a server allows.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::rpc::status::Status;
+
+/// What connections may do; all reactors share the total.
+#[derive(Clone)]
+pub(super) struct Limits {
+    pub(super) max_in_flight: usize,
+    pub(super) max_in_flight_total: usize,
+    pub(super) timeout: Option<Duration>,
+    /// After how long without a frame a ping is sent, and for how long its answer is awaited.
+    pub(super) keepalive: Option<(Duration, Duration)>,
+    pub(super) idle_timeout: Option<Duration>,
+    total: Arc<AtomicUsize>,
+}
+
+impl Limits {
+    pub(super) fn new() -> Self {
+        Limits {
+            max_in_flight: 10_000,
+            max_in_flight_total: 100_000,
+            timeout: None,
+            keepalive: None,
+            idle_timeout: None,
+            total: Arc::default(),
+        }
+    }
+
+    /// How many calls wait for their reply, on all reactors.
+    pub(super) fn in_flight(&self) -> usize {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// Why no more calls are run at this moment.
+    #[inline]
+    pub(super) fn refusal_in_total(&self) -> Option<Status> {
+        let most = self.max_in_flight_total;
+        (self.in_flight() >= most).then(|| {
+            let message = format!("{most} requests of the server are in flight already");
+            Status::resource_exhausted(message)
+        })
+    }
+
+    pub(super) fn open_one(&self) {
+        self.total.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn close_one(&self) {
+        self.total.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,38 @@
+//! Telling which services and methods there are.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::router::Router;
+use crate::rpc::call::Call;
+
+/// Adds the two methods, whose answers have one name a line, in order:
+/// `millstream.Reflection/services` has the services, and `millstream.Reflection/methods` the methods, of
+/// the service that the body names or, if it is empty, of all.
+pub(super) fn add_to(router: Router, names: Arc<RwLock<Vec<String>>>) -> Router {
+    let all = Arc::clone(&names);
+    router
+        .method("millstream.Reflection/services", move |call: &mut Call<'_>| {
+            let names = names.read().unwrap_or_else(PoisonError::into_inner);
+            call.answer(lines(names.iter().map(|name| service_of(name))).as_bytes())
+        })
+        .method("millstream.Reflection/methods", move |call: &mut Call<'_>| {
+            let names = all.read().unwrap_or_else(PoisonError::into_inner);
+            let wanted = call.body();
+            let is_wanted =
+                |name: &&str| wanted.is_empty() || service_of(name).as_bytes() == wanted;
+            let methods = names.iter().map(String::as_str).filter(is_wanted);
+            call.answer(lines(methods).as_bytes())
+        })
+}
+
+/// What stands before the last `/`.
+fn service_of(method: &str) -> &str {
+    method.rsplit_once('/').map_or(method, |(service, _)| service)
+}
+
+/// Each of them once, in order, each in a line.
+fn lines<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: BTreeSet<&str> = names.collect();
+    names.into_iter().flat_map(|name| [name, "\n"]).collect()
+}

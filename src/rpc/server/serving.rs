@@ -1,0 +1,163 @@
+//! The engine's part of a server: it gives the sessions their frames, replies and time.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::limits::Limits;
+use super::session::{Outlook, Session};
+use super::stats::Counters;
+use crate::codec::{FrameHandler, Framed, FramedConn};
+use crate::conn::{CloseReason, Output, Remote, TimerId};
+use crate::handler::Action;
+use crate::reactor::Reactor;
+use crate::rpc::call::Handler;
+use crate::rpc::frame::{Frame, FrameCodec, FrameError, FrameLimits};
+use crate::rpc::middleware::{Middleware, Next};
+use crate::rpc::reply::{Body, Line};
+use crate::rpc::status::{Code, Status};
+
+/// Serves the connections of one reactor; [`Server::serve`](super::Server::serve) makes it.
+pub struct Serving<M, H> {
+    middleware: M,
+    handler: H,
+    frame_limits: FrameLimits,
+    limits: Limits,
+    counters: Arc<Counters>,
+}
+
+/// What a server keeps of a connection: nothing before the first frame, unless something is to happen without one.
+#[derive(Default)]
+pub struct ConnectionState {
+    session: Option<Box<Session>>,
+    timer: Option<(TimerId, Instant)>,
+}
+
+impl<M: Middleware + 'static, H: Handler + 'static> Serving<M, H> {
+    pub(super) fn new(
+        middleware: M,
+        handler: H,
+        frame_limits: FrameLimits,
+        limits: Limits,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Serving { middleware, handler, frame_limits, limits, counters }
+    }
+
+    /// Has a connection's session do something, and then what follows from that.
+    #[inline]
+    fn with_session(
+        &mut self,
+        conn: &mut FramedConn<'_, Self>,
+        act: impl FnOnce(&mut Session, &mut Next<'_, M, H>, &mut Output<'_>) -> Outlook,
+    ) -> Action {
+        if conn.state.session.is_none() {
+            let line = Arc::new(ToConnection(conn.remote()));
+            let session = Session::new(conn.now(), &self.limits, &self.counters, line);
+            conn.state.session = Some(Box::new(session));
+        }
+        let Some(session) = &mut conn.state.session else { return Action::Continue };
+        let mut handler = Next { middleware: &self.middleware, handler: &mut self.handler };
+        match act(session, &mut handler, &mut conn.output) {
+            Outlook::Over => Action::Close,
+            Outlook::Open => {
+                arm_timer(conn);
+                Action::Continue
+            }
+        }
+    }
+}
+
+/// Sees to it that the session is asked when something is due. A timer that is too early is left: when it runs out, it
+/// is set anew.
+#[inline]
+fn arm_timer<F: FrameHandler<State = ConnectionState>>(conn: &mut FramedConn<'_, F>) {
+    let next = conn.state.session.as_ref().and_then(|session| session.next_time());
+    let Some(next) = next else { return };
+    let armed = conn.state.timer;
+    if armed.is_some_and(|(_, at)| at <= next) {
+        return;
+    }
+    if let Some((timer, _)) = armed {
+        conn.cancel_timer(timer);
+    }
+    let timer = conn.set_timer(next.saturating_duration_since(conn.output.now()));
+    conn.state.timer = Some((timer, next));
+}
+
+impl<M: Middleware + 'static, H: Handler + 'static> FrameHandler for Serving<M, H> {
+    type Codec = FrameCodec;
+    type State = ConnectionState;
+
+    fn codec(&self) -> FrameCodec {
+        FrameCodec::new(self.frame_limits)
+    }
+
+    fn on_open(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
+        if self.limits.keepalive.is_none() && self.limits.idle_timeout.is_none() {
+            return Action::Continue;
+        }
+        self.with_session(conn, |_, _, _| Outlook::Open)
+    }
+
+    #[inline]
+    fn on_frame(&mut self, conn: &mut FramedConn<'_, Self>, frame: Frame<'_>) -> Action {
+        let arrived = conn.now();
+        self.with_session(conn, |session, handler, output| {
+            session.receive(arrived, frame, handler, output)
+        })
+    }
+
+    fn on_error(&mut self, conn: &mut FramedConn<'_, Self>, error: FrameError) -> Action {
+        self.with_session(conn, |session, _, output| match &error {
+            FrameError::Refused { id, expects_response, why } => {
+                session.refuse(*id, *expects_response, why, output)
+            }
+            FrameError::Version(_) => {
+                session.break_off(&Status::new(Code::Unimplemented, error.to_string()), output)
+            }
+            _ => session.break_off(&Status::invalid_argument(error.to_string()), output),
+        })
+    }
+
+    fn on_timer(&mut self, conn: &mut FramedConn<'_, Self>, _timer: TimerId) -> Action {
+        conn.state.timer = None;
+        self.with_session(conn, |session, _, output| session.on_time(output))
+    }
+
+    fn on_end(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
+        let outlook = conn.state.session.as_mut().map(|session| session.peer_ended());
+        if outlook == Some(Outlook::Open) { Action::Continue } else { Action::Close }
+    }
+
+    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> Action {
+        Action::Continue // Each connection is told.
+    }
+
+    fn on_drain(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
+        self.with_session(conn, |session, _, output| session.go_away(output))
+    }
+
+    /// Nobody waits for replies any more.
+    fn on_close(&mut self, conn: &mut FramedConn<'_, Self>, _reason: &CloseReason) {
+        conn.state.session = None;
+    }
+}
+
+/// How a reply comes back to its connection's reactor.
+struct ToConnection<M: Middleware + 'static, H: Handler + 'static>(Remote<Framed<Serving<M, H>>>);
+
+impl<M: Middleware + 'static, H: Handler + 'static> Line for ToConnection<M, H> {
+    fn answer(&self, id: u64, answer: Result<Body, Status>) {
+        // If the connection is closed, nobody waits.
+        let _ = self.0.run(move |framed, conn| {
+            framed.with_session(conn, |session, _, output| session.answer(id, answer, output))
+        });
+    }
+}
+
+impl<M, H> fmt::Debug for Serving<M, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serving").finish_non_exhaustive()
+    }
+}

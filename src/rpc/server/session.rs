@@ -1,0 +1,452 @@
+//! One connection's calls on the server: which of them are open, and what may come next.
+//!
+//! There is no socket here and no thread: frames come in, and what goes out is written to an [`Output`], which
+//! tells the time, too. An immediate answer leaves no trace; only a call that is answered later has an entry.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::answering::Answering;
+use super::limits::Limits;
+use super::stats::Counters;
+use crate::conn::Output;
+use crate::rpc::call::{Call, End, EndHook, Handler, Parts, tell};
+use crate::rpc::frame::{self, Format, Frame, FrameError, Refusal, Request, Response};
+use crate::rpc::metadata::MetadataView;
+use crate::rpc::reply::{Body, Caller, Line};
+use crate::rpc::status::{Code, Status};
+
+/// What becomes of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Outlook {
+    /// It goes on.
+    Open,
+    /// It closes once its output is flushed: all is done, or the peer broke the rules.
+    Over,
+}
+
+/// The calls of one connection.
+pub(super) struct Session {
+    limits: Limits,
+    counters: Arc<Counters>,
+    /// How replies come back.
+    line: Arc<dyn Line>,
+    open: HashMap<u64, Open>,
+    /// The deadlines of the open calls.
+    deadlines: BTreeSet<(Instant, u64)>,
+    /// The greatest id that came.
+    last: u64,
+    /// Nothing more is run.
+    going_away: bool,
+    /// The peer sends nothing more.
+    peer_ended: bool,
+    /// When something came or a call ended.
+    active: Instant,
+    /// When something came from the peer.
+    heard: Instant,
+    /// A ping is out, and nothing came since.
+    pinged: Option<Instant>,
+}
+
+/// A call that is answered later.
+pub(super) struct Open {
+    one_way: bool,
+    deadline: Option<Instant>,
+    caller: Arc<Caller>,
+    hooks: Vec<EndHook>,
+}
+
+impl Session {
+    /// A connection that begins at `now`.
+    pub(super) fn new(
+        now: Instant,
+        limits: &Limits,
+        counters: &Arc<Counters>,
+        line: Arc<dyn Line>,
+    ) -> Self {
+        Session {
+            limits: limits.clone(),
+            counters: counters.clone(),
+            line,
+            open: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            last: 0,
+            going_away: false,
+            peer_ended: false,
+            active: now,
+            heard: now,
+            pinged: None,
+        }
+    }
+
+    /// A frame arrived, at a time not later than the output's.
+    #[inline]
+    pub(super) fn receive(
+        &mut self,
+        arrived: Instant,
+        frame: Frame<'_>,
+        handler: &mut impl Handler,
+        output: &mut Output<'_>,
+    ) -> Outlook {
+        self.heard = arrived;
+        self.pinged = None;
+        match frame {
+            Frame::Request(request) => return self.request(arrived, &request, handler, output),
+            Frame::Cancel { id } => self.cancel(id),
+            Frame::Ping(id) => write(&Frame::Pong(id), output),
+            // A server asks for nothing, so no response is of use, and a client that takes nothing more
+            // simply ends.
+            Frame::Pong(_) | Frame::Response(_) | Frame::GoAway { .. } => {}
+        }
+        self.outlook()
+    }
+
+    /// Runs a request, or says why not.
+    #[inline]
+    fn request(
+        &mut self,
+        arrived: Instant,
+        request: &Request<'_>,
+        handler: &mut impl Handler,
+        output: &mut Output<'_>,
+    ) -> Outlook {
+        if request.id <= self.last {
+            let message = format!("request {} came after request {}", request.id, self.last);
+            return self.break_off(&Status::invalid_argument(message), output);
+        }
+        self.last = request.id;
+        self.active = arrived;
+        let deadline = earliest(arrived, [request.timeout, self.limits.timeout]);
+        if let Some(status) = self.refusal(deadline, output) {
+            self.counters.refused.add(1);
+            if !request.one_way {
+                write_failure(request.id, true, &status, output);
+            }
+            return Outlook::Open;
+        }
+        self.counters.started.add(1);
+        self.run(arrived, deadline, request, handler, output);
+        Outlook::Open
+    }
+
+    /// Why a request that came is not run.
+    #[inline]
+    fn refusal(&self, deadline: Option<Instant>, output: &Output<'_>) -> Option<Status> {
+        if self.going_away {
+            return Some(Status::unavailable("the server takes no more requests here"));
+        }
+        if deadline.is_some_and(|deadline| deadline <= output.now()) {
+            return Some(Status::deadline_exceeded("the deadline passed before it was run"));
+        }
+        if self.open.len() >= self.limits.max_in_flight {
+            let most = self.limits.max_in_flight;
+            let message = format!("{most} requests of this connection are in flight already");
+            return Some(Status::resource_exhausted(message));
+        }
+        self.limits.refusal_in_total()
+    }
+
+    #[inline]
+    fn run(
+        &mut self,
+        arrived: Instant,
+        deadline: Option<Instant>,
+        request: &Request<'_>,
+        handler: &mut impl Handler,
+        output: &mut Output<'_>,
+    ) {
+        let parts = Parts {
+            method: request.method,
+            metadata: request.metadata,
+            format: request.format,
+            body: request.body,
+            one_way: request.one_way,
+            is_retry: request.is_retry,
+            now: arrived,
+            deadline,
+        };
+        let mut answering = Answering::new(self, request, output);
+        let mut call = Call::new(parts, &mut answering);
+        let result = handler.handle(&mut call);
+        let hooks = call.into_hooks();
+        let Answering { is_answered, is_later, .. } = answering;
+        let status = match result {
+            _ if is_answered => None,
+            Ok(_) if is_later => return self.keep(request.id, hooks),
+            Ok(_) => Some(Status::internal("the method did not answer")),
+            Err(status) => Some(status),
+        };
+        if is_later {
+            self.take(request.id); // Whoever has the reply comes too late.
+        }
+        match status {
+            None => self.end(hooks, None),
+            Some(status) => self.fail(request, hooks, &status, output),
+        }
+    }
+
+    /// Has a call wait for its reply.
+    fn keep(&mut self, id: u64, hooks: Vec<EndHook>) {
+        if let Some(open) = self.open.get_mut(&id) {
+            open.hooks = hooks;
+        }
+    }
+
+    #[cold]
+    fn fail(
+        &mut self,
+        request: &Request<'_>,
+        hooks: Vec<EndHook>,
+        status: &Status,
+        output: &mut Output<'_>,
+    ) {
+        if !request.one_way {
+            write_failure(request.id, false, status, output);
+        }
+        self.end(hooks, Some(status));
+    }
+
+    /// A call has ended.
+    #[inline]
+    fn end(&mut self, hooks: Vec<EndHook>, status: Option<&Status>) {
+        if status.is_some() {
+            self.counters.failed.add(1);
+        }
+        self.counters.ended.add(1);
+        if !hooks.is_empty() {
+            tell(hooks, &End { status, metadata: MetadataView::default() });
+        }
+    }
+
+    /// Makes an entry for a call that is answered later.
+    pub(super) fn open(
+        &mut self,
+        id: u64,
+        one_way: bool,
+        deadline: Option<Instant>,
+    ) -> (Arc<Caller>, Arc<dyn Line>) {
+        let caller = Arc::new(Caller::default());
+        let open = Open { one_way, deadline, caller: Arc::clone(&caller), hooks: Vec::new() };
+        self.deadlines.extend(deadline.map(|deadline| (deadline, id)));
+        self.limits.open_one();
+        if let Some(earlier) = self.open.insert(id, open) {
+            self.forget(&earlier);
+        }
+        (caller, Arc::clone(&self.line))
+    }
+
+    /// Takes a call out; nobody waits for its reply from here on.
+    pub(super) fn take(&mut self, id: u64) -> Option<Open> {
+        let open = self.open.remove(&id)?;
+        if let Some(deadline) = open.deadline {
+            self.deadlines.remove(&(deadline, id));
+        }
+        self.forget(&open);
+        Some(open)
+    }
+
+    fn forget(&self, open: &Open) {
+        open.caller.leave();
+        self.limits.close_one();
+    }
+
+    /// A reply came. It is for nobody if the call has ended meanwhile.
+    pub(super) fn answer(
+        &mut self,
+        id: u64,
+        answer: Result<Body, Status>,
+        output: &mut Output<'_>,
+    ) -> Outlook {
+        self.expire(output);
+        let Some(open) = self.take(id) else { return self.outlook() };
+        self.active = output.now();
+        let status = match answer {
+            Ok(body) => self.write_reply(id, &open, body, output).err(),
+            Err(status) => Some(status),
+        };
+        if let Some(status) = status.as_ref().filter(|_| !open.one_way) {
+            write_failure(id, false, status, output);
+        }
+        self.end(open.hooks, status.as_ref());
+        self.outlook()
+    }
+
+    fn write_reply(
+        &self,
+        id: u64,
+        open: &Open,
+        body: Body,
+        output: &mut Output<'_>,
+    ) -> Result<(), Status> {
+        if open.one_way {
+            return Ok(());
+        }
+        let response = Response {
+            id,
+            not_run: false,
+            code: Code::Ok,
+            message: "",
+            metadata: body.metadata.view(),
+            format: body.format,
+            body: &[],
+        };
+        frame::write_with_bytes(&response, body.bytes, output).map_err(|error| unsendable(&error))
+    }
+
+    /// The caller has no more interest.
+    fn cancel(&mut self, id: u64) {
+        if let Some(open) = self.take(id) {
+            self.counters.cancelled.add(1);
+            self.end(open.hooks, Some(&Status::cancelled("the caller cancelled it")));
+        }
+    }
+
+    /// Ends the calls whose deadline has passed.
+    fn expire(&mut self, output: &mut Output<'_>) {
+        while let Some(&(deadline, id)) = self.deadlines.first()
+            && deadline <= output.now()
+        {
+            let Some(open) = self.take(id) else { return };
+            let status = Status::deadline_exceeded("the deadline passed");
+            if !open.one_way {
+                write_failure(id, false, &status, output);
+            }
+            self.counters.expired.add(1);
+            self.end(open.hooks, Some(&status));
+        }
+    }
+
+    /// Does what is due: deadlines, keep-alive, idleness.
+    pub(super) fn on_time(&mut self, output: &mut Output<'_>) -> Outlook {
+        self.expire(output);
+        let now = output.now();
+        if let Some((interval, patience)) = self.limits.keepalive {
+            match self.pinged {
+                Some(pinged) if now >= pinged + patience => return self.lose(patience, output),
+                None if now >= self.heard + interval => {
+                    self.pinged = Some(now);
+                    write(&Frame::Ping(0), output);
+                }
+                _ => {}
+            }
+        }
+        if self.idle_since().is_some_and(|end| end <= now) && !self.going_away {
+            return self.go_away(output);
+        }
+        self.outlook()
+    }
+
+    /// When [`on_time`](Self::on_time) is to be called.
+    pub(super) fn next_time(&self) -> Option<Instant> {
+        let keepalive = self.limits.keepalive.map(|(interval, patience)| match self.pinged {
+            Some(pinged) => pinged + patience,
+            None => self.heard + interval,
+        });
+        let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
+        [deadline, keepalive, self.idle_since()].into_iter().flatten().min()
+    }
+
+    /// When the connection has been idle for too long.
+    fn idle_since(&self) -> Option<Instant> {
+        let may_idle = self.open.is_empty() && !self.going_away;
+        self.limits.idle_timeout.filter(|_| may_idle).map(|timeout| self.active + timeout)
+    }
+
+    /// Nobody answered a ping.
+    fn lose(&mut self, patience: Duration, output: &mut Output<'_>) -> Outlook {
+        tracing::debug!(?patience, "the peer answers no ping");
+        self.break_off(&Status::unavailable("no answer to a ping"), output)
+    }
+
+    /// A frame was refused.
+    pub(super) fn refuse(
+        &mut self,
+        id: u64,
+        expects_response: bool,
+        why: &Refusal,
+        output: &mut Output<'_>,
+    ) -> Outlook {
+        self.counters.refused.add(1);
+        self.last = self.last.max(if expects_response { id } else { 0 });
+        if expects_response {
+            write_failure(id, true, &why.status(), output);
+        }
+        self.outlook()
+    }
+
+    /// The peer broke the rules, or is lost.
+    pub(super) fn break_off(&mut self, status: &Status, output: &mut Output<'_>) -> Outlook {
+        tracing::debug!(%status, "a connection is broken off");
+        self.going_away = true;
+        let (code, message) = (status.code(), status.message());
+        write(&Frame::GoAway { last: self.last, code, message }, output);
+        Outlook::Over
+    }
+
+    /// Takes no more requests; the connection is over when the open ones have ended.
+    pub(super) fn go_away(&mut self, output: &mut Output<'_>) -> Outlook {
+        if !std::mem::replace(&mut self.going_away, true) {
+            write(&Frame::GoAway { last: self.last, code: Code::Ok, message: "" }, output);
+        }
+        self.outlook()
+    }
+
+    /// The peer sends nothing more; it may still wait for answers.
+    pub(super) fn peer_ended(&mut self) -> Outlook {
+        self.peer_ended = true;
+        self.outlook()
+    }
+
+    fn outlook(&self) -> Outlook {
+        let is_done = self.open.is_empty() && (self.going_away || self.peer_ended);
+        if is_done { Outlook::Over } else { Outlook::Open }
+    }
+}
+
+/// The connection is gone, and with it everybody who waited for a reply.
+impl Drop for Session {
+    fn drop(&mut self) {
+        let status = Status::cancelled("the connection is closed");
+        for open in std::mem::take(&mut self.open).into_values() {
+            self.forget(&open);
+            self.counters.cancelled.add(1);
+            self.end(open.hooks, Some(&status));
+        }
+    }
+}
+
+/// The earliest of some deadlines, told as the time that is left.
+#[inline]
+fn earliest(now: Instant, timeouts: [Option<Duration>; 2]) -> Option<Instant> {
+    // Later than the clock can tell is never.
+    timeouts.into_iter().flatten().min().and_then(|timeout| now.checked_add(timeout))
+}
+
+/// Writes a frame that has no part of a user's and so is never too long.
+fn write(frame: &Frame<'_>, output: &mut Output<'_>) {
+    let written = frame::write(frame, output);
+    debug_assert!(written.is_ok(), "{written:?}");
+}
+
+#[cold]
+fn write_failure(id: u64, not_run: bool, status: &Status, output: &mut Output<'_>) {
+    write(
+        &Frame::Response(Response {
+            id,
+            not_run,
+            code: status.code(),
+            message: status.message(),
+            metadata: MetadataView::default(),
+            format: Format::RAW,
+            body: &[],
+        }),
+        output,
+    );
+}
+
+/// What the caller is told when an answer can't be sent.
+pub(super) fn unsendable(error: &FrameError) -> Status {
+    Status::internal(format!("the answer can't be sent: {error}"))
+}
