@@ -8,6 +8,7 @@ pub mod crowd;
 pub mod example;
 pub mod folder;
 pub mod pairs;
+pub mod rpc;
 pub mod seeds;
 pub mod stage;
 

@@ -380,6 +380,7 @@ impl Session {
     pub(super) fn break_off(&mut self, status: &Status, output: &mut Output<'_>) -> Outlook {
         tracing::debug!(%status, "a connection is broken off");
         self.going_away = true;
+        self.abandon();
         let (code, message) = (status.code(), status.message());
         write(&Frame::GoAway { last: self.last, code, message }, output);
         Outlook::Over
@@ -399,21 +400,27 @@ impl Session {
         self.outlook()
     }
 
+    /// Ends all calls that are open, of whose replies nobody will hear.
+    fn abandon(&mut self) {
+        let status = Status::cancelled("the connection is closed");
+        self.deadlines.clear();
+        for open in std::mem::take(&mut self.open).into_values() {
+            self.forget(&open);
+            self.counters.cancelled.add(1);
+            self.end(open.hooks, Some(&status));
+        }
+    }
+
     fn outlook(&self) -> Outlook {
         let is_done = self.open.is_empty() && (self.going_away || self.peer_ended);
         if is_done { Outlook::Over } else { Outlook::Open }
     }
 }
 
-/// The connection is gone, and with it everybody who waited for a reply.
+/// The connection is gone.
 impl Drop for Session {
     fn drop(&mut self) {
-        let status = Status::cancelled("the connection is closed");
-        for open in std::mem::take(&mut self.open).into_values() {
-            self.forget(&open);
-            self.counters.cancelled.add(1);
-            self.end(open.hooks, Some(&status));
-        }
+        self.abandon();
     }
 }
 

@@ -1,0 +1,145 @@
+//! Each malformed or unexpected frame has its outcome, and the server goes on with the other ones.
+
+use std::sync::mpsc::channel;
+
+use millstream::rpc::frame::{Frame, Response};
+use millstream::rpc::{Code, Format, MetadataView, Server};
+
+use crate::common::rpc::{Caller, Got, bytes_of, on_each, request, router};
+
+/// Has a test try something on each transport, with a request behind it that must be answered.
+fn goes_on_after(test: impl Fn(&mut dyn Caller)) {
+    let (later, _replies) = channel();
+    on_each(
+        &Server::new(),
+        move || router(later.clone()),
+        |caller| {
+            test(caller);
+            caller.call(1000, "test/echo", b"and on");
+            assert_eq!(caller.next(), Got::ok(1000, b"and on"));
+        },
+    );
+}
+
+/// Has a test try something that ends the connection with this code.
+fn ends_with(code: Code, last: u64, test: impl Fn(&mut dyn Caller)) {
+    let (later, _replies) = channel();
+    on_each(
+        &Server::new(),
+        move || router(later.clone()),
+        |caller| {
+            test(caller);
+            assert_eq!(caller.next(), Got::GoAway { last, code });
+            assert_eq!(caller.next(), Got::End);
+        },
+    );
+}
+
+/// A request's bytes with one of them replaced.
+fn with_byte(at: usize, byte: u8) -> Vec<u8> {
+    let mut bytes = bytes_of(Frame::Request(request(1, "test/echo", b"body")));
+    bytes[at] = byte;
+    bytes
+}
+
+#[test]
+fn what_is_no_rpc_ends_the_connection() {
+    ends_with(Code::InvalidArgument, 0, |caller| {
+        caller.send_bytes(b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n");
+    });
+    ends_with(Code::Unimplemented, 0, |caller| caller.send_bytes(&with_byte(2, 2)));
+}
+
+#[test]
+fn ids_that_do_not_rise_end_the_connection() {
+    ends_with(Code::InvalidArgument, 0, |caller| caller.call(0, "test/echo", b""));
+    ends_with(Code::InvalidArgument, 7, |caller| {
+        caller.call(7, "test/echo", b"");
+        assert_eq!(caller.next(), Got::ok(7, b""));
+        caller.call(7, "test/echo", b"");
+    });
+    ends_with(Code::InvalidArgument, 7, |caller| {
+        caller.call(7, "test/later", b"");
+        caller.call(6, "test/echo", b"");
+    });
+}
+
+#[test]
+fn unknown_kinds_are_refused_and_passed_over() {
+    for kind in [0, 8, 15, 16, 255] {
+        goes_on_after(|caller| {
+            caller.send_bytes(&with_byte(3, kind));
+            assert_eq!(caller.next().verdict(), (1, true, Code::Unimplemented), "kind {kind}");
+        });
+    }
+}
+
+#[test]
+fn unknown_flags_are_skipped() {
+    goes_on_after(|caller| {
+        caller.send_bytes(&with_byte(4, 0xfe));
+        assert_eq!(caller.next(), Got::ok(1, b"body"));
+    });
+}
+
+#[test]
+fn malformed_heads_are_refused() {
+    // The method's name: none, longer than the head, no UTF-8.
+    for byte in [0, 200] {
+        goes_on_after(|caller| {
+            caller.send_bytes(&with_byte(24, byte));
+            assert_eq!(caller.next().verdict(), (1, true, Code::InvalidArgument));
+        });
+    }
+    goes_on_after(|caller| {
+        caller.send_bytes(&with_byte(25, 0xff));
+        assert_eq!(caller.next().verdict(), (1, true, Code::InvalidArgument));
+    });
+    // A name that is shorter than the head: what is behind it is no metadata.
+    goes_on_after(|caller| {
+        caller.send_bytes(&with_byte(24, 8));
+        assert_eq!(caller.next().verdict(), (1, true, Code::InvalidArgument));
+    });
+    // No head at all.
+    goes_on_after(|caller| {
+        let mut bytes = bytes_of(Frame::Ping(1));
+        bytes[3] = 1;
+        caller.send_bytes(&bytes);
+        assert_eq!(caller.next().verdict(), (1, true, Code::InvalidArgument));
+    });
+}
+
+#[test]
+fn what_a_server_does_not_wait_for_is_skipped() {
+    goes_on_after(|caller| {
+        caller.send(Frame::Cancel { id: 5 });
+        caller.send(Frame::Pong(3));
+        caller.send(Frame::GoAway { last: 0, code: Code::Ok, message: "bye" });
+        caller.send(Frame::Response(Response {
+            id: 9,
+            not_run: false,
+            code: Code::Ok,
+            message: "",
+            metadata: MetadataView::default(),
+            format: Format::RAW,
+            body: b"for whom?",
+        }));
+    });
+}
+
+#[test]
+fn a_frame_that_is_cut_off_is_not_run() {
+    let (later, _replies) = channel();
+    let server = Server::new();
+    on_each(
+        &server,
+        move || router(later.clone()),
+        |caller| {
+            let bytes = bytes_of(Frame::Request(request(1, "test/echo", b"body")));
+            caller.send_bytes(&bytes[..bytes.len() - 1]);
+            caller.end();
+            assert_eq!(caller.next(), Got::End);
+        },
+    );
+    assert_eq!(server.stats().started, 0);
+}

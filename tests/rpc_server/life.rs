@@ -1,0 +1,160 @@
+//! Keep-alive, idleness, half-close, and the orderly end.
+
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use millstream::rpc::frame::Frame;
+use millstream::rpc::{Code, Server};
+
+use crate::common::receive;
+use crate::common::rpc::{Caller as _, Got, SimCaller, TcpCaller, on_each, router};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_ping_is_answered() {
+    let (later, _replies) = channel();
+    on_each(
+        &Server::new(),
+        move || router(later.clone()),
+        |caller| {
+            caller.send(Frame::Ping(77));
+            assert_eq!(caller.next(), Got::Pong(77));
+        },
+    );
+}
+
+#[test]
+fn a_peer_that_answers_pings_stays_and_one_that_does_not_goes() {
+    let (later, replies) = channel();
+    let server = Server::new().keepalive(10 * SECOND, 5 * SECOND);
+    let mut caller = SimCaller::new(1, server.serve(router(later)));
+    caller.call(1, "test/later", b"");
+    for _ in 0..3 {
+        assert_eq!(caller.next_within(9 * SECOND), None);
+        assert_eq!(caller.next_within(2 * SECOND), Some(Got::Ping(0)));
+        caller.send(Frame::Pong(0));
+    }
+    let reply = receive(&replies);
+    assert!(!reply.is_cancelled());
+    assert_eq!(caller.next_within(12 * SECOND), Some(Got::Ping(0)));
+    assert_eq!(caller.next_within(4 * SECOND), None);
+    let end = caller.next_within(2 * SECOND);
+    assert_eq!(end, Some(Got::GoAway { last: 1, code: Code::Unavailable }));
+    assert_eq!(caller.next(), Got::End);
+    assert!(reply.is_cancelled());
+}
+
+#[test]
+fn an_idle_connection_is_closed_and_one_that_waits_for_a_reply_is_not() {
+    let (later, replies) = channel();
+    let server = Server::new().idle_timeout(10 * SECOND);
+    let mut caller = SimCaller::new(1, server.serve(router(later)));
+    caller.call(1, "test/later", b"");
+    assert_eq!(caller.next_within(60 * SECOND), None);
+    receive(&replies).send("");
+    assert_eq!(caller.next(), Got::ok(1, b""));
+    assert_eq!(caller.next_within(9 * SECOND), None);
+    assert_eq!(caller.next_within(2 * SECOND), Some(Got::GoAway { last: 1, code: Code::Ok }));
+    assert_eq!(caller.next(), Got::End);
+    // One that never sent anything.
+    let mut silent = SimCaller::new(2, server.serve(router(channel().0)));
+    assert_eq!(silent.next_within(9 * SECOND), None);
+    assert_eq!(silent.next_within(2 * SECOND), Some(Got::GoAway { last: 0, code: Code::Ok }));
+    assert_eq!(silent.next(), Got::End);
+}
+
+#[test]
+fn a_peer_that_ends_its_side_gets_the_answers_it_waits_for() {
+    let (later, replies) = channel();
+    on_each(
+        &Server::new(),
+        move || router(later.clone()),
+        |caller| {
+            caller.call(1, "test/later", b"");
+            caller.call(2, "test/echo", b"x");
+            assert_eq!(caller.next(), Got::ok(2, b"x"));
+            caller.end();
+            receive(&replies).send("late");
+            assert_eq!(caller.next(), Got::ok(1, b"late"));
+            assert_eq!(caller.next(), Got::End);
+        },
+    );
+}
+
+#[test]
+fn a_caller_that_is_gone_is_seen() {
+    let (later, replies) = channel();
+    let server = Server::new();
+    let mut caller = SimCaller::new(1, server.serve(router(later)));
+    caller.call(1, "test/later", b"");
+    caller.pass(SECOND);
+    let reply = receive(&replies);
+    assert!(!reply.is_cancelled());
+    let SimCaller { peer, simulation, .. } = &mut caller;
+    std::mem::replace(peer, simulation.connect().expect("it listens")).reset();
+    caller.pass(SECOND);
+    assert!(reply.is_cancelled());
+    assert_eq!(server.stats().in_flight, 0);
+    reply.send("to nobody");
+    caller.call(1, "test/echo", b"the other connection");
+    assert_eq!(caller.next(), Got::ok(1, b"the other connection"));
+}
+
+#[test]
+fn a_stop_lets_what_is_in_flight_finish_and_takes_nothing_new() {
+    let (later, replies) = channel();
+    let server = Server::new();
+    let mut caller = SimCaller::new(1, server.serve(router(later)));
+    caller.call(4, "test/later", b"");
+    caller.pass(SECOND);
+    caller.simulation.stop(60 * SECOND).expect("it runs");
+    assert_eq!(caller.next(), Got::GoAway { last: 4, code: Code::Ok });
+    caller.call(5, "test/echo", b"");
+    assert_eq!(caller.next().verdict(), (5, true, Code::Unavailable));
+    assert_eq!(caller.next_within(30 * SECOND), None, "it waits for the reply");
+    receive(&replies).send("in time");
+    assert_eq!(caller.next(), Got::ok(4, b"in time"));
+    assert_eq!(caller.next(), Got::End);
+}
+
+#[test]
+fn a_stop_ends_at_its_deadline() {
+    let (later, replies) = channel();
+    let server = Server::new();
+    let mut caller = SimCaller::new(1, server.serve(router(later)));
+    caller.call(1, "test/later", b"");
+    caller.pass(SECOND);
+    caller.simulation.stop(10 * SECOND).expect("it runs");
+    assert_eq!(caller.next(), Got::GoAway { last: 1, code: Code::Ok });
+    assert_eq!(caller.next_within(9 * SECOND), None);
+    assert_eq!(caller.next_within(2 * SECOND), Some(Got::End));
+    assert!(receive(&replies).is_cancelled());
+    assert_eq!(server.stats().in_flight, 0);
+}
+
+#[test]
+fn a_real_engine_stops_when_its_calls_have_ended() {
+    let (later, replies) = channel();
+    let server = Server::new();
+    let engine = crate::common::TestEngine::start(millstream::Engine::builder().reactors(2), {
+        let server = server.clone();
+        move |_| server.serve(router(later.clone()))
+    });
+    let mut callers: Vec<_> = (0..4).map(|_| TcpCaller::new(engine.connect())).collect();
+    for caller in &mut callers {
+        caller.call(1, "test/later", b"");
+    }
+    let waiting: Vec<_> = (0..4).map(|_| receive(&replies)).collect();
+    engine.stop(crate::common::DEADLINE).expect("it runs");
+    for caller in &mut callers {
+        assert_eq!(caller.next(), Got::GoAway { last: 1, code: Code::Ok });
+    }
+    for reply in waiting {
+        reply.send("done");
+    }
+    for caller in &mut callers {
+        assert_eq!(caller.next(), Got::ok(1, b"done"));
+        assert_eq!(caller.next(), Got::End);
+    }
+}

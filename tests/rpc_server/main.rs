@@ -1,0 +1,12 @@
+//! The RPC server, called frame by frame: every way to answer, deadlines, limits, the life of a connection, bad
+//! input, and the services that are built in.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod answers;
+mod bad_input;
+mod deadlines;
+mod life;
+mod limits;
+mod services;
