@@ -20,10 +20,12 @@ use millstream::codec::{Codec, Framed, LengthField, Lines};
 use millstream::internals::inbox::{Inbox, Notify};
 use millstream::internals::table::Table;
 use millstream::internals::timers::Timers;
+use millstream::rpc::Chain;
 use millstream_benches::COUNTED_ROUNDS as ROUNDS;
 use millstream_platform::driver::{Token, Wake};
 use millstream_platform::memory::{OutputPool, OutputQueue, Ring};
 
+use self::echoes::calls::{Calls, Pass};
 use self::echoes::{EchoFrames, Echoes, length_field_frames};
 
 const MESSAGE: usize = 64;
@@ -51,6 +53,22 @@ fn echo(mut echoes: Echoes) {
 fn echo_framed(mut echoes: Echoes<Framed<EchoFrames>>) {
     for _ in 0..ROUNDS {
         echoes.round(|stepper| counted(|| stepper.turn()));
+    }
+}
+
+#[library_benchmark(setup = Calls::plain)]
+#[bench::sixty_four_calls(64, MESSAGE)]
+fn rpc(mut calls: Calls<()>) {
+    for _ in 0..ROUNDS {
+        calls.round(|stepper| counted(|| stepper.turn()));
+    }
+}
+
+#[library_benchmark(setup = Calls::layered)]
+#[bench::sixty_four_calls(64, MESSAGE)]
+fn rpc_layered(mut calls: Calls<Chain<Chain<(), Pass>, Pass>>) {
+    for _ in 0..ROUNDS {
+        calls.round(|stepper| counted(|| stepper.turn()));
     }
 }
 
@@ -209,8 +227,20 @@ fn table(table: (Table<Place>, Vec<Token>)) -> Table<Place> {
 
 library_benchmark_group!(
     name = instructions,
-    benchmarks =
-        [echo, echo_framed, decode, decode_lines, idle_turn, timer, inbox, ring, output, table]
+    benchmarks = [
+        echo,
+        echo_framed,
+        rpc,
+        rpc_layered,
+        decode,
+        decode_lines,
+        idle_turn,
+        timer,
+        inbox,
+        ring,
+        output,
+        table
+    ]
 );
 
 main!(
