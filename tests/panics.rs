@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use common::{TestEngine, eventually, read_exactly, receive, silence_expected_panics};
+use common::{DEADLINE, TestEngine, eventually, read_exactly, receive, silence_expected_panics};
 use millstream::balance::Balance;
 use millstream::{
-    Action, Address, Builder, CloseReason, Conn, Engine, EventHandler, Reactor, StartError, TimerId,
+    Action, Address, Builder, CloseReason, Conn, Engine, EventHandler, Reactor, StartError,
+    Stopped, TimerId,
 };
 
 /// Where the user's code panics.
@@ -460,4 +461,20 @@ fn a_panic_in_the_drop_of_a_closure_that_came_too_late_harms_nobody() {
     read_until_over(victim);
     assert_eq!(receive(&rig.closed), "local");
     rig.assert_unnoticed(1, Place::LostClosure);
+}
+
+/// The same where the reactor is gone, and the asker's thread drops the closure.
+#[test]
+fn a_panic_in_the_drop_of_a_closure_for_a_stopped_reactor_harms_nobody() {
+    silence_expected_panics();
+    let engine = TestEngine::start(Engine::builder().reactors(1), |_| Stateful);
+    let reactors = engine.reactors::<Stateful>().expect("it is the engine's handler");
+    engine.stop(DEADLINE).expect("it runs");
+    engine.wait().expect("it ends well");
+    let fragile = Fragile;
+    let late = reactors.run(0, move |_, _| {
+        std::mem::forget(fragile);
+        Action::Continue
+    });
+    assert_eq!(late, Err(Stopped));
 }

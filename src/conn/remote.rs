@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{Conn, ConnId};
 use crate::handler::{Action, EventHandler};
-use crate::reactor::{Order, Reactors};
+use crate::reactor::{Order, Reactors, Stopped};
 
 /// The connection is closed, so nothing was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -119,11 +119,7 @@ impl<H: EventHandler> Remote<H> {
         if !self.is_open() {
             return Err(Closed);
         }
-        self.0.reactors.ask(self.0.id, order).map_err(|command| {
-            // What a closure owns may panic when it is dropped, which is not the caller's concern.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(command)));
-            Closed
-        })
+        self.0.reactors.ask(self.0.id, order).map_err(|Stopped| Closed)
     }
 }
 

@@ -1,7 +1,6 @@
 //! The handle of a socket for datagrams that crosses threads.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,7 +10,7 @@ use millstream_platform::address::Address;
 use super::{DatagramId, DatagramSocket};
 use crate::conn::Closed;
 use crate::handler::{Action, EventHandler};
-use crate::reactor::{DatagramOrder, Reactors};
+use crate::reactor::{DatagramOrder, Reactors, Stopped};
 
 /// A handle of a socket for datagrams for any thread: cheap to clone, `Send` and `Sync`.
 ///
@@ -87,11 +86,7 @@ impl<H: EventHandler> DatagramRemote<H> {
         if !self.is_open() {
             return Err(Closed);
         }
-        self.0.reactors.ask_datagrams(self.0.id, order).map_err(|command| {
-            // What a closure owns may panic when it is dropped, which is not the caller's concern.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(command)));
-            Closed
-        })
+        self.0.reactors.ask_datagrams(self.0.id, order).map_err(|Stopped| Closed)
     }
 }
 

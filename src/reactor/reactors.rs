@@ -44,31 +44,18 @@ impl<H: EventHandler> Reactors<H> {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Asks a connection. What can't be done any more comes back.
-    pub(crate) fn ask(&self, id: ConnId, order: Order<H>) -> Result<(), Command<H>> {
-        let command = Command::Connection { token: id.token, order };
-        match self.mailbox(id.reactor()) {
-            Some(mailbox) => mailbox.post(command),
-            None => Err(command),
-        }
+    /// Asks a connection. What can't be done any more is dropped.
+    pub(crate) fn ask(&self, id: ConnId, order: Order<H>) -> Result<(), Stopped> {
+        self.post(id.reactor(), Command::Connection { token: id.token, order })
     }
 
-    /// Asks a socket for datagrams. What can't be done any more comes back.
+    /// Asks a socket for datagrams. What can't be done any more is dropped.
     pub(crate) fn ask_datagrams(
         &self,
         id: DatagramId,
         order: DatagramOrder<H>,
-    ) -> Result<(), Command<H>> {
-        let command = Command::Datagrams { token: id.token, order };
-        match self.mailbox(id.reactor()) {
-            Some(mailbox) => mailbox.post(command),
-            None => Err(command),
-        }
-    }
-
-    /// `None` only while the engine starts.
-    fn mailbox(&self, reactor: usize) -> Option<&Arc<Mailbox<H>>> {
-        self.0[reactor].get()
+    ) -> Result<(), Stopped> {
+        self.post(id.reactor(), Command::Datagrams { token: id.token, order })
     }
 
     /// How many reactors the engine has, of which each has a handler of its own.
@@ -299,8 +286,11 @@ impl<H: EventHandler> Reactors<H> {
     }
 
     fn post(&self, reactor: usize, command: Command<H>) -> Result<(), Stopped> {
-        let Some(mailbox) = self.mailbox(reactor) else { return Err(Stopped) };
-        mailbox.post(command).map_err(|command| {
+        let posted = match self.0[reactor].get() {
+            Some(mailbox) => mailbox.post(command),
+            None => Err(command), // Only while the engine starts.
+        };
+        posted.map_err(|command| {
             // What a closure owns may panic when it is dropped, which is not the caller's concern.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(command)));
             Stopped
