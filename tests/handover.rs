@@ -375,6 +375,25 @@ fn a_newcomer_that_stops_leaves_its_predecessor_alone() {
     stop(&engine);
 }
 
+/// What is opened after a newcomer was given the listeners is not one of them, and ends with its engine.
+#[test]
+fn a_listener_that_came_too_late_takes_its_file_along() {
+    let rig = Rig::new();
+    let engine = rig.first(Engine::builder());
+    let mut handover = rig.take().expect("somebody is there");
+    let late = rig.folder.path("late");
+    engine.listen(format!("unix://{late}")).expect("the folder is new");
+    let next = rig.start(&mut handover, Engine::builder());
+    handover.ready(&next, DEADLINE).expect("it takes over");
+    ends(&engine);
+    assert!(!Path::new(&late).exists(), "nobody has it any more");
+    rig.assert_serves(&next);
+    let last = rig.next(Engine::builder());
+    ends(&next);
+    rig.assert_serves(&last);
+    stop(&last);
+}
+
 /// Somebody who connects and says something else is sent away, and so are too many at a time.
 #[test]
 fn who_says_nonsense_does_not_take_over() {

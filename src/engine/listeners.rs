@@ -387,14 +387,12 @@ impl Listeners {
         waiting.into_iter().try_for_each(|bound| self.hand_over(bound, engine))
     }
 
-    /// Leaves the sockets to another process that has them, too: closes all listeners, whose files stay, and
-    /// waits until they are closed, but not for longer than this. What they accepted before is on its way to
-    /// the reactors then.
+    /// Leaves the sockets to another process that has them, too: closes all listeners, and waits until they are
+    /// closed, but not for longer than this. What they accepted before is on its way to the reactors then.
     pub(crate) fn leave(&self, timeout: Duration) {
         let end = after(Instant::now(), timeout);
         let open = self.lock().open.clone();
         for state in &open {
-            state.file.upgrade().iter().for_each(|file| file.stay());
             self.forget(state.id);
         }
         for state in open {

@@ -110,20 +110,23 @@ impl Server {
         if self.newcomers.len() >= MOST_NEWCOMERS {
             return Err(io::Error::other("too many others are on their way"));
         }
-        message::send(&stream, &self.listeners()?)?;
-        // Should this process end before the newcomer is ready, that one goes on with them.
-        self.files().iter().for_each(|file| file.stay());
         let socket = Stream::new(stream.try_clone()?, Transport::Unix);
+        let listeners = self.listeners()?;
+        message::send(&stream, &listeners)?;
         let deadline = after(Instant::now(), self.timeout);
         let token = self.newcomers.insert_with(|_| Newcomer { stream, deadline });
         let token = token.expect("there are few");
-        self.driver.adopt(token, socket).inspect_err(|_| drop(self.newcomers.remove(token)))
+        self.driver.adopt(token, socket).inspect_err(|_| {
+            self.newcomers.remove(token).iter().for_each(Newcomer::refuse);
+        })?;
+        // From here on the newcomer goes on with them, also should this process end before it is ready.
+        listeners.iter().flat_map(|listener| &listener.file).for_each(|file| file.stay());
+        Ok(())
     }
 
-    /// The files of Unix sockets.
-    fn files(&self) -> Vec<Arc<SocketFile>> {
-        let own = self.socket.as_ref().and_then(Listener::file).cloned();
-        self.engine.known_listeners().files().into_iter().chain(own).collect()
+    /// The file of the socket that newcomers connect to.
+    fn own_file(&self) -> Option<Arc<SocketFile>> {
+        self.socket.as_ref().and_then(Listener::file).cloned()
     }
 
     /// The engine's listeners, behind the one for newcomers.
@@ -132,7 +135,7 @@ impl Server {
         let mut listeners = vec![Duplicates {
             name: "handover".to_owned(),
             transport: Transport::Unix,
-            file: self.socket.as_ref().and_then(Listener::file).cloned(),
+            file: self.own_file(),
             sockets: sockets.collect::<Result<_, _>>()?,
         }];
         listeners.append(&mut self.engine.known_listeners().duplicates()?);
@@ -160,7 +163,8 @@ impl Server {
             newcomer.refuse();
             self.driver.close(token, false);
             if self.newcomers.is_empty() {
-                self.files().iter().for_each(|file| file.claim());
+                let files = self.engine.known_listeners().files();
+                files.iter().chain(&self.own_file()).for_each(|file| file.claim());
             }
             tracing::warn!(why, "a process did not take over");
         }
@@ -171,9 +175,6 @@ impl Server {
         tracing::info!("handed over");
         for other in self.newcomers.tokens() {
             self.newcomers.get(other).into_iter().for_each(Newcomer::refuse);
-        }
-        if let Some(file) = self.socket.as_ref().and_then(Listener::file) {
-            file.stay();
         }
         let Server { engine, drain, .. } = self;
         let deadline = after(Instant::now(), drain);
