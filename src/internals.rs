@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use millstream_platform::address::Address;
 use millstream_platform::driver::{Driver, Readiness, Wake};
-use millstream_platform::socket::listen_tcp;
+use millstream_platform::socket::{listen_tcp, local_addr};
 
 use crate::engine::{Builder, Engine, StartError, start_in_this_thread};
 use crate::handler::EventHandler;
@@ -39,7 +39,7 @@ impl<H: EventHandler> Stepper<H> {
         let failed = |source| StartError::Listen { address: address.into(), source };
         let listener =
             listen_tcp(address, false, config.backlog, false, &config.options).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let address = local_addr(&listener).map_err(failed)?;
         let driver = Readiness::new(config.budget()).map_err(StartError::Driver)?;
         let waker = driver.waker();
         let (engine, event_loop) =

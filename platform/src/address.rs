@@ -100,6 +100,14 @@ impl Address {
         }
     }
 
+    /// What carries datagrams between such addresses.
+    pub fn datagram_transport(&self) -> Transport {
+        match self {
+            Address::Ip(_) => Transport::Udp,
+            Address::Unix(_) => Transport::UnixDatagram,
+        }
+    }
+
     /// As system calls have it.
     ///
     /// # Errors

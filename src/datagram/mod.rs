@@ -95,10 +95,7 @@ impl<H: EventHandler> DatagramSocket<'_, H> {
 
     /// UDP or Unix datagrams.
     pub fn transport(&self) -> Transport {
-        match self.entry.local {
-            Address::Ip(_) => Transport::Udp,
-            Address::Unix(_) => Transport::UnixDatagram,
-        }
+        self.entry.local.datagram_transport()
     }
 
     /// When this turn of the reactor began to run callbacks. It saves asking the system's clock.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use millstream_platform::address::{self, Address, Transport, UnixAddress};
 use millstream_platform::socket::{
     BoundSocket, DatagramOptions, DatagramSocket, InheritError, OptionError, SocketOptions,
-    SocketRole, listen_tcp, listen_unix,
+    SocketRole, listen_tcp, listen_unix, local_addr,
 };
 use socket2::SockRef;
 
@@ -393,7 +393,7 @@ fn share(
     let mut sockets = Vec::new();
     for _ in 0..shares.unwrap_or(1) {
         let socket = open(address)?;
-        address = socket.local_addr()?.socket_addr().unwrap_or(address);
+        address = local_addr(&socket)?.socket_addr().unwrap_or(address);
         sockets.push(socket);
     }
     Ok(sockets)

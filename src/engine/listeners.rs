@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use millstream_platform::address::{Address, Transport};
 use millstream_platform::driver::Readiness;
-use millstream_platform::socket::{BoundSocket, SocketFile, SocketOptions};
+use millstream_platform::socket::{BoundSocket, SocketFile, SocketOptions, local_addr};
 
 use super::acceptor::Entrance;
 use super::balance::{Balance, RoundRobin};
@@ -257,7 +257,7 @@ impl Listeners {
         let sockets = listen.open(shares, config.backlog, &options)?;
         let first = sockets.first().expect("there is a socket");
         let failed = |source| ListenError::Refused { address: listen.address(), source };
-        let address = first.local_addr().map_err(failed)?;
+        let address = local_addr(first).map_err(failed)?;
         let file = first.file().map(Arc::downgrade).unwrap_or_default();
         let duplicates = sockets.iter().map(|socket| socket.as_fd().try_clone_to_owned().map(Some));
         let duplicates = duplicates.collect::<Result<_, _>>().map_err(failed)?;

@@ -10,6 +10,14 @@ use socket2::{SockRef, Type};
 use super::{DatagramSocket, InheritError, Listener, SocketFile};
 use crate::address::{Address, Transport};
 
+/// A socket's own address.
+///
+/// # Errors
+/// The operating system doesn't know, or it is of a kind that is neither IP nor Unix.
+pub fn local_addr(socket: &impl AsFd) -> io::Result<Address> {
+    SockRef::from(socket).local_addr()?.try_into()
+}
+
 /// A socket that others connect to or send to.
 #[derive(Debug)]
 pub enum BoundSocket {
@@ -29,7 +37,7 @@ impl BoundSocket {
         let number = descriptor.as_raw_fd();
         let no_socket = |source| InheritError::NoSocket { descriptor: number, source };
         let socket = SockRef::from(&descriptor);
-        let address = socket.local_addr().and_then(Address::try_from).map_err(no_socket)?;
+        let address = local_addr(&descriptor).map_err(no_socket)?;
         let kind = socket.r#type().map_err(no_socket)?;
         let serves = match kind {
             Type::STREAM => listens(&socket).map_err(no_socket)?,
@@ -52,14 +60,6 @@ impl BoundSocket {
             }
         };
         Ok((inherited, address))
-    }
-
-    /// Where it is.
-    ///
-    /// # Errors
-    /// The operating system doesn't know.
-    pub fn local_addr(&self) -> io::Result<Address> {
-        SockRef::from(self).local_addr()?.try_into()
     }
 
     /// What it carries.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::listen::bind_unix;
-use super::{SocketFile, SocketOptions, SocketRole};
+use super::{SocketFile, SocketOptions, SocketRole, local_addr};
 use crate::address::{Address, Transport, UnixAddress};
 
 /// How a socket for datagrams is made.
@@ -67,7 +67,7 @@ impl DatagramSocket {
         if let Some(peer) = how.peer {
             socket.connect(&peer.to_sock_addr()?)?;
         }
-        let transport = if unix(&kind) { Transport::UnixDatagram } else { Transport::Udp };
+        let transport = kind.datagram_transport();
         let (connected, socket) = (how.peer.is_some(), socket.into());
         Ok(DatagramSocket { socket, transport, connected, file: file.map(Arc::new) })
     }
@@ -79,7 +79,7 @@ impl DatagramSocket {
     /// It is no socket for datagrams between IP or Unix addresses.
     pub fn adopt(socket: OwnedFd) -> io::Result<(Self, Address, Option<Address>)> {
         let adopted = SockRef::from(&socket);
-        let local = Address::try_from(adopted.local_addr()?)?;
+        let local = local_addr(&socket)?;
         if adopted.r#type()? != Type::DGRAM {
             return Err(io::Error::new(ErrorKind::InvalidInput, "it carries no datagrams"));
         }
@@ -92,10 +92,7 @@ impl DatagramSocket {
 
     /// Takes one that is bound already.
     pub(super) fn inherit(socket: OwnedFd, address: &Address) -> Self {
-        let transport = match address {
-            Address::Ip(_) => Transport::Udp,
-            Address::Unix(_) => Transport::UnixDatagram,
-        };
+        let transport = address.datagram_transport();
         DatagramSocket { socket, transport, connected: false, file: None }
     }
 
@@ -114,14 +111,6 @@ impl DatagramSocket {
 
     pub(super) fn file_mut(&mut self) -> &mut Option<Arc<SocketFile>> {
         &mut self.file
-    }
-
-    /// Its own address.
-    ///
-    /// # Errors
-    /// The operating system doesn't know.
-    pub fn local_addr(&self) -> io::Result<Address> {
-        SockRef::from(self).local_addr()?.try_into()
     }
 
     /// UDP or Unix datagrams.

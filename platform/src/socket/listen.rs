@@ -38,14 +38,6 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// Where it listens.
-    ///
-    /// # Errors
-    /// The operating system doesn't know.
-    pub fn local_addr(&self) -> io::Result<Address> {
-        SockRef::from(&self.as_fd()).local_addr()?.try_into()
-    }
-
     /// What its connections are.
     pub fn transport(&self) -> Transport {
         match self {

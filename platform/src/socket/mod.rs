@@ -16,7 +16,7 @@ mod setting_linux;
 mod stream;
 mod view;
 
-pub use self::bound::BoundSocket;
+pub use self::bound::{BoundSocket, local_addr};
 pub use self::connect::connect;
 pub use self::credentials::{PeerCredentials, own_user, peer_credentials};
 pub use self::datagram::{DatagramOptions, DatagramSocket};

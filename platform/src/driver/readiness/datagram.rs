@@ -547,7 +547,7 @@ impl DatagramLink for Sockets {
 
     fn local_addr(&self, token: Token) -> io::Result<Address> {
         let socket = self.find(token).ok_or(ErrorKind::NotConnected)?;
-        SockRef::from(&socket.socket).local_addr()?.try_into()
+        socket::local_addr(&socket.socket)
     }
 
     fn socket(&self, token: Token) -> Option<SockRef<'_>> {

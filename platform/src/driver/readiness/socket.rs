@@ -26,7 +26,7 @@ use super::{Spent, Turn, add, left, stream};
 use crate::address::{Address, Transport};
 use crate::driver::{Event, Host, Link, Received, Space, Token};
 use crate::memory::{OutputPool, OutputQueue};
-use crate::socket::{Passing, Stream, receive_unix};
+use crate::socket::{Passing, Stream, local_addr, receive_unix};
 
 /// How many slices go into one system call; the queue's others follow in the next one.
 const SLICES_PER_SEND: usize = 64;
@@ -609,7 +609,7 @@ impl Link for Sockets {
 
     fn local_addr(&self, token: Token) -> io::Result<Address> {
         let socket = self.open(token).ok_or(ErrorKind::NotConnected)?;
-        SockRef::from(&socket.stream).local_addr()?.try_into()
+        local_addr(&socket.stream)
     }
 
     fn socket(&self, token: Token) -> Option<SockRef<'_>> {
