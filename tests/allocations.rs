@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{DEADLINE, Echo, TestEngine, pattern};
-use millstream::{Action, Builder, Conn, Datagram, DatagramSocket, Engine, EventHandler, TimerId};
+use millstream::{Action, Builder, Conn, Engine, EventHandler, TimerId};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -225,32 +225,13 @@ fn echo_messages_in_parts(builder: Builder, kind: &str, connections: usize) {
 
 // --- datagrams ---------------------------------------------------------------------------------------------
 
-/// Sends datagrams back.
-struct EchoDatagrams;
-
-impl EventHandler for EchoDatagrams {
-    type State = ();
-
-    fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
-        unreachable!("there are no connections")
-    }
-
-    fn on_datagram(
-        &mut self,
-        socket: &mut DatagramSocket<'_, Self>,
-        datagram: Datagram<'_>,
-    ) -> Action {
-        socket.reply(&datagram, datagram.bytes).into()
-    }
-}
-
 fn echo_datagrams() {
     // No more than the socket's receive buffer has room for.
     const CLIENTS: usize = 10;
     const IN_FLIGHT: usize = 5;
     for listen in ["udp://127.0.0.1:0", "udp4://0.0.0.0:0", "udp6://[::1]:0"] {
         let builder = Engine::builder().reactors(1).listen(listen);
-        let engine = TestEngine::start(builder, |_| EchoDatagrams);
+        let engine = TestEngine::start(builder, |_| Echo);
         let address = engine.listeners()[0].local_addr().socket_addr().expect("it is UDP");
         let host = if address.is_ipv4() { "127.0.0.1" } else { "::1" };
         let clients: Vec<_> = (0..CLIENTS)

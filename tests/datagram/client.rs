@@ -1,35 +1,15 @@
-//! A peer of the tests, and the handler that most of them serve with.
+//! A peer of the tests, and a handler that tells them what comes.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::unix::net::{self, UnixDatagram};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::Path;
 use std::sync::mpsc::Sender;
-use std::{env, fs, process};
 
 use millstream::{Action, Address, Conn, Datagram, DatagramSocket, EventHandler, UnixAddress};
 
 use crate::common::DEADLINE;
-
-/// Sends datagrams back.
-pub(crate) struct Echo;
-
-impl EventHandler for Echo {
-    type State = ();
-
-    fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
-        unreachable!("there are no connections")
-    }
-
-    fn on_datagram(
-        &mut self,
-        socket: &mut DatagramSocket<'_, Self>,
-        datagram: Datagram<'_>,
-    ) -> Action {
-        socket.reply(&datagram, datagram.bytes).into()
-    }
-}
+use crate::common::folder::Folder;
 
 /// What happened to a socket.
 #[derive(Debug, PartialEq, Eq)]
@@ -65,29 +45,6 @@ impl EventHandler for Tell {
     ) -> Action {
         let _ = self.0.send(News::Error(error.kind()));
         Action::Continue
-    }
-}
-
-/// A folder that is gone with the test.
-pub(crate) struct Folder(PathBuf);
-
-impl Folder {
-    pub(crate) fn new() -> Self {
-        static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = env::temp_dir().join(format!("millstream-gram-{}-{number}", process::id()));
-        fs::create_dir(&path).expect("it is new");
-        Folder(path)
-    }
-
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

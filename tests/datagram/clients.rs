@@ -8,7 +8,8 @@ use millstream::{
     Transport,
 };
 
-use crate::client::{Folder, News, Peer, Tell, unix};
+use crate::client::{News, Peer, Tell, unix};
+use crate::common::folder::Folder;
 use crate::common::{DEADLINE, TestEngine, eventually, pattern, receive};
 
 /// An engine that tells what its sockets hear, and its reactors.

@@ -8,8 +8,8 @@ use millstream::{
     EventHandler, OpenDatagram,
 };
 
-use crate::client::{Echo, Peer};
-use crate::common::{TestEngine, modes, pattern};
+use crate::client::Peer;
+use crate::common::{Echo, TestEngine, modes, pattern};
 
 struct Proxy {
     server: Address,

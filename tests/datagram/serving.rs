@@ -10,9 +10,10 @@ use millstream::{
     ListenError, SendError, Transport,
 };
 
-use crate::client::{Echo, Folder, News, Peer, Tell, unix};
+use crate::client::{News, Peer, Tell, unix};
+use crate::common::folder::Folder;
 use crate::common::{
-    DEADLINE, TestEngine, eventually, modes, pattern, receive, silence_expected_panics,
+    DEADLINE, Echo, TestEngine, eventually, modes, pattern, receive, silence_expected_panics,
 };
 
 /// Ten clients at once, and 1 KiB datagrams that are compared byte by byte.
@@ -21,7 +22,7 @@ fn ten_clients_get_their_own_datagrams_back() {
     for (mode, builder) in modes() {
         let engine = TestEngine::start(builder, |_| Echo);
         let folder = Folder::new();
-        let unixgram = format!("unixgram://{}", folder.path("server").display());
+        let unixgram = format!("unixgram://{}", folder.path("server"));
         for text in ["udp4://127.0.0.1:0", "udp6://[::1]:0", &unixgram] {
             let listener = engine.listen(text).expect("it can be listened on");
             let address = listener.local_addr();
@@ -79,7 +80,7 @@ fn the_reactors_share_the_sockets_as_the_mode_says() {
 fn every_size_comes_back_whole() {
     let engine = TestEngine::start(Engine::builder().reactors(1), |_| Echo);
     let folder = Folder::new();
-    let unixgram = format!("unixgram://{}", folder.path("server").display());
+    let unixgram = format!("unixgram://{}", folder.path("server"));
     let kinds = [("udp4://127.0.0.1:0", 65_507), ("udp6://[::1]:0", 65_507), (&unixgram, 65_536)];
     for (text, most) in kinds {
         let address = engine.listen(text).expect("it can be listened on").local_addr();
@@ -136,7 +137,7 @@ fn the_answer_comes_from_the_address_that_was_asked() {
 fn a_datagram_that_is_too_long_is_cut_and_says_so() {
     let folder = Folder::new();
     let (tell, news) = channel();
-    let text = format!("unixgram://{}", folder.path("server").display());
+    let text = format!("unixgram://{}", folder.path("server"));
     let builder = Engine::builder().reactors(1).listen(text);
     let engine = TestEngine::start(builder, move |_| Tell(tell.clone()));
     let address = engine.listeners()[0].local_addr();
@@ -182,7 +183,7 @@ impl EventHandler for Many {
 #[test]
 fn segments_arrive_whole_and_in_order() {
     let folder = Folder::new();
-    let unixgram = format!("unixgram://{}", folder.path("server").display());
+    let unixgram = format!("unixgram://{}", folder.path("server"));
     let builder = Engine::builder().reactors(1).listen("udp://127.0.0.1:0").listen("udp://[::1]:0");
     let engine = TestEngine::start(builder.listen(unixgram), |_| Many);
     for listener in &engine.listeners()[..3] {
@@ -258,7 +259,7 @@ fn bad_places_are_told_and_dead_ones_replaced() {
     };
     assert_eq!(kind(&format!("udp://{taken}")), std::io::ErrorKind::AddrInUse);
     fs::write(folder.path("file"), "").expect("it is new");
-    let text = |name| format!("unixgram://{}", folder.path(name).display());
+    let text = |name| format!("unixgram://{}", folder.path(name));
     assert_eq!(kind(&text("file")), std::io::ErrorKind::AlreadyExists);
 
     // One that a process left behind is replaced, one that somebody has is not.
@@ -272,7 +273,7 @@ fn bad_places_are_told_and_dead_ones_replaced() {
     assert_eq!(Peer::like(&address).exchange(&address, b"there?"), b"there?");
     listener.close();
     assert!(listener.wait_closed(DEADLINE));
-    assert!(!folder.path("dead").exists(), "the file goes with the socket");
+    assert!(!folder.join("dead").exists(), "the file goes with the socket");
 }
 
 /// Tries to send what can't be sent, and tells how often there was no room.

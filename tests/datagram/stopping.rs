@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use millstream::{Action, Engine, OpenDatagram, SendError};
 
-use crate::client::{Folder, Peer, Tell, unix};
+use crate::client::{Peer, Tell, unix};
+use crate::common::folder::Folder;
 use crate::common::{DEADLINE, TestEngine, eventually, receive};
 
 /// What was sent before the engine stopped goes out.
