@@ -233,7 +233,6 @@ struct Setup {
 
 /// Who accepts.
 pub(super) struct Staff {
-    pub(super) config: Arc<Config>,
     pub(super) reactors: Vec<Entrance<Readiness>>,
     /// Of the main acceptor, which is made for the first listener that needs it.
     pub(super) balance: Option<Box<dyn Balance>>,
@@ -402,39 +401,20 @@ impl Listeners {
         }
     }
 
-    /// Gives sockets to whoever serves them: the reactors if they accept for themselves and there is one for
-    /// each, else the main acceptor or, with datagrams, one of the reactors.
+    /// Gives sockets to whoever serves them.
     fn hand_over(&self, bound: Bound, engine: &Engine) -> Result<(), StartError> {
         let mut inner = self.lock();
-        let Inner { staff, waiting, .. } = &mut *inner;
-        let Some(staff) = staff.as_mut().filter(|_| bound.gate.is_open()) else {
+        let Inner { setup, staff, waiting, .. } = &mut *inner;
+        let ready = staff.as_mut().zip(setup.as_ref()).filter(|_| bound.gate.is_open());
+        let Some((staff, Setup { config, .. })) = ready else {
             if !engine.is_stopping() {
                 waiting.push(bound);
             }
             return Ok(());
         };
-        // A single reactor accepts for itself: there is nothing to choose, and handing over to it would cost
-        // more than accepting does.
-        let alone = staff.reactors.len() == 1;
-        let by_reactors = alone || staff.config.accept_mode == AcceptMode::ReusePort;
-        if by_reactors && bound.sockets.len() >= staff.reactors.len() {
-            let reactors = staff.reactors.iter().cycle();
-            for ((socket, open), reactor) in bound.sockets.into_iter().zip(reactors) {
-                drop(reactor.arrivals.post(arrival(socket, open)));
-            }
-            return Ok(());
-        }
-        if !bound.state.transport.is_stream() {
-            // Nobody accepts datagrams and hands them over: one reactor has the socket.
-            let reactor = &staff.reactors[bound.state.id.index() % staff.reactors.len()];
-            for (socket, open) in bound.sockets {
-                drop(reactor.arrivals.post(arrival(socket, open)));
-            }
-            return Ok(());
-        }
-        let acceptor = staff.acceptor(engine)?;
-        for (socket, open) in bound.sockets {
-            drop(acceptor.post(arrival(socket, open)));
+        let servers = staff.servers_of(&bound, config, engine)?;
+        for ((socket, open), server) in bound.sockets.into_iter().zip(servers.iter().cycle()) {
+            drop(server.post(arrival(socket, open)));
         }
         Ok(())
     }
@@ -461,13 +441,31 @@ fn arrival(socket: BoundSocket, open: Open) -> Arrival<Readiness> {
 }
 
 impl Staff {
-    /// The main acceptor, which is started if it isn't there yet.
-    fn acceptor(&mut self, engine: &Engine) -> Result<&Inbox<Arrival<Readiness>>, StartError> {
+    /// Who serves a listener's sockets, in turn: the reactors if they accept for themselves and there is a socket
+    /// for each, else the main acceptor or, with datagrams, one of the reactors.
+    fn servers_of(
+        &mut self,
+        bound: &Bound,
+        config: &Config,
+        engine: &Engine,
+    ) -> Result<Vec<Arc<Inbox<Arrival<Readiness>>>>, StartError> {
+        let arrivals = |reactor: &Entrance<Readiness>| Arc::clone(&reactor.arrivals);
+        let count = self.reactors.len();
+        // A single reactor accepts for itself: there is nothing to choose, and handing over to it would cost
+        // more than accepting does.
+        let by_reactors = count == 1 || config.accept_mode == AcceptMode::ReusePort;
+        if by_reactors && bound.sockets.len() >= count {
+            return Ok(self.reactors.iter().map(arrivals).collect());
+        }
+        if !bound.state.transport.is_stream() {
+            // Nobody accepts datagrams and hands them over: one reactor has the socket.
+            return Ok(vec![arrivals(&self.reactors[bound.state.id.index() % count])]);
+        }
         if self.acceptor.is_none() {
             let balance = self.balance.take().unwrap_or_else(|| Box::new(RoundRobin::default()));
             let reactors = self.reactors.clone();
-            self.acceptor = Some(spawn_acceptor(engine, &self.config, balance, reactors)?);
+            self.acceptor = Some(spawn_acceptor(engine, config, balance, reactors)?);
         }
-        Ok(self.acceptor.as_ref().expect("it was just made"))
+        Ok(self.acceptor.iter().cloned().collect())
     }
 }

@@ -123,7 +123,7 @@ where
     }
     let started = spawn_reactors(&engine, &config, factory, &cores).and_then(|reactors| {
         let reactors = run_reactors(reactors, &engine);
-        listeners.staff(Staff { config, reactors, balance: Some(balance), acceptor: None }, &engine)
+        listeners.staff(Staff { reactors, balance: Some(balance), acceptor: None }, &engine)
     });
     if let Err(error) = started {
         let _ = engine.stop(Duration::ZERO);
