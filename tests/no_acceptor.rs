@@ -1,14 +1,23 @@
-//! An engine that listens nowhere has no thread that accepts. The threads of the process tell, so this test is
-//! alone in it.
+//! An engine that listens nowhere has no thread that accepts, and gets it with its first listener, or a later one
+//! if the system has no descriptors then. The threads and the descriptors of the whole process count, so each of
+//! these tests is alone in it.
 #![cfg(target_os = "linux")]
 
 mod common;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::sync::Mutex;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use common::Echo;
-use millstream::{Builder, Engine};
+use common::{Echo, TestEngine, read_exactly, receive};
+use millstream::balance::Balance;
+use millstream::{Address, Builder, Engine, ListenError};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// How many threads of the process have a name that begins so; the system keeps 15 bytes of it.
 fn threads(prefix: &str) -> usize {
@@ -33,6 +42,42 @@ fn threads_of(builder: Builder) -> (usize, usize) {
 
 #[test]
 fn an_engine_that_does_not_listen_has_no_acceptor() {
+    let _alone = ALONE.lock();
     assert_eq!(threads_of(Engine::builder()), (3, 0));
     assert_eq!(threads_of(Engine::builder().listen("127.0.0.1:0")), (4, 1));
+}
+
+/// Chooses the first reactor, and says so.
+struct First(Sender<Address>);
+
+impl Balance for First {
+    fn choose(&mut self, peer: Address, _connections: &[usize]) -> usize {
+        let _ = self.0.send(peer);
+        0
+    }
+}
+
+#[test]
+fn the_balancer_outlives_an_acceptor_that_does_not_start() {
+    let _alone = ALONE.lock();
+    let (sender, asked) = channel();
+    let builder = Engine::builder().reactors(2).balance(First(sender));
+    let engine = TestEngine::start_exactly(builder, |_| Echo);
+    let limit = getrlimit(Resource::Nofile);
+    let free = File::open("/dev/null").expect("it is there").as_raw_fd() as u64;
+    let mut errors = (0..10).map(|spare| {
+        let few = Rlimit { current: Some(free + spare), ..limit };
+        setrlimit(Resource::Nofile, few).expect("it may be lowered");
+        engine.listen("127.0.0.1:0").expect_err("there are too few descriptors")
+    });
+    let error = errors.find(|error| !matches!(error, ListenError::Refused { .. }));
+    setrlimit(Resource::Nofile, limit).expect("it is as it was");
+    assert!(matches!(error, Some(ListenError::Acceptor(_))), "{error:?}");
+    engine.listen("127.0.0.1:0").expect("there are descriptors again");
+    let mut client = engine.connect();
+    client.write_all(b"hello").expect("the server reads");
+    assert_eq!(read_exactly(&mut client, 5), b"hello");
+    assert_eq!(receive(&asked), Address::from(client.local_addr().expect("it is connected")));
+    drop((client, engine));
+    common::eventually("the threads are gone", || threads("millstream-") == 0);
 }

@@ -13,7 +13,7 @@ use millstream_platform::driver::Readiness;
 use millstream_platform::socket::{BoundSocket, SocketFile, SocketOptions, local_addr};
 
 use super::acceptor::Entrance;
-use super::balance::{Balance, RoundRobin};
+use super::balance::Balance;
 use super::config::{AcceptMode, Config};
 use super::listen::{Gate, Listen, ListenError};
 use super::start::spawn_acceptor;
@@ -462,9 +462,8 @@ impl Staff {
             return Ok(vec![arrivals(&self.reactors[bound.state.id.index() % count])]);
         }
         if self.acceptor.is_none() {
-            let balance = self.balance.take().unwrap_or_else(|| Box::new(RoundRobin::default()));
-            let reactors = self.reactors.clone();
-            self.acceptor = Some(spawn_acceptor(engine, config, balance, reactors)?);
+            let balance = &mut self.balance;
+            self.acceptor = Some(spawn_acceptor(engine, config, balance, &self.reactors)?);
         }
         Ok(self.acceptor.iter().cloned().collect())
     }

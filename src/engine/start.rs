@@ -301,20 +301,24 @@ fn run_reactors(reactors: Vec<Booted>, engine: &Engine) -> Vec<Entrance<Readines
     entrances
 }
 
-/// Starts the main acceptor; answers where it is given listeners.
+/// Starts the main acceptor, which takes the balancer; answers where it is given listeners.
 pub(super) fn spawn_acceptor(
     engine: &Engine,
     config: &Config,
-    balance: Box<dyn Balance>,
-    reactors: Vec<Entrance<Readiness>>,
+    balance: &mut Option<Box<dyn Balance>>,
+    reactors: &[Entrance<Readiness>],
 ) -> Result<Arc<Inbox<Arrival<Readiness>>>, StartError> {
     let budget = Budget { receive_buffer: 0, ..config.budget() };
     let driver = Readiness::new(budget).map_err(StartError::Driver)?;
     let waker = driver.waker();
-    let acceptor = Acceptor::new(driver, balance, reactors, engine.clone());
+    let (go, start) = channel::<Acceptor<Readiness>>();
+    let run = move || start.recv().into_iter().for_each(Acceptor::run);
+    spawn(engine, "millstream-acceptor".to_owned(), run).map_err(StartError::Thread)?;
+    // Only now, so that another attempt can have it if there is no thread.
+    let balance = balance.take().expect("there is one acceptor");
+    let acceptor = Acceptor::new(driver, balance, reactors.to_vec(), engine.clone());
     let entrance = acceptor.entrance();
-    spawn(engine, "millstream-acceptor".to_owned(), move || acceptor.run())
-        .map_err(StartError::Thread)?;
+    let _ = go.send(acceptor); // It fails only if the thread is gone, which the engine learns from itself.
     engine.wake_on_stop(waker);
     Ok(entrance)
 }
