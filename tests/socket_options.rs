@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use millstream::sim::{Faults, Simulation};
 use millstream::{
-    Action, ConfigError, Conn, Connect, ConnectError, Engine, EventHandler, Keepalive, Listen,
-    ListenError, ListenerId, OptionError, Socket, SocketOptions, SocketRole, StartError, Transport,
+    Action, Address, ConfigError, Conn, Connect, ConnectError, Engine, EventHandler, Keepalive,
+    Listen, ListenError, ListenerId, OptionError, Socket, SocketOptions, SocketRole, StartError,
     UnixAddress,
 };
 
@@ -309,10 +309,10 @@ mod linux {
             assert_eq!(source.kind(), ErrorKind::NotFound);
         };
         let start = |builder: Builder| builder.listen("127.0.0.1:0").start(|_| Echo);
-        let Err(StartError::Option(error)) = start(Engine::builder().socket_options(bad())) else {
-            panic!("it starts");
-        };
-        assert_refused(error);
+        match start(Engine::builder().socket_options(bad())) {
+            Err(StartError::ListenOption { source, .. }) => assert_refused(source),
+            other => panic!("{other:?}"),
+        }
         let stage = Stage::start(Stage::builder(), |on, _| on.usual());
         let to = Connect::to(stage.address()).socket_options(bad());
         match connect(&stage, to) {
@@ -367,6 +367,7 @@ fn a_value_that_is_out_of_range_is_refused_everywhere() {
         for builder in [engine, Engine::builder().listen(listen)] {
             match builder.start(|_| -> Echo { unreachable!("nothing is started") }) {
                 Err(StartError::Option(error)) => is_it(error),
+                Err(StartError::ListenOption { source, .. }) => is_it(source),
                 other => panic!("{expected}: {other:?}"),
             }
         }
@@ -384,6 +385,25 @@ fn a_refusal_reads_as_one_sentence() {
     let error = zero.start(|_| Echo).expect_err("it is refused");
     let sentence = "the socket option send_buffer = 0: it must be from 1 to 2147483647";
     assert_eq!(error.to_string(), sentence);
+}
+
+/// Of several listeners, the one that can't have its option is named, before the engine runs and then.
+#[test]
+fn a_listener_that_cannot_have_an_option_is_named() {
+    let wrong = SocketOptions::new().send_buffer(0);
+    let listen = || Listen::from("127.0.0.1:7").socket_options(wrong.clone());
+    let named = Address::from(([127, 0, 0, 1], 7));
+    let builder = Engine::builder().listen("127.0.0.1:0").listen(listen());
+    let error = builder.start(|_| Echo).expect_err("it is refused");
+    assert_eq!(error.to_string(), "cannot listen on 127.0.0.1:7");
+    let StartError::ListenOption { address, source } = error else { panic!("{error}") };
+    assert_eq!(*address, named);
+    assert!(matches!(source, OptionError::Value { option: "send_buffer", .. }), "{source}");
+    let engine = TestEngine::start(Engine::builder().reactors(1), |_| Echo);
+    match engine.listen(listen()) {
+        Err(ListenError::Option { address, .. }) => assert_eq!(*address, named),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// A path for a socket, in a folder that is removed with it.
@@ -414,11 +434,9 @@ fn a_unix_socket_has_buffers_and_none_of_tcps_options() {
     let folder = Folder::new("unix");
     let listen = Listen::unix(folder.socket());
     let wrong = listen.clone().socket_options(SocketOptions::new().nodelay(true));
+    let why = "a unix socket that is a listener has no option nodelay";
     match Engine::builder().listen(wrong.clone()).start(|_| Echo) {
-        Err(StartError::Option(OptionError::Unfit { option, transport, role })) => {
-            assert_eq!(option, "nodelay");
-            assert_eq!((transport, role), (Transport::Unix, SocketRole::Listener));
-        }
+        Err(StartError::ListenOption { source, .. }) => assert_eq!(source.to_string(), why),
         other => panic!("{other:?}"),
     }
 
@@ -439,8 +457,8 @@ fn a_unix_socket_has_buffers_and_none_of_tcps_options() {
     assert_eq!((option, role), ("keepalive", SocketRole::Outgoing));
 
     let error = stage.listen(wrong).expect_err("a running engine refuses it, too");
-    assert!(matches!(error, ListenError::Option(OptionError::Unfit { .. })), "{error}");
-    assert_eq!(error.to_string(), "a unix socket that is a listener has no option nodelay");
+    let ListenError::Option { source, .. } = error else { panic!("{error}") };
+    assert_eq!(source.to_string(), why);
 }
 
 #[test]

@@ -266,8 +266,13 @@ impl Listen {
     }
 
     /// Whether such a socket has its options, and may have these values.
-    pub(super) fn check_options(&self) -> Result<(), OptionError> {
-        self.options.check_for(self.transport, SocketRole::Listener)
+    pub(super) fn check_options(&self) -> Result<(), ListenError> {
+        let checked = self.options.check_for(self.transport, SocketRole::Listener);
+        checked.map_err(|error| self.option_error(error))
+    }
+
+    fn option_error(&self, source: OptionError) -> ListenError {
+        ListenError::Option { address: self.address().into(), source }
     }
 
     /// Where it is to listen.
@@ -330,7 +335,7 @@ impl Listen {
         self.check_options()?;
         let address = self.address();
         let refused = |source: io::Error| match source.downcast() {
-            Ok(error) => ListenError::Option(error),
+            Ok(error) => self.option_error(error),
             Err(source) => ListenError::Refused { address, source },
         };
         if let Some(Inherited { sockets, .. }) = &self.inherited {
@@ -422,8 +427,14 @@ pub enum ListenError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The socket can't have an option.
-    #[error(transparent)]
-    Option(#[from] OptionError),
+    #[error("cannot listen on {address}")]
+    Option {
+        /// The address.
+        address: Box<Address>,
+        /// Which option, and why.
+        #[source]
+        source: OptionError,
+    },
     /// The operating system refused.
     #[error("cannot listen on {address}")]
     Refused {

@@ -36,9 +36,18 @@ pub enum StartError {
     /// A configured value can't be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A socket option can't be used.
+    /// An option of [`Builder::socket_options`] can't be used.
     #[error(transparent)]
     Option(#[from] OptionError),
+    /// The socket at an address can't have an option.
+    #[error("cannot listen on {address}")]
+    ListenOption {
+        /// The address.
+        address: Box<Address>,
+        /// Which option, and why.
+        #[source]
+        source: OptionError,
+    },
     /// An address can't be listened on.
     #[error("cannot listen on {address}")]
     Listen {
@@ -73,7 +82,7 @@ impl From<ListenError> for StartError {
     fn from(error: ListenError) -> Self {
         match error {
             ListenError::Config(error) => StartError::Config(error),
-            ListenError::Option(error) => StartError::Option(error),
+            ListenError::Option { address, source } => StartError::ListenOption { address, source },
             ListenError::Refused { address, source } => StartError::Listen { address, source },
             ListenError::Acceptor(error) => *error,
             ListenError::Stopped => StartError::Stopped,
