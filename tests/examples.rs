@@ -226,6 +226,7 @@ fn the_client_tells_what_is_wrong_with_an_address() {
         ("localhost", "no port"),
         ("localhost:x", "not a number"),
         ("::1:7", "needs brackets"),
+        ("udp://localhost:7", "without a scheme"),
         (&unknown, "the name does not resolve"),
     ] {
         let output = Command::new(example("client")).args([server, "hello"]).output();
@@ -243,6 +244,30 @@ fn a_bad_option_is_told() {
         let output = Command::new(example("echo")).args(arguments).output().expect("it starts");
         assert!(!output.status.success(), "{arguments:?}");
         assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+/// A server for connections would hear nothing of datagrams, and does not start.
+#[test]
+fn servers_for_connections_refuse_to_listen_for_datagrams() {
+    for (name, more) in [
+        ("echo", &[][..]),
+        ("chat", &[]),
+        ("proxy", &["--to", "127.0.0.1:7"]),
+        ("kv", &[]),
+        ("restart", &["--handover", "/no such folder/handover"]),
+    ] {
+        for scheme in ["udp", "udp4", "udp6", "unixgram"] {
+            let mut command = Command::new(example(name));
+            command.args(["--listen", &format!("{scheme}://127.0.0.1:0")]).args(more);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+            let mut server = Program(command.spawn().expect("cargo has built the example"));
+            assert!(!server.ends_well(), "{name} with {scheme}");
+            let mut error = String::new();
+            let stderr = server.0.stderr.as_mut().expect("it is piped");
+            stderr.read_to_string(&mut error).expect("it is text");
+            assert!(error.contains(&format!("{scheme} carries datagrams")), "{name}: {error}");
+        }
     }
 }
 
@@ -302,6 +327,7 @@ fn the_proxy_tells_what_is_wrong_with_an_upstream() {
         ("localhost:x", "not a number"),
         ("::1:7", "needs brackets"),
         ("unix://", "it is empty"),
+        ("udp://localhost:7", "neither tcp nor unix"),
     ] {
         let arguments = ["--listen", "127.0.0.1:0", "--to", to];
         let output = Command::new(example("proxy")).args(arguments).output();

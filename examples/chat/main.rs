@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use millstream::codec::Framed;
+use millstream_benches::arguments::stream_address;
 use millstream_benches::error_chain::describe;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -26,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Parser)]
 struct Options {
     /// Where clients connect to, for example 127.0.0.1:7000 (port 0: any that is free).
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = stream_address)]
     listen: String,
     /// Number of reactors, each a thread with an event loop [default: one per available core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]

@@ -29,6 +29,9 @@ struct Options {
 
 /// A host by its name or its address, which is in brackets if it is one of IPv6, and a port.
 fn parse_server(text: &str) -> Result<Connect, &'static str> {
+    if text.contains("://") {
+        return Err("a server is named without a scheme");
+    }
     let (host, port) = text.rsplit_once(':').ok_or("it has no port")?;
     let port = port.parse().map_err(|_| "the port is not a number from 0 to 65535")?;
     match host.contains(':') && !host.starts_with('[') {

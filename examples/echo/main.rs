@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap::Parser;
 use millstream::codec::{FrameHandler, Framed, FramedConn, LengthField};
 use millstream::{Action, Conn, Engine, EventHandler, ReactorStats};
+use millstream_benches::arguments::stream_address;
 use millstream_benches::error_chain::describe;
 use millstream_benches::load::{self, Load};
 use millstream_benches::progress_line::ProgressLine;
@@ -25,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Parser)]
 struct Options {
     /// Run as a plain server on this address, for example 127.0.0.1:7000 (port 0: any that is free).
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = stream_address)]
     listen: Option<String>,
     /// Number of reactors, each a thread with an event loop [default: one per available core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]

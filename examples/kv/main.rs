@@ -23,6 +23,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use millstream::codec::Framed;
 use millstream::{Engine, InputOverflow};
+use millstream_benches::arguments::stream_address;
 use millstream_benches::error_chain::describe;
 
 use crate::server::{HIGH_WATER, Server, TICK};
@@ -37,7 +38,7 @@ const OUTPUT_CAP: usize = 1024 * 1024 * 1024;
 #[derive(Parser)]
 struct Options {
     /// Listen on this address (port 0: any that is free).
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6379")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6379", value_parser = stream_address)]
     listen: String,
     /// Number of reactors, each a thread with an event loop.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use millstream::{Connect, Engine, UnixAddress};
+use millstream_benches::arguments::stream_address;
 use millstream_benches::error_chain::describe;
 
 use self::relay::Relay;
@@ -24,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 struct Options {
     /// Where clients connect to, for example 127.0.0.1:8000 (port 0: any that is free), tcp://:8000 or
     /// unix:///run/proxy.sock.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = stream_address)]
     listen: String,
     /// Where the upstream listens, for example localhost:7000, [::1]:7000 or unix:///run/server.sock.
     #[arg(long, value_name = "ADDR", value_parser = parse_upstream)]
@@ -43,6 +44,9 @@ fn parse_upstream(text: &str) -> Result<Connect, Box<dyn Error + Send + Sync>> {
         return Ok(Connect::to(UnixAddress::path(path)?));
     }
     let address = text.strip_prefix("tcp://").unwrap_or(text);
+    if address.contains("://") {
+        return Err("the scheme is neither tcp nor unix".into());
+    }
     let (host, port) = address.rsplit_once(':').ok_or("it has no port")?;
     let port = port.parse().map_err(|_| "the port is not a number from 0 to 65535")?;
     match host.contains(':') && !host.starts_with('[') {

@@ -20,13 +20,14 @@ use clap::Parser;
 use millstream::codec::{FrameHandler, Framed, FramedConn, Lines};
 use millstream::restart::{Handover, Inherited};
 use millstream::{AcceptMode, Action, Engine, Reactor, UnixAddress};
+use millstream_benches::arguments::stream_address;
 use millstream_benches::error_chain::describe;
 
 /// A server that is restarted while it serves.
 #[derive(Parser)]
 struct Options {
     /// Where to listen, for example 127.0.0.1:7000 or unix:///run/name.socket; may be given several times.
-    #[arg(long, value_name = "ADDR", required = true)]
+    #[arg(long, value_name = "ADDR", required = true, value_parser = stream_address)]
     listen: Vec<String>,
     /// The Unix socket over which the next process takes over.
     #[arg(long, value_name = "PATH")]
