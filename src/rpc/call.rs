@@ -106,13 +106,13 @@ pub(super) struct Parts<'a> {
 pub struct Call<'a> {
     parts: Parts<'a>,
     outgoing: Metadata,
-    hooks: Vec<EndHook>,
+    hooks: Hooks,
     exchange: &'a mut dyn Exchange,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn new(parts: Parts<'a>, exchange: &'a mut dyn Exchange) -> Self {
-        Call { parts, outgoing: Metadata::new(), hooks: Vec::new(), exchange }
+        Call { parts, outgoing: Metadata::new(), hooks: Hooks::default(), exchange }
     }
 
     /// The method's name: service, `/`, method.
@@ -229,32 +229,59 @@ impl<'a> Call<'a> {
     /// Has `hook` called once when the call ends, however that comes: on a server on the reactor's thread, when the
     /// answer was written; on a client where the call completes. The one that was added last is called first.
     pub fn on_end(&mut self, hook: impl FnOnce(&End<'_>) + Send + 'static) {
-        self.hooks.push(Box::new(hook));
+        self.hooks.add(Box::new(hook));
     }
 
     /// What is to be told when it ends.
-    pub(super) fn into_hooks(mut self) -> Vec<EndHook> {
+    #[inline]
+    pub(super) fn into_hooks(mut self) -> Hooks {
         std::mem::take(&mut self.hooks)
     }
 }
 
 /// Some are left only after a panic, which ends the call, too.
 impl Drop for Call<'_> {
+    #[inline]
     fn drop(&mut self) {
-        if self.hooks.is_empty() {
-            return;
+        if !self.hooks.is_empty() {
+            self.tell_of_a_panic();
         }
-        let (hooks, status) = (std::mem::take(&mut self.hooks), Status::internal("a panic"));
-        let end = End { status: Some(&status), metadata: MetadataView::default() };
-        // A second panic would end the process.
-        let _ = catch_unwind(AssertUnwindSafe(|| tell(hooks, &end)));
     }
 }
 
-/// Tells everybody how a call ended.
-pub(super) fn tell(hooks: Vec<EndHook>, end: &End<'_>) {
-    for hook in hooks.into_iter().rev() {
-        hook(end);
+impl Call<'_> {
+    #[cold]
+    fn tell_of_a_panic(&mut self) {
+        let (hooks, status) = (std::mem::take(&mut self.hooks), Status::internal("a panic"));
+        let end = End { status: Some(&status), metadata: MetadataView::default() };
+        // A second panic would end the process.
+        let _ = catch_unwind(AssertUnwindSafe(|| hooks.tell(&end)));
+    }
+}
+
+/// Who is told how a call ended; the one that was added last comes first.
+#[derive(Default)]
+pub(super) struct Hooks(Option<Box<(EndHook, Hooks)>>);
+
+impl Hooks {
+    fn add(&mut self, hook: EndHook) {
+        let earlier = std::mem::take(self);
+        self.0 = Some(Box::new((hook, earlier)));
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Tells everybody.
+    pub(super) fn tell(self, end: &End<'_>) {
+        let mut rest = self;
+        while let Some(first) = rest.0 {
+            let (hook, earlier) = *first;
+            hook(end);
+            rest = earlier;
+        }
     }
 }
 

@@ -163,6 +163,7 @@ impl Header {
     }
 
     /// With the lengths of the head and the body.
+    #[inline]
     fn with_lengths(self, head: &[&[u8]], body: usize) -> Result<Self, FrameError> {
         let length = head.iter().map(|part| part.len()).sum::<usize>();
         let too_long =
@@ -330,7 +331,7 @@ fn malformed(header: &Header) -> FrameError {
 }
 
 /// `None` if the head is malformed.
-#[inline]
+#[inline(always)]
 fn parse<'a>(kind: Kind, header: &Header, head: &'a [u8], body: &'a [u8]) -> Option<Frame<'a>> {
     let id = header.id;
     Some(match kind {
@@ -370,6 +371,7 @@ fn parse<'a>(kind: Kind, header: &Header, head: &'a [u8], body: &'a [u8]) -> Opt
     })
 }
 
+#[inline]
 fn parse_method(head: &[u8]) -> Option<(&str, MetadataView<'_>)> {
     let (&length, rest) = head.split_first()?;
     let (method, metadata) = rest.split_at_checked(usize::from(length))?;
@@ -389,7 +391,7 @@ fn parse_message(head: &[u8]) -> Option<(&str, MetadataView<'_>)> {
 }
 
 /// Writes a frame; nothing if it can't be one.
-#[inline]
+#[inline(always)]
 pub(super) fn write(frame: &Frame<'_>, output: &mut Output<'_>) -> Result<(), FrameError> {
     match frame {
         Frame::Request(request) => {
@@ -405,10 +407,10 @@ pub(super) fn write(frame: &Frame<'_>, output: &mut Output<'_>) -> Result<(), Fr
         Frame::Cancel { id } => {
             let number = Code::Cancelled.number();
             let header = Header { number, ..Header::new(Kind::Cancel, *id) };
-            write_parts(header, [&[]; 3], &[], output)
+            write_header(header, output)
         }
-        Frame::Ping(id) => write_parts(Header::new(Kind::Ping, *id), [&[]; 3], &[], output),
-        Frame::Pong(id) => write_parts(Header::new(Kind::Pong, *id), [&[]; 3], &[], output),
+        Frame::Ping(id) => write_header(Header::new(Kind::Ping, *id), output),
+        Frame::Pong(id) => write_header(Header::new(Kind::Pong, *id), output),
         Frame::GoAway { last, code, message } => {
             let header = Header { number: code.number(), ..Header::new(Kind::GoAway, *last) };
             write_message(header, message, MetadataView::default(), &[], output)
@@ -432,6 +434,7 @@ fn request_header(request: &Request<'_>) -> Result<(Header, u8), FrameError> {
 }
 
 /// The header of a response, without its lengths.
+#[inline]
 fn response_header(response: &Response<'_>) -> Header {
     Header {
         flags: if response.not_run { NOT_RUN } else { 0 },
@@ -490,7 +493,9 @@ fn write_message(
     output: &mut Output<'_>,
 ) -> Result<(), FrameError> {
     if message.is_empty() && metadata.is_empty() {
-        return write_parts(header, [&[]; 3], body, output);
+        let header = header.with_lengths(&[], body.len())?;
+        output.write_parts([&header.to_bytes(), body]);
+        return Ok(());
     }
     let (length, message) = message_parts(message);
     write_parts(header, [&length, message, metadata.as_bytes()], body, output)
@@ -508,7 +513,12 @@ fn message_parts(message: &str) -> ([u8; 2], &[u8]) {
     ((length as u16).to_be_bytes(), &message.as_bytes()[..length])
 }
 
-#[inline]
+/// Writes a frame that has nothing behind its header.
+fn write_header(header: Header, output: &mut Output<'_>) -> Result<(), FrameError> {
+    output.write(&header.to_bytes());
+    Ok(())
+}
+
 fn write_parts(
     header: Header,
     head: [&[u8]; 3],

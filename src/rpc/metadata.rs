@@ -111,6 +111,7 @@ pub struct MetadataView<'a> {
 
 impl<'a> MetadataView<'a> {
     /// The pairs of an encoded list; `None` if it is none.
+    #[inline]
     pub fn parse(encoded: &'a [u8]) -> Option<Self> {
         let mut rest = encoded;
         while !rest.is_empty() {

@@ -60,17 +60,17 @@ impl<M: Middleware + 'static, H: Handler + 'static> Serving<M, H> {
         let mut handler = Next { middleware: &self.middleware, handler: &mut self.handler };
         match act(session, &mut handler, &mut conn.output) {
             Outlook::Over => Action::Close,
-            Outlook::Open => {
+            Outlook::Open if session.is_timed() => {
                 arm_timer(conn);
                 Action::Continue
             }
+            Outlook::Open => Action::Continue,
         }
     }
 }
 
 /// Sees to it that the session is asked when something is due. A timer that is too early is left: when it runs out, it
 /// is set anew.
-#[inline]
 fn arm_timer<F: FrameHandler<State = ConnectionState>>(conn: &mut FramedConn<'_, F>) {
     let next = conn.state.session.as_ref().and_then(|session| session.next_time());
     let Some(next) = next else { return };

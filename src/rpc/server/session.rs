@@ -11,7 +11,7 @@ use super::answering::Answering;
 use super::limits::Limits;
 use super::stats::Counters;
 use crate::conn::Output;
-use crate::rpc::call::{Call, End, EndHook, Handler, Parts, tell};
+use crate::rpc::call::{Call, End, Handler, Hooks, Parts};
 use crate::rpc::frame::{self, Format, Frame, FrameError, Refusal, Request, Response};
 use crate::rpc::metadata::MetadataView;
 use crate::rpc::reply::{Body, Caller, Line};
@@ -55,7 +55,7 @@ pub(super) struct Open {
     one_way: bool,
     deadline: Option<Instant>,
     caller: Arc<Caller>,
-    hooks: Vec<EndHook>,
+    hooks: Hooks,
 }
 
 impl Session {
@@ -188,7 +188,7 @@ impl Session {
     }
 
     /// Has a call wait for its reply.
-    fn keep(&mut self, id: u64, hooks: Vec<EndHook>) {
+    fn keep(&mut self, id: u64, hooks: Hooks) {
         if let Some(open) = self.open.get_mut(&id) {
             open.hooks = hooks;
         }
@@ -198,7 +198,7 @@ impl Session {
     fn fail(
         &mut self,
         request: &Request<'_>,
-        hooks: Vec<EndHook>,
+        hooks: Hooks,
         status: &Status,
         output: &mut Output<'_>,
     ) {
@@ -210,13 +210,13 @@ impl Session {
 
     /// A call has ended.
     #[inline]
-    fn end(&mut self, hooks: Vec<EndHook>, status: Option<&Status>) {
+    fn end(&mut self, hooks: Hooks, status: Option<&Status>) {
         if status.is_some() {
             self.counters.failed.add(1);
         }
         self.counters.ended.add(1);
         if !hooks.is_empty() {
-            tell(hooks, &End { status, metadata: MetadataView::default() });
+            hooks.tell(&End { status, metadata: MetadataView::default() });
         }
     }
 
@@ -228,7 +228,7 @@ impl Session {
         deadline: Option<Instant>,
     ) -> (Arc<Caller>, Arc<dyn Line>) {
         let caller = Arc::new(Caller::default());
-        let open = Open { one_way, deadline, caller: Arc::clone(&caller), hooks: Vec::new() };
+        let open = Open { one_way, deadline, caller: Arc::clone(&caller), hooks: Hooks::default() };
         self.deadlines.extend(deadline.map(|deadline| (deadline, id)));
         self.limits.open_one();
         if let Some(earlier) = self.open.insert(id, open) {
@@ -336,6 +336,13 @@ impl Session {
             return self.go_away(output);
         }
         self.outlook()
+    }
+
+    /// Whether there may be a [`next_time`](Self::next_time).
+    #[inline]
+    pub(super) fn is_timed(&self) -> bool {
+        let Limits { keepalive, idle_timeout, .. } = &self.limits;
+        !self.deadlines.is_empty() || keepalive.is_some() || idle_timeout.is_some()
     }
 
     /// When [`on_time`](Self::on_time) is to be called.
