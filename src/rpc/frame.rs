@@ -16,9 +16,9 @@ const MAGIC: u16 = 0x4d53;
 /// The version that is spoken here.
 const VERSION: u8 = 1;
 /// The length of a frame's fixed part in bytes.
-const HEADER: usize = 24;
+pub(super) const HEADER: usize = 24;
 /// The longest name of a method, by the byte of its length.
-const LONGEST_METHOD: usize = u8::MAX as usize;
+pub(super) const LONGEST_METHOD: usize = u8::MAX as usize;
 
 /// On a request: it is tried again, and an earlier try may have been run.
 const RETRY: u8 = 0x01;

@@ -1,6 +1,7 @@
 //! Remote procedure calls (feature `rpc`).
 
 mod call;
+mod client;
 pub mod frame;
 mod metadata;
 mod middleware;
@@ -9,6 +10,9 @@ mod server;
 mod status;
 
 pub use self::call::{Answer, Call, End, Handler};
+pub use self::client::{
+    Calling, Choice, Client, ClientBuilder, ClientStats, Request, Response, RetryPolicy,
+};
 pub use self::frame::{Format, FrameLimits};
 pub use self::metadata::{Metadata, MetadataError, MetadataView, TraceContext};
 pub use self::middleware::{Chain, Middleware};

@@ -1,0 +1,142 @@
+//! Waiting for a call: as a future, and on a thread.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use super::request::Response;
+use super::shared::{Message, Shared};
+use crate::rpc::Status;
+
+/// How long after its deadline a call is waited for that its reactor should have ended by then.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// A call that [`Client::start`](super::Client::start) began. It is under way whether it is polled or not; dropping it
+/// cancels it. It needs no runtime, and works on every one.
+#[must_use = "dropping it cancels the call"]
+pub struct Calling {
+    slot: Arc<Slot>,
+    /// How to cancel it; `None` once it has ended.
+    line: Option<Line>,
+}
+
+/// A call that a reactor has.
+pub(super) struct Line {
+    pub(super) shared: Arc<Shared>,
+    pub(super) reactor: usize,
+    pub(super) number: u64,
+    pub(super) deadline: Instant,
+}
+
+/// Where the end of a call is put, and where it is waited for.
+#[derive(Default)]
+pub(super) struct Slot {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    result: Option<Result<Response, Status>>,
+    waker: Option<Waker>,
+}
+
+impl Slot {
+    /// The call has ended.
+    pub(super) fn fill(&self, result: Result<Response, Status>) {
+        let mut state = self.lock();
+        state.result = Some(result);
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Takes the result, or has the waker called when it is there.
+    fn take(&self, waker: &Waker) -> Option<Result<Response, Status>> {
+        let mut state = self.lock();
+        if state.result.is_some() {
+            return state.result.take();
+        }
+        let before = match &state.waker {
+            Some(before) if before.will_wake(waker) => None,
+            _ => state.waker.replace(waker.clone()),
+        };
+        drop(state);
+        drop(before); // This may run the user's code, without the lock.
+        None
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Calling {
+    pub(super) fn new(slot: Arc<Slot>, line: Option<Line>) -> Self {
+        Calling { slot, line }
+    }
+
+    /// Waits on this thread, which is none of the client's reactors.
+    pub(super) fn wait(mut self) -> Result<Response, Status> {
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let deadline = self.line.as_ref().map(|line| line.deadline + GRACE);
+        loop {
+            if let Some(result) = self.slot.take(&waker) {
+                self.line = None;
+                return result;
+            }
+            let left = deadline.map_or(Duration::ZERO, |deadline| {
+                deadline.saturating_duration_since(Instant::now())
+            });
+            if left.is_zero() {
+                return Err(Status::deadline_exceeded("the client's reactor does not answer"));
+            }
+            thread::park_timeout(left);
+        }
+    }
+}
+
+impl Future for Calling {
+    type Output = Result<Response, Status>;
+
+    /// After the call's end it answers an error.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.slot.take(context.waker()) {
+            Some(result) => {
+                self.line = None;
+                Poll::Ready(result)
+            }
+            None if self.line.is_none() => {
+                Poll::Ready(Err(Status::internal("the call has ended already")))
+            }
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Calling {
+    fn drop(&mut self) {
+        if let Some(Line { shared, reactor, number, .. }) = self.line.take() {
+            shared.post(reactor, Message::Cancel { number });
+        }
+    }
+}
+
+impl fmt::Debug for Calling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Calling").field("has_ended", &self.line.is_none()).finish()
+    }
+}
+
+/// Wakes a thread.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
