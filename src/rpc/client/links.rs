@@ -38,6 +38,7 @@ impl Pool {
                 conn.state.0 = Some(Connected { link, session, timer: None });
                 self.settle(conn)
             }
+            Err(ConnectError::Stopped { .. }) => Action::Continue,
             Err(error) => {
                 self.not_connected(Instant::now(), address, describe(&error));
                 Action::Continue
@@ -114,6 +115,7 @@ impl Pool {
             self.retire(now, *link, false);
             return Action::Close;
         }
+        self.offer_room(*link);
         let Some(due) = session.next_due() else { return Action::Continue };
         if let Some((_, timer)) = timer.take_if(|(at, _)| *at > due) {
             conn.cancel_timer(timer);

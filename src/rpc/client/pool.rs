@@ -194,6 +194,13 @@ impl Pool {
     }
 }
 
+impl Link {
+    /// Whether it takes one more call, of which it may have so many.
+    fn has_room(&self, most: usize) -> bool {
+        self.takes_calls && self.calls < most
+    }
+}
+
 /// Calls.
 impl Pool {
     /// Keeps a call where its place says.
@@ -349,7 +356,7 @@ impl Pool {
     fn dispatch(&mut self) {
         while let Some(&number) = self.waiting.first() {
             let most = self.settings.session.max_calls;
-            let open = self.links.iter().filter(|(_, link)| link.takes_calls && link.calls < most);
+            let open = self.links.iter().filter(|(_, link)| link.has_room(most));
             let chosen = self.chooser.choose(open.map(|(place, link)| (place, link.calls)));
             let (Some(link), Some(job)) = (chosen, chosen.and_then(|_| self.remove(number))) else {
                 return;
@@ -404,9 +411,6 @@ impl Pool {
 
     /// A connection could not be made.
     pub(super) fn not_connected(&mut self, now: Instant, address: usize, error: String) {
-        if self.is_stopping {
-            return;
-        }
         count(&self.shared.counters.connect_failures);
         tracing::warn!(address = self.name(address), error, "not connected");
         self.last_failure = Some(error);
@@ -467,6 +471,15 @@ impl Pool {
     pub(super) fn take_queued(&mut self, link: usize) -> Option<Box<Job>> {
         let number = self.links.get_mut(link)?.queue.pop_front()?;
         self.remove(number)
+    }
+
+    /// A connection may have room for calls that wait.
+    pub(super) fn offer_room(&self, link: usize) {
+        let most = self.settings.session.max_calls;
+        if !self.waiting.is_empty() && self.links.get(link).is_some_and(|link| link.has_room(most))
+        {
+            self.request_pump();
+        }
     }
 
     /// The name of a connection's address.

@@ -1,0 +1,124 @@
+//! What limits a client, and what happens there.
+
+use std::time::{Duration, Instant};
+
+use millstream::Backoff;
+use millstream::rpc::{Code, Request, RetryPolicy, Status};
+
+use crate::common::{eventually, pattern};
+use crate::puppet::Stage;
+use crate::{ask, begin, block_on, builder, code, echo, finish, receive};
+
+/// An address where nobody listens.
+fn nowhere() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("it is bound").to_string()
+}
+
+#[test]
+fn without_a_server_calls_wait_until_their_deadline_and_in_bounds() {
+    let backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(20));
+    let builder = builder(nowhere()).max_open(3, 100).reconnect(backoff);
+    let client = builder.build().expect("it starts");
+    let short = Duration::from_millis(300);
+    let begun = Instant::now();
+    let waiting: Vec<_> =
+        (0..3).map(|_| begin(&client, echo(vec![0; 20]).timeout(short))).collect();
+    assert_eq!(code(&client.call(echo(""))), Code::ResourceExhausted, "one call too many");
+    for ended in waiting {
+        let status = receive(&ended).expect_err("nobody is there");
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+        assert!(status.message().contains("cannot connect"), "{status}");
+    }
+    assert!(begun.elapsed() >= short);
+    let status = client.call(echo(vec![0; 100])).expect_err("it is too much");
+    assert_eq!(status.code(), Code::ResourceExhausted, "too many bytes");
+    let stats = finish(&client);
+    assert!(stats.connect_failures > 1, "it tries again: {stats:?}");
+    assert_eq!((stats.failed, stats.connected), (5, 0));
+}
+
+#[test]
+fn so_many_calls_are_in_flight_and_the_others_wait() {
+    let stage = Stage::new();
+    let client = builder(stage.address()).max_in_flight(2).build().expect("it starts");
+    let calls: Vec<_> = ["a", "b", "c"].map(|body| client.start(ask(body))).into();
+    let (first, second) = (stage.request(), stage.request());
+    assert_eq!(client.stats().in_flight, 3);
+    first.answer(b"");
+    let third = stage.request();
+    assert_eq!((&*second.body, &*third.body), (&b"b"[..], &b"c"[..]));
+    second.answer(b"");
+    third.answer(b"");
+    for calling in calls {
+        block_on(calling).expect("it is answered");
+    }
+    finish(&client);
+}
+
+#[test]
+fn a_cancelled_call_makes_room_for_one_that_waits() {
+    let stage = Stage::new();
+    let client = builder(stage.address()).max_in_flight(1).build().expect("it starts");
+    let first = client.start(ask("first"));
+    stage.request();
+    let second = client.start(ask("second"));
+    let third = client.start(ask("third"));
+    drop(second);
+    drop(first);
+    let asked = stage.request();
+    assert_eq!(asked.body, b"third");
+    asked.answer(b"");
+    block_on(third).expect("it is answered");
+    finish(&client);
+}
+
+#[test]
+fn large_requests_wait_for_room_and_all_arrive() {
+    const LEN: usize = 300_000;
+    let stage = Stage::new();
+    let client = builder(stage.address()).max_unsent(64 * 1024).build().expect("it starts");
+    let bodies: Vec<Vec<u8>> = (0..60).map(|seed| pattern(LEN, seed)).collect();
+    let calls: Vec<_> = bodies.iter().map(|body| client.start(echo(body.clone()))).collect();
+    for (calling, body) in calls.into_iter().zip(&bodies) {
+        let response = block_on(calling).expect("it is answered");
+        assert!(response.body == body, "an echo is another one");
+    }
+    finish(&client);
+}
+
+#[test]
+fn what_is_too_long_is_refused_and_the_connection_goes_on() {
+    let mut limits = millstream::rpc::FrameLimits::default();
+    (limits.max_head, limits.max_body) = (100, 1000);
+    let stage = Stage::new();
+    let builder = builder(stage.address()).frame_limits(limits).retry(RetryPolicy::never());
+    let client = builder.build().expect("it starts");
+    let status = client.call(echo(vec![0; 1001])).expect_err("it is too long");
+    assert_eq!(status.message(), "the body of the request has 1001 bytes, at most 1000 may be");
+    let long = echo("").metadata("key", [0; 100]).expect("it is metadata");
+    assert_eq!(code(&client.call(long)), Code::ResourceExhausted);
+    let name = "m".repeat(256);
+    assert_eq!(code(&client.call(Request::new(name))), Code::InvalidArgument);
+
+    let ended = begin(&client, ask(""));
+    stage.request().answer(&[0; 1001]);
+    let status = receive(&ended).expect_err("the response is too long");
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert_eq!(client.call(echo(vec![1; 1000])).expect("it is answered").body, vec![1; 1000]);
+    assert_eq!(finish(&client).connected, 1);
+}
+
+#[test]
+fn a_stopped_client_refuses_calls() {
+    let stage = Stage::new();
+    let client = builder(stage.address()).build().expect("it starts");
+    client.call(echo("")).expect("it is answered");
+    finish(&client);
+    let stopped = Status::unavailable("the client has stopped");
+    assert_eq!(client.call(echo("")), Err(stopped.clone()));
+    assert_eq!(receive(&begin(&client, echo(""))), Err(stopped.clone()));
+    assert_eq!(block_on(client.start(echo(""))), Err(stopped));
+    eventually("all are counted", || client.stats().failed == 3);
+    finish(&client);
+}
