@@ -21,11 +21,11 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use common::{DEADLINE, TestEngine, eventually, receive};
-use millstream::Engine;
 use millstream::rpc::{
     Call, Client, ClientBuilder, ClientStats, Code, Format, Middleware, Request, Response, Router,
     Server, Status,
 };
+use millstream::{Engine, WaitError};
 use puppet::{ECHO, Seen, Stage};
 
 type Ended = Result<Response, Status>;
@@ -169,7 +169,8 @@ fn a_call_ends_at_its_deadline_and_the_server_is_told() {
     let begun = Instant::now();
     let calling = client.start(ask("").timeout(Duration::from_millis(200)));
     let asked = stage.request();
-    assert!(asked.timeout <= Duration::from_millis(200) && !asked.timeout.is_zero());
+    // Counted from when the reactor began to look, and rounded up.
+    assert!(asked.timeout < Duration::from_secs(2), "{:?}", asked.timeout);
     assert_eq!(code(&block_on(calling)), Code::DeadlineExceeded);
     assert!(begun.elapsed() >= Duration::from_millis(200));
     let cancelled = stage.next(|seen| match seen {
@@ -229,6 +230,44 @@ fn callbacks_call_again_but_do_not_wait_on_their_reactor() {
     assert_eq!(code(&waited), Code::FailedPrecondition);
     assert_eq!(second.expect("it is answered").body, "two");
     finish(&client);
+}
+
+#[test]
+fn the_last_client_may_be_dropped_in_its_own_callback() {
+    let stage = Stage::new();
+    let client = builder(stage.address()).build().expect("it starts");
+    let (told, ended) = channel();
+    let (last, first) = (client.clone(), client);
+    let calling = first.start(ask("under way"));
+    let asked = stage.request();
+    let (go, gone) = channel::<()>();
+    first.call_then(echo(""), move |_| {
+        let _ = gone.recv_timeout(DEADLINE);
+        let stopped = last.stop(DEADLINE);
+        drop(last);
+        let _ = told.send(stopped);
+    });
+    drop(first);
+    drop(go);
+    assert!(matches!(receive(&ended), Err(WaitError::OwnThread)));
+    asked.answer(b"goes on");
+    assert_eq!(block_on(calling).expect("it is answered").body, "goes on");
+    stage.next(|seen| matches!(seen, Seen::Closed).then_some(()));
+}
+
+#[test]
+fn one_way_requests_wait_for_a_connection_and_for_nothing_else() {
+    let stage = Stage::new();
+    let client = builder(stage.address()).build().expect("it starts");
+    for body in ["one", "two"] {
+        client.send(ask(body)).expect("it can be sent");
+        let asked = stage.request();
+        assert!(asked.one_way && asked.body == body.as_bytes(), "{asked:?}");
+        eventually("it has ended", || client.stats().in_flight == 0);
+    }
+    let stats = finish(&client);
+    assert_eq!((stats.succeeded, stats.connected), (2, 1), "{stats:?}");
+    assert_eq!(code(&client.send(ask("")).map(|()| Response::default())), Code::Unavailable);
 }
 
 #[test]

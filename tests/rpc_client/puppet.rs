@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use millstream::codec::{FrameHandler, Framed, FramedConn};
 use millstream::rpc::frame::{Frame, FrameCodec, Response};
-use millstream::rpc::{Code, Format, MetadataView};
+use millstream::rpc::{Code, Format, Metadata, MetadataView};
 use millstream::{Action, CloseReason, Engine, Remote};
 
 use crate::common::{TestEngine, receive};
 
 /// A connection of a client, as the test knows it.
-pub type Peer = Remote<Framed<Puppet>>;
+pub(crate) type Peer = Remote<Framed<Puppet>>;
 
 /// What the server sees.
 #[derive(Debug)]
-pub enum Seen {
+pub(crate) enum Seen {
     Open(Peer),
     Request(Asked),
     Cancel(u64),
@@ -26,20 +26,20 @@ pub enum Seen {
 
 /// A request that somebody waits for, or not.
 #[derive(Clone, Debug)]
-pub struct Asked {
-    pub peer: Peer,
-    pub id: u64,
-    pub method: String,
-    pub body: Vec<u8>,
-    pub is_retry: bool,
-    pub one_way: bool,
-    pub timeout: Duration,
+pub(crate) struct Asked {
+    pub(crate) peer: Peer,
+    pub(crate) id: u64,
+    pub(crate) body: Vec<u8>,
+    pub(crate) metadata: Metadata,
+    pub(crate) is_retry: bool,
+    pub(crate) one_way: bool,
+    pub(crate) timeout: Duration,
 }
 
 /// Requests of this method are echoed without telling the test.
-pub const ECHO: &str = "t/echo";
+pub(crate) const ECHO: &str = "t/echo";
 
-pub struct Puppet {
+pub(crate) struct Puppet {
     told: Sender<Seen>,
     answers_pings: bool,
 }
@@ -60,8 +60,8 @@ impl FrameHandler for Puppet {
             Frame::Request(request) => Seen::Request(Asked {
                 peer: conn.remote(),
                 id: request.id,
-                method: request.method.to_owned(),
                 body: request.body.to_vec(),
+                metadata: request.metadata.into(),
                 is_retry: request.is_retry,
                 one_way: request.one_way,
                 timeout: request.timeout.expect("each has a deadline"),
@@ -108,17 +108,17 @@ fn ok(id: u64, body: &[u8]) -> Response<'_> {
 }
 
 /// The server, with what it sees.
-pub struct Stage {
-    pub seen: Receiver<Seen>,
-    pub engine: TestEngine,
+pub(crate) struct Stage {
+    pub(crate) seen: Receiver<Seen>,
+    pub(crate) engine: TestEngine,
 }
 
 impl Stage {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::at("127.0.0.1:0", true)
     }
 
-    pub fn at(address: &str, answers_pings: bool) -> Self {
+    pub(crate) fn at(address: &str, answers_pings: bool) -> Self {
         let (told, seen) = channel();
         let told = Mutex::new(told);
         let builder = Engine::builder().reactors(1).listen(address);
@@ -129,12 +129,12 @@ impl Stage {
         Stage { seen, engine }
     }
 
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         self.engine.address().to_string()
     }
 
     /// The next request; what else is seen is passed over.
-    pub fn request(&self) -> Asked {
+    pub(crate) fn request(&self) -> Asked {
         self.next(|seen| match seen {
             Seen::Request(asked) => Some(asked),
             _ => None,
@@ -142,7 +142,7 @@ impl Stage {
     }
 
     /// The next of what is looked for.
-    pub fn next<T>(&self, mut pick: impl FnMut(Seen) -> Option<T>) -> T {
+    pub(crate) fn next<T>(&self, mut pick: impl FnMut(Seen) -> Option<T>) -> T {
         loop {
             if let Some(picked) = pick(receive(&self.seen)) {
                 return picked;
@@ -152,20 +152,20 @@ impl Stage {
 }
 
 /// What a request is answered with.
-pub struct Said {
-    pub code: Code,
-    pub not_run: bool,
-    pub body: Vec<u8>,
+pub(crate) struct Said {
+    pub(crate) code: Code,
+    pub(crate) not_run: bool,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Asked {
     /// Answers with a body.
-    pub fn answer(&self, body: &[u8]) {
+    pub(crate) fn answer(&self, body: &[u8]) {
         self.say(Said { code: Code::Ok, not_run: false, body: body.to_vec() });
     }
 
     /// Answers with an error.
-    pub fn fail(&self, code: Code, not_run: bool) {
+    pub(crate) fn fail(&self, code: Code, not_run: bool) {
         self.say(Said { code, not_run, body: Vec::new() });
     }
 
@@ -181,7 +181,7 @@ impl Asked {
 }
 
 /// Has the client know that no request behind `last` is run.
-pub fn go_away(peer: &Peer, last: u64) {
+pub(crate) fn go_away(peer: &Peer, last: u64) {
     send(peer, move |conn| {
         let frame = Frame::GoAway { last, code: Code::Ok, message: "" };
         conn.send(frame).expect("it is a frame");
@@ -189,12 +189,12 @@ pub fn go_away(peer: &Peer, last: u64) {
 }
 
 /// Writes what may be no frame.
-pub fn write(peer: &Peer, bytes: &'static [u8]) {
+pub(crate) fn write(peer: &Peer, bytes: &'static [u8]) {
     send(peer, move |conn| conn.output.write(bytes));
 }
 
 /// Closes a connection without a word.
-pub fn cut(peer: &Peer) {
+pub(crate) fn cut(peer: &Peer) {
     send(peer, |conn| conn.close_now());
 }
 

@@ -98,12 +98,14 @@ enum State {
 }
 
 impl LateAnswer {
-    /// Gives the call to its reactor, which ends it with the answer, or in time without one.
-    pub(super) fn start(&self, number: u64, job: Box<Job>) {
-        self.shared.post(self.reactor, Message::Start { number, job });
+    /// Gives the call to its reactor, which ends it with the answer, or in time without one. `false`: it has
+    /// failed.
+    pub(super) fn start(&self, number: u64, job: Box<Job>) -> bool {
+        let is_begun = self.shared.post(self.reactor, Message::Start { number, job });
         if let State::NotStarted(Some(answer)) = self.replace(State::Started) {
             self.shared.post(self.reactor, Message::Answer { number, answer });
         }
+        is_begun
     }
 
     fn replace(&self, state: State) -> State {

@@ -55,14 +55,24 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// When the last clone is dropped, the client ends: connections close once the calls on them have ended, or after the
 /// [`drain_timeout`](ClientBuilder::drain_timeout). [`stop`](Self::stop) waits for that.
 ///
-/// ```no_run
+/// ```
 /// use std::time::Duration;
-/// use millstream::rpc::{Client, Request};
+/// use millstream::Engine;
+/// use millstream::rpc::{Call, Client, Request, Router, Server};
 ///
-/// let client = Client::builder().address("127.0.0.1:7000").build()?;
-/// let request = Request::new("echo.Echo/echo").body("hello").timeout(Duration::from_secs(1));
+/// let server = Engine::builder().listen("127.0.0.1:0").start(|_reactor| {
+///     let echo = |call: &mut Call<'_>| call.answer(call.body());
+///     Server::new().serve(Router::new().method("demo.Echo/echo", echo))
+/// })?;
+/// let address = server.local_addrs()[0].to_string();
+///
+/// let client = Client::builder().address(address).build()?;
+/// let request = Request::new("demo.Echo/echo").body("hello").timeout(Duration::from_secs(5));
 /// let response = client.call(request)?;
 /// assert_eq!(response.body, "hello");
+/// # client.stop(Duration::from_secs(5))?;
+/// # server.stop(Duration::from_secs(5))?;
+/// # server.wait()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Client<M = ()> {
@@ -152,7 +162,7 @@ impl<M: Middleware> Client<M> {
         let slot = Arc::new(Slot::default());
         match self.begin(request, true, Then::Slot(Arc::clone(&slot))) {
             Some(_) => Ok(()),
-            None => Calling::new(slot, None).wait().map(|_| ()),
+            None => Calling::new(slot, None).wait().map(drop),
         }
     }
 
@@ -195,21 +205,21 @@ impl<M: Middleware> Client<M> {
             promise.complete(Err(status));
             return None;
         }
-        match exchange.outcome {
+        let is_begun = match exchange.outcome {
             Some(Local::Now(response)) => {
                 promise.complete(Ok(response));
-                return None;
+                false
             }
             Some(Local::Later(late)) => {
                 let place = Place::Elsewhere(Arc::clone(&late.caller));
-                late.start(number, Job::new(call, promise, place));
+                late.start(number, Job::new(call, promise, place))
             }
             None => {
                 let job = Job::new(call, promise, Place::Waiting);
-                shared.post(reactor, Message::Start { number, job });
+                shared.post(reactor, Message::Start { number, job })
             }
-        }
-        Some(Line { shared: Arc::clone(shared), reactor, number, deadline })
+        };
+        is_begun.then(|| Line { shared: Arc::clone(shared), reactor, number, deadline })
     }
 }
 

@@ -23,6 +23,9 @@ use crate::codec::Framed;
 use crate::rpc::{Code, FrameLimits, MetadataView, Status};
 use crate::{Action, Backoff, Connect, Reactor, Reactors, Remote};
 
+/// How many messages a reactor looks at before others have their turn.
+const MESSAGES_PER_TURN: usize = 1024;
+
 /// What all reactors of a client are told when it is made.
 #[derive(Clone)]
 pub(super) struct Settings {
@@ -113,7 +116,7 @@ impl Pool {
     /// Looks after all that is to be done.
     pub(super) fn pump(&mut self, reactor: &mut Reactor<'_>) -> Action {
         let now = reactor.now();
-        self.take_messages();
+        self.take_messages(MESSAGES_PER_TURN);
         self.fire_timers(now);
         if !self.waiting.is_empty() {
             self.dispatch();
@@ -138,7 +141,7 @@ impl Pool {
     pub(super) fn stop(&mut self) {
         self.is_stopping = true;
         self.shared.close_inbox(self.reactor);
-        self.take_messages();
+        self.take_messages(usize::MAX);
         self.dispatch();
         self.fail_unsent();
     }
@@ -161,10 +164,11 @@ impl Pool {
         self.shared.request_pump(self.reactor);
     }
 
-    fn take_messages(&mut self) {
-        let mut messages = take(&mut self.messages);
-        self.shared.take_messages(self.reactor, &mut messages);
-        for message in messages.drain(..) {
+    /// Looks at up to so many messages; those that are left come with the next pump.
+    fn take_messages(&mut self, most: usize) {
+        self.shared.take_messages(self.reactor, &mut self.messages);
+        for _ in 0..most {
+            let Some(message) = self.messages.pop_front() else { return };
             match message {
                 Message::Start { number, job } => self.keep(number, job),
                 Message::Cancel { number } => self.cancel(number),
@@ -175,7 +179,7 @@ impl Pool {
                 }
             }
         }
-        self.messages = messages;
+        self.request_pump();
     }
 
     /// Sets the reactor's tick for the next timer, if it does not come before that.
@@ -195,9 +199,10 @@ impl Pool {
 }
 
 impl Link {
-    /// Whether it takes one more call, of which it may have so many.
+    /// Whether it takes one more call, of which it may have so many. Those that ended in its queue count until it looks
+    /// there, so that the queue of a connection that is stuck does not grow.
     fn has_room(&self, most: usize) -> bool {
-        self.takes_calls && self.calls < most
+        self.takes_calls && self.calls < most && self.queue.len() < most
     }
 }
 
@@ -511,7 +516,9 @@ impl Drop for Pool {
     /// The reactor has ended: what is left fails.
     fn drop(&mut self) {
         self.shared.close_inbox(self.reactor);
-        self.shared.take_messages(self.reactor, &mut self.messages);
+        while self.shared.take_messages(self.reactor, &mut self.messages) {
+            self.messages.clear();
+        }
         self.shared.counters.connections.fetch_sub(self.links.len(), Ordering::Relaxed);
     }
 }

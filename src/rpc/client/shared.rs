@@ -153,15 +153,17 @@ impl Shared {
         self.open_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Tells a reactor something. A message that comes too late is dropped, and a call in it fails.
-    pub(super) fn post(&self, reactor: usize, message: Message) {
+    /// Tells a reactor something. `false`: it comes too late and is dropped, and a call in it fails.
+    pub(super) fn post(&self, reactor: usize, message: Message) -> bool {
         let mut inbox = self.inbox(reactor);
         if inbox.is_closed && !matches!(message, Message::Cancel { .. }) {
             drop(inbox);
-            return drop(message); // This may run the user's code, without the lock.
+            drop(message); // This may run the user's code, without the lock.
+            return false;
         }
         inbox.messages.push_back(message);
         self.announce(reactor, inbox);
+        true
     }
 
     /// Has a reactor look after its calls soon.
@@ -181,11 +183,17 @@ impl Shared {
         }
     }
 
-    /// Takes all messages of a reactor into `messages`, which is empty.
-    pub(super) fn take_messages(&self, reactor: usize, messages: &mut VecDeque<Message>) {
+    /// Takes all messages of a reactor behind those that it has; answers whether it has any. From here on it is called
+    /// again when there are more.
+    pub(super) fn take_messages(&self, reactor: usize, messages: &mut VecDeque<Message>) -> bool {
         let mut inbox = self.inbox(reactor);
         inbox.is_announced = false;
-        std::mem::swap(&mut inbox.messages, messages);
+        if messages.is_empty() {
+            std::mem::swap(&mut inbox.messages, messages);
+        } else {
+            messages.append(&mut inbox.messages);
+        }
+        !messages.is_empty()
     }
 
     /// Lets a reactor start no more calls.
