@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use millstream::Backoff;
 use millstream::rpc::{Code, Request, RetryPolicy};
 
+use crate::common::seeds::for_each_seed;
 use crate::common::{DEADLINE, eventually};
 use crate::puppet::{Seen, Stage, cut};
 use crate::{ask, begin, block_on, builder, code, echo, finish, receive};
@@ -85,9 +86,11 @@ fn attempts_end_before_the_deadline() {
 /// run at most once.
 #[test]
 fn under_losses_every_call_ends_once_and_runs_at_most_once() {
-    const CALLS: usize = 600;
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
+    for_each_seed(3, lose_connections);
+}
+
+fn lose_connections(seed: u64) {
+    const CALLS: usize = 400;
     let stage = Stage::new();
     let builder =
         builder(stage.address()).connections(2).max_in_flight(8).reconnect(soon()).seed(seed);

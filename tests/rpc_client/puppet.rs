@@ -195,7 +195,10 @@ pub(crate) fn write(peer: &Peer, bytes: &'static [u8]) {
 
 /// Closes a connection without a word.
 pub(crate) fn cut(peer: &Peer) {
-    send(peer, |conn| conn.close_now());
+    let _ = peer.run(|_puppet, conn| {
+        conn.close_now();
+        Action::Continue
+    });
 }
 
 fn send(peer: &Peer, say: impl FnOnce(&mut FramedConn<'_, Puppet>) + Send + 'static) {

@@ -148,11 +148,12 @@ impl Pool {
 
     /// Ends the calls that have no connection.
     fn fail_unsent(&mut self) {
-        let is_left = |(number, job): (&u64, &Box<Job>)| match job.place {
-            Place::Waiting | Place::Delayed(_) | Place::Elsewhere(_) => Some(*number),
-            Place::Queued { .. } | Place::Sent { .. } => None,
+        let is_left = |job: &Job| match job.place {
+            Place::Waiting | Place::Delayed(_) | Place::Elsewhere(_) => true,
+            Place::Queued { .. } | Place::Sent { .. } => false,
         };
-        let mut left: Vec<u64> = self.jobs.iter().filter_map(is_left).collect();
+        let left = self.jobs.iter().filter(|(_, job)| is_left(job));
+        let mut left: Vec<u64> = left.map(|(number, _)| *number).collect();
         left.sort_unstable();
         for job in left.into_iter().filter_map(|number| self.remove(number)) {
             job.promise.complete(Err(Status::unavailable("the client stops")));
