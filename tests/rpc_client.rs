@@ -78,7 +78,9 @@ fn code(ended: &Ended) -> Code {
 
 /// Ends a client, of which nothing may be left.
 fn finish<M: Middleware>(client: &Client<M>) -> ClientStats {
-    client.stop(DEADLINE).expect("it ends well");
+    let begun = Instant::now();
+    client.stop(DEADLINE * 2).expect("it ends well");
+    assert!(begun.elapsed() < DEADLINE, "it waits for nothing");
     let stats = client.stats();
     assert_eq!((stats.in_flight, stats.connections), (0, 0), "{stats:?}");
     assert_eq!(stats.started, stats.succeeded + stats.failed, "{stats:?}");

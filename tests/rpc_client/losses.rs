@@ -163,7 +163,8 @@ fn a_stop_lets_calls_end_and_cuts_the_rest() {
 #[test]
 fn dropping_the_last_client_lets_calls_end() {
     let stage = Stage::new();
-    let client = builder(stage.address()).build().expect("it starts");
+    let builder = builder(stage.address()).drain_timeout(DEADLINE * 2);
+    let client = builder.build().expect("it starts");
     let (callback, future) = (begin(&client, ask("one")), client.start(ask("two")));
     let asked = [stage.request(), stage.request()];
     drop(client);
