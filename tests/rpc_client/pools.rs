@@ -1,9 +1,9 @@
 //! Which connections there are, and which one a call takes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millstream::Backoff;
-use millstream::rpc::{Choice, Client, Code, Middleware};
+use millstream::rpc::{Choice, Client, Code, Middleware, RetryPolicy};
 
 use crate::common::{DEADLINE, eventually};
 use crate::puppet::{Asked, Seen, Stage, cut, go_away};
@@ -174,20 +174,21 @@ fn a_server_that_leaves_ends_its_calls_while_others_go_to_a_new_connection() {
 
 #[test]
 fn a_server_that_sends_everybody_away_is_not_overrun() {
+    const TIME: Duration = Duration::from_secs(1);
     let stage = Stage::new();
-    let backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(1));
-    let client = builder(stage.address()).reconnect(backoff).build().expect("it starts");
-    let calling = client.start(echo("").timeout(Duration::from_secs(1)));
+    let slow = Backoff::new(Duration::from_millis(200), TIME);
+    let hasty = RetryPolicy::new(u32::MAX, Backoff::new(Duration::ZERO, Duration::ZERO));
+    let client = builder(stage.address()).reconnect(slow).retry(hasty).build().unwrap();
+    let (ended, begun) = (begin(&client, ask("").timeout(TIME)), Instant::now());
     let mut opened = 0;
-    let deadline = std::time::Instant::now() + Duration::from_secs(1);
-    while std::time::Instant::now() < deadline {
+    while begun.elapsed() < TIME {
         if let Ok(Seen::Open(peer)) = stage.seen.recv_timeout(Duration::from_millis(10)) {
             opened += 1;
             go_away(&peer, 0);
         }
     }
-    let _ = block_on(calling);
-    assert!(opened < 40, "{opened} connections within a second");
+    assert_eq!(code(&receive(&ended)), Code::DeadlineExceeded);
+    assert!((1..30).contains(&opened), "{opened} connections within a second");
     finish(&client);
 }
 

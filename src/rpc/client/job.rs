@@ -41,7 +41,6 @@ pub(super) struct Outgoing {
 }
 
 /// Where a call is.
-#[derive(Clone)]
 pub(super) enum Place {
     /// It waits for a connection.
     Waiting,
@@ -59,6 +58,23 @@ impl Job {
     pub(super) fn new(call: Outgoing, promise: Promise, place: Place) -> Box<Self> {
         let (attempts, may_have_run, backoff) = (0, false, None);
         Box::new(Job { call, promise, place, attempts, may_have_run, backoff })
+    }
+
+    /// When something is to be done about it, as long as it was not sent: from then on its connection knows.
+    pub(super) fn timer(&self) -> Option<Instant> {
+        match self.place {
+            Place::Waiting | Place::Queued { .. } | Place::Elsewhere(_) => Some(self.call.deadline),
+            Place::Delayed(until) => Some(until),
+            Place::Sent { .. } => None,
+        }
+    }
+
+    /// The connection that it was given to.
+    pub(super) fn link(&self) -> Option<usize> {
+        match self.place {
+            Place::Queued { link } | Place::Sent { link, .. } => Some(link),
+            Place::Waiting | Place::Delayed(_) | Place::Elsewhere(_) => None,
+        }
     }
 
     /// The request, which gets its id and its time when it is sent.

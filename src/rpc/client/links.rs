@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::job::Place;
 use super::pool::Pool;
 use super::request::Response;
-use super::session::{NotStarted, Session, Silent};
+use super::session::{NotStarted, Outcome, Session, Silent};
 use crate::codec::{FrameHandler, FramedConn};
 use crate::rpc::Status;
 use crate::rpc::frame::{Frame, FrameCodec, FrameError};
@@ -160,9 +160,7 @@ impl FrameHandler for Pool {
     fn on_frame(&mut self, conn: &mut Conn<'_>, frame: Frame<'_>) -> Action {
         let now = conn.now();
         if let Some(connected) = &mut conn.state.0 {
-            let ended = &mut |number, outcome: super::session::Outcome<'_>| {
-                self.ended(now, number, outcome);
-            };
+            let ended = &mut |number, outcome: Outcome<'_>| self.ended(now, number, outcome);
             connected.session.on_frame(now, frame, &mut conn.output, ended);
         }
         self.settle(conn)
@@ -176,9 +174,7 @@ impl FrameHandler for Pool {
         };
         if let Some(connected) = &mut conn.state.0 {
             let (session, output) = (&mut connected.session, &mut conn.output);
-            let ended = &mut |number, outcome: super::session::Outcome<'_>| {
-                self.ended(now, number, outcome);
-            };
+            let ended = &mut |number, outcome: Outcome<'_>| self.ended(now, number, outcome);
             session.on_refused(now, id, expects_response, why, output, ended);
         }
         self.settle(conn)
@@ -204,9 +200,7 @@ impl FrameHandler for Pool {
         let now = conn.now();
         let Some(connected) = &mut conn.state.0 else { return Action::Close };
         connected.timer = None;
-        let ended = &mut |number, outcome: super::session::Outcome<'_>| {
-            self.ended(now, number, outcome);
-        };
+        let ended = &mut |number, outcome: Outcome<'_>| self.ended(now, number, outcome);
         if connected.session.on_time(now, &mut conn.output, ended) == Err(Silent) {
             self.lose(conn, "the server does not answer to a ping");
             conn.close_now();

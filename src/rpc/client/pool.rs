@@ -21,7 +21,7 @@ use super::session::{Outcome, SessionLimits};
 use super::shared::{Message, Shared, count};
 use crate::codec::Framed;
 use crate::rpc::{Code, FrameLimits, MetadataView, Status};
-use crate::{Action, Backoff, Connect, Reactor, Reactors, Remote};
+use crate::{Action, Backoff, Connect, Reactor, Remote};
 
 /// How many messages a reactor looks at before others have their turn.
 const MESSAGES_PER_TURN: usize = 1024;
@@ -42,11 +42,11 @@ pub(super) struct Settings {
 
 /// The calls and the connections of one reactor.
 pub(super) struct Pool {
-    pub(super) reactor: usize,
+    reactor: usize,
     pub(super) shared: Arc<Shared>,
     pub(super) settings: Settings,
     addresses: Vec<Address>,
-    pub(super) links: Slab<Link>,
+    links: Slab<Link>,
     chooser: Chooser,
     rng: Rng,
     jobs: HashMap<u64, Box<Job>>,
@@ -73,11 +73,11 @@ struct Address {
 }
 
 /// An open connection.
-pub(super) struct Link {
+struct Link {
     address: usize,
     remote: Remote<Framed<Pool>>,
     /// Calls that the connection has not taken yet.
-    pub(super) queue: VecDeque<u64>,
+    queue: VecDeque<u64>,
     /// Those, and the calls that it was sent.
     calls: usize,
     /// It is going to look at its queue.
@@ -120,9 +120,7 @@ impl Pool {
         self.fire_timers(now);
         if !self.waiting.is_empty() {
             self.dispatch();
-            if let Some(reactors) = reactor.engine().reactors() {
-                self.connect(now, &reactors);
-            }
+            self.connect(now);
         }
         if self.is_stopping {
             self.fail_unsent();
@@ -211,22 +209,13 @@ impl Link {
 impl Pool {
     /// Keeps a call where its place says.
     fn keep(&mut self, number: u64, job: Box<Job>) {
-        match &job.place {
-            Place::Waiting => {
-                self.waiting.insert(number);
-                self.timers.insert((job.call.deadline, number));
-            }
-            Place::Queued { .. } | Place::Elsewhere(_) => {
-                self.timers.insert((job.call.deadline, number));
-            }
-            Place::Delayed(until) => {
-                self.timers.insert((*until, number));
-            }
-            Place::Sent { .. } => {} // Its connection's session knows the deadline.
+        if let Place::Waiting = job.place {
+            self.waiting.insert(number);
         }
-        if let Place::Queued { link } | Place::Sent { link, .. } = job.place
-            && let Some(link) = self.links.get_mut(link)
-        {
+        if let Some(at) = job.timer() {
+            self.timers.insert((at, number));
+        }
+        if let Some(link) = job.link().and_then(|link| self.links.get_mut(link)) {
             link.calls += 1;
         }
         self.jobs.insert(number, job);
@@ -235,27 +224,18 @@ impl Pool {
     /// Takes a call out of where it is. `None` if it has ended.
     pub(super) fn remove(&mut self, number: u64) -> Option<Box<Job>> {
         let job = self.jobs.remove(&number)?;
+        if let Some(at) = job.timer() {
+            self.timers.remove(&(at, number));
+        }
+        if let Some(link) = job.link().and_then(|link| self.links.get_mut(link)) {
+            link.calls -= 1;
+        }
         match &job.place {
             Place::Waiting => {
                 self.waiting.remove(&number);
-                self.timers.remove(&(job.call.deadline, number));
             }
-            Place::Queued { .. } => {
-                self.timers.remove(&(job.call.deadline, number));
-            }
-            Place::Elsewhere(caller) => {
-                caller.leave();
-                self.timers.remove(&(job.call.deadline, number));
-            }
-            Place::Delayed(until) => {
-                self.timers.remove(&(*until, number));
-            }
-            Place::Sent { .. } => {}
-        }
-        if let Place::Queued { link } | Place::Sent { link, .. } = job.place
-            && let Some(link) = self.links.get_mut(link)
-        {
-            link.calls -= 1;
+            Place::Elsewhere(caller) => caller.leave(),
+            _ => {}
         }
         Some(job)
     }
@@ -378,10 +358,8 @@ impl Pool {
     }
 
     /// Connects to all addresses that have too few connections, those that are down when they may be tried again.
-    fn connect(&mut self, now: Instant, reactors: &Reactors<Framed<Pool>>) {
-        if self.is_stopping {
-            return;
-        }
+    fn connect(&mut self, now: Instant) {
+        let Some(reactors) = self.shared.reactors().filter(|_| !self.is_stopping) else { return };
         for (index, address) in self.addresses.iter_mut().enumerate() {
             while address.connections < self.settings.connections {
                 let wait = address.down_until.map(|until| until.saturating_duration_since(now));

@@ -118,6 +118,11 @@ impl Shared {
         let _ = self.reactors.set(reactors); // They are the same each time.
     }
 
+    /// `None` only while the client starts.
+    pub(super) fn reactors(&self) -> Option<&Reactors<Framed<Pool>>> {
+        self.reactors.get()
+    }
+
     /// Notes that the calling thread is one of the client's reactors.
     pub(super) fn mark_own_thread(self: &Arc<Self>) {
         OWN_CLIENT.set(Arc::as_ptr(self).addr());
@@ -176,7 +181,7 @@ impl Shared {
             return;
         }
         drop(inbox);
-        if let Some(reactors) = self.reactors.get() {
+        if let Some(reactors) = self.reactors() {
             // The closure owns nothing, and costs no memory. An error says that the reactor has ended, and its
             // handler has dropped the messages, or is going to.
             let _ = reactors.run(reactor, |pool, reactor| pool.pump(reactor));
