@@ -16,7 +16,7 @@ use millstream::codec::{FrameHandler, Framed, FramedConn, LengthField};
 use millstream::{Action, Conn, Engine, EventHandler, ReactorStats};
 use millstream_benches::arguments::stream_address;
 use millstream_benches::error_chain::describe;
-use millstream_benches::load::{self, Load};
+use millstream_benches::load::{self, Framing, Load};
 use millstream_benches::progress_line::ProgressLine;
 
 /// How long connections have to take what is left for them when the server stops.
@@ -131,7 +131,7 @@ fn drive(engine: &Engine, options: &Options) -> Result<(), Box<dyn Error>> {
     let load = Load {
         connections: options.connections.into(),
         message_size: options.size as usize,
-        length_field: options.length_field,
+        framing: if options.length_field { Framing::LengthField } else { Framing::None },
         in_flight: options.in_flight.into(),
         duration: Duration::from_secs(options.seconds),
         ..Load::new(address)

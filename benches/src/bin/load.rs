@@ -13,7 +13,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use millstream_benches::arguments::{self, count, seconds};
 use millstream_benches::error_chain::describe;
-use millstream_benches::load::{self, Crowd, Deadlines, Load, Mode, Report, Verify};
+use millstream_benches::load::{self, Crowd, Deadlines, Framing, Load, Mode, Report, Verify};
 use millstream_benches::process::{ProcessFigures, ProcessMeter, raise_open_files};
 use millstream_benches::progress_line::ProgressLine;
 use millstream_benches::stand::Cores;
@@ -50,10 +50,10 @@ struct Options {
     /// Bytes in each message.
     #[arg(short, long, value_name = "BYTES", default_value = "64", value_parser = count)]
     size: usize,
-    /// Each message begins with the number of bytes behind that, in four bytes, big-endian, for servers
-    /// whose protocol has frames.
-    #[arg(long)]
-    length_field: bool,
+    /// What is around each message: nothing; the number of its bytes, in four bytes, big-endian; or a call
+    /// of millstream's RPC protocol.
+    #[arg(long, value_enum, default_value = "none")]
+    framing: Framing,
     /// Messages each connection has in flight: always, or with --rate at most; with --churn, the
     /// messages each connection echoes in its life.
     #[arg(short = 'f', long, value_name = "N", default_value = "1", value_parser = count)]
@@ -202,7 +202,7 @@ impl Options {
         Load {
             connections: self.connections,
             message_size: self.size,
-            length_field: self.length_field,
+            framing: self.framing,
             in_flight: self.in_flight,
             duration: self.seconds,
             warm_up: self.warm_up,

@@ -40,10 +40,8 @@ pub struct Load {
     pub connections: usize,
     /// Bytes in each message. At least 1; in flight on all connections there may be at most 1 GiB.
     pub message_size: usize,
-    /// Whether each message begins with the number of bytes behind that, in four bytes, big-endian, for
-    /// servers whose protocol has frames. The messages are then at least four bytes, and there is no
-    /// crowd.
-    pub length_field: bool,
+    /// What is around each message.
+    pub framing: Framing,
     /// Messages each connection keeps under way, at most. At least 1; on all connections together at
     /// most 1,048,576.
     pub in_flight: usize,
@@ -78,7 +76,7 @@ impl Load {
             address,
             connections: 50,
             message_size: 64,
-            length_field: false,
+            framing: Framing::None,
             in_flight: 1,
             duration: Duration::from_secs(3),
             warm_up: Duration::from_millis(500),
@@ -118,10 +116,10 @@ impl Load {
                 return Err(LoadError::OutOfBounds { what, value, most });
             }
         }
-        if self.length_field && self.message_size < LENGTH_FIELD {
+        if self.framing == Framing::LengthField && self.message_size < LENGTH_FIELD {
             return Err(LoadError::NoLengthField(self.message_size));
         }
-        if self.length_field && self.crowd.total() > 0 {
+        if self.framing != Framing::None && self.crowd.total() > 0 {
             return Err(LoadError::CrowdWithoutFrames);
         }
         let times =
@@ -143,7 +141,12 @@ impl Load {
 impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { address, connections, message_size, in_flight, threads, .. } = self;
-        write!(f, "{address}: {connections} connections, {message_size}-byte messages, ")?;
+        let messages = match self.framing {
+            Framing::None => "messages",
+            Framing::LengthField => "frames",
+            Framing::Rpc => "calls",
+        };
+        write!(f, "{address}: {connections} connections, {message_size}-byte {messages}, ")?;
         match self.mode {
             Mode::Closed => write!(f, "{in_flight} in flight")?,
             Mode::Open { rate } => write!(f, "{rate} a second, at most {in_flight} in flight")?,
@@ -170,6 +173,20 @@ impl fmt::Display for Load {
         };
         write!(f, ", {verify}")
     }
+}
+
+/// What is around each message. There is a crowd only where there is nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Framing {
+    /// Nothing: the server sends back every byte it gets.
+    None,
+    /// Each message begins with the number of bytes behind that, in four bytes, big-endian. It is at least
+    /// so long.
+    LengthField,
+    /// Each message is the body of a call of `echo.Echo/echo` in millstream's RPC protocol, and comes back
+    /// in its answer. Answers may come in any order.
+    Rpc,
 }
 
 /// When messages are sent.

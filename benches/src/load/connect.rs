@@ -35,11 +35,7 @@ pub(super) fn connect(
     clock: Clock,
     progress: &mut impl FnMut(Progress),
 ) -> Result<Connected, LoadError> {
-    let pattern = match load.length_field {
-        true => Pattern::of_frames(load.message_size),
-        false => Pattern::new(),
-    };
-    let pattern = Arc::new(pattern);
+    let pattern = Arc::new(Pattern::of_load(load));
     let threads = load.threads.min(load.connections);
     let first_of = |thread| load.connections * thread / threads;
     let mut announce = announcer(load, progress);

@@ -1,44 +1,62 @@
 //! One connection of the load: what it sent, what came back, and when.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::Duration;
 
 use mio::event::Event;
 use mio::net::TcpStream;
 
+use super::calls::Calls;
 use super::generator::{Context, Next};
 use super::pattern::{Mismatch, sampled};
-use super::{LoadError, Verify};
+use super::{Framing, LoadError, Verify};
 
 /// Whether a short read has drained the socket, and a short write filled it. mio's poll back end
 /// announces a socket again only after a call that would have blocked.
 const SHORT_MEANS_DRAINED: bool = cfg!(not(mio_unsupported_force_poll_poll));
 
-/// A connection and its place in its stream: `received <= sent <= offered`, counted in bytes.
-///
-/// Messages are echoed in order, and at most `in_flight` are offered and incomplete. So as many times
-/// are to be remembered, and a message takes the slot of the one that made way.
+/// A connection and its place in its stream.
 pub(super) struct Connection {
     pub(super) id: usize,
     pub(super) stream: TcpStream,
     established: bool,
-    /// How far the stream may be sent.
+    wire: Wire,
+    /// Messages that may be in flight.
+    most: usize,
+    /// Messages in flight, the oldest first.
+    awaited: VecDeque<Awaited>,
+    /// How many messages may be sent.
     offered: u64,
-    /// How far the kernel took it.
+    /// Bytes that the kernel took.
     pub(super) sent: u64,
-    /// How far it came back.
+    /// Bytes that came back.
     pub(super) received: u64,
-    /// How much of an incomplete message that includes.
-    partial: usize,
-    /// When each message in flight was offered, or was due.
-    offered_at: Box<[u64]>,
-    /// The slot of the oldest message in flight.
-    oldest: usize,
     /// Messages offered because they were due.
     pub(super) paced: u64,
     opened_at: u64,
     /// When the last byte came, or a message was offered while none was in flight.
     last_progress: u64,
+}
+
+/// A message in flight.
+#[derive(Clone, Copy)]
+pub(super) struct Awaited {
+    /// Its number on the connection, from 0.
+    pub(super) number: u64,
+    /// When it was offered, or was due.
+    pub(super) since: u64,
+}
+
+/// What goes over a connection.
+enum Wire {
+    /// The messages themselves, which are echoed in order.
+    Messages {
+        /// How much of an incomplete message came back.
+        partial: usize,
+    },
+    /// Calls with messages in them, and answers in any order.
+    Calls(Calls),
 }
 
 impl Connection {
@@ -56,12 +74,15 @@ impl Connection {
             id,
             stream: open().map_err(connect_error)?,
             established: false,
+            wire: match context.framing {
+                Framing::None | Framing::LengthField => Wire::Messages { partial: 0 },
+                Framing::Rpc => Wire::Calls(Calls::new(id, context.message_size)),
+            },
+            most: in_flight,
+            awaited: VecDeque::with_capacity(in_flight),
             offered: 0,
             sent: 0,
             received: 0,
-            partial: 0,
-            offered_at: vec![0; in_flight].into_boxed_slice(),
-            oldest: 0,
             paced: 0,
             opened_at,
             last_progress: opened_at,
@@ -73,7 +94,7 @@ impl Connection {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.received == self.offered
+        self.awaited.is_empty()
     }
 
     /// From connecting to the last byte that came, in nanoseconds.
@@ -83,37 +104,42 @@ impl Connection {
 
     /// Allows `count` messages to be sent, on a connection with none in flight.
     pub(super) fn offer(&mut self, count: usize, context: &mut Context) {
-        debug_assert!(self.is_idle() && count <= self.offered_at.len());
+        debug_assert!(self.is_idle() && count <= self.most);
         context.now = context.clock.now();
-        self.offered_at.fill(context.now);
-        self.oldest = 0;
         self.last_progress = context.now;
-        self.offered += (count * context.message_size) as u64;
+        for _ in 0..count {
+            self.offer_one(context.now, context);
+        }
         context.tally.in_flight += count as u64;
     }
 
     /// Allows what is due now to be sent, as far as there may be messages in flight.
     pub(super) fn offer_due(&mut self, context: &mut Context) {
         let Next::WhenDue(pace) = context.next else { return };
-        let message_size = context.message_size as u64;
-        let slots = self.offered_at.len() as u64;
-        let window = slots * message_size;
         if self.is_idle() {
             self.last_progress = context.now;
         }
-        // A message that came back in part is still in flight.
-        while self.offered + message_size - (self.received - self.partial as u64) <= window {
+        while self.awaited.len() < self.most {
             let Some(due) = pace.due(self.id, self.paced, context.now) else { break };
-            self.offered_at[(self.paced % slots) as usize] = due;
+            self.offer_one(due, context);
             self.paced += 1;
-            self.offered += message_size;
             context.tally.in_flight += 1;
         }
     }
 
+    /// Allows one more message to be sent, which was due at `since`.
+    fn offer_one(&mut self, since: u64, context: &Context) {
+        let number = self.offered;
+        self.awaited.push_back(Awaited { number, since });
+        if let Wire::Calls(calls) = &mut self.wire {
+            calls.call(number, &context.pattern);
+        }
+        self.offered += 1;
+    }
+
     /// Allows as much to be sent as the kernel takes, on a connection whose messages do not count.
-    pub(super) fn offer_endlessly(&mut self) {
-        self.offered = u64::MAX;
+    pub(super) fn offer_endlessly(&mut self, context: &Context) {
+        self.offered = u64::MAX / context.message_size as u64;
     }
 
     /// Does what an event asks for: one `recv`, and one `send` of what that made room for.
@@ -175,7 +201,10 @@ impl Connection {
         }
     }
 
-    fn check(&self, got: &[u8], context: &Context) -> Result<(), LoadError> {
+    fn check(&mut self, got: &[u8], context: &Context) -> Result<(), LoadError> {
+        if let Wire::Calls(calls) = &mut self.wire {
+            return calls.receive(got, &mut self.awaited, context);
+        }
         let (connection, sent) = (self.id, self.sent);
         let received = self.received + got.len() as u64;
         if received > sent {
@@ -186,9 +215,7 @@ impl Connection {
             Verify::Sample => self.check_sample(got, context),
             Verify::Lengths => None,
         };
-        mismatch.map_or(Ok(()), |Mismatch { position, expected, got }| {
-            Err(LoadError::Mismatch { connection, position, expected, got })
-        })
+        mismatch.map_or(Ok(()), |mismatch| Err(mismatch.on(connection)))
     }
 
     /// Checks those parts of `got` that belong to the messages sampled.
@@ -211,41 +238,61 @@ impl Connection {
         if count > 0 {
             self.last_progress = now;
         }
-        self.partial += count;
-        // Mostly it is one message, and a division is the slowest instruction here.
-        let message_size = context.message_size;
-        let messages = if self.partial == message_size { 1 } else { self.partial / message_size };
-        self.partial -= messages * message_size;
-        for _ in 0..messages {
-            let offered_at = &mut self.offered_at[self.oldest];
-            context.tally.record(now - *offered_at);
-            *offered_at = now;
-            self.oldest =
-                if self.oldest + 1 == self.offered_at.len() { 0 } else { self.oldest + 1 };
-        }
+        let messages = match &mut self.wire {
+            Wire::Messages { partial } => {
+                let messages = whole_messages(partial, count, context.message_size);
+                for awaited in self.awaited.drain(..messages) {
+                    context.tally.record(now - awaited.since);
+                }
+                messages
+            }
+            Wire::Calls(calls) => {
+                let answered = calls.answered();
+                answered.iter().for_each(|awaited| context.tally.record(now - awaited.since));
+                let messages = answered.len();
+                answered.clear();
+                messages
+            }
+        };
         if matches!(context.next, Next::Message) {
-            self.offered += (messages * message_size) as u64;
+            for _ in 0..messages {
+                self.offer_one(now, context);
+            }
         } else {
             context.tally.in_flight -= messages as u64;
             self.offer_due(context);
         }
     }
 
-    /// Sends what is offered, straight from the pattern. After a short send the socket is full, and
-    /// an event will tell when it no longer is.
+    /// Sends what is offered. After a short send the socket is full, and an event will tell when it no
+    /// longer is.
     pub(super) fn send(&mut self, context: &Context) -> Result<(), LoadError> {
-        while self.sent < self.offered && self.write(context)? {}
+        while self.write(context)? {}
         Ok(())
     }
 
     /// Sends some of what is offered with one `send`, and says whether the socket may take more.
     pub(super) fn write(&mut self, context: &Context) -> Result<bool, LoadError> {
-        let chunk = context.pattern.chunk(self.id, self.sent, self.offered - self.sent);
+        let chunk = match &self.wire {
+            // Straight from the pattern.
+            Wire::Messages { .. } => {
+                let unsent = self.offered * context.message_size as u64 - self.sent;
+                context.pattern.chunk(self.id, self.sent, unsent)
+            }
+            Wire::Calls(calls) => calls.unsent(),
+        };
+        if chunk.is_empty() {
+            return Ok(false);
+        }
         loop {
             match self.stream.write(chunk) {
                 Ok(count) => {
+                    let whole = count == chunk.len();
                     self.sent += count as u64;
-                    return Ok(count == chunk.len() || !SHORT_MEANS_DRAINED);
+                    if let Wire::Calls(calls) = &mut self.wire {
+                        calls.sent(count);
+                    }
+                    return Ok(whole || !SHORT_MEANS_DRAINED);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -273,4 +320,13 @@ impl Connection {
     pub(super) fn failed(&self, source: io::Error) -> LoadError {
         LoadError::Connection { connection: self.id, source }
     }
+}
+
+/// How many messages `count` more bytes complete; what is left over is `partial`.
+fn whole_messages(partial: &mut usize, count: usize, message_size: usize) -> usize {
+    *partial += count;
+    // Mostly it is one message, and a division is the slowest instruction here.
+    let messages = if *partial == message_size { 1 } else { *partial / message_size };
+    *partial -= messages * message_size;
+    messages
 }

@@ -5,7 +5,6 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::clock::nanoseconds;
-use super::connection::Connection;
 use super::generator::{Generator, TICK};
 use super::pattern::MAX_CHUNK;
 use super::tally::Tally;
@@ -54,7 +53,8 @@ impl CrowdLoop {
     }
 
     fn work(&mut self, end: u64, stop: &AtomicBool) -> Result<(), LoadError> {
-        self.generator.connections.iter_mut().for_each(Connection::offer_endlessly);
+        let Generator { connections, context, .. } = &mut self.generator;
+        connections.iter_mut().for_each(|connection| connection.offer_endlessly(context));
         self.ready = (0..self.manners.len()).collect();
         let clock = self.generator.context.clock;
         let (mut now, mut next_sip) = (clock.now(), 0);

@@ -24,7 +24,7 @@ pub enum LoadError {
     /// There is no room for a message's length.
     #[error("a message of {0} bytes has no room for its length, which takes {LENGTH_FIELD}")]
     NoLengthField(usize),
-    /// The crowd does not speak in frames.
+    /// The crowd speaks neither in frames nor in calls.
     #[error("connections besides the measured ones send no frames")]
     CrowdWithoutFrames,
     /// A time of the configuration is too short or too long.
@@ -110,6 +110,14 @@ pub enum LoadError {
         /// The byte that came back.
         got: u8,
     },
+    /// What came back answers no call, or not as it should.
+    #[error("connection {connection} was answered wrongly")]
+    Answer {
+        /// Which connection.
+        connection: usize,
+        /// What is wrong.
+        source: AnswerError,
+    },
     /// More came back than was sent.
     #[error("connection {connection} got {received} bytes back for {sent} sent")]
     Surplus {
@@ -141,4 +149,48 @@ pub enum LoadError {
     /// The generator's own poll failed.
     #[error("the generator could not poll")]
     Poll(#[from] io::Error),
+}
+
+/// What is wrong with an answer, where messages are sent in calls. Calls are numbered from 1 on each
+/// connection.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// Something else came where an answer should begin.
+    #[error("a frame begins with {got:02x?}, where a response has its magic, version and kind")]
+    NoResponse {
+        /// What came.
+        got: [u8; 4],
+    },
+    /// There is no such call, or it was answered before.
+    #[error("nobody waits for an answer to call {call}")]
+    NotAwaited {
+        /// Which call.
+        call: u64,
+    },
+    /// The call failed.
+    #[error("call {call} failed with status {status}")]
+    Failed {
+        /// Which call.
+        call: u64,
+        /// Why, in the numbers of the protocol.
+        status: usize,
+    },
+    /// The body is encoded or compressed.
+    #[error("the body of the answer to call {call} has format {format:#04x}, not raw bytes")]
+    Format {
+        /// Which call.
+        call: u64,
+        /// Its format, in the numbers of the protocol.
+        format: u8,
+    },
+    /// The body is too long or too short.
+    #[error("the answer to call {call} has {got} bytes in place of {expected}")]
+    Length {
+        /// Which call.
+        call: u64,
+        /// The size of messages.
+        expected: usize,
+        /// The size that came.
+        got: usize,
+    },
 }

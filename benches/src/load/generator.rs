@@ -15,7 +15,7 @@ use super::pace::Pace;
 use super::pattern::{MAX_CHUNK, Pattern};
 use super::run::{Lane, Schedule};
 use super::tally::Tally;
-use super::{Load, LoadError, Mode, Verify};
+use super::{Framing, Load, LoadError, Mode, Verify};
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1_024;
@@ -37,6 +37,7 @@ pub(super) struct Generator {
 /// What the connections of one thread share.
 pub(super) struct Context {
     pub(super) address: SocketAddr,
+    pub(super) framing: Framing,
     pub(super) message_size: usize,
     pub(super) verify: Verify,
     pub(super) pattern: Arc<Pattern>,
@@ -65,6 +66,7 @@ impl Generator {
     pub(super) fn new(load: &Load, pattern: Arc<Pattern>, clock: Clock) -> Result<Self, LoadError> {
         let context = Context {
             address: load.address,
+            framing: load.framing,
             message_size: load.message_size,
             verify: load.verify,
             pattern,

@@ -7,6 +7,8 @@
 
 use std::ops::Range;
 
+use super::{Framing, Load, LoadError};
+
 /// Bytes after which a stream repeats. A prime, so that being off by any power of two shows.
 const PERIOD: usize = 65_521;
 
@@ -36,7 +38,22 @@ pub(super) struct Mismatch {
     pub(super) got: u8,
 }
 
+impl Mismatch {
+    /// The error that it is on that connection.
+    pub(super) fn on(self, connection: usize) -> LoadError {
+        let Self { position, expected, got } = self;
+        LoadError::Mismatch { connection, position, expected, got }
+    }
+}
+
 impl Pattern {
+    pub(super) fn of_load(load: &Load) -> Self {
+        match load.framing {
+            Framing::LengthField => Self::of_frames(load.message_size),
+            Framing::None | Framing::Rpc => Self::new(),
+        }
+    }
+
     pub(super) fn new() -> Self {
         Self::of(pseudo_random_bytes().take(PERIOD).collect(), 1)
     }
@@ -91,6 +108,7 @@ pub(super) fn sampled(
 ) -> impl Iterator<Item = Range<u64>> {
     let first = range.start / message_size;
     let next = first + (SAMPLE - (first + connection as u64) % SAMPLE) % SAMPLE;
+    debug_assert!(is_sampled(connection, next));
     (next..)
         .step_by(SAMPLE as usize)
         .map(move |message| message * message_size..(message + 1) * message_size)
@@ -99,6 +117,11 @@ pub(super) fn sampled(
             move |message| message.start < end
         })
         .map(move |message| message.start.max(range.start)..message.end.min(range.end))
+}
+
+/// Whether the message of that number is in the sample.
+pub(super) fn is_sampled(connection: usize, number: u64) -> bool {
+    (number + connection as u64).is_multiple_of(SAMPLE)
 }
 
 /// The same bytes in every run: xorshift64, of which the middle byte is taken.

@@ -7,7 +7,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use super::{Cores, Scenario, Server, StartError, Traffic};
-use crate::load::{self, Crowd, Load, LoadError, Mode, Progress, Report, Verify};
+use crate::load::{self, Crowd, Framing, Load, LoadError, Mode, Progress, Report, Verify};
 use crate::process::{ProcessFigures, ProcessMeter};
 use crate::report::Metrics;
 
@@ -104,7 +104,10 @@ impl Stand {
         Load {
             connections: scenario.connections,
             message_size: scenario.message_size,
-            length_field: scenario.length_field,
+            framing: match scenario.length_field {
+                true => Framing::LengthField,
+                false => Framing::None,
+            },
             in_flight: scenario.in_flight,
             duration: self.duration,
             warm_up: self.warm_up,

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use millstream_benches::load::{Crowd, Deadlines, Load, LoadError, Verify, run};
+use millstream_benches::load::{Crowd, Deadlines, Framing, Load, LoadError, Verify, run};
 
 use super::server::{echo, faithful, impatient_load, server, short_load};
 
@@ -51,7 +51,7 @@ fn messages_can_begin_with_their_length() {
             }
         }
     }
-    let load = Load { length_field: true, in_flight: 7, ..short_load(server(strict)) };
+    let load = Load { framing: Framing::LengthField, in_flight: 7, ..short_load(server(strict)) };
     let report = run(&load, |_| {}).unwrap();
     assert!(report.messages > 0 && report.errors == 0, "{report}");
     let small = Load { message_size: 3, ..load.clone() };

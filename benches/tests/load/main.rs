@@ -1,5 +1,6 @@
 //! The load generator against small servers of known behaviour.
 
+mod calls;
 mod closed;
 mod crowd;
 mod modes;

@@ -45,7 +45,7 @@ fn json_has_the_settings() {
     let expected = serde_json::json!({
         "connections": 3,
         "message_size": 100,
-        "length_field": false,
+        "framing": "none",
         "in_flight": 2,
         "duration": 0.2,
         "warm_up": 0.0,
