@@ -1,5 +1,8 @@
-//! What the echo servers in `src/bin/` share.
+//! What the servers in `src/bin/` share, and what their loads do.
 
+pub mod calls;
 #[path = "../../src/echo_server.rs"]
 pub mod echo_server;
+pub mod tarpc_echo;
 pub mod tokio_echo;
+pub mod tonic_echo;

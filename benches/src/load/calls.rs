@@ -21,8 +21,8 @@ use std::collections::VecDeque;
 
 use super::connection::Awaited;
 use super::generator::Context;
-use super::pattern::{Pattern, is_sampled};
-use super::{AnswerError, LoadError, Verify};
+use super::pattern::Pattern;
+use super::{AnswerError, LoadError};
 
 /// What is called: it answers with the request's body.
 const METHOD: &[u8] = b"echo.Echo/echo";
@@ -69,14 +69,8 @@ impl Calls {
         self.unsent.extend(header(REQUEST, METHOD.len() + 1, self.message_size, id_of(number)));
         self.unsent.push_back(METHOD.len() as u8);
         self.unsent.extend(METHOD);
-        let mut done = 0;
-        while done < self.message_size {
-            let position = number * self.message_size as u64 + done as u64;
-            let left = (self.message_size - done) as u64;
-            let chunk = pattern.chunk(self.connection, position, left);
-            self.unsent.extend(chunk);
-            done += chunk.len();
-        }
+        let pieces = pattern.message(self.connection, number, self.message_size);
+        pieces.for_each(|piece| self.unsent.extend(piece));
     }
 
     /// What is to be sent next, if anything.
@@ -199,11 +193,7 @@ fn check(
     seen: usize,
     context: &Context,
 ) -> Result<(), LoadError> {
-    let wanted = match context.verify {
-        Verify::All => true,
-        Verify::Sample => is_sampled(connection, number),
-        Verify::Lengths => false,
-    };
+    let wanted = context.verify.covers(connection, number);
     let position = number * context.message_size as u64 + seen as u64;
     let mismatch = wanted.then(|| context.pattern.check(connection, position, got)).flatten();
     mismatch.map_or(Ok(()), |mismatch| Err(mismatch.on(connection)))

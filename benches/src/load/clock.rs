@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 /// Nanoseconds since the load began: half the size of an `Instant`, and the same for all threads.
-#[derive(Clone, Copy)]
-pub(super) struct Clock {
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
     base: Instant,
 }
 
@@ -13,7 +13,9 @@ impl Clock {
         Self { base: Instant::now() }
     }
 
-    pub(super) fn now(self) -> u64 {
+    /// What it says now.
+    #[must_use]
+    pub fn now(self) -> u64 {
         nanoseconds(self.base.elapsed())
     }
 }

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::LoadError;
-use super::pattern::LENGTH_FIELD;
+use super::pattern::{LENGTH_FIELD, is_sampled};
 
 /// As many files as Linux lets a process have open, if nobody changes it.
 const MOST_CONNECTIONS: usize = 1 << 20;
@@ -31,7 +32,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// let mode = Mode::Open { rate: 20_000.0 };
 /// let load = Load { connections: 1_000, in_flight: 16, mode, ..Load::new(address) };
 /// ```
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Load {
     /// The echo server.
     pub address: SocketAddr,
@@ -46,10 +47,10 @@ pub struct Load {
     /// most 1,048,576.
     pub in_flight: usize,
     /// How long to measure: from a tenth of a second to a day.
-    #[serde(serialize_with = "seconds")]
+    #[serde(with = "seconds")]
     pub duration: Duration,
     /// How long to run before measuring: at most a day.
-    #[serde(serialize_with = "seconds")]
+    #[serde(with = "seconds")]
     pub warm_up: Duration,
     /// Generator threads, among which the connections are divided. From 1 to 1,024; more than there
     /// are connections are not started.
@@ -87,6 +88,13 @@ impl Load {
             verify: Verify::All,
             deadlines: Deadlines::default(),
         }
+    }
+
+    /// The numbers of the connections of each thread.
+    pub(super) fn shares(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (connections, threads) = (self.connections, self.threads.min(self.connections));
+        let first_of = move |thread| connections * thread / threads;
+        (0..threads).map(move |thread| first_of(thread)..first_of(thread + 1))
     }
 
     /// All connections that are open at once.
@@ -176,7 +184,7 @@ impl fmt::Display for Load {
 }
 
 /// What is around each message. There is a crowd only where there is nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Framing {
     /// Nothing: the server sends back every byte it gets.
@@ -190,7 +198,7 @@ pub enum Framing {
 }
 
 /// When messages are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Each connection keeps `in_flight` messages under way, and sends a new one for each echo. So the
@@ -215,7 +223,7 @@ pub enum Mode {
 /// Connections besides the measured ones. Each echoes one message before the load begins. They are on a
 /// thread of their own, which all but the idle ones keep busy. Their messages are checked as all are, but
 /// not in the figures; what the server spends on them is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Crowd {
     /// How many are open and silent.
     pub idle: usize,
@@ -237,7 +245,7 @@ impl Crowd {
 }
 
 /// How much of each echo is checked. That no more comes back than was sent is always checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Verify {
     /// Every byte.
@@ -248,17 +256,28 @@ pub enum Verify {
     Lengths,
 }
 
+impl Verify {
+    /// Whether the message of that number is checked.
+    pub(super) fn covers(self, connection: usize, number: u64) -> bool {
+        match self {
+            Self::All => true,
+            Self::Sample => is_sampled(connection, number),
+            Self::Lengths => false,
+        }
+    }
+}
+
 /// How long the generator waits for the server before it gives up.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Deadlines {
     /// For a batch of connections to be accepted and to echo its first message.
-    #[serde(serialize_with = "seconds")]
+    #[serde(with = "seconds")]
     pub connect: Duration,
     /// For the next byte on a connection with messages in flight.
-    #[serde(serialize_with = "seconds")]
+    #[serde(with = "seconds")]
     pub stall: Duration,
     /// For everything in flight when the duration is over.
-    #[serde(serialize_with = "seconds")]
+    #[serde(with = "seconds")]
     pub drain: Duration,
 }
 
@@ -270,6 +289,23 @@ impl Default for Deadlines {
     }
 }
 
-fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_secs_f64())
+/// Times as numbers of seconds.
+mod seconds {
+    use std::time::Duration;
+
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        duration: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(duration.as_secs_f64())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        Duration::try_from_secs_f64(f64::deserialize(deserializer)?).map_err(Error::custom)
+    }
 }

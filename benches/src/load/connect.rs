@@ -36,8 +36,6 @@ pub(super) fn connect(
     progress: &mut impl FnMut(Progress),
 ) -> Result<Connected, LoadError> {
     let pattern = Arc::new(Pattern::of_load(load));
-    let threads = load.threads.min(load.connections);
-    let first_of = |thread| load.connections * thread / threads;
     let mut announce = announcer(load, progress);
     let mut connected = 0;
     let mut generator = |ids: Range<usize>| {
@@ -47,9 +45,7 @@ pub(super) fn connect(
         Ok(generator)
     };
     let crowd = generator(load.connections..load.all_connections())?;
-    let generators = (0..threads)
-        .map(|thread| generator(first_of(thread)..first_of(thread + 1)))
-        .collect::<Result<_, LoadError>>()?;
+    let generators = load.shares().map(generator).collect::<Result<_, LoadError>>()?;
     Ok(Connected { crowd, generators })
 }
 

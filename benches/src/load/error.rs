@@ -1,5 +1,6 @@
 //! Why a load ends early.
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -27,6 +28,9 @@ pub enum LoadError {
     /// The crowd speaks neither in frames nor in calls.
     #[error("connections besides the measured ones send no frames")]
     CrowdWithoutFrames,
+    /// Somebody else's connections are to come and go.
+    #[error("only connections of the generator itself come and go")]
+    ChurnElsewhere,
     /// A time of the configuration is too short or too long.
     #[error("{what} must take from {least:?} to {most:?}, not {duration:?}")]
     Duration {
@@ -109,6 +113,14 @@ pub enum LoadError {
         expected: u8,
         /// The byte that came back.
         got: u8,
+    },
+    /// A call failed that somebody else made for the generator.
+    #[error("connection {connection}: a call failed")]
+    Call {
+        /// Which connection.
+        connection: usize,
+        /// What the library says that made the call.
+        source: Box<dyn Error + Send + Sync>,
     },
     /// What came back answers no call, or not as it should.
     #[error("connection {connection} was answered wrongly")]

@@ -13,9 +13,8 @@ use super::clock::{Clock, nanoseconds};
 use super::connection::Connection;
 use super::pace::Pace;
 use super::pattern::{MAX_CHUNK, Pattern};
-use super::run::{Lane, Schedule};
 use super::tally::Tally;
-use super::{Framing, Load, LoadError, Mode, Verify};
+use super::{Framing, Lane, Load, LoadError, Mode, Schedule, Verify, Worker};
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1_024;
@@ -60,6 +59,25 @@ pub(super) enum Next {
     WhenDue(Pace),
     /// A new connection, if it was the last message of its own.
     Connection,
+}
+
+impl Worker for Generator {
+    fn run(
+        mut self,
+        load: &Load,
+        schedule: &Schedule,
+        lane: &Lane,
+        stop: &AtomicBool,
+    ) -> Result<Tally, LoadError> {
+        self.begin(load, schedule)?;
+        self.keep_loaded(schedule.measure, load, lane, stop)?;
+        let began = self.context.clock.now();
+        self.context.tally.reset();
+        self.keep_loaded(schedule.end, load, lane, stop)?;
+        self.drain(schedule.drained, load, lane, stop)?;
+        self.context.tally.elapsed = Duration::from_nanos(self.context.clock.now() - began);
+        Ok(self.context.tally)
+    }
 }
 
 impl Generator {
@@ -112,24 +130,6 @@ impl Generator {
         Ok(())
     }
 
-    /// Keeps the connections loaded as `schedule` says, then waits for what is in flight.
-    pub(super) fn run(
-        mut self,
-        load: &Load,
-        schedule: &Schedule,
-        lane: &Lane,
-        stop: &AtomicBool,
-    ) -> Result<Tally, LoadError> {
-        self.begin(load, schedule)?;
-        self.keep_loaded(schedule.measure, load, lane, stop)?;
-        let began = self.context.clock.now();
-        self.context.tally.reset();
-        self.keep_loaded(schedule.end, load, lane, stop)?;
-        self.drain(schedule.drained, load, lane, stop)?;
-        self.context.tally.elapsed = Duration::from_nanos(self.context.clock.now() - began);
-        Ok(self.context.tally)
-    }
-
     /// Offers each connection what it begins with.
     fn begin(&mut self, load: &Load, schedule: &Schedule) -> Result<(), LoadError> {
         let in_flight = match load.mode {
@@ -154,14 +154,10 @@ impl Generator {
         match load.mode {
             Mode::Closed => Next::Message,
             Mode::Churn => Next::Connection,
-            Mode::Open { rate } => {
-                let (first, connections) = (self.connections[0].id, self.connections.len());
-                let part = |count| count as f64 / load.connections as f64;
-                let interval = 1e9 / rate / part(connections);
-                // The threads take turns, too.
-                let start = schedule.start + (interval * part(first)) as u64;
-                let (end, connections) = (schedule.end, connections as u64);
-                Next::WhenDue(Pace { start, end, interval, connections, first })
+            Mode::Open { .. } => {
+                let first = self.connections[0].id;
+                let ids = first..first + self.connections.len();
+                Pace::of(load, schedule, ids).map_or(Next::Nothing, Next::WhenDue)
             }
         }
     }

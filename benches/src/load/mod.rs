@@ -11,10 +11,13 @@
 //! spends the rest of the time to the next message polling, so it needs a core of its own; what
 //! became due at once is sent at once. [`Crowd`] are connections besides the measured ones.
 //!
+//! Protocols that it does not speak are spoken by a [`Worker`] in place of its own event loop, such as a
+//! client on another library, which is best a program of its own: see [`LoadProgram`].
+//!
 //! Where things are: `pattern` what is sent and how it is checked; `connection` one connection, `calls` what is
 //! sent on it where messages are in calls; `pace`
 //! when messages are due; `generator` the event loop of one thread, `crowd` that of the crowd's;
-//! `connect` how all connections get there; `run` the threads and their schedule.
+//! `connect` how all connections get there; `run` the threads and their schedule; `program` the same in another process.
 
 mod calls;
 mod clock;
@@ -26,13 +29,19 @@ mod error;
 mod generator;
 mod pace;
 mod pattern;
+mod program;
 mod progress;
 mod report;
 mod run;
 mod tally;
 
+pub use clock::Clock;
 pub use config::{Crowd, Deadlines, Framing, Load, Mode, Verify};
 pub use error::{AnswerError, LoadError};
+pub use pace::Pace;
+pub use pattern::Messages;
+pub use program::{LoadProgram, ProgramError, be_program};
 pub use progress::Progress;
-pub use report::Report;
-pub use run::{check_open_files, run};
+pub use report::{Figures, Report};
+pub use run::{Lane, Schedule, Worker, check_open_files, run, run_workers};
+pub use tally::Tally;

@@ -1,9 +1,13 @@
 //! When messages are due in the open loop.
 
+use std::ops::Range;
+
+use super::{Load, Mode, Schedule};
+
 /// A message every `interval`, on one connection of a thread after another, from `start` and before
 /// `end`. All times are computed, so what is due and not sent yet needs no memory.
-#[derive(Clone, Copy)]
-pub(super) struct Pace {
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
     pub(super) start: u64,
     pub(super) end: u64,
     /// Nanoseconds between two messages.
@@ -14,8 +18,22 @@ pub(super) struct Pace {
 }
 
 impl Pace {
+    /// That of `connections` out of all, `None` if the load is not sent at a rate.
+    #[must_use]
+    pub fn of(load: &Load, schedule: &Schedule, connections: Range<usize>) -> Option<Self> {
+        let Mode::Open { rate } = load.mode else { return None };
+        let part = |count| count as f64 / load.connections as f64;
+        let (first, connections) = (connections.start, connections.len());
+        let interval = 1e9 / rate / part(connections);
+        // The threads take turns, too.
+        let start = schedule.start + (interval * part(first)) as u64;
+        let connections = connections as u64;
+        Some(Self { start, end: schedule.end, interval, connections, first })
+    }
+
     /// How many messages are due by `now`.
-    pub(super) fn count(&self, now: u64) -> u64 {
+    #[must_use]
+    pub fn count(&self, now: u64) -> u64 {
         if self.end <= self.start {
             return 0;
         }
@@ -34,7 +52,8 @@ impl Pace {
     }
 
     /// When the message `index` of `connection` alone is due, if that is by `now`.
-    pub(super) fn due(&self, connection: usize, index: u64, now: u64) -> Option<u64> {
+    #[must_use]
+    pub fn due(&self, connection: usize, index: u64, now: u64) -> Option<u64> {
         let index = index * self.connections + (connection - self.first) as u64;
         // Rounding could make it a nanosecond later than `now`.
         (index < self.count(now)).then(|| self.time(index).min(now))

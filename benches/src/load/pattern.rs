@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use super::{Framing, Load, LoadError};
+use super::{AnswerError, Framing, Load, LoadError, Verify};
 
 /// Bytes after which a stream repeats. A prime, so that being off by any power of two shows.
 const PERIOD: usize = 65_521;
@@ -28,6 +28,56 @@ pub(super) struct Pattern {
     period: usize,
     /// A stream starts at a multiple of this.
     unit: usize,
+}
+
+/// The messages of a load, by connection and number, for those who send them by themselves.
+pub struct Messages {
+    pattern: Pattern,
+    size: usize,
+    verify: Verify,
+}
+
+impl Messages {
+    /// Those of that load.
+    #[must_use]
+    pub fn of(load: &Load) -> Self {
+        Self { pattern: Pattern::of_load(load), size: load.message_size, verify: load.verify }
+    }
+
+    /// The message `number` of `connection`.
+    #[must_use]
+    pub fn get(&self, connection: usize, number: u64) -> Vec<u8> {
+        let mut message = Vec::with_capacity(self.size);
+        self.pattern
+            .message(connection, number, self.size)
+            .for_each(|piece| message.extend_from_slice(piece));
+        message
+    }
+
+    /// Compares what came back with the message `number` of `connection`, as far as the load asks for
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// [`AnswerError::Length`] in a [`LoadError::Answer`], or [`LoadError::Mismatch`].
+    pub fn check(&self, connection: usize, number: u64, got: &[u8]) -> Result<(), LoadError> {
+        if got.len() != self.size {
+            let call = number + 1;
+            let source = AnswerError::Length { call, expected: self.size, got: got.len() };
+            return Err(LoadError::Answer { connection, source });
+        }
+        if !self.verify.covers(connection, number) {
+            return Ok(());
+        }
+        let mut position = number * self.size as u64;
+        for piece in got.chunks(MAX_CHUNK) {
+            if let Some(mismatch) = self.pattern.check(connection, position, piece) {
+                return Err(mismatch.on(connection));
+            }
+            position += piece.len() as u64;
+        }
+        Ok(())
+    }
 }
 
 /// The first byte that is not what it should be.
@@ -86,6 +136,20 @@ impl Pattern {
     fn start(&self, connection: usize) -> u64 {
         let starts = (self.period / self.unit) as u64;
         (connection as u64).wrapping_mul(40_503) % starts * self.unit as u64
+    }
+
+    /// The message `number` of `connection` where all have `size` bytes, in as many pieces as it takes.
+    pub(super) fn message(
+        &self,
+        connection: usize,
+        number: u64,
+        size: usize,
+    ) -> impl Iterator<Item = &[u8]> {
+        let start = number * size as u64;
+        (0..size.div_ceil(MAX_CHUNK)).map(move |piece| {
+            let done = piece * MAX_CHUNK;
+            self.chunk(connection, start + done as u64, (size - done) as u64)
+        })
     }
 
     /// Compares `got`, at most [`MAX_CHUNK`] bytes, with what `connection` has at `position`.

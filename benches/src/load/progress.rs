@@ -3,12 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// How often progress is reported.
 pub(super) const INTERVAL: Duration = Duration::from_millis(250);
 
 /// How far a load is, as [`run`](super::run) tells its caller every 250 ms and once more when
 /// measuring begins.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Progress {
     /// Connections that are open and have echoed their first message, those of the crowd included.
     pub connected: usize,

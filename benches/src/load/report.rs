@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::Mode;
 use super::tally::{Tally, histogram};
@@ -133,26 +133,46 @@ fn per_second(count: u64, elapsed: Duration) -> f64 {
     if elapsed.is_zero() { 0.0 } else { count as f64 / elapsed.as_secs_f64() }
 }
 
-/// What `Display` shows, under the names of the fields and methods; `elapsed` is in seconds.
-#[derive(Serialize)]
-struct Figures {
-    messages: u64,
-    bytes: u64,
-    elapsed: f64,
-    errors: u64,
-    dropped: u64,
-    connections_made: u64,
-    messages_per_second: f64,
-    megabytes_per_second: f64,
-    connections_per_second: f64,
-    /// In nanoseconds; of nothing, null.
-    latency_ns: BTreeMap<&'static str, Option<u128>>,
+/// What `Display` shows of a [`Report`], under the names of its fields and methods.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Figures {
+    /// Messages echoed completely.
+    pub messages: u64,
+    /// Payload bytes of these messages, counted in one direction.
+    pub bytes: u64,
+    /// How long was measured, in seconds.
+    pub elapsed: f64,
+    /// Messages not echoed by the end of the drain.
+    pub errors: u64,
+    /// Connections of the crowd that the server closed.
+    pub dropped: u64,
+    /// Connections completed, where they come and go.
+    pub connections_made: u64,
+    /// Messages echoed per second.
+    pub messages_per_second: f64,
+    /// Payload in one direction, in 10⁶ bytes per second.
+    pub megabytes_per_second: f64,
+    /// Connections completed per second.
+    pub connections_per_second: f64,
+    /// Latencies in nanoseconds, by `p50` and so on; of nothing, null.
+    pub latency_ns: BTreeMap<String, Option<u64>>,
 }
 
-impl Serialize for Report {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl Figures {
+    /// The latency of that name, such as `p99.9`; zero if there is none.
+    #[must_use]
+    pub fn latency(&self, name: &str) -> Duration {
+        Duration::from_nanos(self.latency_ns.get(name).copied().flatten().unwrap_or_default())
+    }
+}
+
+impl Report {
+    /// The same in numbers.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        let nanoseconds = |latency: Duration| latency.as_nanos() as u64;
         let latencies = self.latencies().into_iter();
-        let figures = Figures {
+        Figures {
             messages: self.messages,
             bytes: self.bytes,
             elapsed: self.elapsed.as_secs_f64(),
@@ -163,10 +183,15 @@ impl Serialize for Report {
             megabytes_per_second: self.megabytes_per_second(),
             connections_per_second: self.connections_per_second(),
             latency_ns: latencies
-                .map(|(name, latency)| (name, latency.map(|latency| latency.as_nanos())))
+                .map(|(name, latency)| (name.to_owned(), latency.map(nanoseconds)))
                 .collect(),
-        };
-        figures.serialize(serializer)
+        }
+    }
+}
+
+impl Serialize for Report {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.figures().serialize(serializer)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The threads of a load and their schedule.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -13,7 +14,7 @@ use super::connect::{Connected, connect};
 use super::crowd::CrowdLoop;
 use super::progress::{INTERVAL, Progress};
 use super::tally::Tally;
-use super::{Load, LoadError, Report};
+use super::{Load, LoadError, Mode, Report};
 
 /// As many cores as the system's affinity masks have; beyond them `core_affinity` panics.
 const MAX_CORES: usize = 1_024;
@@ -28,13 +29,71 @@ pub(super) const OTHER_FILES: usize = 16;
 ///
 /// The first [`LoadError`] of any connection ends the run.
 pub fn run(load: &Load, mut progress: impl FnMut(Progress)) -> Result<Report, LoadError> {
+    let clock = start(load)?;
+    let Connected { crowd, generators } = connect(load, clock, &mut progress)?;
+    let crowd = (load.crowd.total() > 0).then(|| CrowdLoop::new(crowd, &load.crowd));
+    conduct(load, clock, generators, crowd, progress)
+}
+
+/// What puts one thread's share of a load on the server by its own means.
+pub trait Worker: Send {
+    /// Keeps the server loaded as `schedule` says, with figures that count from its `measure` on, tells
+    /// `lane` now and then how far it is, and ends soon after `stop` was set.
+    ///
+    /// # Errors
+    ///
+    /// Whatever ends the load early.
+    fn run(
+        self,
+        load: &Load,
+        schedule: &Schedule,
+        lane: &Lane,
+        stop: &AtomicBool,
+    ) -> Result<Tally, LoadError>;
+}
+
+/// Like [`run`], but what sends is made by `connect`, from the numbers of a thread's connections: all of
+/// them are there when it returns, and have had a message echoed. There is no crowd then, and no
+/// churn.
+///
+/// # Errors
+///
+/// The first [`LoadError`] of any connection ends the run.
+pub fn run_workers<W: Worker>(
+    load: &Load,
+    mut connect: impl FnMut(Range<usize>, Clock) -> Result<W, LoadError>,
+    progress: impl FnMut(Progress),
+) -> Result<Report, LoadError> {
+    if load.crowd.total() > 0 {
+        return Err(LoadError::CrowdWithoutFrames);
+    }
+    if load.mode == Mode::Churn {
+        return Err(LoadError::ChurnElsewhere);
+    }
+    let clock = start(load)?;
+    let workers = load.shares().map(|ids| connect(ids, clock));
+    let workers = workers.collect::<Result<Vec<W>, LoadError>>()?;
+    conduct(load, clock, workers, None, progress)
+}
+
+/// The clock of a load that may be run.
+fn start(load: &Load) -> Result<Clock, LoadError> {
     load.validate()?;
     check_open_files(load.all_connections())?;
-    let clock = Clock::start();
-    let connected = connect(load, clock, &mut progress)?;
-    let board = Board::new(connected.generators.len());
+    Ok(Clock::start())
+}
+
+/// Everything from when all are connected.
+fn conduct<W: Worker>(
+    load: &Load,
+    clock: Clock,
+    workers: Vec<W>,
+    crowd: Option<CrowdLoop>,
+    mut progress: impl FnMut(Progress),
+) -> Result<Report, LoadError> {
+    let board = Board::new(workers.len());
     let schedule = Schedule::from_now(load, clock);
-    let tallies = drive(connected, load, &schedule, &board, || {
+    let tallies = drive(workers, crowd, load, &schedule, &board, || {
         // One look at the clock for both, or measuring might begin between them, and go unreported.
         let now = clock.now();
         progress(schedule.progress(load, now, &board));
@@ -57,11 +116,16 @@ pub fn check_open_files(connections: usize) -> Result<(), LoadError> {
 }
 
 /// What the generator threads are to do when, by the clock.
-pub(super) struct Schedule {
-    pub(super) start: u64,
-    pub(super) measure: u64,
-    pub(super) end: u64,
-    pub(super) drained: u64,
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule {
+    /// All are connected.
+    pub start: u64,
+    /// The warm-up is over.
+    pub measure: u64,
+    /// No message is due any more.
+    pub end: u64,
+    /// What is still in flight is given up.
+    pub drained: u64,
 }
 
 impl Schedule {
@@ -102,15 +166,16 @@ struct Board {
 
 /// What one generator thread has done so far, for the progress. On a cache line of its own, as it is
 /// written in each turn.
-#[derive(Default)]
+#[derive(Debug, Default)]
 #[repr(align(128))]
-pub(super) struct Lane {
+pub struct Lane {
     messages: AtomicU64,
     connections_made: AtomicU64,
 }
 
 impl Lane {
-    pub(super) fn publish(&self, tally: &Tally) {
+    /// Tells what was done so far.
+    pub fn publish(&self, tally: &Tally) {
         self.messages.store(tally.total, Ordering::Relaxed);
         self.connections_made.store(tally.connections_made, Ordering::Relaxed);
     }
@@ -131,31 +196,30 @@ impl Board {
     }
 }
 
-/// Runs each generator, and the crowd if there is one, on a thread of its own. `report` reports the
+/// Runs each worker, and the crowd if there is one, on a thread of its own. `report` reports the
 /// progress, and says when it wants to do so again.
-fn drive(
-    connected: Connected,
+fn drive<W: Worker>(
+    workers: Vec<W>,
+    crowd: Option<CrowdLoop>,
     load: &Load,
     schedule: &Schedule,
     board: &Board,
     report: impl FnMut() -> Duration,
 ) -> Result<Vec<Tally>, LoadError> {
-    let Connected { crowd, generators } = connected;
-    let threads = generators.len();
+    let threads = workers.len();
     thread::scope(|scope| {
         let (finished, results) = mpsc::channel();
-        for (thread, generator) in generators.into_iter().enumerate() {
+        for (thread, worker) in workers.into_iter().enumerate() {
             let finished = finished.clone();
             scope.spawn(move || {
                 let tally = pin(thread, &load.cores).and_then(|()| {
-                    generator.run(load, schedule, &board.lanes[thread], &board.stop)
+                    worker.run(load, schedule, &board.lanes[thread], &board.stop)
                 });
                 // `collect` receives until every thread has sent.
                 let _ = finished.send(tally);
             });
         }
-        if load.crowd.total() > 0 {
-            let crowd = CrowdLoop::new(crowd, &load.crowd);
+        if let Some(crowd) = crowd {
             scope.spawn(move || {
                 let tally = pin(threads, &load.cores)
                     .and_then(|()| crowd.run(schedule.drained, &board.stop));

@@ -8,15 +8,16 @@ use hdrhistogram::Histogram;
 const MAX_LATENCY: Duration = Duration::from_secs(600);
 
 /// Messages echoed, and how long each took.
-pub(super) struct Tally {
+#[derive(Debug)]
+pub struct Tally {
     /// Messages echoed since the thread began; never reset.
     pub(super) total: u64,
     /// Connections made and completed since the thread began; never reset.
     pub(super) connections_made: u64,
     /// Messages sent and not yet echoed.
-    pub(super) in_flight: u64,
+    pub in_flight: u64,
     /// Messages that were due, but never sent.
-    pub(super) unsent: u64,
+    pub unsent: u64,
     /// Connections of the crowd that the server closed.
     pub(super) dropped: u64,
     /// Latencies in nanoseconds of the messages measured; its length is their number.
@@ -24,11 +25,19 @@ pub(super) struct Tally {
     /// The same of the connections made.
     pub(super) connections: Histogram<u64>,
     /// How long was measured.
-    pub(super) elapsed: Duration,
+    pub elapsed: Duration,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Tally {
-    pub(super) fn new() -> Self {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
         Self {
             total: 0,
             connections_made: 0,
@@ -42,7 +51,7 @@ impl Tally {
     }
 
     /// Counts one echo that took `latency` nanoseconds.
-    pub(super) fn record(&mut self, latency: u64) {
+    pub fn record(&mut self, latency: u64) {
         self.total += 1;
         self.messages.saturating_record(latency);
     }
@@ -54,7 +63,7 @@ impl Tally {
     }
 
     /// Begins to measure.
-    pub(super) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.messages.reset();
         self.connections.reset();
     }

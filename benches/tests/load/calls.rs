@@ -102,7 +102,8 @@ fn calls_are_made_and_answered_in_every_mode() {
     let load = calls(honest());
     let report = good(&load);
     assert_eq!(report.bytes, report.messages * 64);
-    let report = good(&Load { mode: Mode::Open { rate: 1_000.0 }, ..load.clone() });
+    let mode = Mode::Open { rate: 1_000.0 };
+    let report = good(&Load { mode, warm_up: Duration::ZERO, ..load.clone() });
     assert_eq!(report.messages, 200);
     let report = good(&Load { mode: Mode::Churn, in_flight: 3, ..load.clone() });
     assert!(report.connections_made > 0, "{report}");

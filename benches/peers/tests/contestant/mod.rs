@@ -36,15 +36,15 @@ pub(crate) fn check(program: impl AsRef<Path>, threads: &[usize]) {
     }
 }
 
-struct Server {
+pub(crate) struct Server {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// The lines it prints; disconnected when it has ended.
     output: Receiver<String>,
 }
 
 impl Server {
-    fn start(program: &Path, threads: usize) -> Self {
+    pub(crate) fn start(program: &Path, threads: usize) -> Self {
         let mut child = Command::new(program)
             .args(["--listen", "127.0.0.1:0", "--threads", &threads.to_string()])
             .stdin(Stdio::null())
@@ -64,7 +64,7 @@ impl Server {
         server
     }
 
-    fn end(mut self) {
+    pub(crate) fn end(mut self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).expect("the server runs");
         let ended = self.output.recv_timeout(DEADLINE);
         assert_eq!(ended, Err(RecvTimeoutError::Disconnected), "the server has not ended");
