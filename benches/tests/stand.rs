@@ -2,12 +2,14 @@
 #![cfg(target_os = "linux")]
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use millstream_benches::load::{LoadError, ProgramError};
 use millstream_benches::stand::{
-    Cores, MeasureError, Scenario, Server, Stand, StartError, last_line,
+    Contestant, Cores, MeasureError, Protocol, Scenario, Server, Stand, StartError, last_line,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -19,6 +21,16 @@ fn command(text: &str) -> Vec<String> {
 
 fn epoll_echo() -> Vec<String> {
     command(&format!("{SERVER} --listen 127.0.0.1:{{port}}"))
+}
+
+/// A server that is started with that command.
+fn contestant(command: Vec<String>, protocol: Protocol<PathBuf>) -> Contestant {
+    let name = "mine={port}".parse::<Contestant>().unwrap();
+    Contestant { command, protocol, ..name }
+}
+
+fn echo(command: impl Into<Vec<String>>) -> Contestant {
+    contestant(command.into(), Protocol::Echo)
 }
 
 fn nowhere() -> File {
@@ -89,7 +101,7 @@ fn await_end(id: u32) {
 fn a_server_in_a_wrapper_is_measured_and_ended() {
     let command = wrapper("wrapper.sh", "");
     let scenario: Scenario = "2x64x1".parse().unwrap();
-    let metrics = stand().measure(&command, &scenario, 0.0, |_| {}).unwrap();
+    let metrics = stand().measure(&echo(command.clone()), &scenario, 0.0, |_| {}).unwrap();
     assert!(metrics.cpu > 100.0, "{metrics:?}");
     let server = Server::start(&command, &one_core(), &nowhere()).unwrap();
     let id = server.id();
@@ -119,7 +131,7 @@ fn a_server_that_works_elsewhere_has_no_figures() {
     fs::write(&script, text).unwrap();
     let command = ["sh", script.to_str().unwrap(), "{port}"].map(str::to_owned);
     let scenario: Scenario = "2x64x1".parse().unwrap();
-    let measured = stand().measure(&command, &scenario, 0.0, |_| {});
+    let measured = stand().measure(&echo(command), &scenario, 0.0, |_| {});
     let id = fs::read_to_string(pid).unwrap().trim().parse().unwrap();
     kill_process(Pid::from_raw(id).unwrap(), Signal::TERM).unwrap();
     assert!(matches!(measured, Err(MeasureError::Idle)), "{measured:?}");
@@ -145,7 +157,7 @@ fn a_server_that_cannot_start_is_an_error() {
 fn a_measurement_has_figures() {
     let scenario: Scenario = "2x64x1".parse().unwrap();
     let mut reports = 0;
-    let metrics = stand().measure(&epoll_echo(), &scenario, 0.0, |_| reports += 1).unwrap();
+    let metrics = stand().measure(&echo(epoll_echo()), &scenario, 0.0, |_| reports += 1).unwrap();
     assert!(reports > 0);
     for figure in [metrics.cpu, metrics.throughput, metrics.p50, metrics.generator_busy] {
         assert!(figure > 0.0, "{metrics:?}");
@@ -156,7 +168,7 @@ fn a_measurement_has_figures() {
 #[test]
 fn a_rate_is_a_part_of_the_capacity() {
     let scenario: Scenario = "open-50".parse().unwrap();
-    let metrics = stand().measure(&epoll_echo(), &scenario, 2_000.0, |_| {}).unwrap();
+    let metrics = stand().measure(&echo(epoll_echo()), &scenario, 2_000.0, |_| {}).unwrap();
     // Less on a busy machine, where the drain takes its time; but not the whole capacity.
     assert!((100.0..1_100.0).contains(&metrics.throughput), "{metrics:?}");
 }
@@ -165,10 +177,42 @@ fn a_rate_is_a_part_of_the_capacity() {
 fn a_server_that_ends_under_the_load_is_an_error() {
     let command = [command("timeout 0.3"), epoll_echo()].concat();
     let scenario: Scenario = "2x64x1".parse().unwrap();
-    let error = stand().measure(&command, &scenario, 0.0, |_| {}).unwrap_err();
+    let error = stand().measure(&echo(command), &scenario, 0.0, |_| {}).unwrap_err();
     // What `timeout` ends with.
     assert!(
         matches!(error, MeasureError::Ended(status) if status.code() == Some(124)),
         "{error:?}"
     );
+}
+
+/// A program that writes `line` in place of putting a load on the server.
+fn program(name: &str, line: &str) -> Contestant {
+    let script = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&script, format!("#!/bin/sh\necho '{line}'\ncat\n")).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    contestant(epoll_echo(), Protocol::Own(script))
+}
+
+#[test]
+fn what_a_load_of_another_program_says_is_told() {
+    let scenario: Scenario = "2x64x1".parse().unwrap();
+    let measure = |contestant| stand().measure(&contestant, &scenario, 0.0, |_| {}).unwrap_err();
+    let error = measure(program("failing.sh", r#"{"failure":"it rains"}"#));
+    assert!(
+        matches!(&error, MeasureError::Program(ProgramError::Failed(why)) if why == "it rains"),
+        "{error:?}"
+    );
+    let error = measure(program("babbling.sh", "42"));
+    assert!(matches!(error, MeasureError::Program(ProgramError::Line { .. })), "{error:?}");
+    let error = measure(program("ending.sh", r#"{"figures":{}}"#));
+    assert!(matches!(error, MeasureError::Program(ProgramError::Line { .. })), "{error:?}");
+}
+
+#[test]
+fn a_server_of_calls_is_sent_calls() {
+    // An echo is no answer to one.
+    let scenario: Scenario = "2x64x1".parse().unwrap();
+    let server = contestant(epoll_echo(), Protocol::Rpc);
+    let error = stand().measure(&server, &scenario, 0.0, |_| {}).unwrap_err();
+    assert!(matches!(error, MeasureError::Load(LoadError::Answer { .. })), "{error:?}");
 }

@@ -1,49 +1,127 @@
 //! Compares echo servers: `cargo bench --bench echo`, and `-- --help` for more.
-//!
-//! Each server in turn runs on cores of its own, the load on others, in interleaved rounds.
-//! Interleaving (A B C, A B C, …) spreads what disturbs the machine over all servers; the median over
-//! the rounds drops what hit only one; and the ratio to the first server is taken within each round,
-//! so that a slow minute of the machine does not count. Every measurement has a new server process.
 // Tables and progress are this program's output.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-mod files;
-mod options;
-mod run;
+#[path = "../compare/mod.rs"]
+mod compare;
 
-use std::env;
-use std::error::Error;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use millstream_benches::error_chain::describe;
-use millstream_benches::stand::Folders;
+use clap::{Parser, ValueEnum};
+use compare::{Comparison, SHORTEST, SharedOptions, compare, exit_if_wrong};
+use millstream_benches::arguments::seconds;
+use millstream_benches::report::Subject;
+use millstream_benches::stand::{FULL, KNOWN, Known, QUICK, Role};
 
-use options::Options;
+/// The profile of a record whose scenarios were chosen by hand.
+const CHOSEN: &str = "chosen";
 
-fn main() -> ExitCode {
-    match start(&Options::of_this_program()) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {}", describe(&*error));
-            ExitCode::FAILURE
+/// Compares echo servers by CPU time per message, throughput, latency and memory.
+///
+/// Builds them, measures each in turn on cores of its own under load from others, prints a table for
+/// every scenario, and writes a record (JSON), a page with charts (HTML) and a chart (SVG). The machine
+/// should have nothing else to do. Paths are relative to the repository's root. No file is ever
+/// overwritten: the second record of a day has -2 behind its name.
+#[derive(Debug, Parser)]
+#[command(
+    name = "echo",
+    version,
+    bin_name = "cargo bench --bench echo --",
+    after_help = "\
+Examples:
+  cargo bench --bench echo -- --no-peers
+  cargo bench --bench echo -- --only libuv --scenario 50x1kx16,churn
+  cargo bench --bench echo -- mine='./server --port {port}'
+The exit status is 0 if millstream, the baseline and everybody who was asked for, as a COMMAND or with
+--only, have all of their figures; 1 if somebody has not; 2 if it was asked for wrongly."
+)]
+struct Options {
+    /// How much to measure: quick takes less than three minutes, full more than an hour.
+    #[arg(long, value_enum, default_value = "quick")]
+    profile: Profile,
+    /// Contestants to measure, besides the baseline and the COMMANDs.
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = known_name())]
+    only: Vec<String>,
+    /// Leave out all that is not of this workspace.
+    #[arg(long)]
+    no_peers: bool,
+    /// Rounds, in each of which every contestant is measured once [default: the profile's].
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    rounds: Option<u16>,
+    /// Seconds of each measurement [default: the profile's].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(SHORTEST..=3_600.0))]
+    seconds: Option<Duration>,
+    #[command(flatten)]
+    shared: SharedOptions,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Profile {
+    Quick,
+    Full,
+}
+
+impl Profile {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Quick => "quick",
+            Self::Full => "full",
+        }
+    }
+
+    fn scenarios(self) -> &'static [&'static str] {
+        match self {
+            Self::Quick => &QUICK,
+            Self::Full => &FULL,
+        }
+    }
+
+    fn rounds(self) -> usize {
+        match self {
+            Self::Quick => 3,
+            Self::Full => 5,
+        }
+    }
+
+    fn duration(self) -> Duration {
+        match self {
+            Self::Quick => Duration::from_millis(750),
+            Self::Full => Duration::from_secs(2),
         }
     }
 }
 
-fn start(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
-    let folders = Folders::of_this_program()?;
-    // cargo starts benchmarks in the folder of their package.
-    env::set_current_dir(&folders.root)?;
-    if let Some(record) = &options.render {
-        files::render(record)?;
-        return Ok(ExitCode::SUCCESS);
+fn main() -> ExitCode {
+    let options = Options::parse();
+    exit_if_wrong::<Options>(&options.shared);
+    let Options { profile, only, rounds, seconds, shared, .. } = &options;
+    let chosen = if shared.scenario.is_empty() { profile.name() } else { CHOSEN };
+    compare(&Comparison {
+        subject: Subject::Echo,
+        benchmark: "echo",
+        profile: chosen,
+        known: options.known(),
+        commands: shared.commands.clone(),
+        requested: shared.requested(only),
+        scenarios: shared.scenarios(profile.scenarios()),
+        rounds: rounds.map_or(profile.rounds(), usize::from),
+        duration: seconds.unwrap_or(profile.duration()),
+        shared,
+    })
+}
+
+impl Options {
+    /// Those of the repository that are to be measured.
+    fn known(&self) -> Vec<Known> {
+        let chosen = |known: &Known| {
+            let wanted = self.only.is_empty() || self.only.iter().any(|name| name == known.name);
+            known.role == Role::Baseline || wanted && !(self.no_peers && known.is_foreign())
+        };
+        KNOWN.into_iter().filter(chosen).collect()
     }
-    let record = run::run(options, &folders)?;
-    files::write(&record, &options.output(&folders))?;
-    let failures = record.failures(&options.requested());
-    if failures.is_empty() {
-        return Ok(ExitCode::SUCCESS);
-    }
-    eprintln!("error: {} failed, see above", failures.join(", "));
-    Ok(ExitCode::FAILURE)
+}
+
+fn known_name() -> clap::builder::PossibleValuesParser {
+    KNOWN.iter().map(|known| known.name).collect::<Vec<_>>().into()
 }

@@ -1,5 +1,6 @@
 //! A load from another process: a program that is given the load as its only argument, as JSON, and
-//! writes lines of JSON, first of its progress, in the end of its figures.
+//! writes lines of JSON, first of its progress, in the end of its figures. It ends when its standard input
+//! does, so that what it spent can be looked at until then.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
@@ -24,7 +25,8 @@ enum Line {
 }
 
 /// The `main` of such a program: reads the load, has `run` put it on the server, and writes what that
-/// tells. Something that is not a load, or fails, is told in the last line.
+/// tells. Something that is not a load, or fails, is told in the last line. Then it waits for the end of its
+/// standard input.
 pub fn be_program(
     run: impl FnOnce(&Load, &mut dyn FnMut(Progress)) -> Result<Report, LoadError>,
 ) -> ExitCode {
@@ -38,6 +40,7 @@ pub fn be_program(
         Err(failure) => (Line::Failure(failure), ExitCode::FAILURE),
     };
     write(&line);
+    let _ = io::copy(&mut io::stdin(), &mut io::sink());
     code
 }
 
@@ -55,7 +58,8 @@ fn write(line: &Line) {
     let _ = io::stdout().lock().write_all(b"\n");
 }
 
-/// A running program that puts a load on a server. Dropping it ends it.
+/// A running program that puts a load on a server. Dropping it ends it, and not before does it end by
+/// itself.
 #[derive(Debug)]
 pub struct LoadProgram {
     child: Child,
@@ -93,12 +97,13 @@ impl LoadProgram {
     ///
     /// [`ProgramError::Start`].
     pub fn start(program: &Path, load: &Load) -> Result<Self, ProgramError> {
-        let text = serde_json::to_string(load).map_err(|error| ProgramError::Start(error.into()))?;
+        let text =
+            serde_json::to_string(load).map_err(|error| ProgramError::Start(error.into()))?;
         let mut child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL"])
             .arg(program)
             .arg(text)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .map_err(ProgramError::Start)?;
@@ -146,10 +151,7 @@ impl Drop for LoadProgram {
 fn lines(output: ChildStdout) -> Receiver<String> {
     let (sender, lines) = mpsc::channel();
     thread::spawn(move || {
-        BufReader::new(output)
-            .lines()
-            .map_while(Result::ok)
-            .try_for_each(|line| sender.send(line))
+        BufReader::new(output).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
     });
     lines
 }

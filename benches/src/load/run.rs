@@ -212,9 +212,8 @@ fn drive<W: Worker>(
         for (thread, worker) in workers.into_iter().enumerate() {
             let finished = finished.clone();
             scope.spawn(move || {
-                let tally = pin(thread, &load.cores).and_then(|()| {
-                    worker.run(load, schedule, &board.lanes[thread], &board.stop)
-                });
+                let tally = pin(thread, &load.cores)
+                    .and_then(|()| worker.run(load, schedule, &board.lanes[thread], &board.stop));
                 // `collect` receives until every thread has sent.
                 let _ = finished.send(tally);
             });

@@ -118,7 +118,7 @@ pub fn overview(record: &Record) -> Result<String, ChartError> {
     });
     let bars: Vec<Option<Bar>> = bars.collect();
     let caption = format!(
-        "CPU time per echo, hand-written loop on {} = 1; less is better. \
+        "CPU time per message, hand-written echo on {} = 1; less is better. \
          Bar: geometric mean, dots: scenarios",
         baseline(record)
     );

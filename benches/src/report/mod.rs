@@ -18,6 +18,6 @@ mod tests;
 pub use chart::{ChartError, overview};
 pub use metrics::{Metrics, median};
 pub use page::page;
-pub use record::{Entry, Outcome, Record, ScenarioResults, Setup, Unavailable};
+pub use record::{Entry, Outcome, Record, ScenarioResults, Setup, Subject, Unavailable};
 pub use table::table;
 pub use text::{command_line, waiting_time};

@@ -4,8 +4,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::chart::{self, ChartError};
 use super::palette::style_sheet;
-use super::record::{Record, SATURATED_NOTE, ScenarioResults};
-use super::table::{figures, headings};
+use super::record::{Record, SATURATED_NOTE, ScenarioResults, Subject};
+use super::table::{headings, row};
 use crate::stand::Role;
 
 const STYLE: &str = "
@@ -41,11 +41,11 @@ pub fn page(record: &Record) -> Result<String, ChartError> {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "Echo servers compared, " (record.date) }
+                title { (title(record)) ", " (record.date) }
                 style { (PreEscaped(style_sheet())) (PreEscaped(STYLE)) }
             }
             body {
-                h1 { "Echo servers compared" }
+                h1 { (title(record)) }
                 (introduction(record))
                 figure { (PreEscaped(overview)) }
                 nav {
@@ -71,17 +71,37 @@ fn introduction(record: &Record) -> Markup {
             " · " (machine.kernel) " · profile " (record.profile)
         }
         p {
-            "Every server echoes the same messages over loopback, with " (record.setup.threads)
+            (what(record)) ", with " (record.setup.threads)
             @if record.setup.threads == 1 { " event loop" } @else { " event loops" }
             " on cores of its own; the load comes from other cores. The first chart sums it up: a \
-             bar is the geometric mean of a server's CPU time per echo over the scenarios, relative \
-             to a loop written by hand on epoll, each dot one of them. Less is better. Below, the \
+             bar is the geometric mean of a server's CPU time per message over the scenarios, relative \
+             to an echo loop written by hand on epoll, each dot one of them. Less is better. Below, the \
              servers are sorted by their CPU time in each scenario. The ratio beside it is taken within \
              each round, and is the median of the rounds, so it need not rise in the same order."
         }
         p class="note" {
             "“" (SATURATED_NOTE) "”: the generator had no time left, so messages per second and latencies \
              are its figures as much as the server's. The server's CPU time stays valid."
+        }
+    }
+}
+
+fn title(record: &Record) -> &'static str {
+    match record.subject {
+        Subject::Echo => "Echo servers compared",
+        Subject::Rpc => "RPC servers compared",
+    }
+}
+
+/// What the servers do.
+fn what(record: &Record) -> &'static str {
+    match record.subject {
+        Subject::Echo => "Every server echoes the same messages over loopback",
+        Subject::Rpc => {
+            "Every server answers calls over loopback with the messages that are in them, each in its own \
+             protocol, and calls that are in flight share their connection; the loop on epoll echoes the \
+             bare bytes of the same messages. What puts a load on tonic and tarpc is a client on the same \
+             library. At a rate of its own means at a part of what the server took in a closed loop"
         }
     }
 }
@@ -128,7 +148,7 @@ fn all_figures(record: &Record) -> Markup {
         h2 id="figures" { "All figures" }
         p class="note" {
             "Medians over the rounds; the ratio is taken to the baseline's CPU time in the same round. \
-             \"switches\" are context switches of the server, \"load\" is the CPU time of the load \
+             So are those to other servers. \"switches\" are context switches of the server, \"load\" is the CPU time of the load \
              generator, \"B/connection\" the memory by which the server grew, which tells \
              little where there are few connections."
         }
@@ -141,7 +161,7 @@ fn all_figures(record: &Record) -> Markup {
 }
 
 fn scenario_figures(record: &Record, results: &ScenarioResults) -> Markup {
-    let headings = headings(results.scenario.unit());
+    let headings = headings(&record.contestants, results);
     html! {
         tbody {
             tr { th class="heading" colspan=(headings.len() + 1) { (results.scenario) } }
@@ -153,10 +173,8 @@ fn scenario_figures(record: &Record, results: &ScenarioResults) -> Markup {
                 @let (entry, outcome) = (&record.contestants[index], &results.results[index]);
                 tr class=[(entry.role == Role::Millstream).then_some("millstream")] {
                     td { (entry.name) }
-                    @match &outcome.medians {
-                        Some(medians) => {
-                            @for figure in figures(&results.scenario, medians, outcome.ratio) { td { (figure) } }
-                        }
+                    @match row(&record.contestants, results, index) {
+                        Some(figures) => { @for figure in figures { td { (figure) } } }
                         None => {
                             td class="left failed" colspan=(headings.len()) {
                                 "failed: " (outcome.failure.as_deref().unwrap_or_default())

@@ -17,6 +17,9 @@ const KEPT: f64 = 0.98;
 pub struct Record {
     /// The day, as YYYY-MM-DD in UTC.
     pub date: String,
+    /// What kind of servers was compared.
+    #[serde(default)]
+    pub subject: Subject,
     /// The name of the profile.
     pub profile: String,
     /// The command line, without the folders of paths.
@@ -61,6 +64,20 @@ pub struct Entry {
     pub role: Role,
     /// What it is made with.
     pub version: String,
+    /// Whether the others are compared with it, besides with the baseline.
+    #[serde(default)]
+    pub reference: bool,
+}
+
+/// What kind of servers was compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subject {
+    /// Those that echo bytes.
+    #[default]
+    Echo,
+    /// Those that answer calls with the same bytes, beside a loop that echoes them.
+    Rpc,
 }
 
 /// A contestant that could not be measured.
@@ -86,6 +103,9 @@ pub struct ScenarioResults {
 /// What came out for one contestant in one scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
+    /// Messages per second that were sent, where that was a part of its own capacity.
+    #[serde(default)]
+    pub rate: Option<f64>,
     /// Why it failed, if it did.
     pub failure: Option<String>,
     /// The figures of each round, up to a failure.
@@ -96,22 +116,34 @@ pub struct Outcome {
     pub ratio: Option<f64>,
 }
 
+impl Outcome {
+    /// The median of its messages per second; zero if it failed.
+    #[must_use]
+    pub fn throughput(&self) -> f64 {
+        self.medians.as_ref().map_or(0.0, |medians| medians.throughput)
+    }
+}
+
 impl ScenarioResults {
-    /// From the rounds of each contestant and why it failed, the baseline's at `baseline`.
+    /// From the rounds of each contestant and why it failed, the baseline's at `baseline`; and from the
+    /// capacity that its rate was a part of.
     #[must_use]
     pub fn new(
         scenario: Scenario,
-        rate: Option<f64>,
+        capacities: &[f64],
         rounds: Vec<(Metrics<Vec<f64>>, Option<String>)>,
         baseline: usize,
     ) -> Self {
         let base = rounds[baseline].0.clone();
-        let results = rounds.into_iter().map(|(rounds, failure)| {
+        let own = scenario.has_own_rates();
+        let rate = scenario.rate(capacities[baseline]).filter(|_| !own);
+        let results = rounds.into_iter().zip(capacities).map(|((rounds, failure), capacity)| {
+            let rate = scenario.rate(*capacity).filter(|_| own);
             let whole = failure.is_none();
             let medians = whole.then(|| rounds.medians()).flatten();
             let comparable = whole && scenario.counts_all();
             let ratio = comparable.then(|| rounds.ratio_to(&base)).flatten();
-            Outcome { failure, rounds, medians, ratio }
+            Outcome { rate, failure, rounds, medians, ratio }
         });
         Self { results: results.collect(), scenario, rate }
     }
@@ -126,6 +158,15 @@ impl ScenarioResults {
         let mut order: Vec<usize> = (0..self.results.len()).collect();
         order.sort_by(|one, other| cost(one).total_cmp(&cost(other)));
         order
+    }
+
+    /// The median of a contestant's CPU time to that of another one in the same round, if both have
+    /// figures.
+    #[must_use]
+    pub fn ratio_to(&self, contestant: usize, other: usize) -> Option<f64> {
+        let [one, other] = [contestant, other].map(|index| &self.results[index]);
+        // Where there is a ratio to the baseline it tells something.
+        one.ratio.and(other.ratio).and_then(|_| one.rounds.ratio_to(&other.rounds))
     }
 
     /// What is to be known besides the figures: the contestants it is true of, and what it is.
@@ -156,10 +197,11 @@ impl ScenarioResults {
         let mut notes: Vec<String> = failure.collect();
         if let Some(medians) = &outcome.medians {
             // At a rate the generator polls for the next due time, so it is always busy.
-            if self.rate.is_none() && medians.generator_busy >= SATURATED {
+            let rate = outcome.rate.or(self.rate);
+            if rate.is_none() && medians.generator_busy >= SATURATED {
                 notes.push(SATURATED_NOTE.to_owned());
             }
-            let kept = self.rate.map(|rate| medians.throughput / rate);
+            let kept = rate.map(|rate| medians.throughput / rate);
             notes.extend(
                 kept.filter(|kept| *kept < KEPT)
                     .map(|kept| format!("only {:.0} % of the rate", kept * 100.0)),

@@ -8,9 +8,10 @@ use super::record::{Entry, ScenarioResults};
 use super::text::{short, time};
 use crate::stand::Scenario;
 
-/// The figures of a table, in the order of their columns, for units called so.
-pub(super) fn headings(unit: &str) -> [String; 10] {
-    [
+/// What is above the columns behind the contestants' names.
+pub(super) fn headings(contestants: &[Entry], results: &ScenarioResults) -> Vec<String> {
+    let unit = results.scenario.unit();
+    let own = [
         format!("CPU ns/{unit}"),
         "ratio".into(),
         "user".into(),
@@ -21,19 +22,42 @@ pub(super) fn headings(unit: &str) -> [String; 10] {
         format!("switches/{unit}"),
         "B/connection".into(),
         format!("load ns/{unit}"),
-    ]
+    ];
+    let others = references(contestants).map(|index| format!("to {}", contestants[index].name));
+    own.into_iter().chain(others).collect()
 }
 
-/// What is under the [`headings`]. Where not everything was counted nothing can be told per unit.
+/// The numbers of those that the others are compared with, besides the baseline.
+fn references(contestants: &[Entry]) -> impl Iterator<Item = usize> {
+    (0..contestants.len()).filter(|&index| contestants[index].reference)
+}
+
+/// What is under the [`headings`] for one contestant, if it has figures.
+pub(super) fn row(
+    contestants: &[Entry],
+    results: &ScenarioResults,
+    index: usize,
+) -> Option<Vec<String>> {
+    let outcome = &results.results[index];
+    let own = figures(&results.scenario, outcome.medians.as_ref()?, outcome.ratio);
+    let others = references(contestants).map(|other| ratio(results.ratio_to(index, other)));
+    Some(own.into_iter().chain(others).collect())
+}
+
+fn ratio(ratio: Option<f64>) -> String {
+    ratio.map_or_else(String::new, |ratio| format!("{ratio:.3}"))
+}
+
+/// Its own figures. Where not everything was counted nothing can be told per unit.
 pub(super) fn figures(
     scenario: &Scenario,
     medians: &Metrics<f64>,
-    ratio: Option<f64>,
+    to_baseline: Option<f64>,
 ) -> [String; 10] {
     let each = |text: String| if scenario.counts_all() { text } else { String::new() };
     [
         each(format!("{:.0}", medians.cpu)),
-        ratio.map_or_else(String::new, |ratio| format!("{ratio:.3}")),
+        ratio(to_baseline),
         format!("{:.0} %", medians.user_share * 100.0),
         short(medians.throughput),
         time(medians.p50 * 1e3),
@@ -50,16 +74,12 @@ pub(super) fn figures(
 pub fn table(contestants: &[Entry], results: &ScenarioResults) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING);
-    let headings = headings(results.scenario.unit());
+    let headings = headings(contestants, results);
     table.set_header(["server".to_owned()].into_iter().chain(headings));
     for index in results.order() {
-        let result = &results.results[index];
-        let mut row = vec![contestants[index].name.clone()];
-        match &result.medians {
-            Some(medians) => row.extend(figures(&results.scenario, medians, result.ratio)),
-            None => row.push("failed".into()),
-        }
-        table.add_row(row);
+        let name = contestants[index].name.clone();
+        let row = row(contestants, results, index).unwrap_or_else(|| vec!["failed".into()]);
+        table.add_row([name].into_iter().chain(row));
     }
     table.column_iter_mut().skip(1).for_each(|column| {
         column.set_cell_alignment(CellAlignment::Right);

@@ -25,10 +25,11 @@ fn record() -> Record {
         };
         let failed = (Metrics::default(), Some(FAILURE.to_owned()));
         let outcomes = vec![rounds(1.0), rounds(0.9), rounds(2.0), failed];
-        ScenarioResults::new(scenario.clone(), scenario.rate(100_000.0), outcomes, 0)
+        ScenarioResults::new(scenario, &[100_000.0; 4], outcomes, 0)
     });
     Record {
         date: "2026-01-02".into(),
+        subject: Subject::Echo,
         profile: "full".into(),
         command: "cargo bench --bench echo".into(),
         machine: Machine { processor: "Quick <3> GHz".into(), cores: 2, ..Machine::default() },
@@ -42,7 +43,10 @@ fn record() -> Record {
         },
         capacity: Some(100_000.0),
         contestants: NAMES
-            .map(|(name, role)| Entry { name: name.into(), role, version: format!("{name} 1.0") })
+            .map(|(name, role)| {
+                let version = format!("{name} 1.0");
+                Entry { name: name.into(), role, version, reference: false }
+            })
             .into(),
         unavailable: vec![Unavailable { name: "absent".into(), reason: "no library".into() }],
         scenarios: scenarios.collect(),
@@ -158,6 +162,66 @@ fn the_table_has_every_contestant_and_says_who_failed() {
     assert!(text.contains(FAILURE), "{text}");
 }
 
+/// The third contestant is one that others are compared with; the load is at a rate of its own.
+fn rpc_record() -> Record {
+    let mut record = record();
+    record.subject = Subject::Rpc;
+    record.contestants[2].reference = true;
+    let outcomes = record.scenarios.remove(0).results;
+    let outcomes = outcomes.into_iter().map(|outcome| (outcome.rounds, outcome.failure)).collect();
+    let capacities = [1e6, 2e6, 3e6, 4e6];
+    record.scenarios =
+        vec![ScenarioResults::new("own-80".parse().unwrap(), &capacities, outcomes, 0)];
+    record
+}
+
+#[test]
+fn others_than_the_baseline_can_be_compared_with() {
+    let record = rpc_record();
+    let results = &record.scenarios[0];
+    let ratios = [0, 1, 2, 3].map(|index| results.ratio_to(index, 2));
+    assert_eq!(ratios, [Some(0.5), Some(0.45), Some(1.0), None]);
+    let text = table(&record.contestants, results);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[1].ends_with(&format!("to {}", NAMES[2].0)), "{text}");
+    for (line, end) in lines[2..].iter().zip([" 0.450", " 0.500", " 1.000", "failed"]) {
+        assert!(line.trim_end().ends_with(end), "{text}");
+    }
+    let page = page(&record).unwrap();
+    assert!(page.contains("RPC servers compared") && page.contains("<td>0.450</td>"), "{page}");
+}
+
+#[test]
+fn each_may_have_a_rate_of_its_own() {
+    let record = rpc_record();
+    let results = &record.scenarios[0];
+    assert_eq!(results.rate, None);
+    let rates: Vec<Option<f64>> = results.results.iter().map(|outcome| outcome.rate).collect();
+    assert_eq!(rates, [Some(0.8e6), Some(1.6e6), Some(2.4e6), Some(3.2e6)]);
+    // Of 2.5, 2.8 and 1.25 million a second.
+    let notes = results.notes(&record.contestants);
+    let late = (NAMES[2].0.to_owned(), "only 52 % of the rate".to_owned());
+    assert_eq!(notes[0], late, "{notes:?}");
+    assert!(notes[1].0 == "broken" && notes.len() == 2, "{notes:?}");
+}
+
+#[test]
+fn records_from_before_there_were_others_are_read() {
+    let mut record = record();
+    let mut value = serde_json::to_value(&record).unwrap();
+    value.as_object_mut().unwrap().remove("subject");
+    for entry in value["contestants"].as_array_mut().unwrap() {
+        entry.as_object_mut().unwrap().remove("reference");
+    }
+    for results in value["scenarios"].as_array_mut().unwrap() {
+        for outcome in results["results"].as_array_mut().unwrap() {
+            outcome.as_object_mut().unwrap().remove("rate");
+        }
+    }
+    record.subject = Subject::Echo;
+    assert_eq!(serde_json::from_value::<Record>(value).unwrap(), record);
+}
+
 #[test]
 fn the_page_is_well_formed_and_has_everything() {
     let record = record();
@@ -237,6 +301,7 @@ fn a_record_without_any_result_is_shown_too() {
     let mut record = record();
     for outcome in record.scenarios.iter_mut().flat_map(|results| &mut results.results) {
         *outcome = Outcome {
+            rate: None,
             failure: Some(FAILURE.into()),
             rounds: Metrics::default(),
             medians: None,

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
-use super::contestant::{Contestant, Known, Library, Program};
+use super::contestant::{Contestant, Known, Library, Program, Protocol};
 use super::versions;
 
 /// Where sources are, and where programs come to be.
@@ -67,6 +67,14 @@ impl Folders {
         }
     }
 
+    fn protocol(&self, known: &Known) -> Protocol<PathBuf> {
+        match known.protocol {
+            Protocol::Echo => Protocol::Echo,
+            Protocol::Rpc => Protocol::Rpc,
+            Protocol::Own(load) => Protocol::Own(self.path(Program::Peer(load))),
+        }
+    }
+
     fn peers(&self) -> PathBuf {
         self.target.join("peers")
     }
@@ -114,8 +122,13 @@ pub fn build(
     for known in chosen {
         let path = folders.path(known.program);
         match (path.exists(), known.program) {
-            (true, _) => built.push(known.contestant(&path, threads, folders.version(known))),
-            (false, Program::C(_)) => missing.push(*known),
+            (true, _) => built.push(known.contestant(
+                &path,
+                threads,
+                folders.version(known),
+                folders.protocol(known),
+            )),
+            (false, Program::C(_)) => missing.push(known.clone()),
             (false, _) => return Err(BuildError::Missing(known.name)),
         }
     }
@@ -134,9 +147,16 @@ fn commands(chosen: &[Known], folders: &Folders) -> Vec<Command> {
         .collect();
     let peers: Vec<[&str; 2]> = chosen
         .iter()
-        .filter_map(|known| match known.program {
-            Program::Peer(name) => Some(["--bin", name]),
-            _ => None,
+        .flat_map(|known| {
+            let server = match known.program {
+                Program::Peer(name) => Some(name),
+                _ => None,
+            };
+            let load = match known.protocol {
+                Protocol::Own(name) => Some(name),
+                _ => None,
+            };
+            server.into_iter().chain(load).map(|name| ["--bin", name])
         })
         .collect();
     let mut commands = Vec::new();

@@ -1,6 +1,6 @@
 //! The servers that are compared.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -16,8 +16,23 @@ pub struct Contestant {
     pub role: Role,
     /// What it is made with, and which version of it.
     pub version: String,
+    /// Whether the others are compared with it, besides with the baseline.
+    pub reference: bool,
     /// Program and arguments, with `{port}` where the port to listen on belongs.
     pub command: Vec<String>,
+    /// What it speaks.
+    pub protocol: Protocol<PathBuf>,
+}
+
+/// What a server speaks, and so what puts a load on it; `P` is a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Protocol<P> {
+    /// It sends back every byte, or every frame, that it gets.
+    Echo,
+    /// millstream's RPC protocol.
+    Rpc,
+    /// That of a library, which only this program knows. See [`LoadProgram`](crate::load::LoadProgram).
+    Own(P),
 }
 
 /// What a contestant takes part as.
@@ -33,7 +48,7 @@ pub enum Role {
 }
 
 /// A contestant of this repository, which may have to be built.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Known {
     /// What it is called.
     pub name: &'static str,
@@ -41,6 +56,8 @@ pub struct Known {
     pub role: Role,
     /// Where it is built.
     pub program: Program,
+    /// What it speaks; a program is another one of the peers.
+    pub protocol: Protocol<&'static str>,
     /// What its version is that of.
     pub library: Library,
     /// The option that sets how many event loops it has.
@@ -71,14 +88,18 @@ pub enum Library {
     PkgConfig(&'static str),
 }
 
-/// All of them, the baseline first.
+const EPOLL: Known =
+    Known { role: Role::Baseline, ..Known::binary("epoll", "epoll_echo", "rustix") };
+
+/// All echo servers, the baseline first.
 pub const KNOWN: [Known; 12] = [
-    Known { role: Role::Baseline, ..Known::binary("epoll", "epoll_echo", "rustix") },
+    EPOLL,
     Known::binary("mio", "mio_echo", "mio"),
     Known {
         name: "millstream",
         role: Role::Millstream,
         program: Program::Example("echo"),
+        protocol: Protocol::Echo,
         library: Library::Millstream,
         threads: "--reactors",
     },
@@ -93,9 +114,17 @@ pub const KNOWN: [Known; 12] = [
     Known::c("libevent", "libevent_echo", "libevent_core"),
 ];
 
+/// All RPC servers, which echo, too, beside the same baseline.
+pub const KNOWN_RPC: [Known; 3] = [
+    EPOLL,
+    Known { protocol: Protocol::Own("tonic_load"), ..Known::peer("tonic", "tonic_echo", "tonic") },
+    Known { protocol: Protocol::Own("tarpc_load"), ..Known::peer("tarpc", "tarpc_echo", "tarpc") },
+];
+
 impl Known {
     const fn new(name: &'static str, program: Program, library: Library) -> Self {
-        Self { name, role: Role::Peer, program, library, threads: "--threads" }
+        let (role, protocol) = (Role::Peer, Protocol::Echo);
+        Self { name, role, program, protocol, library, threads: "--threads" }
     }
 
     const fn binary(name: &'static str, binary: &'static str, package: &'static str) -> Self {
@@ -116,26 +145,41 @@ impl Known {
         matches!(self.program, Program::Peer(_) | Program::C(_))
     }
 
-    /// Itself with its program, at `path`, and its version.
-    pub(super) fn contestant(&self, path: &Path, threads: usize, version: String) -> Contestant {
+    /// Itself with its program, at `path`, its version and, if it speaks a protocol of its own, who else
+    /// does.
+    pub(super) fn contestant(
+        &self,
+        path: &Path,
+        threads: usize,
+        version: String,
+        protocol: Protocol<PathBuf>,
+    ) -> Contestant {
         let listen = format!("127.0.0.1:{PORT}");
         let path = path.to_string_lossy().into_owned();
         let command =
             vec![path, "--listen".into(), listen, self.threads.into(), threads.to_string()];
-        Contestant { name: self.name.into(), role: self.role, version, command }
+        let reference = matches!(protocol, Protocol::Own(_));
+        Contestant {
+            name: self.name.into(),
+            role: self.role,
+            version,
+            reference,
+            command,
+            protocol,
+        }
     }
 }
 
 impl FromStr for Contestant {
     type Err = &'static str;
 
-    /// A server of the caller's: `NAME=COMMAND`. The command is split at spaces.
+    /// An echo server of the caller's: `NAME=COMMAND`. The command is split at spaces.
     fn from_str(text: &str) -> Result<Self, &'static str> {
         let (name, command) = text.split_once('=').ok_or("expected NAME=COMMAND")?;
         if name.is_empty() {
             return Err("the name is empty");
         }
-        if KNOWN.iter().any(|known| known.name == name) {
+        if KNOWN.iter().chain(&KNOWN_RPC).any(|known| known.name == name) {
             return Err("there is a contestant of that name already");
         }
         if command.contains(['\'', '"']) {
@@ -145,7 +189,14 @@ impl FromStr for Contestant {
             return Err("the command does not say where {port} belongs");
         }
         let command = command.split_whitespace().map(str::to_owned).collect();
-        Ok(Self { name: name.into(), role: Role::Peer, version: String::new(), command })
+        Ok(Self {
+            name: name.into(),
+            role: Role::Peer,
+            version: String::new(),
+            reference: false,
+            command,
+            protocol: Protocol::Echo,
+        })
     }
 }
 
@@ -155,15 +206,18 @@ mod tests {
 
     #[test]
     fn the_baseline_comes_first_and_there_is_one() {
-        let baselines = KNOWN.iter().filter(|known| known.role == Role::Baseline);
-        assert_eq!(baselines.count(), 1);
-        assert_eq!(KNOWN[0].role, Role::Baseline);
+        for all in [&KNOWN[..], &KNOWN_RPC] {
+            let baselines = all.iter().filter(|known| known.role == Role::Baseline);
+            assert_eq!(baselines.count(), 1);
+            assert_eq!(all[0].role, Role::Baseline);
+        }
     }
 
     #[test]
     fn a_known_one_gets_its_options() {
         let millstream = KNOWN.iter().find(|known| known.role == Role::Millstream).unwrap();
-        let contestant = millstream.contestant(Path::new("bin/echo"), 2, "1".into());
+        let contestant =
+            millstream.contestant(Path::new("bin/echo"), 2, "1".into(), Protocol::Echo);
         assert_eq!(
             contestant.command,
             ["bin/echo", "--listen", "127.0.0.1:{port}", "--reactors", "2"]

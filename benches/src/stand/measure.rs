@@ -3,11 +3,15 @@
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use super::{Cores, Scenario, Server, StartError, Traffic};
-use crate::load::{self, Crowd, Framing, Load, LoadError, Mode, Progress, Report, Verify};
+use super::{Contestant, Cores, Protocol, Scenario, Server, StartError, Traffic};
+use crate::load::{
+    self, Crowd, Figures, Framing, Load, LoadError, LoadProgram, Mode, ProgramError, Progress,
+    Verify,
+};
 use crate::process::{ProcessFigures, ProcessMeter};
 use crate::report::Metrics;
 
@@ -41,6 +45,9 @@ pub enum MeasureError {
     /// The load failed.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The program failed that puts the load on servers of this kind, or its load.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
     /// Not everything came back.
     #[error("{0}")]
     Unanswered(String),
@@ -66,47 +73,45 @@ impl Stand {
     /// If the server fails in any way.
     pub fn measure(
         &self,
-        command: &[String],
+        contestant: &Contestant,
         scenario: &Scenario,
         capacity: f64,
-        mut progress: impl FnMut(Progress),
+        progress: impl FnMut(Progress),
     ) -> Result<Metrics<f64>, MeasureError> {
-        let mut server = Server::start(command, &self.server_cores, &self.log)?;
-        let mut meters =
-            [ProcessMeter::with_descendants(server.id())?, ProcessMeter::new(std::process::id())?];
-        let mut sampled = Ok(());
-        let load = self.load(server.address(), scenario, capacity);
-        let outcome = load::run(&load, |state| {
-            progress(state);
-            if sampled.is_ok() {
-                sampled = meters.iter_mut().try_for_each(|meter| meter.sample(&state));
-            }
-        });
-        let report = outcome.map_err(|error| match server.ended() {
-            Some(status) => MeasureError::Ended(status),
-            None => error.into(),
-        })?;
-        sampled?;
-        if let Some(failure) = report.failure() {
-            return Err(MeasureError::Unanswered(failure));
-        }
-        let [server, generator] = meters.map(|meter| meter.figures());
-        let nothing = || MeasureError::Nothing;
-        let (server, generator) = (server.ok_or_else(nothing)?, generator.ok_or_else(nothing)?);
+        let mut server = Server::start(&contestant.command, &self.server_cores, &self.log)?;
+        let load = self.load(server.address(), contestant, scenario, capacity);
+        let outcome = match &contestant.protocol {
+            Protocol::Own(program) => measure_program(&server, program, &load, progress),
+            Protocol::Echo | Protocol::Rpc => measure_here(&server, &load, progress),
+        };
+        let Measured { figures, server, generator } =
+            outcome.map_err(|error| match (&error, server.ended()) {
+                (MeasureError::Load(_) | MeasureError::Program(_), Some(status)) => {
+                    MeasureError::Ended(status)
+                }
+                _ => error,
+            })?;
         if server.cpu_per_message < LEAST_CPU {
             return Err(MeasureError::Idle);
         }
-        Ok(self.metrics(scenario, &report, &server, &generator))
+        Ok(self.metrics(scenario, &figures, &server, &generator))
     }
 
-    fn load(&self, address: SocketAddr, scenario: &Scenario, capacity: f64) -> Load {
+    fn load(
+        &self,
+        address: SocketAddr,
+        contestant: &Contestant,
+        scenario: &Scenario,
+        capacity: f64,
+    ) -> Load {
         let rate = scenario.rate(capacity);
         Load {
             connections: scenario.connections,
             message_size: scenario.message_size,
-            framing: match scenario.length_field {
-                true => Framing::LengthField,
-                false => Framing::None,
+            framing: match (&contestant.protocol, scenario.length_field) {
+                (Protocol::Rpc, _) => Framing::Rpc,
+                (_, true) => Framing::LengthField,
+                (_, false) => Framing::None,
             },
             in_flight: scenario.in_flight,
             duration: self.duration,
@@ -126,28 +131,94 @@ impl Stand {
     fn metrics(
         &self,
         scenario: &Scenario,
-        report: &Report,
+        figures: &Figures,
         server: &ProcessFigures,
         generator: &ProcessFigures,
     ) -> Metrics<f64> {
         let throughput = match scenario.traffic {
-            Traffic::Churn => report.connections_per_second(),
-            _ => report.messages_per_second(),
+            Traffic::Churn => figures.connections_per_second,
+            _ => figures.messages_per_second,
         };
         let threads = self.load_cores.ids().len().min(scenario.connections);
-        let microseconds =
-            |latency: Option<Duration>| latency.unwrap_or_default().as_secs_f64() * 1e6;
+        let microseconds = |name| figures.latency(name).as_secs_f64() * 1e6;
         Metrics {
             cpu: server.cpu_per_message,
             user_share: server.user_share,
             throughput,
-            p50: microseconds(report.p50()),
-            p99: microseconds(report.p99()),
-            p999: microseconds(report.p999()),
+            p50: microseconds("p50"),
+            p99: microseconds("p99"),
+            p999: microseconds("p99.9"),
             context_switches: server.context_switches_per_message,
             memory_per_connection: server.memory_per_connection,
             generator_cpu: generator.cpu_per_message,
             generator_busy: generator.cpu_per_message * throughput / 1e9 / threads as f64,
         }
+    }
+}
+
+/// What came out of one measurement.
+struct Measured {
+    figures: Figures,
+    server: ProcessFigures,
+    generator: ProcessFigures,
+}
+
+/// The load comes from this process.
+fn measure_here(
+    server: &Server,
+    load: &Load,
+    mut progress: impl FnMut(Progress),
+) -> Result<Measured, MeasureError> {
+    let mut meters = Meters::new(server, std::process::id())?;
+    let report = load::run(load, |state| {
+        progress(state);
+        meters.sample(&state);
+    })?;
+    match report.failure() {
+        Some(failure) => Err(MeasureError::Unanswered(failure)),
+        None => meters.measured(report.figures()),
+    }
+}
+
+/// The load comes from a program.
+fn measure_program(
+    server: &Server,
+    program: &Path,
+    load: &Load,
+    mut progress: impl FnMut(Progress),
+) -> Result<Measured, MeasureError> {
+    let program = LoadProgram::start(program, load)?;
+    let mut meters = Meters::new(server, program.id())?;
+    let figures = program.figures(|state| {
+        progress(state);
+        meters.sample(&state);
+    })?;
+    meters.measured(figures)
+}
+
+/// What the server and the generator spend.
+struct Meters {
+    both: [ProcessMeter; 2],
+    sampled: io::Result<()>,
+}
+
+impl Meters {
+    fn new(server: &Server, generator: u32) -> io::Result<Self> {
+        let both = [ProcessMeter::with_descendants(server.id())?, ProcessMeter::new(generator)?];
+        Ok(Self { both, sampled: Ok(()) })
+    }
+
+    fn sample(&mut self, state: &Progress) {
+        if self.sampled.is_ok() {
+            self.sampled = self.both.iter_mut().try_for_each(|meter| meter.sample(state));
+        }
+    }
+
+    fn measured(self, figures: Figures) -> Result<Measured, MeasureError> {
+        self.sampled?;
+        let [server, generator] = self.both.map(|meter| meter.figures());
+        let nothing = || MeasureError::Nothing;
+        let (server, generator) = (server.ok_or_else(nothing)?, generator.ok_or_else(nothing)?);
+        Ok(Measured { figures, server, generator })
     }
 }

@@ -1,4 +1,4 @@
-//! What `cargo bench --bench echo` measures with: scenarios, contestants, and a stand that puts one on
+//! What `cargo bench --bench echo` and `--bench rpc` measure with: scenarios, contestants, and a stand that puts one on
 //! the other.
 //!
 //! Where things are: `scenario` the loads; `contestant` the servers, and `build` how they come to be;
@@ -16,10 +16,10 @@ mod server;
 mod versions;
 
 pub use build::{BuildError, Folders, build};
-pub use contestant::{Contestant, KNOWN, Known, Library, Program, Role};
+pub use contestant::{Contestant, KNOWN, KNOWN_RPC, Known, Library, Program, Protocol, Role};
 pub use cores::Cores;
 pub use machine::Machine;
 pub use measure::{MeasureError, Stand};
 pub use plan::{Plan, TimeLeft};
-pub use scenario::{CAPACITY, FULL, QUICK, Scenario, ScenarioError, Traffic};
+pub use scenario::{FULL, QUICK, RPC, Scenario, ScenarioError, Traffic};
 pub use server::{Server, StartError, end_on_signals, last_line};

@@ -30,14 +30,17 @@ impl Plan {
         SERVER + CONNECTION * connections + self.warm_up + self.duration
     }
 
-    /// What all measurements in these scenarios take, about, that of the capacity included.
+    /// What all measurements in these scenarios take, about, those of capacities included.
     #[must_use]
     pub fn total(&self, scenarios: &[Scenario]) -> Duration {
         let steps = |count| u32::try_from(count).unwrap_or(u32::MAX);
         let all = steps(self.contestants * self.rounds);
-        let open = scenarios.iter().find(|scenario| scenario.needs_capacity());
-        let capacity = open.map(|open| self.step(open) * steps(self.rounds)).unwrap_or_default();
-        scenarios.iter().map(|scenario| self.step(scenario) * all).sum::<Duration>() + capacity
+        let capacities = scenarios.iter().filter_map(|scenario| {
+            let measured = if scenario.has_own_rates() { all } else { steps(self.rounds) };
+            Some(self.step(&scenario.capacity()?) * measured)
+        });
+        let capacities = capacities.sum::<Duration>();
+        scenarios.iter().map(|scenario| self.step(scenario) * all).sum::<Duration>() + capacities
     }
 }
 
@@ -97,6 +100,8 @@ mod tests {
         assert_eq!(plan.total(&[few, many]), both);
         let open: Scenario = "open-50".parse().unwrap();
         assert_eq!(plan.total(std::slice::from_ref(&open)), plan.step(&open) * 20);
+        let own: Scenario = "own-50".parse().unwrap();
+        assert_eq!(plan.total(std::slice::from_ref(&own)), plan.step(&own) * 30);
     }
 
     #[test]

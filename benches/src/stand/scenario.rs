@@ -41,17 +41,25 @@ pub const FULL: [&str; 27] = [
     FLOOD,
 ];
 
+/// The scenarios of RPC servers.
+pub const RPC: [&str; 7] =
+    ["1x64x64", "1x64x1000", "50x64x20", "50x1kx20", "50x64x1", "1x64x1", "own-80"];
+
 const CHURN: &str = "churn";
 const IDLE_CROWD: &str = "idle-crowd";
 const FLOOD: &str = "flood";
 /// Behind the numbers: messages begin with their length.
 const FRAMES: &str = "-frames";
-/// Followed by the percentage of the capacity.
+/// Followed by the percentage of the baseline's capacity.
 const OPEN: &str = "open-";
+/// Followed by the percentage of the server's own capacity.
+const OWN: &str = "own-";
 
-/// What the capacity is that open loops are given as a percentage of: how many messages a second the
-/// baseline echoes here. One in flight, so that servers which gain less from batches keep up, too.
-pub const CAPACITY: &str = "50x64x1";
+/// What the baseline's capacity is that open loops are given as a percentage of: how many messages a second
+/// it echoes here. One in flight, so that servers which gain less from batches keep up, too.
+const CAPACITY: &str = "50x64x1";
+/// What each server's own capacity is, where loops are at a part of that.
+const OWN_CAPACITY: &str = "50x64x16";
 
 /// Each connection costs a file descriptor of the generator and of the server.
 const MOST_CONNECTIONS: usize = 19_000;
@@ -89,7 +97,12 @@ pub enum Traffic {
     Closed,
     /// At a rate that does not depend on the server.
     Open {
-        /// The rate, as a percentage of the baseline's [`CAPACITY`].
+        /// The rate, as a percentage of the baseline's capacity.
+        percent: u8,
+    },
+    /// At a rate that is another one for each server.
+    Own {
+        /// The rate, as a percentage of the server's own capacity.
         percent: u8,
     },
     /// Connect, echo, close, and again; what is counted are connections.
@@ -100,7 +113,7 @@ pub enum Traffic {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScenarioError {
     /// Neither a name nor three numbers.
-    #[error("`{0}` is neither CONNECTIONSxSIZExIN_FLIGHT, such as 50x1kx16, nor one of: {names}", names = FULL.join(", "))]
+    #[error("`{0}` is neither CONNECTIONSxSIZExIN_FLIGHT, such as 50x1kx16, nor one of: {names}", names = named())]
     Unknown(String),
     /// A number is out of its bounds.
     #[error("`{name}`: {what} must be from 1 to {most}")]
@@ -132,12 +145,13 @@ impl FromStr for Scenario {
             CHURN => Self { traffic: Traffic::Churn, ..fifty },
             IDLE_CROWD => Self { idle: 10_000, ..fifty },
             FLOOD => Self { flooding: 1, ..fifty.open(80) },
-            _ => match name.strip_prefix(OPEN) {
-                Some(percent) => {
+            _ => match (name.strip_prefix(OPEN), name.strip_prefix(OWN)) {
+                (Some(percent), _) => fifty.open(percent.parse().map_err(|_| unknown(name))?),
+                (_, Some(percent)) => {
                     let percent = percent.parse().map_err(|_| unknown(name))?;
-                    fifty.open(percent)
+                    Self { traffic: Traffic::Own { percent }, ..fifty.open(percent) }
                 }
-                None => {
+                (None, None) => {
                     let numbers_only = name.strip_suffix(FRAMES);
                     let length_field = numbers_only.is_some();
                     let [connections, message_size, in_flight] =
@@ -149,6 +163,12 @@ impl FromStr for Scenario {
         scenario.check()?;
         Ok(scenario)
     }
+}
+
+/// All names but those that are numbers.
+fn named() -> String {
+    let names = FULL.iter().chain(&RPC).filter(|name| numbers(name).is_none());
+    names.copied().collect::<Vec<_>>().join(", ")
 }
 
 fn unknown(name: &str) -> ScenarioError {
@@ -169,8 +189,8 @@ impl Scenario {
 
     fn check(&self) -> Result<(), ScenarioError> {
         let percent = match self.traffic {
-            Traffic::Open { percent } => usize::from(percent),
-            _ => 1,
+            Traffic::Open { percent } | Traffic::Own { percent } => usize::from(percent),
+            Traffic::Closed | Traffic::Churn => 1,
         };
         let connections = self.connections;
         // What was checked before is not zero and not too much to multiply.
@@ -199,18 +219,32 @@ impl Scenario {
         self.connections + self.idle + self.flooding
     }
 
-    /// Whether it takes the capacity to tell its [`rate`](Self::rate).
+    /// The scenario that tells the capacity, if its [`rate`](Self::rate) depends on one: where each server
+    /// gives its own, all are measured, else the baseline.
     #[must_use]
-    pub fn needs_capacity(&self) -> bool {
-        matches!(self.traffic, Traffic::Open { .. })
+    pub fn capacity(&self) -> Option<Self> {
+        let name = match self.traffic {
+            Traffic::Open { .. } => CAPACITY,
+            Traffic::Own { .. } => OWN_CAPACITY,
+            Traffic::Closed | Traffic::Churn => return None,
+        };
+        Some(name.parse().expect("a listed scenario is one"))
+    }
+
+    /// Whether each server is asked at a rate of its own.
+    #[must_use]
+    pub fn has_own_rates(&self) -> bool {
+        matches!(self.traffic, Traffic::Own { .. })
     }
 
     /// Messages per second in total, where they are sent at a rate, at this capacity.
     #[must_use]
     pub fn rate(&self, capacity: f64) -> Option<f64> {
         match self.traffic {
-            Traffic::Open { percent } => Some(capacity * f64::from(percent) / 100.0),
-            _ => None,
+            Traffic::Open { percent } | Traffic::Own { percent } => {
+                Some(capacity * f64::from(percent) / 100.0)
+            }
+            Traffic::Closed | Traffic::Churn => None,
         }
     }
 
@@ -231,6 +265,7 @@ impl Scenario {
     pub fn group(&self) -> String {
         match (self.traffic, self.flooding, self.idle, self.connections) {
             (Traffic::Churn, ..) => "Connections that come and go".into(),
+            (Traffic::Own { .. }, ..) => "A rate of its own".into(),
             (Traffic::Open { .. }, 0, ..) => "A fixed rate".into(),
             (Traffic::Open { .. }, ..) => "A flooding neighbour".into(),
             (Traffic::Closed, _, 1.., _) => "A crowd of idle connections".into(),
@@ -257,6 +292,9 @@ impl fmt::Display for Scenario {
             }
             Traffic::Open { percent } => {
                 write!(f, ", {size} messages at {percent} % of the baseline's capacity")?;
+            }
+            Traffic::Own { percent } => {
+                write!(f, ", {size} messages at {percent} % of the server's own capacity")?;
             }
             Traffic::Churn => write!(f, " at a time: connect, echo {in_flight} × {size}, close")?,
         }
@@ -286,7 +324,9 @@ mod tests {
             FULL.iter().map(|name| parse(name).unwrap().to_string()).collect();
         assert_eq!(descriptions.len(), FULL.len());
         assert!(QUICK.iter().all(|name| FULL.contains(name)));
-        assert_eq!(parse(CAPACITY).unwrap().traffic, Traffic::Closed);
+        for name in [CAPACITY, OWN_CAPACITY].iter().chain(&RPC) {
+            assert!(parse(name).is_ok(), "{name}");
+        }
     }
 
     #[test]
@@ -306,6 +346,9 @@ mod tests {
     #[test]
     fn names_stand_for_other_traffic() {
         assert_eq!(parse("open-35").unwrap().traffic, Traffic::Open { percent: 35 });
+        let own = parse("own-80").unwrap();
+        assert_eq!((own.traffic, own.rate(200.0)), (Traffic::Own { percent: 80 }, Some(160.0)));
+        assert_eq!(own.capacity().unwrap().name, OWN_CAPACITY);
         assert!(!parse("flood").unwrap().counts_all());
         assert_eq!(parse("idle-crowd").unwrap().all_connections(), 10_050);
         assert_eq!(parse("churn").unwrap().unit(), "conn");
@@ -329,6 +372,7 @@ mod tests {
         assert_eq!(what("1000x64kx2"), "bytes in flight");
         assert_eq!(what("1x18014398509481983kx1"), "the size");
         assert_eq!(what("open-0"), "the percentage");
+        assert_eq!(what("own-101"), "the percentage");
         assert_eq!(what("open-101"), "the percentage");
     }
 }

@@ -11,34 +11,33 @@ use millstream_benches::load;
 use millstream_benches::process::raise_open_files;
 use millstream_benches::progress_line::ProgressLine;
 use millstream_benches::report::{
-    self, Entry, Metrics, Record, ScenarioResults, Setup, Unavailable, command_line, median,
+    self, Entry, Metrics, Outcome, Record, ScenarioResults, Setup, Unavailable, command_line,
     waiting_time,
 };
 use millstream_benches::stand::{
-    self, CAPACITY, Contestant, Cores, Folders, Machine, MeasureError, Plan, Role, Scenario, Stand,
-    TimeLeft,
+    self, Contestant, Cores, Folders, Machine, MeasureError, Plan, Role, Scenario, Stand, TimeLeft,
 };
 
-use super::options::{Options, scratch};
+use super::Comparison;
 
 /// Measures everything that was asked for, and prints each scenario's table.
-pub(super) fn run(options: &Options, folders: &Folders) -> Result<Record, Box<dyn Error>> {
-    let cores = options.cores()?;
-    let (contestants, unavailable) = contestants(options, folders)?;
-    let scenarios = options.scenarios();
+pub(super) fn run(
+    comparison: &Comparison<'_>,
+    folders: &Folders,
+) -> Result<Record, Box<dyn Error>> {
+    let cores = comparison.shared.cores()?;
+    let (contestants, unavailable) = contestants(comparison, folders)?;
+    let scenarios = comparison.scenarios.clone();
     // Before this thread is pinned, which would seem to be all cores there are.
     let machine = Machine::this();
-    let mut runner = Runner::new(options, folders, cores, contestants.len(), &scenarios)?;
-    let setup = runner.setup(options);
+    let mut runner = Runner::new(comparison, folders, cores, contestants.len())?;
+    let setup = runner.setup(comparison);
     let baseline = contestants.iter().position(|contestant| contestant.role == Role::Baseline);
     let baseline = baseline.ok_or("there is no baseline")?;
     let entries: Vec<Entry> = contestants.iter().map(entry).collect();
-    let capacity = match scenarios.iter().any(Scenario::needs_capacity) {
-        true => Some(runner.capacity(&contestants[baseline])?),
-        false => None,
-    };
+    let capacities = runner.capacities(&contestants, &scenarios, baseline)?;
     let results = scenarios.into_iter().map(|scenario| {
-        let results = runner.scenario(&contestants, scenario, capacity, baseline);
+        let results = runner.scenario(&contestants, scenario, &capacities, baseline);
         runner.line.clear();
         println!("\n{}", report::table(&entries, &results));
         results
@@ -46,11 +45,12 @@ pub(super) fn run(options: &Options, folders: &Folders) -> Result<Record, Box<dy
     let results = results.collect();
     Ok(Record {
         date: jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(),
-        profile: options.profile_name().into(),
-        command: command_line(typed()),
+        subject: comparison.subject,
+        profile: comparison.profile.into(),
+        command: command_line(typed(comparison.benchmark)),
         machine,
         setup,
-        capacity,
+        capacity: capacities.baseline,
         contestants: entries,
         unavailable,
         scenarios: results,
@@ -58,19 +58,20 @@ pub(super) fn run(options: &Options, folders: &Folders) -> Result<Record, Box<dy
 }
 
 /// The command that cargo was called with.
-fn typed() -> impl Iterator<Item = String> {
-    let cargo = ["cargo", "bench", "--bench", "echo", "--"].map(str::to_owned);
+fn typed(benchmark: &str) -> impl Iterator<Item = String> {
+    let cargo = ["cargo", "bench", "--bench", benchmark, "--"].map(str::to_owned);
     cargo.into_iter().chain(std::env::args().skip(1).filter(|argument| argument != "--bench"))
 }
 
 fn contestants(
-    options: &Options,
+    comparison: &Comparison<'_>,
     folders: &Folders,
 ) -> Result<(Vec<Contestant>, Vec<Unavailable>), Box<dyn Error>> {
-    let known = options.known();
+    let known = &comparison.known;
     eprintln!("building {} servers", known.len());
-    let (mut contestants, missing) = stand::build(&known, folders, options.threads())?;
-    contestants.extend(options.commands.iter().cloned());
+    let threads = comparison.shared.threads();
+    let (mut contestants, missing) = stand::build(known, folders, threads)?;
+    contestants.extend(comparison.commands.iter().cloned());
     let unavailable = missing.iter().map(|known| {
         let reason = "the library it needs is not installed".to_owned();
         eprintln!("{} is left out: {reason}", known.name);
@@ -80,8 +81,27 @@ fn contestants(
 }
 
 fn entry(contestant: &Contestant) -> Entry {
-    let Contestant { name, role, version, .. } = contestant.clone();
-    Entry { name, role, version }
+    let Contestant { name, role, version, reference, .. } = contestant.clone();
+    Entry { name, role, version, reference }
+}
+
+/// How many messages per second can be echoed, as far as the scenarios need to know.
+#[derive(Default)]
+struct Capacities {
+    /// By the baseline.
+    baseline: Option<f64>,
+    /// By each contestant.
+    own: Vec<f64>,
+}
+
+impl Capacities {
+    /// What each contestant's rate is a part of.
+    fn of(&self, scenario: &Scenario, contestants: usize) -> Vec<f64> {
+        match scenario.has_own_rates() {
+            true => self.own.clone(),
+            false => vec![self.baseline.unwrap_or_default(); contestants],
+        }
+    }
 }
 
 /// Measures, and tells how far it is.
@@ -96,13 +116,13 @@ struct Runner {
 
 impl Runner {
     fn new(
-        options: &Options,
+        comparison: &Comparison<'_>,
         folders: &Folders,
         (server_cores, load_cores): (Cores, Cores),
         contestants: usize,
-        scenarios: &[Scenario],
     ) -> Result<Self, Box<dyn Error>> {
-        let (warm_up, duration) = (options.warm_up(), options.duration());
+        let scenarios = &comparison.scenarios;
+        let (warm_up, duration) = (comparison.warm_up(), comparison.duration);
         raise_open_files()?;
         let connections = scenarios.iter().map(Scenario::all_connections).max();
         load::check_open_files(connections.unwrap_or_default())?;
@@ -112,12 +132,12 @@ impl Runner {
         if !observer.is_some_and(|id| core_affinity::set_for_current(CoreId { id })) {
             return Err(format!("the load could not be pinned to cores {load_cores}").into());
         }
-        let scratch = scratch(folders);
+        let scratch = comparison.scratch(folders);
         fs::create_dir_all(&scratch)?;
         let log_path = scratch.join("servers.log");
         let log = File::create(&log_path)?;
         let stand = Stand { server_cores, load_cores, warm_up, duration, log };
-        let rounds = options.rounds();
+        let rounds = comparison.rounds;
         let plan = Plan { contestants, rounds, warm_up, duration };
         let total = plan.total(scenarios);
         let (count, time) = (scenarios.len(), waiting_time(total));
@@ -125,26 +145,39 @@ impl Runner {
         Ok(Self { stand, log_path, plan, left: TimeLeft::new(total), line: ProgressLine::new() })
     }
 
-    fn setup(&self, options: &Options) -> Setup {
+    fn setup(&self, comparison: &Comparison<'_>) -> Setup {
         Setup {
             rounds: self.plan.rounds,
             seconds: self.plan.duration.as_secs_f64(),
             warm_up: self.plan.warm_up.as_secs_f64(),
-            threads: options.threads(),
+            threads: comparison.shared.threads(),
             server_cores: self.stand.server_cores.to_string(),
             load_cores: self.stand.load_cores.to_string(),
         }
     }
 
-    /// The median over the rounds of what the baseline echoes per second.
-    fn capacity(&mut self, baseline: &Contestant) -> Result<f64, Box<dyn Error>> {
-        let scenario: Scenario = CAPACITY.parse()?;
-        let mut rounds = Vec::new();
-        for round in 1..=self.plan.rounds {
-            let name = format!("capacity: round {round} of {}", self.plan.rounds);
-            rounds.push(self.measure(&name, baseline, &scenario, 0.0)?.throughput);
-        }
-        Ok(median(&rounds).unwrap_or_default())
+    /// Those that the scenarios need, medians over the rounds of messages per second.
+    fn capacities(
+        &mut self,
+        contestants: &[Contestant],
+        scenarios: &[Scenario],
+        baseline: usize,
+    ) -> Result<Capacities, Box<dyn Error>> {
+        let needed = |own| {
+            let mut scenarios = scenarios.iter().filter(move |one| one.has_own_rates() == own);
+            scenarios.find_map(Scenario::capacity)
+        };
+        let own = needed(true).map(|scenario| {
+            let results = self.scenario(contestants, scenario, &Capacities::default(), baseline);
+            results.results.iter().map(Outcome::throughput).collect()
+        });
+        let baseline = needed(false).map(|scenario| {
+            let alone = std::slice::from_ref(&contestants[baseline]);
+            let results = self.scenario(alone, scenario, &Capacities::default(), 0);
+            let failure = results.results[0].failure.clone();
+            failure.map_or_else(|| Ok(results.results[0].throughput()), Err)
+        });
+        Ok(Capacities { baseline: baseline.transpose()?, own: own.unwrap_or_default() })
     }
 
     /// All rounds of a scenario. Who fails is not asked again.
@@ -152,10 +185,10 @@ impl Runner {
         &mut self,
         contestants: &[Contestant],
         scenario: Scenario,
-        capacity: Option<f64>,
+        capacities: &Capacities,
         baseline: usize,
     ) -> ScenarioResults {
-        let capacity = capacity.unwrap_or_default();
+        let capacities = capacities.of(&scenario, contestants.len());
         let mut outcomes = vec![(Metrics::default(), None); contestants.len()];
         for round in 1..=self.plan.rounds {
             // Each round begins with another one, so that nobody always has the same predecessor.
@@ -167,14 +200,13 @@ impl Runner {
                     continue;
                 }
                 let name = format!("{}: round {round} of {}", scenario.name, self.plan.rounds);
-                match self.measure(&name, contestant, &scenario, capacity) {
+                match self.measure(&name, contestant, &scenario, capacities[place]) {
                     Ok(metrics) => rounds.push(metrics),
                     Err(error) => *failure = Some(describe(&error)),
                 }
             }
         }
-        let rate = scenario.rate(capacity);
-        ScenarioResults::new(scenario, rate, outcomes, baseline)
+        ScenarioResults::new(scenario, &capacities, outcomes, baseline)
     }
 
     fn measure(
@@ -188,7 +220,7 @@ impl Runner {
         let logged = self.stand.log.metadata().map_or(0, |log| log.len());
         let contestant_name = &contestant.name;
         let line = &mut self.line;
-        let measured = self.stand.measure(&contestant.command, scenario, capacity, |progress| {
+        let measured = self.stand.measure(contestant, scenario, capacity, |progress| {
             let left = waiting_time(left.left(started.elapsed()));
             line.show(&format!("{left} left; {name}: {contestant_name}: {progress}"));
         });
