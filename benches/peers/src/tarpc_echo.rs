@@ -24,8 +24,11 @@ use crate::calls;
 use crate::echo_server::BUFFER;
 use service::{Echo, EchoClient};
 
-/// Responses that may wait to be sent in each connection.
-const RESPONSES: usize = 1 << 12;
+/// Responses that may wait to be sent in each connection: more than anybody has calls in flight, as those
+/// who wait for room keep others from being sent.
+const RESPONSES: usize = 1 << 20;
+/// Calls of each connection that are handled at once: with as many as come, their futures fill the caches.
+const AT_ONCE: usize = 64;
 
 #[allow(missing_docs, reason = "the macro writes items without any")]
 mod service {
@@ -60,7 +63,7 @@ pub async fn serve(listener: std::net::TcpListener) -> io::Result<()> {
         let config = server::Config { pending_response_buffer: RESPONSES };
         let transport = serde_transport::new(framed(stream), Postcard);
         let calls = BaseChannel::new(config, transport).execute(EchoService.serve());
-        tokio::spawn(calls.for_each_concurrent(None, |call| call));
+        tokio::spawn(calls.for_each_concurrent(AT_ONCE, |call| call));
     }
 }
 
