@@ -20,7 +20,7 @@
 #[cfg(feature = "crc32c")]
 mod checksummed;
 #[cfg(any(feature = "deflate", feature = "lz4"))]
-mod compressed;
+pub(crate) mod compressed;
 mod delimited;
 mod fixed_length;
 mod framed;

@@ -2,17 +2,21 @@
 
 mod call;
 mod client;
+mod compression;
 pub mod frame;
 mod metadata;
 mod middleware;
 mod reply;
 mod server;
+mod service;
 mod status;
 
 pub use self::call::{Answer, Call, End, Handler};
 pub use self::client::{
     Calling, Choice, Client, ClientBuilder, ClientStats, Request, Response, RetryPolicy,
 };
+#[cfg(any(feature = "deflate", feature = "lz4"))]
+pub use self::compression::Compression;
 pub use self::frame::{Format, FrameLimits};
 pub use self::metadata::{Metadata, MetadataError, MetadataView, TraceContext};
 pub use self::middleware::{Chain, Middleware};
@@ -21,4 +25,5 @@ pub use self::reply::Reply;
 #[doc(hidden)]
 pub use self::server::BareServer;
 pub use self::server::{Health, MethodOptions, Router, Server, ServerStats, Serving};
+pub use self::service::Service;
 pub use self::status::{Code, Status};

@@ -155,11 +155,6 @@ impl<C, A: Compression> Compressed<C, A> {
         self
     }
 
-    fn check_length<E: Error>(&self, length: usize) -> Result<(), CompressedError<E>> {
-        let limit = self.max_length;
-        if length > limit { Err(CompressedError::TooLong { length, limit }) } else { Ok(()) }
-    }
-
     /// The payload of a frame.
     fn open<'a, E: Error>(
         &self,
@@ -168,44 +163,61 @@ impl<C, A: Compression> Compressed<C, A> {
         match *frame {
             [] => Err(CompressedError::TooShort { length: 0 }),
             [STORED, ref payload @ ..] => {
-                self.check_length(payload.len())?;
+                check_length(payload.len(), self.max_length)?;
                 Ok(without_marker(frame))
             }
-            [marker, ref rest @ ..] if marker == A::MARKER => self.decompress(rest).map(Cow::Owned),
+            [marker, ref packed @ ..] if marker == A::MARKER => {
+                let Some((declared, compressed)) = packed.split_first_chunk() else {
+                    return Err(CompressedError::TooShort { length: frame.len() });
+                };
+                unpack(&self.algorithm, *declared, compressed, self.max_length).map(Cow::Owned)
+            }
             [marker, ..] => Err(CompressedError::UnknownMarker { marker, expected: A::MARKER }),
         }
     }
 
-    /// Decompresses what stands behind the marker.
-    fn decompress<E: Error>(&self, rest: &[u8]) -> Result<Vec<u8>, CompressedError<E>> {
-        let Some((declared, compressed)) = rest.split_first_chunk() else {
-            return Err(CompressedError::TooShort { length: 1 + rest.len() });
-        };
-        let declared = usize::try_from(u32::from_be_bytes(*declared)).unwrap_or(usize::MAX);
-        self.check_length(declared)?;
-        let most = compressed.len().saturating_mul(A::MAX_RATIO);
-        if declared > most {
-            return Err(CompressedError::WrongLength { declared, actual: most });
-        }
-        let mut payload = vec![0; declared];
-        let decompressed = self.algorithm.decompress(compressed, &mut payload);
-        let actual = decompressed.map_err(CompressedError::Corrupt)?;
-        if actual != declared {
-            return Err(CompressedError::WrongLength { declared, actual });
-        }
-        Ok(payload)
-    }
-
     /// Makes a compressed frame, if that is worth it.
     fn compress(&self, payload: &[u8], frame: &mut BytesMut) -> bool {
-        let Ok(length) = u32::try_from(payload.len()) else { return false };
         if payload.len() < self.threshold {
             return false;
         }
         frame.put_u8(A::MARKER);
-        frame.put_u32(length);
-        self.algorithm.compress(payload, frame) && frame.len() <= payload.len()
+        pack(&self.algorithm, payload, frame) && frame.len() <= payload.len()
     }
+}
+
+/// Writes a payload's length and what it is compressed to. `false`: it can't be made shorter, and what was
+/// written does not count.
+pub(crate) fn pack(algorithm: &impl Compression, payload: &[u8], out: &mut BytesMut) -> bool {
+    let Ok(length) = u32::try_from(payload.len()) else { return false };
+    out.put_u32(length);
+    algorithm.compress(payload, out)
+}
+
+/// The payload of this length that was compressed, if it is not longer than `limit`.
+pub(crate) fn unpack<A: Compression, E: Error>(
+    algorithm: &A,
+    declared: [u8; 4],
+    compressed: &[u8],
+    limit: usize,
+) -> Result<Vec<u8>, CompressedError<E>> {
+    let declared = usize::try_from(u32::from_be_bytes(declared)).unwrap_or(usize::MAX);
+    check_length(declared, limit)?;
+    let most = compressed.len().saturating_mul(A::MAX_RATIO);
+    if declared > most {
+        return Err(CompressedError::WrongLength { declared, actual: most });
+    }
+    let mut payload = vec![0; declared];
+    let decompressed = algorithm.decompress(compressed, &mut payload);
+    let actual = decompressed.map_err(CompressedError::Corrupt)?;
+    if actual != declared {
+        return Err(CompressedError::WrongLength { declared, actual });
+    }
+    Ok(payload)
+}
+
+fn check_length<E: Error>(length: usize, limit: usize) -> Result<(), CompressedError<E>> {
+    if length > limit { Err(CompressedError::TooLong { length, limit }) } else { Ok(()) }
 }
 
 fn without_marker(frame: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
@@ -245,7 +257,7 @@ where
     }
 
     fn encode(&mut self, payload: &[u8], output: &mut Output<'_>) -> Result<(), Self::Error> {
-        self.check_length(payload.len())?;
+        check_length(payload.len(), self.max_length)?;
         with_scratch(|frame| {
             if !self.compress(payload, frame) {
                 frame.clear();

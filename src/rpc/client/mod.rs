@@ -30,6 +30,7 @@ use self::calling::{Line, Slot};
 pub use self::choice::Choice;
 use self::exchange::{Local, LocalExchange};
 use self::job::{Job, Outgoing, Place, Promise, Then};
+use self::request::packed;
 pub use self::request::{Request, Response};
 pub use self::retry::RetryPolicy;
 pub use self::shared::ClientStats;
@@ -188,11 +189,12 @@ impl<M: Middleware> Client<M> {
         let passage = pass(middleware, parts, request.metadata, &mut exchange);
         promise.hooks = passage.hooks;
         let deadline = passage.deadline.unwrap_or(deadline);
+        let (format, body) = packed(request.format, request.compression, request.body);
         let call = Outgoing {
             metadata: passage.metadata,
             method: request.method,
-            format: request.format,
-            body: request.body,
+            format,
+            body,
             one_way,
             idempotent: request.idempotent,
             deadline,

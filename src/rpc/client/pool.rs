@@ -284,7 +284,8 @@ impl Pool {
         }
         match outcome {
             Outcome::Response(response) if response.code == Code::Ok => {
-                job.promise.complete(Ok(Response::from(response)));
+                let max_body = self.settings.frame.max_body;
+                job.promise.complete(Response::read(&response, max_body));
             }
             Outcome::Response(response) => {
                 let status = Status::new(response.code, response.message.to_owned());

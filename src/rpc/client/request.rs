@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+#[cfg(any(feature = "deflate", feature = "lz4"))]
+use crate::rpc::compression::Compression;
+use crate::rpc::compression::{compress, decompress};
 use crate::rpc::frame;
-use crate::rpc::{Format, Metadata, MetadataError};
+use crate::rpc::{Format, Metadata, MetadataError, Status};
 
 /// What a client asks a server.
 ///
@@ -27,6 +30,8 @@ pub struct Request {
     pub(super) method: Cow<'static, str>,
     pub(super) body: Bytes,
     pub(super) format: Format,
+    /// How the client is to compress it; 0 if it stays as it is.
+    pub(super) compression: u8,
     pub(super) metadata: Metadata,
     pub(super) timeout: Option<Duration>,
     pub(super) idempotent: bool,
@@ -39,6 +44,7 @@ impl Request {
             method: method.into(),
             body: Bytes::new(),
             format: Format::RAW,
+            compression: 0,
             metadata: Metadata::new(),
             timeout: None,
             idempotent: false,
@@ -54,6 +60,15 @@ impl Request {
     /// How the body is encoded and compressed, which is up to the caller. By default it is raw bytes.
     pub fn format(mut self, format: Format) -> Self {
         self.format = format;
+        self
+    }
+
+    /// Has the client compress the body, behind the layers, and with that the server its response, if that is
+    /// [long enough](crate::rpc::Server::compress_from).
+    #[cfg(any(feature = "deflate", feature = "lz4"))]
+    #[cfg_attr(docsrs, doc(cfg(any(feature = "deflate", feature = "lz4"))))]
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = compression as u8;
         self
     }
 
@@ -81,6 +96,18 @@ impl Request {
     }
 }
 
+/// The body as it is sent, if `compression` is how it is to be compressed.
+pub(super) fn packed(format: Format, compression: u8, body: Bytes) -> (Format, Bytes) {
+    if compression == 0 || format.compression != 0 {
+        return (format, body);
+    }
+    let packed_format = Format { compression, ..format };
+    match compress(packed_format, &body) {
+        Some(packed) => (packed_format, packed),
+        None => (format, body),
+    }
+}
+
 /// What a server answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Response {
@@ -88,16 +115,21 @@ pub struct Response {
     pub body: Bytes,
     /// What came along.
     pub metadata: Metadata,
-    /// How the body is encoded and compressed.
+    /// How the body is encoded; it is not compressed any more.
     pub format: Format,
 }
 
-impl From<frame::Response<'_>> for Response {
-    fn from(response: frame::Response<'_>) -> Self {
-        Response {
-            body: Bytes::copy_from_slice(response.body),
-            metadata: response.metadata.into(),
-            format: response.format,
+impl Response {
+    /// Keeps what came in a frame.
+    pub(super) fn read(response: &frame::Response<'_>, max_body: usize) -> Result<Self, Status> {
+        let format = Format { compression: 0, ..response.format };
+        let metadata = response.metadata.into();
+        match decompress(response.format, response.body, max_body) {
+            Ok(Cow::Borrowed(body)) => {
+                Ok(Response { body: Bytes::copy_from_slice(body), metadata, format })
+            }
+            Ok(Cow::Owned(body)) => Ok(Response { body: body.into(), metadata, format }),
+            Err(status) => Err(Status::internal(format!("the response can't be read: {status}"))),
         }
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct Answering<'s, 'o, 'a> {
     output: &'o mut Output<'a>,
     id: u64,
     one_way: bool,
+    /// How the request was compressed.
+    compression: u8,
     /// The caller has its answer, or wants none.
     pub(super) is_answered: bool,
     /// Somebody has a reply.
@@ -30,8 +32,9 @@ impl<'s, 'o, 'a> Answering<'s, 'o, 'a> {
         request: &Request<'_>,
         output: &'o mut Output<'a>,
     ) -> Self {
-        let &Request { id, one_way, .. } = request;
-        Answering { session, output, id, one_way, is_answered: false, is_later: false }
+        let &Request { id, one_way, format: Format { compression, .. }, .. } = request;
+        let (is_answered, is_later) = (false, false);
+        Answering { session, output, id, one_way, compression, is_answered, is_later }
     }
 
     /// The response's frame, without its body.
@@ -71,6 +74,15 @@ impl Exchange for Answering<'_, '_, '_> {
     ) -> Result<(), Status> {
         self.check()?;
         if !self.one_way {
+            let bytes = match &body {
+                Body::Borrowed(body) => body,
+                Body::Shared(body) => &**body,
+            };
+            let packed = self.session.compressed(self.compression, format, bytes);
+            let (format, body) = match packed {
+                Some((format, packed)) => (format, Body::Shared(packed)),
+                None => (format, body),
+            };
             let response = self.response(metadata, format);
             match body {
                 Body::Borrowed(body) => {
@@ -93,6 +105,10 @@ impl Exchange for Answering<'_, '_, '_> {
         self.check()?;
         if self.one_way {
             fill(&mut io::sink())?;
+        } else if self.compression != 0 {
+            let mut body = Vec::new();
+            fill(&mut body)?;
+            return self.answer(metadata, format, Body::Shared(body.into()));
         } else {
             let response = self.response(metadata, format);
             frame::write_in_place(&response, self.output, |body| fill(body))?;
@@ -103,7 +119,7 @@ impl Exchange for Answering<'_, '_, '_> {
 
     fn answer_later(&mut self, deadline: Option<Instant>) -> Reply {
         self.is_later = true;
-        let (caller, line) = self.session.open(self.id, self.one_way, deadline);
+        let (caller, line) = self.session.open(self.id, self.one_way, self.compression, deadline);
         Reply::new(self.id, deadline, caller, line)
     }
 }

@@ -79,6 +79,7 @@ impl<M> Server<M> {
     /// How long a request may be.
     pub fn frame_limits(mut self, limits: FrameLimits) -> Self {
         self.frame_limits = limits;
+        self.limits.max_body = limits.max_body;
         self
     }
 
@@ -113,6 +114,13 @@ impl<M> Server<M> {
     /// Closes a connection on which no call was for this long, and tells the peer first. By default none is closed.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.limits.idle_timeout = Some(timeout);
+        self
+    }
+
+    /// How many bytes an answer needs to be compressed, in the way its request was; by default 1,024. An
+    /// answer to a request that was not compressed never is.
+    pub fn compress_from(mut self, bytes: usize) -> Self {
+        self.limits.compress_from = bytes;
         self
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::health::Health;
 use super::reflection;
 use crate::rpc::call::{Answer, Call, Handler};
+use crate::rpc::service::Service;
 use crate::rpc::status::Status;
 
 /// The methods of a server, by name. Each reactor has a router of its own, so methods may own what they like.
@@ -92,6 +93,14 @@ impl Router {
         self.methods.push(Method { name: name.into(), timeout, handler: Box::new(handler) });
         self.names.write().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
         self
+    }
+
+    /// Adds the methods of a service.
+    ///
+    /// # Panics
+    /// As [`method`](Self::method).
+    pub fn service<S: 'static>(self, service: Service<S>) -> Self {
+        service.add_to(self)
     }
 
     /// Adds the service `millstream.Health`, which tells what `health` was set to.

@@ -7,11 +7,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::answering::Answering;
 use super::limits::Limits;
 use super::stats::Counters;
 use crate::conn::Output;
 use crate::rpc::call::{Call, End, Handler, Hooks, Parts};
+use crate::rpc::compression::{compress, decompress};
 use crate::rpc::frame::{self, Format, Frame, FrameError, Refusal, Request, Response};
 use crate::rpc::metadata::MetadataView;
 use crate::rpc::reply::{Body, Caller, Line};
@@ -53,6 +56,8 @@ pub(super) struct Session {
 /// A call that is answered later.
 pub(super) struct Open {
     one_way: bool,
+    /// How its request was compressed.
+    compression: u8,
     deadline: Option<Instant>,
     caller: Arc<Caller>,
     hooks: Hooks,
@@ -119,16 +124,27 @@ impl Session {
         self.last = request.id;
         self.active = arrived;
         let deadline = earliest(arrived, [request.timeout, self.limits.timeout]);
-        if let Some(status) = self.refusal(deadline, output) {
-            self.counters.refused.add(1);
-            if !request.one_way {
-                write_failure(request.id, true, &status, output);
+        let body = match self.refusal(deadline, output) {
+            None => decompress(request.format, request.body, self.limits.max_body),
+            Some(status) => Err(status),
+        };
+        match body {
+            Ok(body) => {
+                self.counters.started.add(1);
+                self.run(arrived, deadline, request, &body, handler, output);
             }
-            return Outlook::Open;
+            Err(status) => self.turn_away(request, &status, output),
         }
-        self.counters.started.add(1);
-        self.run(arrived, deadline, request, handler, output);
         Outlook::Open
+    }
+
+    /// Does not run a request.
+    #[cold]
+    fn turn_away(&mut self, request: &Request<'_>, status: &Status, output: &mut Output<'_>) {
+        self.counters.refused.add(1);
+        if !request.one_way {
+            write_failure(request.id, true, status, output);
+        }
     }
 
     /// Why a request that came is not run.
@@ -154,14 +170,15 @@ impl Session {
         arrived: Instant,
         deadline: Option<Instant>,
         request: &Request<'_>,
+        body: &[u8],
         handler: &mut impl Handler,
         output: &mut Output<'_>,
     ) {
         let parts = Parts {
             method: request.method,
             metadata: request.metadata,
-            format: request.format,
-            body: request.body,
+            format: Format { compression: 0, ..request.format },
+            body,
             one_way: request.one_way,
             is_retry: request.is_retry,
             now: arrived,
@@ -225,10 +242,12 @@ impl Session {
         &mut self,
         id: u64,
         one_way: bool,
+        compression: u8,
         deadline: Option<Instant>,
     ) -> (Arc<Caller>, Arc<dyn Line>) {
         let caller = Arc::new(Caller::default());
-        let open = Open { one_way, deadline, caller: Arc::clone(&caller), hooks: Hooks::default() };
+        let hooks = Hooks::default();
+        let open = Open { one_way, compression, deadline, caller: Arc::clone(&caller), hooks };
         self.deadlines.extend(deadline.map(|deadline| (deadline, id)));
         self.limits.open_one();
         if let Some(earlier) = self.open.insert(id, open) {
@@ -283,16 +302,35 @@ impl Session {
         if open.one_way {
             return Ok(());
         }
+        let (format, bytes) = self
+            .compressed(open.compression, body.format, &body.bytes)
+            .unwrap_or((body.format, body.bytes));
         let response = Response {
             id,
             not_run: false,
             code: Code::Ok,
             message: "",
             metadata: body.metadata.view(),
-            format: body.format,
+            format,
             body: &[],
         };
-        frame::write_with_bytes(&response, body.bytes, output).map_err(|error| unsendable(&error))
+        frame::write_with_bytes(&response, bytes, output).map_err(|error| unsendable(&error))
+    }
+
+    /// The body of an answer, compressed as its request was, if that is worth it and was not done already.
+    #[inline]
+    pub(super) fn compressed(
+        &self,
+        compression: u8,
+        format: Format,
+        body: &[u8],
+    ) -> Option<(Format, Bytes)> {
+        if compression == 0 || format.compression != 0 || body.len() < self.limits.compress_from {
+            return None;
+        }
+        let format = Format { compression, ..format };
+        let packed = compress(format, body).filter(|packed| packed.len() < body.len())?;
+        Some((format, packed))
     }
 
     /// The caller has no more interest.

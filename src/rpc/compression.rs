@@ -1,0 +1,132 @@
+//! How bodies are compressed: their length in 4 bytes, and what they are compressed to.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+#[cfg(any(feature = "deflate", feature = "lz4"))]
+use bytes::BytesMut;
+
+use super::frame::Format;
+use super::status::Status;
+#[cfg(feature = "deflate")]
+use crate::codec::Deflate;
+#[cfg(feature = "lz4")]
+use crate::codec::Lz4;
+#[cfg(any(feature = "deflate", feature = "lz4"))]
+use crate::codec::compressed::{CompressedError, pack, unpack};
+
+/// How a body is compressed. Features `deflate` and `lz4`.
+///
+/// A response is compressed as its request was, if it is [long enough](super::Server::compress_from).
+#[cfg(any(feature = "deflate", feature = "lz4"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "deflate", feature = "lz4"))))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum Compression {
+    /// DEFLATE, which compresses well. Feature `deflate`.
+    #[cfg(feature = "deflate")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "deflate")))]
+    Deflate = 1,
+    /// LZ4, which compresses fast. Feature `lz4`.
+    #[cfg(feature = "lz4")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "lz4")))]
+    Lz4 = 2,
+}
+
+#[cfg(any(feature = "deflate", feature = "lz4"))]
+impl Compression {
+    const ALL: &[Compression] = &[
+        #[cfg(feature = "deflate")]
+        Compression::Deflate,
+        #[cfg(feature = "lz4")]
+        Compression::Lz4,
+    ];
+
+    /// The one that a format names; `None` if it is none, or not built in.
+    fn of(format: Format) -> Option<Compression> {
+        Compression::ALL.iter().copied().find(|one| *one as u8 == format.compression)
+    }
+
+    fn pack(self, body: &[u8], out: &mut BytesMut) -> bool {
+        match self {
+            #[cfg(feature = "deflate")]
+            Compression::Deflate => pack(&Deflate::new(), body, out),
+            #[cfg(feature = "lz4")]
+            Compression::Lz4 => pack(&Lz4::new(), body, out),
+        }
+    }
+
+    /// What a body was before it was compressed.
+    fn unpack(self, body: &[u8], limit: usize) -> Result<Vec<u8>, Status> {
+        let Some((&length, compressed)) = body.split_first_chunk() else {
+            let length = body.len();
+            let message = format!("a compressed body of {length} bytes ends before its length");
+            return Err(Status::invalid_argument(message));
+        };
+        match self {
+            #[cfg(feature = "deflate")]
+            Compression::Deflate => unpack(&Deflate::new(), length, compressed, limit),
+            #[cfg(feature = "lz4")]
+            Compression::Lz4 => unpack(&Lz4::new(), length, compressed, limit),
+        }
+        .map_err(refused)
+    }
+}
+
+#[cfg(any(feature = "deflate", feature = "lz4"))]
+fn refused(error: CompressedError<std::convert::Infallible>) -> Status {
+    match error {
+        CompressedError::TooLong { length, limit } => Status::resource_exhausted(format!(
+            "a body has {length} bytes when it is not compressed any more; the limit is {limit}"
+        )),
+        CompressedError::WrongLength { declared, actual } => Status::invalid_argument(format!(
+            "a compressed body says that it has {declared} bytes; it has at most {actual}"
+        )),
+        CompressedError::Corrupt(error) => {
+            Status::invalid_argument(format!("a compressed body is damaged: {error}"))
+        }
+        error => Status::invalid_argument(error.to_string()),
+    }
+}
+
+/// What a body is compressed to for this format, which may be longer; `None` if that is not built in, or the body
+/// is too long.
+#[cold]
+pub(super) fn compress(format: Format, body: &[u8]) -> Option<Bytes> {
+    #[cfg(any(feature = "deflate", feature = "lz4"))]
+    if let Some(compression) = Compression::of(format) {
+        let mut packed = BytesMut::new();
+        return compression.pack(body, &mut packed).then(|| packed.freeze());
+    }
+    let _ = (format, body);
+    None
+}
+
+/// A body that is not compressed any more. It has at most `max_body` bytes, and there is memory for it only if
+/// what it is compressed to can stand for so many.
+///
+/// # Errors
+/// It is not compressed in a way that is built in, it is damaged, or it is too long.
+#[inline]
+pub(super) fn decompress(
+    format: Format,
+    body: &[u8],
+    max_body: usize,
+) -> Result<Cow<'_, [u8]>, Status> {
+    if format.compression == 0 {
+        return Ok(Cow::Borrowed(body));
+    }
+    unpacked(format, body, max_body).map(Cow::Owned)
+}
+
+#[cold]
+fn unpacked(format: Format, body: &[u8], max_body: usize) -> Result<Vec<u8>, Status> {
+    #[cfg(any(feature = "deflate", feature = "lz4"))]
+    if let Some(compression) = Compression::of(format) {
+        return compression.unpack(body, max_body);
+    }
+    let _ = (body, max_body);
+    let number = format.compression;
+    Err(Status::unimplemented(format!("no compression of number {number} is built in here")))
+}
