@@ -42,7 +42,9 @@
 //! - `proxy-protocol`: `Listen::proxy_protocol` and `ProxyHeader`, with which a proxy tells who its clients
 //!   are.
 //! - `tokio-util`: `codec::Compat`, the codecs that were made for tokio-util.
-//! - `rpc`: the module `rpc`, remote procedure calls.
+//! - `rpc`: the module `rpc`, remote procedure calls. With `deflate` and `lz4` their bodies can be compressed.
+//! - `rpc-postcard`, `rpc-messagepack` and `rpc-json`: typed calls, whose values are encoded in this way:
+//!   `rpc::service!`, `rpc::typed`, `rpc::Encoding`. Each turns `rpc` on.
 //! - `signals`: `Engine::stop_on_signals` and `Engine::on_hangup`, what SIGTERM, SIGINT and SIGHUP do.
 //! - `sd-notify`: `Engine::notify_service_manager`, which tells systemd that the engine runs and stops, and
 //!   feeds its watchdog.

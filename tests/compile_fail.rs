@@ -1,9 +1,10 @@
-//! Programs that must not compile: nothing that belongs to a callback leaves its thread or outlives it.
+//! Programs that must not compile: nothing that belongs to a callback leaves its thread or outlives it, and a service
+//! has the shape and the methods that it should have.
 //!
 //! Each case is a program in `compile_fail/`, with the compiler's messages beside it. The messages depend
 //! on the compiler's version, so with another one than [`VERSION`] the test is skipped. To renew them:
 //! set `VERSION`, run `TRYBUILD=overwrite cargo test --test compile_fail`, and read the difference: each
-//! message must still say that the borrow or the thread is what is wrong. `threads.rs` has the rules that
+//! message must still say what is wrong, such as the borrow or the thread. `threads.rs` has the rules that
 //! need no message.
 
 use std::process::Command;
@@ -12,7 +13,7 @@ use std::process::Command;
 const VERSION: &str = "rustc 1.95.";
 
 #[test]
-fn what_belongs_to_a_callback_neither_leaves_its_thread_nor_outlives_it() {
+fn what_must_not_compile_says_what_is_wrong() {
     if !compiler().starts_with(VERSION) {
         return skip();
     }

@@ -10,6 +10,8 @@ mod reply;
 mod server;
 mod service;
 mod status;
+#[cfg(any(feature = "rpc-postcard", feature = "rpc-messagepack", feature = "rpc-json"))]
+mod typed;
 
 pub use self::call::{Answer, Call, End, Handler};
 pub use self::client::{
@@ -27,3 +29,10 @@ pub use self::server::BareServer;
 pub use self::server::{Health, MethodOptions, Router, Server, ServerStats, Serving};
 pub use self::service::Service;
 pub use self::status::{Code, Status};
+#[cfg(any(feature = "rpc-postcard", feature = "rpc-messagepack", feature = "rpc-json"))]
+pub use self::typed::{
+    Encoding, EncodingError, TypedCalling, TypedReply, TypedRequest, typed, typed_later,
+};
+#[cfg(any(feature = "rpc-postcard", feature = "rpc-messagepack", feature = "rpc-json"))]
+#[doc(inline)]
+pub use crate::__rpc_service as service;

@@ -1,0 +1,12 @@
+//! Calls with values in place of bytes.
+
+#[cfg(any(feature = "rpc-postcard", feature = "rpc-messagepack"))]
+mod bounded;
+mod encoding;
+mod handler;
+mod request;
+mod service;
+
+pub use self::encoding::{Encoding, EncodingError};
+pub use self::handler::{TypedReply, typed, typed_later};
+pub use self::request::{TypedCalling, TypedRequest};
