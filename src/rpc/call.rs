@@ -1,5 +1,6 @@
 //! A call on its way: on the server towards its method, on the client towards the connection.
 
+use std::any::Any;
 use std::fmt;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::frame::Format;
-use super::metadata::{Metadata, MetadataView};
+use super::metadata::{Metadata, MetadataView, TraceContext};
 use super::reply::Reply;
 use super::status::Status;
 
@@ -51,6 +52,11 @@ impl Answer {
 pub(super) trait Exchange {
     /// Asks the clock.
     fn now(&self) -> Instant;
+
+    /// Whether it is the caller's end.
+    fn is_client(&self) -> bool {
+        false
+    }
 
     /// Answers with a body.
     fn answer(&mut self, metadata: &Metadata, format: Format, body: Body<'_>)
@@ -107,12 +113,19 @@ pub struct Call<'a> {
     parts: Parts<'a>,
     outgoing: Metadata,
     hooks: Hooks,
+    values: Vec<Box<dyn Any>>,
     exchange: &'a mut dyn Exchange,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn new(parts: Parts<'a>, exchange: &'a mut dyn Exchange) -> Self {
-        Call { parts, outgoing: Metadata::new(), hooks: Hooks::default(), exchange }
+        Call {
+            parts,
+            outgoing: Metadata::new(),
+            hooks: Hooks::default(),
+            values: Vec::new(),
+            exchange,
+        }
     }
 
     /// The method's name: service, `/`, method.
@@ -139,6 +152,28 @@ impl<'a> Call<'a> {
     /// has to be there before the call is answered or passed on.
     pub fn outgoing(&mut self) -> &mut Metadata {
         &mut self.outgoing
+    }
+
+    /// The trace that it belongs to: the one that came along, otherwise the one that goes along. A call that is made
+    /// for this one goes along with a [child](TraceContext::child) of it.
+    pub fn trace_context(&self) -> Option<TraceContext> {
+        self.metadata().trace_context().or_else(|| self.outgoing.view().trace_context())
+    }
+
+    /// Leaves a value for what is further inside, which finds it by its type: who the caller is, for example.
+    /// A later one of the same type hides it.
+    pub fn insert(&mut self, value: impl Any) {
+        self.values.push(Box::new(value));
+    }
+
+    /// The value of this type that a layer further outside has left.
+    pub fn value<T: Any>(&self) -> Option<&T> {
+        self.values.iter().rev().find_map(|value| value.downcast_ref())
+    }
+
+    /// Whether this is the caller's end, and not the server's.
+    pub fn is_client(&self) -> bool {
+        self.exchange.is_client()
     }
 
     /// Whether nobody waits for an answer.
@@ -223,7 +258,9 @@ impl<'a> Call<'a> {
 
     /// Takes what the call is answered with later, from any thread.
     pub fn answer_later(&mut self) -> (Answer, Reply) {
-        (Answer::LATER, self.exchange.answer_later(self.parts.deadline))
+        let mut reply = self.exchange.answer_later(self.parts.deadline);
+        reply.metadata().append(&self.outgoing);
+        (Answer::LATER, reply)
     }
 
     /// Has `hook` called once when the call ends, however that comes: on a server on the reactor's thread, when the

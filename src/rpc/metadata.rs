@@ -10,7 +10,7 @@ const LONGEST_VALUE: usize = u16::MAX as usize;
 /// The longest key, by the byte of its length.
 const LONGEST_KEY: usize = u8::MAX as usize;
 /// The key of the [trace context](TraceContext).
-const TRACEPARENT: &str = "traceparent";
+pub(super) const TRACEPARENT: &str = "traceparent";
 
 /// Pairs of a key and a value that go along with a call, as they are on the wire.
 ///
@@ -55,6 +55,11 @@ impl Metadata {
         self.encoded.extend_from_slice(&(value.len() as u16).to_be_bytes());
         self.encoded.extend_from_slice(value);
         Ok(())
+    }
+
+    /// Adds the pairs of `other` behind those that are there.
+    pub fn append(&mut self, other: &Metadata) {
+        self.encoded.extend_from_slice(&other.encoded);
     }
 
     /// Whether there is no pair.
@@ -216,6 +221,17 @@ impl TraceContext {
             parent_id,
             flags,
         })
+    }
+
+    /// A trace that begins here, with numbers at random, and is not recorded.
+    pub fn root() -> Self {
+        TraceContext { trace_id: fastrand::u128(1..), parent_id: fastrand::u64(1..), flags: 0 }
+    }
+
+    /// The same trace, one span further inside.
+    #[must_use]
+    pub fn child(self) -> Self {
+        TraceContext { parent_id: fastrand::u64(1..), ..self }
     }
 
     /// Whether the caller records the trace.

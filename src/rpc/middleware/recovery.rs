@@ -1,0 +1,90 @@
+//! Panics that become statuses.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Middleware;
+use crate::rpc::call::{Answer, Call, Handler};
+use crate::rpc::status::Status;
+
+/// A panic in what is behind this layer ends the call with [`Code::Internal`](crate::rpc::Code::Internal), and
+/// nothing else.
+///
+/// Without it, a panic in a method of a server closes the connection, with all calls on it. The panic's message is
+/// logged, by a `tracing` event of level ERROR; the other end is not told.
+#[derive(Clone, Debug, Default)]
+pub struct Recovery {
+    panics: Arc<AtomicU64>,
+}
+
+impl Recovery {
+    /// The layer, which has counted no panic yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many panics it has caught, all its clones together. Any thread may ask.
+    pub fn panics(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
+    }
+}
+
+impl Middleware for Recovery {
+    #[inline]
+    fn handle(&self, call: &mut Call<'_>, next: &mut impl Handler) -> Result<Answer, Status> {
+        catch_unwind(AssertUnwindSafe(|| next.handle(call))).unwrap_or_else(|panic| {
+            self.panics.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(method = call.method(), panic = text(&*panic), "a call panicked");
+            Err(Status::internal("the call panicked"))
+        })
+    }
+}
+
+/// What a panic says.
+fn text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("not a text")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rpc::lone::LoneCall;
+
+    #[test]
+    fn a_panic_is_counted_and_ends_its_call_alone() {
+        let recovery = Recovery::new();
+        let mut handler = |call: &mut Call<'_>| match call.timeout() {
+            None => call.answer(b"well"),
+            Some(_) => panic!("a secret"),
+        };
+        let mut call = LoneCall::new();
+        assert_eq!(call.make(&recovery, &mut handler, || {}).result.unwrap(), "well");
+        call.timeout = Some(std::time::Duration::ZERO);
+        let end = call.clone().make(&recovery.clone(), &mut handler, || {});
+        assert_eq!(end.result, Err(Status::internal("the call panicked")));
+        call.timeout = None;
+        assert_eq!(call.make(&recovery, &mut handler, || {}).result.unwrap(), "well");
+        assert_eq!(recovery.panics(), 1);
+    }
+
+    #[test]
+    fn what_was_answered_before_a_panic_stays() {
+        let mut handler = |call: &mut Call<'_>| {
+            call.answer(b"well")?;
+            panic!("{} late", "too")
+        };
+        let end = LoneCall::new().make(&Recovery::new(), &mut handler, || {});
+        assert_eq!(end.result.unwrap(), "well");
+    }
+
+    #[test]
+    fn panics_say_what_they_were_given() {
+        let caught = |panic: fn()| catch_unwind(panic).unwrap_err();
+        assert_eq!(text(&*caught(|| panic!("plain"))), "plain");
+        assert_eq!(text(&*caught(|| panic!("number {}", 7))), "number 7");
+        assert_eq!(text(&*caught(|| std::panic::panic_any(7))), "not a text");
+    }
+}
