@@ -13,6 +13,8 @@ use crate::engine::{Builder, Engine, StartError, start_in_this_thread};
 use crate::handler::EventHandler;
 use crate::reactor::EventLoop;
 pub use crate::reactor::{inbox, table, timers};
+#[cfg(feature = "rpc")]
+pub use crate::rpc::lone::{LoneCall, LoneEnd};
 
 /// How long a turn waits for what is sure to come.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::call::{Body, Call, End, Exchange, Fill, Handler, Parts, tell};
+use super::call::{Body, Call, End, Exchange, Fill, Handler, Parts};
 use super::frame::Format;
 use super::metadata::Metadata;
 use super::middleware::Middleware;
@@ -71,7 +71,7 @@ impl LoneCall {
             }
         };
         let status = end.result.as_ref().err();
-        tell(hooks, &End { status, metadata: end.metadata.view() });
+        hooks.tell(&End { status, metadata: end.metadata.view() });
         end
     }
 

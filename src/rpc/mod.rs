@@ -4,6 +4,8 @@ mod call;
 mod client;
 mod compression;
 pub mod frame;
+#[cfg(any(test, feature = "internals"))]
+pub(crate) mod lone;
 mod metadata;
 mod middleware;
 mod reply;
@@ -21,7 +23,9 @@ pub use self::client::{
 pub use self::compression::Compression;
 pub use self::frame::{Format, FrameLimits};
 pub use self::metadata::{Metadata, MetadataError, MetadataView, TraceContext};
-pub use self::middleware::{Chain, Middleware};
+pub use self::middleware::{
+    Authenticate, Chain, Deadline, Logging, Middleware, Recovery, SetMetadata,
+};
 pub use self::reply::Reply;
 #[cfg(feature = "internals")]
 #[doc(hidden)]

@@ -1,5 +1,18 @@
 //! What every call passes through, in layers like an onion's.
 
+mod authenticate;
+mod deadline;
+mod logging;
+mod recovery;
+mod set_metadata;
+#[cfg(test)]
+mod tests;
+
+pub use self::authenticate::Authenticate;
+pub use self::deadline::Deadline;
+pub use self::logging::Logging;
+pub use self::recovery::Recovery;
+pub use self::set_metadata::SetMetadata;
 use super::call::{Answer, Call, Handler};
 use super::status::Status;
 
