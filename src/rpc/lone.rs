@@ -57,7 +57,7 @@ impl LoneCall {
         handler: &mut impl Handler,
         later: impl FnOnce(),
     ) -> LoneEnd {
-        let mut exchange = LoneExchange { is_client: self.is_client, end: None, later: None };
+        let mut exchange = LoneExchange { call: self, end: None, later: None };
         let mut call = Call::new(self.parts(), &mut exchange);
         let result = middleware.handle(&mut call, handler);
         let hooks = call.into_hooks();
@@ -89,13 +89,13 @@ impl LoneCall {
     }
 }
 
-struct LoneExchange {
-    is_client: bool,
+struct LoneExchange<'a> {
+    call: &'a LoneCall,
     end: Option<LoneEnd>,
     later: Option<Arc<LoneLine>>,
 }
 
-impl LoneExchange {
+impl LoneExchange<'_> {
     fn end(&mut self, metadata: &Metadata, body: Bytes) -> Result<(), Status> {
         if self.end.is_some() || self.later.is_some() {
             return Err(Status::internal("it was answered already"));
@@ -105,9 +105,14 @@ impl LoneExchange {
     }
 }
 
-impl Exchange for LoneExchange {
+impl Exchange for LoneExchange<'_> {
+    /// No time passes.
+    fn now(&self) -> Instant {
+        self.call.now
+    }
+
     fn is_client(&self) -> bool {
-        self.is_client
+        self.call.is_client
     }
 
     fn answer(

@@ -101,6 +101,20 @@ mod tests {
     }
 
     #[test]
+    fn a_later_answer_has_it_along() {
+        let layer = SetMetadata::with(|call: &mut Call<'_>| call.outgoing().insert("a", "1"));
+        let mut handler = |call: &mut Call<'_>| {
+            let (answer, mut reply) = call.answer_later();
+            reply.metadata().insert("b", "2").unwrap();
+            reply.send("");
+            Ok(answer)
+        };
+        let end = LoneCall::new().make(&layer, &mut handler, || {});
+        let pairs: Vec<_> = end.metadata.view().iter().collect();
+        assert_eq!(pairs, [("a", &b"1"[..]), ("b", b"2")]);
+    }
+
+    #[test]
     fn what_is_no_metadata_fails_the_call() {
         let broken = SetMetadata::with(|call: &mut Call<'_>| call.outgoing().insert("No", ""));
         let status = make(&LoneCall::new(), &broken).result.unwrap_err();
