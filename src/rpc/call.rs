@@ -54,9 +54,7 @@ pub(super) trait Exchange {
     fn now(&self) -> Instant;
 
     /// Whether it is the caller's end.
-    fn is_client(&self) -> bool {
-        false
-    }
+    fn is_client(&self) -> bool;
 
     /// Answers with a body.
     fn answer(&mut self, metadata: &Metadata, format: Format, body: Body<'_>)

@@ -40,6 +40,10 @@ impl LocalExchange {
 }
 
 impl Exchange for LocalExchange {
+    fn is_client(&self) -> bool {
+        true
+    }
+
     fn now(&self) -> Instant {
         Instant::now()
     }

@@ -61,6 +61,10 @@ impl<'s, 'o, 'a> Answering<'s, 'o, 'a> {
 }
 
 impl Exchange for Answering<'_, '_, '_> {
+    fn is_client(&self) -> bool {
+        false
+    }
+
     fn now(&self) -> Instant {
         self.output.now()
     }
