@@ -12,9 +12,10 @@
 //! 10. [Datagrams](datagrams)
 //! 11. [Closing and shutting down](shutting_down)
 //! 12. [Restarting](restarting)
-//! 13. [What is guaranteed, and what is not](guarantees)
-//! 14. [How we measure](measuring)
-//! 15. [Coming from gnet, netpoll, libuv or mio](migrating)
+#![cfg_attr(feature = "rpc", doc = "13. [Remote procedure calls](rpc)")]
+//! 14. [What is guaranteed, and what is not](guarantees)
+//! 15. [How we measure](measuring)
+//! 16. [Coming from gnet, netpoll, libuv or mio](migrating)
 
 #[doc = include_str!("../docs/guide/first_server.md")]
 pub mod first_server {}
@@ -51,6 +52,10 @@ pub mod shutting_down {}
 
 #[doc = include_str!("../docs/guide/restarting.md")]
 pub mod restarting {}
+
+#[cfg(feature = "rpc")]
+#[doc = include_str!("../docs/guide/rpc.md")]
+pub mod rpc {}
 
 #[doc = include_str!("../docs/guide/guarantees.md")]
 pub mod guarantees {}

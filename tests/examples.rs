@@ -8,12 +8,13 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{self, Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Instant;
 
 use common::example::example;
 use common::folder::Folder;
-use common::{DEADLINE, assert_same, end, eventually, pattern, read_exactly, read_to_end};
+use common::{DEADLINE, assert_same, end, eventually, pattern, read_exactly, read_to_end, receive};
 
 /// A program that is ended with the test, if it doesn't end by itself.
 struct Program(Child);
@@ -441,4 +442,69 @@ fn the_datagram_echo_server_serves_and_drives_itself() {
     for words in ["datagrams/s came back", "reactor 0 echoed", "reactor 1 echoed"] {
         assert!(text.contains(words), "{words} is missing in:\n{text}");
     }
+}
+
+/// What the client of remote procedure calls prints.
+fn rpc_client(arguments: &[&str]) -> process::Output {
+    Command::new(example("rpc_client"))
+        .args(arguments)
+        .output()
+        .expect("cargo has built the example")
+}
+
+/// The two examples of remote procedure calls, with each other: the client shows what calls can do, and the server
+/// notices who has given up, and ends on a signal.
+#[test]
+fn the_rpc_client_calls_the_rpc_server() {
+    let arguments = ["--listen", "127.0.0.1:0", "--token", "sesame"];
+    let mut server = Program::of("rpc_server", &arguments);
+    let (address, more) = server.address_and_more();
+    let (lines, said) = channel();
+    let reading = thread::spawn(move || {
+        more.lines().for_each(|line| drop(lines.send(line.expect("it is text"))));
+    });
+    let output = rpc_client(&[&address, "--token", "sesame", "--name", "ali"]);
+    let text = String::from_utf8(output.stdout).expect("it is text");
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    for words in [
+        "    demo.Greeter/greet\n",
+        "a call: hello ali, friend\n",
+        &format!("    greeted-by: process {}\n", server.0.id()),
+        "a deadline of 100 ms: DEADLINE_EXCEEDED: ",
+        "a call was cancelled",
+        "    number 5: worked for 200 ms\n",
+    ] {
+        assert!(text.contains(words), "{words:?} is missing in:\n{text}");
+    }
+    // On a busy machine the call with a deadline was perhaps too late to be run.
+    assert!(receive(&said).starts_with("gave up after "));
+    let stranger = rpc_client(&[&address]);
+    assert!(!stranger.status.success());
+    let error = String::from_utf8_lossy(&stranger.stderr);
+    assert_eq!(error, "rpc_client: UNAUTHENTICATED: there is no token\n");
+    server.signal("TERM");
+    assert!(server.ends_well());
+    reading.join().expect("it reads");
+    let last = said.try_iter().last().expect("it says what it did");
+    let (calls, failed) = last.split_once(" calls, ").expect("it counts them");
+    // Reflection, a greeting, one past its deadline, an echo, a cancelled one, five at once; a stranger's.
+    assert!(["10", "11"].contains(&calls) && failed.ends_with(" of them failed"), "{last}");
+}
+
+/// The benchmark of calls takes as long as it was told, and prints what a person wants to know.
+#[test]
+fn the_rpc_benchmark_prints_what_it_measured() {
+    let output = Command::new(example("rpc_bench"))
+        .args(["--seconds", "1", "--connections", "2", "--in-flight", "8", "--size", "1024"])
+        .output()
+        .expect("cargo has built the example");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("it is text");
+    for word in
+        ["1024 bytes", "8 calls in flight on 2 connections", "calls/s", "p50", "p99.9", "max"]
+    {
+        assert!(text.contains(word), "{word} is missing in:\n{text}");
+    }
+    let calls = text.lines().find_map(|line| line.split_once(" calls/s")).expect("it has a line");
+    assert!(calls.0.parse::<f64>().expect("it is a number") > 0.0, "{text}");
 }
