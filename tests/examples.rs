@@ -463,13 +463,16 @@ fn the_rpc_client_calls_the_rpc_server() {
     let reading = thread::spawn(move || {
         more.lines().for_each(|line| drop(lines.send(line.expect("it is text"))));
     });
-    let output = rpc_client(&[&address, "--token", "sesame", "--name", "ali"]);
+    let output = rpc_client(&[&address, "--token", "sesame", "--name", "ali", "--verbose"]);
     let text = String::from_utf8(output.stdout).expect("it is text");
-    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}\n{log}");
+    assert!(log.contains("demo.Office/greet") && log.contains("the call ended"), "{log}");
     for words in [
-        "    demo.Greeter/greet\n",
+        "    demo.Office/greet\n",
         "a call: hello ali, friend\n",
-        &format!("    greeted-by: process {}\n", server.0.id()),
+        "bytes: hello, and along with them\n",
+        &format!("    served-by: process {}\n", server.0.id()),
         "a deadline of 100 ms: DEADLINE_EXCEEDED: ",
         "a call was cancelled",
         "    number 5: worked for 200 ms\n",
@@ -487,8 +490,8 @@ fn the_rpc_client_calls_the_rpc_server() {
     reading.join().expect("it reads");
     let last = said.try_iter().last().expect("it says what it did");
     let (calls, failed) = last.split_once(" calls, ").expect("it counts them");
-    // Reflection, a greeting, one past its deadline, an echo, a cancelled one, five at once; a stranger's.
-    assert!(["10", "11"].contains(&calls) && failed.ends_with(" of them failed"), "{last}");
+    // Reflection, a greeting, bytes, one past its deadline, bytes, a cancelled one, five at once; a stranger's.
+    assert!(["11", "12"].contains(&calls) && failed.ends_with(" of them failed"), "{last}");
 }
 
 /// The benchmark of calls takes as long as it was told, and prints what a person wants to know.

@@ -3,32 +3,43 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 
+#[path = "../rpc_server/service.rs"]
+mod service;
+
 use std::error::Error;
+use std::io;
 use std::process::ExitCode;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use millstream::rpc::{
-    Authenticate, Call, Client, Logging, Middleware, Request, SetMetadata, Status,
+    Authenticate, Call, Client, Encoding, Logging, Middleware, Request, SetMetadata, Status,
 };
 use millstream_benches::error_chain::describe;
+use tracing::Level;
+
+use self::service::OfficeClient;
 
 /// How long calls may take that say nothing else.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A work that nobody waits for to its end, in milliseconds.
+const LONG: u64 = 60_000;
 
 /// A client of rpc_server.
 #[derive(Parser)]
 struct Options {
-    /// Where the server listens, for example localhost:7000 or unix:///run/name.socket; several serve the same.
-    #[arg(required = true)]
-    servers: Vec<String>,
+    /// Where the server listens, for example localhost:7000 or unix:///run/name.socket.
+    server: String,
     /// What the server wants to be told.
     #[arg(long)]
     token: Option<String>,
     /// Whom the server is to greet.
     #[arg(long, default_value = "world")]
     name: String,
+    /// Log each call, to standard error.
+    #[arg(long)]
+    verbose: bool,
 }
 
 fn main() -> ExitCode {
@@ -42,24 +53,27 @@ fn main() -> ExitCode {
 }
 
 fn run(options: Options) -> Result<(), Box<dyn Error>> {
-    let Options { servers, token, name } = options;
+    let Options { server, token, name, verbose } = options;
+    let level = if verbose { Level::DEBUG } else { Level::WARN };
+    tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).init();
     let credentials = Authenticate::with(move |call: &mut Call<'_>| {
         let added = token.as_ref().map_or(Ok(()), |token| call.outgoing().insert("token", token));
         added.map_err(|error| Status::invalid_argument(error.to_string()))
     });
-    let client =
-        servers.into_iter().fold(Client::builder(), |builder, server| builder.address(server));
-    let client = client
+    let client = Client::builder()
+        .address(server)
         .timeout(PATIENCE)
         .layer(SetMetadata::trace())
         .layer(Logging::new())
         .layer(credentials)
         .build()?;
     methods(&client)?;
-    greeting(&client, name)?;
-    deadline(&client);
-    cancellation(&client)?;
-    many(&client)?;
+    let office = OfficeClient::new(client.clone(), Encoding::Postcard);
+    greeting(&office, name)?;
+    echo(&client)?;
+    deadline(&office);
+    cancellation(&client, &office)?;
+    many(&client, &office)?;
     Ok(client.stop(PATIENCE)?)
 }
 
@@ -73,33 +87,37 @@ fn methods(client: &Client<impl Middleware>) -> Result<(), Status> {
     Ok(())
 }
 
-/// A call, and what goes along with it both ways.
-fn greeting(client: &Client<impl Middleware>, name: String) -> Result<(), Box<dyn Error>> {
-    let request = Request::new("demo.Greeter/greet").body(name).metadata("tenant", "blue")?;
+/// A call of a typed method.
+fn greeting(office: &OfficeClient<impl Middleware>, name: String) -> Result<(), Status> {
+    println!("a call: {}", office.greet(name).call()?);
+    Ok(())
+}
+
+/// A call of a method of bytes, and what goes along with it both ways.
+fn echo(client: &Client<impl Middleware>) -> Result<(), Box<dyn Error>> {
+    let request = Request::new("echo.Echo/echo").body("hello").metadata("tenant", "blue")?;
     let response = client.call(request)?;
-    println!("a call: {}", String::from_utf8_lossy(&response.body));
+    println!("bytes: {}, and along with them", String::from_utf8_lossy(&response.body));
     for (key, value) in response.metadata.view().iter() {
         println!("    {key}: {}", value.escape_ascii());
     }
     Ok(())
 }
 
-/// Work for so long.
-fn work(time: Duration) -> Request {
-    Request::new("demo.Worker/work").body(time.as_millis().to_string())
-}
-
 /// Who has no time to wait is told so in time; the server gives up, too.
-fn deadline(client: &Client<impl Middleware>) {
+fn deadline(office: &OfficeClient<impl Middleware>) {
     let begin = Instant::now();
-    let result = client.call(work(PATIENCE).timeout(Duration::from_millis(100)));
-    let outcome = result.map_or_else(|status| status.to_string(), |_| "it was in time".to_owned());
+    let result = office.work(LONG).timeout(Duration::from_millis(100)).call();
+    let outcome = result.unwrap_or_else(|status| status.to_string());
     println!("a deadline of 100 ms: {outcome}, after {} ms", begin.elapsed().as_millis());
 }
 
 /// A call is a future, which works on every executor; dropping it cancels the call, and the server gives up, too.
-fn cancellation(client: &Client<impl Middleware>) -> Result<(), Status> {
-    let calling = client.start(work(PATIENCE));
+fn cancellation(
+    client: &Client<impl Middleware>,
+    office: &OfficeClient<impl Middleware>,
+) -> Result<(), Status> {
+    let calling = office.work(LONG).start();
     // On the same connection, so that the server has the one before.
     client.call(Request::new("echo.Echo/echo"))?;
     drop(calling);
@@ -108,19 +126,22 @@ fn cancellation(client: &Client<impl Middleware>) -> Result<(), Status> {
 }
 
 /// Calls share a connection, and their answers come when they are ready.
-fn many(client: &Client<impl Middleware>) -> Result<(), Box<dyn Error>> {
+fn many(
+    client: &Client<impl Middleware>,
+    office: &OfficeClient<impl Middleware>,
+) -> Result<(), Box<dyn Error>> {
     let begin = Instant::now();
     let (answers, answered) = channel();
     for number in (1..=5).rev() {
         let answers = answers.clone();
-        client.call_then(work(Duration::from_millis(40 * number)), move |result| {
+        office.work(40 * number).call_then(move |result| {
             let _ = answers.send((number, result)); // It waits.
         });
     }
     println!("five calls at once:");
     for _ in 1..=5 {
         let (number, result) = answered.recv()?;
-        println!("    number {number}: {}", String::from_utf8_lossy(&result?.body));
+        println!("    number {number}: {}", result?);
     }
     println!(
         "    all in {} ms, on {} connection",

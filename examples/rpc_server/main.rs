@@ -1,23 +1,27 @@
-//! A server of remote procedure calls: methods that answer at once and later, behind layers that recover from panics,
+//! A server of remote procedure calls: a typed service and a method of bytes, behind layers that recover from panics,
 //! log, trace and ask who calls; with health, reflection, limits, and a stop that lets open calls end.
 //!
 //! `rpc_server --listen 127.0.0.1:7000 --token sesame`, and then `rpc_client 127.0.0.1:7000 --token sesame`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 
+mod service;
+
 use std::error::Error;
 use std::io::{self, IsTerminal};
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use millstream::Engine;
 use millstream::rpc::{
-    Answer, Authenticate, Call, Deadline, Health, Logging, Recovery, Reply, Router, Server,
-    SetMetadata, Status,
+    Authenticate, Call, Deadline, Health, Logging, Metadata, Recovery, Router, Server, SetMetadata,
+    Status, TypedReply,
 };
 use millstream_benches::error_chain::describe;
+
+use self::service::Office;
 
 /// How long open calls have to end when the server stops.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -50,29 +54,26 @@ fn authenticate(call: &Call<'_>, token: Option<&str>) -> Result<Caller, Status> 
     }
 }
 
-/// Greets the caller by the name that it gives.
-fn greet(call: &mut Call<'_>) -> Result<Answer, Status> {
-    let name = std::str::from_utf8(call.body())
-        .map_err(|error| Status::invalid_argument(format!("the name: {error}")))?;
-    let Caller(who) = call.value().ok_or_else(|| Status::internal("nobody asked who calls"))?;
-    let greeting = format!("hello {name}, {who}");
-    call.outgoing()
-        .insert("greeted-by", format!("process {}", std::process::id()))
-        .map_err(|error| Status::internal(error.to_string()))?;
-    call.answer(greeting.as_bytes())
+/// What the methods share; each reactor has one of its own.
+struct Worker;
+
+impl Office for Worker {
+    type Error = Status;
+
+    fn greet(&mut self, call: &mut Call<'_>, name: String) -> Result<String, Status> {
+        let Caller(who) = call.value().ok_or_else(|| Status::internal("nobody asked who calls"))?;
+        Ok(format!("hello {name}, {who}"))
+    }
+
+    /// A reactor must not wait, so a thread works.
+    fn work(&mut self, _call: &mut Call<'_>, millis: u64, reply: TypedReply<String>) {
+        // If there is no thread, the reply is dropped, and the caller is told.
+        let _ =
+            thread::Builder::new().spawn(move || work_for(Duration::from_millis(millis), reply));
+    }
 }
 
-/// Works for so many milliseconds. A reactor must not wait, so a thread does.
-fn work(call: &mut Call<'_>) -> Result<Answer, Status> {
-    let time = std::str::from_utf8(call.body()).ok().and_then(|text| text.parse().ok());
-    let time = time.ok_or_else(|| Status::invalid_argument("the body is no time in ms"))?;
-    let (answer, reply) = call.answer_later();
-    // If there is no thread, the reply is dropped, and the caller is told.
-    let _ = thread::Builder::new().spawn(move || work_for(Duration::from_millis(time), reply));
-    Ok(answer)
-}
-
-fn work_for(time: Duration, reply: Reply) {
+fn work_for(time: Duration, reply: TypedReply<String>) {
     let begin = Instant::now();
     while begin.elapsed() < time {
         if reply.is_cancelled() {
@@ -81,7 +82,7 @@ fn work_for(time: Duration, reply: Reply) {
         }
         thread::sleep(STEP.min(time));
     }
-    reply.send(format!("worked for {} ms", time.as_millis()));
+    reply.send(&format!("worked for {} ms", time.as_millis()));
 }
 
 fn main() -> ExitCode {
@@ -98,6 +99,8 @@ fn main() -> ExitCode {
 
 fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let Options { listen, reactors, token } = options;
+    let mut signature = Metadata::new();
+    signature.insert("served-by", format!("process {}", process::id()))?;
     // The first layer is the outermost: a panic in any other one ends its call and nothing else.
     let server = Server::new()
         .max_in_flight(100)
@@ -107,19 +110,19 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
         .layer(SetMetadata::trace())
         .layer(Logging::new().level(tracing::Level::INFO))
         .layer(Authenticate::with(move |call: &mut Call<'_>| authenticate(call, token.as_deref())))
+        .layer(SetMetadata::pairs(signature))
         .layer(Deadline::new().or(Duration::from_secs(30)));
     let health = Health::new();
     let (serving, known) = (server.clone(), health.clone());
     let engine = Engine::builder().reactors(reactors.into()).listen(listen).start(move |_| {
         let router = Router::new()
-            .method("demo.Greeter/greet", greet)
-            .method("demo.Worker/work", work)
+            .service(Worker.into_service())
             .method("echo.Echo/echo", |call: &mut Call<'_>| call.answer(call.body()))
             .health(&known)
             .reflection();
         serving.serve(router)
     })?;
-    health.set("demo.Greeter", true);
+    health.set("demo.Office", true);
     engine.stop_on_signals(PATIENCE)?;
     for address in engine.local_addrs() {
         println!("listening on {address}");

@@ -1,4 +1,40 @@
-//! Remote procedure calls (feature `rpc`).
+//! Remote procedure calls (feature `rpc`): methods by name, many calls at a time on a connection.
+//!
+//! A [`Server`] gives calls to a [`Router`] of methods, which answer at once, or later by a [`Reply`] from any thread. A
+//! [`Client`] calls from any thread: it waits, makes a future, or calls back. Both have [layers](Middleware) of the same
+//! kind around their calls. Each call has a deadline and can be cancelled, and ends exactly once, with a response or with a
+//! [`Status`].
+//!
+//! ```
+//! use std::time::Duration;
+//! use millstream::Engine;
+//! use millstream::rpc::{Call, Client, Code, Recovery, Request, Router, Server, Status};
+//!
+//! let engine = Engine::builder().listen("127.0.0.1:0").start(|_reactor| {
+//!     let router = Router::new()
+//!         .method("demo.Text/reverse", |call: &mut Call<'_>| {
+//!             let text = std::str::from_utf8(call.body())
+//!                 .map_err(|error| Status::invalid_argument(error.to_string()))?;
+//!             let reversed: String = text.chars().rev().collect();
+//!             call.answer(reversed.as_bytes())
+//!         });
+//!     Server::new().layer(Recovery::new()).serve(router)
+//! })?;
+//!
+//! let address = engine.local_addrs()[0].to_string();
+//! let client = Client::builder().address(address).timeout(Duration::from_secs(5)).build()?;
+//! let reverse = |text: &'static str| client.call(Request::new("demo.Text/reverse").body(text));
+//! assert_eq!(reverse("stream")?.body, "maerts");
+//!
+//! let nowhere = client.call(Request::new("demo.Text/nowhere")).expect_err("there is none");
+//! assert_eq!(nowhere.code(), Code::Unimplemented);
+//! # client.stop(Duration::from_secs(5))?;
+//! # engine.stop(Duration::from_secs(5))?;
+//! # engine.wait()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`frame`] has the bytes on the wire. The [guide](crate::guide::rpc) goes through all of it.
 
 mod call;
 mod client;
