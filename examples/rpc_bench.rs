@@ -77,7 +77,7 @@ impl Load {
             return Err(Status::data_loss("another body came back"));
         }
         let nanos = u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let mut latencies = self.latencies.lock().unwrap_or_else(|error| error.into_inner());
+        let mut latencies = self.latencies.lock().expect("no callback panicked");
         latencies.saturating_record(nanos);
         Ok(())
     }
