@@ -132,14 +132,20 @@ mod tests {
     }
 
     /// What is logged of a call from this level on.
-    fn logged(level: Level, call: &LoneCall, logging: Logging, status: Option<Status>) -> String {
+    fn logged(
+        level: Level,
+        call: &LoneCall,
+        logging: Logging,
+        result: &Result<(), Status>,
+    ) -> String {
         let log = Log::default();
         let format = tracing_subscriber::fmt().with_ansi(false).without_time();
         let subscriber = format.with_max_level(level).with_writer(log.clone()).finish();
         tracing::subscriber::with_default(subscriber, || {
             let mut handler = |call: &mut Call<'_>| {
                 tracing::error!("inside");
-                status.clone().map_or_else(|| call.answer(b""), Err)
+                result.clone()?;
+                call.answer(b"")
             };
             call.make(&logging, &mut handler, || {});
         });
@@ -153,7 +159,7 @@ mod tests {
         call.timeout = Some(Duration::from_secs(7));
         let trace = TraceContext::root().to_string();
         call.metadata.insert("traceparent", &trace).unwrap();
-        let text = logged(Level::DEBUG, &call, Logging::new(), None);
+        let text = logged(Level::DEBUG, &call, Logging::new(), &Ok(()));
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 2, "{text}");
         let span =
@@ -168,7 +174,7 @@ mod tests {
         let mut call = LoneCall::new();
         call.is_client = true;
         let logging = Logging::new().level(Level::WARN);
-        let text = logged(Level::WARN, &call, logging, Some(Status::not_found("no user 7")));
+        let text = logged(Level::WARN, &call, logging, &Err(Status::not_found("no user 7")));
         let event = text.lines().nth(1).unwrap();
         assert!(event.trim_start().starts_with("WARN rpc{"), "{text}");
         assert!(event.contains(r#"{method="lone.Lone/call" side="client"}: "#), "{text}");
@@ -177,7 +183,7 @@ mod tests {
 
     #[test]
     fn nothing_is_logged_below_the_level() {
-        let text = logged(Level::INFO, &LoneCall::new(), Logging::new(), None);
+        let text = logged(Level::INFO, &LoneCall::new(), Logging::new(), &Ok(()));
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(!text.contains("rpc{"), "{text}");
     }
