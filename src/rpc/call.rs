@@ -105,13 +105,17 @@ pub(super) struct Parts<'a> {
     pub(super) deadline: Option<Instant>,
 }
 
+/// What layers have left for what is further inside; the one that was left last comes first.
+#[derive(Default)]
+struct Values(Option<Box<(Box<dyn Any>, Values)>>);
+
 /// A call on its way through [middleware](super::Middleware): on a server from the connection to its method,
 /// on a client from the caller to the connection.
 pub struct Call<'a> {
     parts: Parts<'a>,
     outgoing: Metadata,
     hooks: Hooks,
-    values: Vec<Box<dyn Any>>,
+    values: Values,
     exchange: &'a mut dyn Exchange,
 }
 
@@ -121,7 +125,7 @@ impl<'a> Call<'a> {
             parts,
             outgoing: Metadata::new(),
             hooks: Hooks::default(),
-            values: Vec::new(),
+            values: Values::default(),
             exchange,
         }
     }
@@ -161,12 +165,20 @@ impl<'a> Call<'a> {
     /// Leaves a value for what is further inside, which finds it by its type: who the caller is, for example.
     /// A later one of the same type hides it.
     pub fn insert(&mut self, value: impl Any) {
-        self.values.push(Box::new(value));
+        let outer = std::mem::take(&mut self.values);
+        self.values = Values(Some(Box::new((Box::new(value), outer))));
     }
 
     /// The value of this type that a layer further outside has left.
     pub fn value<T: Any>(&self) -> Option<&T> {
-        self.values.iter().rev().find_map(|value| value.downcast_ref())
+        let mut rest = &self.values;
+        while let Some((value, outer)) = rest.0.as_deref() {
+            if let Some(value) = value.downcast_ref() {
+                return Some(value);
+            }
+            rest = outer;
+        }
+        None
     }
 
     /// Whether this is the caller's end, and not the server's.
