@@ -3,6 +3,8 @@
 //! A fixed number of calls is in flight all the time: as soon as one ends, the next one begins. Each carries a body of its
 //! own, and what comes back is compared with it. Server and client share the machine's cores, so the figures are those of both
 //! together; `cargo bench -p millstream-benches --bench rpc` measures the server alone, beside others.
+//!
+//! With `--listen` it is a plain server that runs until SIGINT or SIGTERM.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 
@@ -16,7 +18,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use hdrhistogram::Histogram;
 use millstream::rpc::{Call, Client, Request, Response, Router, Server, Status};
-use millstream::{Bytes, Engine};
+use millstream::{Bytes, Engine, StartError};
 use millstream_benches::error_chain::describe;
 
 /// How long a call may take, and then stopping.
@@ -25,17 +27,23 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Measures calls over loopback.
 #[derive(Parser)]
 struct Options {
+    /// Run as a plain server on this address, for example 127.0.0.1:7000 (port 0: any that is free).
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// The server's reactors, each a thread with an event loop.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    reactors: u16,
     /// Connections between client and server.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, value_name = "N", conflicts_with = "listen", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     connections: u16,
     /// Calls in flight, all connections together.
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=10000))]
+    #[arg(long, value_name = "N", conflicts_with = "listen", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=10000))]
     in_flight: u16,
     /// Bytes of a request's body, which the response has, too.
-    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32).range(8..=65536))]
+    #[arg(long, value_name = "BYTES", conflicts_with = "listen", default_value_t = 64, value_parser = clap::value_parser!(u32).range(8..=65536))]
     size: u32,
     /// How long to measure.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, conflicts_with = "listen", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
 }
 
@@ -84,7 +92,12 @@ impl Load {
 }
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
+    let options = Options::parse();
+    let done = match &options.listen {
+        Some(address) => serve(address, options.reactors),
+        None => measure(&options),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("rpc_bench: {}", describe(&*error));
@@ -93,14 +106,27 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let &Options { connections, in_flight, size, seconds } = options;
+fn start(address: &str, reactors: u16) -> Result<Engine, StartError> {
     let server = Server::new();
-    let engine = Engine::builder().reactors(1).listen("127.0.0.1:0").start(move |_reactor| {
-        server.serve(
-            Router::new().method("echo.Echo/echo", |call: &mut Call<'_>| call.answer(call.body())),
-        )
-    })?;
+    Engine::builder().reactors(reactors.into()).listen(address).start(move |_reactor| {
+        let echo = |call: &mut Call<'_>| call.answer(call.body());
+        server.serve(Router::new().method("echo.Echo/echo", echo))
+    })
+}
+
+/// Serves until a signal comes.
+fn serve(address: &str, reactors: u16) -> Result<(), Box<dyn Error>> {
+    let engine = start(address, reactors)?;
+    engine.stop_on_signals(PATIENCE)?;
+    for address in engine.local_addrs() {
+        println!("listening on {address}");
+    }
+    Ok(engine.wait()?)
+}
+
+fn measure(options: &Options) -> Result<(), Box<dyn Error>> {
+    let &Options { connections, in_flight, size, seconds, .. } = options;
+    let engine = start("127.0.0.1:0", options.reactors)?;
     let client = Client::builder()
         .address(engine.local_addrs()[0].to_string())
         .connections(connections.into())

@@ -15,6 +15,7 @@ use std::time::Instant;
 use common::example::example;
 use common::folder::Folder;
 use common::{DEADLINE, assert_same, end, eventually, pattern, read_exactly, read_to_end, receive};
+use millstream::rpc::{Client, Request};
 
 /// A program that is ended with the test, if it doesn't end by itself.
 struct Program(Child);
@@ -510,4 +511,18 @@ fn the_rpc_benchmark_prints_what_it_measured() {
     }
     let calls = text.lines().find_map(|line| line.split_once(" calls/s")).expect("it has a line");
     assert!(calls.0.parse::<f64>().expect("it is a number") > 0.0, "{text}");
+}
+
+/// The same program as a plain server.
+#[test]
+fn the_rpc_benchmark_serves_others() {
+    let mut server = Program::of("rpc_bench", &["--listen", "127.0.0.1:0", "--reactors", "2"]);
+    let client = Client::builder().address(server.address()).build().expect("it is an address");
+    let request = Request::new("echo.Echo/echo").body("hello").timeout(DEADLINE);
+    assert_eq!(client.call(request).expect("it is answered").body, "hello");
+    client.stop(DEADLINE).expect("it ends");
+    let pid = server.0.id().to_string();
+    let sent = Command::new("kill").args(["-s", "TERM", &pid]).status();
+    assert!(sent.expect("there is a kill").success());
+    assert!(server.ends_well());
 }

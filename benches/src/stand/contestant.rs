@@ -115,8 +115,16 @@ pub const KNOWN: [Known; 12] = [
 ];
 
 /// All RPC servers, which echo, too, beside the same baseline.
-pub const KNOWN_RPC: [Known; 3] = [
+pub const KNOWN_RPC: [Known; 4] = [
     EPOLL,
+    Known {
+        name: "millstream",
+        role: Role::Millstream,
+        program: Program::Example("rpc_bench"),
+        protocol: Protocol::Rpc,
+        library: Library::Millstream,
+        threads: "--reactors",
+    },
     Known { protocol: Protocol::Own("tonic_load"), ..Known::peer("tonic", "tonic_echo", "tonic") },
     Known { protocol: Protocol::Own("tarpc_load"), ..Known::peer("tarpc", "tarpc_echo", "tarpc") },
 ];
