@@ -15,6 +15,8 @@ use crate::conn::{Input, Output};
 const MAGIC: u16 = 0x4d53;
 /// The version that is spoken here.
 const VERSION: u8 = 1;
+/// Where the kind of a frame is: behind what does not change from frame to frame.
+const KIND_AT: usize = 3;
 /// The length of a frame's fixed part in bytes.
 pub(super) const HEADER: usize = 24;
 /// The longest name of a method, by the byte of its length.
@@ -47,7 +49,7 @@ pub enum Frame<'a> {
         last: u64,
         /// Why; [`Code::Ok`] if nothing is wrong.
         code: Code,
-        /// Why, in words.
+        /// Why, in words. What is behind its first 4 KiB is not sent.
         message: &'a str,
     },
 }
@@ -83,7 +85,7 @@ pub struct Response<'a> {
     pub not_run: bool,
     /// How it ended.
     pub code: Code,
-    /// Why it failed.
+    /// Why it failed. What is behind its first 4 KiB is not sent.
     pub message: &'a str,
     /// What goes along.
     pub metadata: MetadataView<'a>,
@@ -94,7 +96,7 @@ pub struct Response<'a> {
     pub body: &'a [u8],
 }
 
-/// How a body is encoded and compressed, each by a number from 0 to 15; greater ones are cut to that.
+/// How a body is encoded and compressed, each by a number from 0 to 15; a frame with a greater one is not sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Format {
     /// 0 raw bytes, 1 postcard, 2 MessagePack, 3 JSON.
@@ -111,8 +113,13 @@ impl Format {
         Format { encoding: byte & 0x0f, compression: byte >> 4 }
     }
 
+    /// Of numbers that are [in their range](Self::is_valid).
     fn to_byte(self) -> u8 {
-        self.encoding & 0x0f | self.compression << 4
+        self.encoding | self.compression << 4
+    }
+
+    fn is_valid(self) -> bool {
+        self.encoding <= 0x0f && self.compression <= 0x0f
     }
 }
 
@@ -162,9 +169,12 @@ impl Header {
         Header { kind: kind as u8, flags: 0, format: Format::RAW, head: 0, body: 0, number: 0, id }
     }
 
-    /// With the lengths of the head and the body.
+    /// With the lengths of the head and the body, if it is one of a frame.
     #[inline]
     fn with_lengths(self, head: &[&[u8]], body: usize) -> Result<Self, FrameError> {
+        if !self.format.is_valid() {
+            return Err(FrameError::Format(self.format));
+        }
         let length = head.iter().map(|part| part.len()).sum::<usize>();
         let too_long =
             |what, length, limit| FrameError::TooLong { what, length, limit: limit as usize };
@@ -217,9 +227,15 @@ impl Header {
         })
     }
 
-    /// Whether its sender waits for a response, or may do so.
-    fn expects_response(&self) -> bool {
-        Kind::from_byte(self.kind).is_none_or(|kind| kind == Kind::Request)
+    #[cold]
+    fn refused(&self, why: Refusal) -> FrameError {
+        let kind = Kind::from_byte(self.kind);
+        FrameError::Refused {
+            id: self.id,
+            expects_response: kind.is_none_or(|kind| kind == Kind::Request),
+            is_response: kind == Some(Kind::Response),
+            why,
+        }
     }
 }
 
@@ -267,11 +283,13 @@ impl FrameCodec {
         self.passing_over == 0
     }
 
-    /// Refuses a frame of which the header was taken.
+    /// Refuses a frame that begins here, and passes over what there is of it.
     #[cold]
-    fn refuse(&mut self, header: Header, why: Refusal) -> FrameError {
+    fn refuse(&mut self, header: &Header, why: Refusal, input: &mut Input<'_>) -> FrameError {
+        input.skip(HEADER);
         self.passing_over = u64::from(header.head) + u64::from(header.body);
-        FrameError::Refused { id: header.id, expects_response: header.expects_response(), why }
+        self.is_at_frame(input);
+        header.refused(why)
     }
 }
 
@@ -285,33 +303,27 @@ impl Codec for FrameCodec {
         if !self.is_at_frame(input) {
             return Ok(None);
         }
-        let Some((bytes, _)) = input.peek().split_first_chunk() else { return Ok(None) };
+        let Some((bytes, _)) = input.peek().split_first_chunk() else {
+            return check_start(input.peek()).map(|()| None);
+        };
         let header = Header::from_bytes(bytes)?;
         let (head, body) = (usize::from(header.head), header.body as usize);
+        let FrameLimits { max_head, max_body } = self.limits;
         let refusal = match Kind::from_byte(header.kind) {
-            None => Some(Refusal::Kind(header.kind)),
-            Some(_) if head > self.limits.max_head => {
-                Some(Refusal::Head { length: head, limit: self.limits.max_head })
-            }
-            Some(_) if body > self.limits.max_body => {
-                Some(Refusal::Body { length: body, limit: self.limits.max_body })
-            }
+            None => Refusal::Kind(header.kind),
+            Some(_) if head > max_head => Refusal::Head { length: head, limit: max_head },
+            Some(_) if body > max_body => Refusal::Body { length: body, limit: max_body },
             Some(kind) => {
-                // On 32 bits, too, this does not overflow: an input can't be that long.
+                // On 32 bits a sum that is cut is as good: no input is that long.
                 let Some(frame) = input.take((HEADER + head).saturating_add(body)) else {
                     return Ok(None);
                 };
                 let (head, body) = frame[HEADER..].split_at(head);
-                return match parse(kind, &header, head, body) {
-                    Some(frame) => Ok(Some(frame)),
-                    None => Err(malformed(&header)),
-                };
+                let parsed = parse(kind, &header, head, body);
+                return parsed.map(Some).ok_or_else(|| header.refused(Refusal::Malformed));
             }
         };
-        input.skip(HEADER);
-        let error = self.refuse(header, refusal.unwrap_or(Refusal::Malformed));
-        self.is_at_frame(input);
-        Err(error)
+        Err(self.refuse(&header, refusal, input))
     }
 
     /// The limits are the receiver's; here only the width of the length fields limits.
@@ -321,13 +333,13 @@ impl Codec for FrameCodec {
     }
 }
 
-#[cold]
-fn malformed(header: &Header) -> FrameError {
-    FrameError::Refused {
-        id: header.id,
-        expects_response: header.expects_response(),
-        why: Refusal::Malformed,
-    }
+/// What begins in a wrong way is refused before there is a whole header: its sender may be waiting for an answer to
+/// a few bytes of another protocol.
+fn check_start(bytes: &[u8]) -> Result<(), FrameError> {
+    let mut header = Header::new(Kind::Ping, 0).to_bytes();
+    let known = bytes.len().min(KIND_AT);
+    header[..known].copy_from_slice(&bytes[..known]);
+    Header::from_bytes(&header).map(drop)
 }
 
 /// `None` if the head is malformed.
@@ -480,8 +492,8 @@ pub(super) fn write_in_place(
 
 /// A time as it is on the wire, rounded up.
 fn milliseconds(timeout: Duration) -> u32 {
-    let millis = timeout.as_nanos().div_ceil(1_000_000).max(1);
-    u32::try_from(millis).unwrap_or(u32::MAX)
+    let begun = u128::from(!timeout.subsec_nanos().is_multiple_of(1_000_000));
+    u32::try_from((timeout.as_millis() + begun).max(1)).unwrap_or(u32::MAX)
 }
 
 #[inline]
@@ -547,6 +559,8 @@ pub enum FrameError {
         id: u64,
         /// Whether its sender waits for a response, or may do so: it is a request or of an unknown kind.
         expects_response: bool,
+        /// Whether it is a response: no other one comes for the request.
+        is_response: bool,
         /// What is wrong with it.
         why: Refusal,
     },
@@ -558,6 +572,9 @@ pub enum FrameError {
         /// The longest that a name may be.
         limit: usize,
     },
+    /// The format of a body that is to be sent has a number that no frame can carry.
+    #[error("{0:?} is no format: its numbers are not 0 to 15")]
+    Format(Format),
     /// What is to be sent is too long.
     #[error("the {what} of a frame has {length} bytes, at most {limit} may be")]
     TooLong {

@@ -50,7 +50,7 @@ impl<H: Handler> BareServer<H> {
             let outlook = match codec.decode(input) {
                 Ok(None) => return true,
                 Ok(Some(frame)) => session.receive(output.now(), frame, handler, output),
-                Err(FrameError::Refused { id, expects_response, why }) => {
+                Err(FrameError::Refused { id, expects_response, why, .. }) => {
                     session.refuse(id, expects_response, &why, output)
                 }
                 Err(error) => {

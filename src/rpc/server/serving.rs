@@ -110,7 +110,7 @@ impl<M: Middleware + 'static, H: Handler + 'static> FrameHandler for Serving<M, 
 
     fn on_error(&mut self, conn: &mut FramedConn<'_, Self>, error: FrameError) -> Action {
         self.with_session(conn, |session, _, output| match &error {
-            FrameError::Refused { id, expects_response, why } => {
+            FrameError::Refused { id, expects_response, why, .. } => {
                 session.refuse(*id, *expects_response, why, output)
             }
             FrameError::Version(_) => {
