@@ -15,8 +15,6 @@ use crate::conn::{Input, Output};
 const MAGIC: u16 = 0x4d53;
 /// The version that is spoken here.
 const VERSION: u8 = 1;
-/// Where the kind of a frame is: behind what does not change from frame to frame.
-const KIND_AT: usize = 3;
 /// The length of a frame's fixed part in bytes.
 pub(super) const HEADER: usize = 24;
 /// The longest name of a method, by the byte of its length.
@@ -207,15 +205,9 @@ impl Header {
 
     #[inline]
     fn from_bytes(bytes: &[u8; HEADER]) -> Result<Self, FrameError> {
-        let [m0, m1, version, kind, flags, format, h0, h1, b0, b1, b2, b3, n0, n1, n2, n3, id @ ..] =
+        check_start(bytes)?;
+        let [_, _, _, kind, flags, format, h0, h1, b0, b1, b2, b3, n0, n1, n2, n3, id @ ..] =
             *bytes;
-        let magic = u16::from_be_bytes([m0, m1]);
-        if magic != MAGIC {
-            return Err(FrameError::Magic(magic));
-        }
-        if version != VERSION {
-            return Err(FrameError::Version(version));
-        }
         Ok(Header {
             kind,
             flags,
@@ -304,7 +296,8 @@ impl Codec for FrameCodec {
             return Ok(None);
         }
         let Some((bytes, _)) = input.peek().split_first_chunk() else {
-            return check_start(input.peek()).map(|()| None);
+            check_start(input.peek())?;
+            return Ok(None);
         };
         let header = Header::from_bytes(bytes)?;
         let (head, body) = (usize::from(header.head), header.body as usize);
@@ -333,13 +326,17 @@ impl Codec for FrameCodec {
     }
 }
 
-/// What begins in a wrong way is refused before there is a whole header: its sender may be waiting for an answer to
-/// a few bytes of another protocol.
+/// Checks magic and version as soon as they are there: a peer that speaks something else may send less than a header
+/// and wait.
+#[inline]
 fn check_start(bytes: &[u8]) -> Result<(), FrameError> {
-    let mut header = Header::new(Kind::Ping, 0).to_bytes();
-    let known = bytes.len().min(KIND_AT);
-    header[..known].copy_from_slice(&bytes[..known]);
-    Header::from_bytes(&header).map(drop)
+    match *bytes {
+        [m0, m1, ..] if [m0, m1] != MAGIC.to_be_bytes() => {
+            Err(FrameError::Magic(u16::from_be_bytes([m0, m1])))
+        }
+        [_, _, version, ..] if version != VERSION => Err(FrameError::Version(version)),
+        _ => Ok(()),
+    }
 }
 
 /// `None` if the head is malformed.
@@ -546,10 +543,10 @@ fn write_parts(
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// What arrived is no RPC. Nothing was taken.
+    /// What arrived is no RPC. Nothing of it was taken.
     #[error("a frame begins with {0:#06x} in place of {MAGIC:#06x}")]
     Magic(u16),
-    /// The peer speaks another version. Nothing was taken.
+    /// The peer speaks another version. Nothing of it was taken.
     #[error("version {0} of the protocol is not spoken here, only {VERSION}")]
     Version(u8),
     /// A frame can't be served. It was taken, or is going to be passed over; the next one is served.

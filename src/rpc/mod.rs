@@ -44,6 +44,8 @@ pub mod frame;
 pub(crate) mod lone;
 mod metadata;
 mod middleware;
+#[doc = include_str!("../../docs/rpc_protocol.md")]
+pub mod protocol {}
 mod reply;
 mod server;
 mod service;
