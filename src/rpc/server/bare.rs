@@ -9,7 +9,7 @@ use super::stats::Counters;
 use crate::codec::Codec;
 use crate::conn::{Input, Output};
 use crate::rpc::call::Handler;
-use crate::rpc::frame::{FrameCodec, FrameError};
+use crate::rpc::frame::FrameCodec;
 use crate::rpc::reply::{Body, Line};
 use crate::rpc::status::Status;
 
@@ -50,12 +50,7 @@ impl<H: Handler> BareServer<H> {
             let outlook = match codec.decode(input) {
                 Ok(None) => return true,
                 Ok(Some(frame)) => session.receive(output.now(), frame, handler, output),
-                Err(FrameError::Refused { id, expects_response, why, .. }) => {
-                    session.refuse(id, expects_response, &why, output)
-                }
-                Err(error) => {
-                    session.break_off(&Status::invalid_argument(error.to_string()), output)
-                }
+                Err(error) => session.on_error(&error, output),
             };
             if outlook == Outlook::Over {
                 return false;

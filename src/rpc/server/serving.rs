@@ -15,7 +15,7 @@ use crate::rpc::call::Handler;
 use crate::rpc::frame::{Frame, FrameCodec, FrameError, FrameLimits};
 use crate::rpc::middleware::{Middleware, Next};
 use crate::rpc::reply::{Body, Line};
-use crate::rpc::status::{Code, Status};
+use crate::rpc::status::Status;
 
 /// Serves the connections of one reactor; [`Server::serve`](super::Server::serve) makes it.
 pub struct Serving<M, H> {
@@ -109,15 +109,7 @@ impl<M: Middleware + 'static, H: Handler + 'static> FrameHandler for Serving<M, 
     }
 
     fn on_error(&mut self, conn: &mut FramedConn<'_, Self>, error: FrameError) -> Action {
-        self.with_session(conn, |session, _, output| match &error {
-            FrameError::Refused { id, expects_response, why, .. } => {
-                session.refuse(*id, *expects_response, why, output)
-            }
-            FrameError::Version(_) => {
-                session.break_off(&Status::new(Code::Unimplemented, error.to_string()), output)
-            }
-            _ => session.break_off(&Status::invalid_argument(error.to_string()), output),
-        })
+        self.with_session(conn, |session, _, output| session.on_error(&error, output))
     }
 
     fn on_timer(&mut self, conn: &mut FramedConn<'_, Self>, _timer: TimerId) -> Action {

@@ -118,8 +118,7 @@ impl Session {
         output: &mut Output<'_>,
     ) -> Outlook {
         if request.id <= self.last {
-            let message = format!("request {} came after request {}", request.id, self.last);
-            return self.break_off(&Status::invalid_argument(message), output);
+            return self.break_off(&self.out_of_order(request.id), output);
         }
         self.last = request.id;
         self.active = arrived;
@@ -405,20 +404,39 @@ impl Session {
         self.break_off(&Status::unavailable("no answer to a ping"), output)
     }
 
-    /// A frame was refused.
-    pub(super) fn refuse(
-        &mut self,
-        id: u64,
-        expects_response: bool,
-        why: &Refusal,
-        output: &mut Output<'_>,
-    ) -> Outlook {
-        self.counters.refused.add(1);
-        self.last = self.last.max(if expects_response { id } else { 0 });
-        if expects_response {
-            write_failure(id, true, &why.status(), output);
+    /// What came can't be read as a frame.
+    pub(super) fn on_error(&mut self, error: &FrameError, output: &mut Output<'_>) -> Outlook {
+        match error {
+            FrameError::Refused { id, expects_response: true, why, .. } => {
+                self.refuse(*id, why, output)
+            }
+            FrameError::Refused { .. } => {
+                self.counters.refused.add(1);
+                self.outlook()
+            }
+            FrameError::Version(_) => {
+                self.break_off(&Status::unimplemented(error.to_string()), output)
+            }
+            _ => self.break_off(&Status::invalid_argument(error.to_string()), output),
         }
+    }
+
+    /// Refuses what expects a response: a request, or something of which only a newer peer knows what its id means.
+    fn refuse(&mut self, id: u64, why: &Refusal, output: &mut Output<'_>) -> Outlook {
+        if !matches!(why, Refusal::Kind(_)) {
+            if id <= self.last {
+                return self.break_off(&self.out_of_order(id), output);
+            }
+            self.last = id;
+        }
+        self.counters.refused.add(1);
+        write_failure(id, true, &why.status(), output);
         self.outlook()
+    }
+
+    fn out_of_order(&self, id: u64) -> Status {
+        let last = self.last;
+        Status::invalid_argument(format!("request {id} came after request {last}"))
     }
 
     /// The peer broke the rules, or is lost.
