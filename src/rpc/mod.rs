@@ -67,7 +67,7 @@ pub use self::middleware::{
 pub use self::reply::Reply;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
-pub use self::server::BareServer;
+pub use self::{client::BareClient, server::BareServer};
 pub use self::server::{Health, MethodOptions, Router, Server, ServerStats, Serving};
 pub use self::service::Service;
 pub use self::status::{Code, Status};

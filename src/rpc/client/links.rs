@@ -168,11 +168,14 @@ impl FrameHandler for Pool {
 
     fn on_error(&mut self, conn: &mut Conn<'_>, error: FrameError) -> Action {
         let now = conn.now();
-        let FrameError::Refused { id, expects_response, why } = error else {
+        let FrameError::Refused { id, expects_response, is_response, why } = error else {
             self.lose(conn, &error.to_string());
             return Action::Close;
         };
-        if let Some(connected) = &mut conn.state.0 {
+        // The ids of other frames are none of calls.
+        if let Some(connected) = &mut conn.state.0
+            && (expects_response || is_response)
+        {
             let (session, output) = (&mut connected.session, &mut conn.output);
             let ended = &mut |number, outcome: Outcome<'_>| self.ended(now, number, outcome);
             session.on_refused(now, id, expects_response, why, output, ended);

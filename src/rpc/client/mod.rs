@@ -7,6 +7,8 @@
 //!   network;
 //! - `shared` is what the calling threads and the reactors have in common.
 
+#[cfg(feature = "internals")]
+mod bare;
 mod builder;
 mod calling;
 mod choice;
@@ -24,6 +26,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "internals")]
+pub use self::bare::BareClient;
 pub use self::builder::ClientBuilder;
 pub use self::calling::Calling;
 use self::calling::{Line, Slot};
