@@ -5,6 +5,8 @@ mod common;
 
 #[path = "codec/check/mod.rs"]
 mod check;
+#[path = "rpc/client.rs"]
+mod client;
 #[path = "rpc/frames.rs"]
 mod frames;
 #[path = "rpc/server.rs"]
@@ -25,4 +27,14 @@ fn any_bytes_to_a_server() {
 #[test]
 fn the_fuzzers_inputs_to_a_server() {
     replay("rpc_server", |data| server::Case::read(data).check());
+}
+
+#[test]
+fn any_bytes_to_a_client() {
+    for_each_seed(SEEDS, |seed| client::Case::draw(&mut Rng::with_seed(seed)).check());
+}
+
+#[test]
+fn the_fuzzers_inputs_to_a_client() {
+    replay("rpc_client", |data| client::Case::read(data).check());
 }
