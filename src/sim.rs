@@ -164,7 +164,8 @@ impl<H: EventHandler> Simulation<H> {
                 return false;
             }
             if !self.turn(left) {
-                self.network.advance(left);
+                // The turn in which it stopped took its time, too.
+                self.network.advance(end.saturating_duration_since(self.now()));
             }
         }
     }
