@@ -65,10 +65,6 @@ impl Link {
         }
     }
 
-    pub fn has_ended(&self) -> bool {
-        self.has_ended
-    }
-
     fn push(&mut self, now: Instant, arrival: Arrival) {
         let delay = self.longest_delay.mul_f64(self.rng.f64());
         let earliest = self.queue.back().map_or(now, |(at, _)| *at);

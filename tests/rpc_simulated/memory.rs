@@ -107,12 +107,17 @@ impl InMemory {
         if self.next_of_session().is_some_and(|next| next <= self.now) {
             self.act(|session, buffer| session.on_time(&mut buffer.output()));
         }
-        let taken = self.to_client.send(self.now, &self.unsent);
-        self.unsent.drain(..taken);
+        while self.carry() {}
         if self.is_closing && self.unsent.is_empty() {
             self.session = None;
             self.to_client.end_with(self.now, Arrival::End);
         }
+    }
+
+    /// Brings what was written towards the client; answers whether the link took anything.
+    fn carry(&mut self) -> bool {
+        let taken = self.to_client.send(self.now, &self.unsent);
+        self.unsent.drain(..taken);
         while let Some(arrival) = self.to_client.receive(self.now) {
             match arrival {
                 Arrival::Bytes(bytes) => self.received.extend(bytes),
@@ -120,6 +125,7 @@ impl InMemory {
                 Arrival::Cut => self.cut(),
             }
         }
+        taken > 0
     }
 
     fn next_of_session(&self) -> Option<Instant> {
