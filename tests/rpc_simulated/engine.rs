@@ -23,6 +23,8 @@ pub struct OnEngine {
     peer: Option<SimPeer>,
     /// After so many bytes from the client, or to it, the connection is reset.
     until_cut: [usize; 2],
+    /// How long the client may take to see what has arrived: a turn of the reactor does not end for it.
+    reaction: Duration,
 }
 
 impl OnEngine {
@@ -37,7 +39,8 @@ impl OnEngine {
         let simulation = simulation.expect("the engine starts");
         let peer = Some(simulation.connect().expect("it listens"));
         let until_cut = plan.cut_after.map(|bytes| bytes.unwrap_or(usize::MAX));
-        OnEngine { server, methods: methods.clone(), simulation, peer, until_cut }
+        let reaction = Duration::from_millis(if plan.keepalive { 10 } else { 200 });
+        OnEngine { server, methods: methods.clone(), simulation, peer, until_cut, reaction }
     }
 
     /// Counts bytes of a direction.
@@ -90,7 +93,7 @@ impl Side for OnEngine {
     fn wait(&mut self, until: Instant) {
         self.methods.reply(self.now());
         let until = self.methods.next_reply().map_or(until, |next| next.min(until));
-        let left = until.saturating_duration_since(self.now());
+        let left = until.saturating_duration_since(self.now()).min(self.reaction);
         let mut turned = false;
         self.simulation.run_until(left, || std::mem::replace(&mut turned, true));
     }

@@ -135,10 +135,11 @@ impl Plan {
         let from_client = [Some(Bogus::Again), Some(Bogus::Refused)];
         self.cut_after == [None; 2]
             && self.go_away_at.is_none()
-            && !self.keepalive
             && self.server_timeout.is_none()
             && self.max_in_flight >= self.calls.len()
             && !from_client.contains(&self.bogus[0])
+            // What is passed over counts for nothing, so that a peer looks silent meanwhile.
+            && !(self.keepalive && self.bogus[1] == Some(Bogus::Refused))
     }
 }
 

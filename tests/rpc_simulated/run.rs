@@ -263,7 +263,9 @@ impl<'p> Client<'p> {
             assert_ne!(call.is_cancelled, call.verdict.is_some(), "call {number} has one end");
             match &call.verdict {
                 None | Some(Verdict::Failed(_)) => {}
-                Some(Verdict::NotRun(_)) => assert_eq!(times, 0, "call {number} was run"),
+                Some(Verdict::NotRun(code)) => {
+                    assert_eq!(times, 0, "call {number} was run, and ended with {code}");
+                }
                 Some(Verdict::Response(code)) => {
                     let is_run = !matches!(code, Code::Unimplemented);
                     assert_eq!(times, is_run.into(), "call {number} ended with {code}");

@@ -72,7 +72,10 @@ impl<T> BareClient<T> {
         loop {
             let now = output.now();
             match self.codec.decode(input) {
-                Ok(None) => return true,
+                Ok(None) => {
+                    self.session.note_unread(input.len(), now);
+                    return true;
+                }
                 Ok(Some(frame)) => self.session.on_frame(now, frame, output, ended),
                 Err(FrameError::Refused { id, expects_response, is_response, why }) => {
                     if expects_response || is_response {

@@ -203,6 +203,7 @@ impl FrameHandler for Pool {
         let now = conn.now();
         let Some(connected) = &mut conn.state.0 else { return Action::Close };
         connected.timer = None;
+        connected.session.note_unread(conn.input.len(), now);
         let ended = &mut |number, outcome: Outcome<'_>| self.ended(now, number, outcome);
         if connected.session.on_time(now, &mut conn.output, ended) == Err(Silent) {
             self.lose(conn, "the server does not answer to a ping");

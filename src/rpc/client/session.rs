@@ -39,6 +39,8 @@ pub(super) struct Session<T> {
     is_leaving: bool,
     /// When something came from the server, or a call began when there was none.
     heard_at: Instant,
+    /// How much had come of a frame that was not whole yet.
+    unread: usize,
     /// When a ping was sent after which nothing came.
     pinged_at: Option<Instant>,
     pings: u64,
@@ -82,6 +84,7 @@ impl<T> Session<T> {
             deadlines: BTreeSet::new(),
             is_leaving: false,
             heard_at: now,
+            unread: 0,
             pinged_at: None,
             pings: 0,
         }
@@ -209,6 +212,13 @@ impl<T> Session<T> {
             why => Status::new(why.status().code(), message),
         };
         ended(value, Outcome::Failed { status, may_have_run: true });
+    }
+
+    /// So many bytes have come of a frame that is not whole yet: who sends slowly is not silent.
+    pub(super) fn note_unread(&mut self, unread: usize, now: Instant) {
+        if std::mem::replace(&mut self.unread, unread) != unread {
+            self.heard(now);
+        }
     }
 
     /// Ends the calls whose deadline has come, and looks after a server that is silent.

@@ -48,7 +48,10 @@ impl<H: Handler> BareServer<H> {
         let BareServer { codec, session, handler, .. } = self;
         loop {
             let outlook = match codec.decode(input) {
-                Ok(None) => return true,
+                Ok(None) => {
+                    session.note_unread(input.len(), output.now());
+                    return true;
+                }
                 Ok(Some(frame)) => session.receive(output.now(), frame, handler, output),
                 Err(error) => session.on_error(&error, output),
             };

@@ -114,7 +114,11 @@ impl<M: Middleware + 'static, H: Handler + 'static> FrameHandler for Serving<M, 
 
     fn on_timer(&mut self, conn: &mut FramedConn<'_, Self>, _timer: TimerId) -> Action {
         conn.state.timer = None;
-        self.with_session(conn, |session, _, output| session.on_time(output))
+        let (unread, now) = (conn.input.len(), conn.now());
+        self.with_session(conn, |session, _, output| {
+            session.note_unread(unread, now);
+            session.on_time(output)
+        })
     }
 
     fn on_end(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {

@@ -49,6 +49,8 @@ pub(super) struct Session {
     active: Instant,
     /// When something came from the peer.
     heard: Instant,
+    /// How much had come of a frame that was not whole yet.
+    unread: usize,
     /// A ping is out, and nothing came since.
     pinged: Option<Instant>,
 }
@@ -82,6 +84,7 @@ impl Session {
             peer_ended: false,
             active: now,
             heard: now,
+            unread: 0,
             pinged: None,
         }
     }
@@ -352,6 +355,14 @@ impl Session {
             }
             self.counters.expired.add(1);
             self.end(open.hooks, Some(&status));
+        }
+    }
+
+    /// So many bytes have come of a frame that is not whole yet: who sends slowly is not silent.
+    pub(super) fn note_unread(&mut self, unread: usize, now: Instant) {
+        if std::mem::replace(&mut self.unread, unread) != unread {
+            self.heard = now;
+            self.pinged = None;
         }
     }
 
