@@ -62,8 +62,7 @@ impl Case {
         let expected = self.naive();
         let most_kept = HEADER + self.max_head + self.max_body;
         let pieces = Pieces { stream: &self.stream, seed: self.seed, most_kept };
-        let mut decoded =
-            pieces.decode(&mut self.codec(), |frame| written_again(frame), |error| error);
+        let mut decoded = pieces.decode(&mut self.codec(), written_again, |error| error);
         // It is told twice if the end of a refused frame came in the same piece, and was taken.
         let ends = |step: &_| matches!(step, Err(FrameError::Magic(_) | FrameError::Version(_)));
         decoded.steps.dedup_by(|step, before| step == before && ends(step));
