@@ -12,9 +12,14 @@ mod frames;
 #[path = "rpc/server.rs"]
 mod server;
 
+use std::time::{Duration, Instant};
+
 use common::corpus::replay;
 use common::seeds::for_each_seed;
 use fastrand::Rng;
+use millstream::rpc::frame::{Request, Response};
+use millstream::rpc::{BareClient, BareServer, Format, MetadataView, Server};
+use millstream::{Input, OutputBuffer};
 
 /// How many cases a plain `cargo test` tries.
 const SEEDS: u64 = 3_000;
@@ -37,4 +42,54 @@ fn any_bytes_to_a_client() {
 #[test]
 fn the_fuzzers_inputs_to_a_client() {
     replay("rpc_client", |data| client::Case::read(data).check());
+}
+
+/// A frame that takes long, of which something comes all the time, is no silence.
+#[test]
+fn slow_peers_are_not_silent_ones() {
+    let (mut now, limits) = (Instant::now(), server::limits());
+    let (interval, timeout) = (Duration::from_millis(20), Duration::from_millis(10));
+    let server = Server::new().frame_limits(limits).keepalive(interval, timeout);
+    let mut server = BareServer::new(now, &server, server::Methods::default());
+    let mut client = BareClient::new(now, limits, 1, usize::MAX, Some((interval, timeout)));
+    let request = Request {
+        id: 0,
+        one_way: false,
+        is_retry: false,
+        timeout: None,
+        method: "a", // Answered with its body.
+        metadata: MetadataView::default(),
+        format: Format::RAW,
+        body: &[7; 100],
+    };
+    let mut buffer = OutputBuffer::new();
+    buffer.set_now(now);
+    let deadline = now + Duration::from_secs(60);
+    client.start(deadline, request, (), &mut buffer.output()).expect("it begins");
+
+    let request = buffer.take();
+    for end in 1..=request.len() {
+        now += Duration::from_millis(8);
+        buffer.set_now(now);
+        let mut input = Input::from(&request[..end]);
+        assert!(server.receive(&mut input, &mut buffer.output()));
+        assert!(server.on_time(&mut buffer.output()), "it gave up after {end} bytes");
+    }
+    let response = buffer.take();
+    let (mut unread, mut ended) = (Vec::new(), 0);
+    for byte in response {
+        now += Duration::from_millis(8);
+        buffer.set_now(now);
+        unread.push(byte);
+        let mut input = Input::from(&unread[..]);
+        let note = |(), result: Result<Response<'_>, _>| {
+            ended += 1;
+            assert_eq!(result.expect("it is answered").body, [7; 100]);
+        };
+        assert!(client.receive(&mut input, &mut buffer.output(), note));
+        unread = input.peek().to_vec();
+        let nothing = |(), result: Result<Response<'_>, _>| panic!("it ended: {result:?}");
+        assert!(client.on_time(&mut buffer.output(), nothing), "it gave up");
+    }
+    assert_eq!(ended, 1);
 }

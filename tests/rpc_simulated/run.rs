@@ -305,6 +305,8 @@ impl Call {
             Err((status, may_have_run)) => {
                 let code = status.code();
                 assert!(code != Code::DeadlineExceeded || now == deadline, "too early: {status}");
+                let codes = [Code::DeadlineExceeded, Code::Unavailable];
+                assert!(codes.contains(&code), "call {number} ended with {status}");
                 let verdict = if may_have_run { Verdict::Failed } else { Verdict::NotRun };
                 verdict(code)
             }
