@@ -65,9 +65,6 @@ pub use self::middleware::{
     Authenticate, Chain, Deadline, Logging, Middleware, Recovery, SetMetadata,
 };
 pub use self::reply::Reply;
-#[cfg(feature = "internals")]
-#[doc(hidden)]
-pub use self::{client::BareClient, server::BareServer};
 pub use self::server::{Health, MethodOptions, Router, Server, ServerStats, Serving};
 pub use self::service::Service;
 pub use self::status::{Code, Status};
@@ -75,6 +72,9 @@ pub use self::status::{Code, Status};
 pub use self::typed::{
     Encoding, EncodingError, TypedCalling, TypedReply, TypedRequest, typed, typed_later,
 };
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub use self::{client::BareClient, server::BareServer};
 #[cfg(any(feature = "rpc-postcard", feature = "rpc-messagepack", feature = "rpc-json"))]
 #[doc(inline)]
 pub use crate::__rpc_service as service;
