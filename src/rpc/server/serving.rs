@@ -8,7 +8,7 @@ use super::limits::Limits;
 use super::session::{Outlook, Session};
 use super::stats::Counters;
 use crate::codec::{FrameHandler, Framed, FramedConn};
-use crate::conn::{CloseReason, Output, Remote, TimerId};
+use crate::conn::{Output, Remote, TimerId};
 use crate::handler::Action;
 use crate::reactor::Reactor;
 use crate::rpc::call::Handler;
@@ -132,11 +132,6 @@ impl<M: Middleware + 'static, H: Handler + 'static> FrameHandler for Serving<M, 
 
     fn on_drain(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
         self.with_session(conn, |session, _, output| session.go_away(output))
-    }
-
-    /// Nobody waits for replies any more.
-    fn on_close(&mut self, conn: &mut FramedConn<'_, Self>, _reason: &CloseReason) {
-        conn.state.session = None;
     }
 }
 
