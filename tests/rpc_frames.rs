@@ -30,7 +30,7 @@ fn request() -> Request<'static> {
         one_way: false,
         is_retry: false,
         timeout: None,
-        method: "a/b",
+        method: b"a/b",
         metadata: MetadataView::default(),
         format: Format::RAW,
         body: b"",
@@ -181,7 +181,7 @@ fn another_protocol_is_told_by_its_first_bytes() {
 #[test]
 fn what_is_no_frame_is_not_sent() {
     let long = "m".repeat(256);
-    for method in ["", &long] {
+    for method in [&b""[..], long.as_bytes()] {
         let error = FrameError::Method { length: method.len(), limit: 255 };
         assert_eq!(sent(Frame::Request(Request { method, ..request() })), Err(error));
     }
@@ -207,7 +207,7 @@ fn a_head_is_sent_up_to_its_longest() {
     assert_eq!(bytes.len(), HEADER + 0xffff);
     assert_eq!(codec(0xffff, 0).decode(&mut Input::from(&bytes[..])), Ok(Some(frame)));
 
-    let method = "a/bc";
+    let method = b"a/bc";
     let frame = Request { method, metadata: metadata.view(), ..request() };
     let error = FrameError::TooLong { what: "head", length: 0x1_0000, limit: 0xffff };
     assert_eq!(sent(Frame::Request(frame)), Err(error));

@@ -57,7 +57,7 @@ fn slow_peers_are_not_silent_ones() {
         one_way: false,
         is_retry: false,
         timeout: None,
-        method: "a", // Answered with its body.
+        method: b"a", // Answered with its body.
         metadata: MetadataView::default(),
         format: Format::RAW,
         body: &[7; 100],

@@ -50,7 +50,7 @@ fn described(frame: &Frame<'_>) -> String {
             line(&mut text, "flags", if request.is_retry { "retry" } else { "" });
             let timeout = request.timeout.map(|timeout| format!("{} ms", timeout.as_millis()));
             line(&mut text, "time", timeout.unwrap_or_default());
-            line(&mut text, "method", request.method);
+            line(&mut text, "method", String::from_utf8_lossy(request.method));
             rest(&mut text, request.metadata, request.format, request.body);
         }
         Frame::Response(response) => {

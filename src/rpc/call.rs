@@ -95,7 +95,8 @@ pub struct End<'a> {
 
 /// What a call consists of when it begins.
 pub(super) struct Parts<'a> {
-    pub(super) method: &'a str,
+    /// Not checked to be UTF-8.
+    pub(super) method: &'a [u8],
     pub(super) metadata: MetadataView<'a>,
     pub(super) format: Format,
     pub(super) body: &'a [u8],
@@ -130,8 +131,13 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The method's name: service, `/`, method.
+    /// The method's name: service, `/`, method; `\u{fffd}` for one that is not UTF-8.
     pub fn method(&self) -> &'a str {
+        std::str::from_utf8(self.parts.method).unwrap_or("\u{fffd}")
+    }
+
+    /// The method's name as it came, which is not checked.
+    pub(super) fn method_bytes(&self) -> &'a [u8] {
         self.parts.method
     }
 
@@ -335,7 +341,7 @@ impl Hooks {
 impl fmt::Debug for Call<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call")
-            .field("method", &self.parts.method)
+            .field("method", &self.method())
             .field("metadata", &self.parts.metadata)
             .field("deadline", &self.parts.deadline)
             .field("body", &self.parts.body.len())

@@ -64,8 +64,8 @@ pub struct Request<'a> {
     /// The time that is left, in whole milliseconds; `None` without a deadline. Zero is sent as one millisecond,
     /// and more than 49 days as 49 days.
     pub timeout: Option<Duration>,
-    /// The method's name.
-    pub method: &'a str,
+    /// The method's name in UTF-8, which is not checked: a name that is none is that of no method.
+    pub method: &'a [u8],
     /// What goes along.
     pub metadata: MetadataView<'a>,
     /// How the body is encoded.
@@ -381,13 +381,13 @@ fn parse<'a>(kind: Kind, header: &Header, head: &'a [u8], body: &'a [u8]) -> Opt
 }
 
 #[inline]
-fn parse_method(head: &[u8]) -> Option<(&str, MetadataView<'_>)> {
+fn parse_method(head: &[u8]) -> Option<(&[u8], MetadataView<'_>)> {
     let (&length, rest) = head.split_first()?;
     let (method, metadata) = rest.split_at_checked(usize::from(length))?;
     if method.is_empty() {
         return None;
     }
-    Some((std::str::from_utf8(method).ok()?, MetadataView::parse(metadata)?))
+    Some((method, MetadataView::parse(metadata)?))
 }
 
 fn parse_message(head: &[u8]) -> Option<(&str, MetadataView<'_>)> {
@@ -405,8 +405,7 @@ pub(super) fn write(frame: &Frame<'_>, output: &mut Output<'_>) -> Result<(), Fr
     match frame {
         Frame::Request(request) => {
             let (header, name) = request_header(request)?;
-            let head: [&[u8]; 3] =
-                [&[name], request.method.as_bytes(), request.metadata.as_bytes()];
+            let head: [&[u8]; 3] = [&[name], request.method, request.metadata.as_bytes()];
             write_parts(header, head, request.body, output)
         }
         Frame::Response(response) => {

@@ -77,7 +77,7 @@ impl LoneCall {
 
     fn parts(&self) -> Parts<'_> {
         Parts {
-            method: "lone.Lone/call",
+            method: b"lone.Lone/call",
             metadata: self.metadata.view(),
             format: Format::RAW,
             body: b"",

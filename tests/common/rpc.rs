@@ -74,7 +74,7 @@ pub fn request<'a>(id: u64, method: &'a str, body: &'a [u8]) -> Request<'a> {
         one_way: false,
         is_retry: false,
         timeout: None,
-        method,
+        method: method.as_bytes(),
         metadata: MetadataView::default(),
         format: Format::RAW,
         body,

@@ -164,7 +164,7 @@ impl Run {
             one_way: false,
             is_retry: false,
             timeout: None,
-            method: "a/b",
+            method: b"a/b",
             metadata: MetadataView::default(),
             format: Format::RAW,
             body: b"body",

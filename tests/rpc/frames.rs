@@ -156,7 +156,7 @@ fn read<'a>(header: &[u8; HEADER], head: &'a [u8], body: &'a [u8]) -> Option<Fra
     let code = code.unwrap_or(Code::Unknown);
     Some(match header[3] {
         1 | 3 => {
-            let (method, metadata) = split_text(head, 1)?;
+            let (method, metadata) = split_prefixed(head, 1)?;
             Frame::Request(Request {
                 id,
                 one_way: header[3] == 3,
@@ -262,7 +262,7 @@ impl Sample {
                 one_way: self.kind == 3,
                 is_retry: self.flag,
                 timeout: (self.number > 0).then(|| Duration::from_millis(u64::from(self.number))),
-                method: if self.text.is_empty() { "echo.Echo/echo" } else { &self.text },
+                method: if self.text.is_empty() { b"echo.Echo/echo" } else { self.text.as_bytes() },
                 metadata,
                 format,
                 body,

@@ -170,7 +170,7 @@ pub fn request(id: u64, rng: &mut Rng) -> Vec<u8> {
         one_way: rng.u8(..5) == 0,
         is_retry: rng.bool(),
         timeout,
-        method: &"methods"[..rng.usize(1..=7)],
+        method: &b"methods"[..rng.usize(1..=7)],
         metadata: MetadataView::default(),
         format: Format::RAW,
         body: &vec![rng.u8(..); rng.usize(..40)],

@@ -54,7 +54,7 @@ impl FrameHandler for Puppet {
 
     fn on_frame(&mut self, conn: &mut FramedConn<'_, Self>, frame: Frame<'_>) -> Action {
         let seen = match frame {
-            Frame::Request(request) if request.method == ECHO => {
+            Frame::Request(request) if request.method == ECHO.as_bytes() => {
                 return conn.send(Frame::Response(ok(request.id, request.body))).into();
             }
             Frame::Request(request) => Seen::Request(Asked {

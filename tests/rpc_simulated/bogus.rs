@@ -57,7 +57,7 @@ fn request(id: u64) -> Request<'static> {
         one_way: false,
         is_retry: false,
         timeout: None,
-        method: "a/b",
+        method: b"a/b",
         metadata: MetadataView::default(),
         format: Format::RAW,
         body: b"",

@@ -165,7 +165,7 @@ impl<'p> Client<'p> {
                 one_way: planned.one_way,
                 is_retry: false,
                 timeout: None,
-                method: planned.method.name(),
+                method: planned.method.name().as_bytes(),
                 metadata: MetadataView::default(),
                 format: Format::RAW,
                 body: &methods::body(number, delay, planned.filler),

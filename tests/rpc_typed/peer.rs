@@ -61,7 +61,16 @@ impl Peer {
         let id = self.last;
         let metadata = MetadataView::default();
         let (is_retry, timeout) = (false, None);
-        let request = Request { id, one_way, is_retry, timeout, method, metadata, format, body };
+        let request = Request {
+            id,
+            one_way,
+            is_retry,
+            timeout,
+            method: method.as_bytes(),
+            metadata,
+            format,
+            body,
+        };
         let mut buffer = OutputBuffer::new();
         self.codec.encode(Frame::Request(request), &mut buffer.output()).expect("a frame");
         buffer.write_to(&mut self.stream).expect("it is read");

@@ -108,7 +108,7 @@ fn request(body: &[u8]) -> Frame<'_> {
         one_way: false,
         is_retry: false,
         timeout: None,
-        method: METHOD,
+        method: METHOD.as_bytes(),
         metadata: MetadataView::default(),
         format: Format::RAW,
         body,

@@ -85,7 +85,7 @@ impl Job {
             one_way: call.one_way,
             is_retry: self.may_have_run,
             timeout: None,
-            method: &call.method,
+            method: call.method.as_bytes(),
             metadata: call.metadata.view(),
             format: call.format,
             body: &call.body,

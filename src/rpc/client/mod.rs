@@ -180,7 +180,7 @@ impl<M: Middleware> Client<M> {
         let timeout = request.timeout.unwrap_or(defaults.timeout).min(LONGEST_TIMEOUT);
         let deadline = now + timeout;
         let parts = Parts {
-            method: &request.method,
+            method: request.method.as_bytes(),
             metadata: MetadataView::default(),
             format: request.format,
             body: &request.body,

@@ -30,7 +30,7 @@ use crate::rpc::status::Status;
 #[derive(Default)]
 pub struct Router {
     methods: Vec<Method>,
-    places: HashMap<Box<str>, usize>,
+    places: HashMap<Box<[u8]>, usize>,
     /// The place of the method that was called last: most often it is called again.
     recent: usize,
     /// All names, for reflection.
@@ -38,7 +38,7 @@ pub struct Router {
 }
 
 struct Method {
-    name: Box<str>,
+    name: Box<[u8]>,
     timeout: Option<Duration>,
     handler: Box<dyn Handler>,
 }
@@ -87,10 +87,14 @@ impl Router {
         handler: impl Handler + 'static,
     ) -> Self {
         assert!((1..=255).contains(&name.len()), "{name:?} can't be the name of a method");
-        let earlier = self.places.insert(name.into(), self.methods.len());
+        let earlier = self.places.insert(name.as_bytes().into(), self.methods.len());
         assert!(earlier.is_none(), "there is a method {name:?} already");
         let MethodOptions { timeout } = options;
-        self.methods.push(Method { name: name.into(), timeout, handler: Box::new(handler) });
+        self.methods.push(Method {
+            name: name.as_bytes().into(),
+            timeout,
+            handler: Box::new(handler),
+        });
         self.names.write().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
         self
     }
@@ -117,7 +121,7 @@ impl Router {
 
     /// The place of a method.
     #[inline]
-    fn find(&mut self, name: &str) -> Option<&mut Method> {
+    fn find(&mut self, name: &[u8]) -> Option<&mut Method> {
         if self.methods.get(self.recent).is_none_or(|recent| *recent.name != *name) {
             self.recent = *self.places.get(name)?;
         }
@@ -128,14 +132,19 @@ impl Router {
 impl Handler for Router {
     #[inline]
     fn handle(&mut self, call: &mut Call<'_>) -> Result<Answer, Status> {
-        let Some(method) = self.find(call.method()) else {
-            return Err(Status::unimplemented(format!("there is no method {:?}", call.method())));
+        let Some(method) = self.find(call.method_bytes()) else {
+            return Err(unknown(call.method_bytes()));
         };
         if let Some(timeout) = method.timeout {
             call.limit_timeout(timeout);
         }
         method.handler.handle(call)
     }
+}
+
+#[cold]
+fn unknown(method: &[u8]) -> Status {
+    Status::unimplemented(format!("there is no method \"{}\"", method.escape_ascii()))
 }
 
 impl fmt::Debug for Router {

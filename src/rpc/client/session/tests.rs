@@ -43,7 +43,7 @@ fn request<'a>(body: &'a [u8]) -> Request<'a> {
         one_way: false,
         is_retry: false,
         timeout: None,
-        method: "a/b",
+        method: b"a/b",
         metadata: MetadataView::default(),
         format: Format::RAW,
         body,
@@ -247,7 +247,7 @@ fn one_way_requests_have_ids_and_nothing_comes_back() {
 #[test]
 fn what_makes_no_frame_takes_no_id() {
     let mut bench = Bench::new(limits());
-    let nameless = Request { method: "", ..request(b"") };
+    let nameless = Request { method: b"", ..request(b"") };
     let (now, output) = (bench.now, &mut bench.buffer.output());
     let refused = bench.session.start(now, now + SECOND, nameless, "a", output);
     assert!(matches!(refused, Err((NotStarted::Invalid(FrameError::Method { .. }), "a"))));
