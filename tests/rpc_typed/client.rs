@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use millstream::codec::Codec;
 use millstream::rpc::frame::{Frame, FrameCodec, Response};
 use millstream::rpc::{
-    Call, Client, Code, Encoding, Format, MetadataView, Request, Router, TypedRequest, typed,
+    Answer, Call, Client, Code, Encoding, Format, Handler, MetadataView, Middleware, Request,
+    Router, Status, TypedRequest, typed,
 };
 use millstream::{Input, OutputBuffer};
 
@@ -52,6 +53,28 @@ fn block_on<F: IntoFuture>(future: F) -> F::Output {
         assert!(!left.is_zero(), "the call ends in time");
         thread::park_timeout(left);
     }
+}
+
+/// A layer that can neither be cloned nor printed.
+struct Passes;
+
+impl Middleware for Passes {
+    fn handle(&self, call: &mut Call<'_>, next: &mut impl Handler) -> Result<Answer, Status> {
+        next.handle(call)
+    }
+}
+
+#[test]
+fn a_client_of_a_service_is_cloned_whatever_its_layers_are() {
+    let (engine, server) = serve(|| Router::new().service(Kept::default().into_service()));
+    let builder = Client::builder().address(engine.address().to_string()).timeout(DEADLINE);
+    let client = builder.layer(Passes).build().expect("a client");
+    let numbers = NumbersClient::new(client.clone(), Encoding::Postcard);
+    assert_eq!(numbers.clone().push(5).call().expect("it is kept"), 1);
+    let shown = format!("{numbers:?}");
+    assert!(shown.starts_with("NumbersClient { client: Client"), "{shown}");
+    client.stop(DEADLINE).expect("it ends in time");
+    assert_at_rest(&server);
 }
 
 #[test]

@@ -138,10 +138,24 @@ macro_rules! __rpc_service {
 
         $(#[$client_attr])*
         #[allow(dead_code)] // Not every program has both sides.
-        #[derive(Clone, Debug)]
         $client_vis struct $Client<M = ()> {
             client: $crate::rpc::Client<M>,
             encoding: $crate::rpc::Encoding,
+        }
+
+        impl<M> ::core::clone::Clone for $Client<M> {
+            fn clone(&self) -> Self {
+                $Client { client: self.client.clone(), encoding: self.encoding }
+            }
+        }
+
+        impl<M> ::core::fmt::Debug for $Client<M> {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                f.debug_struct(stringify!($Client))
+                    .field("client", &self.client)
+                    .field("encoding", &self.encoding)
+                    .finish()
+            }
         }
 
         #[allow(dead_code)]
