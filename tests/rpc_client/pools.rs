@@ -115,6 +115,56 @@ fn an_address_that_is_down_is_left_alone() {
 }
 
 #[test]
+fn connections_that_fail_together_are_one_failure() {
+    const CONNECTIONS: usize = 8;
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = unused.local_addr().expect("it is bound").to_string();
+    drop(unused);
+    // The sixth delay is 32 ms at most; the sixth of each connection would be many years.
+    let backoff = Backoff::new(Duration::from_millis(1), Duration::MAX);
+    let client = builder(address).connections(CONNECTIONS).reconnect(backoff).build().unwrap();
+    let waiting = client.start(echo(""));
+    eventually("it tries again and again", || {
+        client.stats().connect_failures > 6 * CONNECTIONS as u64
+    });
+    drop(waiting);
+    finish(&client);
+}
+
+#[test]
+fn no_call_waits_for_a_stuck_connection_while_another_has_room() {
+    let stuck = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = stuck.local_addr().expect("it is bound").to_string();
+    let stage = Stage::new();
+    let builder = builder(address).address(stage.address()).max_unsent(64 * 1024);
+    let client = builder.retry(RetryPolicy::never()).build().expect("it starts");
+    eventually("both are connected", || {
+        drop(begin(&client, echo("")));
+        client.stats().connections == 2
+    });
+    // Half of them are more than the operating system keeps for one who does not read.
+    let short = Duration::from_secs(5);
+    let large = |_| {
+        let ended = begin(&client, echo(vec![0; 600_000]).timeout(short));
+        for _ in 0..3 {
+            // The reactor answers this, so what came before has been given to a connection, and that has looked at it.
+            let late = client.call(echo("").timeout(Duration::ZERO));
+            assert_eq!(code(&late), Code::DeadlineExceeded);
+        }
+        ended
+    };
+    let large: Vec<_> = (0..100).map(large).collect();
+    let ended: Vec<_> = large.iter().map(receive).collect();
+    let failed: Vec<_> = ended.into_iter().filter_map(Result::err).collect();
+    assert!(!failed.is_empty(), "nobody answers there");
+    for status in failed {
+        assert_eq!(status.message(), "no response came in time", "it was not sent");
+    }
+    drop(stuck); // Its connection is reset.
+    finish(&client);
+}
+
+#[test]
 fn hosts_and_unix_sockets_are_addresses() {
     let stage = Stage::new();
     let port = stage.engine.address().port();

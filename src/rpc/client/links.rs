@@ -115,7 +115,8 @@ impl Pool {
             self.retire(now, *link, false);
             return Action::Close;
         }
-        self.offer_room(*link);
+        // The low-water mark, or the connection's end, comes here again.
+        self.offer_room(*link, conn.output.pending() > self.settings.session.max_unsent);
         let Some(due) = session.next_due() else { return Action::Continue };
         if let Some((_, timer)) = timer.take_if(|(at, _)| *at > due) {
             conn.cancel_timer(timer);

@@ -83,6 +83,8 @@ struct Link {
     /// It is going to look at its queue.
     is_called: bool,
     takes_calls: bool,
+    /// So much waits to be sent that it takes no calls for now.
+    is_full: bool,
     /// The server has answered a call.
     has_served: bool,
 }
@@ -201,7 +203,7 @@ impl Link {
     /// Whether it takes one more call, of which it may have so many. Those that ended in its queue count until it looks
     /// there, so that the queue of a connection that is stuck does not grow.
     fn has_room(&self, most: usize) -> bool {
-        self.takes_calls && self.calls < most && self.queue.len() < most
+        self.takes_calls && !self.is_full && self.calls < most && self.queue.len() < most
     }
 }
 
@@ -390,6 +392,7 @@ impl Pool {
             calls: 0,
             is_called: false,
             takes_calls: true,
+            is_full: false,
             has_served: false,
         })
     }
@@ -459,10 +462,10 @@ impl Pool {
     }
 
     /// A connection may have room for calls that wait.
-    pub(super) fn offer_room(&self, link: usize) {
-        let most = self.settings.session.max_calls;
-        if !self.waiting.is_empty() && self.links.get(link).is_some_and(|link| link.has_room(most))
-        {
+    pub(super) fn offer_room(&mut self, link: usize, is_full: bool) {
+        let Some(link) = self.links.get_mut(link) else { return };
+        link.is_full = is_full;
+        if !self.waiting.is_empty() && link.has_room(self.settings.session.max_calls) {
             self.request_pump();
         }
     }
@@ -476,8 +479,13 @@ impl Pool {
         &self.settings.addresses[address].0
     }
 
+    /// Leaves an address alone for a while. If it is left alone already, its connections fail together, and that is one
+    /// failure.
     fn set_down(&mut self, now: Instant, address: usize) {
         let address = &mut self.addresses[address];
+        if address.down_until.is_some_and(|until| until > now) {
+            return;
+        }
         address.down_until = now.checked_add(address.backoff.next_delay());
     }
 
