@@ -11,6 +11,8 @@ mod losses;
 mod pools;
 #[path = "rpc_client/puppet.rs"]
 mod puppet;
+#[path = "rpc_client/restarts.rs"]
+mod restarts;
 
 use std::future::Future;
 use std::pin::pin;
