@@ -93,3 +93,23 @@ fn slow_peers_are_not_silent_ones() {
     }
     assert_eq!(ended, 1);
 }
+
+/// Nor is who sends what is passed over.
+#[test]
+fn a_peer_that_is_passed_over_is_not_silent() {
+    let (now, second) = (Instant::now(), Duration::from_secs(1));
+    let server = Server::new().frame_limits(server::limits()).keepalive(10 * second, 5 * second);
+    let mut server = BareServer::new(now, &server, server::Methods::default());
+    let mut buffer = OutputBuffer::new();
+    let mut receive = |time, bytes: &[u8]| {
+        buffer.set_now(now + time);
+        assert!(server.receive(&mut Input::from(bytes), &mut buffer.output()));
+        assert!(server.on_time(&mut buffer.output()), "it gave up after {time:?}");
+    };
+    let mut header = server::request(1, &mut Rng::with_seed(1));
+    header[8] = 1; // 16 MiB
+    receive(Duration::ZERO, &header);
+    for seconds in 1..60 {
+        receive(seconds * second, &[0; 100]);
+    }
+}

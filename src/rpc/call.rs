@@ -89,7 +89,7 @@ pub(super) type EndHook = Box<dyn FnOnce(&End<'_>) + Send>;
 pub struct End<'a> {
     /// Why it failed; `None` if it succeeded.
     pub status: Option<&'a Status>,
-    /// What came along with the response.
+    /// What came along with the response; nothing on a server.
     pub metadata: MetadataView<'a>,
 }
 
@@ -261,18 +261,19 @@ impl<'a> Call<'a> {
         Ok(Answer::NOW)
     }
 
-    /// Nothing is answered too late.
+    /// Nothing is answered too late, nor run.
     #[inline]
-    fn check_deadline(&self) -> Result<(), Status> {
+    pub(super) fn check_deadline(&self) -> Result<(), Status> {
         match self.parts.deadline {
             Some(deadline) if deadline <= self.exchange.now() => {
-                Err(Status::deadline_exceeded("the deadline passed while it was run"))
+                Err(Status::deadline_exceeded("the deadline passed before the answer"))
             }
             _ => Ok(()),
         }
     }
 
-    /// Takes what the call is answered with later, from any thread.
+    /// Takes what the call is answered with later, from any thread. If more than one is taken, the first that is used, or
+    /// dropped, answers.
     pub fn answer_later(&mut self) -> (Answer, Reply) {
         let mut reply = self.exchange.answer_later(self.parts.deadline);
         reply.metadata().append(&self.outgoing);
@@ -280,7 +281,8 @@ impl<'a> Call<'a> {
     }
 
     /// Has `hook` called once when the call ends, however that comes: on a server on the reactor's thread, when the
-    /// answer was written; on a client where the call completes. The one that was added last is called first.
+    /// answer was written; on a client where the call completes. The one that was added last is called first. A panic in
+    /// one is caught and logged.
     pub fn on_end(&mut self, hook: impl FnOnce(&End<'_>) + Send + 'static) {
         self.hooks.add(Box::new(hook));
     }
@@ -307,8 +309,7 @@ impl Call<'_> {
     fn tell_of_a_panic(&mut self) {
         let (hooks, status) = (std::mem::take(&mut self.hooks), Status::internal("a panic"));
         let end = End { status: Some(&status), metadata: MetadataView::default() };
-        // A second panic would end the process.
-        let _ = catch_unwind(AssertUnwindSafe(|| hooks.tell(&end)));
+        hooks.tell(&end);
     }
 }
 
@@ -327,12 +328,14 @@ impl Hooks {
         self.0.is_none()
     }
 
-    /// Tells everybody.
+    /// Tells everybody, also if one of them panics: calls end one behind the other, and each must.
     pub(super) fn tell(self, end: &End<'_>) {
         let mut rest = self;
         while let Some(first) = rest.0 {
             let (hook, earlier) = *first;
-            hook(end);
+            if catch_unwind(AssertUnwindSafe(|| hook(end))).is_err() {
+                tracing::error!("a hook panicked at the end of a call");
+            }
             rest = earlier;
         }
     }

@@ -265,6 +265,11 @@ impl FrameCodec {
         FrameCodec { limits, passing_over: 0 }
     }
 
+    /// How many bytes of a refused frame are still to come.
+    pub(super) fn to_pass_over(&self) -> u64 {
+        self.passing_over
+    }
+
     /// Passes over what came of a refused frame; answers whether the next frame begins here.
     #[inline]
     fn is_at_frame(&mut self, input: &mut Input<'_>) -> bool {

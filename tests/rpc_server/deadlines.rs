@@ -103,3 +103,59 @@ fn what_waited_too_long_is_not_run() {
     let run: Vec<_> = told.try_iter().collect();
     assert_eq!(run, ["slow", "patient"]);
 }
+
+/// The second request comes with the first, which keeps the reactor for longer than its method has time.
+#[test]
+fn what_waited_longer_than_its_method_may_take_is_not_run() {
+    let (tell, told) = channel();
+    let engine = crate::common::TestEngine::start(
+        millstream::Engine::builder().reactors(1).stall_threshold(None),
+        move |_| {
+            let tell = tell.clone();
+            let limit = MethodOptions::new().timeout(Duration::from_millis(20));
+            let slow = |call: &mut Call<'_>| {
+                // sleep: it is the blocking itself that is tried, on a clock that does not jump.
+                std::thread::sleep(Duration::from_millis(50));
+                call.answer(b"")
+            };
+            let limited = move |call: &mut Call<'_>| {
+                let _ = tell.send(());
+                call.answer(b"")
+            };
+            Server::new()
+                .serve(Router::new().method("slow", slow).method_with("limited", limit, limited))
+        },
+    );
+    let mut caller = crate::common::rpc::TcpCaller::new(engine.connect());
+    let bytes = |id, method| crate::common::rpc::bytes_of(Frame::Request(request(id, method, b"")));
+    caller.send_bytes(&[bytes(1, "slow"), bytes(2, "limited")].concat());
+    assert_eq!(caller.next(), Got::ok(1, b""));
+    assert_eq!(caller.next().verdict(), (2, false, Code::DeadlineExceeded));
+    assert!(told.try_recv().is_err(), "it was run");
+}
+
+/// A layer that tries twice what is behind it has two replies made.
+#[test]
+fn a_call_that_is_put_off_twice_has_its_last_deadline() {
+    let (later, replies) = channel::<Reply>();
+    let handler = move |call: &mut Call<'_>| {
+        let put_off = |call: &mut Call<'_>| {
+            let (answer, reply) = call.answer_later();
+            let _ = later.send(reply);
+            answer
+        };
+        if call.method() == "twice" {
+            put_off(call);
+            call.limit_timeout(SECOND);
+        }
+        Ok(put_off(call))
+    };
+    let mut caller = SimCaller::new(1, Server::new().serve(handler));
+    caller.send(with_timeout(1, "twice", 2));
+    caller.send(with_timeout(2, "once", 3));
+    for id in 1..=2 {
+        let got = caller.next_within(4 * SECOND).expect("its deadline passes");
+        assert_eq!(got.verdict(), (id, false, Code::DeadlineExceeded));
+    }
+    assert!(replies.try_iter().all(|reply| reply.is_cancelled()));
+}

@@ -3,11 +3,11 @@
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use millstream::rpc::frame::Frame;
-use millstream::rpc::{Code, Server};
+use millstream::rpc::frame::{Frame, Request};
+use millstream::rpc::{Call, Code, Reply, Server, Status};
 
-use crate::common::receive;
-use crate::common::rpc::{Caller as _, Got, SimCaller, TcpCaller, on_each, router};
+use crate::common::rpc::{Caller as _, Got, SimCaller, TcpCaller, on_each, request, router};
+use crate::common::{pattern, receive};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -157,4 +157,96 @@ fn a_real_engine_stops_when_its_calls_have_ended() {
         assert_eq!(caller.next(), Got::ok(1, b"done"));
         assert_eq!(caller.next(), Got::End);
     }
+}
+
+/// It can't answer a ping any more.
+#[test]
+fn a_peer_that_ended_its_side_is_not_lost_by_keepalive() {
+    let (later, replies) = channel();
+    let server = Server::new().keepalive(10 * SECOND, 5 * SECOND);
+    let mut caller = SimCaller::new(1, server.serve(router(later)));
+    caller.call(1, "test/later", b"");
+    caller.end();
+    for _ in 0..3 {
+        assert_eq!(caller.next_within(11 * SECOND), Some(Got::Ping(0)), "it asks if it is there");
+    }
+    receive(&replies).send("late");
+    assert_eq!(caller.next(), Got::ok(1, b"late"));
+    assert_eq!(caller.next(), Got::End);
+}
+
+/// Pings stand behind the response, and pongs are not read before there is less of it.
+#[test]
+fn a_peer_that_reads_slowly_is_not_lost_by_keepalive() {
+    let (later, replies) = channel();
+    let server = Server::new().keepalive(10 * SECOND, 5 * SECOND);
+    let mut caller = SimCaller::new(1, server.serve(router(later)));
+    caller.call(1, "test/later", b"");
+    caller.pass(SECOND);
+    let body = pattern(300_000, 1);
+    receive(&replies).send(body.clone());
+    let mut received = Vec::new();
+    // A header, and the length of no message.
+    while received.len() < 26 + body.len() {
+        assert!(!caller.peer.ended(), "after {} bytes", received.len());
+        caller.pass(SECOND / 10);
+        received.extend(caller.peer.receive());
+    }
+    assert_eq!(received[26..][..body.len()], body);
+}
+
+#[test]
+fn a_connection_is_idle_from_the_end_of_its_last_call_on() {
+    let (later, replies) = channel();
+    let server = Server::new().idle_timeout(10 * SECOND);
+    for cancels in [true, false] {
+        let mut caller = SimCaller::new(1, server.serve(router(later.clone())));
+        let timeout = Some(20 * SECOND);
+        caller.send(Frame::Request(Request { timeout, ..request(1, "test/later", b"") }));
+        assert_eq!(caller.next_within(19 * SECOND), None);
+        let _reply = receive(&replies);
+        if cancels {
+            caller.send(Frame::Cancel { id: 1 });
+        } else {
+            assert!(caller.next_within(2 * SECOND).is_some());
+        }
+        assert_eq!(caller.next_within(9 * SECOND), None);
+        assert_eq!(caller.next_within(2 * SECOND), Some(Got::GoAway { last: 1, code: Code::Ok }));
+    }
+}
+
+#[test]
+fn later_than_the_clock_can_tell_is_never() {
+    let never = Duration::MAX;
+    for server in [Server::new().idle_timeout(never), Server::new().keepalive(never, never)] {
+        let mut caller = SimCaller::new(1, server.serve(router(channel().0)));
+        caller.call(1, "test/echo", b"x");
+        assert_eq!(caller.next(), Got::ok(1, b"x"));
+    }
+}
+
+#[test]
+fn all_calls_end_when_a_hook_panics() {
+    crate::common::silence_expected_panics();
+    let (later, replies) = channel::<Reply>();
+    let server = Server::new();
+    let handler = move |call: &mut Call<'_>| {
+        call.on_end(|_| panic!("expected"));
+        let (answer, reply) = call.answer_later();
+        later.send(reply).map_err(|_| Status::internal("the test is over"))?;
+        Ok(answer)
+    };
+    let mut caller = SimCaller::new(1, server.serve(handler));
+    for id in 1..=5 {
+        caller.call(id, "any", b"");
+    }
+    caller.pass(SECOND);
+    let SimCaller { peer, simulation, .. } = &mut caller;
+    std::mem::replace(peer, simulation.connect().expect("it listens")).reset();
+    caller.pass(SECOND);
+    for _ in 0..5 {
+        assert!(receive(&replies).is_cancelled());
+    }
+    let stats = server.stats();
+    assert_eq!((stats.in_flight, stats.ended), (0, 5));
 }

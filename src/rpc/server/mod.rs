@@ -105,7 +105,8 @@ impl<M> Server<M> {
     }
 
     /// Has a ping sent when nothing came from a peer for `interval`, and its connection closed if nothing comes
-    /// within `timeout` then. By default no pings are sent.
+    /// within `timeout` then, and it takes nothing of what is sent. A peer that has ended its side answers no pings;
+    /// it is asked all the same, by which it is seen if it is gone. By default no pings are sent.
     pub fn keepalive(mut self, interval: Duration, timeout: Duration) -> Self {
         self.limits.keepalive = Some((interval, timeout));
         self

@@ -137,6 +137,7 @@ impl Handler for Router {
         };
         if let Some(timeout) = method.timeout {
             call.limit_timeout(timeout);
+            call.check_deadline()?;
         }
         method.handler.handle(call)
     }

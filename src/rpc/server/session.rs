@@ -49,8 +49,10 @@ pub(super) struct Session {
     active: Instant,
     /// When something came from the peer.
     heard: Instant,
-    /// How much had come of a frame that was not whole yet.
-    unread: usize,
+    /// What the connection's place within a frame was.
+    place: u64,
+    /// How much waited to be sent.
+    unsent: usize,
     /// A ping is out, and nothing came since.
     pinged: Option<Instant>,
 }
@@ -84,7 +86,8 @@ impl Session {
             peer_ended: false,
             active: now,
             heard: now,
-            unread: 0,
+            place: 0,
+            unsent: 0,
             pinged: None,
         }
     }
@@ -98,11 +101,10 @@ impl Session {
         handler: &mut impl Handler,
         output: &mut Output<'_>,
     ) -> Outlook {
-        self.heard = arrived;
-        self.pinged = None;
+        self.hear(arrived);
         match frame {
             Frame::Request(request) => return self.request(arrived, &request, handler, output),
-            Frame::Cancel { id } => self.cancel(id),
+            Frame::Cancel { id } => self.cancel(id, arrived),
             Frame::Ping(id) => write(&Frame::Pong(id), output),
             // A server asks for nothing, so no response is of use, and a client that takes nothing more
             // simply ends.
@@ -250,25 +252,25 @@ impl Session {
         let caller = Arc::new(Caller::default());
         let hooks = Hooks::default();
         let open = Open { one_way, compression, deadline, caller: Arc::clone(&caller), hooks };
-        self.deadlines.extend(deadline.map(|deadline| (deadline, id)));
         self.limits.open_one();
         if let Some(earlier) = self.open.insert(id, open) {
-            self.forget(&earlier);
+            self.forget(id, &earlier);
         }
+        self.deadlines.extend(deadline.map(|deadline| (deadline, id)));
         (caller, Arc::clone(&self.line))
     }
 
     /// Takes a call out; nobody waits for its reply from here on.
     pub(super) fn take(&mut self, id: u64) -> Option<Open> {
         let open = self.open.remove(&id)?;
-        if let Some(deadline) = open.deadline {
-            self.deadlines.remove(&(deadline, id));
-        }
-        self.forget(&open);
+        self.forget(id, &open);
         Some(open)
     }
 
-    fn forget(&self, open: &Open) {
+    fn forget(&mut self, id: u64, open: &Open) {
+        if let Some(deadline) = open.deadline {
+            self.deadlines.remove(&(deadline, id));
+        }
         open.caller.leave();
         self.limits.close_one();
     }
@@ -336,8 +338,9 @@ impl Session {
     }
 
     /// The caller has no more interest.
-    fn cancel(&mut self, id: u64) {
+    fn cancel(&mut self, id: u64, now: Instant) {
         if let Some(open) = self.take(id) {
+            self.active = now;
             self.counters.cancelled.add(1);
             self.end(open.hooks, Some(&Status::cancelled("the caller cancelled it")));
         }
@@ -354,36 +357,65 @@ impl Session {
                 write_failure(id, false, &status, output);
             }
             self.counters.expired.add(1);
+            self.active = output.now();
             self.end(open.hooks, Some(&status));
         }
     }
 
-    /// So many bytes have come of a frame that is not whole yet: who sends slowly is not silent.
-    pub(super) fn note_unread(&mut self, unread: usize, now: Instant) {
-        if std::mem::replace(&mut self.unread, unread) != unread {
-            self.heard = now;
-            self.pinged = None;
+    /// Where in a frame the connection is, as the codec tells: who sends slowly is not silent.
+    pub(super) fn note_place(&mut self, place: u64, now: Instant) {
+        if std::mem::replace(&mut self.place, place) != place {
+            self.hear(now);
         }
+    }
+
+    /// Who takes what is sent is not silent, either: a ping waits behind it, and its pong may not be read meanwhile.
+    fn note_unsent(&mut self, output: &Output<'_>) {
+        let unsent = output.pending();
+        if unsent < std::mem::replace(&mut self.unsent, unsent) {
+            self.hear(output.now());
+        }
+    }
+
+    fn hear(&mut self, now: Instant) {
+        self.heard = now;
+        self.pinged = None;
     }
 
     /// Does what is due: deadlines, keep-alive, idleness.
     pub(super) fn on_time(&mut self, output: &mut Output<'_>) -> Outlook {
         self.expire(output);
+        self.note_unsent(output);
         let now = output.now();
-        if let Some((interval, patience)) = self.limits.keepalive {
-            match self.pinged {
-                Some(pinged) if now >= pinged + patience => return self.lose(patience, output),
-                None if now >= self.heard + interval => {
-                    self.pinged = Some(now);
-                    write(&Frame::Ping(0), output);
-                }
-                _ => {}
+        if self.ping_time().is_some_and(|time| time <= now) {
+            if self.pinged.is_some() {
+                return self.lose(output);
             }
+            self.ping(now, output);
         }
-        if self.idle_since().is_some_and(|end| end <= now) && !self.going_away {
+        if self.idle_since().is_some_and(|end| end <= now) {
             return self.go_away(output);
         }
         self.outlook()
+    }
+
+    /// When the next ping is sent, or the last one has waited for too long. Later than the clock can tell is never.
+    fn ping_time(&self) -> Option<Instant> {
+        let (interval, patience) = self.limits.keepalive?;
+        match self.pinged {
+            Some(pinged) => pinged.checked_add(patience),
+            None => self.heard.checked_add(interval),
+        }
+    }
+
+    /// A peer that has ended its side can't answer; but if it is gone, its system resets the connection.
+    fn ping(&mut self, now: Instant, output: &mut Output<'_>) {
+        write(&Frame::Ping(0), output);
+        if self.peer_ended {
+            self.heard = now;
+        } else {
+            self.pinged = Some(now);
+        }
     }
 
     /// Whether there may be a [`next_time`](Self::next_time).
@@ -395,23 +427,18 @@ impl Session {
 
     /// When [`on_time`](Self::on_time) is to be called.
     pub(super) fn next_time(&self) -> Option<Instant> {
-        let keepalive = self.limits.keepalive.map(|(interval, patience)| match self.pinged {
-            Some(pinged) => pinged + patience,
-            None => self.heard + interval,
-        });
         let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
-        [deadline, keepalive, self.idle_since()].into_iter().flatten().min()
+        [deadline, self.ping_time(), self.idle_since()].into_iter().flatten().min()
     }
 
     /// When the connection has been idle for too long.
     fn idle_since(&self) -> Option<Instant> {
         let may_idle = self.open.is_empty() && !self.going_away;
-        self.limits.idle_timeout.filter(|_| may_idle).map(|timeout| self.active + timeout)
+        self.active.checked_add(self.limits.idle_timeout.filter(|_| may_idle)?)
     }
 
     /// Nobody answered a ping.
-    fn lose(&mut self, patience: Duration, output: &mut Output<'_>) -> Outlook {
-        tracing::debug!(?patience, "the peer answers no ping");
+    fn lose(&mut self, output: &mut Output<'_>) -> Outlook {
         self.break_off(&Status::unavailable("no answer to a ping"), output)
     }
 
@@ -471,15 +498,15 @@ impl Session {
     /// The peer sends nothing more; it may still wait for answers.
     pub(super) fn peer_ended(&mut self) -> Outlook {
         self.peer_ended = true;
+        self.pinged = None;
         self.outlook()
     }
 
     /// Ends all calls that are open, of whose replies nobody will hear.
     fn abandon(&mut self) {
         let status = Status::cancelled("the connection is closed");
-        self.deadlines.clear();
-        for open in std::mem::take(&mut self.open).into_values() {
-            self.forget(&open);
+        for (id, open) in std::mem::take(&mut self.open) {
+            self.forget(id, &open);
             self.counters.cancelled.add(1);
             self.end(open.hooks, Some(&status));
         }
