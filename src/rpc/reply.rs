@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -20,9 +20,8 @@ use super::status::Status;
 pub struct Reply {
     id: u64,
     deadline: Option<Instant>,
-    caller: Arc<Caller>,
     /// `None` once it was used.
-    line: Option<Arc<dyn Line>>,
+    line: Option<(Arc<dyn Line>, Arc<Caller>)>,
     metadata: Metadata,
 }
 
@@ -39,13 +38,37 @@ pub(super) struct Body {
     pub(super) bytes: Bytes,
 }
 
-/// Whether somebody waits for an answer.
+/// Whether somebody waits for an answer. Both ends of a call have it, and it is gone when neither needs it.
 #[derive(Default)]
 pub(super) struct Caller {
     gone: AtomicBool,
+    /// What the call takes up of what is limited.
+    _places: Option<[Place; 2]>,
+}
+
+/// One of a limited number, for as long as it is there.
+pub(super) struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    /// Takes one of those that are counted here.
+    pub(super) fn take(taken: &Arc<AtomicUsize>) -> Self {
+        taken.fetch_add(1, Ordering::Relaxed);
+        Place(Arc::clone(taken))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Caller {
+    /// Of a call that takes up these places.
+    pub(super) fn new(places: [Place; 2]) -> Self {
+        Caller { gone: AtomicBool::new(false), _places: Some(places) }
+    }
+
     /// Nobody waits any more.
     pub(super) fn leave(&self) {
         self.gone.store(true, Ordering::Release);
@@ -59,7 +82,7 @@ impl Reply {
         caller: Arc<Caller>,
         line: Arc<dyn Line>,
     ) -> Self {
-        Reply { id, deadline, caller, line: Some(line), metadata: Metadata::new() }
+        Reply { id, deadline, line: Some((line, caller)), metadata: Metadata::new() }
     }
 
     /// Answers with raw bytes.
@@ -86,7 +109,7 @@ impl Reply {
     /// Whether nobody waits for the answer any more: the caller cancelled it, its deadline passed, or its
     /// connection is gone. Work for it can end.
     pub fn is_cancelled(&self) -> bool {
-        self.caller.gone.load(Ordering::Acquire)
+        self.line.as_ref().is_none_or(|(_, caller)| caller.gone.load(Ordering::Acquire))
     }
 
     /// When the call ends, if it isn't answered before.
@@ -95,7 +118,8 @@ impl Reply {
     }
 
     fn answer(&mut self, answer: Result<Body, Status>) {
-        if let Some(line) = self.line.take() {
+        if let Some((line, caller)) = self.line.take() {
+            drop(caller); // What is answered takes up nothing any more.
             line.answer(self.id, answer);
         }
     }

@@ -23,7 +23,7 @@ fn goes_on_after(test: impl Fn(&mut dyn Caller)) {
 
 /// Has a test try something that ends the connection with this code.
 fn ends_with(code: Code, last: u64, test: impl Fn(&mut dyn Caller)) {
-    let (later, _replies) = channel();
+    let (later, replies) = channel();
     on_each(
         &Server::new(),
         move || router(later.clone()),
@@ -31,6 +31,7 @@ fn ends_with(code: Code, last: u64, test: impl Fn(&mut dyn Caller)) {
             test(caller);
             assert_eq!(caller.next(), Got::GoAway { last, code });
             assert_eq!(caller.next(), Got::End);
+            replies.try_iter().for_each(drop);
         },
     );
 }

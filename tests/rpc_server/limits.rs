@@ -22,9 +22,33 @@ fn a_connection_has_only_so_many_requests_in_flight() {
     assert_eq!(caller.next(), Got::ok(1, b"one"));
     caller.call(4, "test/later", b"");
     caller.send(Frame::Cancel { id: 2 });
-    caller.call(5, "test/echo", b"there is room again");
-    assert_eq!(caller.next(), Got::ok(5, b"there is room again"));
-    drop(caller);
+    caller.call(5, "test/echo", b"");
+    assert_eq!(caller.next().verdict(), (5, true, Code::ResourceExhausted), "it is worked on");
+    let cancelled = receive(&replies);
+    assert!(cancelled.is_cancelled());
+    drop(cancelled);
+    caller.call(6, "test/echo", b"there is room again");
+    assert_eq!(caller.next(), Got::ok(6, b"there is room again"));
+    drop((caller, replies));
+    assert_eq!(server.stats().in_flight, 0);
+}
+
+/// Neither cancels nor new connections have a server do more at a time than it allows.
+#[test]
+fn cancelled_calls_count_while_somebody_works_on_them() {
+    let (later, replies) = channel();
+    let server = Server::new().max_in_flight(2).max_in_flight_total(3);
+    let mut caller = SimCaller::new(1, server.serve(router(later)));
+    for most in [2, 3] {
+        for id in 1..=100 {
+            caller.call(id, "test/later", b"");
+            caller.send(Frame::Cancel { id });
+        }
+        caller.pass(std::time::Duration::from_secs(1));
+        assert_eq!(server.stats().in_flight, most);
+        caller.peer = caller.simulation.connect().expect("it listens");
+    }
+    assert_eq!(replies.try_iter().count(), 3);
     assert_eq!(server.stats().in_flight, 0);
 }
 
@@ -46,7 +70,7 @@ fn a_server_has_only_so_many_requests_in_flight() {
     assert_eq!(first.next(), Got::ok(1, b""));
     second.call(3, "test/echo", b"x");
     assert_eq!(second.next(), Got::ok(3, b"x"));
-    drop((first, second));
+    drop((first, second, replies));
     let stats = server.stats();
     assert_eq!((stats.in_flight, stats.refused, stats.cancelled), (0, 1, 2));
     assert_eq!(stats.started, stats.ended);

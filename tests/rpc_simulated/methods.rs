@@ -101,6 +101,12 @@ impl Methods {
         self.noted().due.iter().map(|(at, ..)| *at).min()
     }
 
+    /// How many replies there are that were not given.
+    pub fn replies(&self) -> usize {
+        let noted = self.noted();
+        noted.due.len() + noted.kept.len()
+    }
+
     /// The connection is gone: whoever has a reply can see it.
     pub fn check_all_know(&self) {
         let noted = self.noted();

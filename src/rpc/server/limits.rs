@@ -20,7 +20,7 @@ pub(super) struct Limits {
     pub(super) max_body: usize,
     /// How long an answer must be to be compressed.
     pub(super) compress_from: usize,
-    total: Arc<AtomicUsize>,
+    pub(super) total: Arc<AtomicUsize>,
 }
 
 impl Limits {
@@ -37,7 +37,7 @@ impl Limits {
         }
     }
 
-    /// How many calls wait for their reply, on all reactors.
+    /// How many calls somebody works on, on all reactors.
     pub(super) fn in_flight(&self) -> usize {
         self.total.load(Ordering::Relaxed)
     }
@@ -50,13 +50,5 @@ impl Limits {
             let message = format!("{most} requests of the server are in flight already");
             Status::resource_exhausted(message)
         })
-    }
-
-    pub(super) fn open_one(&self) {
-        self.total.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn close_one(&self) {
-        self.total.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use crate::rpc::call::{Call, End, Handler, Hooks, Parts};
 use crate::rpc::compression::{compress, decompress};
 use crate::rpc::frame::{self, Format, Frame, FrameError, Refusal, Request, Response};
 use crate::rpc::metadata::MetadataView;
-use crate::rpc::reply::{Body, Caller, Line};
+use crate::rpc::reply::{Body, Caller, Line, Place};
 use crate::rpc::status::{Code, Status};
 
 /// What becomes of the connection.
@@ -37,6 +38,8 @@ pub(super) struct Session {
     /// How replies come back.
     line: Arc<dyn Line>,
     open: HashMap<u64, Open>,
+    /// How many calls somebody works on, whether they are open or not.
+    in_flight: Arc<AtomicUsize>,
     /// The deadlines of the open calls.
     deadlines: BTreeSet<(Instant, u64)>,
     /// The greatest id that came.
@@ -80,6 +83,7 @@ impl Session {
             counters: counters.clone(),
             line,
             open: HashMap::new(),
+            in_flight: Arc::default(),
             deadlines: BTreeSet::new(),
             last: 0,
             going_away: false,
@@ -160,7 +164,7 @@ impl Session {
         if deadline.is_some_and(|deadline| deadline <= output.now()) {
             return Some(Status::deadline_exceeded("the deadline passed before it was run"));
         }
-        if self.open.len() >= self.limits.max_in_flight {
+        if self.in_flight.load(Ordering::Relaxed) >= self.limits.max_in_flight {
             let most = self.limits.max_in_flight;
             let message = format!("{most} requests of this connection are in flight already");
             return Some(Status::resource_exhausted(message));
@@ -249,10 +253,10 @@ impl Session {
         compression: u8,
         deadline: Option<Instant>,
     ) -> (Arc<Caller>, Arc<dyn Line>) {
-        let caller = Arc::new(Caller::default());
+        let places = [Place::take(&self.in_flight), Place::take(&self.limits.total)];
+        let caller = Arc::new(Caller::new(places));
         let hooks = Hooks::default();
         let open = Open { one_way, compression, deadline, caller: Arc::clone(&caller), hooks };
-        self.limits.open_one();
         if let Some(earlier) = self.open.insert(id, open) {
             self.forget(id, &earlier);
         }
@@ -272,7 +276,6 @@ impl Session {
             self.deadlines.remove(&(deadline, id));
         }
         open.caller.leave();
-        self.limits.close_one();
     }
 
     /// A reply came. It is for nobody if the call has ended meanwhile.

@@ -18,7 +18,7 @@ pub struct ServerStats {
     pub expired: u64,
     /// Frames that were refused: requests over a limit, or too late, and what was malformed.
     pub refused: u64,
-    /// Calls at this moment that are to be answered later.
+    /// Calls at this moment whose [`Reply`](crate::rpc::Reply) somebody has, ended ones included.
     pub in_flight: usize,
 }
 
