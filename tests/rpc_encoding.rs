@@ -96,6 +96,8 @@ fn lengths_are_not_believed() {
         assert_cheap::<Trusting>(Postcard, &[length, &[1; 100]].concat());
         assert_cheap::<HashMap<u64, u64>>(Postcard, length);
         assert_cheap::<Vec<Vec<u64>>>(Postcard, &[&[2], length, length].concat());
+        assert_cheap::<Vec<()>>(Postcard, length);
+        assert_cheap::<Vec<Vec<()>>>(Postcard, &[&[2], length, length].concat());
     }
     let array = [0xdd, 0xff, 0xff, 0xff, 0xff];
     let map = [0xdf, 0xff, 0xff, 0xff, 0xff];
@@ -106,6 +108,14 @@ fn lengths_are_not_believed() {
     assert_cheap::<String>(MessagePack, &[0xdb, 0xff, 0xff, 0xff, 0xff]);
     assert_cheap::<Trusting>(Json, b"[1,2");
     assert_cheap::<String>(Json, b"\"ab");
+}
+
+fn values_that_take_no_byte_may_be_some() {
+    let many = vec![(); 1000];
+    assert_eq!(Postcard.decode::<Vec<()>>(&encode(Postcard, &many)).expect("not too many"), many);
+    let many = vec![((), (1_u8, [(); 20])); 5000];
+    let body = encode(Postcard, &many);
+    assert_eq!(Postcard.decode::<Vec<((), (u8, [(); 20]))>>(&body).expect("not too many"), many);
 }
 
 fn values_are_nested_only_so_deep() {
@@ -136,5 +146,6 @@ fn values_are_nested_only_so_deep() {
 #[test]
 fn hostile_bytes_take_neither_memory_nor_stack() {
     lengths_are_not_believed();
+    values_that_take_no_byte_may_be_some();
     values_are_nested_only_so_deep();
 }

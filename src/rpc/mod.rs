@@ -10,7 +10,8 @@
 //! use millstream::Engine;
 //! use millstream::rpc::{Call, Client, Code, Recovery, Request, Router, Server, Status};
 //!
-//! let engine = Engine::builder().listen("127.0.0.1:0").start(|_reactor| {
+//! let server = Server::new().layer(Recovery::new());
+//! let engine = Engine::builder().listen("127.0.0.1:0").start(move |_reactor| {
 //!     let router = Router::new()
 //!         .method("demo.Text/reverse", |call: &mut Call<'_>| {
 //!             let text = std::str::from_utf8(call.body())
@@ -18,7 +19,7 @@
 //!             let reversed: String = text.chars().rev().collect();
 //!             call.answer(reversed.as_bytes())
 //!         });
-//!     Server::new().layer(Recovery::new()).serve(router)
+//!     server.serve(router)
 //! })?;
 //!
 //! let address = engine.local_addrs()[0].to_string();

@@ -24,7 +24,7 @@ pub enum Code {
     AlreadyExists = 6,
     /// The caller may not do that.
     PermissionDenied = 7,
-    /// Something is used up: a quota, memory, the requests that may be in flight.
+    /// Something is used up: a quota, memory, the length that a frame may have.
     ResourceExhausted = 8,
     /// The server is not in the state for it; the same request makes no sense before that changes.
     FailedPrecondition = 9,

@@ -304,7 +304,7 @@ impl Run {
 
     /// The peer sends nothing more; all calls are answered.
     fn end(&mut self) {
-        self.act(|bare, _| bare.peer_ended());
+        self.act(|bare, output| bare.peer_ended(&mut output.output()));
         while !self.bare.handler().replies.is_empty() {
             self.bare.handler().replies.pop();
             self.act(|bare, buffer| bare.write_replies(&mut buffer.output()));

@@ -53,14 +53,16 @@ fn what_was_not_run_is_tried_again_whatever_it_is() {
     let retry = RetryPolicy::new(3, soon());
     let client = builder(stage.address()).retry(retry).build().expect("it starts");
     let ended = begin(&client, ask(""));
-    stage.request().fail(Code::ResourceExhausted, true);
+    stage.request().fail(Code::Unavailable, true);
     stage.request().fail(Code::Unavailable, true);
     let asked = stage.request();
     assert!(!asked.is_retry, "no attempt was run");
     asked.answer(b"done");
     assert_eq!(receive(&ended).expect("it is answered").body, "done");
 
-    for (code_said, not_run) in [(Code::Unavailable, false), (Code::NotFound, true)] {
+    for (code_said, not_run) in
+        [(Code::Unavailable, false), (Code::NotFound, true), (Code::ResourceExhausted, true)]
+    {
         let ended = begin(&client, ask(""));
         stage.request().fail(code_said, not_run);
         assert_eq!(code(&receive(&ended)), code_said);
@@ -151,7 +153,7 @@ fn a_stop_lets_calls_end_and_cuts_the_rest() {
     let waiting = begin(&client, ask("waiting"));
     let (good_asked, _left_asked) = (stage.request(), stage.request());
     let stopping = client.clone();
-    let stop = thread::spawn(move || stopping.stop(Duration::from_millis(500)));
+    let stop = thread::spawn(move || stopping.stop(Duration::from_secs(3)));
     assert_eq!(code(&receive(&waiting)), Code::Unavailable, "it has no connection");
     good_asked.answer(b"in time");
     assert_eq!(receive(&good).expect("it is answered").body, "in time");

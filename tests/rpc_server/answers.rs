@@ -156,9 +156,12 @@ fn a_panic_closes_its_connection_and_ends_its_call() {
         });
         panic!("expected")
     });
-    let mut caller = SimCaller::new(1, Server::new().serve(router));
+    let server = Server::new();
+    let mut caller = SimCaller::new(1, server.serve(router));
     caller.call(1, "test/panic", b"");
     assert_eq!(caller.next(), Got::End);
+    let stats = server.stats();
+    assert_eq!((stats.started, stats.ended, stats.failed), (1, 1, 1));
     assert_eq!(receive(&told), Some(Code::Internal));
 }
 

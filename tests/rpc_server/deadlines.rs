@@ -68,7 +68,7 @@ fn what_waited_too_long_is_not_run() {
         let _ = tell.send(call.method().to_owned());
         if call.method() == "slow" {
             // sleep: it is the blocking itself that is tried, on a clock that does not jump.
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(1200));
         }
         call.answer(b"done")
     };
@@ -89,8 +89,8 @@ fn what_waited_too_long_is_not_run() {
         }))
     };
     let bytes = [
-        hurried(1, "slow", 20),
-        hurried(2, "fast", 20),
+        hurried(1, "slow", 1000),
+        hurried(2, "fast", 1000),
         hurried(3, "patient", 60_000),
         hurried(4, "fast", 1),
     ];

@@ -75,11 +75,29 @@ fn a_peer_that_ends_its_side_gets_the_answers_it_waits_for() {
             caller.call(2, "test/echo", b"x");
             assert_eq!(caller.next(), Got::ok(2, b"x"));
             caller.end();
+            assert_eq!(caller.next(), Got::Ping(0), "is there still somebody?");
             receive(&replies).send("late");
             assert_eq!(caller.next(), Got::ok(1, b"late"));
             assert_eq!(caller.next(), Got::End);
         },
     );
+}
+
+/// What the system does for a process that was killed, too.
+#[test]
+fn a_caller_that_closes_its_socket_is_seen() {
+    let (later, replies) = channel();
+    let server = Server::new();
+    let engine = crate::common::TestEngine::start(millstream::Engine::builder().reactors(1), {
+        let server = server.clone();
+        move |_| server.serve(router(later.clone()))
+    });
+    let mut caller = TcpCaller::new(engine.connect());
+    caller.call(1, "test/later", b"");
+    let reply = receive(&replies);
+    drop(caller);
+    crate::common::eventually("nobody waits any more", || reply.is_cancelled());
+    reply.send("to nobody");
 }
 
 #[test]

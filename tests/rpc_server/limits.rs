@@ -16,14 +16,14 @@ fn a_connection_has_only_so_many_requests_in_flight() {
     for id in 1..=3 {
         caller.call(id, "test/later", b"");
     }
-    assert_eq!(caller.next().verdict(), (3, true, Code::ResourceExhausted));
+    assert_eq!(caller.next().verdict(), (3, true, Code::Unavailable));
     assert_eq!(server.stats().in_flight, 2);
     receive(&replies).send("one");
     assert_eq!(caller.next(), Got::ok(1, b"one"));
     caller.call(4, "test/later", b"");
     caller.send(Frame::Cancel { id: 2 });
     caller.call(5, "test/echo", b"");
-    assert_eq!(caller.next().verdict(), (5, true, Code::ResourceExhausted), "it is worked on");
+    assert_eq!(caller.next().verdict(), (5, true, Code::Unavailable), "it is worked on");
     let cancelled = receive(&replies);
     assert!(cancelled.is_cancelled());
     drop(cancelled);
@@ -64,7 +64,7 @@ fn a_server_has_only_so_many_requests_in_flight() {
         second.call(id, "test/later", b"");
         second.pass(std::time::Duration::from_secs(1));
     }
-    assert_eq!(second.next().verdict(), (2, true, Code::ResourceExhausted));
+    assert_eq!(second.next().verdict(), (2, true, Code::Unavailable));
     let first_reply = receive(&replies);
     first_reply.send("");
     assert_eq!(first.next(), Got::ok(1, b""));

@@ -83,7 +83,7 @@ impl InMemory {
                 self.act(|session, buffer| session.receive(&mut input, &mut buffer.output()));
                 self.unread = input.peek().to_vec();
             }
-            Arrival::End => self.act(|session, _| session.peer_ended()),
+            Arrival::End => self.act(|session, output| session.peer_ended(&mut output.output())),
             Arrival::Cut => self.cut(),
         }
     }

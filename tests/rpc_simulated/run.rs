@@ -331,8 +331,10 @@ fn check_response(plan: &Plan, number: usize, response: &Response<'_>) {
         (Code::NotFound, Method::Fails) => response.message == text,
         (Code::Unimplemented, Method::Missing) | (Code::Internal, Method::Dropped) => true,
         (Code::DeadlineExceeded, _) => plan.server_timeout.is_some(),
-        (Code::ResourceExhausted, _) => response.not_run && plan.max_in_flight < plan.calls.len(),
-        (Code::Unavailable, _) => response.not_run && plan.go_away_at.is_some(),
+        (Code::Unavailable, _) => {
+            let is_crowded = plan.max_in_flight < plan.calls.len();
+            response.not_run && (is_crowded || plan.go_away_at.is_some())
+        }
         _ => false,
     };
     assert!(is_right, "call {number} to {:?} was answered {response:?}", planned.method);

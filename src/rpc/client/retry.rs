@@ -11,8 +11,7 @@ use crate::rpc::{Code, Status};
 ///
 /// - it was not run: the server says so, or took no more requests when it came. Whatever it does, it is done once;
 ///   or it is [idempotent](super::Request::idempotent), so that it does no harm to run it twice;
-/// - and its status is [`Code::Unavailable`], or [`Code::ResourceExhausted`] if it was not run: another attempt may
-///   succeed;
+/// - and its status is [`Code::Unavailable`]: another attempt may succeed;
 /// - and there were fewer attempts than `max_attempts`;
 /// - and the next one begins before its deadline, which is one for all attempts.
 ///
@@ -44,11 +43,7 @@ impl RetryPolicy {
         may_have_run: bool,
     ) -> bool {
         let is_safe = idempotent || !may_have_run;
-        let is_promising = match status.code() {
-            Code::Unavailable => true,
-            Code::ResourceExhausted => !may_have_run,
-            _ => false,
-        };
+        let is_promising = status.code() == Code::Unavailable;
         attempts < self.max_attempts && is_safe && is_promising
     }
 
@@ -80,8 +75,7 @@ mod tests {
             (1, true, &unavailable, false, true),
             (1, false, &unavailable, false, true),
             (1, false, &unavailable, true, false),
-            (1, true, &exhausted, true, false),
-            (1, false, &exhausted, false, true),
+            (1, true, &exhausted, false, false),
             (1, true, &not_found, false, false),
             (2, true, &unavailable, true, true),
             (3, true, &unavailable, false, false),

@@ -37,6 +37,8 @@ pub(super) struct Session<T> {
     deadlines: BTreeSet<(Instant, u64)>,
     /// The server takes no more requests.
     is_leaving: bool,
+    /// The server runs no request above this.
+    last_to_run: u64,
     /// When something came from the server, or a call began when there was none.
     heard_at: Instant,
     /// How much had come of a frame that was not whole yet.
@@ -83,6 +85,7 @@ impl<T> Session<T> {
             calls: HashMap::new(),
             deadlines: BTreeSet::new(),
             is_leaving: false,
+            last_to_run: u64::MAX,
             heard_at: now,
             unread: 0,
             pinged_at: None,
@@ -286,6 +289,10 @@ impl<T> Session<T> {
         ended: &mut impl FnMut(T, Outcome<'_>),
     ) {
         self.is_leaving = true;
+        if last >= self.last_to_run {
+            return; // It says nothing new.
+        }
+        self.last_to_run = last;
         let why = if code == Code::Ok { String::new() } else { format!(" ({code}: {message})") };
         let status = Status::unavailable(format!("the server takes no more requests{why}"));
         self.end_above(last, &status, false, ended);

@@ -1,6 +1,7 @@
 //! Answering a call while it is being run.
 
 use std::io;
+use std::thread;
 use std::time::Instant;
 
 use super::session::{Session, unsendable};
@@ -57,6 +58,15 @@ impl<'s, 'o, 'a> Answering<'s, 'o, 'a> {
             return Err(Status::internal("the call was answered before"));
         }
         Ok(())
+    }
+}
+
+/// Counts a call whose method panics and takes its connection along.
+impl Drop for Answering<'_, '_, '_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.session.count_a_panic();
+        }
     }
 }
 

@@ -88,8 +88,8 @@ impl<H: Handler> BareServer<H> {
     }
 
     /// The peer sends nothing more; answers whether the connection goes on.
-    pub fn peer_ended(&mut self) -> bool {
-        self.session.peer_ended() == Outlook::Open
+    pub fn peer_ended(&mut self, output: &mut Output<'_>) -> bool {
+        self.session.peer_ended(output) == Outlook::Open
     }
 
     /// The handler.

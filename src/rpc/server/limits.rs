@@ -48,7 +48,7 @@ impl Limits {
         let most = self.max_in_flight_total;
         (self.in_flight() >= most).then(|| {
             let message = format!("{most} requests of the server are in flight already");
-            Status::resource_exhausted(message)
+            Status::unavailable(message)
         })
     }
 }

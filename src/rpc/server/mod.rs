@@ -84,7 +84,7 @@ impl<M> Server<M> {
     }
 
     /// How many calls of one connection may wait for their reply; a request above that fails with
-    /// [`Code::ResourceExhausted`](super::Code::ResourceExhausted). A call that was cancelled, or whose deadline passed,
+    /// [`Code::Unavailable`](super::Code::Unavailable) and was not run. A call that was cancelled, or whose deadline passed,
     /// counts as long as somebody has its [`Reply`](super::Reply), who may still work for it. By default 10,000.
     pub fn max_in_flight(mut self, calls: usize) -> Self {
         self.limits.max_in_flight = calls;

@@ -128,8 +128,10 @@ impl<M: Middleware + 'static, H: Handler + 'static> FrameHandler for Serving<M, 
     }
 
     fn on_end(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
-        let outlook = conn.state.session.as_mut().map(|session| session.peer_ended());
-        if outlook == Some(Outlook::Open) { Action::Continue } else { Action::Close }
+        match &mut conn.state.session {
+            None => Action::Close,
+            Some(_) => self.with_session(conn, |session, _, output| session.peer_ended(output)),
+        }
     }
 
     fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> Action {

@@ -167,7 +167,7 @@ impl Session {
         if self.in_flight.load(Ordering::Relaxed) >= self.limits.max_in_flight {
             let most = self.limits.max_in_flight;
             let message = format!("{most} requests of this connection are in flight already");
-            return Some(Status::resource_exhausted(message));
+            return Some(Status::unavailable(message));
         }
         self.limits.refusal_in_total()
     }
@@ -197,6 +197,7 @@ impl Session {
         let result = handler.handle(&mut call);
         let hooks = call.into_hooks();
         let Answering { is_answered, is_later, .. } = answering;
+        drop(answering);
         let status = match result {
             _ if is_answered => None,
             Ok(_) if is_later => return self.keep(request.id, hooks),
@@ -231,6 +232,12 @@ impl Session {
             write_failure(request.id, false, status, output);
         }
         self.end(hooks, Some(status));
+    }
+
+    #[cold]
+    pub(super) fn count_a_panic(&self) {
+        self.counters.failed.add(1);
+        self.counters.ended.add(1);
     }
 
     /// A call has ended.
@@ -499,9 +506,13 @@ impl Session {
     }
 
     /// The peer sends nothing more; it may still wait for answers.
-    pub(super) fn peer_ended(&mut self) -> Outlook {
+    pub(super) fn peer_ended(&mut self, output: &mut Output<'_>) -> Outlook {
         self.peer_ended = true;
         self.pinged = None;
+        if !self.open.is_empty() {
+            // A process that is gone looks the same; but then its system answers with a reset.
+            write(&Frame::Ping(0), output);
+        }
         self.outlook()
     }
 

@@ -1,6 +1,7 @@
 //! A deserializer around another one that bounds how deep values are nested, and what it says of their number:
 //! neither postcard nor MessagePack's does so for every type, and a peer chooses the bytes.
 
+use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{
@@ -9,34 +10,55 @@ use serde::de::{
 
 /// How deep values may be nested, which is what serde_json allows.
 const MAX_DEPTH: u8 = 128;
+/// How many values there may be for each byte: a byte can be the only one of several values within each other, and
+/// some values have none.
+const VALUES_PER_BYTE: usize = 32;
+/// How many more values there may be.
+const VALUES: usize = 1024;
 
 /// Something of serde's, and what is left for what it has inside.
 #[derive(Clone, Copy)]
-pub(super) struct Bounded<T> {
+pub(super) struct Bounded<'b, T> {
     inner: T,
-    bounds: Bounds,
+    bounds: Bounds<'b>,
 }
 
 #[derive(Clone, Copy)]
-struct Bounds {
+struct Bounds<'b> {
     depth: u8,
-    /// How many values there can be: each has a byte at least.
-    values: usize,
+    /// How many values a sequence is believed to have: most have a byte at least.
+    believed: usize,
+    /// How many more values there may be in all.
+    left: &'b Cell<usize>,
 }
 
-impl<T> Bounded<T> {
-    /// Bounds what is read from a body of this length.
-    pub(super) fn new(inner: T, length: usize) -> Self {
-        Bounded { inner, bounds: Bounds { depth: MAX_DEPTH, values: length } }
+/// How many values a body of this length may have.
+pub(super) fn most_values(length: usize) -> Cell<usize> {
+    Cell::new(length.saturating_mul(VALUES_PER_BYTE).saturating_add(VALUES))
+}
+
+impl Bounds<'_> {
+    /// One more value comes.
+    fn count<E: Error>(&self) -> Result<(), E> {
+        let left = self.left.get().checked_sub(1);
+        self.left.set(left.ok_or_else(|| E::custom("it has too many values for its length"))?);
+        Ok(())
+    }
+}
+
+impl<'b, T> Bounded<'b, T> {
+    /// Bounds what is read from a body of this length, of which so many values are [left](most_values).
+    pub(super) fn new(inner: T, length: usize, left: &'b Cell<usize>) -> Self {
+        Bounded { inner, bounds: Bounds { depth: MAX_DEPTH, believed: length, left } }
     }
 
     /// What belongs to the inside of this.
-    fn with<U>(&self, inner: U) -> Bounded<U> {
+    fn with<U>(&self, inner: U) -> Bounded<'b, U> {
         Bounded { inner, bounds: self.bounds }
     }
 
     /// What is inside, one level down.
-    fn descend<U, E: Error>(&self, inner: U) -> Result<Bounded<U>, E> {
+    fn descend<U, E: Error>(&self, inner: U) -> Result<Bounded<'b, U>, E> {
         let Some(depth) = self.bounds.depth.checked_sub(1) else {
             return Err(E::custom(format_args!("it is nested in more than {MAX_DEPTH} levels")));
         };
@@ -60,7 +82,7 @@ macro_rules! deserialize {
     };
 }
 
-impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bounded<D> {
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bounded<'_, D> {
     type Error = D::Error;
 
     deserialize! {
@@ -95,7 +117,7 @@ macro_rules! visit {
     };
 }
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for Bounded<V> {
+impl<'de, V: Visitor<'de>> Visitor<'de> for Bounded<'_, V> {
     type Value = V::Value;
 
     visit! {
@@ -146,7 +168,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Bounded<V> {
     }
 }
 
-impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Bounded<S> {
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Bounded<'_, S> {
     type Value = S::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
@@ -155,29 +177,31 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Bounded<S> {
     }
 }
 
-impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Bounded<A> {
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Bounded<'_, A> {
     type Error = A::Error;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, A::Error> {
+        self.bounds.count()?;
         let seed = self.with(seed);
         self.inner.next_element_seed(seed)
     }
 
     fn size_hint(&self) -> Option<usize> {
-        Some(self.inner.size_hint()?.min(self.bounds.values))
+        Some(self.inner.size_hint()?.min(self.bounds.believed))
     }
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Bounded<A> {
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Bounded<'_, A> {
     type Error = A::Error;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, A::Error> {
+        self.bounds.count()?;
         let seed = self.with(seed);
         self.inner.next_key_seed(seed)
     }
@@ -188,13 +212,13 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Bounded<A> {
     }
 
     fn size_hint(&self) -> Option<usize> {
-        Some(self.inner.size_hint()?.min(self.bounds.values))
+        Some(self.inner.size_hint()?.min(self.bounds.believed))
     }
 }
 
-impl<'de, A: EnumAccess<'de>> EnumAccess<'de> for Bounded<A> {
+impl<'de, 'b, A: EnumAccess<'de>> EnumAccess<'de> for Bounded<'b, A> {
     type Error = A::Error;
-    type Variant = Bounded<A::Variant>;
+    type Variant = Bounded<'b, A::Variant>;
 
     fn variant_seed<S: DeserializeSeed<'de>>(
         self,
@@ -206,7 +230,7 @@ impl<'de, A: EnumAccess<'de>> EnumAccess<'de> for Bounded<A> {
     }
 }
 
-impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Bounded<A> {
+impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Bounded<'_, A> {
     type Error = A::Error;
 
     fn unit_variant(self) -> Result<(), A::Error> {

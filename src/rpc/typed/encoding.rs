@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 #[cfg(any(feature = "rpc-postcard", feature = "rpc-messagepack"))]
-use super::bounded::Bounded;
+use super::bounded::{Bounded, most_values};
 use crate::rpc::frame::Format;
 
 /// How the values of typed calls are encoded. Each way is a feature, and is named in every frame: an answer is
@@ -35,8 +35,8 @@ pub enum Encoding {
     /// [postcard](https://postcard.jamesmunns.com/wire-format), small and fast. Both ends must have the same
     /// types. Feature `rpc-postcard`.
     ///
-    /// A value of a type that has nothing to tell, such as `()`, takes no byte, so a `Vec` of them has no
-    /// bound: keep it out of requests.
+    /// A value of a type that has nothing to tell, such as `()`, takes no byte. So that a few bytes can't stand for any
+    /// number of them, a body may have 32 values for each of its bytes and 1,024 more.
     #[cfg(feature = "rpc-postcard")]
     #[cfg_attr(docsrs, doc(cfg(feature = "rpc-postcard")))]
     Postcard = 1,
@@ -118,7 +118,8 @@ type BoxedError = Box<dyn Error + Send + Sync>;
 #[cfg(feature = "rpc-postcard")]
 fn decode_postcard<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, BoxedError> {
     let mut deserializer = postcard::Deserializer::from_bytes(body);
-    let value = T::deserialize(Bounded::new(&mut deserializer, body.len()))?;
+    let left = most_values(body.len());
+    let value = T::deserialize(Bounded::new(&mut deserializer, body.len(), &left))?;
     let behind = deserializer.finalize()?.len();
     if behind > 0 {
         return Err(format!("{behind} bytes are behind its end").into());
@@ -131,7 +132,8 @@ fn decode_messagepack<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Boxed
     use rmp_serde::decode::Error::InvalidMarkerRead;
 
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(body);
-    let value = T::deserialize(Bounded::new(&mut deserializer, body.len()))?;
+    let left = most_values(body.len());
+    let value = T::deserialize(Bounded::new(&mut deserializer, body.len(), &left))?;
     // It does not tell how far it came, but whether it can read on.
     match bool::deserialize(&mut deserializer) {
         Err(InvalidMarkerRead(_)) => Ok(value),
