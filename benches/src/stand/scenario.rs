@@ -55,11 +55,10 @@ const OPEN: &str = "open-";
 /// Followed by the percentage of the server's own capacity.
 const OWN: &str = "own-";
 
-/// What the baseline's capacity is that open loops are given as a percentage of: how many messages a second
-/// it echoes here. One in flight, so that servers which gain less from batches keep up, too.
+/// What the capacity is that open loops are given as a percentage of, the baseline's or the server's own: how many
+/// messages a second are answered here. One in flight: a schedule sends messages one by one, and whoever gains from
+/// batches has none there.
 const CAPACITY: &str = "50x64x1";
-/// What each server's own capacity is, where loops are at a part of that.
-const OWN_CAPACITY: &str = "50x64x16";
 
 /// Each connection costs a file descriptor of the generator and of the server.
 const MOST_CONNECTIONS: usize = 19_000;
@@ -223,12 +222,12 @@ impl Scenario {
     /// gives its own, all are measured, else the baseline.
     #[must_use]
     pub fn capacity(&self) -> Option<Self> {
-        let name = match self.traffic {
-            Traffic::Open { .. } => CAPACITY,
-            Traffic::Own { .. } => OWN_CAPACITY,
-            Traffic::Closed | Traffic::Churn => return None,
-        };
-        Some(name.parse().expect("a listed scenario is one"))
+        match self.traffic {
+            Traffic::Open { .. } | Traffic::Own { .. } => {
+                Some(CAPACITY.parse().expect("a listed scenario is one"))
+            }
+            Traffic::Closed | Traffic::Churn => None,
+        }
     }
 
     /// Whether each server is asked at a rate of its own.
@@ -324,7 +323,7 @@ mod tests {
             FULL.iter().map(|name| parse(name).unwrap().to_string()).collect();
         assert_eq!(descriptions.len(), FULL.len());
         assert!(QUICK.iter().all(|name| FULL.contains(name)));
-        for name in [CAPACITY, OWN_CAPACITY].iter().chain(&RPC) {
+        for name in [CAPACITY].iter().chain(&RPC) {
             assert!(parse(name).is_ok(), "{name}");
         }
     }
@@ -348,7 +347,7 @@ mod tests {
         assert_eq!(parse("open-35").unwrap().traffic, Traffic::Open { percent: 35 });
         let own = parse("own-80").unwrap();
         assert_eq!((own.traffic, own.rate(200.0)), (Traffic::Own { percent: 80 }, Some(160.0)));
-        assert_eq!(own.capacity().unwrap().name, OWN_CAPACITY);
+        assert_eq!(own.capacity().unwrap().name, CAPACITY);
         assert!(!parse("flood").unwrap().counts_all());
         assert_eq!(parse("idle-crowd").unwrap().all_connections(), 10_050);
         assert_eq!(parse("churn").unwrap().unit(), "conn");
