@@ -104,7 +104,7 @@ impl<'a> Output<'a> {
     }
 
     /// Writes a few small slices, one behind the other, at the cost of one write.
-    #[inline]
+    #[inline(always)]
     pub fn write_parts<const N: usize>(&mut self, parts: [&[u8]; N]) {
         let total = parts.iter().fold(0, |total: usize, part| total.saturating_add(part.len()));
         if (1..LARGE).contains(&total)
