@@ -265,9 +265,9 @@ impl FrameCodec {
         FrameCodec { limits, passing_over: 0 }
     }
 
-    /// How many bytes of a refused frame are still to come.
-    pub(super) fn to_pass_over(&self) -> u64 {
-        self.passing_over
+    /// Where in a frame the connection is, of whose input so many bytes are unread: a number that changes with every byte.
+    pub(super) fn place(&self, unread: usize) -> u64 {
+        self.passing_over + unread as u64
     }
 
     /// Passes over what came of a refused frame; answers whether the next frame begins here.

@@ -97,7 +97,7 @@ struct LoneExchange<'a> {
 
 impl LoneExchange<'_> {
     fn end(&mut self, metadata: &Metadata, body: Bytes) -> Result<(), Status> {
-        if self.end.is_some() || self.later.is_some() {
+        if self.end.is_some() {
             return Err(Status::internal("it was answered already"));
         }
         self.end = Some(LoneEnd { result: Ok(body), metadata: metadata.clone() });

@@ -1,18 +1,24 @@
 //! What limits a client, and what happens there.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use millstream::Backoff;
 use millstream::rpc::{Code, Request, RetryPolicy, Status};
+use socket2::{Domain, Socket, Type};
 
 use crate::common::{eventually, pattern};
 use crate::puppet::Stage;
 use crate::{ask, begin, block_on, builder, code, echo, finish, receive};
 
-/// An address where nobody listens.
+/// An address where nobody listens, nor will: a socket that does not listen has the port until the process ends.
 fn nowhere() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    listener.local_addr().expect("it is bound").to_string()
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("there is a socket");
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).expect("a port is free");
+    let address = socket.local_addr().expect("it is bound").as_socket().expect("it is one");
+    std::mem::forget(socket);
+    address.to_string()
 }
 
 #[test]

@@ -138,8 +138,6 @@ impl Plan {
             && self.server_timeout.is_none()
             && self.max_in_flight >= self.calls.len()
             && !from_client.contains(&self.bogus[0])
-            // What is passed over counts for nothing, so that a peer looks silent meanwhile.
-            && !(self.keepalive && self.bogus[1] == Some(Bogus::Refused))
     }
 }
 

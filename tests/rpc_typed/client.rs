@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use millstream::codec::Codec;
 use millstream::rpc::frame::{Frame, FrameCodec, Response};
 use millstream::rpc::{
-    Answer, Call, Client, Code, Encoding, Format, Handler, MetadataView, Middleware, Request,
-    Router, Status, TypedRequest, typed,
+    Answer, Call, Client, Code, Encoding, Format, Handler, MetadataView, Middleware, Router,
+    Status, TypedRequest, typed,
 };
 use millstream::{Input, OutputBuffer};
 
@@ -278,7 +278,8 @@ fn compression_goes_both_ways() {
             .build()
             .expect("a client");
         let call = |body: Vec<u8>| {
-            let request = Request::new("a/b").body(body.clone()).compression(compression);
+            let request =
+                millstream::rpc::Request::new("a/b").body(body.clone()).compression(compression);
             let result = client.call(request);
             let (sent, packed) = receive(&parrot.requests);
             assert_eq!((sent, unpack(&packed)), (format, body), "{compression:?}");

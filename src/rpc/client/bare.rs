@@ -73,7 +73,8 @@ impl<T> BareClient<T> {
             let now = output.now();
             match self.codec.decode(input) {
                 Ok(None) => {
-                    self.session.note_unread(input.len(), now);
+                    let place = self.codec.place(input.len());
+                    self.session.note_place(place, now);
                     return true;
                 }
                 Ok(Some(frame)) => self.session.on_frame(now, frame, output, ended),

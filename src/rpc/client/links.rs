@@ -202,9 +202,11 @@ impl FrameHandler for Pool {
 
     fn on_timer(&mut self, conn: &mut Conn<'_>, _timer: TimerId) -> Action {
         let now = conn.now();
+        let unread = conn.input.len();
+        let place = conn.codec().map_or(0, |codec| codec.place(unread));
         let Some(connected) = &mut conn.state.0 else { return Action::Close };
         connected.timer = None;
-        connected.session.note_unread(conn.input.len(), now);
+        connected.session.note_place(place, now);
         let ended = &mut |number, outcome: Outcome<'_>| self.ended(now, number, outcome);
         if connected.session.on_time(now, &mut conn.output, ended) == Err(Silent) {
             self.lose(conn, "the server does not answer to a ping");

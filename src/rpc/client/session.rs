@@ -42,7 +42,9 @@ pub(super) struct Session<T> {
     /// When something came from the server, or a call began when there was none.
     heard_at: Instant,
     /// How much had come of a frame that was not whole yet.
-    unread: usize,
+    place: u64,
+    /// How much waited to be sent.
+    unsent: usize,
     /// When a ping was sent after which nothing came.
     pinged_at: Option<Instant>,
     pings: u64,
@@ -87,7 +89,8 @@ impl<T> Session<T> {
             is_leaving: false,
             last_to_run: u64::MAX,
             heard_at: now,
-            unread: 0,
+            place: 0,
+            unsent: 0,
             pinged_at: None,
             pings: 0,
         }
@@ -217,9 +220,17 @@ impl<T> Session<T> {
         ended(value, Outcome::Failed { status, may_have_run: true });
     }
 
-    /// So many bytes have come of a frame that is not whole yet: who sends slowly is not silent.
-    pub(super) fn note_unread(&mut self, unread: usize, now: Instant) {
-        if std::mem::replace(&mut self.unread, unread) != unread {
+    /// Where in a frame the connection is, as the codec tells: who sends slowly is not silent.
+    pub(super) fn note_place(&mut self, place: u64, now: Instant) {
+        if std::mem::replace(&mut self.place, place) != place {
+            self.heard(now);
+        }
+    }
+
+    /// Who takes what is sent is not silent, either: a ping waits behind it.
+    fn note_unsent(&mut self, now: Instant, output: &Output<'_>) {
+        let unsent = output.pending();
+        if unsent < std::mem::replace(&mut self.unsent, unsent) {
             self.heard(now);
         }
     }
@@ -234,6 +245,7 @@ impl<T> Session<T> {
         output: &mut Output<'_>,
         ended: &mut impl FnMut(T, Outcome<'_>),
     ) -> Result<(), Silent> {
+        self.note_unsent(now, output);
         while let Some(&(deadline, id)) = self.deadlines.first()
             && deadline <= now
         {

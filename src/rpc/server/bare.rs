@@ -49,7 +49,7 @@ impl<H: Handler> BareServer<H> {
         loop {
             let outlook = match codec.decode(input) {
                 Ok(None) => {
-                    session.note_place(codec.to_pass_over() + input.len() as u64, output.now());
+                    session.note_place(codec.place(input.len()), output.now());
                     return true;
                 }
                 Ok(Some(frame)) => session.receive(output.now(), frame, handler, output),

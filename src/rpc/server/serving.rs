@@ -85,12 +85,6 @@ fn arm_timer<F: FrameHandler<State = ConnectionState>>(conn: &mut FramedConn<'_,
     conn.state.timer = Some((timer, next));
 }
 
-/// Where in a frame a connection is.
-fn place<F: FrameHandler<Codec = FrameCodec>>(conn: &mut FramedConn<'_, F>) -> u64 {
-    let passed_over = conn.codec().map_or(0, |codec| codec.to_pass_over());
-    passed_over + conn.input.len() as u64
-}
-
 impl<M: Middleware + 'static, H: Handler + 'static> FrameHandler for Serving<M, H> {
     type Codec = FrameCodec;
     type State = ConnectionState;
@@ -120,7 +114,9 @@ impl<M: Middleware + 'static, H: Handler + 'static> FrameHandler for Serving<M, 
 
     fn on_timer(&mut self, conn: &mut FramedConn<'_, Self>, _timer: TimerId) -> Action {
         conn.state.timer = None;
-        let (place, now) = (place(conn), conn.now());
+        let unread = conn.input.len();
+        let place = conn.codec().map_or(0, |codec| codec.place(unread));
+        let now = conn.now();
         self.with_session(conn, |session, _, output| {
             session.note_place(place, now);
             session.on_time(output)
