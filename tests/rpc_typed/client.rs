@@ -255,7 +255,7 @@ fn a_response_that_makes_no_sense_is_an_internal_error() {
 #[cfg(all(feature = "deflate", feature = "lz4"))]
 #[test]
 fn compression_goes_both_ways() {
-    use millstream::rpc::{Compression, FrameLimits};
+    use millstream::rpc::{Compression, FrameLimits, Request};
 
     use crate::compression::built_in::KINDS;
 
@@ -279,7 +279,7 @@ fn compression_goes_both_ways() {
             .expect("a client");
         let call = |body: Vec<u8>| {
             let request =
-                millstream::rpc::Request::new("a/b").body(body.clone()).compression(compression);
+                Request::new("a/b").body(body.clone()).compression(compression);
             let result = client.call(request);
             let (sent, packed) = receive(&parrot.requests);
             assert_eq!((sent, unpack(&packed)), (format, body), "{compression:?}");
