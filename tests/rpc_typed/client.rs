@@ -278,8 +278,7 @@ fn compression_goes_both_ways() {
             .build()
             .expect("a client");
         let call = |body: Vec<u8>| {
-            let request =
-                Request::new("a/b").body(body.clone()).compression(compression);
+            let request = Request::new("a/b").body(body.clone()).compression(compression);
             let result = client.call(request);
             let (sent, packed) = receive(&parrot.requests);
             assert_eq!((sent, unpack(&packed)), (format, body), "{compression:?}");
