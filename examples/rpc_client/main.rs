@@ -7,7 +7,7 @@
 mod service;
 
 use std::error::Error;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -55,7 +55,8 @@ fn main() -> ExitCode {
 fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let Options { server, token, name, verbose } = options;
     let level = if verbose { Level::DEBUG } else { Level::WARN };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).init();
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr);
+    log.with_ansi(io::stderr().is_terminal()).init();
     let credentials = Authenticate::with(move |call: &mut Call<'_>| {
         let added = token.as_ref().map_or(Ok(()), |token| call.outgoing().insert("token", token));
         added.map_err(|error| Status::invalid_argument(error.to_string()))
