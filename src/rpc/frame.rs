@@ -94,6 +94,13 @@ pub struct Response<'a> {
     pub body: &'a [u8],
 }
 
+impl<'a> Response<'a> {
+    /// The response of a call that succeeded, still without its body.
+    pub(super) fn ok(id: u64, metadata: MetadataView<'a>, format: Format) -> Self {
+        Response { id, not_run: false, code: Code::Ok, message: "", metadata, format, body: &[] }
+    }
+}
+
 /// How a body is encoded and compressed, each by a number from 0 to 15; a frame with a greater one is not sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Format {

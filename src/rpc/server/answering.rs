@@ -10,7 +10,7 @@ use crate::rpc::call::{Body, Exchange, Fill};
 use crate::rpc::frame::{self, Format, Frame, Request, Response};
 use crate::rpc::metadata::Metadata;
 use crate::rpc::reply::Reply;
-use crate::rpc::status::{Code, Status};
+use crate::rpc::status::Status;
 
 /// What a method answers a call by.
 pub(super) struct Answering<'s, 'o, 'a> {
@@ -40,15 +40,7 @@ impl<'s, 'o, 'a> Answering<'s, 'o, 'a> {
 
     /// The response's frame, without its body.
     fn response<'m>(&self, metadata: &'m Metadata, format: Format) -> Response<'m> {
-        Response {
-            id: self.id,
-            not_run: false,
-            code: Code::Ok,
-            message: "",
-            metadata: metadata.view(),
-            format,
-            body: &[],
-        }
+        Response::ok(self.id, metadata.view(), format)
     }
 
     /// Nothing is answered twice.

@@ -61,7 +61,7 @@ pub(super) struct Session {
 }
 
 /// A call that is answered later.
-pub(super) struct Open {
+struct Open {
     one_way: bool,
     /// How its request was compressed.
     compression: u8,
@@ -272,7 +272,7 @@ impl Session {
     }
 
     /// Takes a call out; nobody waits for its reply from here on.
-    pub(super) fn take(&mut self, id: u64) -> Option<Open> {
+    fn take(&mut self, id: u64) -> Option<Open> {
         let open = self.open.remove(&id)?;
         self.forget(id, &open);
         Some(open)
@@ -319,15 +319,7 @@ impl Session {
         let (format, bytes) = self
             .compressed(open.compression, body.format, &body.bytes)
             .unwrap_or((body.format, body.bytes));
-        let response = Response {
-            id,
-            not_run: false,
-            code: Code::Ok,
-            message: "",
-            metadata: body.metadata.view(),
-            format,
-            body: &[],
-        };
+        let response = Response::ok(id, body.metadata.view(), format);
         frame::write_with_bytes(&response, bytes, output).map_err(|error| unsendable(&error))
     }
 
