@@ -5,8 +5,7 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
-/// Shared bytes shorter than this are copied: a segment of their own would cost more, in the kernel
-/// and in the rest of the chunk that it cuts off.
+/// Shared bytes shorter than this are copied: a segment of their own would cost the kernel more.
 const SHARE_FROM: usize = 4 * 1024;
 /// How many segments' places a queue keeps when it is given back.
 const KEEP_SEGMENTS: usize = 64;
@@ -16,31 +15,42 @@ const KEEP_SEGMENTS: usize = 64;
 /// Small writes are gathered in chunks of the [`OutputPool`]; [`Bytes`] are kept by reference:
 ///
 /// ```text
-/// front                                                back
-/// | sealed: chunk | sealed: Bytes | … | tail: chunk        |
-///                                       start..end  room
+/// front                                                         back
+/// sealed:  | gathered | gathered | Bytes | gathered | Bytes |
+/// chunks:  | full     | tail     .       .          .       open  room |
+///                      <-------- lead ------------->start..end
 /// ```
 ///
-/// **Invariant:** `0 < len(s)` for each sealed segment `s`, `start <= end <= size` in each chunk, and
-/// the lengths of all segments add up to [`len`](Self::len).
+/// Gathered bytes are in the chunks in their order: in the full ones and then in the tail, which is the
+/// chunk that is written to. [`Bytes`] seal what the tail holds so far, and the next small writes go
+/// into the rest of it.
 ///
-/// The tail is the chunk that is written to. When everything was sent it stays and starts over at its
-/// front, so that the steady state touches neither the pool nor the allocator.
+/// **Invariant:** each gathered segment is in one chunk, `0 < len(s)` for each sealed segment `s`,
+/// `start <= end <= size` in each chunk, the gathered segments' lengths add up to those of the full
+/// chunks and `lead`, and the lengths of all segments and of the tail to [`len`](Self::len).
 ///
-/// All calls take the pool that [made](OutputPool::queue) the queue. The memory behind a queue can
-/// exceed its `len` by a chunk for each [`Bytes`] in it and one for the tail.
+/// When everything was sent, the tail stays and starts over at its front, so that the steady state
+/// touches neither the pool nor the allocator.
+///
+/// All calls take the pool that [made](OutputPool::queue) the queue. The memory behind a queue is at
+/// most twice its bytes and two chunks, whatever small writes and [`Bytes`] alternate.
 ///
 /// A queue and its pool belong to one thread.
 #[derive(Default)]
 pub struct OutputQueue {
     sealed: VecDeque<Segment>,
+    /// The chunks of gathered segments that are not in the tail.
+    full: VecDeque<Chunk>,
+    /// How many bytes before the tail's `start` are of gathered segments.
+    lead: usize,
     tail: Chunk,
     len: usize,
 }
 
 /// A run of bytes to be sent.
 enum Segment {
-    Gathered(Chunk),
+    /// So many bytes of one chunk: the first ones that no earlier segment has.
+    Gathered(usize),
     Shared(Bytes),
 }
 
@@ -114,7 +124,7 @@ impl OutputQueue {
         if bytes.len() < SHARE_FROM {
             return self.append(&bytes, pool);
         }
-        self.replace_tail(Chunk::default(), pool);
+        self.seal_tail();
         self.len += bytes.len();
         self.sealed.push_back(Segment::Shared(bytes));
         self.invariants();
@@ -148,15 +158,37 @@ impl OutputQueue {
     #[must_use]
     #[inline]
     pub fn front(&self) -> &[u8] {
-        self.sealed.front().map_or(self.tail.bytes(), Segment::bytes)
+        if self.sealed.is_empty() { self.tail.bytes() } else { self.front_sealed() }
+    }
+
+    fn front_sealed(&self) -> &[u8] {
+        self.sealed_bytes().next().unwrap_or_default()
     }
 
     /// Fills `out` with the segments' bytes, from the front on, as far as there is place, and
     /// answers how many slices it filled.
     pub fn slices<'a>(&'a self, out: &mut [IoSlice<'a>]) -> usize {
         let tail = Some(self.tail.bytes()).filter(|bytes| !bytes.is_empty());
-        let segments = self.sealed.iter().map(Segment::bytes).chain(tail);
+        let segments = self.sealed_bytes().chain(tail);
         out.iter_mut().zip(segments).map(|(slice, bytes)| *slice = IoSlice::new(bytes)).count()
+    }
+
+    /// The bytes of each sealed segment.
+    fn sealed_bytes(&self) -> impl Iterator<Item = &[u8]> {
+        let lead = &self.tail.memory[self.tail.start - self.lead..self.tail.start];
+        let mut chunks = self.full.iter().map(Chunk::bytes).chain([lead]);
+        let mut rest: &[u8] = &[];
+        self.sealed.iter().map(move |segment| match segment {
+            Segment::Shared(bytes) => bytes,
+            Segment::Gathered(len) => {
+                if rest.is_empty() {
+                    rest = chunks.next().unwrap_or_default();
+                }
+                let now;
+                (now, rest) = rest.split_at(*len);
+                now
+            }
+        })
     }
 
     /// Takes the first `n` bytes out, which were sent.
@@ -167,7 +199,13 @@ impl OutputQueue {
     pub fn advance(&mut self, n: usize, pool: &mut OutputPool) {
         assert!(n <= self.len, "advance of {n} bytes in a queue of {}", self.len);
         self.len -= n;
-        let rest = if self.sealed.is_empty() { n } else { self.advance_sealed(n, pool) };
+        let mut rest = n;
+        if !self.sealed.is_empty() {
+            rest = self.advance_sealed(n, pool);
+            if !self.sealed.is_empty() {
+                return self.invariants();
+            }
+        }
         self.tail.start += rest;
         if self.tail.is_empty() {
             self.rewind_tail(pool);
@@ -192,20 +230,32 @@ impl OutputQueue {
 
     fn overwrite_sealed(&mut self, at: usize, bytes: &[u8]) {
         let (mut skip, mut rest) = (at, bytes);
-        for segment in &mut self.sealed {
-            let queued = segment.bytes().len();
-            if skip < queued && !rest.is_empty() {
-                let Segment::Gathered(chunk) = segment else {
-                    panic!("shared bytes stay as they are")
-                };
+        let lead = self.tail.start - self.lead;
+        let mut chunks = self.full.iter_mut().map(Chunk::bytes_mut);
+        let (lead, open) = self.tail.memory[lead..self.tail.end].split_at_mut(self.lead);
+        let mut lead = Some(lead);
+        let mut unsealed: &mut [u8] = &mut [];
+        for segment in &self.sealed {
+            let (len, memory) = match segment {
+                Segment::Shared(shared) => (shared.len(), None),
+                Segment::Gathered(len) => {
+                    if unsealed.is_empty() {
+                        unsealed = chunks.next().or_else(|| lead.take()).unwrap_or_default();
+                    }
+                    let now;
+                    (now, unsealed) = std::mem::take(&mut unsealed).split_at_mut(*len);
+                    (*len, Some(now))
+                }
+            };
+            if skip < len && !rest.is_empty() {
+                let memory = memory.expect("shared bytes stay as they are");
                 let now;
-                (now, rest) = rest.split_at(rest.len().min(queued - skip));
-                chunk.memory[chunk.start + skip..][..now.len()].copy_from_slice(now);
+                (now, rest) = rest.split_at(rest.len().min(len - skip));
+                memory[skip..][..now.len()].copy_from_slice(now);
             }
-            skip = skip.saturating_sub(queued);
+            skip = skip.saturating_sub(len);
         }
-        let start = self.tail.start;
-        self.tail.memory[start..][..rest.len()].copy_from_slice(rest);
+        open[..rest.len()].copy_from_slice(rest);
     }
 
     /// Drops what is queued behind the first `len` bytes.
@@ -216,21 +266,38 @@ impl OutputQueue {
         self.tail.end -= from_tail;
         surplus -= from_tail;
         while surplus > 0
-            && let Some(mut segment) = self.sealed.pop_back()
+            && let Some(segment) = self.sealed.back_mut()
         {
-            let queued = segment.bytes().len();
-            if queued > surplus {
-                segment.truncate(queued - surplus);
-                self.sealed.push_back(segment);
-            } else if let Segment::Gathered(chunk) = segment {
-                pool.recycle(chunk);
+            let queued = segment.len();
+            let dropped = surplus.min(queued);
+            segment.truncate(queued - dropped);
+            let gathered = matches!(segment, Segment::Gathered(_));
+            if dropped == queued {
+                self.sealed.pop_back();
             }
-            surplus = surplus.saturating_sub(queued);
+            if gathered {
+                self.drop_gathered(dropped, pool);
+            }
+            surplus -= dropped;
         }
-        if self.tail.is_empty() {
+        if self.sealed.is_empty() && self.tail.is_empty() {
             self.rewind_tail(pool);
         }
         self.invariants();
+    }
+
+    /// Drops the last `n` bytes of the gathered segments, which are in one chunk; nothing is behind them.
+    fn drop_gathered(&mut self, n: usize, pool: &mut OutputPool) {
+        if self.lead > 0 {
+            self.lead -= n;
+            self.tail.start -= n;
+            self.tail.end = self.tail.start;
+        } else if let Some(chunk) = self.full.back_mut() {
+            chunk.end -= n;
+            if chunk.is_empty() {
+                self.full.pop_back().into_iter().for_each(|chunk| pool.recycle(chunk));
+            }
+        }
     }
 
     /// Takes all bytes out.
@@ -242,26 +309,57 @@ impl OutputQueue {
     fn advance_sealed(&mut self, n: usize, pool: &mut OutputPool) -> usize {
         let mut rest = n;
         while let Some(segment) = self.sealed.front_mut() {
-            let len = segment.bytes().len();
-            if rest < len {
-                segment.advance(rest);
-                return 0;
+            let now = rest.min(segment.len());
+            let is_done = now == segment.len();
+            let gathered = matches!(segment, Segment::Gathered(_));
+            if is_done {
+                self.sealed.pop_front();
+            } else {
+                segment.advance(now);
             }
-            rest -= len;
-            if let Some(Segment::Gathered(chunk)) = self.sealed.pop_front() {
-                pool.recycle(chunk);
+            if gathered {
+                self.take_gathered(now, pool);
+            }
+            rest -= now;
+            if !is_done {
+                break;
             }
         }
         rest
     }
 
+    /// Takes out the first `n` bytes of the gathered segments, which are in one chunk.
+    fn take_gathered(&mut self, n: usize, pool: &mut OutputPool) {
+        match self.full.front_mut() {
+            Some(chunk) => {
+                chunk.start += n;
+                if chunk.is_empty() {
+                    self.full.pop_front().into_iter().for_each(|chunk| pool.recycle(chunk));
+                }
+            }
+            None => self.lead -= n,
+        }
+    }
+
+    /// Makes what the tail holds a segment of its own. More may follow in the rest of it.
+    fn seal_tail(&mut self) {
+        let len = self.tail.bytes().len();
+        if len > 0 {
+            self.sealed.push_back(Segment::Gathered(len));
+            self.lead += len;
+            self.tail.start = self.tail.end;
+        }
+    }
+
     /// Seals the tail and puts `chunk` in its place.
     fn replace_tail(&mut self, chunk: Chunk, pool: &mut OutputPool) {
-        let full = std::mem::replace(&mut self.tail, chunk);
+        self.seal_tail();
+        let mut full = std::mem::replace(&mut self.tail, chunk);
+        full.start -= std::mem::take(&mut self.lead);
         if full.is_empty() {
             pool.recycle(full);
         } else {
-            self.sealed.push_back(Segment::Gathered(full));
+            self.full.push_back(full);
         }
     }
 
@@ -277,39 +375,42 @@ impl OutputQueue {
     /// Checks the invariant in debug builds.
     fn invariants(&self) {
         if cfg!(debug_assertions) {
-            let chunks = self.sealed.iter().filter_map(|segment| match segment {
-                Segment::Gathered(chunk) => Some(chunk),
-                Segment::Shared(_) => None,
-            });
-            for chunk in chunks.chain([&self.tail]) {
+            for chunk in self.full.iter().chain([&self.tail]) {
                 assert!(chunk.start <= chunk.end && chunk.end <= chunk.memory.len());
             }
-            let sealed = self.sealed.iter().map(|segment| segment.bytes().len());
-            assert!(sealed.clone().all(|len| 0 < len), "an empty segment is sealed");
-            assert_eq!(self.len, sealed.sum::<usize>() + self.tail.bytes().len());
+            assert!(self.full.iter().all(|chunk| !chunk.is_empty()), "an empty chunk is kept");
+            assert!(self.sealed_bytes().all(|bytes| !bytes.is_empty()), "an empty segment");
+            let gathered = self.sealed.iter().map(|segment| match segment {
+                Segment::Gathered(len) => *len,
+                Segment::Shared(_) => 0,
+            });
+            let full = self.full.iter().map(|chunk| chunk.bytes().len()).sum::<usize>();
+            assert_eq!(gathered.sum::<usize>(), full + self.lead);
+            let sealed = self.sealed.iter().map(Segment::len).sum::<usize>();
+            assert_eq!(self.len, sealed + self.tail.bytes().len());
         }
     }
 }
 
 impl Segment {
-    fn bytes(&self) -> &[u8] {
+    fn len(&self) -> usize {
         match self {
-            Self::Gathered(chunk) => chunk.bytes(),
-            Self::Shared(bytes) => bytes,
+            Self::Gathered(len) => *len,
+            Self::Shared(bytes) => bytes.len(),
         }
     }
 
     fn advance(&mut self, n: usize) {
         match self {
-            Self::Gathered(chunk) => chunk.start += n,
+            Self::Gathered(len) => *len -= n,
             Self::Shared(bytes) => bytes.advance(n),
         }
     }
 
-    fn truncate(&mut self, len: usize) {
+    fn truncate(&mut self, to: usize) {
         match self {
-            Self::Gathered(chunk) => chunk.end = chunk.start + len,
-            Self::Shared(bytes) => bytes.truncate(len),
+            Self::Gathered(len) => *len = to,
+            Self::Shared(bytes) => bytes.truncate(to),
         }
     }
 }
@@ -325,6 +426,10 @@ impl Chunk {
 
     fn bytes(&self) -> &[u8] {
         &self.memory[self.start..self.end]
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..self.end]
     }
 
     #[inline(always)]
@@ -390,6 +495,7 @@ impl OutputPool {
     pub fn give_back(&mut self, mut queue: Box<OutputQueue>) {
         debug_assert!(self.leased > 0, "a queue came back that this pool did not make");
         self.leased -= 1;
+        // No queue has more full chunks than sealed segments.
         if !queue.is_empty() || queue.sealed.capacity() > KEEP_SEGMENTS || !self.has_place() {
             self.make_place(&mut queue);
         }
@@ -403,6 +509,7 @@ impl OutputPool {
     fn make_place(&mut self, queue: &mut OutputQueue) {
         queue.clear(self);
         queue.sealed.shrink_to(KEEP_SEGMENTS);
+        queue.full.shrink_to(KEEP_SEGMENTS);
         if !self.has_place() {
             // The queue's chunk is as good as this one, and the queue comes with it.
             self.chunks.pop();
@@ -460,6 +567,24 @@ mod tests {
             assert!(queue.segments() <= 17, "{} segments of room {room}", queue.segments());
             queue.clear(&mut pool);
         }
+    }
+
+    /// Messages that are shared cost their heads beside them, and not a chunk each.
+    #[test]
+    fn small_writes_between_shared_bytes_are_in_few_chunks() {
+        let mut pool = OutputPool::new(16 * 1024, 4);
+        let mut queue = pool.queue();
+        let message = Bytes::from(vec![7; SHARE_FROM]);
+        for _ in 0..1000 {
+            queue.append(&[1; 30], &mut pool);
+            queue.append_shared(message.clone(), &mut pool);
+        }
+        assert_eq!(queue.segments(), 2001, "one head is in two chunks");
+        assert_eq!(queue.full.len(), 1, "full chunks for 30,000 bytes");
+        queue.advance(queue.len() - 1, &mut pool);
+        assert_eq!((queue.full.len(), queue.segments(), queue.front()), (0, 1, &[7][..]));
+        queue.advance(1, &mut pool);
+        assert_eq!((queue.tail.start, queue.lead), (0, 0), "it starts over");
     }
 
     fn all(queue: &OutputQueue) -> Vec<u8> {
@@ -584,7 +709,7 @@ mod tests {
             assert!(pool.chunks.len() + pool.queues.len() <= pool.keep);
             assert_eq!(pool.leased(), 1);
             let idle = &queue.tail;
-            assert!(!idle.is_empty() || idle.memory.len() <= pool.chunk_size && idle.start == 0);
+            assert!(!queue.is_empty() || idle.memory.len() <= pool.chunk_size && idle.start == 0);
         }
     }
 
