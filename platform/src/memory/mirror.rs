@@ -1,12 +1,15 @@
 //! One stretch of memory, mapped twice in a row.
 
 use std::ffi::c_void;
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::{hint, slice};
+use std::{hint, mem, slice};
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+use super::views_elsewhere as views;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use super::views_linux as views;
 
 /// How many mirrors a process may have. Each takes two mappings, and Linux allows a process 65,530
 /// (`vm.max_map_count`). At that limit the allocator gets no memory either, so the process would die
@@ -30,6 +33,9 @@ pub(super) struct Mirror {
 /// One of the places for mirrors in this process.
 struct Place;
 
+/// Maps both views of so many bytes over a reservation for them.
+type Map = unsafe fn(*mut c_void, usize) -> io::Result<()>;
+
 // SAFETY: a `Mirror` is the only owner of its mapping (the type's invariant), and a mapping belongs to
 // the process, not to the thread that made it. Windows borrow the `Mirror`.
 unsafe impl Send for Mirror {}
@@ -42,17 +48,21 @@ impl Mirror {
     /// `QuotaExceeded` if the process has [as many](MOST) as it may; else what the operating system
     /// says: out of memory, of descriptors or of mappings, or forbidden.
     pub(super) fn new(len: usize) -> io::Result<Self> {
+        Self::with_views(len, views::map)
+    }
+
+    fn with_views(len: usize, map: Map) -> io::Result<Self> {
         if len == 0 || !len.is_multiple_of(page_size()) || len > isize::MAX as usize / 2 {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let place = Place::take(MOST)?;
-        let object = File::from(shared_object()?);
-        object.set_len(len as u64)?;
-        // From here on an early return unmaps what there is.
-        let mirror = Self::reserve(len, place)?;
-        mirror.map_at(0, &object)?;
-        mirror.map_at(len, &object)?;
-        Ok(mirror)
+        let mirror = Self::reserve(len, Place::take(MOST)?)?;
+        // SAFETY: the reservation is ours alone, twice `len` bytes long, and no slice into it
+        // exists yet.
+        let mapped = unsafe { map(mirror.base.as_ptr().cast(), len) };
+        match mapped {
+            Ok(()) => Ok(mirror),
+            Err(error) => Err(mirror.give_up(error)),
+        }
     }
 
     /// Takes the addresses for both views, without memory behind them.
@@ -64,16 +74,15 @@ impl Mirror {
         Ok(Self { base: mapped(base)?, len, _place: place })
     }
 
-    /// Maps the object over the half of the reservation that starts at `offset`: 0 or `len`.
-    fn map_at(&self, offset: usize, object: &File) -> io::Result<()> {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_SHARED | libc::MAP_FIXED;
-        let half = self.base.as_ptr().wrapping_add(offset).cast();
-        // SAFETY: `half .. half + len` lies in the reservation, which is ours alone and to which no
-        // slice exists yet (`new` calls this before it hands the `Mirror` out), so replacing that
-        // mapping takes memory from nobody. The object is `len` bytes long.
-        let view = unsafe { libc::mmap(half, self.len, protection, flags, object.as_raw_fd(), 0) };
-        mapped(view).map(drop)
+    /// Drops a mirror whose views could not be mapped.
+    fn give_up(self, error: io::Error) -> io::Error {
+        // A call that ran out of memory may have unmapped what it was to replace, and then those
+        // addresses are anybody's. They are left as they are, and so is the place, which bounds how
+        // often that happens.
+        if matches!(error.kind(), io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock) {
+            mem::forget(self);
+        }
+        error
     }
 
     /// How many bytes of memory there are; each can be seen at two offsets.
@@ -152,95 +161,33 @@ pub(super) fn page_size() -> usize {
     usize::try_from(size).expect("every system has a page size")
 }
 
-/// What `mmap` returned, as a pointer or its error.
-fn mapped(address: *mut c_void) -> io::Result<NonNull<u8>> {
+/// What a call that maps memory returned, as a pointer or its error.
+pub(super) fn mapped(address: *mut c_void) -> io::Result<NonNull<u8>> {
     if address == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
     NonNull::new(address.cast()).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }
 
-/// What a call that makes a descriptor returned, as its owner or the error.
-///
-/// # Safety
-/// `descriptor` is negative, or it is open and nobody owns it.
-unsafe fn owned(descriptor: libc::c_int) -> io::Result<OwnedFd> {
-    if descriptor < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: it is open and becomes ours, by this function's contract.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
-}
-
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-use memory_file as shared_object;
-#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-use unlinked_object as shared_object;
-
-/// An empty file in memory that never had a name.
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-fn memory_file() -> io::Result<OwnedFd> {
-    // SAFETY: the name is a C string that outlives the call.
-    let descriptor = unsafe { libc::memfd_create(c"millstream".as_ptr(), libc::MFD_CLOEXEC) };
-    // SAFETY: it is what `memfd_create` just made, or negative.
-    unsafe { owned(descriptor) }
-}
-
-/// An empty shared memory object whose name is already gone, for systems that know no nameless
-/// ones. It is closed on exec, as POSIX asks of `shm_open`. Linux compiles it to test it.
-#[cfg(any(
-    all(test, target_os = "linux"),
-    not(any(target_os = "linux", target_os = "android", target_os = "freebsd"))
-))]
-fn unlinked_object() -> io::Result<OwnedFd> {
-    use std::ffi::CString;
-    use std::process;
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    // A process that died in between, and whose id this one has now, may have left names behind.
-    const ATTEMPTS: u32 = 16;
-
-    let mut result = Err(io::ErrorKind::AlreadyExists.into());
-    for _ in 0..ATTEMPTS {
-        // At most 26 bytes: macOS allows 31.
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = CString::new(format!("/mill-{:x}-{number:x}", process::id()))?;
-        let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL;
-        // SAFETY: the name is a C string that outlives the call. The mode is an untyped literal
-        // because it is a variadic argument on macOS (a promoted int) and a `mode_t` elsewhere.
-        let descriptor = unsafe { libc::shm_open(name.as_ptr(), flags, 0o600) };
-        // SAFETY: it is what `shm_open` just made, or negative.
-        result = unsafe { owned(descriptor) };
-        match &result {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(_) => break,
-            Ok(_) => {
-                // SAFETY: the name is a C string that outlives the call. The object is ours, because
-                // O_EXCL made it, and it lives on under its descriptor.
-                unsafe { libc::shm_unlink(name.as_ptr()) };
-                break;
-            }
-        }
-    }
-    result
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::views_elsewhere;
     use super::*;
 
+    /// By the way of this system, and by that of others, as far as this one can run it.
     #[test]
     fn both_views_show_the_same_bytes() {
         let page = page_size();
-        let mut mirror = Mirror::new(page).unwrap();
-        assert!(mirror.window(0, page).iter().all(|&byte| byte == 0));
-        mirror.window_mut(page - 2, 4).copy_from_slice(b"abcd");
-        assert_eq!(mirror.window(page - 2, 4), b"abcd");
-        assert_eq!(mirror.window(0, 2), b"cd");
-        assert_eq!(mirror.window(page, 2), b"cd");
-        mirror.window_mut(0, 1)[0] = b'x';
-        assert_eq!(mirror.window(page, 2), b"xd");
+        for map in [views::map as Map, views_elsewhere::map] {
+            let mut mirror = Mirror::with_views(page, map).unwrap();
+            assert!(mirror.window(0, page).iter().all(|&byte| byte == 0));
+            mirror.window_mut(page - 2, 4).copy_from_slice(b"abcd");
+            assert_eq!(mirror.window(page - 2, 4), b"abcd");
+            assert_eq!(mirror.window(0, 2), b"cd");
+            assert_eq!(mirror.window(page, 2), b"cd");
+            mirror.window_mut(0, 1)[0] = b'x';
+            assert_eq!(mirror.window(page, 2), b"xd");
+        }
     }
 
     /// More than a Linux process may have mappings or, mostly, descriptors.
@@ -285,20 +232,5 @@ mod tests {
         mirror.window_mut(0, 1)[0] = 7;
         let seen = std::thread::spawn(move || mirror.window(mirror.len(), 1)[0]).join().unwrap();
         assert_eq!(seen, 7);
-    }
-
-    /// The way of other systems, as far as Linux can run it: an object that is fresh each time and
-    /// leaves no name behind.
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn unlinked_objects_are_fresh() {
-        use std::io::{Read, Write};
-
-        let mut first = File::from(unlinked_object().unwrap());
-        first.write_all(b"first").unwrap();
-        let mut second = File::from(unlinked_object().unwrap());
-        let mut bytes = Vec::new();
-        second.read_to_end(&mut bytes).unwrap();
-        assert!(bytes.is_empty());
     }
 }

@@ -1,0 +1,29 @@
+//! No system call of the engine raises a signal, whatever the process has set for it. Each test
+//! runs in a process of its own, in which the signals do what they do by default: end it.
+
+mod child;
+
+use millstream_platform::memory::{Ring, RingPool};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// From here on no file of this process may grow beyond so many bytes.
+fn limit_files(bytes: u64) {
+    let limit = Rlimit { current: Some(bytes), ..getrlimit(Resource::Fsize) };
+    setrlimit(Resource::Fsize, limit).unwrap();
+}
+
+/// A service that writes no files may be forbidden to: rings are not files.
+#[test]
+fn rings_are_made_under_a_limit_on_the_size_of_files() {
+    child::run(|| {
+        for limit in [0, 1, 4096, 64 * 1024 - 1] {
+            limit_files(limit);
+            let mut ring = Ring::mirrored(64 * 1024).unwrap();
+            assert_eq!(ring.append(&[7; 64 * 1024]), 64 * 1024);
+            let mut pool = RingPool::new(true, 0);
+            let ring = pool.lease(256 * 1024);
+            assert!(ring.is_mirrored(), "the limit is {limit}");
+            pool.give_back(ring);
+        }
+    });
+}
