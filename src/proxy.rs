@@ -148,16 +148,22 @@ fn decode_v2(bytes: &[u8]) -> Result<Option<Decoded>, Malformed> {
     }
 }
 
-/// A name that ends at its first zero; one that begins with a zero is abstract, or there is none.
+/// A path that ends at its first zero, if there is room for one; or an abstract name behind a zero, which may have
+/// zeros in it, so that only those at its end are taken for the room that it leaves.
 fn unix(bytes: Option<&[u8]>) -> Result<UnixAddress, Malformed> {
-    let bytes = bytes.ok_or(Malformed)?;
-    let end = |bytes: &[u8]| bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    match &bytes[..end(bytes)] {
-        [] => Ok(abstract_name(&bytes[1..][..end(&bytes[1..])])),
-        path => UnixAddress::path(OsStr::from_bytes(path)).map_err(|_| Malformed),
+    match bytes.ok_or(Malformed)? {
+        [0, name @ ..] => {
+            let len = name.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            Ok(abstract_name(&name[..len]))
+        }
+        path => {
+            let len = path.iter().position(|byte| *byte == 0).unwrap_or(path.len());
+            UnixAddress::path(OsStr::from_bytes(&path[..len])).map_err(|_| Malformed)
+        }
     }
 }
 
+/// None if there is no name, or this system has no such names.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn abstract_name(name: &[u8]) -> UnixAddress {
     UnixAddress::abstract_name(name).unwrap_or(UnixAddress::UNNAMED)
@@ -225,7 +231,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again_in_pieces_too() {
-        let longest = "a".repeat(103);
+        let longest = "a".repeat(if cfg!(target_os = "linux") { 108 } else { 104 });
         let pairs = [
             (ip("192.0.2.7:1"), ip("198.51.100.1:65535")),
             (ip("[2001:db8::1]:1"), ip("[2001:db8::2]:443")),
@@ -233,6 +239,11 @@ mod tests {
             (UnixAddress::UNNAMED.into(), unix_path("b")),
             #[cfg(target_os = "linux")]
             (UnixAddress::abstract_name("x").unwrap().into(), UnixAddress::UNNAMED.into()),
+            #[cfg(target_os = "linux")]
+            (
+                UnixAddress::abstract_name([b'x'; 107]).unwrap().into(),
+                UnixAddress::abstract_name("x\0y").unwrap().into(),
+            ),
         ];
         for (source, destination) in pairs {
             let header = ProxyHeader { source, destination };

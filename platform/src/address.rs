@@ -1,19 +1,13 @@
 //! Addresses of sockets, and how they carry what they carry.
 
+mod system;
+
 use std::ffi::{CString, OsStr};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
-#[cfg(target_os = "android")]
-use std::os::android::net::SocketAddrExt;
-#[cfg(target_os = "linux")]
-use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net;
 use std::path::Path;
-
-use rustix::net::SocketAddrUnix;
-use socket2::SockAddr;
 
 /// How a socket carries bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -107,17 +101,6 @@ impl Address {
             Address::Unix(_) => Transport::UnixDatagram,
         }
     }
-
-    /// As system calls have it.
-    ///
-    /// # Errors
-    /// The operating system has no such names.
-    pub fn to_sock_addr(&self) -> io::Result<SockAddr> {
-        match self {
-            Address::Ip(address) => Ok((*address).into()),
-            Address::Unix(address) => SockAddr::unix(OsStr::from_bytes(address.as_bytes())),
-        }
-    }
 }
 
 impl From<SocketAddr> for Address {
@@ -135,41 +118,6 @@ impl<I: Into<IpAddr>> From<(I, u16)> for Address {
 impl From<UnixAddress> for Address {
     fn from(address: UnixAddress) -> Self {
         Address::Unix(address)
-    }
-}
-
-/// An address of another kind than IP and Unix is not there: no socket of these transports has one.
-impl TryFrom<SockAddr> for Address {
-    type Error = io::Error;
-
-    fn try_from(address: SockAddr) -> io::Result<Self> {
-        if let Some(address) = address.as_socket() {
-            return Ok(Address::Ip(address));
-        }
-        if let Some(name) = address.as_abstract_namespace() {
-            return Ok(Address::Unix(UnixAddress::new(b"\0", name)?));
-        }
-        let path = address.as_pathname().map_or(&[][..], |path| path.as_os_str().as_bytes());
-        if path.is_empty() && !address.is_unnamed() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "the address is of no known kind",
-            ));
-        }
-        Ok(Address::Unix(UnixAddress::new(b"", path)?))
-    }
-}
-
-impl TryFrom<net::SocketAddr> for Address {
-    type Error = io::Error;
-
-    fn try_from(address: net::SocketAddr) -> io::Result<Self> {
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        if let Some(name) = SocketAddrExt::as_abstract_name(&address) {
-            return Ok(Address::Unix(UnixAddress::new(b"\0", name)?));
-        }
-        let path = address.as_pathname().map_or(&[][..], |path| path.as_os_str().as_bytes());
-        Ok(Address::Unix(UnixAddress::new(b"", path)?))
     }
 }
 
@@ -264,11 +212,8 @@ impl fmt::Display for PeerAddress {
     }
 }
 
-/// The longest name in bytes, which leaves a place for the zero at its end.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const LONGEST: usize = 107;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-const LONGEST: usize = 103;
+/// The most bytes of a name, with the zero that an abstract one begins with: the system needs none at the end of a path.
+const LONGEST: usize = size_of::<libc::sockaddr_un>() - system::NAME_AT;
 
 /// The name of a Unix socket: a path, on Linux a name without a file (an abstract one), or none.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -301,7 +246,7 @@ impl UnixAddress {
     /// The name of a socket that is a file.
     ///
     /// # Errors
-    /// The path is empty, too long (107 bytes on Linux, 103 elsewhere), or has a zero in it.
+    /// The path is empty, too long (more than 108 bytes on Linux, 104 elsewhere), or has a zero in it.
     pub fn path(path: impl AsRef<Path>) -> Result<Self, BadUnixAddress> {
         let path = path.as_ref().as_os_str().as_bytes();
         let bad = |reason| BadUnixAddress { name: lossy(path), reason };
@@ -318,7 +263,7 @@ impl UnixAddress {
     /// bytes.
     ///
     /// # Errors
-    /// The name is empty, or longer than 106 bytes.
+    /// The name is empty, or longer than 107 bytes.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub fn abstract_name(name: impl AsRef<[u8]>) -> Result<Self, BadUnixAddress> {
         let name = name.as_ref();
@@ -342,25 +287,6 @@ impl UnixAddress {
     /// Its bytes: a path, or a zero and a name without a file.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
-    }
-
-    /// As rustix has it.
-    pub(crate) fn to_rustix(self) -> rustix::io::Result<SocketAddrUnix> {
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        if let Some(name) = self.as_abstract_name() {
-            return SocketAddrUnix::new_abstract_name(name);
-        }
-        SocketAddrUnix::new(self.as_bytes())
-    }
-
-    /// From what rustix has.
-    pub(crate) fn from_rustix(address: &SocketAddrUnix) -> io::Result<Self> {
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        if let Some(name) = address.abstract_name() {
-            return Ok(Self::new(b"\0", name)?);
-        }
-        let path = address.path_bytes().unwrap_or_default();
-        Ok(Self::new(b"", path.strip_suffix(b"\0").unwrap_or(path))?)
     }
 
     /// The path, if it is one.
@@ -436,18 +362,9 @@ impl fmt::Debug for UnixAddress {
 mod tests {
     use super::*;
 
-    fn round_trip(address: Address) -> Address {
-        address.to_sock_addr().unwrap().try_into().unwrap()
-    }
-
     #[test]
-    fn addresses_come_back_from_the_system_as_they_went() {
+    fn a_path_is_a_path() {
         let path = UnixAddress::path("/run/some.socket").unwrap();
-        for address in
-            [Address::from(([127, 0, 0, 1], 80)), path.into(), UnixAddress::UNNAMED.into()]
-        {
-            assert_eq!(round_trip(address), address);
-        }
         assert_eq!(path.as_path(), Some(Path::new("/run/some.socket")));
         assert_eq!((path.as_abstract_name(), path.is_unnamed()), (None, false));
     }
@@ -456,7 +373,6 @@ mod tests {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn abstract_names_may_have_any_bytes() {
         let name = UnixAddress::abstract_name(b"a\0b\xFF").unwrap();
-        assert_eq!(round_trip(name.into()), Address::Unix(name));
         assert_eq!(name.as_abstract_name(), Some(&b"a\0b\xFF"[..]));
         assert_eq!((name.as_path(), name.is_unnamed()), (None, false));
         assert_eq!(name.to_string(), r"@a\x00b\xff");
@@ -469,5 +385,10 @@ mod tests {
         assert_eq!(reason("a\0b"), "there is a zero byte in it");
         assert_eq!(reason(&"x".repeat(LONGEST + 1)), "it is too long");
         assert!(UnixAddress::path("x".repeat(LONGEST)).is_ok());
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        for (length, fits) in [(0, false), (1, true), (LONGEST - 1, true), (LONGEST, false)] {
+            let name = UnixAddress::abstract_name(vec![b'x'; length]);
+            assert_eq!(name.is_ok(), fits, "{length}");
+        }
     }
 }

@@ -183,7 +183,7 @@ pub(crate) fn bind_unix(
         socket.bind(&name)?;
         return Ok(None);
     };
-    let _lock = remove_dead(path)?;
+    let _lock = remove_dead(path, &name)?;
     #[cfg(target_os = "linux")]
     if let Some(mode) = mode {
         // The file gets the socket's mode, less what the process' mask takes away.
@@ -200,7 +200,7 @@ pub(crate) fn bind_unix(
 
 /// Removes the file of a Unix socket if nobody answers there. Nobody else does so until what this answers is
 /// dropped.
-fn remove_dead(path: &Path) -> io::Result<Option<File>> {
+fn remove_dead(path: &Path, name: &SockAddr) -> io::Result<Option<File>> {
     if fs::symlink_metadata(path).is_err() {
         return Ok(None);
     }
@@ -210,7 +210,7 @@ fn remove_dead(path: &Path) -> io::Result<Option<File>> {
         let error = format!("{} is there and no socket", path.display());
         return Err(io::Error::new(ErrorKind::AlreadyExists, error));
     }
-    match probe(path) {
+    match probe(name) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
             fs::remove_file(path)?;
             Ok(Some(lock))
@@ -221,11 +221,11 @@ fn remove_dead(path: &Path) -> io::Result<Option<File>> {
 }
 
 /// Connects to see whether somebody answers.
-fn probe(path: &Path) -> io::Result<()> {
+fn probe(name: &SockAddr) -> io::Result<()> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // Not to wait for room in the listener's queue.
     socket.set_nonblocking(true)?;
-    socket.connect(&SockAddr::unix(path)?)
+    socket.connect(name)
 }
 
 /// Locks the folder of a path as long as what it answers lives, so that of two processes that replace a dead

@@ -1,5 +1,6 @@
 //! How sockets are made that listen or connect, or taken from elsewhere, and the options that they carry.
 
+mod accept;
 mod bound;
 mod connect;
 mod credentials;
@@ -16,6 +17,7 @@ mod setting_linux;
 mod stream;
 mod view;
 
+pub(crate) use self::accept::accept;
 pub use self::bound::{BoundSocket, local_addr};
 pub use self::connect::connect;
 pub use self::credentials::{PeerCredentials, own_user, peer_credentials};

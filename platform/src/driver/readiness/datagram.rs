@@ -221,7 +221,7 @@ impl Socket {
         batch.current = Some(Current {
             start: 0,
             len: received.bytes.min(BUFFER),
-            from: unix_address(received.address)?.into(),
+            from: unix_address(received.address)?,
             to: None,
             truncated: received.flags.contains(ReturnFlags::TRUNC),
         });
@@ -582,10 +582,10 @@ fn socket_address(address: &Address) -> io::Result<SocketAddrAny> {
 }
 
 /// The address of a Unix socket that sent something.
-fn unix_address(address: Option<SocketAddrAny>) -> io::Result<UnixAddress> {
+fn unix_address(address: Option<SocketAddrAny>) -> io::Result<Address> {
     match address {
-        Some(address) => UnixAddress::from_rustix(&address.try_into()?),
-        None => Ok(UnixAddress::UNNAMED),
+        Some(address) => address.try_into(),
+        None => Ok(UnixAddress::UNNAMED.into()),
     }
 }
 

@@ -7,15 +7,16 @@
 //! nobody.
 
 use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use mio::event::Source;
-use mio::net::{TcpListener, UnixListener};
+use mio::net::TcpStream;
 use mio::{Interest, Registry};
+use socket2::SockRef;
 
 use super::name::Name;
-use super::{Spent, Turn, add, left};
-use crate::address::{Address, PeerAddress, Transport};
+use super::{Spent, Turn, add, left, stream};
+use crate::address::{PeerAddress, Transport};
 use crate::driver::{Event, Token};
 use crate::socket::{self, SocketFile, Stream};
 
@@ -28,14 +29,13 @@ const ANNOUNCES_AGAIN: bool = cfg!(all(
 /// After so many turns in a row the batch doubles with each further one.
 const GROWS_AFTER: u32 = 4;
 
-/// A listening socket as mio watches it.
-enum Accepting {
-    Tcp(TcpListener),
-    /// Its file goes with it.
-    Unix {
-        listener: UnixListener,
-        _file: Option<Arc<SocketFile>>,
-    },
+/// A listening socket.
+struct Accepting {
+    /// As mio watches it.
+    socket: TcpStream,
+    transport: Transport,
+    /// The file of a Unix socket goes with it.
+    _file: Option<Arc<SocketFile>>,
 }
 
 #[derive(Default)]
@@ -62,37 +62,18 @@ struct Listener {
 
 impl Accepting {
     fn new(listener: socket::Listener) -> io::Result<Self> {
-        Ok(match listener {
-            socket::Listener::Tcp(listener) => {
-                listener.set_nonblocking(true)?;
-                Accepting::Tcp(TcpListener::from_std(listener))
-            }
-            socket::Listener::Unix { listener, file } => {
-                listener.set_nonblocking(true)?;
-                Accepting::Unix { listener: UnixListener::from_std(listener), _file: file }
-            }
-        })
-    }
-
-    fn source(&mut self) -> &mut dyn Source {
-        match self {
-            Accepting::Tcp(listener) => listener,
-            Accepting::Unix { listener, .. } => listener,
-        }
+        let transport = listener.transport();
+        let (socket, file): (OwnedFd, _) = match listener {
+            socket::Listener::Tcp(listener) => (listener.into(), None),
+            socket::Listener::Unix { listener, file } => (listener.into(), file),
+        };
+        SockRef::from(&socket).set_nonblocking(true)?;
+        Ok(Accepting { socket: stream::watched(socket), transport, _file: file })
     }
 
     fn accept(&self) -> io::Result<(Stream, PeerAddress)> {
-        match self {
-            Accepting::Tcp(listener) => {
-                let (socket, peer) = listener.accept()?;
-                Ok((Stream::new(socket, Transport::Tcp), peer.into()))
-            }
-            Accepting::Unix { listener, .. } => {
-                let (socket, peer) = listener.accept()?;
-                let peer = Address::try_from(peer)?.into();
-                Ok((Stream::new(socket, Transport::Unix), peer))
-            }
-        }
+        // Not by mio, which takes no name of 108 bytes for one and panics.
+        self.socket.try_io(|| socket::accept(&self.socket, self.transport))
     }
 }
 
@@ -100,7 +81,7 @@ impl Listener {
     /// Asks to be announced if more connections wait, now or later.
     fn ask(&mut self, token: Token, registry: &Registry, turn: &Turn) -> io::Result<()> {
         let name = Name::Listener(token).pack();
-        registry.reregister(self.socket.source(), name, Interest::READABLE)?;
+        registry.reregister(&mut self.socket.socket, name, Interest::READABLE)?;
         // Where a wait can't reap everything, the answer may have been left for a later one.
         let in_a_row = turn.number.wrapping_sub(self.asked) == 1 || turn.crowded;
         self.asked = turn.number;
@@ -142,7 +123,7 @@ impl Listeners {
     ) -> io::Result<Name> {
         let mut socket = Accepting::new(listener)?;
         let name = Name::Listener(token);
-        registry.register(socket.source(), name.pack(), Interest::READABLE)?;
+        registry.register(&mut socket.socket, name.pack(), Interest::READABLE)?;
         let index = token.index as usize;
         if self.entries.len() <= index {
             self.entries.resize_with(index + 1, || None);
@@ -166,7 +147,7 @@ impl Listeners {
         let Some(listener) = self.get(token) else { return };
         // A duplicate of its descriptor may live on. Should this fail, its notifications carry a generation
         // that is over.
-        let _ = registry.deregister(listener.socket.source());
+        let _ = registry.deregister(&mut listener.socket.socket);
         self.entries[token.index as usize] = None;
         self.len -= 1;
     }

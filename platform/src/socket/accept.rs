@@ -1,0 +1,48 @@
+//! Taking connections off a listener's queue.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::net::SocketAddrAny;
+
+use super::Stream;
+use crate::address::{Address, PeerAddress, Transport, UnixAddress};
+
+/// Accepts a connection, with the address of its other end. It doesn't block, and is closed when another program is
+/// executed.
+///
+/// # Errors
+/// Those of accept(2); nobody is there.
+pub(crate) fn accept(
+    listener: impl AsFd,
+    transport: Transport,
+) -> io::Result<(Stream, PeerAddress)> {
+    let (socket, peer) = accept_raw(listener)?;
+    let peer = match peer {
+        Some(peer) => Address::try_from(peer)?,
+        // Some systems write no address where there is no name.
+        None if transport.is_unix() => UnixAddress::UNNAMED.into(),
+        None => return Err(io::ErrorKind::ConnectionAborted.into()),
+    };
+    Ok((Stream::new(socket, transport), peer.into()))
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn accept_raw(listener: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
+    use rustix::net::{SocketFlags, acceptfrom_with};
+
+    Ok(acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
+}
+
+#[cfg(target_vendor = "apple")]
+fn accept_raw(listener: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
+    use rustix::net::acceptfrom;
+    use socket2::SockRef;
+
+    let (socket, peer) = acceptfrom(listener)?;
+    let accepted = SockRef::from(&socket);
+    accepted.set_nonblocking(true)?;
+    accepted.set_cloexec(true)?;
+    accepted.set_nosigpipe(true)?;
+    Ok((socket, peer))
+}
