@@ -43,6 +43,11 @@ impl Passing {
         self.most = most;
     }
 
+    /// Whether some are kept.
+    pub(crate) fn keeps(&self) -> bool {
+        self.most > 0
+    }
+
     /// Takes the first descriptor that was received.
     pub fn take(&mut self) -> Option<OwnedFd> {
         self.received.pop_front()
@@ -154,7 +159,7 @@ pub(crate) fn receive_unix(
     passing: Option<&mut Passing>,
 ) -> io::Result<(usize, bool)> {
     let mut room = [IoSliceMut::new(room)];
-    let Some(passing) = passing.filter(|passing| passing.most > 0) else {
+    let Some(passing) = passing.filter(|passing| passing.keeps()) else {
         let mut control = RecvAncillaryBuffer::default();
         let received = recvmsg(socket, &mut room, &mut control, CLOSE_AT_EXEC)?;
         let cut = !TELLS_CUTS || received.flags.contains(ReturnFlags::CTRUNC);

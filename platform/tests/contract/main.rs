@@ -8,11 +8,15 @@
 //! On the simulation every behaviour runs with and without faults from many seeds. A failure prints
 //! the seed; `MILLSTREAM_SEED=<seed>` runs that one alone.
 
+#[path = "../signals/child.rs"]
+mod child;
 mod connecting;
 mod datagrams;
 mod engine;
 mod random;
 mod relaying;
+#[cfg(target_os = "linux")]
+mod sandbox;
 mod suite;
 mod world;
 
@@ -89,6 +93,7 @@ behaviours! {
         relayed_bytes_arrive_in_order_at_a_slow_reader
         what_is_relayed_to_a_broken_connection_breaks_no_other
         a_relay_with_nothing_to_do_is_quiet
+        what_is_relayed_to_a_peer_that_has_ended_and_is_gone_breaks_it
         a_wake_ends_the_wait
         a_wake_before_the_wait_counts
         a_wait_ends_with_its_timeout
@@ -98,6 +103,7 @@ behaviours! {
         a_reset_after_the_end_is_a_failure
         urgent_data_does_not_stall_the_stream
         urgent_data_at_the_end_of_a_read_does_not_stall_the_stream
+        what_is_relayed_to_a_connection_whose_error_was_taken_breaks_it
         a_paused_connection_learns_of_a_reset
         close_with_reset_is_a_reset
         a_connection_that_is_reset_before_it_is_accepted_harms_nobody
@@ -126,6 +132,88 @@ mod readiness_alone {
     #[test]
     fn accepting_fails_once_and_goes_on_when_told() {
         super::in_a_small_process(super::suite::accepting_fails_once_and_goes_on_when_told);
+    }
+}
+
+mod unix_alone {
+    use super::engine::Engine;
+    use super::relaying;
+    use super::world::Unix;
+
+    #[test]
+    fn descriptors_that_come_with_relayed_bytes_are_kept() {
+        relaying::descriptors_that_come_with_relayed_bytes_are_kept(Engine::new(Unix::new()));
+    }
+
+    #[test]
+    fn urgent_data_of_a_unix_stream_is_left_out_of_a_relay() {
+        relaying::urgent_data_of_a_unix_stream_is_left_out_of_a_relay(Engine::new(Unix::new()));
+    }
+}
+
+/// Where urgent data stands beside the stream.
+mod tcp_alone {
+    use super::engine::Engine;
+    use super::relaying;
+    use super::world::Loopback;
+
+    #[test]
+    fn urgent_data_does_not_end_a_relay() {
+        relaying::urgent_data_does_not_end_a_relay(Engine::new(Loopback));
+    }
+
+    #[test]
+    fn urgent_data_does_not_stall_a_relay() {
+        relaying::urgent_data_does_not_stall_a_relay(Engine::new(Loopback));
+    }
+
+    #[test]
+    fn a_reset_behind_urgent_data_is_told_behind_all_relayed_bytes() {
+        relaying::a_reset_behind_urgent_data_is_told_behind_all_bytes(Engine::new(Loopback));
+    }
+
+    #[test]
+    fn a_reset_is_no_end_of_a_relay() {
+        relaying::a_reset_is_no_end_of_a_relay(Engine::new(Loopback));
+    }
+}
+
+/// With the signals that end a process by default, which a Rust program ignores in part.
+mod signals {
+    /// The suite, and most of what the drivers ask of the system with it.
+    #[test]
+    fn the_suite_raises_no_signal() {
+        super::child::run(&["readiness::", "unix::", "tcp_alone::", "unix_alone::"]);
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod sandboxed {
+    use super::engine::Engine;
+    use super::relaying::a_relay_goes_on;
+    use super::relaying::relayed_bytes_arrive_in_order_at_a_slow_reader as relay;
+    use super::sandbox::{ERRORS, refuse, without};
+    use super::world::{Loopback, Unix};
+
+    /// A sandbox, or a system that has no such call: bytes are received and sent then.
+    #[test]
+    fn relays_do_without_the_system_calls_that_move_bytes() {
+        // A call that does nothing and says that it did moves no bytes, but makes no pipe, either.
+        let splice = ERRORS.into_iter().chain([0]).map(|error| (libc::SYS_splice, error));
+        let pipe = ERRORS.into_iter().map(|error| (libc::SYS_pipe2, error));
+        for (call, error) in splice.chain(pipe) {
+            without(call, error, || relay(Engine::new(Loopback)));
+            without(call, error, || relay(Engine::new(Unix::new())));
+        }
+    }
+
+    #[test]
+    fn relays_go_on_when_a_system_call_is_refused_later() {
+        for error in ERRORS {
+            let later =
+                || a_relay_goes_on(Engine::new(Loopback), || refuse(libc::SYS_splice, error));
+            without(libc::SYS_sync, libc::EPERM, later); // It is not called.
+        }
     }
 }
 

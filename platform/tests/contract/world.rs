@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +17,8 @@ use millstream_platform::driver::sim::{Faults, SimDatagrams, SimDriver, SimNetwo
 use millstream_platform::driver::{Budget, Driver, Readiness};
 use millstream_platform::socket::{Listener, SocketOptions, listen_unix};
 use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::child;
 
 /// Supplies a driver and far ends.
 pub(crate) trait World: Clone {
@@ -99,6 +101,7 @@ impl World for Loopback {
     const BLOCKS: bool = true;
 
     fn driver(&self, budget: Budget) -> Readiness {
+        child::is_inside();
         Readiness::new(budget).unwrap()
     }
 
@@ -169,6 +172,10 @@ impl<S: AsFd> Stream<S> {
     fn new(stream: S, address: Address) -> Self {
         SockRef::from(&stream).set_read_timeout(Some(MOMENT)).unwrap();
         Stream { stream, address, ended: false, reset: false }
+    }
+
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 }
 
@@ -264,6 +271,7 @@ impl World for Unix {
     const BLOCKS: bool = true;
 
     fn driver(&self, budget: Budget) -> Readiness {
+        child::is_inside();
         Readiness::new(budget).unwrap()
     }
 

@@ -17,6 +17,8 @@ mod listener;
 mod name;
 #[cfg(target_os = "linux")]
 mod relay;
+#[cfg(target_os = "linux")]
+mod sigpipe;
 mod slices;
 mod socket;
 mod stream;

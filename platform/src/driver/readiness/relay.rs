@@ -1,22 +1,45 @@
-//! Sending what arrives on one connection straight on another, through a pipe (splice(2)), so that the bytes never
-//! are in the memory of the process.
+//! Sending what arrives on one connection straight on another, through a pipe (splice(2)), so that
+//! the bytes never are in the memory of the process.
+//!
+//! splice(2) is believed where it moved bytes, and only there. Else it says other things than
+//! recv(2) and send(2) do of the same sockets:
+//!
+//! | it | also where |
+//! | --- | --- |
+//! | moves 0 bytes, as at the end | the end is behind the mark of urgent data; no memory for a page |
+//! | would block | bytes wait behind the mark of urgent data; no memory for a page |
+//! | fails | a sandbox refuses it; sockets of this kind don't have it; no memory |
+//! | takes the socket's error away | urgent data is between that and the bytes before |
+//! | drops descriptors | they came along with the bytes (SCM_RIGHTS) |
+//! | raises SIGPIPE | the peer is gone: it has no flag against that |
+//!
+//! So where it moved nothing, recv(2) is asked, and what it left in the pipe goes to send(2).
 
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 
 use mio::net::TcpStream;
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 
-use super::socket::{Sockets, find, retry};
-use super::{Turn, add, left};
+use super::socket::{Incoming, Sockets, find, retry};
+use super::{Turn, add, left, sigpipe};
 use crate::driver::{Event, Received, Token};
 use crate::socket::Stream;
 
 /// What a pipe holds at least, if it holds bytes of a socket's buffers that are full.
 const MOST: usize = 64 * 1024;
 
-/// A pipe, empty but inside of [`Sockets::relay`]: one serves all connections.
-pub(super) struct Pipe {
+/// How bytes go from socket to socket.
+#[derive(Default)]
+pub(super) struct Relaying {
+    /// Empty but inside of [`Sockets::relay`]: one serves all connections.
+    pipe: Option<Pipe>,
+    /// The system refuses splice(2), whatever it is to move.
+    refused: bool,
+}
+
+struct Pipe {
     read: OwnedFd,
     write: OwnedFd,
 }
@@ -30,20 +53,20 @@ impl Pipe {
         Ok(Pipe { read, write })
     }
 
-    /// Fills the empty pipe with what arrived on a socket; 0 at its end.
+    /// Fills the empty pipe with what arrived on a socket.
     fn fill(&self, from: &TcpStream, most: usize) -> io::Result<usize> {
-        let splice = || Ok(splice(from, None, &self.write, None, most, FLAGS)?);
-        loop {
-            match from.try_io(splice) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                done => return done,
-            }
-        }
+        from.try_io(|| Ok(splice(from, None, &self.write, None, most, FLAGS)?))
     }
 
-    /// Sends on a socket what is in the pipe; 0 if it would block.
+    /// Sends on a socket what is in the pipe.
     fn drain(&self, to: &TcpStream, len: usize) -> io::Result<usize> {
-        retry(|| to.try_io(|| Ok(splice(&self.read, None, to, None, len, FLAGS)?)))
+        let splice = || Ok(splice(&self.read, None, to, None, len, FLAGS)?);
+        to.try_io(|| sigpipe::without(splice))
+    }
+
+    /// Whether the call is refused as such: then it is where it has nothing to do, too.
+    fn is_refused(&self) -> bool {
+        splice(&self.read, None, &self.write, None, 0, FLAGS).is_err()
     }
 
     /// Takes out what is in the pipe, which fits.
@@ -59,9 +82,15 @@ impl Pipe {
     }
 }
 
+/// Whether splice(2) fails by this for sockets that are all right.
+fn is_of_splice(error: &io::Error) -> bool {
+    let number = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(number, Some(Errno::INVAL | Errno::NOMEM | Errno::OPNOTSUPP | Errno::PERM))
+}
+
 impl Sockets {
-    /// Receives on one connection and sends on another. What that does not take is put into `buffer`. Without a
-    /// pipe everything is.
+    /// Receives on one connection and sends on another. What that does not take is put into
+    /// `buffer`. Without a pipe everything is.
     #[inline(never)]
     pub(super) fn relay(
         &mut self,
@@ -70,17 +99,22 @@ impl Sockets {
         buffer: &mut [u8],
         turn: &mut Turn,
     ) -> Option<Event<Stream>> {
-        if self.pipe.is_none() {
-            self.pipe = Pipe::new().ok();
-        }
-        let pipe = self.pipe.take();
-        let event = match &pipe {
-            Some(pipe) => self.relay_through(pipe, token, to, buffer, turn),
-            None => self.receive_to_relay(token, buffer, turn),
+        let Some(pipe) = self.take_pipe(token) else {
+            return self.receive_to_relay(token, None, buffer, turn);
         };
+        let event = self.relay_through(&pipe, token, to, buffer, turn);
         // After a failure something may be left in it.
-        self.pipe = pipe.filter(|_| !matches!(event, Some(Event::Failed { .. })));
+        self.relaying.pipe = Some(pipe).filter(|_| !matches!(event, Some(Event::Failed { .. })));
         event
+    }
+
+    /// The pipe, if bytes of a connection may go through it.
+    fn take_pipe(&mut self, token: Token) -> Option<Pipe> {
+        let keeps = self.passing.get(&token.index).is_some_and(|passing| passing.keeps());
+        if self.relaying.refused || keeps || self.get(token)?.unspliceable {
+            return None;
+        }
+        self.relaying.pipe.take().or_else(|| Pipe::new().ok())
     }
 
     fn relay_through(
@@ -95,16 +129,16 @@ impl Sockets {
         let spent = socket.spent.in_turn(turn.number).incoming;
         let most = MOST.min(buffer.len()).min(left(turn.budget.read, spent));
         let len = match pipe.fill(&socket.stream, most) {
-            Ok(len) if len > 0 => len,
-            nothing => {
-                let incoming = socket.note_nothing(nothing);
-                turn.push(socket.queue(token));
-                return incoming.event(token);
+            Ok(0) => return self.receive_to_relay(token, None, buffer, turn),
+            Ok(len) => len,
+            Err(error) => {
+                let error = self.error_of_socket(pipe, token, error);
+                return self.receive_to_relay(token, error, buffer, turn);
             }
         };
         add(&mut socket.spent.incoming, len);
         turn.push(socket.queue(token));
-        let sent = self.send_from(pipe, to, len);
+        let sent = self.send_from(pipe, token, to, len);
         let rest = &mut buffer[..len - sent.as_ref().map_or(0, |sent| *sent)];
         // What a broken connection leaves is dropped with it.
         let taken = pipe.read(rest);
@@ -117,29 +151,75 @@ impl Sockets {
         }
     }
 
-    /// Sends on a connection what it takes of what is in the pipe.
-    fn send_from(&mut self, pipe: &Pipe, to: Token, len: usize) -> io::Result<usize> {
-        let registry = &self.registry;
-        let Some(socket) = find(&mut self.entries, to) else { return Ok(0) };
-        let mut sent = 0;
-        while sent < len && !socket.blocked && !socket.failed {
-            match pipe.drain(&socket.stream, len - sent).inspect_err(|_| socket.failed = true)? {
-                0 => socket.block(to, registry)?,
-                count => sent += count,
+    /// Sends on a connection what it takes of what is in the pipe. Why it doesn't take the rest is
+    /// found out by sending that, unless the connection is broken.
+    fn send_from(&mut self, pipe: &Pipe, token: Token, to: Token, len: usize) -> io::Result<usize> {
+        let (turn, budget) = (self.turn, self.write_budget);
+        let Some(socket) = self.get(to).filter(|socket| !socket.blocked && !socket.failed) else {
+            return Ok(0);
+        };
+        let most = len.min(left(budget, socket.spent.in_turn(turn).outgoing));
+        match pipe.drain(&socket.stream, most) {
+            Ok(sent) => {
+                add(&mut socket.spent.outgoing, sent);
+                Ok(sent)
             }
+            Err(error) => match self.error_of_socket(pipe, token, error) {
+                None => Ok(0),
+                Some(error) => {
+                    if let Some(socket) = self.get(to) {
+                        socket.failed = true;
+                    }
+                    Err(error)
+                }
+            },
         }
-        Ok(sent)
     }
 
-    /// Receives into the buffer what is to be relayed.
+    /// The error of splice(2), if it is one of a socket and not its own, because of which bytes of
+    /// this connection go another way from here on.
+    fn error_of_socket(
+        &mut self,
+        pipe: &Pipe,
+        token: Token,
+        error: io::Error,
+    ) -> Option<io::Error> {
+        if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) {
+            return None;
+        }
+        if pipe.is_refused() {
+            tracing::debug!(%error, "splice(2) is refused: relays receive and send");
+            self.relaying.refused = true;
+            return None;
+        }
+        if is_of_splice(&error) {
+            self.get(token)?.unspliceable = true;
+            return None;
+        }
+        Some(error)
+    }
+
+    /// Receives into the buffer what is to be relayed. An error that splice(2) has taken off the
+    /// socket comes behind the bytes.
     fn receive_to_relay(
         &mut self,
         token: Token,
+        error: Option<io::Error>,
         buffer: &mut [u8],
         turn: &mut Turn,
     ) -> Option<Event<Stream>> {
         let socket = find(&mut self.entries, token)?;
-        let incoming = socket.receive_within(token, buffer, false, turn, &mut self.passing);
+        let mut incoming = socket.receive_within(token, buffer, false, turn, &mut self.passing);
+        if let Some(error) = error {
+            match incoming {
+                Incoming::Bytes(_) => socket.error_taken = true,
+                Incoming::Failure(_) | Incoming::ToRelay(_) => {}
+                Incoming::Nothing | Incoming::End => {
+                    socket.failed = true;
+                    incoming = Incoming::Failure(error);
+                }
+            }
+        }
         turn.push(socket.queue(token));
         incoming.event(token)
     }

@@ -20,7 +20,7 @@ use socket2::SockRef;
 
 use super::name::Name;
 #[cfg(target_os = "linux")]
-use super::relay::Pipe;
+use super::relay::Relaying;
 use super::slices::{Rest, cut, gather};
 use super::{Spent, Turn, add, left, stream};
 use crate::address::{Address, Transport};
@@ -46,14 +46,13 @@ pub(super) struct Sockets {
     pub(super) entries: Vec<Option<Socket>>,
     len: usize,
     /// The turn's number.
-    turn: u32,
-    write_budget: usize,
+    pub(super) turn: u32,
+    pub(super) write_budget: usize,
     /// Who used up its write budget, and may send again in the next turn.
     deferred: Vec<Name>,
     pub(super) passing: Passings,
-    /// Made for the first bytes that are relayed.
     #[cfg(target_os = "linux")]
-    pub(super) pipe: Option<Pipe>,
+    pub(super) relaying: Relaying,
 }
 
 /// What goes along with the bytes of those connections for which somebody cares, by their index: a Unix
@@ -83,6 +82,11 @@ pub(super) struct Socket {
     /// The registration covers sending, too. It does from the first send that blocks: a new socket
     /// can send, and would be announced for that alone.
     watches_sending: bool,
+    /// Its bytes can't be relayed by splice(2).
+    #[cfg(target_os = "linux")]
+    pub(super) unspliceable: bool,
+    /// splice(2) has taken its error away, so that reads end as at an orderly end.
+    pub(super) error_taken: bool,
     /// It is on one of the turn's lists.
     queued: bool,
     /// Its descriptor was shown, so that others may have the socket, too.
@@ -217,8 +221,12 @@ impl Socket {
     }
 
     /// Notes a read that gave no bytes.
-    pub(super) fn note_nothing(&mut self, read: io::Result<usize>) -> Incoming {
+    fn note_nothing(&mut self, read: io::Result<usize>) -> Incoming {
         match read {
+            Ok(_) if self.error_taken => {
+                self.failed = true;
+                Incoming::Failure(ErrorKind::ConnectionReset.into())
+            }
             Ok(_) => {
                 self.readable = false;
                 self.ended = true;
@@ -328,7 +336,7 @@ impl Socket {
     }
 
     /// Waits for the socket to take more.
-    pub(super) fn block(&mut self, token: Token, registry: &Registry) -> io::Result<()> {
+    fn block(&mut self, token: Token, registry: &Registry) -> io::Result<()> {
         self.blocked = true;
         if !self.watches_sending {
             self.watches_sending = true;
@@ -351,7 +359,7 @@ impl Sockets {
             deferred,
             passing: Passings::new(),
             #[cfg(target_os = "linux")]
-            pipe: None,
+            relaying: Relaying::default(),
         }
     }
 
@@ -401,6 +409,9 @@ impl Sockets {
             blocked: false,
             sendable: false,
             watches_sending: false,
+            #[cfg(target_os = "linux")]
+            unspliceable: false,
+            error_taken: false,
             queued: false,
             shared: Cell::new(false),
         });
