@@ -169,6 +169,24 @@ impl<'a> Output<'a> {
         self.pending.bytes
     }
 
+    /// How many more bytes may be written before the [`output_cap`](crate::Builder::output_cap) is
+    /// reached; none if nothing more is sent.
+    #[inline]
+    pub fn room(&self) -> usize {
+        if self.is_writable() { self.limits.cap.saturating_sub(self.pending.bytes) } else { 0 }
+    }
+
+    /// The [`output_cap`](crate::Builder::output_cap).
+    #[inline]
+    pub(crate) fn cap(&self) -> usize {
+        self.limits.cap
+    }
+
+    /// Whether more waits than the high-water mark says, so that the low-water mark is going to be told.
+    pub(crate) fn is_above_high_water(&self) -> bool {
+        self.pending.bytes > self.limits.high_water
+    }
+
     /// Whether so much waits that reading is going to pause.
     #[inline]
     pub(crate) fn is_flooded(&self) -> bool {

@@ -80,6 +80,20 @@ impl<'o, 'a> Prefixed<'o, 'a> {
         self.start = self.output.queued();
     }
 
+    /// How many more bytes the output takes.
+    pub(crate) fn room(&self) -> usize {
+        self.output.room()
+    }
+
+    /// Takes back what was written, and answers what is behind the first `at` bytes behind the prefix.
+    pub(crate) fn take(self, at: usize) -> Vec<u8> {
+        let mut taken = Vec::new();
+        if let Some(queue) = &self.output.pending.queue {
+            queue.copy_to(self.start + self.room + at, &mut taken);
+        }
+        taken
+    }
+
     /// Puts `bytes` over those that were written as the `at`th and the following, prefix included.
     pub(crate) fn overwrite(&mut self, at: usize, bytes: &[u8]) {
         let at = self.start + at;

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::io::Write;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -76,6 +77,27 @@ pub(super) trait Exchange {
 pub(super) enum Body<'a> {
     Borrowed(&'a [u8]),
     Shared(Bytes),
+}
+
+impl Body<'_> {
+    pub(super) fn into_bytes(self) -> Bytes {
+        match self {
+            Body::Borrowed(body) => Bytes::copy_from_slice(body),
+            Body::Shared(body) => body,
+        }
+    }
+}
+
+impl Deref for Body<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Body::Borrowed(body) => body,
+            Body::Shared(body) => body,
+        }
+    }
 }
 
 /// Writes a body.

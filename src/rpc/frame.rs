@@ -1,6 +1,6 @@
 //! The frames on the wire: the [protocol page](super::protocol) has their layout.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::metadata::MetadataView;
 use super::status::{Code, Status};
 use crate::codec::Codec;
-use crate::conn::{Input, Output};
+use crate::conn::{Input, Output, Prefixed};
 
 /// What a frame begins with: "MS".
 const MAGIC: u16 = 0x4d53;
@@ -19,6 +19,9 @@ const VERSION: u8 = 1;
 pub(super) const HEADER: usize = 24;
 /// The longest name of a method, by the byte of its length.
 pub(super) const LONGEST_METHOD: usize = u8::MAX as usize;
+
+/// The longest message that is sent, which leaves room for metadata in a head of the greatest length.
+const LONGEST_MESSAGE: usize = 4 * 1024;
 
 /// On a request: it is tried again, and an earlier try may have been run.
 const RETRY: u8 = 0x01;
@@ -479,23 +482,68 @@ pub(super) fn write_with_bytes(
     Ok(())
 }
 
+/// How long a response is at most, so that nothing has to be encoded to know.
+#[inline]
+pub(super) fn longest_response(message: &str, metadata: MetadataView<'_>, body: usize) -> usize {
+    let message = message.len().min(LONGEST_MESSAGE);
+    (HEADER + 2 + message + metadata.as_bytes().len()).saturating_add(body)
+}
+
 /// Writes a response without a message, with a body that `fill` writes; nothing if that fails, or if it can't be a
-/// frame.
+/// frame. If the frame leaves less than `reserve` bytes of the output's room, it is not written, and the body is
+/// answered.
 pub(super) fn write_in_place(
     response: &Response<'_>,
     output: &mut Output<'_>,
+    reserve: usize,
     fill: impl FnOnce(&mut dyn Write) -> Result<(), Status>,
-) -> Result<(), Status> {
-    let mut frame = output.prefixed(HEADER);
+) -> Result<Option<Vec<u8>>, Status> {
     let head: [&[u8]; 2] = [&[0; 2], response.metadata.as_bytes()];
+    let head_length = head[0].len() + head[1].len();
+    if HEADER + head_length + reserve > output.room() {
+        let mut body = Vec::new();
+        fill(&mut body)?;
+        return Ok(Some(body));
+    }
+    let mut frame = output.prefixed(HEADER);
     frame.write(head[0]);
     frame.write(head[1]);
-    let head_length = frame.len();
-    fill(&mut frame)?;
+    let mut body = InPlace { frame: Some(frame), head_length, reserve, elsewhere: Vec::new() };
+    fill(&mut body)?;
+    let Some(frame) = body.frame else { return Ok(Some(body.elsewhere)) };
     let body_length = frame.len() - head_length;
     let header = response_header(response).with_lengths(&head, body_length);
     frame.finish(&header.map_err(|error| Status::internal(error.to_string()))?.to_bytes());
-    Ok(())
+    Ok(None)
+}
+
+/// A body that is written in place, or elsewhere from where on it does not fit.
+struct InPlace<'o, 'a> {
+    frame: Option<Prefixed<'o, 'a>>,
+    head_length: usize,
+    reserve: usize,
+    elsewhere: Vec<u8>,
+}
+
+impl Write for InPlace<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.frame {
+            Some(frame) if bytes.len().saturating_add(self.reserve) <= frame.room() => {
+                frame.write(bytes);
+            }
+            full => {
+                if let Some(frame) = full.take() {
+                    self.elsewhere = frame.take(self.head_length);
+                }
+                self.elsewhere.extend_from_slice(bytes);
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A time as it is on the wire, rounded up.
@@ -523,10 +571,7 @@ fn write_message(
 
 /// The length of a message and the message, which is cut if it is very long.
 fn message_parts(message: &str) -> ([u8; 2], &[u8]) {
-    /// Leaves room for metadata in a head of the greatest length.
-    const LONGEST: usize = 4 * 1024;
-
-    let mut length = message.len().min(LONGEST);
+    let mut length = message.len().min(LONGEST_MESSAGE);
     while !message.is_char_boundary(length) {
         length -= 1;
     }

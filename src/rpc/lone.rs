@@ -121,13 +121,7 @@ impl Exchange for LoneExchange<'_> {
         _format: Format,
         body: Body<'_>,
     ) -> Result<(), Status> {
-        self.end(
-            metadata,
-            match body {
-                Body::Borrowed(body) => Bytes::copy_from_slice(body),
-                Body::Shared(body) => body,
-            },
-        )
+        self.end(metadata, body.into_bytes())
     }
 
     fn answer_with(

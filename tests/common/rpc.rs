@@ -179,9 +179,12 @@ pub struct SimCaller<H: EventHandler> {
 
 impl<H: EventHandler> SimCaller<H> {
     pub fn new(seed: u64, handler: H) -> Self {
+        Self::with(seed, millstream::Engine::builder(), handler)
+    }
+
+    pub fn with(seed: u64, builder: millstream::Builder, handler: H) -> Self {
         let simulation =
-            Simulation::new(seed, Faults::harmless(), millstream::Engine::builder(), handler)
-                .expect("it starts");
+            Simulation::new(seed, Faults::harmless(), builder, handler).expect("it starts");
         let peer = simulation.connect().expect("it listens");
         SimCaller { simulation, peer, frames: Frames::new() }
     }
@@ -243,13 +246,21 @@ pub fn on_each(
     router: impl Fn() -> Router + Clone + Send + Sync + 'static,
     test: impl Fn(&mut dyn Caller),
 ) {
+    on_each_with(millstream::Engine::builder, server, router, test);
+}
+
+/// The same on engines that are built like this.
+pub fn on_each_with(
+    builder: impl Fn() -> millstream::Builder,
+    server: &Server,
+    router: impl Fn() -> Router + Clone + Send + Sync + 'static,
+    test: impl Fn(&mut dyn Caller),
+) {
     let (of_engine, make) = (server.clone(), router.clone());
-    let engine = TestEngine::start(millstream::Engine::builder().reactors(1), move |_| {
-        of_engine.serve(make())
-    });
+    let engine = TestEngine::start(builder().reactors(1), move |_| of_engine.serve(make()));
     test(&mut TcpCaller::new(engine.connect()));
     drop(engine);
-    for_each_seed(8, |seed| test(&mut SimCaller::new(seed, server.serve(router()))));
+    for_each_seed(8, |seed| test(&mut SimCaller::with(seed, builder(), server.serve(router()))));
     assert_eq!(server.stats().in_flight, 0);
     let stats = server.stats();
     assert_eq!(stats.started, stats.ended);

@@ -8,7 +8,7 @@ use millstream::rpc::{Code, Request, RetryPolicy, Status};
 use socket2::{Domain, Socket, Type};
 
 use crate::common::{eventually, pattern};
-use crate::puppet::Stage;
+use crate::puppet::{self, Seen, Stage};
 use crate::{ask, begin, block_on, builder, code, echo, finish, receive};
 
 /// An address where nobody listens, nor will: a socket that does not listen has the port until the process ends.
@@ -91,6 +91,45 @@ fn large_requests_wait_for_room_and_all_arrive() {
         assert!(response.body == body, "an echo is another one");
     }
     finish(&client);
+}
+
+/// A server that reads nothing for a while costs those calls that are too much, at once, and no connection.
+#[test]
+fn more_requests_than_may_wait_are_refused_and_the_others_arrive() {
+    const LEN: usize = 1024 * 1024;
+    let stage = Stage::new();
+    let client = builder(stage.address()).build().expect("it starts");
+    client.call(echo("")).expect("it is answered");
+    let peer = stage.next(|seen| match seen {
+        Seen::Open(peer) => Some(peer),
+        _ => None,
+    });
+    let (paused, is_paused) = std::sync::mpsc::channel();
+    puppet::send(&peer, move |conn| {
+        conn.pause_reading();
+        let _ = paused.send(());
+    });
+    receive(&is_paused);
+    let body = pattern(LEN, 3);
+    let ended: Vec<_> = (0..80).map(|_| begin(&client, echo(body.clone()))).collect();
+    puppet::send(&peer, |conn| {
+        conn.resume_reading();
+    });
+    let (mut came, mut refused) = (0, 0);
+    for ended in ended {
+        match receive(&ended) {
+            Ok(response) => {
+                assert!(response.body == body, "an echo is another one");
+                came += 1;
+            }
+            Err(status) => {
+                assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((came, refused), (63, 17), "64 MiB may be open, heads included");
+    assert_eq!(finish(&client).connected, 1);
 }
 
 #[test]

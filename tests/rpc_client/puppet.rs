@@ -201,7 +201,7 @@ pub(crate) fn cut(peer: &Peer) {
     });
 }
 
-fn send(peer: &Peer, say: impl FnOnce(&mut FramedConn<'_, Puppet>) + Send + 'static) {
+pub(crate) fn send(peer: &Peer, say: impl FnOnce(&mut FramedConn<'_, Puppet>) + Send + 'static) {
     // The client may have closed it meanwhile.
     let _ = peer.run(move |_puppet, conn| {
         say(conn);

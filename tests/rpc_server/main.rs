@@ -10,3 +10,4 @@ mod deadlines;
 mod life;
 mod limits;
 mod services;
+mod unsent;

@@ -258,6 +258,15 @@ impl OutputQueue {
         open[..rest.len()].copy_from_slice(rest);
     }
 
+    /// Appends a copy of what is queued behind the first `at` bytes to `out`.
+    pub fn copy_to(&self, at: usize, out: &mut Vec<u8>) {
+        let mut skip = at;
+        for bytes in self.sealed_bytes().chain([self.tail.bytes()]) {
+            out.extend_from_slice(bytes.get(skip..).unwrap_or_default());
+            skip = skip.saturating_sub(bytes.len());
+        }
+    }
+
     /// Drops what is queued behind the first `len` bytes.
     pub fn truncate(&mut self, len: usize, pool: &mut OutputPool) {
         let mut surplus = self.len.saturating_sub(len);
@@ -702,6 +711,9 @@ mod tests {
             assert_eq!(queue.is_empty(), self.model.is_empty());
             assert!(all(queue) == self.model, "the content differs");
             assert!(self.model.starts_with(queue.front()));
+            let (at, mut copy) = (rng.usize(0..=queue.len() + 1), vec![7]);
+            queue.copy_to(at, &mut copy);
+            assert!(copy[1..] == *self.model.get(at..).unwrap_or_default(), "the copy differs");
             assert_eq!(queue.front().is_empty(), self.model.is_empty());
             let mut few = [IoSlice::new(&[]); 4];
             let few = &mut few[..rng.usize(0..=4)];

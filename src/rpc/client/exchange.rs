@@ -54,11 +54,8 @@ impl Exchange for LocalExchange {
         format: Format,
         body: call::Body<'_>,
     ) -> Result<(), Status> {
-        let body = match body {
-            call::Body::Borrowed(body) => bytes::Bytes::copy_from_slice(body),
-            call::Body::Shared(body) => body,
-        };
-        self.put(Local::Now(Response { body, metadata: metadata.clone(), format }))
+        let (body, metadata) = (body.into_bytes(), metadata.clone());
+        self.put(Local::Now(Response { body, metadata, format }))
     }
 
     fn answer_with(

@@ -4,12 +4,15 @@ use std::io;
 use std::thread;
 use std::time::Instant;
 
+use bytes::Bytes;
+
+use super::backlog::{fits, reserve};
 use super::session::{Session, unsendable};
 use crate::conn::Output;
 use crate::rpc::call::{Body, Exchange, Fill};
-use crate::rpc::frame::{self, Format, Frame, Request, Response};
+use crate::rpc::frame::{self, Format, Frame, Request, Response, longest_response};
 use crate::rpc::metadata::Metadata;
-use crate::rpc::reply::Reply;
+use crate::rpc::reply::{self, Reply};
 use crate::rpc::status::Status;
 
 /// What a method answers a call by.
@@ -24,6 +27,8 @@ pub(super) struct Answering<'s, 'o, 'a> {
     pub(super) is_answered: bool,
     /// Somebody has a reply.
     pub(super) is_later: bool,
+    /// The answer waits for room.
+    pub(super) is_waiting: bool,
 }
 
 impl<'s, 'o, 'a> Answering<'s, 'o, 'a> {
@@ -34,13 +39,30 @@ impl<'s, 'o, 'a> Answering<'s, 'o, 'a> {
         output: &'o mut Output<'a>,
     ) -> Self {
         let &Request { id, one_way, format: Format { compression, .. }, .. } = request;
-        let (is_answered, is_later) = (false, false);
-        Answering { session, output, id, one_way, compression, is_answered, is_later }
+        Answering {
+            session,
+            output,
+            id,
+            one_way,
+            compression,
+            is_answered: false,
+            is_later: false,
+            is_waiting: false,
+        }
     }
 
     /// The response's frame, without its body.
     fn response<'m>(&self, metadata: &'m Metadata, format: Format) -> Response<'m> {
         Response::ok(self.id, metadata.view(), format)
+    }
+
+    /// Has an answer wait for which there is no room now.
+    #[cold]
+    fn wait(&mut self, metadata: &Metadata, format: Format, body: Bytes) -> Result<(), Status> {
+        let body = reply::Body { metadata: metadata.clone(), format, bytes: body };
+        self.session.wait(self.id, body, self.output)?;
+        (self.is_answered, self.is_waiting) = (true, true);
+        Ok(())
     }
 
     /// Nothing is answered twice.
@@ -80,16 +102,15 @@ impl Exchange for Answering<'_, '_, '_> {
     ) -> Result<(), Status> {
         self.check()?;
         if !self.one_way {
-            let bytes = match &body {
-                Body::Borrowed(body) => body,
-                Body::Shared(body) => &**body,
-            };
-            let packed = self.session.compressed(self.compression, format, bytes);
+            let packed = self.session.compressed(self.compression, format, &body);
             let (format, body) = match packed {
                 Some((format, packed)) => (format, Body::Shared(packed)),
                 None => (format, body),
             };
-            let response = self.response(metadata, format);
+            let (response, length) = (self.response(metadata, format), body.len());
+            if !fits(longest_response("", metadata.view(), length), self.output) {
+                return self.wait(metadata, format, body.into_bytes());
+            }
             match body {
                 Body::Borrowed(body) => {
                     frame::write(&Frame::Response(Response { body, ..response }), self.output)
@@ -116,8 +137,11 @@ impl Exchange for Answering<'_, '_, '_> {
             fill(&mut body)?;
             return self.answer(metadata, format, Body::Shared(body.into()));
         } else {
-            let response = self.response(metadata, format);
-            frame::write_in_place(&response, self.output, |body| fill(body))?;
+            let (response, reserve) = (self.response(metadata, format), reserve(self.output));
+            let left = frame::write_in_place(&response, self.output, reserve, |body| fill(body))?;
+            if let Some(body) = left {
+                return self.wait(metadata, format, body.into());
+            }
         }
         self.is_answered = true;
         Ok(())

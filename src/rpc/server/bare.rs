@@ -69,6 +69,9 @@ impl<H: Handler> BareServer<H> {
         for (id, answer) in replies {
             outlook = self.session.answer(id, answer, output);
         }
+        if outlook == Outlook::Open {
+            outlook = self.session.catch_up(output);
+        }
         outlook == Outlook::Open
     }
 

@@ -21,6 +21,10 @@ pub(super) struct Limits {
     /// How long an answer must be to be compressed.
     pub(super) compress_from: usize,
     pub(super) total: Arc<AtomicUsize>,
+    pub(super) max_unsent: usize,
+    pub(super) max_unsent_total: usize,
+    /// How many bytes of answers wait for room, on all reactors.
+    pub(super) unsent_total: Arc<AtomicUsize>,
 }
 
 impl Limits {
@@ -34,12 +38,20 @@ impl Limits {
             max_body: FrameLimits::default().max_body,
             compress_from: 1024,
             total: Arc::default(),
+            max_unsent: 256 * 1024 * 1024,
+            max_unsent_total: 1024 * 1024 * 1024,
+            unsent_total: Arc::default(),
         }
     }
 
     /// How many calls somebody works on, on all reactors.
     pub(super) fn in_flight(&self) -> usize {
         self.total.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes of answers wait, on all reactors.
+    pub(super) fn unsent(&self) -> usize {
+        self.unsent_total.load(Ordering::Relaxed)
     }
 
     /// Why no more calls are run at this moment.

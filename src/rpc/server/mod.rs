@@ -1,6 +1,7 @@
 //! Serving calls on an engine.
 
 mod answering;
+mod backlog;
 #[cfg(feature = "internals")]
 mod bare;
 mod health;
@@ -85,7 +86,8 @@ impl<M> Server<M> {
 
     /// How many calls of one connection may wait for their reply; a request above that fails with
     /// [`Code::Unavailable`](super::Code::Unavailable) and was not run. A call that was cancelled, or whose deadline passed,
-    /// counts as long as somebody has its [`Reply`](super::Reply), who may still work for it. By default 10,000.
+    /// counts as long as somebody has its [`Reply`](super::Reply), who may still work for it, and one that was answered
+    /// until its answer is written. By default 10,000.
     pub fn max_in_flight(mut self, calls: usize) -> Self {
         self.limits.max_in_flight = calls;
         self
@@ -95,6 +97,21 @@ impl<M> Server<M> {
     /// may exceed it by one. By default 100,000.
     pub fn max_in_flight_total(mut self, calls: usize) -> Self {
         self.limits.max_in_flight_total = calls;
+        self
+    }
+
+    /// How many bytes of answers may wait on a connection for the peer to take others: more than the engine's
+    /// [high-water mark](crate::Builder::water_marks) of them are not given to it at a time. An answer that is too much
+    /// fails its call with [`Code::ResourceExhausted`](super::Code::ResourceExhausted), and so does one that is longer
+    /// than the [`output_cap`](crate::Builder::output_cap) allows. By default 256 MiB.
+    pub fn max_unsent_answers(mut self, bytes: usize) -> Self {
+        self.limits.max_unsent = bytes;
+        self
+    }
+
+    /// How many bytes of answers may wait on all connections together. By default 1 GiB.
+    pub fn max_unsent_answers_total(mut self, bytes: usize) -> Self {
+        self.limits.max_unsent_total = bytes;
         self
     }
 
@@ -149,8 +166,8 @@ impl<M> Server<M> {
 
     /// What it has counted.
     pub fn stats(&self) -> ServerStats {
-        let mut stats =
-            ServerStats { in_flight: self.limits.in_flight(), ..ServerStats::default() };
+        let (in_flight, unsent_bytes) = (self.limits.in_flight(), self.limits.unsent());
+        let mut stats = ServerStats { in_flight, unsent_bytes, ..ServerStats::default() };
         for counters in &*self.lock_counters() {
             counters.add_to(&mut stats);
         }

@@ -61,6 +61,7 @@ impl<M: Middleware + 'static, H: Handler + 'static> Serving<M, H> {
         match act(session, &mut handler, &mut conn.output) {
             Outlook::Over => Action::Close,
             Outlook::Open if session.is_timed() => {
+                session.plan(&conn.output);
                 arm_timer(conn);
                 Action::Continue
             }
@@ -127,6 +128,13 @@ impl<M: Middleware + 'static, H: Handler + 'static> FrameHandler for Serving<M, 
         match &mut conn.state.session {
             None => Action::Close,
             Some(_) => self.with_session(conn, |session, _, output| session.peer_ended(output)),
+        }
+    }
+
+    fn on_low_water(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
+        match &mut conn.state.session {
+            None => Action::Continue,
+            Some(_) => self.with_session(conn, |session, _, output| session.catch_up(output)),
         }
     }
 

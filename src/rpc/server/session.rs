@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::answering::Answering;
+use super::backlog::{Backlog, Waiting, is_time_for, sendable};
 use super::limits::Limits;
 use super::stats::Counters;
 use crate::conn::Output;
@@ -20,6 +21,9 @@ use crate::rpc::frame::{self, Format, Frame, FrameError, Refusal, Request, Respo
 use crate::rpc::metadata::MetadataView;
 use crate::rpc::reply::{Body, Caller, Line, Place};
 use crate::rpc::status::{Code, Status};
+
+/// After what time room is looked for if nobody tells.
+const LOOK_AFTER: Duration = Duration::from_millis(10);
 
 /// What becomes of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +60,10 @@ pub(super) struct Session {
     place: u64,
     /// How much waited to be sent.
     unsent: usize,
+    /// Answers for which there was no room yet.
+    backlog: Backlog,
+    /// When to look for room, if nobody tells.
+    look_at: Option<Instant>,
     /// A ping is out, and nothing came since.
     pinged: Option<Instant>,
 }
@@ -66,8 +74,17 @@ struct Open {
     /// How its request was compressed.
     compression: u8,
     deadline: Option<Instant>,
-    caller: Arc<Caller>,
+    /// Of a call that is or was somebody's to answer.
+    caller: Option<Arc<Caller>>,
     hooks: Hooks,
+    /// Its answer, which waits in the backlog.
+    waiting: Option<Waiting>,
+}
+
+impl Open {
+    fn new(one_way: bool, hooks: Hooks) -> Self {
+        Open { one_way, compression: 0, deadline: None, caller: None, hooks, waiting: None }
+    }
 }
 
 impl Session {
@@ -92,6 +109,8 @@ impl Session {
             heard: now,
             place: 0,
             unsent: 0,
+            backlog: Backlog::new(),
+            look_at: None,
             pinged: None,
         }
     }
@@ -164,7 +183,8 @@ impl Session {
         if deadline.is_some_and(|deadline| deadline <= output.now()) {
             return Some(Status::deadline_exceeded("the deadline passed before it was run"));
         }
-        if self.in_flight.load(Ordering::Relaxed) >= self.limits.max_in_flight {
+        let waiting = self.backlog.len();
+        if self.in_flight.load(Ordering::Relaxed) + waiting >= self.limits.max_in_flight {
             let most = self.limits.max_in_flight;
             let message = format!("{most} requests of this connection are in flight already");
             return Some(Status::unavailable(message));
@@ -196,11 +216,12 @@ impl Session {
         let mut call = Call::new(parts, &mut answering);
         let result = handler.handle(&mut call);
         let hooks = call.into_hooks();
-        let Answering { is_answered, is_later, .. } = answering;
+        let Answering { is_answered, is_later, is_waiting, .. } = answering;
         drop(answering);
         let status = match result {
+            _ if is_waiting => return self.keep(request.id, hooks, deadline),
             _ if is_answered => None,
-            Ok(_) if is_later => return self.keep(request.id, hooks),
+            Ok(_) if is_later => return self.keep(request.id, hooks, None),
             Ok(_) => Some(Status::internal("the method did not answer")),
             Err(status) => Some(status),
         };
@@ -209,14 +230,18 @@ impl Session {
         }
         match status {
             None => self.end(hooks, None),
-            Some(status) => self.fail(request, hooks, &status, output),
+            Some(status) => self.fail(request, hooks, status, output),
         }
     }
 
-    /// Has a call wait for its reply.
-    fn keep(&mut self, id: u64, hooks: Hooks) {
+    /// Has a call wait for its reply, or its answer for room until this deadline.
+    fn keep(&mut self, id: u64, hooks: Hooks, deadline: Option<Instant>) {
         if let Some(open) = self.open.get_mut(&id) {
             open.hooks = hooks;
+            if let Some(deadline) = deadline {
+                open.deadline = Some(deadline);
+                self.deadlines.insert((deadline, id));
+            }
         }
     }
 
@@ -225,13 +250,11 @@ impl Session {
         &mut self,
         request: &Request<'_>,
         hooks: Hooks,
-        status: &Status,
+        status: Status,
         output: &mut Output<'_>,
     ) {
-        if !request.one_way {
-            write_failure(request.id, false, status, output);
-        }
-        self.end(hooks, Some(status));
+        let open = Open::new(request.one_way, hooks);
+        self.respond(request.id, open, Err(status), output);
     }
 
     #[cold]
@@ -262,8 +285,9 @@ impl Session {
     ) -> (Arc<Caller>, Arc<dyn Line>) {
         let places = [Place::take(&self.in_flight), Place::take(&self.limits.total)];
         let caller = Arc::new(Caller::new(places));
-        let hooks = Hooks::default();
-        let open = Open { one_way, compression, deadline, caller: Arc::clone(&caller), hooks };
+        let known = Some(Arc::clone(&caller));
+        let open =
+            Open { compression, deadline, caller: known, ..Open::new(one_way, Hooks::default()) };
         if let Some(earlier) = self.open.insert(id, open) {
             self.forget(id, &earlier);
         }
@@ -282,7 +306,9 @@ impl Session {
         if let Some(deadline) = open.deadline {
             self.deadlines.remove(&(deadline, id));
         }
-        open.caller.leave();
+        if let Some(caller) = &open.caller {
+            caller.leave();
+        }
     }
 
     /// A reply came. It is for nobody if the call has ended meanwhile.
@@ -293,34 +319,96 @@ impl Session {
         output: &mut Output<'_>,
     ) -> Outlook {
         self.expire(output);
-        let Some(open) = self.take(id) else { return self.outlook() };
+        // One that was answered already waits.
+        let is_open = self.open.get(&id).is_some_and(|open| open.waiting.is_none());
+        let Some(open) = is_open.then(|| self.take(id)).flatten() else { return self.outlook() };
         self.active = output.now();
-        let status = match answer {
-            Ok(body) => self.write_reply(id, &open, body, output).err(),
-            Err(status) => Some(status),
-        };
-        if let Some(status) = status.as_ref().filter(|_| !open.one_way) {
-            write_failure(id, false, status, output);
-        }
-        self.end(open.hooks, status.as_ref());
+        let answer = answer.map(|body| self.packed(open.compression, body));
+        self.respond(id, open, answer, output);
         self.outlook()
     }
 
-    fn write_reply(
-        &self,
-        id: u64,
-        open: &Open,
-        body: Body,
-        output: &mut Output<'_>,
-    ) -> Result<(), Status> {
-        if open.one_way {
-            return Ok(());
+    fn packed(&self, compression: u8, body: Body) -> Body {
+        match self.compressed(compression, body.format, &body.bytes) {
+            Some((format, bytes)) => Body { format, bytes, ..body },
+            None => body,
         }
-        let (format, bytes) = self
-            .compressed(open.compression, body.format, &body.bytes)
-            .unwrap_or((body.format, body.bytes));
-        let response = Response::ok(id, body.metadata.view(), format);
-        frame::write_with_bytes(&response, bytes, output).map_err(|error| unsendable(&error))
+    }
+
+    /// Ends a call that was taken out: writes its answer, or has it wait for its turn.
+    fn respond(
+        &mut self,
+        id: u64,
+        open: Open,
+        answer: Result<Body, Status>,
+        output: &mut Output<'_>,
+    ) {
+        if open.one_way {
+            return self.end(open.hooks, answer.err().as_ref());
+        }
+        let answer = sendable(answer, output);
+        if !self.backlog.is_empty() || !is_time_for(&answer, output) {
+            return self.put_off(id, open, answer);
+        }
+        self.write_answer(id, open.hooks, answer, output);
+    }
+
+    /// Has an answer wait for its turn, until its call's deadline.
+    fn put_off(&mut self, id: u64, open: Open, answer: Result<Body, Status>) {
+        let waiting = self.backlog.push(id, answer, &self.limits);
+        // That it failed is told whenever it can be.
+        let deadline = open.deadline.filter(|_| waiting.answer.is_ok());
+        self.deadlines.extend(deadline.map(|deadline| (deadline, id)));
+        self.open.insert(id, Open { deadline, waiting: Some(waiting), ..open });
+        let open = &self.open;
+        let waits = |id| open.get(&id).is_some_and(|open| open.waiting.is_some());
+        self.backlog.tidy(open.len(), waits);
+    }
+
+    /// Has the answer of a call that is run at this moment wait for room.
+    ///
+    /// # Errors
+    /// There is never room for it.
+    #[cold]
+    pub(super) fn wait(&mut self, id: u64, body: Body, output: &Output<'_>) -> Result<(), Status> {
+        let body = sendable(Ok(body), output)?;
+        self.take(id); // Whoever has the reply comes too late.
+        self.put_off(id, Open::new(false, Hooks::default()), Ok(body));
+        Ok(())
+    }
+
+    /// Writes the answers that wait, as long as it is their turn.
+    pub(super) fn catch_up(&mut self, output: &mut Output<'_>) -> Outlook {
+        self.expire(output);
+        while let Some(id) = self.backlog.front() {
+            let waiting = self.open.get(&id).and_then(|open| open.waiting.as_ref());
+            if waiting.is_some_and(|waiting| !is_time_for(&waiting.answer, output)) {
+                break;
+            }
+            self.backlog.pop_front();
+            let open = waiting.is_some().then(|| self.take(id)).flatten(); // Else it has ended.
+            if let Some(Open { hooks, waiting: Some(waiting), .. }) = open {
+                self.write_answer(id, hooks, waiting.answer, output);
+            }
+        }
+        self.outlook()
+    }
+
+    fn write_answer(
+        &mut self,
+        id: u64,
+        hooks: Hooks,
+        answer: Result<Body, Status>,
+        output: &mut Output<'_>,
+    ) {
+        let status = match answer {
+            Ok(body) => write_reply(id, body, output).err(),
+            Err(status) => Some(status),
+        };
+        if let Some(status) = &status {
+            write_failure(id, false, status, output);
+        }
+        self.end(hooks, status.as_ref());
     }
 
     /// The body of an answer, compressed as its request was, if that is worth it and was not done already.
@@ -354,13 +442,10 @@ impl Session {
             && deadline <= output.now()
         {
             let Some(open) = self.take(id) else { return };
-            let status = Status::deadline_exceeded("the deadline passed");
-            if !open.one_way {
-                write_failure(id, false, &status, output);
-            }
             self.counters.expired.add(1);
             self.active = output.now();
-            self.end(open.hooks, Some(&status));
+            let status = Status::deadline_exceeded("the deadline passed");
+            self.respond(id, open, Err(status), output);
         }
     }
 
@@ -386,7 +471,7 @@ impl Session {
 
     /// Does what is due: deadlines, keep-alive, idleness.
     pub(super) fn on_time(&mut self, output: &mut Output<'_>) -> Outlook {
-        self.expire(output);
+        let _ = self.catch_up(output);
         self.note_unsent(output);
         let now = output.now();
         if self.ping_time().is_some_and(|time| time <= now) {
@@ -424,13 +509,23 @@ impl Session {
     #[inline]
     pub(super) fn is_timed(&self) -> bool {
         let Limits { keepalive, idle_timeout, .. } = &self.limits;
-        !self.deadlines.is_empty() || keepalive.is_some() || idle_timeout.is_some()
+        !self.deadlines.is_empty()
+            || keepalive.is_some()
+            || idle_timeout.is_some()
+            || !self.backlog.is_empty()
+    }
+
+    /// Sees to it that answers that wait are looked at: the low-water mark tells when it is their turn, unless
+    /// only the cap keeps them.
+    pub(super) fn plan(&mut self, output: &Output<'_>) {
+        let is_told = self.backlog.is_empty() || output.is_above_high_water();
+        self.look_at = if is_told { None } else { output.now().checked_add(LOOK_AFTER) };
     }
 
     /// When [`on_time`](Self::on_time) is to be called.
     pub(super) fn next_time(&self) -> Option<Instant> {
         let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
-        [deadline, self.ping_time(), self.idle_since()].into_iter().flatten().min()
+        [deadline, self.look_at, self.ping_time(), self.idle_since()].into_iter().flatten().min()
     }
 
     /// When the connection has been idle for too long.
@@ -529,6 +624,11 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.abandon();
     }
+}
+
+fn write_reply(id: u64, body: Body, output: &mut Output<'_>) -> Result<(), Status> {
+    let response = Response::ok(id, body.metadata.view(), body.format);
+    frame::write_with_bytes(&response, body.bytes, output).map_err(|error| unsendable(&error))
 }
 
 /// The earliest of some deadlines, told as the time that is left.

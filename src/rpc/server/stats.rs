@@ -20,6 +20,8 @@ pub struct ServerStats {
     pub refused: u64,
     /// Calls at this moment whose [`Reply`](crate::rpc::Reply) somebody has, ended ones included.
     pub in_flight: usize,
+    /// The bytes of answers that wait at this moment for their peers to take others.
+    pub unsent_bytes: usize,
 }
 
 /// One reactor's part of it; only that reactor writes.
