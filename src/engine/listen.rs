@@ -20,10 +20,8 @@ use socket2::SockRef;
 use super::listeners::ProxyRule;
 use super::listeners::Rules;
 use super::{ConfigError, StartError};
-
-/// The longest header of the PROXY protocol's first version, in bytes.
 #[cfg(feature = "proxy-protocol")]
-const LONGEST_V1: usize = 107;
+use crate::proxy::LONGEST_V1;
 
 /// Where to listen, and how: made from an address or from text. What is wrong with it is found out when it
 /// is used.
@@ -222,7 +220,7 @@ impl Listen {
     /// One without a header within `timeout`, at least a millisecond, or whose header has more than `most`
     /// bytes, at least 107, or is none, is reset, and counted as closed for
     /// [`CloseReason::ProxyHeader`](crate::CloseReason::ProxyHeader). 536 bytes are plenty for addresses, and for
-    /// some of the extensions of version 2, which are skipped.
+    /// some of the extensions of version 2, of which only a checksum is looked at.
     #[cfg(feature = "proxy-protocol")]
     #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
     pub fn proxy_protocol(mut self, timeout: Duration, most: usize) -> Self {

@@ -11,7 +11,7 @@ use super::connection::{Peer, Phase, Proxy};
 use crate::conn::{CloseReason, ProxyError};
 use crate::engine::ProxyRule;
 use crate::handler::EventHandler;
-use crate::proxy::{Malformed, ProxyHeader};
+use crate::proxy::ProxyHeader;
 
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Has a connection that was taken in wait for its header.
@@ -32,18 +32,16 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let Some(&Proxy::Awaited { most, .. }) = connection.status.peer.proxy() else { return };
         let (lent, _) = self.driver.parts(lent);
         let unread = connection.ring.as_ref().map_or(lent, |ring| ring.readable());
-        let decoded = ProxyHeader::decode(unread);
-        let taken = match decoded {
-            Ok(None) if unread.len() < most => 0,
-            Ok(Some((_, len))) if len <= most => len,
-            Ok(_) => return self.refuse_header(token, ProxyError::TooLong { most }),
-            Err(Malformed) => return self.refuse_header(token, ProxyError::Malformed),
+        let decoded = match ProxyHeader::decode(unread, most) {
+            Ok(decoded) => decoded,
+            Err(error) => return self.refuse_header(token, error),
         };
+        let taken = decoded.map_or(0, |(_, len)| len);
         if connection.ring.is_some() || taken < lent.len() {
             let room = self.config.receive_buffer / 2;
             keep_unread(&mut self.rings, &mut connection.ring, lent, taken, room);
         }
-        if let Ok(Some((told, _))) = decoded {
+        if let Some((told, _)) = decoded {
             self.open_told(token, told);
         }
     }
