@@ -17,8 +17,14 @@ struct File {
 type Finding = (usize, String);
 type Rule = fn(&File) -> Vec<Finding>;
 
-const RULES: [Rule; 5] =
-    [no_unsafe_code, no_unfinished_work, short_files, no_machine_paths, explained_sleeps];
+const RULES: [Rule; 6] = [
+    no_unsafe_code,
+    no_unfinished_work,
+    short_files,
+    no_machine_paths,
+    explained_sleeps,
+    logs_without_colours,
+];
 
 /// The most lines a source file may have, its tests not counted.
 const LONGEST: usize = 700;
@@ -113,6 +119,15 @@ fn explained_sleeps(file: &File) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// A log that goes to a file must have no colours, and it is the program that knows.
+fn logs_without_colours(file: &File) -> Vec<Finding> {
+    let decides = file.text.contains(".with_ansi(");
+    let is_program = is_rust_in(file, &["examples/", "benches/"]);
+    let logs =
+        |line: &str| is_program && !decides && code(line).contains("tracing_subscriber::fmt()");
+    lines_where(file, "says nothing of colours: `with_ansi(io::stderr().is_terminal())`", logs)
 }
 
 // --- reading the text ------------------------------------------------------------------------------
@@ -266,6 +281,14 @@ fn sleeps_without_a_reason_are_found() {
     let text = format!("{explained}{call}    // a pause\n{call}use std::thread::sleep;\n");
     assert_eq!(found(explained_sleeps, "tests/a.rs", &text), [4, 6, 7]);
     assert_eq!(found(explained_sleeps, "src/a.rs", &text), []);
+}
+
+#[test]
+fn logs_that_may_be_coloured_are_found() {
+    let log = "let log = tracing_subscriber::fmt();\nlog.with_writer(io::stderr).init();\n";
+    assert_eq!(found(logs_without_colours, "examples/a.rs", log), [1]);
+    let decided = log.replace(".init()", ".with_ansi(io::stderr().is_terminal()).init()");
+    assert_eq!(found(logs_without_colours, "examples/a.rs", &decided), []);
 }
 
 #[test]

@@ -10,7 +10,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 
 use std::error::Error;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::{self, ExitCode};
 use std::thread;
@@ -75,7 +75,7 @@ impl FrameHandler for Server {
 
 fn main() -> ExitCode {
     let log = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN);
-    log.with_writer(io::stderr).init();
+    log.with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).init();
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
