@@ -9,6 +9,8 @@ mod common;
 mod check;
 #[path = "codec/corpus.rs"]
 mod corpus;
+#[path = "codec/cuts.rs"]
+mod cuts;
 #[path = "codec/hostile.rs"]
 mod hostile;
 #[path = "codec/served.rs"]
