@@ -159,7 +159,8 @@ impl Builder {
     }
 
     /// How long a connection that is closing waits for its output to be flushed and for its peer to
-    /// end its side. By default 5 seconds.
+    /// end its side. By default 5 seconds. While the engine stops, the end of a peer that sends nothing is
+    /// waited for a quarter of a second.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.config.close_timeout = timeout;
         self

@@ -14,6 +14,10 @@ use crate::conn::{CloseReason, ProxyError};
 use crate::engine::Config;
 use crate::handler::EventHandler;
 
+/// While the engine stops, a peer that has been sent everything and sends nothing itself is waited for no longer
+/// than this: it may keep its end open for as long as it likes.
+const SILENCE: Duration = Duration::from_millis(250);
+
 /// A deadline: its tick, and what it means.
 type Deadline = (u64, Missed);
 
@@ -29,7 +33,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Sees to it that the connection's timer fires no later than its next deadline.
     pub(super) fn arm_deadline(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
-        let Some((next, _)) = next_deadline(connection, &self.config) else { return };
+        let stop = self.draining.then_some(self.draining_since);
+        let Some((next, _)) = next_deadline(connection, &self.config, stop) else { return };
         let deadline = &mut connection.status.deadline;
         if let Some(key) = *deadline {
             if self.timers.at(key).is_some_and(|at| at <= next) {
@@ -44,7 +49,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn check_deadlines(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         connection.status.deadline = None;
-        match next_deadline(connection, &self.config) {
+        let stop = self.draining.then_some(self.draining_since);
+        match next_deadline(connection, &self.config, stop) {
             Some((at, missed)) if at <= self.clock.tick() => self.miss(token, missed),
             _ => self.arm_deadline(token),
         }
@@ -72,9 +78,15 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 }
 
-/// The earliest deadline that applies to a connection as it stands.
-fn next_deadline<H: EventHandler>(connection: &Connection<H>, config: &Config) -> Option<Deadline> {
+/// The earliest deadline that applies to a connection as it stands; `stop` is the tick in which the engine
+/// began to stop.
+fn next_deadline<H: EventHandler>(
+    connection: &Connection<H>,
+    config: &Config,
+    stop: Option<u64>,
+) -> Option<Deadline> {
     let status = &connection.status;
+    let lingers = stop.filter(|_| status.phase == Phase::Lingering);
     let open = status.phase == Phase::Open;
     let reading = open && !status.paused && !status.peer_ended;
     let last = status.last_received.max(status.last_sent);
@@ -91,6 +103,7 @@ fn next_deadline<H: EventHandler>(connection: &Connection<H>, config: &Config) -
             config.write_timeout.filter(|_| connection.pending.bytes > 0),
             Missed::Write,
         ),
+        after(last.max(lingers.unwrap_or(0)), lingers.map(|_| SILENCE), Missed::Close),
         status.close_by().map(|at| (at, Missed::Close)),
     ];
     candidates.into_iter().flatten().min_by_key(|(at, _)| *at)

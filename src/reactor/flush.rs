@@ -115,6 +115,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
         if status.phase == Phase::Flushing {
             status.phase = Phase::Lingering;
+            if self.draining {
+                self.arm_deadline(token);
+            }
         }
     }
 

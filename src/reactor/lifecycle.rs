@@ -368,6 +368,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             self.take_in(arrival);
         }
         self.draining = true;
+        self.draining_since = self.clock.tick();
         self.acceptance.close(&mut self.driver);
         self.stop_attempts();
         self.close_datagrams_of(|_| true);
@@ -380,6 +381,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             } else {
                 self.begin_close(token, CloseReason::Shutdown);
             }
+            self.arm_deadline(token); // For one whose peer's end is waited for already.
         }
     }
 

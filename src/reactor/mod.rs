@@ -137,6 +137,8 @@ pub(crate) struct EventLoop<D: Driver, H: EventHandler> {
     stalls: StallDetector,
     /// When the engine stops: no new connections are taken.
     draining: bool,
+    /// The tick in which that began.
+    draining_since: u64,
 }
 
 /// The handler's tick: how often, and the timer it is armed with.
@@ -215,6 +217,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             tick: Tick { interval: config.tick, armed: None },
             stalls: StallDetector::new(config.stall_threshold),
             draining: false,
+            draining_since: 0,
             driver,
             handler,
             engine,

@@ -166,6 +166,7 @@ behaviours! {
         the_limit_of_connections_is_exact_and_places_are_given_back
         a_stop_drains_every_connection
         a_stop_cuts_what_is_left_at_its_deadline
+        a_stop_does_not_wait_for_silent_peers
         connections_may_outlive_a_stop_until_they_end
         a_callback_stops_the_engine
     }

@@ -80,6 +80,26 @@ pub(crate) fn a_stop_cuts_what_is_left_at_its_deadline<W: World>(seed: u64) {
     }
 }
 
+/// A peer that was sent everything and keeps its own end open is not waited for as long as a close may take.
+pub(crate) fn a_stop_does_not_wait_for_silent_peers<W: World>(seed: u64) {
+    const SILENCE: Duration = Duration::from_millis(250);
+    let builder = Engine::builder().close_timeout(DEADLINE);
+    let mut stage = Stage::<W>::start(seed, builder, echo);
+    let mut peers = [stage.open().0, stage.open().0];
+    for peer in &mut peers {
+        assert_same(&stage.exchange(peer, b"echo", 4, false), b"echo");
+    }
+    let stopped = stage.world.now();
+    assert_eq!(stage.stop(2 * DEADLINE), Ok(()));
+    for peer in &mut peers {
+        assert_same(&stage.receive_end(peer), b"");
+        let closed = stage.closed_by("shutdown").now;
+        assert!(closed >= stopped + SILENCE, "early");
+        assert!(closed < stopped + DEADLINE, "late");
+    }
+    stage.wait_for_the_end();
+}
+
 pub(crate) fn connections_may_outlive_a_stop_until_they_end<W: World>(seed: u64) {
     let handler = Recorder::new(echo).with_reactor(|_, reactor| {
         assert_eq!(reactor.connections(), 1);
