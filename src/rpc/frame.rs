@@ -280,14 +280,24 @@ impl FrameCodec {
         self.passing_over + unread as u64
     }
 
-    /// Passes over what came of a refused frame; answers whether the next frame begins here.
-    #[inline]
-    fn is_at_frame(&mut self, input: &mut Input<'_>) -> bool {
-        if self.passing_over > 0 {
-            let most = usize::try_from(self.passing_over).unwrap_or(usize::MAX);
-            self.passing_over -= input.skip(most) as u64;
-        }
+    /// Passes over what came of a refused frame; returns whether the next frame begins here.
+    fn pass_over(&mut self, input: &mut Input<'_>) -> bool {
+        let most = usize::try_from(self.passing_over).unwrap_or(usize::MAX);
+        self.passing_over -= input.skip(most) as u64;
         self.passing_over == 0
+    }
+
+    /// The same before a frame is decoded. An error in what begins behind it takes nothing, as always: else it
+    /// would be told twice if both came in one piece.
+    #[cold]
+    fn pass_over_before(&mut self, input: &mut Input<'_>) -> Result<bool, FrameError> {
+        let (before, left) = (input.clone(), self.passing_over);
+        let is_at_frame = self.pass_over(input);
+        if is_at_frame && let Err(error) = check_start(input.peek()) {
+            (*input, self.passing_over) = (before, left);
+            return Err(error);
+        }
+        Ok(is_at_frame)
     }
 
     /// Refuses a frame that begins here, and passes over what there is of it.
@@ -295,7 +305,7 @@ impl FrameCodec {
     fn refuse(&mut self, header: &Header, why: Refusal, input: &mut Input<'_>) -> FrameError {
         input.skip(HEADER);
         self.passing_over = u64::from(header.head) + u64::from(header.body);
-        self.is_at_frame(input);
+        self.pass_over(input);
         header.refused(why)
     }
 }
@@ -307,7 +317,7 @@ impl Codec for FrameCodec {
 
     #[inline]
     fn decode<'a>(&mut self, input: &mut Input<'a>) -> Result<Option<Frame<'a>>, FrameError> {
-        if !self.is_at_frame(input) {
+        if self.passing_over > 0 && !self.pass_over_before(input)? {
             return Ok(None);
         }
         let Some((bytes, _)) = input.peek().split_first_chunk() else {
