@@ -42,7 +42,8 @@ impl Words<'_> {
             match byte {
                 b'"' => return self.double_quoted().map(|()| true),
                 b'\'' => return self.single_quoted().map(|()| true),
-                byte if is_space(byte) => break,
+                b' ' | b'\t' | b'\n' | b'\r' => break,
+                // A vertical tab and a form feed are space between words, but end none, as in Redis.
                 byte => self.word.push(byte),
             }
         }
@@ -123,7 +124,7 @@ mod tests {
 
     #[test]
     fn words_and_quotes() {
-        let cases: [(&str, &[&[u8]]); 9] = [
+        let cases: [(&str, &[&[u8]]); 10] = [
             ("", &[]),
             (" \t ", &[]),
             ("set key value", &[b"set", b"key", b"value"]),
@@ -133,6 +134,7 @@ mod tests {
             (r#""" ''"#, &[b"", b""]),
             (r#"a"b c""#, &[b"ab c"]),
             ("a\0b \0", &[b"a\0b", b"\0"]),
+            ("\x0b\x0ca\x0bb\x0c 'c'\x0bd", &[b"a\x0bb\x0c", b"c", b"d"]),
         ];
         for (line, expected) in cases {
             assert_eq!(

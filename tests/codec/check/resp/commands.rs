@@ -137,7 +137,8 @@ fn naive_split(line: &[u8]) -> Option<Words> {
     while let Some(&byte) = line.get(at) {
         at += 1;
         match quote {
-            None if is_space(at - 1) => words.extend(word.take()),
+            None if b" \t\n\r".contains(&byte) => words.extend(word.take()),
+            None if word.is_none() && is_space(at - 1) => {}
             None if byte == b'"' || byte == b'\'' => {
                 quote = Some(byte);
                 word.get_or_insert_default();
@@ -148,6 +149,7 @@ fn naive_split(line: &[u8]) -> Option<Words> {
                 if at < line.len() && !is_space(at) {
                     return None;
                 }
+                words.extend(word.take());
             }
             Some(open) => {
                 let rest = if byte == b'\\' { &line[at..] } else { &[] };
