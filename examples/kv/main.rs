@@ -4,12 +4,33 @@
 //! client can talk to it. `store/` has the keys and values and knows no network, `commands/` has the
 //! commands and their table, `server.rs` brings frames to commands, `pubsub.rs` messages to those who
 //! listen.
+//!
+//! # Where it differs from Redis
+//! - **Left out**: transactions (MULTI, EXEC, DISCARD, WATCH), CLIENT REPLY, databases other than 0, and all
+//!   commands that are not in the table of `commands/mod.rs`. They are errors, and what follows is run.
+//! - **A reply is bounded**: it has at most 1 GiB, and of that at most 128 MiB are copied, which is all but
+//!   values of 16 KiB and more: those are shared, however often they are named. A command whose reply would
+//!   be longer changes nothing and gets an error. Redis has no such limit, and takes the memory.
+//! - **SCAN** goes at most 100,000 places, or 1 MiB of keys, in a step, whatever COUNT says. A negative cursor
+//!   is an error.
+//! - **KEYS, and other commands that go through many elements**, hold all others up meanwhile, as in Redis.
+//! - **FLUSHALL and FLUSHDB** free nothing in place, with SYNC neither; DEL, expiry and overwriting don't
+//!   for what is large.
+//! - **A command** has at most 1,048,576 arguments, and an inline command 64 KiB, in whatever pieces it comes. A
+//!   line ends with CRLF or LF where it is inline, and with CRLF everywhere else. A zero byte in an inline
+//!   command is a byte like others.
+//! - **POST and `Host:`** close the connection, as in Redis, but by a reset, with what was still to be sent.
+//! - **A subscriber** with more than 32 MiB of output waiting, replies included, is cut off when a message
+//!   comes. UNSUBSCRIBE without names answers in any order.
+//! - **At the end** replies of commands that came in time are sent; clients that don't take them have five
+//!   seconds.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 #![allow(unreachable_pub, reason = "modules of a program")]
 
 mod clock;
 mod commands;
+mod encoded;
 mod pubsub;
 mod server;
 mod shards;
@@ -26,13 +47,14 @@ use millstream::{Engine, InputOverflow};
 use millstream_benches::arguments::stream_address;
 use millstream_benches::error_chain::describe;
 
+use crate::commands::MOST_REPLY;
 use crate::server::{HIGH_WATER, Server, TICK};
 use crate::shards::Shards;
 
 /// How long connections have to take what is left for them when the server stops.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The most output that may wait for a connection; a reply can be as long as a value.
-const OUTPUT_CAP: usize = 1024 * 1024 * 1024;
+/// The most output that may wait for a connection: a reply, and messages of channels.
+const OUTPUT_CAP: usize = 2 * MOST_REPLY;
 
 /// A key-value server that speaks Redis' protocol, in memory.
 #[derive(Parser)]

@@ -89,7 +89,13 @@ impl Server {
     ) -> Result<Action, Failure> {
         let whole = arguments.clone();
         let name = arguments.next().unwrap_or_default();
-        let Some(found) = commands::find(name) else { return Err(unknown(name, arguments)) };
+        let Some(found) = commands::find(name) else {
+            if is_of_a_browser(name) {
+                self.refuse_browser(conn);
+                return Ok(Action::Continue);
+            }
+            return Err(unknown(name, arguments));
+        };
         if !found.takes(whole.len()) {
             return Err(Failure::Arguments(found.name.to_ascii_lowercase()));
         }
@@ -110,6 +116,15 @@ impl Server {
             }
             Run::Connection(run) => run(self, conn, arguments),
         }
+    }
+
+    /// Closes a connection on which HTTP is spoken, before commands in the body of a request are run.
+    #[cold]
+    fn refuse_browser(&mut self, conn: &mut FramedConn<'_, Self>) {
+        let peer = conn.peer_addr();
+        tracing::warn!(%peer, "closed a connection on which HTTP is spoken: it may be an attack by a web page");
+        self.subscribers.leave(conn);
+        conn.close_now();
     }
 
     /// Whether a command of keys needs no other reactor, and no reply waits in front of its own.
@@ -157,6 +172,12 @@ pub fn read_or_pause(conn: &mut FramedConn<'_, Server>) {
 pub fn replies<'o, 'a>(conn: &'o mut FramedConn<'a, Server>) -> Replies<'o, 'a> {
     let protocol = protocol(conn);
     Replies::new(&mut conn.output, protocol)
+}
+
+/// Whether a line of HTTP begins so: a request with a body, or the header that all requests have. A web page
+/// can make a browser send them here, with commands in the body.
+fn is_of_a_browser(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"Host:")
 }
 
 #[cold]

@@ -10,7 +10,8 @@
 //!
 //! **What is bounded**: how many of a connection's replies are on their way, and how many bytes. A shard
 //! serves a connection [`SLICE`] bytes of replies, keeps the requests behind them, and goes on when it is
-//! asked for more: when its reply is the next one, and the peer has taken the others.
+//! asked for more: when its reply is the next one, and the peer has taken the others. Long values are not copied
+//! on their way, and a reply as a whole is bounded in `commands/size.rs`.
 //!
 //! **What is not gathered**: INFO and CLIENT LIST tell of the reactor of the connection that asks, of its
 //! clients, commands and keys. DBSIZE counts the keys of all.
@@ -24,14 +25,14 @@ use std::iter;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use foldhash::quality::{FixedState, RandomState};
 use hashbrown::HashMap;
 use millstream::codec::resp::{Arguments, Protocol, ProtocolError, Replies, Reply};
 use millstream::codec::{Framed, FramedConn};
 use millstream::{Action, ConnId, Output, OutputBuffer, Reactors, Remote};
 
-use crate::commands::{Command, OnStore, parse_cursor};
+use crate::commands::{Command, Failure, MOST_REPLY, OnStore, parse_cursor};
+use crate::encoded::{Encoded, Parts};
 use crate::pubsub::Message;
 use crate::server::{HIGH_WATER, Server, protocol, read_or_pause};
 use crate::store::Millis;
@@ -77,7 +78,7 @@ struct Request {
 /// A reactor's replies to a connection. They are sent when this is dropped, also by a panic.
 struct Answers {
     to: Remote<Framed<Server>>,
-    replies: Vec<(Ticket, Bytes)>,
+    replies: Vec<(Ticket, Encoded)>,
     /// The shard that has withheld the requests behind these.
     more: Option<usize>,
     /// The connection must wait until its messages are delivered.
@@ -131,7 +132,7 @@ struct Awaited {
     shard: usize,
     /// The size of the request, and then of the reply.
     bytes: usize,
-    reply: Option<Bytes>,
+    reply: Option<Encoded>,
 }
 
 /// How the replies of the shards become one.
@@ -275,7 +276,7 @@ impl Queue {
         self.first + self.waiting.len() as u64 - 1
     }
 
-    fn answer(&mut self, ticket: Ticket, reply: Bytes) {
+    fn answer(&mut self, ticket: Ticket, reply: Encoded) {
         let index =
             ticket.reply.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
         if let Some(waiting) = index.and_then(|index| self.waiting.get_mut(index)) {
@@ -285,9 +286,11 @@ impl Queue {
         }
     }
 
-    /// Writes the replies that are complete and have none in front of them.
+    /// Writes the replies that are complete and have none in front of them, as far as the peer takes them;
+    /// the low-water mark goes on.
     fn release(&mut self, output: &mut Output<'_>, protocol: Protocol) {
-        while let Some(waiting) = self.waiting.front()
+        while output.pending() <= HIGH_WATER
+            && let Some(waiting) = self.waiting.front()
             && waiting.parts.iter().all(|part| part.reply.is_some())
         {
             waiting.write(output, protocol);
@@ -335,7 +338,7 @@ impl Drop for Request {
     fn drop(&mut self) {
         if !self.is_answered {
             let mut answers = Answers::new(self.from.clone());
-            answers.replies.push((self.ticket, Bytes::from_static(ABORTED)));
+            answers.replies.push((self.ticket, ABORTED.into()));
         }
     }
 }
@@ -363,44 +366,44 @@ impl Drop for Answers {
 
 impl Waiting {
     fn write(&self, output: &mut Output<'_>, protocol: Protocol) {
-        let encoded: Vec<&Bytes> = self.parts.iter().flat_map(|part| &part.reply).collect();
-        if let Some(error) = encoded.iter().find(|reply| reply.starts_with(b"-")) {
-            return output.write(error);
+        let encoded: Vec<&Encoded> = self.parts.iter().flat_map(|part| &part.reply).collect();
+        if let Some(error) = encoded.iter().find(|reply| reply.is_error()) {
+            return error.write(output);
         }
         if let (Gather::One, Some(reply)) = (&self.gather, encoded.first()) {
-            return output.write_bytes(Bytes::clone(reply));
+            return reply.write(output);
         }
         let mut replies = Replies::new(output, protocol);
-        let decoded = || encoded.iter().filter_map(|reply| Some(Reply::split_first(reply)?.0));
-        let arrays = || {
-            decoded().filter_map(|reply| match reply {
-                Reply::Array(elements) => Some(elements),
-                _ => None,
-            })
-        };
+        if encoded.iter().map(|reply| reply.len()).sum::<usize>() > MOST_REPLY {
+            return Failure::ReplyTooLong.reply(&mut replies);
+        }
+        let decoded = || encoded.iter().flat_map(|reply| Reply::split_first(reply.first()));
         match &self.gather {
             Gather::One => {} // See above.
             Gather::Any => {
-                let found = decoded().position(|reply| reply != Reply::Null).unwrap_or(0);
-                replies.encoded(encoded[found]);
+                let found = decoded().position(|(reply, _)| reply != Reply::Null).unwrap_or(0);
+                encoded[found].write(output);
             }
-            Gather::Sum => replies.integer(decoded().fold(0, |sum, reply| match reply {
+            Gather::Sum => replies.integer(decoded().fold(0, |sum, (reply, _)| match reply {
                 Reply::Integer(number) => number.saturating_add(sum),
                 _ => sum,
             })),
             Gather::Concat => {
-                replies.array(arrays().map(|elements| elements.len()).sum());
-                arrays().for_each(|elements| replies.encoded(elements.as_bytes()));
+                let mut arrays: Vec<Parts<'_>> =
+                    encoded.iter().map(|reply| reply.parts()).collect();
+                replies.array(arrays.iter_mut().map(Parts::number).sum());
+                arrays.into_iter().for_each(|elements| elements.write_rest(output));
             }
             Gather::Values(order) => {
-                let mut arrays: Vec<_> = arrays().collect();
+                let mut arrays: Vec<Parts<'_>> =
+                    encoded.iter().map(|reply| reply.parts()).collect();
+                arrays.iter_mut().for_each(|array| drop(array.line()));
                 replies.array(order.len());
-                for part in order {
-                    arrays[*part].next().into_iter().for_each(|reply| replies.reply(&reply));
-                }
+                order.iter().for_each(|part| arrays[*part].write_bulk(output));
             }
             Gather::Scan { shard, count } => {
-                for mut elements in arrays() {
+                for (reply, _) in decoded() {
+                    let Reply::Array(mut elements) = reply else { continue };
                     let Some(Reply::Bulk(cursor)) = elements.next() else { continue };
                     replies.array(2);
                     let cursor = parse_cursor(cursor).unwrap_or(0);
@@ -543,7 +546,7 @@ impl Server {
         }
     }
 
-    fn work(&mut self, work: &Work, protocol: Protocol, now: Millis) -> Bytes {
+    fn work(&mut self, work: &Work, protocol: Protocol, now: Millis) -> Encoded {
         self.shards.scratch.take(); // A panic may have left something.
         let mut output = self.shards.scratch.output();
         let mut replies = Replies::new(&mut output, protocol);
@@ -557,7 +560,7 @@ impl Server {
             }
             Work::Publish(message) => replies.count(self.subscribers.publish(message, None)),
         }
-        self.shards.scratch.take().into()
+        Encoded::take(&mut self.shards.scratch)
     }
 
     /// Has an error written behind all replies that are on their way, and then the connection closed.
@@ -568,7 +571,7 @@ impl Server {
         Replies::new(&mut buffer.output(), protocol(conn)).error(text.as_bytes());
         let queue = &mut conn.state.queue;
         let reply = queue.push(Gather::One, vec![Awaited::new(self.shards.own, 0)]);
-        queue.answer(Ticket { reply, part: 0 }, buffer.take().into());
+        queue.answer(Ticket { reply, part: 0 }, Encoded::take(&mut buffer));
         self.end(conn)
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, IoSlice, Write};
 use std::time::Instant;
 
+use bytes::Bytes;
 use millstream_platform::address::Address;
 use millstream_platform::driver::{Link, Token};
 use millstream_platform::memory::{OutputPool, OutputQueue};
@@ -56,6 +57,30 @@ impl OutputBuffer {
         // Writing to a vector does not fail.
         let _ = self.write_to(&mut bytes);
         bytes
+    }
+
+    /// Takes a piece of what was written: bytes that were [written by reference](Output::write_bytes), which
+    /// are not copied, or all that is in front of the next ones. `None`: nothing is left.
+    pub fn take_piece(&mut self) -> Option<Bytes> {
+        let mut queue = self.pending.queue.take()?;
+        let piece = match queue.front_shared() {
+            Some(shared) => {
+                let shared = shared.clone();
+                queue.advance(shared.len(), &mut self.pool);
+                shared
+            }
+            None => {
+                let mut copied = Vec::with_capacity(queue.front().len());
+                while !queue.is_empty() && queue.front_shared().is_none() {
+                    copied.extend_from_slice(queue.front());
+                    queue.advance(queue.front().len(), &mut self.pool);
+                }
+                copied.into()
+            }
+        };
+        self.pending.note_sent(piece.len());
+        self.pending.keep(queue, &mut self.pool);
+        Some(piece)
     }
 
     /// Takes all that was written and writes it elsewhere, for example to a blocking socket.

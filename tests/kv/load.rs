@@ -40,7 +40,8 @@ fn long_replies_wait_for_the_client() {
         assert!(value == vec![byte; LENGTH], "reply {index}");
     }
     (0..keys.len()).for_each(|_| assert_eq!(text(&client.reply()), "+OK|"));
-    let more = server.peak_memory() - before;
+    // The system's peak is not exact, and may be below what it was.
+    let more = server.peak_memory().saturating_sub(before);
     assert!(more < 100 * MEBIBYTE, "{} MiB more", more / MEBIBYTE);
 }
 

@@ -1,11 +1,15 @@
 //! What a client sees.
 
+use std::io::{Read, Write};
 use std::thread;
 use std::time::Duration;
 
 use crate::client::{Client, encode, text};
 use crate::common::{end, eventually, read_to_end};
 use crate::programs::Server;
+
+/// The ways in which the keys may be spread.
+const STORES: [&[&str]; 3] = [&[], &["--reactors", "2"], &["--reactors", "2", "--store", "one"]];
 
 #[test]
 fn pipelined_commands_are_answered_in_order() {
@@ -238,4 +242,159 @@ fn messages_cross_reactors() {
     for listener in &mut listeners {
         assert_eq!(text(&listener.reply()), "*3|$7|message|$1|c|$5|hello|");
     }
+}
+
+/// A web page can make a browser send any body: the connection ends at the first line or the host's, and no
+/// command behind it is run.
+#[test]
+fn commands_in_a_request_of_http_are_not_run() {
+    for options in STORES {
+        let server = Server::kv(options);
+        let mut client = Client::connect(server.address);
+        let heads =
+            ["POST / HTTP/1.1\r\n", "PUT / HTTP/1.1\r\nhost: a\r\n", "post\r\n", "HOST: a\r\n"];
+        let in_pieces = heads.iter().flat_map(|head| [(head, true), (head, false)]);
+        for (head, pieces) in in_pieces {
+            assert_eq!(client.ask("SET key value"), "+OK|");
+            let mut page = Client::connect(server.address);
+            if pieces {
+                page.send(head.as_bytes());
+                let _ = page.stream.write_all(b"FLUSHALL\r\nSET stolen 1\r\n");
+            } else {
+                page.send(&[head.as_bytes(), b"\r\nFLUSHALL\r\nSET stolen 1\r\n"].concat());
+            }
+            let mut said = Vec::new();
+            let _ = page.stream.read_to_end(&mut said); // It may be reset.
+            assert!(!said.windows(3).any(|part| part == b"+OK"), "{head}: {}", text(&said));
+            assert_eq!(client.ask("GET key"), "$5|value|", "{head}");
+            assert_eq!(client.ask("EXISTS stolen"), ":0|", "{head}");
+        }
+        let mut page = Client::connect(server.address);
+        page.send(&encode(&[b"POST", b"/"]));
+        let _ = page.stream.read_to_end(&mut Vec::new());
+    }
+}
+
+/// A reply of a value that is named very often takes no memory for each time; one that is too long is an
+/// error, and the connection goes on.
+#[test]
+fn a_reply_is_bounded() {
+    for options in STORES {
+        let server = Server::kv(options);
+        let mut clients = [(); 2].map(|()| Client::connect(server.address));
+        let (long, short) = (vec![b'l'; 1024 * 1024], vec![b's'; 16 * 1024 - 1]);
+        clients[0].send(&encode(&[b"MSET", b"long", &long, b"short", &short]));
+        assert_eq!(text(&clients[0].reply()), "+OK|");
+        clients[0].send(&encode(&[b"RPUSH", b"list", &long, &short]));
+        clients[0].reply();
+        clients[0].send(&encode(&[b"HSET", b"hash", b"long", &long, b"short", &short]));
+        clients[0].reply();
+        let times = |words: &[&'static [u8]], name: &'static [u8], count: usize| {
+            let names = std::iter::repeat_n(name, count);
+            encode(&words.iter().copied().chain(names).collect::<Vec<_>>())
+        };
+        for client in &mut clients {
+            for command in [
+                times(&[b"MGET"], b"long", 2_000),
+                times(&[b"MGET"], b"short", 10_000),
+                times(&[b"MGET", b"nothing"], b"short", 10_000),
+                times(&[b"HMGET", b"hash"], b"long", 2_000),
+                times(&[b"HMGET", b"hash"], b"short", 10_000),
+                [
+                    &b"*600002\r\n$7\r\nCOMMAND\r\n$4\r\nINFO\r\n"[..],
+                    &b"$3\r\nget\r\n".repeat(600_000),
+                ]
+                .concat(),
+            ] {
+                client.send(&command);
+                let expected = "-ERR the reply would be too long; ask for it in parts|";
+                assert_eq!(text(&client.reply()), expected, "{options:?}");
+            }
+            assert_eq!(client.ask("PING"), "+PONG|");
+        }
+        #[cfg(target_os = "linux")]
+        assert!(server.peak_memory() < 256 << 20, "{options:?}: {}", server.peak_memory());
+    }
+}
+
+/// Values that replies share arrive whole, among others and in order.
+#[test]
+fn long_and_short_values_arrive_together() {
+    for options in STORES {
+        let server = Server::kv(options);
+        let mut client = Client::connect(server.address);
+        let value = |n: usize| -> Vec<u8> {
+            let length = [0, 10, 5_000, 16_383, 16_384, 100_000][n % 6];
+            (0..length).map(|index| (index * 7 + n) as u8).collect()
+        };
+        let (keys, mut all) = ((0..40).map(|n| format!("key{n}")).collect::<Vec<_>>(), Vec::new());
+        for (n, key) in keys.iter().enumerate() {
+            client.send(&encode(&[b"SET", key.as_bytes(), &value(n)]));
+            assert_eq!(text(&client.reply()), "+OK|");
+            client.send(&encode(&[b"RPUSH", b"list", &value(n)]));
+            client.reply();
+            all.extend_from_slice(format!("${}\r\n", value(n).len()).as_bytes());
+            all.extend_from_slice(&[&value(n)[..], b"\r\n"].concat());
+        }
+        let names: Vec<&[u8]> = keys.iter().map(|key| key.as_bytes()).collect();
+        client.send(&encode(&[&[&b"MGET"[..]], &names[..], &[b"nothing", b"list"]].concat()));
+        let expected = [b"*42\r\n", &all[..], b"$-1\r\n$-1\r\n"].concat();
+        assert!(client.reply() == expected, "{options:?}");
+        client.send(&encode(&[b"LRANGE", b"list", b"0", b"-1"]));
+        assert!(client.reply() == [b"*40\r\n", &all[..]].concat(), "{options:?}");
+        client.send(&encode(&[b"APPEND", b"key5", b"more"]));
+        assert_eq!(text(&client.reply()), ":100004|");
+        client.send(&encode(&[b"GET", b"key5"]));
+        assert!(client.reply().ends_with(b"more\r\n"));
+        assert_eq!(client.ask("INCR key5"), "-ERR value is not an integer or out of range|");
+        client.send(&encode(&[b"LPOP", b"list", b"40"]));
+        assert!(client.reply() == [b"*40\r\n", &all[..]].concat(), "{options:?}");
+    }
+}
+
+/// Each reply is within the limit, and so are several that wait for a peer that takes its time.
+#[test]
+fn long_replies_wait_for_each_other() {
+    for options in STORES {
+        let server = Server::kv(options);
+        let mut client = Client::connect(server.address);
+        let value = vec![b'v'; 8 * 1024 * 1024];
+        client.send(&encode(&[b"SET", b"k", &value]));
+        assert_eq!(text(&client.reply()), "+OK|");
+        let mget = encode(&[&[&b"MGET"[..]], &[&b"k"[..]; 120][..]].concat());
+        client.send(&mget.repeat(40));
+        // Nobody reads, and the server has time for others.
+        let mut other = Client::connect(server.address);
+        for _ in 0..100 {
+            assert_eq!(other.ask("GET nothing"), "$-1|");
+        }
+        let mut room = vec![0; 1024 * 1024];
+        let mut left = 100 * room.len();
+        while left > 0 {
+            let count = client.stream.read(&mut room).expect("it goes on");
+            assert!(count > 0, "it closed");
+            left = left.saturating_sub(count);
+        }
+        #[cfg(target_os = "linux")]
+        assert!(server.peak_memory() < 256 << 20, "{options:?}: {}", server.peak_memory());
+    }
+}
+
+/// What takes long to be freed is freed elsewhere, in whatever way it goes.
+#[test]
+fn what_is_large_goes_in_every_way() {
+    let server = Server::kv(&[]);
+    let mut client = Client::connect(server.address);
+    let elements: Vec<&[u8]> = [&b"element"[..]; 20_000].to_vec();
+    for way in
+        ["DEL l", "UNLINK l", "FLUSHALL ASYNC", "FLUSHDB", "SET l v", "PEXPIREAT l 1", "EXPIRE l 0"]
+    {
+        client.send(&encode(&[&[&b"RPUSH"[..], b"l"], &elements[..]].concat()));
+        assert_eq!(text(&client.reply()), ":20000|");
+        client.ask(way);
+        let left = if way == "SET l v" { "+string|" } else { "+none|" };
+        assert_eq!(client.ask("TYPE l"), left, "{way}");
+        client.ask("DEL l");
+    }
+    assert_eq!(client.ask("DBSIZE"), ":0|");
 }

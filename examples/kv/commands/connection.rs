@@ -6,6 +6,7 @@ use millstream::Action;
 use millstream::codec::FramedConn;
 use millstream::codec::resp::{Arguments, Protocol, Replies, parse_integer};
 
+use super::size::Size;
 use super::{COMMANDS, Command, Failure, find, next, next_integer};
 use crate::server::{Client, Server, protocol, replies};
 use crate::store::matches;
@@ -159,6 +160,7 @@ pub fn client(server: &mut Server, conn: &mut Conn<'_>, mut arguments: Arguments
             replies(conn).verbatim(*b"txt", line.as_bytes());
         }
         (b"LIST", 0) => {
+            Size::check_copied(server.clients.values().map(|client| &client.name))?;
             let mut clients: Vec<&Client> = server.clients.values().collect();
             clients.sort_unstable_by_key(|client| client.id);
             let lines: String = clients.into_iter().map(line).collect();
@@ -260,6 +262,9 @@ pub fn command(_: &mut Server, conn: &mut Conn<'_>, mut arguments: Arguments<'_>
         COMMANDS.iter().for_each(|command| describe_command(&mut replies, command));
         return Ok(Action::Continue);
     };
+    let mut size = Size::default();
+    size.copied(arguments.len().saturating_mul(MOST_DESCRIBED));
+    size.check()?;
     let mut replies = replies(conn);
     match subcommand.to_ascii_uppercase().as_slice() {
         b"COUNT" if arguments.len() == 0 => replies.count(COMMANDS.len()),
@@ -289,6 +294,9 @@ pub fn command(_: &mut Server, conn: &mut Conn<'_>, mut arguments: Arguments<'_>
     }
     Ok(Action::Continue)
 }
+
+/// A command's description has fewer bytes.
+const MOST_DESCRIBED: usize = 256;
 
 fn describe_command(replies: &mut Replies<'_, '_>, command: &Command) {
     let (first, last, step) = command.keys;

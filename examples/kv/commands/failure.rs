@@ -32,6 +32,8 @@ pub enum Failure {
     Arguments(String),
     #[error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")]
     TooLong,
+    #[error("ERR the reply would be too long; ask for it in parts")]
+    ReplyTooLong,
     #[error("{0}")]
     Other(&'static str),
     /// It repeats what the peer sent, whatever bytes these are.

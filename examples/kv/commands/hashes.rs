@@ -2,8 +2,9 @@
 
 use millstream::codec::resp::{Arguments, Replies, parse_integer};
 
-use super::{Failure, Outcome, next, next_integer};
-use crate::store::{Hash, Millis, Store};
+use super::size::Size;
+use super::{Failure, Outcome, next, next_integer, write_text, write_text_or_null};
+use crate::store::{Hash, Millis, Store, Text};
 
 pub fn hset(
     store: &mut Store,
@@ -57,7 +58,7 @@ pub fn hget(
 ) -> Outcome {
     let hash = store.collection::<Hash>(next(&mut arguments)?, now)?;
     let field = next(&mut arguments)?;
-    replies.bulk_or_null(hash.and_then(|hash| hash.get(field)).map(|value| &**value));
+    write_text_or_null(hash.and_then(|hash| hash.get(field)), replies);
     Ok(())
 }
 
@@ -68,10 +69,13 @@ pub fn hmget(
     now: Millis,
 ) -> Outcome {
     let hash = store.collection::<Hash>(next(&mut arguments)?, now)?;
-    replies.array(arguments.len());
-    for field in arguments {
-        replies.bulk_or_null(hash.and_then(|hash| hash.get(field)).map(|value| &**value));
-    }
+    let values: Vec<Option<&Text>> =
+        arguments.map(|field| hash.and_then(|hash| hash.get(field))).collect();
+    let mut size = Size::default();
+    values.iter().for_each(|value| size.text(value.map_or(0, |value| value.len())));
+    size.check()?;
+    replies.array(values.len());
+    values.into_iter().for_each(|value| write_text_or_null(value, replies));
     Ok(())
 }
 
@@ -82,10 +86,16 @@ pub fn hgetall(
     now: Millis,
 ) -> Outcome {
     let hash = store.collection::<Hash>(next(&mut arguments)?, now)?;
+    let mut size = Size::default();
+    for (field, value) in hash.into_iter().flatten() {
+        size.copied(field.len());
+        size.text(value.len());
+    }
+    size.check()?;
     replies.map(hash.map_or(0, Hash::len));
     for (field, value) in hash.into_iter().flatten() {
         replies.bulk(field);
-        replies.bulk(value);
+        write_text(value, replies);
     }
     Ok(())
 }
@@ -97,6 +107,7 @@ pub fn hkeys(
     now: Millis,
 ) -> Outcome {
     let hash = store.collection::<Hash>(next(&mut arguments)?, now)?;
+    Size::check_copied(hash.into_iter().flat_map(Hash::keys))?;
     replies.array(hash.map_or(0, Hash::len));
     for field in hash.into_iter().flat_map(Hash::keys) {
         replies.bulk(field);
@@ -111,9 +122,10 @@ pub fn hvals(
     now: Millis,
 ) -> Outcome {
     let hash = store.collection::<Hash>(next(&mut arguments)?, now)?;
+    Size::check_texts(hash.into_iter().flat_map(Hash::values))?;
     replies.array(hash.map_or(0, Hash::len));
     for value in hash.into_iter().flat_map(Hash::values) {
-        replies.bulk(value);
+        write_text(value, replies);
     }
     Ok(())
 }

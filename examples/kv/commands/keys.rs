@@ -2,8 +2,14 @@
 
 use millstream::codec::resp::{Arguments, Replies, parse_integer};
 
+use super::size::Size;
 use super::{Failure, Outcome, next, next_integer};
 use crate::store::{Entry, Millis, Store, matches};
+
+/// SCAN takes any COUNT, which is a hint, and goes no further in one step than this.
+const MOST_SCANNED: usize = 100_000;
+/// The same for the bytes of keys that it replies.
+const MOST_SCANNED_BYTES: usize = 1024 * 1024;
 
 pub fn del(
     store: &mut Store,
@@ -36,11 +42,15 @@ pub fn type_(
     Ok(())
 }
 
-fn reply_keys(keys: &[Box<[u8]>], replies: &mut Replies<'_, '_>) {
+fn size_of(keys: &[&[u8]]) -> Size {
+    let mut size = Size::default();
+    keys.iter().for_each(|key| size.copied(key.len()));
+    size
+}
+
+fn reply_keys(keys: &[&[u8]], replies: &mut Replies<'_, '_>) {
     replies.array(keys.len());
-    for key in keys {
-        replies.bulk(key);
-    }
+    keys.iter().for_each(|key| replies.bulk(key));
 }
 
 pub fn keys(
@@ -53,9 +63,11 @@ pub fn keys(
     let mut keys = Vec::new();
     store.scan(0, usize::MAX, now, |entry| {
         if matches(pattern, entry.key()) {
-            keys.push(entry.key().into());
+            keys.push(entry.key());
         }
+        false
     });
+    size_of(&keys).check()?;
     reply_keys(&keys, replies);
     Ok(())
 }
@@ -88,13 +100,15 @@ pub fn scan(
             _ => return Err(Failure::Syntax),
         }
     }
-    let mut keys = Vec::new();
-    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    let (mut keys, mut bytes) = (Vec::new(), 0);
+    let count = usize::try_from(count).unwrap_or(usize::MAX).min(MOST_SCANNED);
     let cursor = store.scan(cursor, count, now, |entry| {
         let right = kind.as_deref().is_none_or(|kind| kind == entry.type_name().as_bytes());
         if right && matches(pattern, entry.key()) {
-            keys.push(entry.key().into());
+            bytes += entry.key().len();
+            keys.push(entry.key());
         }
+        bytes > MOST_SCANNED_BYTES
     });
     replies.array(2);
     replies.bulk(cursor.to_string().as_bytes());

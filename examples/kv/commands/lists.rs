@@ -3,8 +3,9 @@
 use millstream::codec::resp::{Arguments, Replies, parse_integer};
 
 use super::keys::position;
-use super::{Failure, Outcome, next};
-use crate::store::{Bytes, List, Millis, Store};
+use super::size::Size;
+use super::{Failure, Outcome, next, write_text, write_text_or_null};
+use crate::store::{List, Millis, Store, Text};
 
 pub fn lpush(
     store: &mut Store,
@@ -28,7 +29,7 @@ fn push(
     store: &mut Store,
     mut arguments: Arguments<'_>,
     replies: &mut Replies<'_, '_>,
-    push: fn(&mut List, Bytes),
+    push: fn(&mut List, Text),
     now: Millis,
 ) -> Outcome {
     let key = next(&mut arguments)?;
@@ -45,7 +46,7 @@ pub fn lpop(
     replies: &mut Replies<'_, '_>,
     now: Millis,
 ) -> Outcome {
-    pop(store, arguments, replies, (List::pop_front, "lpop"), now)
+    pop(store, arguments, replies, (End::Front, "lpop"), now)
 }
 
 pub fn rpop(
@@ -54,14 +55,37 @@ pub fn rpop(
     replies: &mut Replies<'_, '_>,
     now: Millis,
 ) -> Outcome {
-    pop(store, arguments, replies, (List::pop_back, "rpop"), now)
+    pop(store, arguments, replies, (End::Back, "rpop"), now)
+}
+
+#[derive(Clone, Copy)]
+enum End {
+    Front,
+    Back,
+}
+
+impl End {
+    fn pop(self, list: &mut List) -> Option<Text> {
+        match self {
+            End::Front => list.pop_front(),
+            End::Back => list.pop_back(),
+        }
+    }
+
+    /// Fails if a reply of so many elements from here on is too long.
+    fn check(self, list: &List, count: usize) -> Outcome {
+        match self {
+            End::Front => Size::check_texts(list.iter().take(count)),
+            End::Back => Size::check_texts(list.iter().rev().take(count)),
+        }
+    }
 }
 
 fn pop(
     store: &mut Store,
     mut arguments: Arguments<'_>,
     replies: &mut Replies<'_, '_>,
-    (pop, command): (fn(&mut List) -> Option<Bytes>, &str),
+    (end, command): (End, &str),
     now: Millis,
 ) -> Outcome {
     let (key, count) = (next(&mut arguments)?, arguments.next());
@@ -69,20 +93,22 @@ fn pop(
         return Err(Failure::Arguments(command.into()));
     }
     let Some(count) = count else {
-        let popped = store.change_if_there::<List, _>(key, now, pop)?;
-        replies.bulk_or_null(popped.as_deref());
+        let popped = store.change_if_there::<List, _>(key, now, |list| end.pop(list))?;
+        write_text_or_null(popped.as_ref(), replies);
         return Ok(());
     };
     let count = parse_integer(count).and_then(|count| usize::try_from(count).ok());
     let count = count.ok_or(Failure::NotPositive)?;
-    if store.collection::<List>(key, now)?.is_none() {
+    let Some(list) = store.collection::<List>(key, now)? else {
         replies.null_array();
         return Ok(());
-    }
+    };
+    end.check(list, count)?;
     store.change::<List, _>(key, now, |list| {
         let count = count.min(list.len());
         replies.array(count);
-        (0..count).filter_map(|_| pop(list)).for_each(|element| replies.bulk(&element));
+        let popped = (0..count).filter_map(|_| end.pop(list));
+        popped.for_each(|element| write_text(&element, replies));
     })?;
     Ok(())
 }
@@ -104,8 +130,9 @@ pub fn lrange(
     let end = usize::try_from(position(last, list.len())?.saturating_add(1).max(0));
     let end = end.unwrap_or(usize::MAX).min(list.len());
     let first = first.min(end);
+    Size::check_texts(list.range(first..end))?;
     replies.array(end - first);
-    list.range(first..end).for_each(|element| replies.bulk(element));
+    list.range(first..end).for_each(|element| write_text(element, replies));
     Ok(())
 }
 
@@ -133,6 +160,6 @@ pub fn lindex(
         }
         None => None,
     };
-    replies.bulk_or_null(element.map(|element| &**element));
+    write_text_or_null(element, replies);
     Ok(())
 }

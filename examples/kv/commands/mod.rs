@@ -9,6 +9,7 @@ mod keys;
 mod lists;
 mod pubsub;
 mod sets;
+mod size;
 mod strings;
 
 use millstream::Action;
@@ -17,8 +18,9 @@ use millstream::codec::resp::{Arguments, Replies, parse_integer};
 
 pub use self::failure::{Failure, MOST_SHOWN, shown};
 pub use self::keys::parse_cursor;
+pub use self::size::MOST_REPLY;
 use crate::server::Server;
-use crate::store::{Millis, Store};
+use crate::store::{Millis, Store, Text};
 
 pub type Outcome = Result<(), Failure>;
 /// Runs a command on the keys of a shard. It writes one reply, or fails before it has written.
@@ -244,6 +246,21 @@ pub fn find(name: &[u8]) -> Option<&'static Command> {
 #[inline]
 fn next<'c>(arguments: &mut Arguments<'c>) -> Result<&'c [u8], Failure> {
     arguments.next().ok_or(Failure::Syntax)
+}
+
+/// Writes text, which the reply shares if it is long.
+fn write_text(text: &Text, replies: &mut Replies<'_, '_>) {
+    match text {
+        Text::Short(bytes) => replies.bulk(bytes),
+        Text::Long(bytes) => replies.bulk_shared(bytes::Bytes::clone(bytes)),
+    }
+}
+
+fn write_text_or_null(text: Option<&Text>, replies: &mut Replies<'_, '_>) {
+    match text {
+        Some(text) => write_text(text, replies),
+        None => replies.null(),
+    }
 }
 
 fn next_integer(arguments: &mut Arguments<'_>) -> Result<i64, Failure> {

@@ -2,6 +2,7 @@
 
 use millstream::codec::resp::{Arguments, Replies};
 
+use super::size::Size;
 use super::{Outcome, next};
 use crate::store::{Millis, Set, Store};
 
@@ -42,6 +43,7 @@ pub fn smembers(
     now: Millis,
 ) -> Outcome {
     let set = store.collection::<Set>(next(&mut arguments)?, now)?;
+    Size::check_copied(set.into_iter().flatten())?;
     replies.set(set.map_or(0, Set::len));
     for member in set.into_iter().flatten() {
         replies.bulk(member);

@@ -3,8 +3,9 @@
 use millstream::codec::resp::{Arguments, Replies, parse_integer};
 
 use super::expiry::{At, deadline};
+use super::size::Size;
 use super::{Failure, Outcome, next, next_integer};
-use crate::store::{Millis, Scalar, Store};
+use crate::store::{Changing, Entry, Millis, Scalar, Store};
 
 /// The longest text that may come about.
 const LONGEST: usize = 512 * 1024 * 1024;
@@ -14,6 +15,7 @@ pub fn reply(value: Option<Scalar<'_>>, replies: &mut Replies<'_, '_>) {
     match value {
         Some(Scalar::Text(text)) => replies.bulk(text),
         Some(Scalar::Integer(number)) => replies.bulk_integer(number),
+        Some(Scalar::Long(text)) => replies.bulk_shared(text.clone()),
         None => replies.null(),
     }
 }
@@ -106,7 +108,7 @@ fn set_with(
     replies: &mut Replies<'_, '_>,
     now: Millis,
 ) -> Outcome {
-    let kept = store.get(key, now).map(crate::store::Entry::deadline);
+    let kept = store.get(key, now).map(Entry::deadline);
     let refused = options.if_there.is_some_and(|there| there != kept.is_some());
     if options.get {
         reply(store.scalar(key, now)?, replies);
@@ -199,10 +201,13 @@ pub fn mget(
     replies: &mut Replies<'_, '_>,
     now: Millis,
 ) -> Outcome {
-    replies.array(arguments.len());
-    for key in arguments {
-        reply(store.scalar(key, now).unwrap_or(None), replies);
-    }
+    let value = |key| store.peek(key, now).and_then(|entry| Entry::scalar(entry).ok());
+    let values: Vec<Option<Scalar<'_>>> = arguments.map(value).collect();
+    let mut size = Size::default();
+    values.iter().for_each(|value| size.text(length(*value)));
+    size.check()?;
+    replies.array(values.len());
+    values.into_iter().for_each(|value| reply(value, replies));
     Ok(())
 }
 
@@ -270,11 +275,13 @@ fn add(
     replies: &mut Replies<'_, '_>,
     now: Millis,
 ) -> Outcome {
-    let sum = match store.record(key, now)? {
-        Some(record) => {
+    let sum = match store.changing(key, now)? {
+        Some(Changing::Text) => return Err(Failure::NotAnInteger),
+        Some(Changing::Record(record)) => {
             let before = match record.value() {
                 Scalar::Integer(before) => before,
                 Scalar::Text(text) => parse_integer(text).ok_or(Failure::NotAnInteger)?,
+                Scalar::Long(_) => return Err(Failure::NotAnInteger),
             };
             let sum = before.checked_add(number).ok_or(Failure::Overflow)?;
             record.set_value(Scalar::Integer(sum));
@@ -293,6 +300,7 @@ fn length(value: Option<Scalar<'_>>) -> usize {
     match value {
         None => 0,
         Some(Scalar::Text(text)) => text.len(),
+        Some(Scalar::Long(text)) => text.len(),
         Some(Scalar::Integer(number)) => itoa::Buffer::new().format(number).len(),
     }
 }
@@ -307,14 +315,7 @@ pub fn append(
     if length(store.scalar(key, now)?) + text.len() > LONGEST {
         return Err(Failure::TooLong);
     }
-    let length = match store.record(key, now)? {
-        Some(record) => record.append(text),
-        None => {
-            store.set(key, Scalar::Text(text), None);
-            text.len()
-        }
-    };
-    replies.count(length);
+    replies.count(store.append(key, text, now)?);
     Ok(())
 }
 

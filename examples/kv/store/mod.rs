@@ -1,26 +1,35 @@
 //! Keys and values, and when they are gone. It knows no network and no clock: the time is an argument.
 
+mod garbage;
 mod glob;
 mod record;
 mod scan;
+mod text;
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
+use std::mem;
 
+use bytes::BytesMut;
 use foldhash::quality::RandomState;
 use hashbrown::hash_table::{Entry as Place, HashTable, OccupiedEntry};
 use hashbrown::{HashMap, HashSet};
 
+use self::garbage::drop_elsewhere;
 pub use self::glob::matches;
 pub use self::record::{Millis, Record, Scalar};
+pub use self::text::{LONG_TEXT, Text};
 
 pub type Bytes = Box<[u8]>;
-pub type Hash = HashMap<Bytes, Bytes, RandomState>;
-pub type List = VecDeque<Bytes>;
+pub type Hash = HashMap<Bytes, Text, RandomState>;
+pub type List = VecDeque<Text>;
 pub type Set = HashSet<Bytes, RandomState>;
 
 /// The keys are in so many tables, so that one that grows stops the server for a short time only.
 const PARTS: usize = 256;
+/// A collection with more elements than this is dropped elsewhere, as is what has more bytes.
+const MOST_DROPPED: usize = 1024;
+const MOST_DROPPED_BYTES: usize = 1024 * 1024;
 
 /// The keys of a shard and their values.
 pub struct Store {
@@ -57,6 +66,15 @@ pub enum Collection {
     Hash(Hash),
     List(List),
     Set(Set),
+    /// Text that is too long for a [`Record`].
+    Text(bytes::Bytes),
+}
+
+/// What a key with a scalar has, to be changed.
+pub enum Changing<'s> {
+    Record(&'s mut Record),
+    /// Text that is too long to be a number.
+    Text,
 }
 
 /// The key has a value of another type than the command is for.
@@ -125,14 +143,52 @@ impl Entry {
                 Collection::Hash(_) => "hash",
                 Collection::List(_) => "list",
                 Collection::Set(_) => "set",
+                Collection::Text(_) => "string",
             },
         }
     }
 
+    #[inline]
     pub fn scalar(&self) -> Result<Scalar<'_>, WrongType> {
         match self {
             Entry::Record(record) => Ok(record.value()),
-            Entry::Object(_) => Err(WrongType),
+            Entry::Object(object) => match &object.value {
+                Collection::Text(text) => Ok(Scalar::Long(text)),
+                _ => Err(WrongType),
+            },
+        }
+    }
+
+    /// A key that has a scalar.
+    fn new(key: &[u8], value: Scalar<'_>, deadline: Option<Millis>) -> Self {
+        let long = match value {
+            Scalar::Long(text) => text.clone(),
+            Scalar::Text(text) if text.len() >= LONG_TEXT => bytes::Bytes::copy_from_slice(text),
+            value => return Entry::Record(Record::new(key, value, deadline)),
+        };
+        let value = Collection::Text(long);
+        Entry::Object(Box::new(Object { key: key.into(), deadline, value }))
+    }
+
+    /// Puts text behind its own; returns how long it is then.
+    fn append(&mut self, text: &[u8]) -> Result<usize, WrongType> {
+        match self {
+            Entry::Record(record) => {
+                let length = record.append(text);
+                if length >= LONG_TEXT {
+                    *self = Entry::new(record.key(), record.value(), record.deadline());
+                }
+                Ok(length)
+            }
+            Entry::Object(object) => {
+                let Collection::Text(long) = &mut object.value else { return Err(WrongType) };
+                // Its memory grows in place, unless a reply has it, too.
+                let copied = |long: bytes::Bytes| BytesMut::from(&long[..]);
+                let mut bytes = mem::take(long).try_into_mut().unwrap_or_else(copied);
+                bytes.extend_from_slice(text);
+                *long = bytes.freeze();
+                Ok(long.len())
+            }
         }
     }
 
@@ -185,13 +241,15 @@ impl Store {
         self.len
     }
 
-    /// Removes all keys.
+    /// Removes all keys, which are dropped elsewhere.
     pub fn clear(&mut self) {
+        let mut tables = Vec::with_capacity(self.parts.len());
         for part in &mut self.parts {
             let generation = part.generation.wrapping_add(1);
-            *part = Part { generation, ..Part::new() };
+            tables.push(mem::replace(part, Part { generation, ..Part::new() }).table);
         }
         self.len = 0;
+        drop_elsewhere(tables);
     }
 
     #[inline]
@@ -225,12 +283,30 @@ impl Store {
         self.get(key, now).map(Entry::scalar).transpose()
     }
 
-    /// The record of a key, to be changed.
-    pub fn record(&mut self, key: &[u8], now: Millis) -> Result<Option<&mut Record>, WrongType> {
+    /// The entry of a key, which stays if it is gone by now.
+    pub fn peek(&self, key: &[u8], now: Millis) -> Option<&Entry> {
+        let hash = self.hash(key);
+        let part = &self.parts[part_of(hash)];
+        part.table.find(hash, |entry| entry.key() == key).filter(|entry| !entry.is_gone(now))
+    }
+
+    /// The scalar of a key, to be changed.
+    pub fn changing(&mut self, key: &[u8], now: Millis) -> Result<Option<Changing<'_>>, WrongType> {
         match self.occupied(key, now).map(OccupiedEntry::into_mut) {
             None => Ok(None),
-            Some(Entry::Record(record)) => Ok(Some(record)),
-            Some(Entry::Object(_)) => Err(WrongType),
+            Some(Entry::Record(record)) => Ok(Some(Changing::Record(record))),
+            Some(entry) => entry.scalar().map(|_| Some(Changing::Text)),
+        }
+    }
+
+    /// Puts text behind what a key has; returns how long it is then.
+    pub fn append(&mut self, key: &[u8], text: &[u8], now: Millis) -> Result<usize, WrongType> {
+        match self.occupied(key, now).map(OccupiedEntry::into_mut) {
+            None => {
+                self.set(key, Scalar::Text(text), None);
+                Ok(text.len())
+            }
+            Some(entry) => entry.append(text),
         }
     }
 
@@ -244,12 +320,12 @@ impl Store {
             part.note_deadline();
         }
         match part.table.find_mut(hash, |entry| entry.key() == key) {
-            Some(Entry::Record(record)) => {
+            Some(Entry::Record(record)) if value.fits_record() => {
                 record.set_value(value);
                 record.set_deadline(deadline);
             }
-            Some(entry) => *entry = Entry::Record(Record::new(key, value, deadline)),
-            None => self.insert(hash, Entry::Record(Record::new(key, value, deadline))),
+            Some(entry) => *entry = Entry::new(key, value, deadline),
+            None => self.insert(hash, Entry::new(key, value, deadline)),
         }
     }
 
@@ -336,6 +412,33 @@ impl Store {
 impl Object {
     fn new(key: &[u8], value: Collection) -> Self {
         Object { key: key.into(), deadline: None, value }
+    }
+}
+
+impl Collection {
+    /// Whether dropping it takes long.
+    fn is_large(&self) -> bool {
+        match self {
+            Collection::Hash(hash) => hash.len() > MOST_DROPPED,
+            Collection::List(list) => list.len() > MOST_DROPPED,
+            Collection::Set(set) => set.len() > MOST_DROPPED,
+            Collection::Text(text) => text.len() > MOST_DROPPED_BYTES,
+        }
+    }
+}
+
+/// However it goes: removed, replaced, or gone at its time.
+impl Drop for Object {
+    fn drop(&mut self) {
+        if self.value.is_large() {
+            drop_elsewhere(mem::replace(&mut self.value, Collection::Text(bytes::Bytes::new())));
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 

@@ -1,10 +1,28 @@
 //! A key and its scalar value in one piece of memory.
 
+use bytes::Bytes;
+
+use super::text::LONG_TEXT;
+
 /// A value that is text or a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scalar<'a> {
     Text(&'a [u8]),
     Integer(i64),
+    /// Text that a reply may share.
+    Long(&'a Bytes),
+}
+
+impl Scalar<'_> {
+    /// Whether it is kept in a [`Record`].
+    #[inline]
+    pub fn fits_record(&self) -> bool {
+        match self {
+            Scalar::Text(text) => text.len() < LONG_TEXT,
+            Scalar::Integer(_) => true,
+            Scalar::Long(_) => false,
+        }
+    }
 }
 
 /// The time in milliseconds since 1970.
@@ -34,6 +52,7 @@ impl Record {
         let integer;
         let (kind, bytes) = match value {
             Scalar::Text(text) => (0, text),
+            Scalar::Long(text) => (0, &text[..]),
             Scalar::Integer(number) => {
                 integer = number.to_le_bytes();
                 (INTEGER, &integer[..])
@@ -120,6 +139,7 @@ impl Record {
         let (_, begin) = self.key_range();
         match value {
             Scalar::Text(text) => self.set_bytes(begin, 0, text),
+            Scalar::Long(text) => self.set_bytes(begin, 0, text),
             Scalar::Integer(number) => self.set_bytes(begin, INTEGER, &number.to_le_bytes()),
         }
     }
@@ -200,6 +220,7 @@ mod tests {
                 }
                 let text = match record.value() {
                     Scalar::Text(text) => text.to_vec(),
+                    Scalar::Long(text) => text.to_vec(),
                     Scalar::Integer(number) => number.to_string().into_bytes(),
                 };
                 assert_eq!(

@@ -11,16 +11,17 @@ const GENERATION_SHIFT: u32 = 16;
 const BUCKET_SHIFT: u32 = 32;
 
 impl Store {
-    /// Visits the keys from a cursor on, about `count` places of the tables, and answers the next
-    /// cursor; 0 begins and ends. A key that is there all the time is visited at least once.
+    /// Visits the keys from a cursor on, about `count` places of the tables, or fewer when `visit` says that
+    /// it has enough, and answers the next cursor; 0 begins and ends. A key that is there all the time is
+    /// visited at least once.
     ///
     /// A table that moved its entries in between is begun anew.
-    pub fn scan(
-        &self,
+    pub fn scan<'s>(
+        &'s self,
         cursor: u64,
         count: usize,
         now: Millis,
-        mut visit: impl FnMut(&Entry),
+        mut visit: impl FnMut(&'s Entry) -> bool,
     ) -> u64 {
         let mut part = usize::from(cursor as u8);
         let generation = (cursor >> GENERATION_SHIFT) as u16;
@@ -33,10 +34,8 @@ impl Store {
             let table = &self.parts[part].table;
             while left > 0 && places > 0 && bucket < table.num_buckets() {
                 if let Some(entry) = table.get_bucket(bucket) {
-                    if !entry.is_gone(now) {
-                        visit(entry);
-                    }
-                    left -= 1;
+                    let has_enough = !entry.is_gone(now) && visit(entry);
+                    left = if has_enough { 0 } else { left - 1 };
                 }
                 (bucket, places) = (bucket + 1, places - 1);
             }

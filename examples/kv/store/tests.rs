@@ -7,6 +7,7 @@ use super::*;
 fn text(store: &mut Store, key: &[u8], now: Millis) -> Option<Vec<u8>> {
     match store.scalar(key, now).ok()?? {
         Scalar::Text(text) => Some(text.to_vec()),
+        Scalar::Long(text) => Some(text.to_vec()),
         Scalar::Integer(number) => Some(number.to_string().into_bytes()),
     }
 }
@@ -19,7 +20,8 @@ fn a_store_is_a_map_with_deadlines() {
         let (mut store, mut model, mut now) = (Store::new(), BTreeMap::new(), 0);
         for _ in 0..5_000 {
             let key = rng.u16(..500).to_string().into_bytes();
-            let value = vec![b'v'; rng.usize(..30)];
+            let length = if rng.u8(..50) == 0 { 2 * LONG_TEXT } else { 30 };
+            let value = vec![b'v'; rng.usize(..length)];
             let deadline = rng.bool().then(|| now + rng.i64(0..200));
             model.retain(|_, (_, deadline): &mut (_, Option<i64>)| {
                 deadline.is_none_or(|at| at > now)
@@ -69,6 +71,7 @@ fn a_scan_misses_nothing_that_stays() {
     loop {
         cursor = store.scan(cursor, 10, 0, |entry| {
             seen.insert(entry.key().to_vec());
+            false
         });
         calls += 1;
         if cursor == 0 {
@@ -86,20 +89,44 @@ fn a_scan_misses_nothing_that_stays() {
 #[test]
 fn collections_are_made_and_removed() {
     let mut store = Store::new();
-    store.change::<List, _>(b"list", 0, |list| list.push_back((*b"a").into())).unwrap();
+    store.change::<List, _>(b"list", 0, |list| list.push_back(b"a"[..].into())).unwrap();
     assert_eq!(store.collection::<List>(b"list", 0).unwrap().map(VecDeque::len), Some(1));
     assert!(store.collection::<Set>(b"list", 0).is_err());
     assert!(store.scalar(b"list", 0).is_err());
     assert!(store.set_deadline(b"list", Some(10), 0));
-    store.change_if_there::<List, _>(b"list", 10, |list| list.push_back((*b"b").into())).unwrap();
+    store.change_if_there::<List, _>(b"list", 10, |list| list.push_back(b"b"[..].into())).unwrap();
     assert_eq!(store.len(), 0, "it was gone");
-    store.change::<List, _>(b"list", 0, |list| list.push_back((*b"a").into())).unwrap();
+    store.change::<List, _>(b"list", 0, |list| list.push_back(b"a"[..].into())).unwrap();
     store.change::<List, _>(b"list", 0, |list| drop(list.pop_front())).unwrap();
     assert!(store.get(b"list", 0).is_none());
     assert!(store.random(0, &mut fastrand::Rng::with_seed(1)).is_none());
 }
 
 #[test]
-fn an_entry_takes_sixteen_bytes() {
-    assert_eq!(size_of::<Entry>(), 16);
+fn entries_and_elements_take_sixteen_bytes() {
+    assert_eq!((size_of::<Entry>(), size_of::<Text>()), (16, 16));
+}
+
+/// Text that grows beyond what a record has, while a reply shares it.
+#[test]
+fn text_grows_and_what_was_shared_stays() {
+    let (mut store, mut expected) = (Store::new(), Vec::new());
+    let mut shared = Vec::new();
+    for round in 0..40 {
+        let more = vec![b'a' + round; 1_000];
+        expected.extend_from_slice(&more);
+        assert_eq!(store.append(b"k", &more, 0).unwrap(), expected.len());
+        assert_eq!(text(&mut store, b"k", 0), Some(expected.clone()));
+        if let Some(Scalar::Long(long)) = store.scalar(b"k", 0).unwrap()
+            && round % 3 == 0
+        {
+            shared.push((long.clone(), expected.clone()));
+        }
+    }
+    assert!(shared.len() > 5);
+    assert!(shared.iter().all(|(long, before)| long[..] == before[..]));
+    store.append(b"n", b"1", 0).unwrap();
+    assert_eq!(text(&mut store, b"n", 0), Some(b"1".to_vec()));
+    store.change::<List, _>(b"list", 0, |list| list.push_back(b"a"[..].into())).unwrap();
+    assert!(store.append(b"list", b"x", 0).is_err());
 }

@@ -165,6 +165,15 @@ impl OutputQueue {
         self.sealed_bytes().next().unwrap_or_default()
     }
 
+    /// The first segment if it is [shared](Self::append_shared).
+    #[must_use]
+    pub fn front_shared(&self) -> Option<&Bytes> {
+        match self.sealed.front() {
+            Some(Segment::Shared(bytes)) => Some(bytes),
+            _ => None,
+        }
+    }
+
     /// Fills `out` with the segments' bytes, from the front on, as far as there is place, and
     /// answers how many slices it filled.
     pub fn slices<'a>(&'a self, out: &mut [IoSlice<'a>]) -> usize {

@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
+use bytes::Bytes;
+
 use super::reply::{Elements, Reply};
 use super::{CRLF, Protocol};
 use crate::conn::Output;
@@ -80,6 +82,14 @@ impl<'o, 'a> Replies<'o, 'a> {
             self.output.write(bytes);
             self.output.write(CRLF);
         }
+    }
+
+    /// A bulk string that is kept by reference until it is sent, as [`Output::write_bytes`] does.
+    pub fn bulk_shared(&mut self, bytes: impl Into<Bytes>) {
+        let bytes = bytes.into();
+        self.length(b'$', bytes.len());
+        self.output.write_bytes(bytes);
+        self.output.write(CRLF);
     }
 
     /// An integer as a bulk string.
