@@ -45,7 +45,7 @@ impl<H: EventHandler> Stepper<H> {
         let driver = Readiness::new(config.budget()).map_err(StartError::Driver)?;
         let waker = driver.waker();
         let (engine, event_loop) =
-            start_in_this_thread(config, resolve, driver, address, listener, handler)?;
+            start_in_this_thread(config, resolve, driver, address, listener.into(), handler)?;
         Ok(Stepper { address, engine, waker, event_loop })
     }
 

@@ -27,7 +27,19 @@ pub(crate) struct Acceptance {
 }
 
 impl Acceptance {
+    /// Starts accepting on a listener that is watched already. Should that fail, it concerns this listener alone,
+    /// which is closed.
+    pub(crate) fn take_in<D: Driver>(&mut self, listener: D::Listener, open: Open, driver: &mut D) {
+        let address = open.0.address();
+        if let Err(error) = self.listen(listener, open, driver) {
+            tracing::error!(%address, %error, "a listener is closed: it cannot be accepted on");
+        }
+    }
+
     /// Starts accepting on a listener.
+    ///
+    /// # Errors
+    /// The operating system refused to watch it; it is closed.
     pub(crate) fn listen<D: Driver>(
         &mut self,
         listener: D::Listener,
@@ -35,7 +47,8 @@ impl Acceptance {
         driver: &mut D,
     ) -> io::Result<()> {
         let token = self.listeners.insert_with(|_| open);
-        driver.listen(token.expect("there are fewer listeners than descriptors"), listener)
+        let token = token.expect("there are fewer listeners than descriptors");
+        driver.listen(token, listener).inspect_err(|_| drop(self.listeners.remove(token)))
     }
 
     /// Which listener it is.

@@ -102,9 +102,7 @@ impl<D: Driver> Acceptor<D> {
         while let Some(arrival) = self.arrivals.pop() {
             match arrival {
                 Arrival::Listener { socket, open } => {
-                    if let Err(error) = self.acceptance.listen(socket, open, &mut self.driver) {
-                        self.engine.fail(error);
-                    }
+                    self.acceptance.take_in(socket, open, &mut self.driver);
                 }
                 Arrival::Close(id) => self.acceptance.unlisten(id, &mut self.driver),
                 // It is the one that hands connections over, and reactors have the sockets for datagrams.

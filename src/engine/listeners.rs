@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use millstream_platform::address::{Address, Transport};
-use millstream_platform::driver::Readiness;
+use millstream_platform::driver::{Readiness, Watcher};
 use millstream_platform::socket::{BoundSocket, SocketFile, SocketOptions, local_addr};
 
 use super::acceptor::Entrance;
@@ -93,6 +93,10 @@ struct Sockets {
 impl State {
     pub(crate) fn id(&self) -> ListenerId {
         self.id
+    }
+
+    pub(crate) fn address(&self) -> Address {
+        self.address
     }
 
     pub(crate) fn rules(&self) -> &Rules {
@@ -197,6 +201,38 @@ struct Bound {
     sockets: Vec<(BoundSocket, Open)>,
 }
 
+/// Sockets that are watched by whoever is to serve them, and wait for a gate.
+struct Assigned {
+    id: ListenerId,
+    gate: Gate,
+    sockets: Vec<(Inlet, Arrival<Readiness>)>,
+}
+
+/// Where a thread that serves sockets is given them.
+type Inlet = Arc<Inbox<Arrival<Readiness>>>;
+
+/// A thread that serves sockets.
+#[derive(Clone)]
+pub(super) struct Server {
+    pub(super) inlet: Inlet,
+    pub(super) watcher: Watcher,
+}
+
+impl Server {
+    /// Has a socket watched, to be served as soon as it is posted.
+    fn watch(&self, socket: BoundSocket, open: Open) -> io::Result<(Inlet, Arrival<Readiness>)> {
+        let arrival = match socket {
+            BoundSocket::Listener(socket) => {
+                Arrival::Listener { socket: self.watcher.watch(socket)?, open }
+            }
+            BoundSocket::Datagrams(socket) => {
+                Arrival::Datagrams { socket: self.watcher.watch(socket)?, open }
+            }
+        };
+        Ok((Arc::clone(&self.inlet), arrival))
+    }
+}
+
 /// A listener's sockets, once more.
 pub(crate) struct Duplicates {
     /// What the listener was called when it was opened.
@@ -222,6 +258,8 @@ struct Inner {
     staff: Option<Staff>,
     /// What waits for somebody who accepts.
     waiting: Vec<Bound>,
+    /// What waits for its gate.
+    assigned: Vec<Assigned>,
 }
 
 /// What listeners are opened with.
@@ -233,10 +271,12 @@ struct Setup {
 
 /// Who accepts.
 pub(super) struct Staff {
-    pub(super) reactors: Vec<Entrance<Readiness>>,
-    /// Of the main acceptor, which is made for the first listener that needs it.
+    pub(super) reactors: Vec<Server>,
+    /// Where the main acceptor hands connections over, and how it chooses: it is made for the first listener that
+    /// needs it.
+    pub(super) entrances: Vec<Entrance<Readiness>>,
     pub(super) balance: Option<Box<dyn Balance>>,
-    pub(super) acceptor: Option<Arc<Inbox<Arrival<Readiness>>>>,
+    pub(super) acceptor: Option<Server>,
 }
 
 impl Listeners {
@@ -332,14 +372,20 @@ impl Listeners {
     }
 
     /// Has the reactors and the acceptor accept from now on.
-    pub(super) fn staff(&self, staff: Staff, engine: &Engine) -> Result<(), StartError> {
-        self.lock().staff = Some(staff);
-        self.admit(engine)
+    pub(super) fn staff(&self, staff: Staff, engine: &Engine) -> Result<(), ListenError> {
+        let mut inner = self.lock();
+        inner.staff = Some(staff);
+        let waiting = std::mem::take(&mut inner.waiting);
+        waiting.into_iter().try_for_each(|bound| inner.assign(bound, engine))?;
+        inner.admit();
+        Ok(())
     }
 
     /// Closes what waits: nobody will accept.
     pub(super) fn abandon(&self) {
-        let waiting = std::mem::take(&mut self.lock().waiting);
+        let mut inner = self.lock();
+        let waiting = (std::mem::take(&mut inner.waiting), std::mem::take(&mut inner.assigned));
+        drop(inner);
         drop(waiting);
     }
 
@@ -349,9 +395,13 @@ impl Listeners {
         let Setup { config, reactors } = setup.ok_or(ListenError::Stopped)?;
         let bound = self.bind(listen, &config, reactors)?;
         let state = Arc::clone(&bound.state);
-        if let Err(error) = self.hand_over(bound, engine) {
+        let mut inner = self.lock();
+        let assigned = inner.assign(bound, engine);
+        inner.admit();
+        drop(inner);
+        if let Err(error) = assigned {
             self.forget(state.id);
-            return Err(ListenError::Acceptor(Box::new(error)));
+            return Err(error);
         }
         tracing::info!(address = %state.address, transport = %state.transport, "listening");
         Ok(engine.listener(state))
@@ -380,10 +430,9 @@ impl Listeners {
         self.lock().open.iter().filter_map(|state| state.file.upgrade()).collect()
     }
 
-    /// Has those that waited be accepted on, if their gate is open by now.
-    pub(crate) fn admit(&self, engine: &Engine) -> Result<(), StartError> {
-        let waiting = std::mem::take(&mut self.lock().waiting);
-        waiting.into_iter().try_for_each(|bound| self.hand_over(bound, engine))
+    /// Has those that waited be served, if their gate is open by now.
+    pub(crate) fn admit(&self) {
+        self.lock().admit();
     }
 
     /// Leaves the sockets to another process that has them, too: closes all listeners, and waits until they are
@@ -401,42 +450,48 @@ impl Listeners {
         }
     }
 
-    /// Gives sockets to whoever serves them.
-    fn hand_over(&self, bound: Bound, engine: &Engine) -> Result<(), StartError> {
-        let mut inner = self.lock();
-        let Inner { setup, staff, waiting, .. } = &mut *inner;
-        let ready = staff.as_mut().zip(setup.as_ref()).filter(|_| bound.gate.is_open());
-        let Some((staff, Setup { config, .. })) = ready else {
-            if !engine.is_stopping() {
-                waiting.push(bound);
-            }
-            return Ok(());
-        };
-        let servers = staff.servers_of(&bound, config, engine)?;
-        for ((socket, open), server) in bound.sockets.into_iter().zip(servers.iter().cycle()) {
-            drop(server.post(arrival(socket, open)));
-        }
-        Ok(())
-    }
-
     /// Has a listener closed.
     fn forget(&self, id: ListenerId) {
         let mut inner = self.lock();
         inner.open.retain(|state| state.id != id);
         inner.waiting.retain(|bound| bound.state.id != id);
+        inner.assigned.retain(|assigned| assigned.id != id);
         let Some(staff) = &inner.staff else { return };
-        let reactors = staff.reactors.iter().map(|reactor| &reactor.arrivals);
-        for arrivals in reactors.chain(&staff.acceptor) {
-            drop(arrivals.post(Arrival::Close(id)));
+        for server in staff.reactors.iter().chain(&staff.acceptor) {
+            drop(server.inlet.post(Arrival::Close(id)));
         }
     }
 }
 
-/// As whoever serves a socket is given it.
-fn arrival(socket: BoundSocket, open: Open) -> Arrival<Readiness> {
-    match socket {
-        BoundSocket::Listener(socket) => Arrival::Listener { socket, open },
-        BoundSocket::Datagrams(socket) => Arrival::Datagrams { socket, open },
+impl Inner {
+    /// Has sockets watched by whoever is to serve them: whatever the system refuses is known from here on, and
+    /// those who asked are told. Without anybody who serves yet they wait.
+    fn assign(&mut self, bound: Bound, engine: &Engine) -> Result<(), ListenError> {
+        if engine.is_stopping() {
+            return Ok(());
+        }
+        let Some((staff, setup)) = self.staff.as_mut().zip(self.setup.as_ref()) else {
+            self.waiting.push(bound);
+            return Ok(());
+        };
+        let nobody = |error| ListenError::Acceptor(Box::new(error));
+        let servers = staff.servers_of(&bound, &setup.config, engine).map_err(nobody)?;
+        let Bound { state, gate, sockets } = bound;
+        let refused = |source| ListenError::Refused { address: state.address, source };
+        let sockets = sockets.into_iter().zip(servers.iter().cycle());
+        let sockets = sockets.map(|((socket, open), server)| server.watch(socket, open));
+        let sockets = sockets.collect::<Result<_, _>>().map_err(refused)?;
+        self.assigned.push(Assigned { id: state.id, gate, sockets });
+        Ok(())
+    }
+
+    /// Gives the sockets whose gate is open to whoever serves them.
+    fn admit(&mut self) {
+        for assigned in self.assigned.extract_if(.., |assigned| assigned.gate.is_open()) {
+            for (inlet, arrival) in assigned.sockets {
+                drop(inlet.post(arrival));
+            }
+        }
     }
 }
 
@@ -448,22 +503,21 @@ impl Staff {
         bound: &Bound,
         config: &Config,
         engine: &Engine,
-    ) -> Result<Vec<Arc<Inbox<Arrival<Readiness>>>>, StartError> {
-        let arrivals = |reactor: &Entrance<Readiness>| Arc::clone(&reactor.arrivals);
+    ) -> Result<Vec<Server>, StartError> {
         let count = self.reactors.len();
         // A single reactor accepts for itself: there is nothing to choose, and handing over to it would cost
         // more than accepting does.
         let by_reactors = count == 1 || config.accept_mode == AcceptMode::ReusePort;
         if by_reactors && bound.sockets.len() >= count {
-            return Ok(self.reactors.iter().map(arrivals).collect());
+            return Ok(self.reactors.clone());
         }
         if !bound.state.transport.is_stream() {
             // Nobody accepts datagrams and hands them over: one reactor has the socket.
-            return Ok(vec![arrivals(&self.reactors[bound.state.id.index() % count])]);
+            return Ok(vec![self.reactors[bound.state.id.index() % count].clone()]);
         }
         if self.acceptor.is_none() {
             let balance = &mut self.balance;
-            self.acceptor = Some(spawn_acceptor(engine, config, balance, &self.reactors)?);
+            self.acceptor = Some(spawn_acceptor(engine, config, balance, &self.entrances)?);
         }
         Ok(self.acceptor.iter().cloned().collect())
     }

@@ -196,7 +196,8 @@ impl Engine {
     /// can be made, and are accepted soon.
     ///
     /// # Errors
-    /// The address can't be used, or the engine stops.
+    /// The address can't be used, the operating system refuses to watch one more socket, or the engine stops. Nothing
+    /// is left of it then, and nothing else ends.
     pub fn listen(&self, listen: impl Into<Listen>) -> Result<Listener, ListenError> {
         self.shared.listeners.add(&listen.into(), self)
     }

@@ -19,15 +19,15 @@ use super::acceptor::{Acceptor, Entrance};
 use super::balance::Balance;
 use super::config::{Config, ConfigError, Pinning};
 use super::listen::ListenError;
-use super::listeners::Staff;
 #[cfg(any(feature = "sim", feature = "internals"))]
 use super::listeners::{Open, Rules};
+use super::listeners::{Server, Staff};
 #[cfg(any(feature = "sim", feature = "internals"))]
 use super::resolver::Resolve;
 use super::resolver::Resolver;
 use super::{Builder, Engine, ReactorPort, Running};
 use crate::handler::EventHandler;
-use crate::reactor::{Arrival, Doors, EventLoop, Inbox, Reactors};
+use crate::reactor::{Doors, EventLoop, Reactors};
 
 /// Why the engine did not start.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +109,7 @@ struct Booted {
     reactor: usize,
     port: ReactorPort,
     entrance: Entrance<Readiness>,
+    server: Server,
     go: Sender<()>,
 }
 
@@ -131,8 +132,7 @@ where
         listeners.add(&listen, &engine)?;
     }
     let started = spawn_reactors(&engine, &config, factory, &cores).and_then(|reactors| {
-        let reactors = run_reactors(reactors, &engine);
-        listeners.staff(Staff { reactors, balance: Some(balance), acceptor: None }, &engine)
+        Ok(listeners.staff(run_reactors(reactors, balance, &engine), &engine)?)
     });
     if let Err(error) = started {
         let _ = engine.stop(Duration::ZERO);
@@ -252,6 +252,7 @@ fn boot<H: EventHandler>(
         .map_err(|panic| StartError::panicked(reactor, "factory", &*panic))?;
     let doors = Doors::new(&driver);
     let (port, entrance) = (doors.port(&driver), doors.entrance());
+    let server = Server { inlet: Arc::clone(&doors.arrivals), watcher: driver.watcher() };
     let mut event_loop = EventLoop::new(
         reactor,
         driver,
@@ -263,7 +264,7 @@ fn boot<H: EventHandler>(
     );
     event_loop.boot().map_err(|panic| StartError::panicked(reactor, "on_boot", &*panic))?;
     let (go, start) = channel();
-    Ok((event_loop, Booted { reactor, port, entrance, go }, start))
+    Ok((event_loop, Booted { reactor, port, entrance, server, go }, start))
 }
 
 /// Makes an engine of one reactor, which the calling thread runs turn by turn. Hosts are looked up in it,
@@ -298,16 +299,17 @@ pub(crate) fn start_in_this_thread<D: Driver, H: EventHandler>(
 }
 
 /// Lets the reactors go, and makes them known to the engine.
-fn run_reactors(reactors: Vec<Booted>, engine: &Engine) -> Vec<Entrance<Readiness>> {
-    let (mut ports, mut entrances) = (Vec::new(), Vec::new());
+fn run_reactors(reactors: Vec<Booted>, balance: Box<dyn Balance>, engine: &Engine) -> Staff {
+    let (mut ports, mut entrances, mut servers) = (Vec::new(), Vec::new(), Vec::new());
     for booted in reactors {
         // It fails only if the thread is gone, which the engine learns from the thread itself.
         let _ = booted.go.send(());
         ports.push(booted.port);
         entrances.push(booted.entrance);
+        servers.push(booted.server);
     }
     engine.set_reactors(ports);
-    entrances
+    Staff { reactors: servers, entrances, balance: Some(balance), acceptor: None }
 }
 
 /// Starts the main acceptor, which takes the balancer; answers where it is given listeners.
@@ -316,18 +318,18 @@ pub(super) fn spawn_acceptor(
     config: &Config,
     balance: &mut Option<Box<dyn Balance>>,
     reactors: &[Entrance<Readiness>],
-) -> Result<Arc<Inbox<Arrival<Readiness>>>, StartError> {
+) -> Result<Server, StartError> {
     let budget = Budget { receive_buffer: 0, ..config.budget() };
     let driver = Readiness::new(budget).map_err(StartError::Driver)?;
-    let waker = driver.waker();
+    let (waker, watcher) = (driver.waker(), driver.watcher());
     let (go, start) = channel::<Acceptor<Readiness>>();
     let run = move || start.recv().into_iter().for_each(Acceptor::run);
     spawn(engine, "millstream-acceptor".to_owned(), run).map_err(StartError::Thread)?;
     // Only now, so that another attempt can have it if there is no thread.
     let balance = balance.take().expect("there is one acceptor");
     let acceptor = Acceptor::new(driver, balance, reactors.to_vec(), engine.clone());
-    let entrance = acceptor.entrance();
+    let server = Server { inlet: acceptor.entrance(), watcher };
     let _ = go.send(acceptor); // It fails only if the thread is gone, which the engine learns from itself.
     engine.wake_on_stop(waker);
-    Ok(entrance)
+    Ok(server)
 }

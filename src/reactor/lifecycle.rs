@@ -31,6 +31,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     /// Starts accepting on a listener of its own.
+    ///
+    /// # Errors
+    /// The operating system refused to watch it; it is closed.
+    #[cfg(any(feature = "sim", feature = "internals"))]
     pub(crate) fn listen(&mut self, listener: D::Listener, open: Open) -> io::Result<()> {
         self.acceptance.listen(listener, open, &mut self.driver)
     }
@@ -44,14 +48,13 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             }
             Arrival::Listener { .. } if self.draining => {} // Dropping the socket closes it.
             Arrival::Listener { socket, open } => {
-                if let Err(error) = self.listen(socket, open) {
-                    self.engine.fail(error);
-                }
+                self.acceptance.take_in(socket, open, &mut self.driver);
             }
             Arrival::Datagrams { .. } if self.draining => {}
             Arrival::Datagrams { socket, open } => {
+                let address = open.0.address();
                 if let Err(error) = self.add_datagrams(socket, None, Some(open)) {
-                    self.engine.fail(error);
+                    tracing::error!(%address, %error, "a socket for datagrams is closed: it fails");
                 }
             }
             Arrival::Close(id) => {

@@ -189,7 +189,6 @@ impl Handover {
     pub fn ready(self, engine: &Engine, drain: Duration) -> Result<(), HandoverError> {
         let Handover { inherited, address, timeout, predecessor, gate } = self;
         let unusable = |source| HandoverError::Address { address, source };
-        let nobody = |error: StartError| HandoverError::Thread(error.into());
         if engine.is_stopping() {
             return Err(HandoverError::Stopping);
         }
@@ -200,13 +199,13 @@ impl Handover {
                 .map_err(unusable)?,
         };
         gate.open();
-        engine.known_listeners().admit(engine).map_err(nobody)?;
+        engine.known_listeners().admit();
         if !inherited.is_empty() {
             tracing::warn!(?inherited, "nobody listens there any more");
         }
         server.listen(socket).map_err(unusable)?;
         spawn(engine, "millstream-handover".to_owned(), move || server.run())
-            .map_err(|error| nobody(StartError::Thread(error)))
+            .map_err(|error| HandoverError::Thread(StartError::Thread(error).into()))
     }
 }
 

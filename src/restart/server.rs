@@ -58,7 +58,7 @@ impl Server {
 
     /// Takes the socket that newcomers connect to.
     pub(super) fn listen(&mut self, socket: Listener) -> io::Result<()> {
-        self.driver.listen(LISTENER, socket.try_clone()?)?;
+        self.driver.listen(LISTENER, socket.try_clone()?.into())?;
         self.socket = Some(socket);
         Ok(())
     }

@@ -5,6 +5,8 @@
 
 pub mod corpus;
 pub mod crowd;
+#[cfg(target_os = "linux")]
+pub mod denied;
 pub mod example;
 pub mod folder;
 pub mod pairs;

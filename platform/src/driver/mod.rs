@@ -59,7 +59,7 @@ use crate::address::{Address, PeerAddress};
 use crate::memory::{DatagramQueue, OutputPool, OutputQueue};
 use crate::socket::{DatagramOptions, DatagramSocket, Passing, SocketOptions, Stream};
 
-pub use self::readiness::Readiness;
+pub use self::readiness::{Arriving, Readiness, Watcher};
 
 /// The name under which a driver knows a connection, a listener or an attempt to connect: an index, which is reused, and a
 /// generation, which tells the users of one index apart.

@@ -16,10 +16,7 @@ const FIRST: Token = Token { index: 0, generation: 1 };
 const SECOND: Token = Token { index: 1, generation: 1 };
 
 /// Lets the far end accept.
-fn accepted<W: World>(
-    engine: &mut Engine<W>,
-    listener: &<W::Driver as Driver>::Listener,
-) -> W::Far {
+fn accepted<W: World>(engine: &mut Engine<W>, listener: &W::Listener) -> W::Far {
     let mut far = None;
     engine.until("the far end accepts", |_| {
         far = W::accept(listener);

@@ -108,7 +108,7 @@ impl<W: World> Engine<W> {
     pub(crate) fn new(world: W) -> Self {
         let mut driver = world.driver(BUDGET);
         let (listener, address) = world.listen();
-        driver.listen(LISTENER, listener).unwrap();
+        driver.listen(LISTENER, listener.into()).unwrap();
         Engine {
             driver,
             world,

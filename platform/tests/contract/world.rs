@@ -23,6 +23,7 @@ use crate::child;
 /// Supplies a driver and far ends.
 pub(crate) trait World: Clone {
     type Driver: Driver;
+    type Listener: Into<<Self::Driver as Driver>::Listener>;
     type Far: Far;
     type FarDatagrams: FarDatagrams;
 
@@ -31,13 +32,13 @@ pub(crate) trait World: Clone {
 
     fn driver(&self, budget: Budget) -> Self::Driver;
 
-    fn listen(&self) -> (<Self::Driver as Driver>::Listener, Address);
+    fn listen(&self) -> (Self::Listener, Address);
 
     /// Connects to an address; `None` if nobody listens there.
     fn connect(&self, to: Address) -> Option<Self::Far>;
 
     /// Accepts a connection in place of a driver, if one waits.
-    fn accept(listener: &<Self::Driver as Driver>::Listener) -> Option<Self::Far>;
+    fn accept(listener: &Self::Listener) -> Option<Self::Far>;
 
     /// A far socket for datagrams.
     fn far_datagrams(&self) -> Self::FarDatagrams;
@@ -95,6 +96,7 @@ pub(crate) struct Loopback;
 
 impl World for Loopback {
     type Driver = Readiness;
+    type Listener = Listener;
     type Far = Stream<TcpStream>;
     type FarDatagrams = UdpSocket;
 
@@ -265,6 +267,7 @@ impl Unix {
 
 impl World for Unix {
     type Driver = Readiness;
+    type Listener = Listener;
     type Far = Stream<UnixStream>;
     type FarDatagrams = UdpSocket;
 
@@ -338,6 +341,7 @@ impl Drop for Starved {
 
 impl World for Simulated {
     type Driver = SimDriver;
+    type Listener = <SimDriver as Driver>::Listener;
     type Far = Peer;
     type FarDatagrams = SimFarDatagrams;
 

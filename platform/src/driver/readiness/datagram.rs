@@ -30,6 +30,7 @@ use socket2::SockRef;
 
 use super::name::Name;
 use super::socket::{NO_SIGNAL, SHORT_MEANS_DRAINED};
+use super::watch::{Arriving, Prepared, Watch};
 use super::{Spent, Turn, add, left, stream};
 use crate::address::{Address, UnixAddress};
 use crate::driver::{Datagram, DatagramLink, Event, Token};
@@ -54,7 +55,7 @@ pub(super) struct Datagrams {
 }
 
 struct Sockets {
-    registry: Registry,
+    registry: Arc<Registry>,
     entries: Vec<Option<Socket>>,
     /// The turn's number.
     turn: u32,
@@ -63,7 +64,8 @@ struct Sockets {
     deferred: Vec<Name>,
 }
 
-struct Socket {
+/// A socket for datagrams.
+pub struct Socket {
     socket: TcpStream,
     /// Of UDP; none for Unix datagrams.
     udp: Option<UdpSocketState>,
@@ -145,11 +147,13 @@ impl Batch {
     }
 }
 
-impl Socket {
-    fn new(socket: socket::DatagramSocket, generation: u32) -> io::Result<Self> {
-        let connected = socket.is_connected();
-        let unix = socket.transport().is_unix();
-        let (socket, file) = socket.into_parts();
+impl Watch for socket::DatagramSocket {
+    type Prepared = Socket;
+
+    fn prepare(self) -> io::Result<Socket> {
+        let connected = self.is_connected();
+        let unix = self.transport().is_unix();
+        let (socket, file) = self.into_parts();
         let udp = if unix { None } else { Some(udp_state(&socket)?) };
         let peer = SockRef::from(&socket).peer_addr().ok().and_then(|peer| peer.as_socket());
         Ok(Socket {
@@ -158,7 +162,7 @@ impl Socket {
             connected,
             peer: peer.filter(|_| cfg!(target_os = "linux")),
             refused: false,
-            generation,
+            generation: 0,
             spent: Spent::default(),
             readable: false,
             read_until_blocked: false,
@@ -169,7 +173,15 @@ impl Socket {
             _file: file,
         })
     }
+}
 
+impl Prepared for Socket {
+    fn source(&mut self) -> &mut TcpStream {
+        &mut self.socket
+    }
+}
+
+impl Socket {
     fn queue(&mut self, token: Token) -> Option<Name> {
         let newly = (self.readable || self.sendable) && !self.queued;
         self.queued |= newly;
@@ -366,7 +378,7 @@ impl Socket {
 }
 
 impl Datagrams {
-    pub(super) fn new(registry: Registry, write_budget: usize) -> Self {
+    pub(super) fn new(registry: Arc<Registry>, write_budget: usize) -> Self {
         let sockets =
             Sockets { registry, entries: Vec::new(), turn: 0, write_budget, deferred: Vec::new() };
         let batch = Batch {
@@ -389,11 +401,14 @@ impl Datagrams {
         }
     }
 
-    /// Registers a socket.
-    pub(super) fn add(&mut self, token: Token, socket: socket::DatagramSocket) -> io::Result<()> {
-        let mut socket = Socket::new(socket, token.generation)?;
-        let name = Name::Datagrams(token).pack();
-        self.sockets.registry.register(&mut socket.socket, name, Interest::READABLE)?;
+    /// Takes a socket in.
+    pub(super) fn add(
+        &mut self,
+        token: Token,
+        socket: Arriving<socket::DatagramSocket>,
+    ) -> io::Result<()> {
+        let mut socket = socket.take_in(Name::Datagrams(token), &self.sockets.registry)?;
+        socket.generation = token.generation;
         if self.batch.buffers.is_empty() {
             self.batch.buffers = PageBuffer::new(BATCH_SIZE * BUFFER);
         }

@@ -15,6 +15,7 @@ use mio::{Interest, Registry};
 use socket2::SockRef;
 
 use super::name::Name;
+use super::watch::{Arriving, Prepared, Watch};
 use super::{Spent, Turn, add, left, stream};
 use crate::address::{PeerAddress, Transport};
 use crate::driver::{Event, Token};
@@ -30,7 +31,7 @@ const ANNOUNCES_AGAIN: bool = cfg!(all(
 const GROWS_AFTER: u32 = 4;
 
 /// A listening socket.
-struct Accepting {
+pub struct Accepting {
     /// As mio watches it.
     socket: TcpStream,
     transport: Transport,
@@ -60,17 +61,27 @@ struct Listener {
     streak: u32,
 }
 
-impl Accepting {
-    fn new(listener: socket::Listener) -> io::Result<Self> {
-        let transport = listener.transport();
-        let (socket, file): (OwnedFd, _) = match listener {
+impl Watch for socket::Listener {
+    type Prepared = Accepting;
+
+    fn prepare(self) -> io::Result<Accepting> {
+        let transport = self.transport();
+        let (socket, file): (OwnedFd, _) = match self {
             socket::Listener::Tcp(listener) => (listener.into(), None),
             socket::Listener::Unix { listener, file } => (listener.into(), file),
         };
         SockRef::from(&socket).set_nonblocking(true)?;
         Ok(Accepting { socket: stream::watched(socket), transport, _file: file })
     }
+}
 
+impl Prepared for Accepting {
+    fn source(&mut self) -> &mut TcpStream {
+        &mut self.socket
+    }
+}
+
+impl Accepting {
     fn accept(&self) -> io::Result<(Stream, PeerAddress)> {
         // Not by mio, which takes no name of 108 bytes for one and panics.
         self.socket.try_io(|| socket::accept(&self.socket, self.transport))
@@ -81,7 +92,7 @@ impl Listener {
     /// Asks to be announced if more connections wait, now or later.
     fn ask(&mut self, token: Token, registry: &Registry, turn: &Turn) -> io::Result<()> {
         let name = Name::Listener(token).pack();
-        registry.reregister(&mut self.socket.socket, name, Interest::READABLE)?;
+        registry.reregister(self.socket.source(), name, Interest::READABLE)?;
         // Where a wait can't reap everything, the answer may have been left for a later one.
         let in_a_row = turn.number.wrapping_sub(self.asked) == 1 || turn.crowded;
         self.asked = turn.number;
@@ -114,16 +125,15 @@ impl Listeners {
         (listener.generation == token.generation).then_some(listener)
     }
 
-    /// Registers a listener. It comes to the turn's list once by itself: connections may be waiting.
+    /// Takes a listener in. It comes to the turn's list once by itself: connections may be waiting.
     pub(super) fn add(
         &mut self,
         token: Token,
-        listener: socket::Listener,
+        listener: Arriving<socket::Listener>,
         registry: &Registry,
     ) -> io::Result<Name> {
-        let mut socket = Accepting::new(listener)?;
         let name = Name::Listener(token);
-        registry.register(&mut socket.socket, name.pack(), Interest::READABLE)?;
+        let socket = listener.take_in(name, registry)?;
         let index = token.index as usize;
         if self.entries.len() <= index {
             self.entries.resize_with(index + 1, || None);
@@ -147,7 +157,7 @@ impl Listeners {
         let Some(listener) = self.get(token) else { return };
         // A duplicate of its descriptor may live on. Should this fail, its notifications carry a generation
         // that is over.
-        let _ = registry.deregister(&mut listener.socket.socket);
+        let _ = registry.deregister(listener.socket.source());
         self.entries[token.index as usize] = None;
         self.len -= 1;
     }
@@ -261,7 +271,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let listener = socket::Listener::Tcp(listener);
-        driver.listen(Token { index: 0, generation: 0 }, listener).unwrap();
+        driver.listen(Token { index: 0, generation: 0 }, listener.into()).unwrap();
         for _ in 0..3 {
             let _crowd: Vec<_> = (0..100).map(|_| Peer::connect(address).unwrap()).collect();
             let turns = accept(&mut driver, 100);
@@ -283,7 +293,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let elsewhere = listener.try_clone().unwrap();
         let token = Token { index: 0, generation: 0 };
-        driver.listen(token, socket::Listener::Tcp(listener)).unwrap();
+        driver.listen(token, socket::Listener::Tcp(listener).into()).unwrap();
         driver.unlisten(token);
         driver.wait(Some(Duration::ZERO)).unwrap();
         assert!(driver.next(&mut NoRoom).is_none());

@@ -9,6 +9,7 @@
 //! - `listener` accepts;
 //! - `attempt` connects;
 //! - `socket` receives and sends, and `datagram` does it with datagrams; on Linux `relay` does both at once;
+//! - `watch` has sockets watched that come from other threads;
 //! - this file is the turn: wait, then hand out.
 
 mod attempt;
@@ -22,6 +23,7 @@ mod sigpipe;
 mod slices;
 mod socket;
 mod stream;
+mod watch;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -35,6 +37,7 @@ use self::datagram::Datagrams;
 use self::listener::Listeners;
 use self::name::Name;
 use self::socket::Sockets;
+pub use self::watch::{Arriving, Watcher};
 use super::{
     Budget, Datagram, DatagramLink, Driver, Event, Host, Link, Received, Socket, Token, Wake,
 };
@@ -50,6 +53,7 @@ pub struct Readiness {
     poll: Poll,
     events: Events,
     waker: Arc<ReadinessWaker>,
+    watcher: Watcher,
     turn: Turn,
     sockets: Sockets,
     listeners: Listeners,
@@ -137,9 +141,11 @@ impl Readiness {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), Name::WAKER)?;
         let registry = poll.registry();
+        let shared = Arc::new(registry.try_clone()?);
         Ok(Readiness {
             events: Events::with_capacity(EVENTS_PER_WAIT),
             waker: Arc::new(ReadinessWaker(waker)),
+            watcher: Watcher::new(Arc::clone(&shared)),
             turn: Turn {
                 budget,
                 number: 0,
@@ -151,10 +157,16 @@ impl Readiness {
             sockets: Sockets::new(registry.try_clone()?, budget.write),
             listeners: Listeners::default(),
             attempts: Attempts::default(),
-            datagrams: Datagrams::new(registry.try_clone()?, budget.write),
+            datagrams: Datagrams::new(shared, budget.write),
             receive_buffer: PageBuffer::new(budget.receive_buffer),
             poll,
         })
+    }
+
+    /// Has sockets watched that this driver is to take in.
+    #[must_use]
+    pub fn watcher(&self) -> Watcher {
+        self.watcher.clone()
     }
 
     /// Serves what is no connection. Out of line, to keep the way of a message small.
@@ -202,8 +214,8 @@ impl Socket for Stream {
 
 impl Driver for Readiness {
     type Socket = Stream;
-    type Listener = Listener;
-    type Datagrams = DatagramSocket;
+    type Listener = Arriving<Listener>;
+    type Datagrams = Arriving<DatagramSocket>;
 
     fn waker(&self) -> Arc<dyn Wake> {
         self.waker.clone()
@@ -217,7 +229,7 @@ impl Driver for Readiness {
         self.sockets.len() + self.listeners.len() + self.attempts.len()
     }
 
-    fn listen(&mut self, token: Token, listener: Listener) -> io::Result<()> {
+    fn listen(&mut self, token: Token, listener: Self::Listener) -> io::Result<()> {
         let name = self.listeners.add(token, listener, self.poll.registry())?;
         self.turn.push(Some(name));
         Ok(())
@@ -280,15 +292,15 @@ impl Driver for Readiness {
         &mut self,
         how: &DatagramOptions,
         options: &SocketOptions,
-    ) -> io::Result<DatagramSocket> {
-        DatagramSocket::open(how, options)
+    ) -> io::Result<Self::Datagrams> {
+        Ok(DatagramSocket::open(how, options)?.into())
     }
 
-    fn adopt_datagrams(&mut self, socket: DatagramSocket) -> io::Result<DatagramSocket> {
-        Ok(socket)
+    fn adopt_datagrams(&mut self, socket: DatagramSocket) -> io::Result<Self::Datagrams> {
+        Ok(socket.into())
     }
 
-    fn open_datagrams(&mut self, token: Token, socket: DatagramSocket) -> io::Result<()> {
+    fn open_datagrams(&mut self, token: Token, socket: Self::Datagrams) -> io::Result<()> {
         self.datagrams.add(token, socket)
     }
 

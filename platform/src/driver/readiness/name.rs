@@ -15,6 +15,9 @@ impl Name {
     /// The waker's token. Its index is none of a name's.
     pub(super) const WAKER: mio::Token = mio::Token(usize::MAX);
 
+    /// Of a socket that its driver has not taken in yet. Its index is none of a name's either.
+    pub(super) const NOBODY: mio::Token = mio::Token(usize::MAX - 1);
+
     /// With a 64-bit `usize` an index has 30 bits and a generation 32. With 32 bits it is 24 and 6,
     /// where the generation loses its upper bits: what is left still tells a late notification from
     /// one for the index's next user.
@@ -64,7 +67,7 @@ mod tests {
                 let token = Token { index, generation };
                 let kinds = [Name::Connection, Name::Listener, Name::Attempt, Name::Datagrams];
                 for name in kinds.map(|kind| kind(token)) {
-                    assert_ne!(name.pack(), Name::WAKER);
+                    assert!(![Name::WAKER, Name::NOBODY].contains(&name.pack()));
                     assert_eq!(Name::unpack(name.pack()), name);
                 }
             }

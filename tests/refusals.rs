@@ -1,0 +1,160 @@
+//! What the system refuses one thread, as a sandbox does, or a system at its limits: it fails what was asked for, or
+//! another way is taken, and nothing else ends.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::mpsc::channel;
+
+use common::denied::{Call, denied, deny};
+use common::folder::Folder;
+use common::{DEADLINE, Echo, TestEngine, modes, read_exactly, receive};
+use millstream::{
+    Action, Address, Connect, ConnectError, Engine, ListenError, OpenDatagram, OpenError,
+    StartError,
+};
+
+/// A client and what it says come back.
+#[track_caller]
+fn assert_echoes(mut stream: impl Read + Write) {
+    stream.write_all(b"hello").expect("the connection stands");
+    assert_eq!(read_exactly(&mut stream, 5), b"hello");
+}
+
+#[track_caller]
+fn assert_answers(address: SocketAddr) {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("there is a port");
+    socket.set_read_timeout(Some(DEADLINE)).expect("a socket has timeouts");
+    socket.connect(address).expect("an address");
+    socket.send(b"hello").expect("it is sent");
+    let mut answer = [0; 10];
+    assert_eq!(socket.recv(&mut answer).expect("it is answered"), 5);
+}
+
+/// Has an engine listen where no socket can be watched any more; returns the system's error.
+#[track_caller]
+fn refused(engine: &Engine, at: &str) -> Option<i32> {
+    let listening = denied(&[Call::watch()], libc::ENOSPC, || engine.listen(at));
+    match listening.expect_err(at) {
+        ListenError::Refused { source, .. } => source.raw_os_error(),
+        // A Unix socket cannot be one for each reactor, so there would be a thread that accepts.
+        ListenError::Acceptor(error) => match *error {
+            StartError::Driver(source) => source.raw_os_error(),
+            error => panic!("{at}: {error}"),
+        },
+        error => panic!("{at}: {error}"),
+    }
+}
+
+#[test]
+fn a_listener_that_cannot_be_watched_is_refused_and_nothing_else_ends() {
+    for (mode, builder) in modes() {
+        let folder = Folder::new();
+        let engine = TestEngine::start(builder, |_| Echo);
+        let mut client = engine.connect();
+        assert_echoes(&mut client);
+        let before = (engine.local_addrs(), engine.stats().listening_sockets);
+        let path = folder.path("socket");
+        let unix = [format!("unix://{path}"), format!("unixgram://{path}")];
+        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+        let tcp = port.expect("a free port").to_string();
+        let places = [tcp.as_str(), "udp://127.0.0.1:0", &unix[0], &unix[1]];
+        for at in places {
+            assert_eq!(refused(&engine, at), Some(libc::ENOSPC), "{mode}: {at}");
+            let now = (engine.local_addrs(), engine.stats().listening_sockets);
+            assert_eq!(now, before, "{mode}: {at}: something is left");
+            assert!(!folder.join("socket").exists(), "{mode}: {at}: the file is left");
+            assert!(!engine.is_stopping(), "{mode}: {at}");
+            assert_echoes(&mut client);
+            // The address is free, and serves as soon as the system allows it.
+            let listener = engine.listen(at).unwrap_or_else(|error| panic!("{mode}: {error}"));
+            match listener.local_addr() {
+                Address::Ip(address) if listener.transport().is_stream() => {
+                    assert_echoes(std::net::TcpStream::connect(address).expect("it accepts"));
+                }
+                Address::Ip(address) => assert_answers(address),
+                Address::Unix(_) => {}
+            }
+            listener.close();
+            assert!(listener.wait_closed(DEADLINE), "{mode}: {at}");
+        }
+        assert_echoes(engine.connect());
+    }
+}
+
+#[test]
+fn a_callback_learns_that_its_listener_cannot_be_watched() {
+    for (mode, builder) in modes() {
+        let engine = TestEngine::start(builder, |_| Echo);
+        let mut clients: Vec<_> = (0..4).map(|_| engine.connect()).collect();
+        clients.iter_mut().for_each(assert_echoes);
+        let reactors = engine.reactors::<Echo>().expect("it is the handler's type");
+        let (send, learned) = channel();
+        let run = reactors.run(0, move |_, reactor| {
+            deny(&[Call::watch()], libc::ENOSPC);
+            let listen = |at| reactor.engine().listen(at).map(|listener| listener.local_addr());
+            send.send(["127.0.0.1:0", "udp://127.0.0.1:0"].map(listen)).expect("it waits");
+            Action::Continue
+        });
+        run.expect("it runs");
+        for outcome in receive(&learned) {
+            match outcome {
+                Err(ListenError::Refused { source, .. }) => {
+                    assert_eq!(source.raw_os_error(), Some(libc::ENOSPC), "{mode}");
+                }
+                other => panic!("{mode}: {other:?}"),
+            }
+        }
+        clients.iter_mut().for_each(assert_echoes);
+        assert!(!engine.is_stopping(), "{mode}");
+    }
+}
+
+/// The reactor that serves cannot watch, but who asks can.
+#[test]
+fn what_a_reactor_cannot_watch_fails_alone() {
+    for (mode, builder) in modes() {
+        let engine = TestEngine::start(builder, |_| Echo);
+        let mut clients: Vec<_> = (0..4).map(|_| engine.connect()).collect();
+        clients.iter_mut().for_each(assert_echoes);
+        let reactors = engine.reactors::<Echo>().expect("it is the handler's type");
+        let refuse = |_: &mut Echo, _: &mut millstream::Reactor<'_>| {
+            deny(&[Call::watch()], libc::ENOSPC);
+            Action::Continue
+        };
+        reactors.run(0, refuse).expect("it runs");
+        let (send, learned) = channel();
+        let connected = send.clone();
+        let to = engine.address();
+        let connect = reactors.connect(0, Connect::to(to), move |_, outcome| {
+            connected
+                .send(match outcome {
+                    Err(ConnectError::Failed { source, .. }) => source.raw_os_error(),
+                    other => panic!("{:?}", other.map(|_| ())),
+                })
+                .expect("it waits");
+            Action::Continue
+        });
+        connect.expect("it tries");
+        assert_eq!(receive(&learned), Some(libc::ENOSPC), "{mode}: connecting");
+        let on: SocketAddr = ([127, 0, 0, 1], 0).into();
+        let open = reactors.open_datagram(0, OpenDatagram::on(on), move |_, outcome| {
+            send.send(match outcome {
+                Err(OpenError::Failed { source, .. }) => source.raw_os_error(),
+                other => panic!("{:?}", other.map(|_| ())),
+            })
+            .expect("it waits");
+            Action::Continue
+        });
+        open.expect("it tries");
+        assert_eq!(receive(&learned), Some(libc::ENOSPC), "{mode}: datagrams");
+        // What is asked for from here is watched from here.
+        let listener = engine.listen("udp://127.0.0.1:0").expect("it listens");
+        assert_answers(listener.local_addr().socket_addr().expect("an IP address"));
+        engine.listen("127.0.0.1:0").expect("it listens");
+        clients.iter_mut().for_each(assert_echoes);
+        assert!(!engine.is_stopping(), "{mode}");
+    }
+}
