@@ -29,7 +29,7 @@ mod length_field;
 mod lines;
 pub mod resp;
 #[cfg(any(feature = "crc32c", feature = "deflate", feature = "lz4", feature = "tokio-util"))]
-mod scratch;
+pub(crate) mod scratch;
 mod split;
 #[cfg(feature = "tokio-util")]
 mod tokio_util;

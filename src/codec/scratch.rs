@@ -14,7 +14,7 @@ thread_local! {
 /// Lends an empty buffer. A codec inside of another one gets another buffer.
 ///
 /// They are the thread's and not the codec's, so that a connection holds none while it is idle.
-pub(super) fn with_scratch<T>(fill: impl FnOnce(&mut BytesMut) -> T) -> T {
+pub(crate) fn with_scratch<T>(fill: impl FnOnce(&mut BytesMut) -> T) -> T {
     let mut buffer = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
     let answer = fill(&mut buffer);
     if buffer.capacity() <= KEPT {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::compression::Packed;
 use super::frame::Format;
 use super::metadata::{Metadata, MetadataView, TraceContext};
 use super::reply::Reply;
@@ -25,6 +26,25 @@ pub trait Handler {
     /// # Errors
     /// The status that the call ends with, unless it was answered already.
     fn handle(&mut self, call: &mut Call<'_>) -> Result<Answer, Status>;
+
+    /// Whether it sees to it by itself that bodies are decompressed before a method runs.
+    #[doc(hidden)]
+    fn unpacks(&self) -> bool {
+        false
+    }
+}
+
+/// A handler to which no call comes whose body can't be decompressed.
+pub(super) struct Unpacking<'h, H>(pub(super) &'h mut H);
+
+impl<H: Handler> Handler for Unpacking<'_, H> {
+    #[inline]
+    fn handle(&mut self, call: &mut Call<'_>) -> Result<Answer, Status> {
+        if !self.0.unpacks() {
+            call.unpack()?;
+        }
+        self.0.handle(call)
+    }
 }
 
 impl<F: FnMut(&mut Call<'_>) -> Result<Answer, Status>> Handler for F {
@@ -122,6 +142,8 @@ pub(super) struct Parts<'a> {
     pub(super) metadata: MetadataView<'a>,
     pub(super) format: Format,
     pub(super) body: &'a [u8],
+    /// The body is compressed.
+    pub(super) packed: Option<&'a Packed<'a>>,
     pub(super) one_way: bool,
     pub(super) is_retry: bool,
     pub(super) now: Instant,
@@ -139,6 +161,8 @@ pub struct Call<'a> {
     outgoing: Metadata,
     hooks: Hooks,
     values: Values,
+    /// It is known that its method was not run.
+    not_run: bool,
     exchange: &'a mut dyn Exchange,
 }
 
@@ -149,6 +173,7 @@ impl<'a> Call<'a> {
             outgoing: Metadata::new(),
             hooks: Hooks::default(),
             values: Values::default(),
+            not_run: false,
             exchange,
         }
     }
@@ -163,12 +188,42 @@ impl<'a> Call<'a> {
         self.parts.method
     }
 
-    /// The request's body, as [`format`](Self::format) says.
+    /// The request's body, as [`format`](Self::format) says. One that came compressed is decompressed when it is
+    /// asked for the first time, or when the call comes to its method. If that fails it is empty here, the call comes
+    /// to no method, and ends with [`Code::InvalidArgument`](super::Code::InvalidArgument),
+    /// [`Code::ResourceExhausted`](super::Code::ResourceExhausted) or, for a compression that is not built in,
+    /// [`Code::Unimplemented`](super::Code::Unimplemented).
+    #[inline]
     pub fn body(&self) -> &'a [u8] {
-        self.parts.body
+        match self.parts.packed {
+            None => self.parts.body,
+            Some(packed) => packed.unpacked().as_deref().unwrap_or_default(),
+        }
     }
 
-    /// How the request's body is encoded. It is not compressed any more, or not yet.
+    /// Decompresses the body: the call comes to its method.
+    #[inline]
+    pub(super) fn unpack(&mut self) -> Result<(), Status> {
+        match self.parts.packed.map(Packed::unpacked) {
+            Some(Err(status)) => Err(self.not_run(status.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes that the call came to no method, for this reason.
+    #[cold]
+    pub(super) fn not_run(&mut self, status: Status) -> Status {
+        self.not_run = true;
+        status
+    }
+
+    /// Whether it is known that the call came to no method.
+    #[inline]
+    pub(super) fn is_not_run(&self) -> bool {
+        self.not_run
+    }
+
+    /// How the request's [body](Self::body) is encoded. It is not compressed any more, or not yet.
     pub fn format(&self) -> Format {
         self.parts.format
     }

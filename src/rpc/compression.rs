@@ -1,6 +1,6 @@
 //! How bodies are compressed: their length in 4 bytes, and what they are compressed to.
 
-use std::borrow::Cow;
+use std::cell::OnceCell;
 
 use bytes::Bytes;
 #[cfg(any(feature = "deflate", feature = "lz4"))]
@@ -13,7 +13,10 @@ use crate::codec::Deflate;
 #[cfg(feature = "lz4")]
 use crate::codec::Lz4;
 #[cfg(any(feature = "deflate", feature = "lz4"))]
-use crate::codec::compressed::{CompressedError, pack, unpack};
+use crate::codec::{
+    compressed::{CompressedError, pack, unpack},
+    scratch::with_scratch,
+};
 
 /// How a body is compressed. Features `deflate` and `lz4`.
 ///
@@ -96,32 +99,43 @@ fn refused(error: CompressedError<std::convert::Infallible>) -> Status {
 pub(super) fn compress(format: Format, body: &[u8]) -> Option<Bytes> {
     #[cfg(any(feature = "deflate", feature = "lz4"))]
     if let Some(compression) = Compression::of(format) {
-        let mut packed = BytesMut::new();
-        return compression.pack(body, &mut packed).then(|| packed.freeze());
+        // A result that is kept holds no more memory than it has bytes.
+        return with_scratch(|packed| {
+            compression.pack(body, packed).then(|| Bytes::copy_from_slice(packed))
+        });
     }
     let _ = (format, body);
     None
 }
 
-/// A body that is not compressed any more. It has at most `max_body` bytes, and there is memory for it only if
-/// what it is compressed to can stand for so many.
-///
-/// # Errors
-/// It is not compressed in a way that is built in, it is damaged, or it is too long.
-#[inline]
-pub(super) fn decompress(
+/// A body that came compressed, until somebody wants it.
+pub(super) struct Packed<'a> {
     format: Format,
-    body: &[u8],
+    body: &'a [u8],
     max_body: usize,
-) -> Result<Cow<'_, [u8]>, Status> {
-    if format.compression == 0 {
-        return Ok(Cow::Borrowed(body));
-    }
-    unpacked(format, body, max_body).map(Cow::Owned)
+    unpacked: OnceCell<Result<Vec<u8>, Status>>,
 }
 
+impl<'a> Packed<'a> {
+    /// A body that may have up to `max_body` bytes when it is decompressed.
+    #[inline]
+    pub(super) fn new(format: Format, body: &'a [u8], max_body: usize) -> Self {
+        Packed { format, body, max_body, unpacked: OnceCell::new() }
+    }
+
+    /// What it was before it was compressed. There is memory for it only if what it is compressed to can stand for so
+    /// much.
+    ///
+    /// # Errors
+    /// It is not compressed in a way that is built in, it is damaged, or it is too long.
+    pub(super) fn unpacked(&self) -> &Result<Vec<u8>, Status> {
+        self.unpacked.get_or_init(|| decompress(self.format, self.body, self.max_body))
+    }
+}
+
+/// A body that is not compressed any more: [`Packed::unpacked`].
 #[cold]
-fn unpacked(format: Format, body: &[u8], max_body: usize) -> Result<Vec<u8>, Status> {
+pub(super) fn decompress(format: Format, body: &[u8], max_body: usize) -> Result<Vec<u8>, Status> {
     #[cfg(any(feature = "deflate", feature = "lz4"))]
     if let Some(compression) = Compression::of(format) {
         return compression.unpack(body, max_body);

@@ -81,6 +81,7 @@ impl LoneCall {
             metadata: self.metadata.view(),
             format: Format::RAW,
             body: b"",
+            packed: None,
             one_way: false,
             is_retry: false,
             now: self.now,

@@ -91,7 +91,7 @@ fn errors_have_their_code_and_message() {
             let Got::Response { code, message, not_run, .. } = caller.next() else { panic!() };
             assert_eq!((code, &*message, not_run), (Code::NotFound, "nothing here", false));
             caller.call(2, "test/missing", b"");
-            assert_eq!(caller.next().verdict(), (2, false, Code::Unimplemented));
+            assert_eq!(caller.next().verdict(), (2, true, Code::Unimplemented));
             caller.call(3, "test/twice", b"");
             assert_eq!(caller.next(), Got::ok(3, b"first"), "the first answer stands");
             caller.call(4, "test/echo", b"x");

@@ -41,7 +41,7 @@ fn reflection_lists_services_and_methods() {
         let methods = b"millstream.Reflection/methods\nmillstream.Reflection/services\n";
         assert_eq!(caller.next(), Got::ok(2, methods));
         caller.call(3, "millstream.Reflection/methods", b"no.Such");
-        assert_eq!(caller.next(), Got::ok(3, b""));
+        assert_eq!(caller.next().verdict(), (3, false, Code::NotFound));
         caller.call(4, "millstream.Reflection/methods", b"");
         let Got::Response { body, .. } = caller.next() else { panic!() };
         let all = String::from_utf8(body).expect("names");

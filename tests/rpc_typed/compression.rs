@@ -36,7 +36,10 @@ pub(crate) mod built_in {
     use std::thread;
 
     use millstream::codec::{Codec, Compressed, Compression, Deflate, LengthField, Lz4};
-    use millstream::rpc::{Encoding, FrameLimits, Server, Status, TypedReply, typed, typed_later};
+    use millstream::rpc::{
+        Answer, Authenticate, Client, Encoding, FrameLimits, Handler, Request, Server, Status,
+        TypedReply, typed, typed_later,
+    };
     use millstream::{Bytes, Engine, Input, OutputBuffer};
 
     use super::*;
@@ -206,6 +209,97 @@ pub(crate) mod built_in {
             assert_eq!(ended.body, 10_000_usize.to_be_bytes());
         }
         assert_eq!(runs.load(Ordering::Relaxed), KINDS.len());
+        assert_at_rest(&server);
+    }
+
+    /// Lets those calls pass that have a token, and notes what it sees of the others' bodies.
+    fn door() -> Authenticate<impl Fn(&mut Call<'_>) -> Result<(), Status> + Clone> {
+        Authenticate::with(|call: &mut Call<'_>| match call.metadata().get("token") {
+            Some(b"sesame") => Ok(()),
+            Some(b"look") => Err(Status::aborted(format!("{} bytes", call.body().len()))),
+            _ => Err(Status::unauthenticated("there is no token")),
+        })
+    }
+
+    /// Runs calls without a router.
+    struct Bare(Arc<AtomicUsize>);
+
+    impl Handler for Bare {
+        fn handle(&mut self, call: &mut Call<'_>) -> Result<Answer, Status> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            call.answer(&call.body().len().to_be_bytes())
+        }
+    }
+
+    #[test]
+    fn a_body_is_decompressed_behind_the_layers() {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let server = Server::new().layer(door());
+        let (of_router, of_bare) = (server.clone(), server.clone());
+        let in_router = Arc::clone(&runs);
+        let with_router = TestEngine::start(Engine::builder(), move |_| {
+            let mut bare = Bare(Arc::clone(&in_router));
+            let method = move |call: &mut Call<'_>| bare.handle(call);
+            of_router.serve(Router::new().method("a/b", method))
+        });
+        let in_bare = Arc::clone(&runs);
+        let without = TestEngine::start(Engine::builder(), move |_| {
+            of_bare.serve(Bare(Arc::clone(&in_bare)))
+        });
+        for (engine, has_router) in [(&with_router, true), (&without, false)] {
+            let mut peer = Peer::new(engine);
+            for (number, pack, _) in KINDS {
+                let good = pack(&[7; 5000]);
+                let damaged = [&good[..4], &[0xff; 30]].concat();
+                let mut ended = |method: &str, token: &str, body: &[u8]| {
+                    peer.send_with(method, raw(number), &[("token", token)], body);
+                    let (_, ended) = peer.receive();
+                    ended
+                };
+                let refused = ended("a/b", "none", &damaged);
+                assert_eq!((refused.code, refused.not_run), (Code::Unauthenticated, false));
+                assert_eq!(ended("a/b", "look", &good).message, "5000 bytes");
+                assert_eq!(ended("a/b", "look", &damaged).message, "0 bytes");
+                let unreadable = ended("a/b", "sesame", &damaged);
+                assert_eq!((unreadable.code, unreadable.not_run), (Code::InvalidArgument, true));
+                if has_router {
+                    let nowhere = ended("a/c", "sesame", &damaged);
+                    assert_eq!((nowhere.code, nowhere.not_run), (Code::Unimplemented, true));
+                }
+                assert_eq!(runs.swap(0, Ordering::Relaxed), 0, "nothing was run");
+                assert_eq!(ended("a/b", "sesame", &good).body, 5000_usize.to_be_bytes());
+                assert_eq!(runs.swap(0, Ordering::Relaxed), 1);
+            }
+        }
+        assert_eq!(server.stats().in_flight, 0);
+    }
+
+    #[test]
+    fn a_client_looks_at_its_limits_before_it_compresses() {
+        let (engine, server) = serve(echoes);
+        let mut limits = FrameLimits::default();
+        limits.max_body = 10_000;
+        let builder = Client::builder().address(engine.address().to_string());
+        let builder = builder.frame_limits(limits).max_open(10, 15_000);
+        let client = builder.build().expect("it starts");
+        for compression in
+            [millstream::rpc::Compression::Deflate, millstream::rpc::Compression::Lz4]
+        {
+            let request = |length| {
+                let request = Request::new("echo/copied").body(vec![7; length]);
+                request.compression(compression)
+            };
+            let status = client.call(request(10_001)).expect_err("it is too long");
+            assert_eq!(
+                status.message(),
+                "the body of the request has 10001 bytes, at most 10000 may be"
+            );
+            for _ in 0..3 {
+                let response = client.call(request(10_000)).expect("it is answered");
+                assert_eq!(response.body.len(), 10_000);
+            }
+        }
+        client.stop(crate::common::DEADLINE).expect("it stops");
         assert_at_rest(&server);
     }
 }

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use millstream::codec::Codec;
 use millstream::rpc::frame::{Frame, FrameCodec, Request};
-use millstream::rpc::{Code, Encoding, Format, MetadataView};
+use millstream::rpc::{Code, Encoding, Format, Metadata, MetadataView};
 use millstream::{Input, OutputBuffer};
 use serde::Serialize;
 
@@ -57,9 +57,34 @@ impl Peer {
 
     /// Sends a request; answers its id.
     pub(crate) fn send(&mut self, method: &str, format: Format, body: &[u8], one_way: bool) -> u64 {
+        self.send_request(method, format, MetadataView::default(), body, one_way)
+    }
+
+    /// Sends a request with metadata; answers its id.
+    pub(crate) fn send_with(
+        &mut self,
+        method: &str,
+        format: Format,
+        pairs: &[(&str, &str)],
+        body: &[u8],
+    ) -> u64 {
+        let mut metadata = Metadata::new();
+        for (key, value) in pairs {
+            metadata.insert(key, value).expect("it is metadata");
+        }
+        self.send_request(method, format, metadata.view(), body, false)
+    }
+
+    fn send_request(
+        &mut self,
+        method: &str,
+        format: Format,
+        metadata: MetadataView<'_>,
+        body: &[u8],
+        one_way: bool,
+    ) -> u64 {
         self.last += 1;
         let id = self.last;
-        let metadata = MetadataView::default();
         let (is_retry, timeout) = (false, None);
         let request = Request {
             id,

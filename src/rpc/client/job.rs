@@ -40,6 +40,18 @@ pub(super) struct Outgoing {
     pub(super) deadline: Instant,
 }
 
+impl Outgoing {
+    /// How long its frame's head is.
+    pub(super) fn head_length(&self) -> usize {
+        1 + self.method.len() + self.metadata.view().as_bytes().len()
+    }
+
+    /// How many bytes it holds.
+    pub(super) fn length(&self) -> usize {
+        self.head_length() + self.body.len()
+    }
+}
+
 /// Where a call is.
 pub(super) enum Place {
     /// It waits for a connection.
@@ -120,6 +132,13 @@ impl Promise {
         self.shared.admit(bytes)?;
         self.admitted = Some(bytes);
         Ok(())
+    }
+
+    /// Notes that an admitted call holds so many bytes now.
+    pub(super) fn note_bytes(&mut self, bytes: usize) {
+        if let Some(admitted) = &mut self.admitted {
+            self.shared.exchange(std::mem::replace(admitted, bytes), bytes);
+        }
     }
 
     pub(super) fn complete(mut self, result: Result<Response, Status>) {

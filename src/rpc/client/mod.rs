@@ -184,6 +184,7 @@ impl<M: Middleware> Client<M> {
             metadata: MetadataView::default(),
             format: request.format,
             body: &request.body,
+            packed: None,
             one_way,
             is_retry: false,
             now,
@@ -193,12 +194,11 @@ impl<M: Middleware> Client<M> {
         let passage = pass(middleware, parts, request.metadata, &mut exchange);
         promise.hooks = passage.hooks;
         let deadline = passage.deadline.unwrap_or(deadline);
-        let (format, body) = packed(request.format, request.compression, request.body);
-        let call = Outgoing {
+        let mut call = Outgoing {
             metadata: passage.metadata,
             method: request.method,
-            format,
-            body,
+            format: request.format,
+            body: request.body,
             one_way,
             idempotent: request.idempotent,
             deadline,
@@ -221,6 +221,10 @@ impl<M: Middleware> Client<M> {
                 late.start(number, Job::new(call, promise, place))
             }
             None => {
+                // Nothing is compressed that is not sent.
+                let (compression, most) = (request.compression, defaults.frame.max_body);
+                (call.format, call.body) = packed(call.format, compression, call.body, most);
+                promise.note_bytes(call.length());
                 let job = Job::new(call, promise, Place::Waiting);
                 shared.post(reactor, Message::Start { number, job })
             }
@@ -264,8 +268,7 @@ fn check(call: &Outgoing, limits: FrameLimits) -> Result<usize, Status> {
             "the name of a method has {name} bytes, 1 to {LONGEST_METHOD} may be"
         )));
     }
-    let head = 1 + name + call.metadata.view().as_bytes().len();
-    let body = call.body.len();
+    let (head, body) = (call.head_length(), call.body.len());
     let most_head = limits.max_head.min(usize::from(u16::MAX));
     let most_body = limits.max_body.min(u32::MAX as usize);
     for (what, length, most) in [("head", head, most_head), ("body", body, most_body)] {

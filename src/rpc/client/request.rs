@@ -96,13 +96,18 @@ impl Request {
     }
 }
 
-/// The body as it is sent, if `compression` is how it is to be compressed.
-pub(super) fn packed(format: Format, compression: u8, body: Bytes) -> (Format, Bytes) {
+/// The body as it is sent, if `compression` is how it is to be compressed, and that makes it not too long.
+pub(super) fn packed(
+    format: Format,
+    compression: u8,
+    body: Bytes,
+    max_body: usize,
+) -> (Format, Bytes) {
     if compression == 0 || format.compression != 0 {
         return (format, body);
     }
     let packed_format = Format { compression, ..format };
-    match compress(packed_format, &body) {
+    match compress(packed_format, &body).filter(|packed| packed.len() <= max_body) {
         Some(packed) => (packed_format, packed),
         None => (format, body),
     }
@@ -124,12 +129,14 @@ impl Response {
     pub(super) fn read(response: &frame::Response<'_>, max_body: usize) -> Result<Self, Status> {
         let format = Format { compression: 0, ..response.format };
         let metadata = response.metadata.into();
-        match decompress(response.format, response.body, max_body) {
-            Ok(Cow::Borrowed(body)) => {
-                Ok(Response { body: Bytes::copy_from_slice(body), metadata, format })
-            }
-            Ok(Cow::Owned(body)) => Ok(Response { body: body.into(), metadata, format }),
-            Err(status) => Err(Status::internal(format!("the response can't be read: {status}"))),
-        }
+        let body = match response.format.compression {
+            0 => Bytes::copy_from_slice(response.body),
+            _ => decompress(response.format, response.body, max_body)
+                .map_err(|status| {
+                    Status::internal(format!("the response can't be read: {status}"))
+                })?
+                .into(),
+        };
+        Ok(Response { body, metadata, format })
     }
 }

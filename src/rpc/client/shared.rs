@@ -152,6 +152,12 @@ impl Shared {
         )))
     }
 
+    /// A call that was admitted holds so many other bytes now.
+    pub(super) fn exchange(&self, before: usize, after: usize) {
+        self.open_bytes.fetch_add(after, Ordering::Relaxed);
+        self.open_bytes.fetch_sub(before, Ordering::Relaxed);
+    }
+
     /// A call that was admitted has ended.
     pub(super) fn release(&self, bytes: usize) {
         self.open_calls.fetch_sub(1, Ordering::Relaxed);

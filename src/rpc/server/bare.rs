@@ -8,7 +8,7 @@ use super::session::{Outlook, Session};
 use super::stats::Counters;
 use crate::codec::Codec;
 use crate::conn::{Input, Output};
-use crate::rpc::call::Handler;
+use crate::rpc::call::{Handler, Unpacking};
 use crate::rpc::frame::FrameCodec;
 use crate::rpc::reply::{Body, Line};
 use crate::rpc::status::Status;
@@ -52,7 +52,10 @@ impl<H: Handler> BareServer<H> {
                     session.note_place(codec.place(input.len()), output.now());
                     return true;
                 }
-                Ok(Some(frame)) => session.receive(output.now(), frame, handler, output),
+                Ok(Some(frame)) => {
+                    let handler = &mut Unpacking(handler);
+                    session.receive(output.now(), frame, handler, output)
+                }
                 Err(error) => session.on_error(&error, output),
             };
             if outlook == Outlook::Over {

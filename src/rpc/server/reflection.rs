@@ -5,10 +5,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::router::Router;
 use crate::rpc::call::Call;
+use crate::rpc::status::Status;
 
 /// Adds the two methods, whose answers have one name a line, in order:
 /// `millstream.Reflection/services` has the services, and `millstream.Reflection/methods` the methods, of
-/// the service that the body names or, if it is empty, of all.
+/// the service that the body names or, if it is empty, of all. A service that is not there is
+/// [`Code::NotFound`](crate::rpc::Code::NotFound).
 pub(super) fn add_to(router: Router, names: Arc<RwLock<Vec<String>>>) -> Router {
     let all = Arc::clone(&names);
     router
@@ -21,8 +23,12 @@ pub(super) fn add_to(router: Router, names: Arc<RwLock<Vec<String>>>) -> Router 
             let wanted = call.body();
             let is_wanted =
                 |name: &&str| wanted.is_empty() || service_of(name).as_bytes() == wanted;
-            let methods = names.iter().map(String::as_str).filter(is_wanted);
-            call.answer(lines(methods).as_bytes())
+            let methods = lines(names.iter().map(String::as_str).filter(is_wanted));
+            if methods.is_empty() {
+                let service = wanted.escape_ascii();
+                return Err(Status::not_found(format!("there is no service \"{service}\"")));
+            }
+            call.answer(methods.as_bytes())
         })
 }
 

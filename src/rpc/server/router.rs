@@ -133,13 +133,20 @@ impl Handler for Router {
     #[inline]
     fn handle(&mut self, call: &mut Call<'_>) -> Result<Answer, Status> {
         let Some(method) = self.find(call.method_bytes()) else {
-            return Err(unknown(call.method_bytes()));
+            return Err(call.not_run(unknown(call.method_bytes())));
         };
         if let Some(timeout) = method.timeout {
             call.limit_timeout(timeout);
-            call.check_deadline()?;
+            if let Err(status) = call.check_deadline() {
+                return Err(call.not_run(status));
+            }
         }
+        call.unpack()?;
         method.handler.handle(call)
+    }
+
+    fn unpacks(&self) -> bool {
+        true
     }
 }
 

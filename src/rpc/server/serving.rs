@@ -11,7 +11,7 @@ use crate::codec::{FrameHandler, Framed, FramedConn};
 use crate::conn::{Output, Remote, TimerId};
 use crate::handler::Action;
 use crate::reactor::Reactor;
-use crate::rpc::call::Handler;
+use crate::rpc::call::{Handler, Unpacking};
 use crate::rpc::frame::{Frame, FrameCodec, FrameError, FrameLimits};
 use crate::rpc::middleware::{Middleware, Next};
 use crate::rpc::reply::{Body, Line};
@@ -49,7 +49,7 @@ impl<M: Middleware + 'static, H: Handler + 'static> Serving<M, H> {
     fn with_session(
         &mut self,
         conn: &mut FramedConn<'_, Self>,
-        act: impl FnOnce(&mut Session, &mut Next<'_, M, H>, &mut Output<'_>) -> Outlook,
+        act: impl FnOnce(&mut Session, &mut Next<'_, M, Unpacking<'_, H>>, &mut Output<'_>) -> Outlook,
     ) -> Action {
         if conn.state.session.is_none() {
             let line = Arc::new(ToConnection(conn.remote()));
@@ -57,7 +57,8 @@ impl<M: Middleware + 'static, H: Handler + 'static> Serving<M, H> {
             conn.state.session = Some(Box::new(session));
         }
         let Some(session) = &mut conn.state.session else { return Action::Continue };
-        let mut handler = Next { middleware: &self.middleware, handler: &mut self.handler };
+        let mut handler =
+            Next { middleware: &self.middleware, handler: &mut Unpacking(&mut self.handler) };
         match act(session, &mut handler, &mut conn.output) {
             Outlook::Over => Action::Close,
             Outlook::Open if session.is_timed() => {

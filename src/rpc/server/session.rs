@@ -16,7 +16,7 @@ use super::limits::Limits;
 use super::stats::Counters;
 use crate::conn::Output;
 use crate::rpc::call::{Call, End, Handler, Hooks, Parts};
-use crate::rpc::compression::{compress, decompress};
+use crate::rpc::compression::{Packed, compress};
 use crate::rpc::frame::{self, Format, Frame, FrameError, Refusal, Request, Response};
 use crate::rpc::metadata::MetadataView;
 use crate::rpc::reply::{Body, Caller, Line, Place};
@@ -151,16 +151,12 @@ impl Session {
         self.last = request.id;
         self.active = arrived;
         let deadline = earliest(arrived, [request.timeout, self.limits.timeout]);
-        let body = match self.refusal(deadline, output) {
-            None => decompress(request.format, request.body, self.limits.max_body),
-            Some(status) => Err(status),
-        };
-        match body {
-            Ok(body) => {
+        match self.refusal(deadline, output) {
+            None => {
                 self.counters.started.add(1);
-                self.run(arrived, deadline, request, &body, handler, output);
+                self.run(arrived, deadline, request, handler, output);
             }
-            Err(status) => self.turn_away(request, &status, output),
+            Some(status) => self.turn_away(request, &status, output),
         }
         Outlook::Open
     }
@@ -198,15 +194,17 @@ impl Session {
         arrived: Instant,
         deadline: Option<Instant>,
         request: &Request<'_>,
-        body: &[u8],
         handler: &mut impl Handler,
         output: &mut Output<'_>,
     ) {
+        let packed = (request.format.compression != 0)
+            .then(|| Packed::new(request.format, request.body, self.limits.max_body));
         let parts = Parts {
             method: request.method,
             metadata: request.metadata,
             format: Format { compression: 0, ..request.format },
-            body,
+            body: request.body,
+            packed: packed.as_ref(),
             one_way: request.one_way,
             is_retry: request.is_retry,
             now: arrived,
@@ -215,6 +213,7 @@ impl Session {
         let mut answering = Answering::new(self, request, output);
         let mut call = Call::new(parts, &mut answering);
         let result = handler.handle(&mut call);
+        let not_run = call.is_not_run();
         let hooks = call.into_hooks();
         let Answering { is_answered, is_later, is_waiting, .. } = answering;
         drop(answering);
@@ -230,6 +229,10 @@ impl Session {
         }
         match status {
             None => self.end(hooks, None),
+            Some(status) if not_run && !is_later => {
+                self.turn_away(request, &status, output);
+                self.end(hooks, Some(&status));
+            }
             Some(status) => self.fail(request, hooks, status, output),
         }
     }
