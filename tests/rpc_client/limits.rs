@@ -22,9 +22,9 @@ fn nowhere() -> String {
 }
 
 #[test]
-fn without_a_server_calls_wait_until_their_deadline_and_in_bounds() {
+fn without_a_server_calls_that_wait_for_one_end_at_their_deadline_and_in_bounds() {
     let backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(20));
-    let builder = builder(nowhere()).max_open(3, 100).reconnect(backoff);
+    let builder = builder(nowhere()).max_open(3, 100).reconnect(backoff).wait_for_ready(true);
     let client = builder.build().expect("it starts");
     let short = Duration::from_millis(300);
     let begun = Instant::now();
@@ -42,6 +42,50 @@ fn without_a_server_calls_wait_until_their_deadline_and_in_bounds() {
     let stats = finish(&client);
     assert!(stats.connect_failures > 1, "it tries again: {stats:?}");
     assert_eq!((stats.failed, stats.connected), (5, 0));
+}
+
+#[test]
+fn a_call_fails_at_once_where_nobody_listens() {
+    let long = Backoff::new(Duration::from_secs(600), Duration::from_secs(600));
+    let (builder, hour) = (builder(nowhere()).address(nowhere()), Duration::from_secs(3600));
+    let client = builder.reconnect(long).timeout(hour).build().expect("it starts");
+    for _ in 0..3 {
+        for request in [echo(""), echo("").idempotent(true)] {
+            let status = receive(&begin(&client, request)).expect_err("nobody is there");
+            assert_eq!(status.code(), Code::Unavailable);
+            assert!(status.message().contains("cannot connect"), "{status}");
+        }
+    }
+    let waiting = begin(&client, echo("").wait_for_ready(true).timeout(Duration::from_millis(50)));
+    assert_eq!(code(&receive(&waiting)), Code::DeadlineExceeded);
+    let stats = finish(&client);
+    assert_eq!((stats.connect_failures, stats.retried), (2, 0), "each address was tried once");
+}
+
+/// One that can't be reached costs no call as long as it is not known that no other can.
+#[test]
+fn all_addresses_are_tried_before_a_call_fails() {
+    let stage = Stage::new();
+    let builder = builder(nowhere()).address(stage.address()).address(nowhere());
+    let client = builder.build().expect("it starts");
+    for _ in 0..10 {
+        client.call(echo("")).expect("it is answered");
+    }
+    finish(&client);
+}
+
+/// A client that failed at once finds a server that has come since.
+#[test]
+fn a_call_fails_only_while_an_address_is_left_alone() {
+    let backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(20));
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = unused.local_addr().expect("it is bound").to_string();
+    drop(unused);
+    let client = builder(address.clone()).reconnect(backoff).build().expect("it starts");
+    assert_eq!(code(&client.call(echo(""))), Code::Unavailable);
+    let _stage = Stage::at(&address, true);
+    eventually("it is answered", || client.call(echo("")).is_ok());
+    finish(&client);
 }
 
 #[test]

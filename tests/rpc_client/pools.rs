@@ -123,7 +123,7 @@ fn connections_that_fail_together_are_one_failure() {
     // The sixth delay is 32 ms at most; the sixth of each connection would be many years.
     let backoff = Backoff::new(Duration::from_millis(1), Duration::MAX);
     let client = builder(address).connections(CONNECTIONS).reconnect(backoff).build().unwrap();
-    let waiting = client.start(echo(""));
+    let waiting = client.start(echo("").wait_for_ready(true));
     eventually("it tries again and again", || {
         client.stats().connect_failures > 6 * CONNECTIONS as u64
     });
@@ -189,7 +189,7 @@ fn a_client_connects_again_when_its_server_is_back() {
     client.call(echo("before")).expect("it is answered");
     drop(stage);
     eventually("the connection is gone", || client.stats().connections == 0);
-    let waiting = client.start(echo("after"));
+    let waiting = client.start(echo("after").wait_for_ready(true));
     eventually("it tries", || client.stats().connect_failures > 0);
     let _stage = Stage::at(&address, true);
     assert_eq!(block_on(waiting).expect("it is answered").body, "after");

@@ -95,7 +95,8 @@ fn a_graceful_restart_loses_no_idempotent_call_and_runs_none_twice() {
     let address = engine.local_addrs()[0].socket_addr().expect("an IP address");
     let soon = Backoff::new(Duration::from_millis(1), Duration::from_millis(20));
     let builder = builder(address.to_string()).connections(2).reconnect(soon.clone());
-    let client = builder.retry(RetryPolicy::new(20, soon)).build().expect("it starts");
+    let builder = builder.retry(RetryPolicy::new(20, soon)).wait_for_ready(true);
+    let client = builder.build().expect("it starts");
     let (next, ends) = (AtomicUsize::new(0), AtomicBool::new(false));
     let count: usize = thread::scope(|scope| {
         let callers = [(); 3].map(|()| scope.spawn(|| call_on(&client, &next, &ends)));

@@ -29,6 +29,7 @@ pub struct ClientBuilder<M = ()> {
     settings: Settings,
     open_limits: OpenLimits,
     timeout: Duration,
+    wait_for_ready: bool,
     drain_timeout: Duration,
     middleware: M,
 }
@@ -60,6 +61,7 @@ impl Default for ClientBuilder {
             },
             open_limits: OpenLimits { calls: 65_536, bytes: 64 * 1024 * 1024 },
             timeout: Duration::from_secs(30),
+            wait_for_ready: false,
             drain_timeout: Duration::from_secs(10),
             middleware: (),
         }
@@ -107,7 +109,8 @@ impl<M> ClientBuilder<M> {
         self
     }
 
-    /// How long an address is left alone after a connection to it failed or broke: its calls go to the others, or wait.
+    /// How long an address is left alone after a connection to it failed or broke: its calls go to the others, wait
+    /// for a connection that broke to be made again, or [fail](Self::wait_for_ready).
     /// By default up to 100 milliseconds, then twice that, and so on up to 10 seconds.
     pub fn reconnect(mut self, backoff: Backoff) -> Self {
         self.settings.reconnect = backoff;
@@ -138,6 +141,15 @@ impl<M> ClientBuilder<M> {
     /// The timeout of a call that has none of its own, with a resolution of one millisecond. By default 30 seconds.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Whether calls wait until their deadline for a server that can be reached. By default they don't: when the last
+    /// attempt to connect failed at every address, and none is to be tried again yet, a call ends at once with
+    /// [`Code::Unavailable`](crate::rpc::Code::Unavailable), and is not tried again. A request can
+    /// [say otherwise](super::Request::wait_for_ready).
+    pub fn wait_for_ready(mut self, waits: bool) -> Self {
+        self.wait_for_ready = waits;
         self
     }
 
@@ -205,6 +217,7 @@ impl<M: Middleware> ClientBuilder<M> {
             settings: self.settings,
             open_limits: self.open_limits,
             timeout: self.timeout,
+            wait_for_ready: self.wait_for_ready,
             drain_timeout: self.drain_timeout,
         }
     }
@@ -238,6 +251,7 @@ impl<M: Middleware> ClientBuilder<M> {
         let shared = Arc::new(Shared::new(reactors, self.open_limits));
         let defaults = Defaults {
             timeout: self.timeout,
+            wait_for_ready: self.wait_for_ready,
             drain_timeout: self.drain_timeout,
             frame: settings.frame,
         };

@@ -37,6 +37,7 @@ pub(super) struct Outgoing {
     pub(super) body: Bytes,
     pub(super) one_way: bool,
     pub(super) idempotent: bool,
+    pub(super) wait_for_ready: bool,
     pub(super) deadline: Instant,
 }
 

@@ -54,8 +54,9 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// [`start`](Self::start) answers a future, [`call_then`](Self::call_then) calls back, and [`send`](Self::send) wants
 /// no response at all.
 ///
-/// Where no connection can be made now, calls wait for one until their deadline. [`RetryPolicy`] says which calls are
-/// tried again.
+/// A call waits for a connection as long as one is being made to some address. Where the last attempt failed at all of
+/// them, it ends at once with [`Code::Unavailable`](super::Code::Unavailable), unless it is to
+/// [wait for a server](Request::wait_for_ready) until its deadline. [`RetryPolicy`] says which calls are tried again.
 ///
 /// When the last clone is dropped, the client ends: connections close once the calls on them have ended, or after the
 /// [`drain_timeout`](ClientBuilder::drain_timeout). [`stop`](Self::stop) waits for that.
@@ -94,6 +95,7 @@ struct Inner<M> {
 /// What a call is given that doesn't say otherwise, and what limits it before it comes to a reactor.
 struct Defaults {
     timeout: Duration,
+    wait_for_ready: bool,
     drain_timeout: Duration,
     frame: FrameLimits,
 }
@@ -201,6 +203,7 @@ impl<M: Middleware> Client<M> {
             body: request.body,
             one_way,
             idempotent: request.idempotent,
+            wait_for_ready: request.wait_for_ready.unwrap_or(defaults.wait_for_ready),
             deadline,
         };
         let admitted = passage

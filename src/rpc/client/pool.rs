@@ -68,6 +68,8 @@ struct Address {
     backoff: Backoff,
     /// Until then nobody connects to it.
     down_until: Option<Instant>,
+    /// The last attempt to connect to it failed.
+    is_refused: bool,
     /// Connections that take calls, or are being made.
     connections: usize,
 }
@@ -95,6 +97,7 @@ impl Pool {
         let address = |_: &_| Address {
             backoff: settings.reconnect.clone().seed(rng.u64(..)),
             down_until: None,
+            is_refused: false,
             connections: 0,
         };
         Pool {
@@ -123,6 +126,7 @@ impl Pool {
         if !self.waiting.is_empty() {
             self.dispatch();
             self.connect(now);
+            self.fail_unreachable(now);
         }
         if self.is_stopping {
             self.fail_unsent();
@@ -379,8 +383,30 @@ impl Pool {
         }
     }
 
+    /// Ends the calls that wait although nobody can be reached: no connection takes calls, and each address failed
+    /// and is left alone. Those that are to wait for that stay.
+    fn fail_unreachable(&mut self, now: Instant) {
+        let is_left_alone = |address: &Address| {
+            address.is_refused && address.down_until.is_some_and(|until| until > now)
+        };
+        if self.links.iter().any(|(_, link)| link.takes_calls)
+            || !self.addresses.iter().all(is_left_alone)
+        {
+            return;
+        }
+        let why = self.last_failure.clone().unwrap_or_default();
+        let status = Status::unavailable(format!("no server can be reached: {why}"));
+        let fails =
+            |number: &u64| !self.jobs.get(number).is_some_and(|job| job.call.wait_for_ready);
+        let failing: Vec<u64> = self.waiting.iter().copied().filter(fails).collect();
+        for job in failing.into_iter().filter_map(|number| self.remove(number)) {
+            job.promise.complete(Err(status.clone()));
+        }
+    }
+
     /// Takes a connection in.
     pub(super) fn add_link(&mut self, address: usize, remote: Remote<Framed<Pool>>) -> usize {
+        self.addresses[address].is_refused = false;
         count(&self.shared.counters.connected);
         self.shared.counters.connections.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(address = self.name(address), "connected");
@@ -403,6 +429,7 @@ impl Pool {
         tracing::warn!(address = self.name(address), error, "not connected");
         self.last_failure = Some(error);
         self.addresses[address].connections -= 1;
+        self.addresses[address].is_refused = true;
         self.set_down(now, address);
         self.request_pump();
     }

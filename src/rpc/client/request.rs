@@ -35,6 +35,7 @@ pub struct Request {
     pub(super) metadata: Metadata,
     pub(super) timeout: Option<Duration>,
     pub(super) idempotent: bool,
+    pub(super) wait_for_ready: Option<bool>,
 }
 
 impl Request {
@@ -48,6 +49,7 @@ impl Request {
             metadata: Metadata::new(),
             timeout: None,
             idempotent: false,
+            wait_for_ready: None,
         }
     }
 
@@ -85,6 +87,13 @@ impl Request {
     /// the client's [`timeout`](super::ClientBuilder::timeout). A year is as long as it gets.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// Whether it waits until its deadline for a server that can be reached, in place of failing at once while
+    /// none can; by default as the client's [`wait_for_ready`](super::ClientBuilder::wait_for_ready) says.
+    pub fn wait_for_ready(mut self, waits: bool) -> Self {
+        self.wait_for_ready = Some(waits);
         self
     }
 

@@ -75,6 +75,12 @@ impl<'c, M, Q, A> TypedRequest<'c, M, Q, A> {
         self
     }
 
+    /// [`Request::wait_for_ready`].
+    pub fn wait_for_ready(mut self, waits: bool) -> Self {
+        self.request = self.request.wait_for_ready(waits);
+        self
+    }
+
     /// [`Request::idempotent`].
     pub fn idempotent(mut self, idempotent: bool) -> Self {
         self.request = self.request.idempotent(idempotent);
