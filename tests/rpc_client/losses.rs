@@ -11,7 +11,7 @@ use millstream::rpc::{Code, Request, RetryPolicy};
 
 use crate::common::seeds::for_each_seed;
 use crate::common::{DEADLINE, eventually};
-use crate::puppet::{Seen, Stage, cut};
+use crate::puppet::{Seen, Stage, cut, go_away_with};
 use crate::{ask, begin, block_on, builder, code, echo, finish, receive};
 
 fn soon() -> Backoff {
@@ -68,6 +68,49 @@ fn what_was_not_run_is_tried_again_whatever_it_is() {
         assert_eq!(code(&receive(&ended)), code_said);
     }
     assert_eq!(finish(&client).retried, 2);
+}
+
+#[test]
+fn why_a_server_went_away_is_told_to_its_calls() {
+    let stage = Stage::new();
+    let retry = RetryPolicy::never();
+    let client = builder(stage.address()).retry(retry).build().expect("it starts");
+    let [run, not_run] = ["run", "not run"].map(|body| begin(&client, ask(body)));
+    let asked = [stage.request(), stage.request()];
+    go_away_with(&asked[0].peer, asked[0].id, Code::Ok, "it is night");
+    let status = receive(&not_run).expect_err("it was not run");
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains("it is night"), "{status}");
+    cut(&asked[0].peer);
+    let status = receive(&run).expect_err("it is cut off");
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains("it is night"), "{status}");
+    finish(&client);
+}
+
+/// The server goes on with nothing, so nothing is waited for, even if it does not close.
+#[test]
+fn a_server_that_breaks_off_ends_all_calls_with_its_status() {
+    for said in [Code::InvalidArgument, Code::Unavailable] {
+        let stage = Stage::new();
+        let retry = RetryPolicy::new(2, soon());
+        let builder = builder(stage.address()).retry(retry).reconnect(soon());
+        let client = builder.build().expect("it starts");
+        let [run, not_run] = ["run", "not run"].map(|body| begin(&client, ask(body)));
+        let asked = [stage.request(), stage.request()];
+        go_away_with(&asked[0].peer, asked[0].id, said, "you are wrong");
+        let status = receive(&run).expect_err("it is cut off");
+        assert_eq!(status.code(), said);
+        assert!(status.message().contains("you are wrong"), "{status}");
+        if said == Code::Unavailable {
+            stage.request().answer(b"elsewhere"); // It was not run, and so is sent again.
+            assert_eq!(receive(&not_run).expect("it is answered").body, "elsewhere");
+        } else {
+            assert_eq!(code(&receive(&not_run)), said);
+            stage.next(|seen| matches!(seen, Seen::Closed).then_some(()));
+        }
+        finish(&client);
+    }
 }
 
 #[test]

@@ -182,8 +182,13 @@ impl Asked {
 
 /// Has the client know that no request behind `last` is run.
 pub(crate) fn go_away(peer: &Peer, last: u64) {
+    go_away_with(peer, last, Code::Ok, "");
+}
+
+/// The same, with a reason.
+pub(crate) fn go_away_with(peer: &Peer, last: u64, code: Code, message: &'static str) {
     send(peer, move |conn| {
-        let frame = Frame::GoAway { last, code: Code::Ok, message: "" };
+        let frame = Frame::GoAway { last, code, message };
         conn.send(frame).expect("it is a frame");
     });
 }

@@ -108,7 +108,8 @@ impl Pool {
             return Action::Close;
         };
         if session.is_leaving() {
-            self.retire(now, *link, false);
+            let is_broken = session.is_broken_off();
+            self.retire(now, *link, is_broken);
         }
         let is_idle = session.len() == 0 && !self.has_queued(*link);
         if is_idle && (self.is_stopping || session.is_leaving()) {
@@ -144,7 +145,11 @@ impl Pool {
         let link = *link;
         let is_broken = !session.is_leaving() && !self.is_stopping;
         self.retire(now, link, is_broken);
-        let status = format!("the connection to {} is lost: {why}", self.name_of(link));
+        let said = match session.farewell() {
+            "" => String::new(),
+            farewell => format!(", after it had said: {farewell}"),
+        };
+        let status = format!("the connection to {} is lost: {why}{said}", self.name_of(link));
         let status = Status::unavailable(status);
         session.close(&status, &mut |number, outcome| self.ended(now, number, outcome));
     }

@@ -39,6 +39,10 @@ pub(super) struct Session<T> {
     is_leaving: bool,
     /// The server runs no request above this.
     last_to_run: u64,
+    /// What the server said when it went away.
+    farewell: String,
+    /// It went away because it can't go on with this connection.
+    is_broken_off: bool,
     /// When something came from the server, or a call began when there was none.
     heard_at: Instant,
     /// How much had come of a frame that was not whole yet.
@@ -88,6 +92,8 @@ impl<T> Session<T> {
             deadlines: BTreeSet::new(),
             is_leaving: false,
             last_to_run: u64::MAX,
+            farewell: String::new(),
+            is_broken_off: false,
             heard_at: now,
             place: 0,
             unsent: 0,
@@ -104,6 +110,16 @@ impl<T> Session<T> {
     /// Whether the server takes no more requests.
     pub(super) fn is_leaving(&self) -> bool {
         self.is_leaving
+    }
+
+    /// Whether the server said that it can't go on with this connection.
+    pub(super) fn is_broken_off(&self) -> bool {
+        self.is_broken_off
+    }
+
+    /// What the server said when it went away; it may be empty.
+    pub(super) fn farewell(&self) -> &str {
+        &self.farewell
     }
 
     /// Whether a call can be started now.
@@ -292,7 +308,8 @@ impl<T> Session<T> {
         self.pinged_at = None;
     }
 
-    /// The server takes no more requests: those that it did not see have failed.
+    /// The server takes no more requests: those that it did not see have failed. With a code it takes nothing any more, and
+    /// all have failed.
     fn go_away(
         &mut self,
         last: u64,
@@ -301,13 +318,21 @@ impl<T> Session<T> {
         ended: &mut impl FnMut(T, Outcome<'_>),
     ) {
         self.is_leaving = true;
+        let farewell = || if message.is_empty() { String::new() } else { format!(": {message}") };
+        if code != Code::Ok && !self.is_broken_off {
+            self.is_broken_off = true;
+            let message = format!("the server breaks the connection off{}", farewell());
+            let status = Status::new(code, message);
+            self.end_above(last.min(self.last_to_run), &status, false, ended);
+            return self.end_above(0, &status, true, ended);
+        }
         if last >= self.last_to_run {
             return; // It says nothing new.
         }
         self.last_to_run = last;
-        let why = if code == Code::Ok { String::new() } else { format!(" ({code}: {message})") };
-        let status = Status::unavailable(format!("the server takes no more requests{why}"));
-        self.end_above(last, &status, false, ended);
+        message.clone_into(&mut self.farewell);
+        let message = format!("the server takes no more requests{}", farewell());
+        self.end_above(last, &Status::unavailable(message), false, ended);
     }
 
     fn end_above(
