@@ -129,6 +129,7 @@ impl<D: Driver> Acceptor<D> {
                 | Event::Received { .. }
                 | Event::Relayed { .. }
                 | Event::Ended { .. }
+                | Event::HungUp { .. }
                 | Event::Sent { .. }
                 | Event::Failed { .. }
                 | Event::Datagram { .. }

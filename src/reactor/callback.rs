@@ -162,7 +162,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             }
             return request == CloseRequest::Flush;
         }
-        if connection.status.is_over() {
+        if connection.status.is_over() || connection.is_gone() {
             self.doom(token, CloseReason::Peer, false);
             return false;
         }

@@ -63,6 +63,8 @@ pub(crate) struct Status<H: EventHandler> {
     pub(crate) above_high_water: bool,
     /// The peer ended its side.
     pub(crate) peer_ended: bool,
+    /// Both sides had ended when reading was paused, and nothing was left to be received.
+    pub(crate) hung_up: bool,
     /// Our side's end was sent.
     pub(crate) end_sent: bool,
     /// It is on the list of what to flush.
@@ -197,6 +199,7 @@ impl<H: EventHandler> Connection<H> {
             stuck: false,
             above_high_water: false,
             peer_ended: false,
+            hung_up: false,
             end_sent: false,
             dirty: false,
             reset: false,
@@ -228,6 +231,17 @@ impl<H: EventHandler> Connection<H> {
             || (pending.ended && !status.end_sent)
             || status.above_high_water
             || status.extras.is_some()
+    }
+
+    /// Whether it hung up while the handler pauses reading, and nothing is left to be looked at. Whoever reads on is
+    /// told the end.
+    pub(crate) fn is_gone(&self) -> bool {
+        let Connection { ring, status, .. } = self;
+        status.hung_up
+            && status.paused_by_handler
+            && ring.is_none()
+            && !status.holds_input
+            && !status.relay.as_ref().is_some_and(|relay| relay.waits())
     }
 
     /// Takes bytes that the operating system took off what is pending, and counts them.

@@ -173,6 +173,15 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
+    /// Both sides have ended while reading is paused, and nothing is left to be received.
+    pub(super) fn hang_up(&mut self, token: Token) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        connection.status.hung_up = true;
+        if connection.is_gone() {
+            self.doom(token, CloseReason::Peer, false);
+        }
+    }
+
     /// Closes a connection once its output is flushed.
     pub(super) fn begin_close(&mut self, token: Token, reason: CloseReason) {
         let Some(connection) = self.connections.get_mut(token) else { return };

@@ -154,6 +154,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 Event::Sent { token, bytes } => self.note_sendable(token, bytes),
                 Event::Relayed { token, sent, rest } => self.relayed(token, sent, rest),
                 Event::Ended { token } => self.end_input(token),
+                Event::HungUp { token } => self.hang_up(token),
                 Event::Failed { token, error } => {
                     self.cut_off(token, CloseReason::Failed(error), false);
                 }

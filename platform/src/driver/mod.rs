@@ -22,9 +22,10 @@
 //!    [`Event::Failed`]. Each of the two is handed out at most once, and nothing follows `Failed`.
 //!    When sending finds the connection broken, that call says so, and no event follows; what was
 //!    not handed out by then is lost.
-//! 5. **Paused is silent.** While receiving is paused, neither `Received` nor `Ended` is handed out
-//!    and nothing spins. What arrived meanwhile is handed out after resuming, without a new edge.
-//!    `Failed` may come at any time, or wait with the rest.
+//! 5. **Paused is silent, but not deaf.** While receiving is paused, neither `Received` nor `Ended` is handed
+//!    out and nothing spins. What arrived meanwhile is handed out after resuming, without a new edge. What can
+//!    carry no more data is told all the same, in the next turn at the latest: [`Event::Failed`], and what was
+//!    not received by then is lost, or [`Event::HungUp`], with which nothing is.
 //! 6. **Output in order.** The bytes of a connection's [`OutputQueue`] go out in order, each once, in
 //!    any split. A driver that could not send all of it hands out [`Event::Sent`] when more can go.
 //!    A queue that is empty causes no event.
@@ -147,6 +148,13 @@ pub enum Event<S> {
         /// How many bytes it took since the last report. A driver that sends only inside `flush`
         /// reports 0.
         bytes: usize,
+    },
+    /// Receiving is paused, both sides have ended in an orderly way, and nothing is left to be received:
+    /// the connection can carry no more data. For a Unix socket both sides end when the peer closes. `Ended`
+    /// follows after resuming, if it did not come before.
+    HungUp {
+        /// The connection.
+        token: Token,
     },
     /// The connection is broken.
     Failed {

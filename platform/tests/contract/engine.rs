@@ -86,6 +86,7 @@ pub(crate) struct Connection {
     pub(crate) peer: Address,
     pub(crate) received: Vec<u8>,
     pub(crate) ended: bool,
+    pub(crate) hung_up: bool,
     /// `Failed` came, or a call said that the connection is broken.
     pub(crate) failed: bool,
     pub(crate) paused: bool,
@@ -178,6 +179,11 @@ impl<W: World> Engine<W> {
                     self.wait_for_relay(from, token);
                 }
             }
+            Some(Event::HungUp { token }) => {
+                let connection = self.alive(token);
+                assert!(connection.paused, "{token:?} is not paused, and hung up");
+                connection.hung_up = true;
+            }
             Some(Event::Failed { token, .. }) => self.alive(token).failed = true,
             Some(Event::Datagram { token }) => self.datagram(token),
             Some(Event::DatagramsSent { token }) => {
@@ -251,7 +257,8 @@ impl<W: World> Engine<W> {
     /// A number that grows with everything that is handed out.
     pub(crate) fn heard(&self) -> usize {
         let of = |connection: &Connection| {
-            let news = usize::from(connection.ended) + usize::from(connection.failed);
+            let news = [connection.ended, connection.hung_up, connection.failed];
+            let news = news.into_iter().map(usize::from).sum::<usize>();
             connection.received.len() + connection.sent_events + news
         };
         let attempts = self.attempts.values().filter(|attempt| attempt.outcome.is_some()).count();
@@ -315,6 +322,7 @@ impl<W: World> Engine<W> {
             peer,
             received: Vec::new(),
             ended: false,
+            hung_up: false,
             failed: false,
             paused: false,
             queue: self.pool.queue(),

@@ -66,6 +66,8 @@ behaviours! {
         an_end_comes_without_bytes
         a_paused_connection_hears_nothing_and_loses_nothing
         a_paused_connection_does_not_end
+        a_paused_connection_learns_that_both_sides_have_ended
+        a_paused_connection_does_not_hang_up_before_its_last_bytes
         pausing_counts_at_once
         pausing_and_resuming_in_one_turn_changes_nothing
         received_bytes_go_to_the_hosts_room
@@ -101,10 +103,13 @@ behaviours! {
     not_on_unix_sockets {
         bytes_come_before_a_reset
         a_reset_after_the_end_is_a_failure
+        a_reset_right_after_the_end_is_a_failure
         urgent_data_does_not_stall_the_stream
         urgent_data_at_the_end_of_a_read_does_not_stall_the_stream
         what_is_relayed_to_a_connection_whose_error_was_taken_breaks_it
         a_paused_connection_learns_of_a_reset
+        a_reset_before_a_pause_is_told
+        a_detached_connection_keeps_its_error
         close_with_reset_is_a_reset
         a_connection_that_is_reset_before_it_is_accepted_harms_nobody
         an_attempt_comes_from_the_address_that_it_was_given

@@ -221,6 +221,18 @@ pub(crate) fn a_reset_after_the_end_is_a_failure<W: World>(mut engine: Engine<W>
     engine.finish();
 }
 
+/// As above, and both are announced at once.
+pub(crate) fn a_reset_right_after_the_end_is_a_failure<W: World>(mut engine: Engine<W>) {
+    let (token, mut far) = engine.connect();
+    far.shutdown();
+    engine.world.pass();
+    far.reset();
+    engine.until("ended", |engine| engine.at(token).ended);
+    engine.until("failed", |engine| engine.at(token).failed);
+    engine.quiet();
+    engine.finish();
+}
+
 /// Urgent data, which is not part of the stream, stops a read at its mark.
 pub(crate) fn urgent_data_does_not_stall_the_stream<W: World>(mut engine: Engine<W>) {
     let (token, mut far) = engine.connect();
@@ -310,7 +322,7 @@ pub(crate) fn pausing_and_resuming_in_one_turn_changes_nothing<W: World>(mut eng
     engine.finish();
 }
 
-/// A reset may be told to a paused connection, or when it is resumed; not lost.
+/// Whatever it was sent before: nobody reads that.
 pub(crate) fn a_paused_connection_learns_of_a_reset<W: World>(mut engine: Engine<W>) {
     for bytes in [&b""[..], b"last words"] {
         let (token, mut far) = engine.connect();
@@ -318,11 +330,90 @@ pub(crate) fn a_paused_connection_learns_of_a_reset<W: World>(mut engine: Engine
         far.send(bytes);
         engine.turn(SHORT);
         far.reset();
-        engine.turn(SHORT);
-        engine.pause(token, false);
         engine.until("failed", |engine| engine.at(token).failed);
-        assert!(bytes.starts_with(&engine.at(token).received));
+        assert_eq!(engine.at(token).received, b"");
+        engine.quiet();
     }
+    engine.finish();
+}
+
+/// The reset is announced while bytes are received, before the connection is paused.
+pub(crate) fn a_reset_before_a_pause_is_told<W: World>(mut engine: Engine<W>) {
+    let (token, mut far) = engine.connect();
+    far.send(&pattern(900, 13));
+    engine.world.pass();
+    far.reset();
+    engine.until("some of it was received", |engine| !engine.at(token).received.is_empty());
+    engine.pause(token, true);
+    engine.until("failed", |engine| engine.at(token).failed);
+    engine.quiet();
+    engine.finish();
+}
+
+/// Both sides have ended: nothing more can come, and nothing can be sent.
+pub(crate) fn a_paused_connection_learns_that_both_sides_have_ended<W: World>(
+    mut engine: Engine<W>,
+) {
+    for ours_first in [true, false] {
+        let (token, mut far) = engine.connect();
+        engine.pause(token, true);
+        if ours_first {
+            engine.driver.shutdown(token);
+            engine.quiet();
+        }
+        far.shutdown();
+        if !ours_first {
+            engine.quiet();
+            engine.driver.shutdown(token);
+        }
+        engine.until("hung up", |engine| engine.at(token).hung_up);
+        engine.quiet();
+        engine.pause(token, false);
+        engine.promptly("ended", |engine| engine.at(token).ended);
+    }
+    engine.finish();
+}
+
+/// What can still be received keeps a paused connection.
+pub(crate) fn a_paused_connection_does_not_hang_up_before_its_last_bytes<W: World>(
+    mut engine: Engine<W>,
+) {
+    let bytes = pattern(900, 14);
+    let (token, mut far) = engine.connect();
+    engine.pause(token, true);
+    engine.driver.shutdown(token);
+    assert_eq!(far.send(&bytes), bytes.len());
+    far.shutdown();
+    engine.quiet();
+    engine.pause(token, false);
+    let received = |engine: &mut Engine<W>| engine.at(token).received.len() == bytes.len();
+    engine.promptly("received", received);
+    assert_eq!(engine.at(token).received, bytes);
+    engine.until("ended", |engine| engine.at(token).ended);
+    engine.quiet();
+    engine.finish();
+}
+
+/// Whoever has the connection next finds out how it ended.
+pub(crate) fn a_detached_connection_keeps_its_error<W: World>(mut engine: Engine<W>) {
+    let (token, mut far) = engine.connect();
+    let bytes = pattern(900, 15);
+    far.send(&bytes);
+    engine.world.pass();
+    far.reset();
+    while engine.at(token).received.is_empty() {
+        engine.wait(LONG);
+        while engine.at(token).received.is_empty() && engine.step() {}
+    }
+    engine.pause(token, true);
+    while engine.step() {}
+    let before = engine.at(token).received.len();
+    let (again, peer) = (Token { generation: 99, ..token }, engine.at(token).peer);
+    let socket = engine.detach(token).unwrap();
+    engine.adopt(again, socket, peer);
+    engine.until("failed", |engine| engine.at(again).failed);
+    assert_came_before_reset(&engine.at(again).received, &bytes[before..]);
+    assert!(!engine.at(again).ended, "it looks like an orderly end");
     engine.finish();
 }
 

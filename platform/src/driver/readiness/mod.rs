@@ -10,10 +10,12 @@
 //! - `attempt` connects;
 //! - `socket` receives and sends, and `datagram` does it with datagrams; on Linux `relay` does both at once;
 //! - `watch` has sockets watched that come from other threads;
+//! - `hang_up` looks what became of a connection that is not read;
 //! - this file is the turn: wait, then hand out.
 
 mod attempt;
 mod datagram;
+mod hang_up;
 mod listener;
 mod name;
 #[cfg(target_os = "linux")]

@@ -18,6 +18,7 @@ use mio::{Interest, Registry};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 use socket2::SockRef;
 
+use super::hang_up::Announced;
 use super::name::Name;
 #[cfg(target_os = "linux")]
 use super::relay::Relaying;
@@ -50,6 +51,8 @@ pub(super) struct Sockets {
     pub(super) write_budget: usize,
     /// Who used up its write budget, and may send again in the next turn.
     deferred: Vec<Name>,
+    /// Who was paused with something announced, and is looked at in the next turn if it still is.
+    suspects: Vec<Token>,
     pub(super) passing: Passings,
     #[cfg(target_os = "linux")]
     pub(super) relaying: Relaying,
@@ -68,11 +71,13 @@ pub(super) struct Socket {
     readable: bool,
     /// Only a read that would block shows that nothing is left.
     read_until_blocked: bool,
-    paused: bool,
+    pub(super) paused: bool,
     /// The end was handed out: there is nothing more to read.
-    ended: bool,
-    /// The connection broke after its end, which no read tells.
-    broken: bool,
+    pub(super) ended: bool,
+    /// What the system told of the connection's end.
+    pub(super) announced: Announced,
+    /// No read finds out what is behind that, so it is to be looked at.
+    pub(super) looks: bool,
     /// The engine knows that the connection is broken, and is told nothing more.
     pub(super) failed: bool,
     /// The last send did not take everything.
@@ -120,7 +125,7 @@ impl Incoming {
 
 impl Socket {
     pub(super) fn queue(&mut self, token: Token) -> Option<Name> {
-        let wanted = self.broken || self.sendable || (self.readable && !self.paused);
+        let wanted = self.looks || self.sendable || (self.readable && !self.paused);
         let newly = wanted && !self.failed && !self.queued;
         self.queued |= newly;
         newly.then_some(Name::Connection(token))
@@ -230,6 +235,7 @@ impl Socket {
             Ok(_) => {
                 self.readable = false;
                 self.ended = true;
+                self.suspect();
                 Incoming::End
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -242,13 +248,6 @@ impl Socket {
                 Incoming::Failure(error)
             }
         }
-    }
-
-    /// What broke the connection after its end.
-    fn take_failure(&mut self, token: Token) -> Event<Stream> {
-        self.failed = true;
-        let error = self.stream.take_error().ok().flatten();
-        Event::Failed { token, error: error.unwrap_or(ErrorKind::ConnectionReset.into()) }
     }
 
     /// Sends once from the queue and, behind it, from `more`, at most so many bytes. Answers how many
@@ -357,6 +356,7 @@ impl Sockets {
             turn: 0,
             write_budget,
             deferred,
+            suspects: Vec::new(),
             passing: Passings::new(),
             #[cfg(target_os = "linux")]
             relaying: Relaying::default(),
@@ -372,6 +372,9 @@ impl Sockets {
         self.turn = turn;
         if !self.deferred.is_empty() {
             ready.extend(self.deferred.drain(..));
+        }
+        while let Some(token) = self.suspects.pop() {
+            ready.extend(self.get(token).and_then(|socket| socket.suspect().queue(token)));
         }
     }
 
@@ -404,7 +407,8 @@ impl Sockets {
             read_until_blocked: false,
             paused: false,
             ended: false,
-            broken: false,
+            announced: Announced::Nothing,
+            looks: false,
             failed: false,
             blocked: false,
             sendable: false,
@@ -470,11 +474,12 @@ impl Sockets {
             return None;
         }
         let to_the_end = news.is_read_closed() || news.is_error() || news.is_priority();
-        if socket.ended {
-            socket.broken |= news.is_error();
-        } else if news.is_readable() || to_the_end {
+        if !socket.ended && (news.is_readable() || to_the_end) {
             socket.readable = true;
             socket.read_until_blocked |= to_the_end;
+        }
+        if to_the_end {
+            socket.announce(news);
         }
         if socket.blocked && (news.is_writable() || news.is_write_closed() || news.is_error()) {
             socket.blocked = false;
@@ -484,8 +489,12 @@ impl Sockets {
     }
 
     pub(super) fn pause(&mut self, token: Token, paused: bool) -> Option<Name> {
-        let socket = self.get(token)?;
+        let socket = find(&mut self.entries, token)?;
         socket.paused = paused;
+        // Not in this turn, at whose end it may be detached: its error is for whoever has it next.
+        if paused && socket.announced > Announced::Nothing {
+            self.suspects.push(token);
+        }
         socket.queue(token)
     }
 
@@ -504,8 +513,11 @@ impl Sockets {
         if socket.failed {
             return None;
         }
-        if socket.broken {
-            return Some(socket.take_failure(token));
+        if socket.looks
+            && let Some(event) = socket.look(token)
+        {
+            turn.push(socket.queue(token));
+            return Some(event);
         }
         if socket.readable && !socket.paused {
             if left(turn.budget.read, socket.spent.in_turn(turn.number).incoming) > 0 {

@@ -83,6 +83,8 @@ struct Connection {
     /// How many bytes it may receive in this turn.
     left: usize,
     ended: bool,
+    /// Both sides have ended, and it was told while it was paused.
+    hung_up: bool,
     failed: bool,
     /// How many bytes it may send in this turn.
     left_to_send: usize,
@@ -208,7 +210,7 @@ impl SimDriver {
         })
     }
 
-    /// Receives once, or tells that no more will come.
+    /// Receives once, or tells that no more will come. What is paused is told at once what can come no more.
     fn receive<H: Host>(&mut self, token: Token, host: &mut H) -> Option<Event<SimSocket>> {
         let SimDriver { buffer, connections, turn, lent, .. } = self;
         let network = connections.network.clone();
@@ -218,7 +220,7 @@ impl SimDriver {
         if !connection.can_receive(&wire) {
             return None;
         }
-        if wire.unread(id) == 0 {
+        if connection.paused || wire.unread(id) == 0 {
             turn.push_back(Notice::Receive(token));
             return Some(connection.finish(token, &wire));
         }
@@ -275,10 +277,13 @@ impl Connection {
     fn can_receive(&self, wire: &Wire) -> bool {
         let id = self.socket.id();
         let unread = wire.unread(id) > 0;
-        let news = unread || (wire.is_ended(id) && !self.ended);
-        // What came before a reset is received before it is told, so unread bytes hold it back.
-        let broken = wire.is_reset(id) && !unread;
-        !self.failed && (broken || (news && !self.paused))
+        let news = match self.paused {
+            true => !unread && wire.has_hung_up(id) && !self.hung_up,
+            false => unread || (wire.is_ended(id) && !self.ended),
+        };
+        // What came before a reset is received before it is told, unless nobody receives.
+        let broken = wire.is_reset(id) && (self.paused || !unread);
+        !self.failed && (broken || news)
     }
 
     /// Whether more of what a flush left can go, or would fail. A reset that is going to be told
@@ -286,15 +291,20 @@ impl Connection {
     /// before the reset would be lost.
     fn can_send(&self, wire: &Wire) -> bool {
         let id = self.socket.id();
-        let told = self.failed || (wire.is_reset(id) && !self.paused);
+        let told = self.failed || wire.is_reset(id);
         self.waits_to_send && !told && wire.can_send(id)
     }
 
     /// The event for a connection whose bytes were all received.
     fn finish(&mut self, token: Token, wire: &Wire) -> Event<SimSocket> {
-        if wire.is_ended(self.socket.id()) && !self.ended && !self.paused {
+        let id = self.socket.id();
+        if wire.is_ended(id) && !self.ended && !self.paused {
             self.ended = true;
             return Event::Ended { token };
+        }
+        if self.paused && !wire.is_reset(id) {
+            self.hung_up = true;
+            return Event::HungUp { token };
         }
         self.failed = true;
         Event::Failed { token, error: ErrorKind::ConnectionReset.into() }
@@ -472,6 +482,7 @@ impl Driver for SimDriver {
             left: self.budget.read,
             left_to_send: self.budget.write,
             ended: false,
+            hung_up: false,
             failed: false,
             waits_to_send: false,
         };

@@ -412,6 +412,11 @@ impl Wire {
         self.view(id).is_some_and(|end| end.reset)
     }
 
+    /// Whether both ends have ended.
+    pub(super) fn has_hung_up(&self, id: EndId) -> bool {
+        self.view(id).is_some_and(|end| end.ended && end.shut)
+    }
+
     /// Whether a send would take something or fail.
     pub(super) fn can_send(&self, from: EndId) -> bool {
         let blocked = self.view(from).is_none_or(|end| end.blocked_until > self.now);

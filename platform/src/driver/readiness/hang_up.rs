@@ -1,0 +1,72 @@
+//! What becomes of a connection that is not read: because it is paused, or because its end was read before.
+//!
+//! Its reads would tell, but there are none. So what the system announces is looked at.
+
+use mio::event::Event as Notification;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{RecvFlags, recv};
+
+use super::socket::Socket;
+use crate::driver::{Event, Token};
+use crate::socket::Stream;
+
+/// Whether a notification tells a hang-up, the end of both sides, from the end of the peer's.
+const TELLS_HANG_UPS: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
+/// What the system told of a connection's end; the worst stays.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Announced {
+    Nothing,
+    /// Both sides have ended; where the system doesn't tell, the peer's at least.
+    HangUp,
+    Error,
+}
+
+impl Socket {
+    /// Notes what a notification says of the connection's end.
+    #[cold]
+    pub(super) fn announce(&mut self, news: &Notification) {
+        let hung_up = news.is_write_closed() || (news.is_read_closed() && !TELLS_HANG_UPS);
+        let news = match (news.is_error(), hung_up) {
+            (true, _) => Announced::Error,
+            (_, true) => Announced::HangUp,
+            _ => return,
+        };
+        self.announced = self.announced.max(news);
+        self.suspect();
+    }
+
+    /// Has it looked at, if something was announced that no read will find.
+    pub(super) fn suspect(&mut self) -> &mut Self {
+        self.looks |= match self.announced {
+            Announced::Nothing => false,
+            Announced::HangUp => self.paused,
+            Announced::Error => self.paused || self.ended,
+        };
+        self
+    }
+
+    /// Looks what became of it. An error may have been announced that broke nothing: that there is something in
+    /// the error queue, which a timestamp or a note of the network is put into.
+    #[cold]
+    pub(super) fn look(&mut self, token: Token) -> Option<Event<Stream>> {
+        self.looks = false;
+        if !self.paused && !self.ended {
+            return None; // It was resumed, and is read.
+        }
+        if let Some(error) = self.stream.take_error().unwrap_or_else(Some) {
+            self.failed = true;
+            return Some(Event::Failed { token, error });
+        }
+        (self.paused && self.has_ended()).then_some(Event::HungUp { token })
+    }
+
+    /// Whether both sides have ended, and nothing is left to be received.
+    fn has_ended(&self) -> bool {
+        let mut asked = [PollFd::new(&self.stream, PollFlags::empty())];
+        let polled = poll(&mut asked, Some(&Timespec::default()));
+        let hung_up = polled.is_ok() && asked[0].revents().contains(PollFlags::HUP);
+        let next = |room: &mut [u8]| recv(&self.stream, room, RecvFlags::PEEK);
+        hung_up && next(&mut [0]).is_ok_and(|(len, _)| len == 0)
+    }
+}
