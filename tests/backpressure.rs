@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use millstream::{Action, Builder, Bytes, Conn, InputOverflow, Remote, SocketOptions};
 
+use common::pairs::unix_pair;
 use common::seeds::for_each_seed;
 use common::stage::{Note, On, Probe, Stage, arm, collect, run};
 use common::{
@@ -339,6 +340,40 @@ fn pausing_at_random_loses_nothing() {
         end(&client);
         assert_same(&stage.closed().received, &request);
     });
+}
+
+/// A Unix peer that closes leaves nobody to send to. It is told at once, unless there is something to receive; a
+/// reset, which is what a close with something unread is, in any case.
+#[test]
+fn a_unix_peer_that_is_gone_is_told_while_reading_is_paused() {
+    for (sent, answered, reason) in [(0, 0, "peer"), (1, 0, ""), (0, 1, "failed"), (1, 1, "failed")]
+    {
+        let stage = Stage::start(Stage::builder(), move |on, conn| {
+            if on == On::Open {
+                conn.pause_reading();
+                conn.output.write(&vec![7; answered]);
+            }
+            on.usual()
+        });
+        let (mut client, theirs) = unix_pair();
+        let reactors = stage.reactors::<Probe>().expect("it is the engine's handler");
+        reactors.adopt(0, theirs, |_, _| Action::Continue).expect("the engine runs");
+        let remote = stage.wait_for(On::Open).remote;
+        client.write_all(&vec![7; sent]).expect("there is room");
+        stage.comes_to_rest();
+        drop(client);
+        if reason.is_empty() {
+            stage.comes_to_rest();
+            assert!(stage.try_next().is_none(), "it can still be received");
+            run(&remote, |conn| {
+                conn.resume_reading();
+            });
+            assert_eq!(stage.expect(On::Traffic).unread, sent);
+        } else {
+            assert_eq!(stage.closed().reason, reason);
+            assert_eq!([stage.count(On::Traffic), stage.count(On::End)], [0, 0]);
+        }
+    }
 }
 
 // --- the cap of output -----------------------------------------------------------------------------

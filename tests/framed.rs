@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{
     DEADLINE, TestEngine, assert_same, end, pattern, read_exactly, read_to_end, read_to_reset,
-    receive,
+    receive, reset,
 };
 use millstream::codec::{Codec, FrameHandler, Framed, FramedConn};
 use millstream::sim::{Faults, Simulation};
@@ -456,6 +456,21 @@ fn frames_wait_while_reading_is_paused() {
         assert_eq!(rig.frame(), next);
     }
     assert_eq!(rig.until_closed(), ["ended", "closed"]);
+}
+
+/// Whether it is the handler that pauses, with frames left, or the engine, above the high-water mark.
+#[test]
+fn a_reset_is_told_though_frames_wait() {
+    for holding in [&b"pause"[..], b"large"] {
+        let builder = Engine::builder().water_marks(0, 1);
+        let rig = Rig::start(builder, Action::Close, 1024);
+        let mut client = rig.engine.connect();
+        client.write_all(&frames(&[holding, b"B", b"C"])).expect("the server reads");
+        rig.opened();
+        assert_eq!(rig.frame(), holding);
+        reset(client);
+        assert_eq!(rig.until_closed().last(), Some(&"closed"));
+    }
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::io;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// The peer ended its side, and the handler let the connection close.
+    /// The peer ended its side, and the handler let the connection close; or both sides ended while reading was
+    /// paused.
     Peer,
     /// The handler or a [`Remote`](crate::Remote) closed it.
     Local,

@@ -18,6 +18,7 @@ mod connecting;
 mod datagrams;
 mod echo;
 mod hosts;
+mod paused;
 mod pressure;
 mod recorder;
 mod relaying;
@@ -80,6 +81,16 @@ behaviours! {
         input_at_the_cap_closes
         input_at_the_cap_pauses_until_something_is_taken
         a_paused_connection_hears_nothing_and_loses_nothing
+    }
+    paused {
+        a_reset_is_told_at_once
+        a_reset_is_told_at_the_cap_of_input
+        a_reset_is_told_above_the_high_mark
+        an_orderly_end_waits_for_its_turn
+        what_ended_on_both_sides_closes
+        what_ended_on_both_sides_stays_until_all_is_received
+        what_ended_on_both_sides_stays_until_all_is_taken
+        a_close_reads_to_the_peers_end
     }
     timeouts {
         a_silent_connection_is_closed_at_its_idle_timeout
@@ -153,6 +164,9 @@ behaviours! {
         bytes_in_one_direction_keep_both_sides_from_idling
         the_read_timeout_stands_still_while_the_other_side_is_stuck
         a_side_that_is_stuck_too_long_resets_both
+        a_reset_is_passed_on_while_the_other_side_is_stuck
+        what_waits_is_relayed_though_both_sides_of_its_source_have_ended
+        an_end_that_waited_is_relayed
         what_was_unread_before_comes_first
         a_stop_ends_each_side_behind_what_was_relayed
         a_gentle_stop_lets_relays_go_on_to_their_ends

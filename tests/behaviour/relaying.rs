@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use millstream::{Action, Closed, Engine, InputOverflow, Remote};
+use millstream::{Action, Closed, Conn, Engine, InputOverflow, Remote};
 
 use crate::common::{DEADLINE, assert_same, pattern};
 use crate::recorder::{On, Recorder, collect};
@@ -371,6 +371,84 @@ pub(crate) fn a_side_that_is_stuck_too_long_resets_both<W: World>(seed: u64) {
     stage.send_until_stuck(&mut client, &bytes);
     stage.receive_reset(&mut client);
     both_close(&mut stage, &remote, "write timeout");
+}
+
+pub(crate) fn a_reset_is_passed_on_while_the_other_side_is_stuck<W: World>(seed: u64) {
+    let mut stage = start::<W>(seed);
+    let [(mut client, remote), (mut server, _)] = pair(&mut stage);
+    let bytes = pattern(4 * W::STUCK, seed);
+    let sent = stage.send_until_stuck(&mut client, &bytes);
+    assert!(sent < bytes.len(), "the network holds all");
+    client.reset();
+    both_close(&mut stage, &remote, "failed");
+    let got = stage.receive_reset(&mut server);
+    assert_same(&got, &bytes[..got.len()]);
+}
+
+/// The last bytes are on their way, and their source has nothing more to receive or to send. Its handler may pause it
+/// by itself, too.
+pub(crate) fn what_waits_is_relayed_though_both_sides_of_its_source_have_ended<W: World>(
+    seed: u64,
+) {
+    for paused in [false, true] {
+        let mut stage = start::<W>(seed);
+        let [(mut client, source), (mut server, remote)] = pair(&mut stage);
+        server.end();
+        stage.receive_end(&mut client);
+        let first = pattern(W::STUCK, seed);
+        remote.write(first.clone()).expect("it is open");
+        stage.pass(Duration::from_millis(20));
+        stage.send(&mut client, b"last");
+        stage.pass(Duration::from_millis(20));
+        let pause = move |paused| {
+            let change = move |_: &mut Recorder, conn: &mut Conn<'_, Recorder>| {
+                if paused {
+                    conn.pause_reading();
+                } else {
+                    conn.resume_reading();
+                }
+                Action::Continue
+            };
+            source.run(change).expect("it is open");
+        };
+        pause(paused);
+        client.end();
+        stage.pass(Duration::from_millis(20));
+        assert_eq!(stage.count(On::Close), 0);
+        pause(false);
+        let got = stage.receive_end(&mut server);
+        assert_same(&got, &[&first[..], b"last"].concat());
+        for _ in 0..2 {
+            stage.closed_by("peer");
+        }
+    }
+}
+
+/// Both sides of a source had ended while it was paused, and the end alone is left to be relayed.
+pub(crate) fn an_end_that_waited_is_relayed<W: World>(seed: u64) {
+    let mut stage = Stage::<W>::start(seed, Engine::builder(), |on, _| on.usual());
+    let [(mut source, from), (mut sink, to)] = [stage.open(), stage.open()];
+    stage.send(&mut source, b"l");
+    stage.expect(On::Traffic);
+    let end = |_: &mut Recorder, conn: &mut Conn<'_, Recorder>| {
+        conn.pause_reading();
+        conn.shutdown();
+        Action::Continue
+    };
+    from.run(end).expect("it is open");
+    stage.receive_end(&mut source);
+    source.end();
+    stage.pass(Duration::from_millis(20));
+    let relay = move |_: &mut Recorder, conn: &mut Conn<'_, Recorder>| {
+        conn.input.take_all();
+        conn.relay_to(&to).expect("they have one reactor");
+        Action::Continue
+    };
+    from.run(relay).expect("it is open");
+    assert_same(&stage.receive_end(&mut sink), b"");
+    assert_eq!(stage.closed_by("peer").id, Some(from.id()));
+    sink.end();
+    stage.closed_by("peer");
 }
 
 /// More than a turn's read is unread when relaying begins, which is paused at the cap of what may be.
