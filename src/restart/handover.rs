@@ -1,6 +1,6 @@
 //! Taking over from the process before this one.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use millstream_platform::address::{Address, UnixAddress};
 use millstream_platform::socket::{
     BoundSocket, InheritError, Listener, SocketFile, SocketOptions, listen_unix, own_user,
-    peer_credentials,
+    peer_credentials, send_bytes,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -241,9 +241,9 @@ impl Predecessor {
     }
 
     /// Has it go, and answers where newcomers connect. If it has ended already, nobody is to be waited for.
-    fn relieve(mut self, deadline: Instant) -> Result<Listener, HandoverError> {
+    fn relieve(self, deadline: Instant) -> Result<Listener, HandoverError> {
         // If this fails, an answer may have come before.
-        let told = self.stream.write_all(&[READY]);
+        let told = send_bytes(&self.stream, &[READY]);
         let mut answer = message::read(&self.stream, 1, deadline);
         if answer.is_err() {
             // From here on the other process can't answer any more. It may have done so just before, and be

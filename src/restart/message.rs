@@ -9,7 +9,7 @@
 //! Numbers are big-endian; texts have their length in front, in two bytes.
 
 use std::ffi::OsString;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use millstream_platform::address::Transport;
-use millstream_platform::socket::{receive_descriptors, send_descriptors};
+use millstream_platform::socket::{receive_descriptors, send_bytes, send_descriptors};
 
 use crate::engine::Duplicates;
 
@@ -88,9 +88,9 @@ impl From<&Duplicates> for Entry {
 }
 
 /// Hands listeners over. The connection does not block: a greeting fits into its buffer.
-pub(super) fn send(mut stream: &UnixStream, listeners: &[Duplicates]) -> io::Result<()> {
+pub(super) fn send(stream: &UnixStream, listeners: &[Duplicates]) -> io::Result<()> {
     let entries: Vec<Entry> = listeners.iter().map(Entry::from).collect();
-    stream.write_all(&encode(&entries)?)?;
+    send_bytes(stream, &encode(&entries)?)?;
     let sockets = listeners.iter().flat_map(|listener| &listener.sockets);
     let descriptors: Vec<BorrowedFd<'_>> = sockets.map(AsFd::as_fd).collect();
     send_descriptors(stream, &descriptors)

@@ -1,6 +1,6 @@
 //! The process that serves, and hands over to a newcomer.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use millstream_platform::address::Transport;
 use millstream_platform::driver::{Budget, Driver, Event, Readiness, Received, Token};
-use millstream_platform::socket::{Listener, SocketFile, Stream, own_user, peer_credentials};
+use millstream_platform::socket::{
+    Listener, SocketFile, Stream, own_user, peer_credentials, send_bytes,
+};
 
 use super::message::{self, GO, NO, READY};
 use crate::engine::{Duplicates, Engine, NoRoom, after};
@@ -43,7 +45,7 @@ struct Newcomer {
 impl Newcomer {
     /// Tells it that it does not take over.
     fn refuse(&self) {
-        let _ = (&self.stream).write_all(&[NO]); // If it is gone, it doesn't need to know.
+        let _ = send_bytes(&self.stream, &[NO]); // If it is gone, it doesn't need to know.
     }
 }
 
@@ -149,7 +151,7 @@ impl Server {
             self.dismiss(token, "it says something else than that it is ready");
             return false;
         };
-        if let Err(error) = newcomer.stream.write_all(&[GO]) {
+        if let Err(error) = send_bytes(&newcomer.stream, &[GO]) {
             self.dismiss(token, &error.to_string());
             return false;
         }

@@ -5,15 +5,23 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    SendAncillaryMessage, SendFlags, recvmsg, send, sendmsg,
 };
 
 /// The most descriptors that go along with one byte: SCM_MAX_FD of Linux.
 pub const MOST_AT_ONCE: usize = 253;
 /// Room for what one byte brings along.
 const SPACE: usize = rustix::cmsg_space!(ScmRights(MOST_AT_ONCE));
+
+/// Not to be stopped by a signal when the peer is gone. Where the flag is missing, the sockets
+/// carry the option instead, set by the standard library and mio.
+#[cfg(not(any(target_os = "macos", target_os = "ios")))]
+pub(crate) const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(any(target_os = "macos", target_os = "ios"))]
+pub(crate) const NO_SIGNAL: SendFlags = SendFlags::empty();
 
 /// Whether the system says that something came along for which there was no room.
 const TELLS_CUTS: bool = cfg!(any(target_os = "linux", target_os = "android"));
@@ -172,13 +180,28 @@ pub(crate) fn receive_unix(
     Ok((received.bytes, passing.accept(&mut control, cut)))
 }
 
+/// Sends bytes on a stream without a signal where the peer is gone, which
+/// [`Write`](io::Write) of a Unix stream may raise.
+///
+/// # Errors
+/// The connection is broken, or the socket does not block and has no room.
+pub fn send_bytes(socket: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match send(&socket, bytes, NO_SIGNAL) {
+            Err(Errno::INTR) => {}
+            sent => bytes = &bytes[sent?..],
+        }
+    }
+    Ok(())
+}
+
 /// Sends descriptors, as many as go together with one byte. The other process gets duplicates.
 ///
 /// # Errors
 /// The connection is broken, or the socket does not block and has no room.
 pub fn send_descriptors(socket: impl AsFd, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     for batch in descriptors.chunks(MOST_AT_ONCE) {
-        send_with(&socket, &[IoSlice::new(&[0])], batch, SendFlags::empty())?;
+        send_with(&socket, &[IoSlice::new(&[0])], batch, NO_SIGNAL)?;
     }
     Ok(())
 }

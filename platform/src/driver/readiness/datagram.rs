@@ -29,7 +29,7 @@ use rustix::net::{
 use socket2::SockRef;
 
 use super::name::Name;
-use super::socket::{NO_SIGNAL, SHORT_MEANS_DRAINED};
+use super::socket::SHORT_MEANS_DRAINED;
 use super::watch::{Arriving, Prepared, Watch};
 use super::{Spent, Turn, add, left, stream};
 use crate::address::{Address, UnixAddress};
@@ -37,7 +37,7 @@ use crate::driver::{Datagram, DatagramLink, Event, Token};
 #[cfg(target_os = "linux")]
 use crate::memory;
 use crate::memory::{DatagramQueue, PageBuffer};
-use crate::socket::{self, SocketFile};
+use crate::socket::{self, NO_SIGNAL, SocketFile};
 
 /// The size of a buffer: no UDP datagram is longer, nor what GRO puts into one buffer.
 const BUFFER: usize = 64 * 1024;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use mio::event::Event as Notification;
 use mio::net::TcpStream;
 use mio::{Interest, Registry};
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, recv, send, sendmsg};
 use socket2::SockRef;
 
 use super::hang_up::Announced;
@@ -27,20 +27,13 @@ use super::{Spent, Turn, add, left, stream};
 use crate::address::{Address, Transport};
 use crate::driver::{Event, Host, Link, Received, Space, Token};
 use crate::memory::{OutputPool, OutputQueue};
-use crate::socket::{Passing, Stream, local_addr, receive_unix};
+use crate::socket::{NO_SIGNAL, Passing, Stream, local_addr, receive_unix};
 
 /// How many slices go into one system call; the queue's others follow in the next one.
 const SLICES_PER_SEND: usize = 64;
 /// Whether a read or a write that did less than it was asked for has drained the socket. mio's poll
 /// back end announces a socket again only after a call that would have blocked.
 pub(super) const SHORT_MEANS_DRAINED: bool = cfg!(not(mio_unsupported_force_poll_poll));
-
-/// Not to be stopped by a signal when the peer is gone. Where the flag is missing, the sockets carry
-/// the option instead, set by the standard library and mio.
-#[cfg(not(any(target_os = "macos", target_os = "ios")))]
-pub(super) const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
-#[cfg(any(target_os = "macos", target_os = "ios"))]
-pub(super) const NO_SIGNAL: SendFlags = SendFlags::empty();
 
 pub(super) struct Sockets {
     pub(super) registry: Registry,
