@@ -8,7 +8,7 @@ mod common;
 mod relay;
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -94,7 +94,10 @@ impl Stage {
 }
 
 fn is_reset(read: &io::Result<usize>) -> bool {
-    read.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
+    use ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
+    // The last two are told of a connection whose reset was.
+    let kinds = [ConnectionReset, BrokenPipe, NotConnected];
+    read.as_ref().is_err_and(|error| kinds.contains(&error.kind()))
 }
 
 fn block(number: u64) -> Vec<u8> {
@@ -210,22 +213,52 @@ fn a_side_that_fails_resets_the_other() {
     }
 }
 
-/// A client that nobody has an upstream for is closed, whatever it sent.
+/// A client that nobody has an upstream for is reset, whatever it sent: an orderly end would be an
+/// answer.
 #[test]
-fn a_client_without_an_upstream_is_closed() {
+fn a_client_without_an_upstream_is_reset() {
     let free: SocketAddr = {
         let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
         listener.local_addr().expect("it listens")
     };
     let builder = Engine::builder().reactors(1);
     let engine = TestEngine::start(builder, move |_| Relay { upstream: Connect::to(free) });
-    let mut clients: Vec<TcpStream> = (0..10).map(|_| engine.connect()).collect();
-    for client in &mut clients {
-        let _ = client.write_all(b"hello?"); // It may be closed already.
-        // The end, or a reset for what was not read.
-        let ended = client.read(&mut [0]);
-        assert!(matches!(&ended, Ok(0)) || is_reset(&ended), "{ended:?}");
+    let mut clients: Vec<TcpStream> = (0..12).map(|_| engine.connect()).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        // It may be reset already: then that is told now.
+        let sent = match number % 3 {
+            0 => Ok(()),
+            1 => client.write_all(b"hello?"),
+            _ => client.shutdown(Shutdown::Write),
+        };
+        let ended = sent.and_then(|()| client.read(&mut [0]));
+        assert!(is_reset(&ended), "client {number}: {ended:?}");
     }
     drop(clients);
     eventually("all are closed", || engine.connections() == 0);
+}
+
+/// Nothing moves for too long: neither side takes what it got by then for the whole.
+#[test]
+fn a_pair_that_idles_is_reset_on_both_sides() {
+    let upstream = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+    let address = upstream.local_addr().expect("it listens");
+    let builder = Engine::builder().reactors(1).idle_timeout(Duration::from_millis(300));
+    let engine = TestEngine::start(builder, move |_| Relay { upstream: Connect::to(address) });
+    for ends_first in [false, true] {
+        let client = engine.connect();
+        let (server, _) = upstream.accept().expect("the proxy connects");
+        server.set_read_timeout(Some(DEADLINE)).expect("a socket has timeouts");
+        (&server).write_all(b"a part").expect("it is taken");
+        assert_same(&read_exactly(&mut &client, 6), b"a part");
+        if ends_first {
+            end(&client);
+            assert_same(&read_to_end(&mut &server), b"");
+        }
+        assert_same(&read_to_reset(&mut &client), b"");
+        if !ends_first {
+            assert_same(&read_to_reset(&mut &server), b"");
+        }
+        eventually("both sides are closed", || engine.connections() == 0);
+    }
 }

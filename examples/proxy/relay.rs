@@ -21,23 +21,34 @@ impl EventHandler for Relay {
         conn.pause_reading();
         let (client, reactor) = (conn.remote(), conn.id().reactor());
         let connect = self.upstream.clone();
-        let connected = conn.reactors().connect(reactor, connect, move |_, connected| {
-            match connected {
+        let connected =
+            conn.reactors().connect(reactor, connect, move |_, connected| match connected {
                 Ok(upstream) => pair(upstream, &client),
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn Error, "a client is turned away");
-                    let _ = client.close(); // It may be gone already.
-                    Action::Continue
+                    turn_away(&client)
                 }
-            }
-        });
-        connected.into()
+            });
+        if connected.is_err() {
+            conn.reset();
+        }
+        Action::Continue
     }
 
     /// Nothing comes here: what is received is relayed, and before that nothing is.
     fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
         Action::Continue
     }
+}
+
+/// Resets a client. An orderly end would look like an empty answer of the upstream.
+fn turn_away(client: &Remote<Relay>) -> Action {
+    // It may be gone already.
+    let _ = client.run(|_, client| {
+        client.reset();
+        Action::Continue
+    });
+    Action::Continue
 }
 
 /// Relays both ways. A client that is gone by now leaves its upstream nowhere to relay to, which closes it.

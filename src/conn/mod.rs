@@ -172,6 +172,15 @@ impl<H: EventHandler> Conn<'_, H> {
         self.control.status.request_close(CloseRequest::Now);
     }
 
+    /// Closes the connection at the end of this turn with a reset, so that the peer takes nothing
+    /// that it got for the whole; from here on nothing more is read or written. A connection that
+    /// is relayed with it is reset, too. Unix sockets know no reset: their peers see one only if
+    /// they sent something that was not read.
+    pub fn reset(&mut self) {
+        self.output.pending.ended = true;
+        self.control.status.request_close(CloseRequest::Reset);
+    }
+
     /// Ends our side once the output is flushed (half-close). Reading goes on; what is written from
     /// here on is dropped. When both sides have ended, the connection closes.
     pub fn shutdown(&mut self) {
@@ -212,11 +221,11 @@ impl<H: EventHandler> Conn<'_, H> {
     /// water marks and cap. The connection is read though it is itself above the high-water mark. The peer's end ends
     /// the other connection's output, without a call of [`EventHandler::on_end`].
     ///
-    /// When either of the two closes before that, the other one closes with [`CloseReason::Relay`]: after
-    /// what it was written, or with a reset if the first one broke or was cut off. So does the connection if there
-    /// is nowhere to relay to: the other one is closing or has ended its output, or a third one is relayed
-    /// to it already. What was relayed to one connection can be relayed to another one by a second call, which leaves
-    /// the first one open.
+    /// When either of the two closes before that, the other one closes with [`CloseReason::Relay`]:
+    /// after what it was written, or with a reset if the first one broke, was cut off, or met a
+    /// timeout. So does the connection if there is nowhere to relay to: the other one is closing or
+    /// has ended its output, or a third one is relayed to it already. What was relayed to one
+    /// connection can be relayed to another one by a second call, which leaves the first one open.
     ///
     /// # Errors
     /// The other connection has another reactor, or another engine.
@@ -311,6 +320,8 @@ pub(crate) enum CloseRequest {
     Flush,
     /// At the end of the turn.
     Now,
+    /// At the end of the turn, with a reset.
+    Reset,
     /// It leaves the engine at the end of the turn.
     Detach,
 }

@@ -154,6 +154,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             match request {
                 CloseRequest::Flush => self.begin_close(token, CloseReason::Local),
                 CloseRequest::Now => self.doom(token, CloseReason::Local, cuts_off),
+                CloseRequest::Reset => self.doom(token, CloseReason::Local, true),
                 CloseRequest::Detach => {
                     // What comes in the rest of this turn is for whoever has the socket next.
                     self.driver.pause(token, true);

@@ -58,10 +58,19 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     fn miss(&mut self, token: Token, missed: Missed) {
         match missed {
-            Missed::Idle => self.begin_close(token, CloseReason::IdleTimeout),
-            Missed::Read => self.begin_close(token, CloseReason::ReadTimeout),
+            Missed::Idle => self.time_out(token, CloseReason::IdleTimeout),
+            Missed::Read => self.time_out(token, CloseReason::ReadTimeout),
             Missed::Write => self.cut_off(token, CloseReason::WriteTimeout, true),
             Missed::Close => self.lose_patience(token),
+        }
+    }
+
+    /// Nothing came for too long. In a relay that is not the end of what comes, and must not look
+    /// like it on either side.
+    fn time_out(&mut self, token: Token, reason: CloseReason) {
+        match self.relays(token) {
+            true => self.cut_off(token, reason, true),
+            false => self.begin_close(token, reason),
         }
     }
 

@@ -191,14 +191,24 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
+    /// Whom a connection relays to and who relays to it, if not all was relayed.
+    fn unfinished(&self, status: &Status<H>) -> [Option<Token>; 2] {
+        let Some(relay) = &status.relay else { return [None; 2] };
+        let ended = |from: &Connection<H>| from.status.peer_ended && status.end_sent;
+        let from = relay.from.filter(|from| !self.connections.get(*from).is_some_and(ended));
+        [from, relay.to.filter(|_| !status.peer_ended)]
+    }
+
+    /// Whether a connection relays, or is relayed to, and not all was relayed.
+    pub(super) fn relays(&self, token: Token) -> bool {
+        let connection = self.connections.get(token);
+        connection.is_some_and(|connection| self.unfinished(&connection.status) != [None; 2])
+    }
+
     /// A connection is closed: whoever it relays to, or relays to it, closes, too, if not all was relayed, and is
     /// `cut` off as it was.
     pub(super) fn leave_relay(&mut self, status: &Status<H>, cut: bool) {
-        let Some(relay) = &status.relay else { return };
-        let ended = |from: &Connection<H>| from.status.peer_ended && status.end_sent;
-        let from = relay.from.filter(|from| !self.connections.get(*from).is_some_and(ended));
-        let to = relay.to.filter(|_| !status.peer_ended);
-        for other in [from, to].into_iter().flatten() {
+        for other in self.unfinished(status).into_iter().flatten() {
             let open = |other: &Connection<H>| other.status.phase == Phase::Open;
             match self.connections.get(other).is_some_and(open) {
                 true if cut => self.cut_off(other, CloseReason::Relay, true),

@@ -140,6 +140,23 @@ pub(crate) fn a_reset_is_a_failure<W: World>(seed: u64) {
     assert_eq!(stage.count(On::End), 0);
 }
 
+/// Also where nothing waits to be sent.
+pub(crate) fn a_reset_by_the_handler_reaches_the_peer<W: World>(seed: u64) {
+    let mut stage = Stage::<W>::start(seed, patient(), |on, conn| {
+        if on == On::Traffic {
+            conn.input.take_all();
+            conn.reset();
+            assert!(conn.is_closing());
+        }
+        on.usual()
+    });
+    let (mut peer, _) = stage.open();
+    stage.send(&mut peer, b"!");
+    assert_same(&stage.receive_reset(&mut peer), b"");
+    stage.closed_by("local");
+    assert_eq!(stage.panics(), 0);
+}
+
 pub(crate) fn close_now_with_pending_output_is_a_reset<W: World>(seed: u64) {
     let bytes = pattern(W::STUCK, seed);
     let written = bytes.clone();

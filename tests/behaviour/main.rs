@@ -67,6 +67,7 @@ behaviours! {
         an_echo_goes_on_to_the_last_byte_after_the_peers_end
         after_our_end_the_peer_still_talks
         a_reset_is_a_failure
+        a_reset_by_the_handler_reaches_the_peer
         close_now_with_pending_output_is_a_reset
         close_now_with_nothing_pending_is_an_orderly_end
         a_panic_closes_its_connection_and_no_other
@@ -158,6 +159,7 @@ behaviours! {
         a_target_that_closes_takes_its_source_along
         a_close_between_the_two_ends_closes_both
         a_close_of_one_side_is_an_orderly_end_of_the_other
+        a_reset_of_one_side_by_its_handler_is_one_of_both
         a_panic_on_one_side_resets_the_other
         a_write_into_what_is_relayed_arrives_and_completes
         what_is_unread_at_the_end_is_relayed

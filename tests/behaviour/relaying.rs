@@ -256,6 +256,19 @@ pub(crate) fn a_close_of_one_side_is_an_orderly_end_of_the_other<W: World>(seed:
     both_close(&mut stage, &remote, "local");
 }
 
+pub(crate) fn a_reset_of_one_side_by_its_handler_is_one_of_both<W: World>(seed: u64) {
+    let mut stage = start::<W>(seed);
+    let [(mut client, remote), (mut server, _)] = pair(&mut stage);
+    let reset = remote.run(|_, conn| {
+        conn.reset();
+        Action::Continue
+    });
+    reset.expect("it is open");
+    stage.receive_reset(&mut server);
+    stage.receive_reset(&mut client);
+    both_close(&mut stage, &remote, "local");
+}
+
 pub(crate) fn a_panic_on_one_side_resets_the_other<W: World>(seed: u64) {
     let mut stage = start::<W>(seed);
     let [(mut client, remote), (mut server, _)] = pair(&mut stage);
@@ -327,11 +340,9 @@ pub(crate) fn bytes_in_one_direction_keep_both_sides_from_idling<W: World>(seed:
         stage.pass(idle / 4);
     }
     assert_eq!(stage.engine().connections(), 2, "they were not idle");
-    // Both ends are orderly: nothing was on its way.
-    assert_same(&stage.receive_end(&mut client), b"");
-    assert_same(&stage.receive_end(&mut server), b"");
-    client.end();
-    server.end();
+    // Neither peer has ended, so nothing that looks like an end comes to the other one.
+    assert_same(&stage.receive_reset(&mut client), b"");
+    assert_same(&stage.receive_reset(&mut server), b"");
     for _ in 0..2 {
         let reason = stage.closed().reason;
         assert!(matches!(reason, Some("idle timeout" | "relay")), "{reason:?}");
@@ -358,8 +369,7 @@ pub(crate) fn the_read_timeout_stands_still_while_the_other_side_is_stuck<W: Wor
     assert_same(&got, &bytes[..sent]);
     // Now it stands still no longer.
     assert_eq!(stage.closed_by("read timeout").id, Some(from.id()));
-    assert_same(&stage.receive_end(&mut sink), b"");
-    sink.end();
+    assert_same(&stage.receive_reset(&mut sink), b"");
     stage.closed_by("relay");
 }
 
