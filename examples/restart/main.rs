@@ -88,11 +88,13 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let pid = process::id();
     let timeout = Duration::from_secs(options.timeout);
+    // Before this process opens descriptors of its own, which could be taken for the manager's.
+    let activated = Inherited::from_environment()?;
     let mut handover = Handover::take(UnixAddress::path(&options.handover)?, timeout)?;
     if handover.has_predecessor() {
         println!("{pid} takes over");
     } else {
-        handover.inherited = Inherited::from_environment()?;
+        handover.inherited = activated;
     }
     thread::sleep(Duration::from_secs(options.warm_up));
     let engine = start(options, &mut handover.inherited)?;

@@ -87,7 +87,7 @@ struct Sockets {
     /// How many are not closed yet.
     open: usize,
     /// A second descriptor of each, as long as it is not closed.
-    duplicates: Vec<Option<OwnedFd>>,
+    duplicates: Vec<Option<Arc<OwnedFd>>>,
 }
 
 impl State {
@@ -166,7 +166,7 @@ impl Listener {
     /// # Errors
     /// There are too many descriptors.
     pub fn try_clone_sockets(&self) -> io::Result<Vec<OwnedFd>> {
-        self.state.sockets().duplicates.iter().flatten().map(OwnedFd::try_clone).collect()
+        self.state.sockets().duplicates.iter().flatten().map(|socket| socket.try_clone()).collect()
     }
 
     /// Begins to close it, and returns at once. A socket for datagrams sends what waits, and hears nothing more.
@@ -239,7 +239,7 @@ pub(crate) struct Duplicates {
     pub(crate) name: String,
     pub(crate) transport: Transport,
     pub(crate) file: Option<Arc<SocketFile>>,
-    pub(crate) sockets: Vec<OwnedFd>,
+    pub(crate) sockets: Vec<Arc<OwnedFd>>,
 }
 
 /// The engine's listeners.
@@ -298,7 +298,8 @@ impl Listeners {
         let failed = |source| ListenError::Refused { address: listen.address(), source };
         let address = local_addr(first).map_err(failed)?;
         let file = first.file().map(Arc::downgrade).unwrap_or_default();
-        let duplicates = sockets.iter().map(|socket| socket.as_fd().try_clone_to_owned().map(Some));
+        let duplicate = |socket: &BoundSocket| socket.as_fd().try_clone_to_owned();
+        let duplicates = sockets.iter().map(|socket| duplicate(socket).map(Arc::new).map(Some));
         let duplicates = duplicates.collect::<Result<_, _>>().map_err(failed)?;
         let transport = first.transport();
         // The system lets the engine's sockets share a port, but which listener a connection is of would be chance.
@@ -407,20 +408,13 @@ impl Listeners {
         Ok(engine.listener(state))
     }
 
-    /// The sockets, to be handed on to another process.
-    ///
-    /// # Errors
-    /// There are too many descriptors.
-    pub(crate) fn duplicates(&self) -> io::Result<Vec<Duplicates>> {
-        let of = |state: &Arc<State>| {
-            let sockets = state.sockets();
-            let sockets = sockets.duplicates.iter().flatten().map(OwnedFd::try_clone);
-            Ok(Duplicates {
-                name: state.name.clone(),
-                transport: state.transport,
-                file: state.file.upgrade(),
-                sockets: sockets.collect::<Result<_, _>>()?,
-            })
+    /// The sockets, to be handed on to another process. It takes no descriptors, of which there may be none left.
+    pub(crate) fn duplicates(&self) -> Vec<Duplicates> {
+        let of = |state: &Arc<State>| Duplicates {
+            name: state.name.clone(),
+            transport: state.transport,
+            file: state.file.upgrade(),
+            sockets: state.sockets().duplicates.iter().flatten().cloned().collect(),
         };
         self.lock().open.iter().map(of).collect()
     }

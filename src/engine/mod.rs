@@ -345,6 +345,11 @@ impl Engine {
         let _ = self.stop(Duration::ZERO);
     }
 
+    /// Whether the operating system has failed it.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.threads().failure.is_some()
+    }
+
     pub(crate) fn resolver(&self) -> &Resolver {
         &self.shared.resolver
     }

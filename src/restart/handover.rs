@@ -5,6 +5,7 @@ use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use millstream_platform::address::{Address, UnixAddress};
@@ -16,13 +17,16 @@ use socket2::{Domain, Socket, Type};
 
 use super::Inherited;
 use super::message::{self, Entry, GO, MessageError, NO, READY};
-use super::server::Server;
+use super::server::{self, Server};
 use crate::engine::{Engine, Gate, StartError, after, spawn};
 
 /// How many processes may wait to take over.
 const BACKLOG: u32 = 16;
 /// The mode of the handover's file: it is for the same user alone.
 const MODE: u32 = 0o600;
+/// How long to wait before looking again who serves, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// A restart without a refused connection: this process takes over the listening sockets of the one before
 /// it, and later hands them on to the next.
@@ -62,9 +66,17 @@ pub struct Handover {
     pub inherited: Inherited,
     address: UnixAddress,
     timeout: Duration,
-    predecessor: Option<Predecessor>,
+    role: Role,
     /// Opens when this process takes over.
     gate: Gate,
+}
+
+/// Whom this process comes after.
+#[derive(Debug)]
+enum Role {
+    /// Nobody. Those who come after this one connect here, and wait until it is ready.
+    First(Listener),
+    Next(Predecessor),
 }
 
 /// The process before this one.
@@ -73,7 +85,7 @@ struct Predecessor {
     stream: UnixStream,
     /// Where newcomers connect.
     socket: Listener,
-    /// The files of Unix sockets, which are this process' from the handover on.
+    /// The files of Unix sockets.
     files: Vec<Arc<SocketFile>>,
 }
 
@@ -139,73 +151,106 @@ impl HandoverError {
             (None, _) => HandoverError::Broken(error),
         }
     }
+
+    /// Whether it may be over in a moment: who served ends or sends others away, or another process begins
+    /// to listen.
+    fn passes(&self) -> bool {
+        match self {
+            HandoverError::Refused => true,
+            HandoverError::Address { source, .. } => source.kind() == ErrorKind::AddrInUse,
+            _ => false,
+        }
+    }
 }
 
 impl Handover {
     /// Takes over from the process that serves handovers at this address, if there is one: asks it for its
     /// listening sockets, which both have from here on. The other one goes on accepting, and this one does
-    /// not begin to, before it is [`ready`](Self::ready).
+    /// not begin to, before it is [`ready`](Self::ready). If there is none, this process is the first, and
+    /// those that are started from here on wait for it.
     ///
     /// A handover takes no longer than `timeout`: the other process waits for so long between this call and
-    /// `ready` (what it was given itself counts), and both calls wait for so long for its answers.
+    /// `ready` (what it was given itself counts), and both calls wait for so long for its answers. A process
+    /// that is just starting, ending or handing over to another one is waited for, too.
     ///
     /// # Errors
     /// There is a process and it can't be reached, is another user's, of an incompatible version, or does
-    /// not answer in time.
+    /// not answer in time; or there is none, and the address can't be listened on.
     pub fn take(address: UnixAddress, timeout: Duration) -> Result<Self, HandoverError> {
-        let gate = Gate::default();
-        let mut inherited = Inherited::waiting_for(gate.clone());
         let deadline = after(Instant::now(), timeout);
-        let stream = connect(&address, timeout)
-            .map_err(|source| HandoverError::Address { address, source })?;
-        let mut predecessor = None;
-        if let Some(stream) = stream {
-            let user = peer_credentials(&stream).map_err(HandoverError::Broken)?.uid;
-            if user != own_user() {
-                return Err(HandoverError::Stranger { address, user });
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let gate = Gate::default();
+            let mut inherited = Inherited::waiting_for(gate.clone());
+            let left = deadline.saturating_duration_since(Instant::now());
+            match Role::take(&address, deadline, &mut inherited) {
+                Ok(role) => return Ok(Handover { inherited, address, timeout, role, gate }),
+                Err(error) if error.passes() && !left.is_zero() => thread::sleep(pause.min(left)),
+                Err(error) => return Err(error),
             }
-            let entries = message::receive(&stream, deadline).map_err(HandoverError::broken)?;
-            predecessor = Some(Predecessor::new(stream, entries, &mut inherited)?);
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        Ok(Handover { inherited, address, timeout, predecessor, gate })
     }
 
     /// Whether this process takes over from another one.
     pub fn has_predecessor(&self) -> bool {
-        self.predecessor.is_some()
+        matches!(self.role, Role::Next(_))
     }
 
-    /// Says that the engine has started: the process before this one accepts no more and drains, and this one
-    /// accepts on what it has [inherited](Self::inherited). What was not taken from there is closed.
+    /// Says that the engine has started: this process accepts on what it has [inherited](Self::inherited), and
+    /// a moment later, if it is still there, the one before it accepts no more and drains. What was not taken from
+    /// there is closed.
     ///
-    /// From here on the engine serves handovers itself, on a thread that ends with it. When a newcomer is ready,
+    /// From here on the engine serves handovers itself, on a thread that ends with it. When a newcomer serves,
     /// the engine stops, with `drain` as its timeout. Any thread may call it but the engine's own, which it would
     /// keep waiting. If the process before this one has ended meanwhile, this one takes over, too.
     ///
     /// # Errors
-    /// [`HandoverError::Refused`] and the others about the process before this one: that one goes on, and this one
-    /// should end. [`HandoverError::Address`] and [`HandoverError::Thread`]: this process has taken over if there
-    /// was another one, and nobody can take over from it.
+    /// The process before this one goes on, if there is one, and this one should end.
     pub fn ready(self, engine: &Engine, drain: Duration) -> Result<(), HandoverError> {
-        let Handover { inherited, address, timeout, predecessor, gate } = self;
+        let Handover { inherited, address, timeout, role, gate } = self;
         let unusable = |source| HandoverError::Address { address, source };
         if engine.is_stopping() {
             return Err(HandoverError::Stopping);
         }
-        let mut server = Server::new(engine.clone(), timeout, drain).map_err(unusable)?;
-        let socket = match predecessor {
-            Some(predecessor) => predecessor.relieve(after(Instant::now(), timeout))?,
-            None => listen_unix(&address, Some(MODE), BACKLOG, &SocketOptions::default())
-                .map_err(unusable)?,
+        let (socket, predecessor) = match role {
+            Role::First(socket) => (socket, None),
+            Role::Next(predecessor) => {
+                let (socket, predecessor) = predecessor.ask(after(Instant::now(), timeout))?;
+                (socket, Some(predecessor))
+            }
         };
+        let server = Server::new(engine.clone(), timeout, drain, socket, predecessor);
+        let server = server.map_err(unusable)?;
         gate.open();
         engine.known_listeners().admit();
         if !inherited.is_empty() {
             tracing::warn!(?inherited, "nobody listens there any more");
         }
-        server.listen(socket).map_err(unusable)?;
         spawn(engine, "millstream-handover".to_owned(), move || server.run())
             .map_err(|error| HandoverError::Thread(StartError::Thread(error).into()))
+    }
+}
+
+impl Role {
+    /// Looks who serves.
+    fn take(
+        address: &UnixAddress,
+        deadline: Instant,
+        inherited: &mut Inherited,
+    ) -> Result<Self, HandoverError> {
+        let unusable = |source| HandoverError::Address { address: *address, source };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Some(stream) = connect(address, left).map_err(unusable)? else {
+            let socket = listen_unix(address, Some(MODE), BACKLOG, &SocketOptions::default());
+            return socket.map(Role::First).map_err(unusable);
+        };
+        let user = peer_credentials(&stream).map_err(HandoverError::Broken)?.uid;
+        if user != own_user() {
+            return Err(HandoverError::Stranger { address: *address, user });
+        }
+        let entries = message::receive(&stream, deadline).map_err(HandoverError::broken)?;
+        Predecessor::new(stream, entries, inherited).map(Role::Next)
     }
 }
 
@@ -240,15 +285,15 @@ impl Predecessor {
         Ok(Predecessor { stream, socket, files })
     }
 
-    /// Has it go, and answers where newcomers connect. If it has ended already, nobody is to be waited for.
-    fn relieve(self, deadline: Instant) -> Result<Listener, HandoverError> {
+    /// Asks it whether this process may accept. If it has ended already, nobody is to be waited for.
+    fn ask(self, deadline: Instant) -> Result<(Listener, server::Predecessor), HandoverError> {
         // If this fails, an answer may have come before.
         let told = send_bytes(&self.stream, &[READY]);
         let mut answer = message::read(&self.stream, 1, deadline);
         if answer.is_err() {
-            // From here on the other process can't answer any more. It may have done so just before, and be
-            // going: then this one must stay.
-            let _ = self.stream.shutdown(Shutdown::Both);
+            // From here on the other process can't answer any more. It may have done so just before, and
+            // count on this one.
+            let _ = self.stream.shutdown(Shutdown::Read);
             answer = message::read(&self.stream, 1, after(Instant::now(), LAST_LOOK)).or(answer);
         }
         match answer.map(|answer| answer[0]) {
@@ -260,8 +305,7 @@ impl Predecessor {
             }
             Err(error) => return Err(HandoverError::broken(error)),
         }
-        self.files.iter().for_each(|file| file.claim());
-        Ok(self.socket)
+        Ok((self.socket, server::Predecessor::new(self.stream, self.files)))
     }
 }
 
@@ -271,8 +315,8 @@ fn has_ended(error: &io::Error) -> bool {
     ends.contains(&error.kind())
 }
 
-/// Time for a read that does not wait, as our own side has ended.
-const LAST_LOOK: Duration = Duration::from_secs(1);
+/// Time for a read that does not wait, as nothing more can come.
+const LAST_LOOK: Duration = Duration::from_secs(10);
 
 /// Connects, unless nobody is there.
 fn connect(address: &UnixAddress, timeout: Duration) -> io::Result<Option<UnixStream>> {

@@ -32,7 +32,8 @@ impl Inherited {
     /// `LISTEN_FDNAMES`) does not speak of any, or speaks to another process. Their files stay where they are: the
     /// manager has the sockets, too.
     ///
-    /// To be called once in a process, by any thread; nobody else may use these descriptors. They are closed
+    /// To be called once in a process, by any thread, and before anything else opens descriptors, which could have
+    /// the numbers of some that the environment speaks of and that are not there. Nobody else may use these. They are closed
     /// when another program is executed. The variables stay: removing them is unsafe as soon as there are
     /// threads. They do not concern programs that this one starts, which have another process id.
     ///

@@ -2,9 +2,10 @@
 //!
 //! The one that serves sends a **greeting**: magic, version and length of the rest; then for each listener
 //! its transport, its name, the path of its file if it removes that, and the number of its sockets; then
-//! the sockets themselves. The first listener is the handover's own. The newcomer answers [`READY`] when it serves,
-//! and is answered [`GO`] if it is the one that takes over, or [`NO`], which may also come before. A newcomer that gives
-//! up ends the connection; a predecessor that ends it without an answer has ended itself.
+//! the sockets themselves. The first listener is the handover's own. The newcomer says [`READY`] when it has started,
+//! and is told [`GO`] if it may accept, or [`NO`], which may come at any time. It says [`STAYS`] when it has
+//! accepted for a while, or ends in order; only then the other one goes. A newcomer that ends the connection before
+//! that has failed; a predecessor that ends it without a [`NO`] has ended itself.
 //!
 //! Numbers are big-endian; texts have their length in front, in two bytes.
 
@@ -18,18 +19,21 @@ use std::time::Instant;
 
 use millstream_platform::address::Transport;
 use millstream_platform::socket::{receive_descriptors, send_bytes, send_descriptors};
+use socket2::Socket;
 
 use crate::engine::Duplicates;
 
-/// The newcomer serves.
+/// The newcomer has started.
 pub(super) const READY: u8 = b'R';
-/// It takes over: the other one accepts no more.
+/// It may accept. The other one goes on accepting until it hears that this one stays.
 pub(super) const GO: u8 = b'G';
-/// What it is answered, or told before it is ready, if it is not.
+/// It does not take over, and is to end.
 pub(super) const NO: u8 = b'N';
+/// The newcomer serves, and the other one may go.
+pub(super) const STAYS: u8 = b'S';
 
 const MAGIC: &[u8; 8] = b"millhand";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const HEADER: usize = MAGIC.len() + 2 + 4;
 /// The longest greeting, in bytes behind the header. It fits into the buffer of a Unix socket.
 const LONGEST: usize = 64 * 1024;
@@ -88,7 +92,7 @@ impl From<&Duplicates> for Entry {
 }
 
 /// Hands listeners over. The connection does not block: a greeting fits into its buffer.
-pub(super) fn send(stream: &UnixStream, listeners: &[Duplicates]) -> io::Result<()> {
+pub(super) fn send(stream: &Socket, listeners: &[Duplicates]) -> io::Result<()> {
     let entries: Vec<Entry> = listeners.iter().map(Entry::from).collect();
     send_bytes(stream, &encode(&entries)?)?;
     let sockets = listeners.iter().flat_map(|listener| &listener.sockets);
