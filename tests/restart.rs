@@ -6,8 +6,9 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::env;
-use std::fs::{self, Permissions};
+use std::fs::{self, DirEntry, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -24,9 +25,11 @@ use std::time::Duration;
 
 use common::example::example;
 use common::folder::Folder;
+use common::seeds::for_each_seed;
 use common::{DEADLINE, eventually, read_to_end, receive};
 use millstream::UnixAddress;
 use millstream::restart::{ActivationError, Handover, HandoverError, Inherited};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 /// A server's process, which is ended with the test.
 struct Server {
@@ -305,6 +308,58 @@ fn a_process_that_is_not_ready_in_time_does_not_take_over() {
     assert!(server.ends_well());
     let mut client = Client::connect(&places[1]).expect("it serves");
     assert_eq!(client.ask(), Ok(newcomer.child.id()));
+}
+
+/// A newcomer is let in although clients have all descriptors that the process may have.
+#[test]
+fn a_process_without_descriptors_hands_over() {
+    let chain = Chain::new();
+    let (server, places) = chain.first(&[]);
+    let pid = Pid::from_child(&server.child);
+    let open = || {
+        let folder = fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())).expect("it runs");
+        let number =
+            |entry: DirEntry| entry.file_name().to_str().and_then(|name| name.parse().ok());
+        folder.filter_map(|entry| number(entry.ok()?)).collect::<BTreeSet<u64>>()
+    };
+    let most = (0..).find(|number| !open().contains(number)).expect("there are many") + 8;
+    let limit = Rlimit { current: Some(most), maximum: Some(most) };
+    prlimit(Some(pid), Resource::Nofile, limit).expect("it is our child");
+    let connect = |_| Client::connect(&places[0]).expect("there is room in the queue");
+    let crowd: Vec<Client> = (0..60).map(connect).collect();
+    eventually("it has no descriptors left", || open().range(..most).count() as u64 == most);
+    let newcomer = chain.next(&[]);
+    drop(crowd);
+    assert!(server.ends_well());
+    let mut client = Client::connect(&places[0]).expect("it serves");
+    assert_eq!(client.ask(), Ok(newcomer.child.id()));
+}
+
+/// At whatever moment a newcomer is killed, somebody serves; unless it had served for a while itself, and the
+/// one before it was gone.
+#[test]
+fn a_newcomer_that_is_killed_leaves_one_that_serves() {
+    for_each_seed(1, |seed| kill_newcomers(fastrand::Rng::with_seed(seed)));
+}
+
+fn kill_newcomers(mut random: fastrand::Rng) {
+    let mut chain = Chain::new();
+    let (mut server, mut places) = chain.first(&[]);
+    for _ in 0..env::var("MILLSTREAM_KILLS").map_or(40, |count| count.parse().expect("a number")) {
+        let mut newcomer = Server::start(chain.command(&[]));
+        newcomer.says("takes over");
+        // sleep: when it is killed is chance, which is the subject.
+        thread::sleep(Duration::from_micros(random.u64(..20_000)));
+        newcomer.child.kill().expect("it is our child");
+        newcomer.child.wait().expect("it is our child");
+        let answered = places.each_ref().map(|place| Client::connect(place)?.ask());
+        if answered != [Ok(server.child.id()), Ok(server.child.id())] {
+            let served = newcomer.lines.iter().any(|line| line.contains("serves"));
+            assert!(served, "nobody serves: {answered:?}");
+            chain = Chain::new();
+            (server, places) = chain.first(&[]);
+        }
+    }
 }
 
 /// An idle client is told, and its next request has a reply all the same.
