@@ -13,7 +13,8 @@ pub enum Action {
     /// Go on.
     #[default]
     Continue,
-    /// Close this connection once its output is flushed, as [`Conn::close`] does. Where a callback has
+    /// Close this connection once its output is flushed, as [`Conn::close`] does:
+    /// [`EventHandler::on_closing`] comes next, and `on_close` when it is over. Where a callback has
     /// no connection, its documentation says what this means.
     Close,
     /// Stop the engine, as [`Engine::stop`](crate::Engine::stop) does, with the configured
@@ -44,8 +45,9 @@ impl<E> From<Result<(), E>> for Action {
 ///
 /// A connection's callbacks come in this order: `on_open`; then `on_traffic`, `on_timer`,
 /// `on_high_water` and `on_low_water`, in any number, and `on_drain` at most once; `on_end` at most once, after
-/// which there is no more traffic but what [`Remote::wake`](crate::Remote::wake) and [`Conn::wake`] ask for; `on_close`
-/// exactly once.
+/// which there is no more traffic but what [`Remote::wake`](crate::Remote::wake) and [`Conn::wake`] ask for;
+/// `on_closing` exactly once, as soon as closing is decided, by whomever; and `on_close` exactly once, when the
+/// connection is over. Between these two nothing else runs for the connection.
 ///
 /// # Panics
 /// A panic in a callback closes that connection with [`CloseReason::Panicked`] and nothing else, and no socket for
@@ -97,6 +99,21 @@ pub trait EventHandler: Sized + 'static {
     fn on_timer(&mut self, _conn: &mut Conn<'_, Self>, _timer: TimerId) -> Action {
         Action::Continue
     }
+
+    /// The connection begins to close: the handler, a [`Remote`](crate::Remote), a deadline or the engine's stop
+    /// decided it, the peer ended or broke it, a callback panicked, something overflowed. Its handles return
+    /// [`Closed`](crate::Closed) from here on, nothing more is read, and no callback but
+    /// [`on_close`](Self::on_close) follows, which may take up to the
+    /// [`close_timeout`](crate::Builder::close_timeout). So this is the place to take the connection off the
+    /// lists of those who send to it.
+    ///
+    /// [`Conn::input`] has what was never read. Where the close flushes, and our side has not been
+    /// [ended](Conn::shutdown) before, a last word can be written, which is sent behind everything else; where it
+    /// cuts off, [`is_writable`](crate::Output::is_writable) is false. [`Conn::close_now`] here cuts it off;
+    /// [`Conn::close`] changes nothing. After a panic here it is cut off, and
+    /// `on_close` is told [`CloseReason::Panicked`]; it is told another reason, too, if what was to be flushed was cut
+    /// off, for example [`CloseReason::FlushTimeout`].
+    fn on_closing(&mut self, _conn: &mut Conn<'_, Self>, _reason: &CloseReason) {}
 
     /// The connection is over. [`Conn::input`] has what was never read; what is written now is
     /// dropped. Its handles already answer that it is closed.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use common::{DEADLINE, TestEngine, eventually, read_exactly, receive, silence_expected_panics};
 use millstream::balance::Balance;
 use millstream::{
-    Action, Address, Builder, CloseReason, Conn, Engine, EventHandler, Reactor, StartError,
+    Action, Address, Builder, CloseReason, Closed, Conn, Engine, EventHandler, Reactor, StartError,
     Stopped, TimerId,
 };
 
@@ -171,17 +171,20 @@ fn bring_about(place: Place, conn: &mut Conn<'_, Bomb>) -> Action {
         Place::Closure => conn.remote().run(|_, _| explode()).expect("it is open"),
         Place::WriteCompletion => conn.remote().write_then("x", |_| explode()),
         Place::LostWriteCompletion => {
-            conn.remote().close().expect("it is open");
             conn.remote().write_then("x", |_| explode());
+            conn.close_now();
         }
         Place::LostClosure => {
-            let fragile = Fragile;
-            conn.close_now();
-            let late = move |_: &mut Bomb, _: &mut Conn<'_, Bomb>| {
-                let _fragile = &fragile;
-                Action::Continue
+            let late = |fragile: Fragile| {
+                move |_: &mut Bomb, _: &mut Conn<'_, Bomb>| {
+                    let _fragile = &fragile;
+                    Action::Continue
+                }
             };
-            conn.remote().run(late).expect("it is open");
+            conn.remote().run(late(Fragile)).expect("it is open");
+            conn.close_now();
+            // Refused, and so dropped here and now.
+            assert_eq!(conn.remote().run(late(Fragile)), Err(Closed));
         }
         Place::CloseCompletion => conn.remote().close_then(|_| explode()),
         Place::OnEnd | Place::OnOpen | Place::OnTick | Place::OnShutdown => {}

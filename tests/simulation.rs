@@ -236,8 +236,11 @@ impl Game {
     }
 
     fn ask(&mut self, peer: SocketAddr, remote: &Remote<Actor>) {
-        let closed = self.model.lock().life(peer).closed.is_some();
-        assert_eq!(remote.is_open(), !closed, "{peer}");
+        let mut model = self.model.lock();
+        let life = model.life(peer);
+        let (closing, closed) = (life.closing || life.shut, life.closed.is_some());
+        drop(model);
+        assert_eq!(remote.is_open(), !closing, "{peer}");
         let relayed = self.model.lock().life(peer).source.is_some();
         let asked = match self.rng.u8(0..12) {
             0..6 if relayed => return, // What is written would be anywhere among it.
@@ -246,18 +249,18 @@ impl Game {
                 let panics = self.rng.f64() < 0.05;
                 let (request, complete) = self.model.completion(panics);
                 remote.write_then(self.record(peer, Some(request)), complete);
-                return self.assert_answered(closed, request);
+                return self.assert_answered(closing, request);
             }
             6..8 => {
                 self.model.lock().life(peer).woken = true;
                 remote.wake()
             }
             8 if self.rng.bool() => {
-                self.model.lock().life(peer).asked_to_close = true;
-                remote.close()
+                self.shut(peer);
+                return assert_eq!(remote.close().is_ok(), !closed, "{peer}");
             }
             9 if self.rng.bool() => {
-                self.model.lock().life(peer).asked_to_close = true;
+                self.shut(peer);
                 let (request, complete) = self.model.completion(false);
                 remote.close_then(complete);
                 return self.assert_answered(closed, request);
@@ -269,7 +272,13 @@ impl Game {
                     .run(move |actor: &mut Actor, conn| -> Action { actor.run(conn, peer, ticket) })
             }
         };
-        assert_eq!(asked.is_ok(), !closed, "{peer}");
+        assert_eq!(asked.is_ok(), !closing, "{peer}");
+    }
+
+    fn shut(&self, peer: SocketAddr) {
+        let mut model = self.model.lock();
+        let life = model.life(peer);
+        (life.asked_to_close, life.shut) = (true, true);
     }
 
     /// A record to be written from outside.
@@ -281,10 +290,10 @@ impl Game {
         life.record(Source::Outside, life.outside.len() - 1, len)
     }
 
-    /// A closed connection answers at once.
-    fn assert_answered(&self, closed: bool, request: usize) {
+    /// A connection that can't do it answers at once.
+    fn assert_answered(&self, refused: bool, request: usize) {
         let answered = self.model.lock().answers[request].is_some();
-        assert_eq!(answered, closed, "request {request}");
+        assert_eq!(answered, refused, "request {request}");
     }
 
     // No turns without a reason.

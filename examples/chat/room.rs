@@ -85,7 +85,8 @@ impl FrameHandler for Room {
         Action::Continue
     }
 
-    fn on_close(&mut self, conn: &mut FramedConn<'_, Self>, _reason: &CloseReason) {
+    /// It is taken off the list as soon as it is said to close, however long its peer takes to end its side.
+    fn on_closing(&mut self, conn: &mut FramedConn<'_, Self>, _reason: &CloseReason) {
         self.clients.remove(&conn.id());
         if let Some(name) = &conn.state.name {
             say(conn.reactors(), conn.id(), format!("* {name} left\n"), None);
@@ -98,7 +99,7 @@ impl Room {
     fn tell(&self, from: ConnId, line: &Bytes) {
         for client in self.clients.values().filter(|client| client.id() != from) {
             let line = line.clone();
-            // One that is closed is taken off the list by its own `on_close`.
+            // One that is closing is taken off the list by its own `on_closing`.
             let _ = client.run(move |_, conn| {
                 if conn.output.pending() > HIGH_WATER {
                     conn.state.missed += 1;
@@ -135,7 +136,7 @@ struct ResumeOnDrop(Client);
 
 impl Drop for ResumeOnDrop {
     fn drop(&mut self) {
-        // A client that is closed says no more.
+        // A client that is closing says no more.
         let _ = self.0.run(|_, conn| {
             conn.resume_reading();
             Action::Continue

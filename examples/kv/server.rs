@@ -247,7 +247,8 @@ impl FrameHandler for Server {
         Action::Continue
     }
 
-    fn on_close(&mut self, conn: &mut FramedConn<'_, Self>, _reason: &CloseReason) {
+    /// From here on it counts as gone, for those who publish, too, however long its peer takes to end its side.
+    fn on_closing(&mut self, conn: &mut FramedConn<'_, Self>, _reason: &CloseReason) {
         self.clients.remove(&conn.id());
         self.subscribers.leave(conn);
     }
@@ -263,7 +264,7 @@ impl FrameHandler for Server {
     /// Replies that are on their way from other reactors still come.
     fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> Action {
         for client in self.clients.values() {
-            // Who is closed by now has no replies to come.
+            // Who is closing by now has no replies to come.
             let _ = client.remote.run(|server, conn| server.end(conn));
         }
         Action::Continue

@@ -101,6 +101,10 @@ pub trait FrameHandler: Sized + 'static {
         Action::Continue
     }
 
+    /// See [`EventHandler::on_closing`]. Frames that were not served by then are not served any more;
+    /// where the close flushes, [`FramedConn::send`](Conn::send) sends a last one.
+    fn on_closing(&mut self, _conn: &mut FramedConn<'_, Self>, _reason: &CloseReason) {}
+
     /// See [`EventHandler::on_close`].
     fn on_close(&mut self, _conn: &mut FramedConn<'_, Self>, _reason: &CloseReason) {}
 
@@ -294,6 +298,10 @@ impl<F: FrameHandler> EventHandler for Framed<F> {
 
     fn on_timer(&mut self, conn: &mut Conn<'_, Self>, timer: TimerId) -> Action {
         self.handler.on_timer(conn, timer)
+    }
+
+    fn on_closing(&mut self, conn: &mut Conn<'_, Self>, reason: &CloseReason) {
+        self.handler.on_closing(conn, reason);
     }
 
     fn on_close(&mut self, conn: &mut Conn<'_, Self>, reason: &CloseReason) {

@@ -154,14 +154,18 @@ impl<H: EventHandler> Conn<'_, H> {
     }
 
     /// Closes the connection once its output is flushed, within the
-    /// [`close_timeout`](crate::Builder::close_timeout). From here on nothing more is read or written.
+    /// [`close_timeout`](crate::Builder::close_timeout). From here on nothing more is read, its handles take no
+    /// requests, and nothing is written but what [`EventHandler::on_closing`] writes after this callback.
     ///
     /// Our side then ends orderly, and the connection is over when the peer ended its side, too, so
     /// that nothing of what was written is lost on the way. A peer that doesn't end its side is
     /// left at the timeout; one that did not take the output by then gets a reset.
     pub fn close(&mut self) {
-        self.output.pending.ended = true;
-        self.control.status.request_close(CloseRequest::Flush);
+        if !self.is_closing() {
+            let ended = std::mem::replace(&mut self.output.pending.ended, true);
+            self.control.status.ended_by_close = !ended;
+            self.control.status.request_close(CloseRequest::Flush);
+        }
     }
 
     /// Closes the connection at the end of this turn; from here on nothing more is read or written. If

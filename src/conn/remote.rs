@@ -9,9 +9,9 @@ use bytes::Bytes;
 
 use super::{Conn, ConnId};
 use crate::handler::{Action, EventHandler};
-use crate::reactor::{Order, Reactors, Stopped};
+use crate::reactor::{Order, Reactors, Stopped, drop_contained};
 
-/// The connection is closed, so nothing was done.
+/// The connection is closing or closed, so nothing was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the connection is closed")]
 pub struct Closed;
@@ -19,25 +19,39 @@ pub struct Closed;
 /// A handle of a connection for any thread: cheap to clone, `Send` and `Sync`.
 ///
 /// What it asks is done on the connection's reactor. What one thread asks is done in the order it
-/// asked, whichever of the methods and of the reactor's connections it used. A connection that is
-/// closed answers [`Closed`], also when another one has its place by now. One that closes while a
-/// request is on its way drops the request; the methods that end in `_then` say which it was.
+/// asked, whichever of the methods and of the reactor's connections it used.
+///
+/// Every request but a close returns [`Closed`] from the moment at which closing is decided, by this
+/// handle, by the handler or by the engine: at most a callback later
+/// [`EventHandler::on_closing`] tells the handler. That holds as long as the handle lives, also when another
+/// connection has the place by now. A request that was on its way at that moment is not done any more: it is
+/// dropped on the reactor, and the methods that end in `_then` tell, each exactly once.
 pub struct Remote<H: EventHandler>(Arc<Line<H>>);
 
 struct Line<H: EventHandler> {
     id: ConnId,
     reactors: Reactors<H>,
+    /// Nobody has decided to close.
     open: AtomicBool,
+    /// The connection is gone, or as good as that.
+    over: AtomicBool,
 }
 
 impl<H: EventHandler> Remote<H> {
-    pub(crate) fn new(id: ConnId, reactors: Reactors<H>, open: bool) -> Self {
-        Remote(Arc::new(Line { id, reactors, open: AtomicBool::new(open) }))
+    pub(crate) fn new(id: ConnId, reactors: Reactors<H>) -> Self {
+        let (open, over) = (AtomicBool::new(true), AtomicBool::new(false));
+        Remote(Arc::new(Line { id, reactors, open, over }))
     }
 
-    /// From here on the handle answers that the connection is closed.
-    pub(crate) fn close_line(&self) {
+    /// From here on the handle takes no request but to close.
+    pub(crate) fn note_closing(&self) {
         self.0.open.store(false, Ordering::Release);
+    }
+
+    /// From here on the handle takes no request.
+    pub(crate) fn note_over(&self) {
+        self.note_closing();
+        self.0.over.store(true, Ordering::Release);
     }
 
     /// The connection's id.
@@ -45,7 +59,7 @@ impl<H: EventHandler> Remote<H> {
         self.0.id
     }
 
-    /// Whether the connection was open a moment ago.
+    /// Whether nobody had decided to close the connection a moment ago.
     pub fn is_open(&self) -> bool {
         self.0.open.load(Ordering::Acquire)
     }
@@ -53,16 +67,17 @@ impl<H: EventHandler> Remote<H> {
     /// Writes bytes, as [`Output::write_bytes`](crate::Output::write_bytes) does.
     ///
     /// # Errors
-    /// [`Closed`] if the connection is known to be closed.
+    /// [`Closed`] if the connection is closing or closed.
     pub fn write(&self, bytes: impl Into<Bytes>) -> Result<(), Closed> {
         self.post(Order::Write { bytes: bytes.into(), done: None })
     }
 
     /// Writes bytes, and calls `done` exactly once: with `Ok` when the operating system has taken the
-    /// last of them, with [`Closed`] when the connection closed before, or was closed already.
+    /// last of them; with [`Closed`] if they were not written because the connection was closing, or when it
+    /// closed before all were taken.
     ///
     /// `done` runs on the connection's reactor; on the calling thread if the connection is known to be
-    /// closed; or, when the engine stops at that moment, on whichever thread finds the request. A
+    /// closing; or, when the engine stops at that moment, on whichever thread finds the request. A
     /// panic in it is caught, and counted where a reactor runs it.
     pub fn write_then(
         &self,
@@ -77,37 +92,51 @@ impl<H: EventHandler> Remote<H> {
     /// Has [`EventHandler::on_traffic`] called, with whatever is unread.
     ///
     /// # Errors
-    /// [`Closed`] if the connection is known to be closed.
+    /// [`Closed`] if the connection is closing or closed.
     pub fn wake(&self) -> Result<(), Closed> {
         self.post(Order::Wake)
     }
 
-    /// Closes the connection once its output is flushed, as [`Conn::close`] does.
+    /// Closes the connection once its output is flushed, as [`Conn::close`] does. What was asked before is
+    /// done before; from here on [`is_open`](Self::is_open) is false for everybody. A connection that
+    /// is closing already goes on with that.
     ///
     /// # Errors
-    /// [`Closed`] if the connection is known to be closed.
+    /// [`Closed`] if the connection is known to be over.
     pub fn close(&self) -> Result<(), Closed> {
-        self.post(Order::Close { done: None })
+        self.post_close(None)
     }
 
-    /// Closes the connection once its output is flushed, and calls `done` exactly once: with `Ok` when
+    /// Closes the connection as [`close`](Self::close) does, and calls `done` exactly once: with `Ok` when
     /// the connection is over, after its `on_close`, whatever the reason was in the end; with
-    /// [`Closed`] if it was closed already. The thread is as for [`write_then`](Self::write_then).
+    /// [`Closed`] if it was over already. The thread is as for [`write_then`](Self::write_then).
     pub fn close_then(&self, done: impl FnOnce(Result<(), Closed>) + Send + 'static) {
-        let done = Completion::new(done);
-        let _ = self.post(Order::Close { done: Some(done) });
+        let _ = self.post_close(Some(Completion::new(done)));
     }
 
     /// Runs a closure with the handler and the connection on the connection's reactor, as a callback
-    /// like all others. A closure whose connection closes before is dropped without being run.
+    /// like all others. A closure that was on its way when the connection began to close is dropped without
+    /// being run; [`run_then`](Self::run_then) tells.
     ///
     /// # Errors
-    /// [`Closed`] if the connection is known to be closed.
+    /// [`Closed`] if the connection is closing or closed.
     pub fn run(
         &self,
         closure: impl FnOnce(&mut H, &mut Conn<'_, H>) -> Action + Send + 'static,
     ) -> Result<(), Closed> {
-        self.post(Order::Run(Box::new(closure)))
+        self.post(Order::Run { closure: Box::new(closure), done: None })
+    }
+
+    /// Runs a closure as [`run`](Self::run) does, and calls `done` exactly once: with `Ok` when the closure
+    /// has run, with [`Closed`] as soon as it is known that it will not. The thread is as for
+    /// [`write_then`](Self::write_then).
+    pub fn run_then(
+        &self,
+        closure: impl FnOnce(&mut H, &mut Conn<'_, H>) -> Action + Send + 'static,
+        done: impl FnOnce(Result<(), Closed>) + Send + 'static,
+    ) {
+        let done = Some(Completion::new(done));
+        let _ = self.post(Order::Run { closure: Box::new(closure), done });
     }
 
     /// Whether the connection is one of these reactors'.
@@ -117,9 +146,18 @@ impl<H: EventHandler> Remote<H> {
 
     fn post(&self, order: Order<H>) -> Result<(), Closed> {
         if !self.is_open() {
+            drop_contained(order);
             return Err(Closed);
         }
         self.0.reactors.ask(self.0.id, order).map_err(|Stopped| Closed)
+    }
+
+    fn post_close(&self, done: Option<Completion>) -> Result<(), Closed> {
+        if self.0.over.load(Ordering::Acquire) {
+            return Err(Closed);
+        }
+        self.note_closing();
+        self.0.reactors.ask(self.0.id, Order::Close { done }).map_err(|Stopped| Closed)
     }
 }
 
@@ -142,7 +180,7 @@ pub(crate) struct Completion(Option<Done>);
 type Done = Box<dyn FnOnce(Result<(), Closed>) + Send>;
 
 impl Completion {
-    fn new(done: impl FnOnce(Result<(), Closed>) + Send + 'static) -> Self {
+    pub(crate) fn new(done: impl FnOnce(Result<(), Closed>) + Send + 'static) -> Self {
         Completion(Some(Box::new(done)))
     }
 

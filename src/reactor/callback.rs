@@ -8,7 +8,7 @@ use millstream_platform::memory::{Ring, RingPool};
 
 use super::EventLoop;
 use super::connection::{Control, Phase};
-use crate::conn::{CloseReason, CloseRequest, Conn, Fault, Input, Output};
+use crate::conn::{CloseReason, CloseRequest, Conn, Input, Output};
 use crate::engine::{InputOverflow, after};
 use crate::handler::{Action, EventHandler};
 
@@ -137,15 +137,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     #[inline(never)]
     pub(super) fn settle(&mut self, token: Token, action: Action) -> bool {
         self.obey_action(action);
-        let Some(connection) = self.connections.get_mut(token) else { return false };
-        if let Some(fault) = connection.pending.fault.take() {
-            let reason = match *fault {
-                Fault::Overflow => CloseReason::OutputOverflow,
-                Fault::Broken(error) => CloseReason::Failed(error),
-            };
-            self.cut_off(token, reason, true);
+        if self.cut_off_by_fault(token) {
             return false;
         }
+        let Some(connection) = self.connections.get_mut(token) else { return false };
         if action == Action::Close {
             connection.status.request_close(CloseRequest::Flush);
         }

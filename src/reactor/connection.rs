@@ -45,6 +45,8 @@ pub(crate) struct Status<H: EventHandler> {
     pub(crate) extras: Option<Box<Extras<H>>>,
     pub(crate) phase: Phase,
     pub(crate) close_request: Option<CloseRequest>,
+    /// The output ended because a callback asked for a close, which `on_closing` may write before.
+    pub(crate) ended_by_close: bool,
     /// Its [`Origin`], in less room.
     pub(crate) listener: Option<ListenerId>,
     pub(crate) outgoing: bool,
@@ -190,6 +192,7 @@ impl<H: EventHandler> Connection<H> {
             extras: None,
             phase: Phase::Open,
             close_request: None,
+            ended_by_close: false,
             listener: origin.listener(),
             outgoing: origin == Origin::Outgoing,
             paused_by_handler: false,
@@ -272,6 +275,21 @@ impl<H: EventHandler> Status<H> {
     /// Notes how the handler wants the connection to close; the more urgent request counts.
     pub(crate) fn request_close(&mut self, request: CloseRequest) {
         self.close_request = self.close_request.max(Some(request));
+        self.note_closing();
+    }
+
+    /// Its handles take no more requests.
+    pub(crate) fn note_closing(&self) {
+        if let Some(remote) = &self.remote {
+            remote.note_closing();
+        }
+    }
+
+    /// Its handles take no requests at all.
+    pub(crate) fn note_over(&self) {
+        if let Some(remote) = &self.remote {
+            remote.note_over();
+        }
     }
 
     /// What it counts against.
@@ -353,10 +371,17 @@ impl<H: EventHandler> Control<'_, H> {
     }
 
     pub(crate) fn remote(&mut self) -> Remote<H> {
-        let id = self.id();
-        let open = self.status.phase == Phase::Open;
-        let make = || Remote::new(id, self.reactors.clone(), open);
-        self.status.remote.get_or_insert_with(make).clone()
+        if let Some(remote) = &self.status.remote {
+            return remote.clone();
+        }
+        let remote = Remote::new(self.id(), self.reactors.clone());
+        self.status.remote = Some(remote.clone());
+        match self.status.phase {
+            Phase::Doomed => remote.note_over(),
+            _ if self.status.is_closing() => remote.note_closing(),
+            _ => {}
+        }
+        remote
     }
 
     /// Posts to the connection's own reactor, which is awake.
@@ -369,7 +394,8 @@ impl<H: EventHandler> Control<'_, H> {
         &self,
         closure: impl FnOnce(&mut H, &mut Conn<'_, H>) -> Action + Send + 'static,
     ) {
-        let _ = self.reactors.ask(self.id(), Order::Run(Box::new(closure)));
+        let order = Order::Run { closure: Box::new(closure), done: None };
+        let _ = self.reactors.ask(self.id(), order);
     }
 
     pub(crate) fn set_timer(&mut self, now: Instant, after: Duration) -> TimerId {

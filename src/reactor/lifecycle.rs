@@ -11,10 +11,11 @@ use millstream_platform::address::PeerAddress;
 use millstream_platform::driver::{Driver, Socket, Token};
 use millstream_platform::socket::{SocketRole, Stream};
 
+use super::callback::Invoked;
 use super::connection::{Connection, Origin, Phase};
 use super::mailbox::{Command, Order};
 use super::{Arrival, EventLoop, Reactor};
-use crate::conn::{CloseReason, Closed, Completion, Detached};
+use crate::conn::{CloseReason, CloseRequest, Closed, Completion, Detached, Fault};
 use crate::engine::{ListenerState, Open};
 use crate::handler::{Action, EventHandler};
 
@@ -194,13 +195,53 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
         status.phase = Phase::Flushing;
         let peer_first = status.peer_ended && matches!(reason, CloseReason::Local);
-        let extras = status.extras();
-        extras.reason = Some(if peer_first { CloseReason::Peer } else { reason });
-        extras.close_by = self.clock.tick_after(self.driver.now(), self.config.close_timeout);
-        connection.pending.ended = true;
+        let reason = if peer_first { CloseReason::Peer } else { reason };
+        connection.pending.ended &= !status.ended_by_close;
         self.settle_reading(token);
+        let panicked = self.tell_closing(token, &reason);
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        connection.pending.ended = true;
+        let asked = connection.status.close_request.take();
+        let cuts_off = connection.pending.bytes > 0;
+        let extras = connection.status.extras();
+        extras.reason = Some(reason);
+        extras.close_by = self.clock.tick_after(self.driver.now(), self.config.close_timeout);
+        if panicked {
+            return self.cut_off(token, CloseReason::Panicked, true);
+        }
+        if self.cut_off_by_fault(token) {
+            return;
+        }
+        if asked == Some(CloseRequest::Now) {
+            return self.doom(token, CloseReason::Local, cuts_off); // The first reason stands.
+        }
         self.arm_deadline(token);
         self.mark_dirty(token);
+    }
+
+    /// Tells the handler of an open connection that it begins to close; returns whether that panicked. What it
+    /// asks for is not done yet.
+    fn tell_closing(&mut self, token: Token, reason: &CloseReason) -> bool {
+        if let Some(connection) = self.connections.get(token) {
+            connection.status.note_closing();
+        }
+        let told = self.invoke(token, Phase::Doomed, "on_closing", None, |handler, conn| {
+            handler.on_closing(conn, reason);
+            Action::Continue
+        });
+        matches!(told, Invoked::Panicked)
+    }
+
+    /// Cuts a connection off whose output can't go on; returns whether it was so.
+    pub(super) fn cut_off_by_fault(&mut self, token: Token) -> bool {
+        let Some(connection) = self.connections.get_mut(token) else { return false };
+        let Some(fault) = connection.pending.fault.take() else { return false };
+        let reason = match *fault {
+            Fault::Overflow => CloseReason::OutputOverflow,
+            Fault::Broken(error) => CloseReason::Failed(error),
+        };
+        self.cut_off(token, reason, true);
+        true
     }
 
     /// Closes a connection at the end of this turn, before all that it should send was sent, which
@@ -217,13 +258,21 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn doom(&mut self, token: Token, reason: CloseReason, reset: bool) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         let status = &mut connection.status;
-        if status.phase == Phase::Doomed {
+        let phase = std::mem::replace(&mut status.phase, Phase::Doomed);
+        if phase == Phase::Doomed {
             return;
         }
-        status.phase = Phase::Doomed;
         status.reset = reset;
         let first = status.extras.as_mut().and_then(|extras| extras.reason.take());
-        self.doomed.push((token, first.unwrap_or(reason)));
+        let mut reason = first.unwrap_or(reason);
+        connection.pending.ended = true;
+        if phase == Phase::Open && self.tell_closing(token, &reason) {
+            reason = CloseReason::Panicked;
+            if let Some(connection) = self.connections.get_mut(token) {
+                connection.status.reset = true;
+            }
+        }
+        self.doomed.push((token, reason));
     }
 
     pub(super) fn doom_all(&mut self) {
@@ -245,12 +294,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Tells the handler, closes the connection, and gives back all that it had.
     fn finish(&mut self, token: Token, reason: &CloseReason) {
         let Some(connection) = self.connections.get_mut(token) else { return };
-        let status = &mut connection.status;
-        connection.pending.ended = true;
-        if let Some(remote) = &status.remote {
-            remote.close_line();
-        }
-        if status.is_opened() {
+        connection.status.note_over();
+        if connection.status.is_opened() {
             self.invoke(token, Phase::Doomed, "on_close", None, |handler, conn| {
                 handler.on_close(conn, reason);
                 Action::Continue
@@ -334,6 +379,11 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 token,
                 order: Order::Write { done: Some(done), .. } | Order::Close { done: Some(done) },
             } => return self.complete(done, Err(Closed), token),
+            Command::Connection { token, order: Order::Run { closure, done: Some(done) } } => {
+                let order = Order::Run { closure, done: None };
+                self.discard(Command::Connection { token, order });
+                return self.complete(done, Err(Closed), token);
+            }
             Command::Connection { token, .. } => Some(token),
             Command::Datagrams { token, .. } => Some(token),
             Command::Reactor(_)

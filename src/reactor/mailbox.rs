@@ -53,7 +53,7 @@ pub(crate) enum Order<H: EventHandler> {
     Wake,
     Relay { to: Token },
     Close { done: Option<Completion> },
-    Run(Closure<H>),
+    Run { closure: Closure<H>, done: Option<Completion> },
 }
 
 type ReactorClosure<H> = Box<dyn FnOnce(&mut H, &mut Reactor<'_>) -> Action + Send>;

@@ -66,8 +66,8 @@ impl<H: EventHandler> Reactors<H> {
 
     /// Runs a closure with a reactor's handler on that reactor's thread, as a callback like all others;
     /// [`Action::Close`] means nothing here.
-    /// A closure that the reactor doesn't come to any more before it stops is dropped without being
-    /// run.
+    /// It runs exactly once, also when the engine stops, with one exception: the reactor has ended already. Then
+    /// this returns [`Stopped`], or, if that happens in this very moment, drops the closure without running it.
     ///
     /// # Errors
     /// [`Stopped`] if the reactor has stopped.
@@ -291,11 +291,15 @@ impl<H: EventHandler> Reactors<H> {
             None => Err(command), // Only while the engine starts.
         };
         posted.map_err(|command| {
-            // What a closure owns may panic when it is dropped, which is not the caller's concern.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(command)));
+            drop_contained(command);
             Stopped
         })
     }
+}
+
+/// Drops what was asked in vain. What a closure owns may panic as it is dropped, which is not the caller's concern.
+pub(crate) fn drop_contained<T>(asked: T) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(asked)));
 }
 
 impl<H: EventHandler> Clone for Reactors<H> {

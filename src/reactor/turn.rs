@@ -256,7 +256,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 connection.status.holds_input = false; // Unless the handler says so again.
                 self.call(token, "on_traffic", H::on_traffic);
             }
-            Order::Run(closure) => self.call(token, "Remote::run", closure),
+            Order::Run { closure, done } => {
+                self.call(token, "Remote::run", closure);
+                if let Some(done) = done {
+                    self.complete(done, Ok(()), token);
+                }
+            }
         }
     }
 

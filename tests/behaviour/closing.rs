@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use millstream::{Action, Builder, Conn, Engine};
+use millstream::{Action, Builder, Closed, Conn, Engine, Remote};
 
 use crate::common::{DEADLINE, assert_same, pattern};
 use crate::recorder::{On, Recorder, arm, collect, echo};
-use crate::stage::Stage;
+use crate::stage::{Peer, Stage};
 use crate::world::World;
 
 /// A connection that closes is not given up before the test is.
@@ -277,4 +277,207 @@ pub(crate) fn peers_that_vanish_as_callbacks_return_have_one_on_close_each<W: Wo
     }
     stage.until("all are over", |world| world.engine().connections() == 0);
     assert_eq!(stage.count(On::Open), stage.count(On::Close));
+}
+
+/// What decides that a connection closes once its output is flushed, and the reason that it gives.
+const FLUSHING: [(&str, &str); 7] = [
+    ("Action::Close", "local"),
+    ("Conn::close", "local"),
+    ("Remote::close", "local"),
+    ("the handler, half-closed", "local"),
+    ("idle timeout", "idle timeout"),
+    ("read timeout", "read timeout"),
+    ("stop", "shutdown"),
+];
+
+/// Has something decide it. The script is [`flushing_script`].
+fn decide<W: World>(stage: &mut Stage<W>, peer: &mut Peer<W>, remote: &Remote<Recorder>, by: &str) {
+    match by {
+        "Remote::close" => remote.close().expect("it is open"),
+        "stop" => stage.stop(DEADLINE).expect("it runs"),
+        "idle timeout" | "read timeout" => {}
+        _ => stage.send(peer, &by.as_bytes()[..1]),
+    }
+}
+
+/// Closes as the first byte of the way says. In `on_closing` it writes a last word.
+fn flushing_script(on: On, conn: &mut Conn<'_, Recorder>) -> Action {
+    match (on, conn.input.take_all()) {
+        (On::Closing, _) => {
+            assert!(conn.is_closing() && !conn.remote().is_open(), "it is closing");
+            conn.close(); // That changes nothing.
+            conn.output.write(b"last word");
+        }
+        (On::Open, _) => conn.output.write(b"welcome, "),
+        (On::Traffic, b"A") => return Action::Close,
+        (On::Traffic, b"C") => {
+            conn.close();
+            assert!(conn.is_closing() && !conn.remote().is_open(), "from this moment on");
+            assert!(!conn.output.is_writable());
+        }
+        (On::Traffic, b"t") => {
+            conn.shutdown();
+            return Action::Close;
+        }
+        _ => {}
+    }
+    on.usual()
+}
+
+fn flushing<W: World>(seed: u64, by: &str) -> Stage<W> {
+    let builder = match by {
+        "idle timeout" => patient().idle_timeout(Duration::from_millis(20)),
+        "read timeout" => patient().read_timeout(Duration::from_millis(20)),
+        _ => patient(),
+    };
+    Stage::start(seed, builder, flushing_script)
+}
+
+/// The peer keeps its socket open: the connection closes for a long time, and says so from the first moment on.
+pub(crate) fn a_closing_connection_refuses_requests_at_once_whoever_closes_it<W: World>(seed: u64) {
+    for (by, reason) in FLUSHING {
+        let mut stage = flushing::<W>(seed, by);
+        let (mut peer, remote) = stage.open();
+        decide(&mut stage, &mut peer, &remote, by);
+        let closing = stage.wait_for(On::Closing);
+        assert_eq!(closing.reason, Some(reason), "{by}");
+        for remote in [remote, closing.remote()] {
+            assert!(!remote.is_open(), "{by}");
+            assert_eq!(remote.write("lost"), Err(Closed), "{by}");
+            assert_eq!(remote.wake(), Err(Closed), "{by}");
+            assert_eq!(remote.run(|_, _| unreachable!("it is closing")), Err(Closed), "{by}");
+            assert_eq!(remote.close(), Ok(()), "it goes on with that: {by}");
+        }
+        stage.pass(Duration::from_millis(20));
+        assert_eq!(stage.count(On::Close), 0, "{by}: the peer has not ended its side");
+        peer.end();
+        stage.closed_by(reason);
+        if by == "stop" {
+            stage.wait_for_the_end();
+        }
+    }
+}
+
+/// It is sent behind everything else, unless our side has ended before.
+pub(crate) fn a_last_word_is_sent_where_a_close_flushes<W: World>(seed: u64) {
+    for (by, reason) in FLUSHING {
+        let mut stage = flushing::<W>(seed, by);
+        let (mut peer, remote) = stage.open();
+        decide(&mut stage, &mut peer, &remote, by);
+        let half_closed = by.ends_with("half-closed");
+        let last: &[u8] = if half_closed { b"welcome, " } else { b"welcome, last word" };
+        assert_same(&stage.receive_end(&mut peer), last);
+        peer.end();
+        stage.closed_by(reason);
+        assert_eq!(stage.panics(), 0, "{by}");
+        if by == "stop" {
+            stage.wait_for_the_end();
+        }
+    }
+}
+
+/// What cuts a connection off: nothing can be written any more, and nothing else follows than `on_close`.
+pub(crate) fn a_close_that_cuts_off_takes_no_last_word<W: World>(seed: u64) {
+    let ways = [
+        ("close_now", "local"),
+        ("panic", "panicked"),
+        ("overflow", "output overflow"),
+        ("reset", "failed"),
+        ("both ends", "peer"),
+    ];
+    for (by, reason) in ways {
+        let builder = patient().output_cap(1000).water_marks(100, 1000);
+        let mut stage = Stage::<W>::start(seed, builder, move |on, conn| {
+            conn.input.take_all();
+            match (on, by) {
+                (On::Closing, _) => {
+                    assert!(!conn.output.is_writable() && !conn.remote().is_open());
+                    conn.output.write(&[7; 2000]);
+                }
+                (On::Traffic, "close_now") => conn.close_now(),
+                (On::Traffic, "panic") => panic!("expected: a panic in a callback"),
+                (On::Traffic, "overflow") => conn.output.write(&[7; 1001]),
+                (On::Traffic, "both ends") => conn.shutdown(),
+                (On::End, "both ends") => return Action::Continue,
+                _ => {}
+            }
+            on.usual()
+        });
+        let (mut peer, remote) = stage.open();
+        stage.send(&mut peer, b"!");
+        stage.wait_for(On::Traffic);
+        match by {
+            "reset" => peer.reset(),
+            "both ends" => peer.end(),
+            _ => assert_same(&stage.receive_any_end(&mut peer), b""),
+        }
+        assert_eq!(stage.wait_for(On::Closing).reason, Some(reason), "{by}");
+        assert_eq!(remote.write("lost"), Err(Closed), "{by}");
+        stage.closed_by(reason);
+        assert_eq!(stage.panics(), u64::from(by == "panic"), "{by}");
+    }
+}
+
+pub(crate) fn what_is_to_be_flushed_can_be_cut_off_in_on_closing<W: World>(seed: u64) {
+    let bytes = pattern(W::STUCK, seed);
+    let written = bytes.clone();
+    let mut stage = Stage::<W>::start(seed, patient(), move |on, conn| {
+        match on {
+            On::Traffic => {
+                conn.output.write(&written);
+                return Action::Close;
+            }
+            On::Closing => conn.close_now(),
+            _ => {}
+        }
+        on.usual()
+    });
+    let (mut peer, _) = stage.open();
+    stage.send(&mut peer, b"!");
+    stage.closed_by("local");
+    let received = stage.receive_reset(&mut peer);
+    assert!(received.len() < bytes.len(), "something was pending");
+    assert_same(&received, &bytes[..received.len()]);
+}
+
+pub(crate) fn a_panic_in_on_closing_cuts_off_and_is_the_reason<W: World>(seed: u64) {
+    for now in [false, true] {
+        let mut stage = Stage::<W>::start(seed, patient(), move |on, conn| {
+            assert!(on != On::Closing, "expected: a panic in on_closing");
+            if on == On::Traffic && now {
+                conn.close_now();
+            }
+            if on == On::Traffic { Action::Close } else { on.usual() }
+        });
+        let (mut peer, remote) = stage.open();
+        stage.send(&mut peer, b"!");
+        stage.receive_reset(&mut peer);
+        stage.closed_by("panicked");
+        assert_eq!((stage.panics(), remote.is_open()), (1, false));
+    }
+}
+
+/// What can't be flushed in time is cut off, and `on_close` is told that; so it is when a last word is too long.
+pub(crate) fn the_reason_may_change_until_on_close<W: World>(seed: u64) {
+    let cases = [(W::STUCK, 64 << 20, "flush timeout"), (1, 1000, "output overflow")];
+    for (len, cap, at_last) in cases {
+        let builder = Engine::builder().close_timeout(Duration::from_millis(20)).output_cap(cap);
+        let builder = builder.water_marks(cap / 4, cap / 2);
+        let mut stage = Stage::<W>::start(seed, builder, move |on, conn| {
+            match on {
+                On::Traffic => {
+                    conn.output.write(&vec![7; len]);
+                    return Action::Close;
+                }
+                On::Closing => conn.output.write(&vec![7; len.max(2000)]),
+                _ => {}
+            }
+            on.usual()
+        });
+        let (mut peer, _) = stage.open();
+        stage.send(&mut peer, b"!");
+        assert_eq!(stage.wait_for(On::Closing).reason, Some("local"));
+        stage.closed_by(at_last);
+        stage.receive_reset(&mut peer);
+    }
 }

@@ -73,6 +73,12 @@ behaviours! {
         a_panic_closes_its_connection_and_no_other
         a_panic_in_on_close_leaves_nothing_behind
         peers_that_vanish_as_callbacks_return_have_one_on_close_each
+        a_closing_connection_refuses_requests_at_once_whoever_closes_it
+        a_last_word_is_sent_where_a_close_flushes
+        a_close_that_cuts_off_takes_no_last_word
+        what_is_to_be_flushed_can_be_cut_off_in_on_closing
+        a_panic_in_on_closing_cuts_off_and_is_the_reason
+        the_reason_may_change_until_on_close
     }
     pressure {
         the_marks_are_told_in_pairs
@@ -114,6 +120,8 @@ behaviours! {
         a_closed_connection_answers_every_request_that_it_is_closed
         requests_for_a_closed_connection_never_reach_its_successor
         requests_that_a_reset_overtakes_complete_as_closed
+        requests_on_their_way_are_told_when_closing_is_decided
+        one_that_keeps_its_socket_open_holds_up_no_publisher
         a_panic_in_a_closure_closes_and_one_in_a_completion_does_not
     }
     connecting {

@@ -18,6 +18,7 @@ pub(crate) enum On {
     HighWater,
     LowWater,
     Timer,
+    Closing,
     Close,
     /// Not a callback: the connection's state was dropped.
     Dropped,
@@ -50,7 +51,7 @@ pub(crate) struct Note {
     pub(crate) pending: usize,
     /// For `Timer`: the how many-th that was set with [`arm`], and when it was due.
     pub(crate) timer: Option<(usize, Instant)>,
-    /// For `Close`: one of [`CloseReason::NAMES`].
+    /// For `Closing` and `Close`: one of [`CloseReason::NAMES`].
     pub(crate) reason: Option<&'static str>,
     /// For `Close`: what the script put into [`Kept::received`]. For `Datagram`: its bytes.
     pub(crate) received: Vec<u8>,
@@ -107,7 +108,7 @@ impl Drop for Guard {
     }
 }
 
-/// What the handler does in a connection's callbacks; in `Close`, what it answers does not count.
+/// What the handler does in a connection's callbacks; in `Closing` and `Close`, what it answers does not count.
 type Script = dyn Fn(On, &mut Conn<'_, Recorder>) -> Action + Send + Sync;
 /// What it does in `Tick` and `Shutdown`.
 type ReactorScript = dyn Fn(On, &mut Reactor<'_>) -> Action + Send + Sync;
@@ -164,6 +165,12 @@ fn note_of(on: On, conn: &mut Conn<'_, Recorder>) -> Note {
     note
 }
 
+fn name(reason: &CloseReason) -> &'static str {
+    let text = reason.to_string();
+    let named = CloseReason::NAMES.into_iter().find(|name| text.starts_with(name));
+    named.expect("a reason's text begins with its name")
+}
+
 impl EventHandler for Recorder {
     type State = Kept;
 
@@ -195,10 +202,15 @@ impl EventHandler for Recorder {
         self.play_noted(note, conn)
     }
 
+    fn on_closing(&mut self, conn: &mut Conn<'_, Self>, reason: &CloseReason) {
+        let mut note = note_of(On::Closing, conn);
+        note.reason = Some(name(reason));
+        let _ = self.play_noted(note, conn);
+    }
+
     fn on_close(&mut self, conn: &mut Conn<'_, Self>, reason: &CloseReason) {
         let mut note = note_of(On::Close, conn);
-        let text = reason.to_string();
-        note.reason = CloseReason::NAMES.into_iter().find(|name| text.starts_with(name));
+        note.reason = Some(name(reason));
         let _ = self.play_noted(note, conn);
     }
 

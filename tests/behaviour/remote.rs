@@ -1,11 +1,12 @@
 //! What other threads ask of a connection.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use millstream::{Action, Closed, Conn, Engine, Remote};
 
-use crate::common::{assert_same, pattern};
+use crate::common::{DEADLINE, assert_same, pattern};
 use crate::recorder::{On, Recorder, collect, echo};
 use crate::stage::Stage;
 use crate::world::World;
@@ -257,4 +258,75 @@ pub(crate) fn a_panic_in_a_closure_closes_and_one_in_a_completion_does_not<W: Wo
     assert_same(&stage.receive(&mut other, 1), b"c");
     stage.closed_by("panicked");
     assert_eq!(stage.panics(), 2);
+}
+
+/// A closure that was accepted but can't run any more is dropped; its completion is told, as a write's is.
+pub(crate) fn requests_on_their_way_are_told_when_closing_is_decided<W: World>(seed: u64) {
+    let mut stage = Stage::<W>::start(seed, Engine::builder().close_timeout(DEADLINE), echo);
+    let (mut peer, remote) = stage.open();
+    let answers = Answers::default();
+    let (own, to, ran) = (remote.clone(), answers.clone(), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&ran);
+    let count = move || {
+        let counted = Arc::clone(&counted);
+        move |_: &mut Recorder, _: &mut Conn<'_, Recorder>| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Action::Continue
+        }
+    };
+    let asked = count.clone();
+    let ask_and_close = move |_: &mut Recorder, conn: &mut Conn<'_, Recorder>| {
+        own.run_then(asked(), to.to(1));
+        own.write_then("late", to.to(2));
+        own.run(asked()).expect("it is open");
+        conn.close();
+        own.run_then(asked(), to.to(0)); // It is closing: told at once.
+        Action::Continue
+    };
+    remote.run_then(count(), answers.to(3));
+    remote.run(ask_and_close).expect("it is open");
+    assert_same(&stage.receive_end(&mut peer), b"");
+    let heard = answers.clone();
+    stage.until("each is told, though the peer has not ended", |_| heard.len() == 4);
+    let [first, rest @ ..] = &answers.all()[..] else { unreachable!("there are four") };
+    assert_eq!(*first, (3, Ok(())), "it ran before");
+    assert_eq!(rest, each(3, Err(Closed)));
+    assert_eq!((ran.load(Ordering::Relaxed), Arc::strong_count(&ran)), (1, 2), "one ran");
+    assert_eq!(stage.count(On::Close), 0);
+    peer.end();
+    stage.closed_by("local");
+}
+
+/// A broker sends to everybody who listens, and waits until each message is sent or will not be. One says goodbye
+/// and keeps its socket open.
+pub(crate) fn one_that_keeps_its_socket_open_holds_up_no_publisher<W: World>(seed: u64) {
+    let builder = Engine::builder().close_timeout(DEADLINE);
+    let mut stage = Stage::<W>::start(seed, builder, |on, conn| {
+        conn.state.received.extend(conn.input.take_all());
+        if conn.state.received == b"goodbye" { Action::Close } else { on.usual() }
+    });
+    let (mut leaving, left) = stage.open();
+    let (mut listening, listener) = stage.open();
+    let mut listeners = vec![left, listener];
+    stage.send(&mut leaving, b"goodbye");
+    let closing = stage.wait_for(On::Closing);
+    let begin = stage.world.now();
+    for number in 0..20 {
+        let answers = Answers::default();
+        listeners.retain(Remote::is_open);
+        for (place, listener) in listeners.iter().enumerate() {
+            listener.write_then(vec![number], answers.to(place));
+        }
+        let heard = answers.clone();
+        stage.until("all have the message", |_| heard.len() == listeners.len());
+        assert_eq!(answers.all(), each(1, Ok(())), "one listens");
+    }
+    assert!(stage.world.now() - begin < DEADLINE / 2, "it took {:?}", stage.world.now() - begin);
+    assert_eq!(closing.remote().write("a message"), Err(Closed));
+    assert_same(&stage.receive(&mut listening, 20), &(0..20).collect::<Vec<u8>>());
+    assert_eq!(stage.count(On::Close), 0, "it still keeps its socket open");
+    leaving.end();
+    stage.closed_by("local");
+    listening.end();
+    stage.closed_by("peer");
 }

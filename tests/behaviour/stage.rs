@@ -112,9 +112,19 @@ impl<W: World> Stage<W> {
         }
     }
 
-    /// The next callback that ran.
+    /// The next callback that ran, other than `on_closing`.
     #[track_caller]
     pub(crate) fn next(&mut self) -> Note {
+        loop {
+            let note = self.next_of_all();
+            if note.on != On::Closing {
+                return note;
+            }
+        }
+    }
+
+    #[track_caller]
+    fn next_of_all(&mut self) -> Note {
         let (log, read) = (self.log.clone(), self.read);
         self.until("the next callback", |_| log.notes().len() > read);
         self.read += 1;
@@ -133,7 +143,7 @@ impl<W: World> Stage<W> {
     #[track_caller]
     pub(crate) fn wait_for(&mut self, on: On) -> Note {
         loop {
-            let note = self.next();
+            let note = self.next_of_all();
             if note.on == on {
                 return note;
             }
@@ -354,13 +364,14 @@ fn assert_idle(engine: &Engine) {
     assert_eq!(idle(engine), [0; 5], "rings, output queues, timers, requests, connections");
 }
 
-/// A life begins with `on_open`, has its end of input at most once, and ends with `on_close` and then
-/// the drop of the state.
+/// A life begins with `on_open`, has its end of input at most once, and ends with `on_closing`, `on_close` and
+/// then the drop of the state.
 fn assert_whole(life: &[On]) {
     let count = |on| life.iter().filter(|each| **each == on).count();
     assert_eq!(life.first(), Some(&On::Open), "a life begins with on_open: {life:?}");
-    assert!(life.ends_with(&[On::Close, On::Dropped]), "a life ends with on_close: {life:?}");
-    assert_eq!([On::Open, On::Close, On::Dropped].map(count), [1; 3], "{life:?}");
+    let end = [On::Closing, On::Close, On::Dropped];
+    assert!(life.ends_with(&end), "a life ends with on_closing and on_close: {life:?}");
+    assert_eq!([On::Open, On::Closing, On::Close, On::Dropped].map(count), [1; 4], "{life:?}");
     assert!(count(On::End) <= 1, "on_end at most once: {life:?}");
     let mut after_end = life.iter().skip_while(|on| **on != On::End);
     assert!(!after_end.any(|on| *on == On::Traffic), "traffic after the end: {life:?}");

@@ -24,6 +24,7 @@ pub enum On {
     HighWater,
     LowWater,
     Timer,
+    Closing,
     Close,
     /// Not a callback: the connection's state was dropped.
     Dropped,
@@ -102,7 +103,7 @@ enum Told {
     Dropped(ConnId),
 }
 
-/// What the handler does in each callback; in `Close`, what it answers does not count.
+/// What the handler does in each callback; in `Closing` and `Close`, what it answers does not count.
 type Script = dyn Fn(On, &mut Conn<'_, Probe>) -> Action + Send + Sync;
 
 /// The handler.
@@ -168,6 +169,10 @@ impl EventHandler for Probe {
         let number = conn.state.timers.iter().position(|(id, _)| *id == timer);
         note.fired = number.map(|number| Fired { number, due: conn.state.timers[number].1 });
         self.finish(note, conn)
+    }
+
+    fn on_closing(&mut self, conn: &mut Conn<'_, Self>, _reason: &CloseReason) {
+        let _ = self.play(On::Closing, conn);
     }
 
     fn on_close(&mut self, conn: &mut Conn<'_, Self>, reason: &CloseReason) {
@@ -247,9 +252,19 @@ impl Stage {
         (client, self.wait_for(On::Open).remote)
     }
 
-    /// The next callback.
+    /// The next callback, other than `on_closing`.
     #[track_caller]
     pub fn next(&self) -> Note {
+        loop {
+            let note = self.next_of_all();
+            if note.on != On::Closing {
+                return note;
+            }
+        }
+    }
+
+    #[track_caller]
+    fn next_of_all(&self) -> Note {
         loop {
             if let Some(note) = self.log(receive(&self.told)) {
                 return note;
@@ -274,7 +289,7 @@ impl Stage {
     #[track_caller]
     pub fn wait_for(&self, on: On) -> Note {
         loop {
-            let note = self.next();
+            let note = self.next_of_all();
             if note.on == on {
                 return note;
             }
@@ -360,13 +375,14 @@ impl Stage {
 }
 
 /// A life begins with `on_open`, has its end of input at most once and no traffic after it, and ends
-/// with `on_close` and then the drop of the state.
+/// with `on_closing`, `on_close` and then the drop of the state.
 fn assert_whole(life: &[On]) {
     let count = |on| life.iter().filter(|each| **each == on).count();
     assert_eq!(life.first(), Some(&On::Open), "a life begins with on_open: {life:?}");
-    assert!(life.ends_with(&[On::Close, On::Dropped]), "a life ends with on_close: {life:?}");
-    let once = [On::Open, On::Close, On::Dropped].map(count);
-    assert_eq!((once, count(On::End).min(2)), ([1; 3], count(On::End).min(1)), "{life:?}");
+    let end = [On::Closing, On::Close, On::Dropped];
+    assert!(life.ends_with(&end), "a life ends with on_closing and on_close: {life:?}");
+    let once = [On::Open, On::Closing, On::Close, On::Dropped].map(count);
+    assert_eq!((once, count(On::End).min(2)), ([1; 4], count(On::End).min(1)), "{life:?}");
     let after_end = life.iter().skip_while(|on| **on != On::End);
     assert!(!after_end.into_iter().any(|on| *on == On::Traffic), "traffic after on_end: {life:?}");
 }

@@ -75,7 +75,7 @@ impl Actor {
         let possible = shown <= life.sent && shown >= life.shown;
         let quiet = life.paused || (life.above && plan.pauses_at_high);
         let heard = shown > life.shown;
-        let alive = life.opened && life.closed.is_none();
+        let alive = life.opened && life.closed.is_none() && (life.closing == (name == "close"));
         life.shown = shown;
         model.demand(right && possible, || format!("{peer}: wrong bytes in {name}"));
         model.demand(!(quiet && heard), || format!("{peer}: bytes while paused, in {name}"));
@@ -206,8 +206,9 @@ impl Actor {
 
     fn wake_itself(&mut self, conn: &mut Conn<'_, Self>) {
         self.with_life(conn, |life| life.woken = true);
-        let posted = conn.remote().wake();
-        self.demand(conn, posted.is_ok(), "a connection in a callback is open");
+        let remote = conn.remote();
+        let (open, posted) = (remote.is_open(), remote.wake());
+        self.demand(conn, posted.is_ok() == open, "what is open is woken");
     }
 
     fn shutdown(&mut self, conn: &mut Conn<'_, Self>) {
@@ -398,6 +399,23 @@ impl EventHandler for Actor {
         self.answer(conn);
         let action = self.mischief(conn, Action::Continue);
         self.finish(conn, action)
+    }
+
+    fn on_closing(&mut self, conn: &mut Conn<'_, Self>, _reason: &CloseReason) {
+        self.begin("closing", conn);
+        self.with_life(conn, |life| life.closing = true);
+        let told = conn.is_closing() && !conn.remote().is_open();
+        self.demand(conn, told, "what begins to close says so");
+        if self.chance(self.plan.mischief) {
+            self.write_own(conn, 300); // The last word, if there may be one.
+        }
+        if self.chance(self.plan.mischief * 0.1) {
+            self.with_life(conn, |life| life.ends_itself = true);
+            conn.close_now();
+        }
+        if self.chance(self.plan.mischief * 0.1) {
+            self.panic(conn);
+        }
     }
 
     fn on_close(&mut self, conn: &mut Conn<'_, Self>, reason: &CloseReason) {

@@ -102,6 +102,9 @@ pub(crate) struct Life {
     pub(crate) woken: bool,
     pub(crate) panicked: bool,
     pub(crate) asked_to_close: bool,
+    /// Somebody outside closed it.
+    pub(crate) shut: bool,
+    pub(crate) closing: bool,
     pub(crate) closed: Option<&'static str>,
     pub(crate) dropped: bool,
     /// The handler had it relayed: its bytes go elsewhere.
