@@ -141,6 +141,18 @@ pub trait EventHandler: Sized + 'static {
         Action::Continue
     }
 
+    /// A socket for datagrams begins to close, exactly once: for [`CloseReason::Shutdown`], or for
+    /// [`CloseReason::Local`] if the handler, a [`DatagramRemote`](crate::DatagramRemote) or the
+    /// [listener](crate::Listener) closed it. Its handles return [`Closed`](crate::Closed) from here on, nothing is
+    /// received any more, and no other callback follows. What is sent here is sent behind what waits,
+    /// within the [`close_timeout`](crate::Builder::close_timeout), and then the socket is gone.
+    fn on_datagram_closing(
+        &mut self,
+        _socket: &mut DatagramSocket<'_, Self>,
+        _reason: &CloseReason,
+    ) {
+    }
+
     /// The tick that [`Builder::tick`](crate::Builder::tick) or [`Reactor::set_tick`] set has come.
     /// [`Action::Close`] means nothing here.
     fn on_tick(&mut self, _reactor: &mut Reactor<'_>) -> Action {

@@ -254,6 +254,30 @@ fn one_threads_requests_to_several_connections_are_done_in_the_order_they_were_a
     assert!(order.is_sorted(), "out of order");
 }
 
+/// Though the reactor takes one in a turn, and the engine stops.
+#[test]
+fn closures_that_a_reactor_has_accepted_run_though_the_engine_stops() {
+    const CLOSURES: u64 = 500;
+    let rig = Rig::with(Engine::builder().inbox_budget(1));
+    let reactors = rig.engine.reactors::<Reporter>().expect("it is the engine's handler");
+    let (own, ran) = (reactors.clone(), Arc::new(AtomicU64::new(0)));
+    let counted = Arc::clone(&ran);
+    let ask_and_stop = move |_: &mut Reporter, _: &mut Reactor<'_>| {
+        for _ in 0..CLOSURES {
+            let counted = Arc::clone(&counted);
+            let count = move |_: &mut Reporter, _: &mut Reactor<'_>| {
+                counted.fetch_add(1, Ordering::Relaxed);
+                Action::Continue
+            };
+            own.run(0, count).expect("it runs");
+        }
+        Action::Shutdown
+    };
+    reactors.run(0, ask_and_stop).expect("it runs");
+    rig.engine.wait().expect("it ends");
+    assert_eq!(ran.load(Ordering::Relaxed), CLOSURES);
+}
+
 // --- what the requests do ----------------------------------------------------------------------------
 
 #[test]

@@ -1,9 +1,11 @@
 //! Serving a connection frame by frame.
 
+use std::io;
 use std::ops::{Deref, DerefMut};
 
 use super::Codec;
 use crate::conn::{CloseReason, Conn, Output, TimerId};
+use crate::datagram::{Datagram, DatagramSocket};
 use crate::handler::{Action, EventHandler};
 use crate::reactor::Reactor;
 
@@ -107,6 +109,32 @@ pub trait FrameHandler: Sized + 'static {
 
     /// See [`EventHandler::on_close`].
     fn on_close(&mut self, _conn: &mut FramedConn<'_, Self>, _reason: &CloseReason) {}
+
+    /// See [`EventHandler::on_datagram`].
+    fn on_datagram(
+        &mut self,
+        _socket: &mut DatagramSocket<'_, Framed<Self>>,
+        _datagram: Datagram<'_>,
+    ) -> Action {
+        Action::Continue
+    }
+
+    /// See [`EventHandler::on_datagram_error`].
+    fn on_datagram_error(
+        &mut self,
+        _socket: &mut DatagramSocket<'_, Framed<Self>>,
+        _error: &io::Error,
+    ) -> Action {
+        Action::Continue
+    }
+
+    /// See [`EventHandler::on_datagram_closing`].
+    fn on_datagram_closing(
+        &mut self,
+        _socket: &mut DatagramSocket<'_, Framed<Self>>,
+        _reason: &CloseReason,
+    ) {
+    }
 
     /// See [`EventHandler::on_tick`].
     fn on_tick(&mut self, _reactor: &mut Reactor<'_>) -> Action {
@@ -306,6 +334,26 @@ impl<F: FrameHandler> EventHandler for Framed<F> {
 
     fn on_close(&mut self, conn: &mut Conn<'_, Self>, reason: &CloseReason) {
         self.handler.on_close(conn, reason);
+    }
+
+    fn on_datagram(
+        &mut self,
+        socket: &mut DatagramSocket<'_, Self>,
+        datagram: Datagram<'_>,
+    ) -> Action {
+        self.handler.on_datagram(socket, datagram)
+    }
+
+    fn on_datagram_error(
+        &mut self,
+        socket: &mut DatagramSocket<'_, Self>,
+        error: &io::Error,
+    ) -> Action {
+        self.handler.on_datagram_error(socket, error)
+    }
+
+    fn on_datagram_closing(&mut self, socket: &mut DatagramSocket<'_, Self>, reason: &CloseReason) {
+        self.handler.on_datagram_closing(socket, reason);
     }
 
     fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> Action {

@@ -176,9 +176,15 @@ impl<H: EventHandler> DatagramSocket<'_, H> {
     }
 
     /// Closes the socket once its datagrams are sent, within the
-    /// [`close_timeout`](crate::Builder::close_timeout). Nothing is received from here on.
+    /// [`close_timeout`](crate::Builder::close_timeout). Nothing is received from here on, its handles take no
+    /// requests, and no callback follows but [`EventHandler::on_datagram_closing`].
     pub fn close(&mut self) {
-        self.entry.closing = true;
+        self.entry.note_closing();
+    }
+
+    /// Whether the socket is closing: a close was asked for, by this callback, too.
+    pub fn is_closing(&self) -> bool {
+        self.entry.closing
     }
 
     /// Puts datagrams of `size` bytes into the queue.

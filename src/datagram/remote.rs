@@ -8,14 +8,17 @@ use bytes::Bytes;
 use millstream_platform::address::Address;
 
 use super::{DatagramId, DatagramSocket};
-use crate::conn::Closed;
+use crate::conn::{Closed, Completion};
 use crate::handler::{Action, EventHandler};
-use crate::reactor::{DatagramOrder, Reactors, Stopped};
+use crate::reactor::{DatagramOrder, Reactors, Stopped, drop_contained};
 
 /// A handle of a socket for datagrams for any thread: cheap to clone, `Send` and `Sync`.
 ///
-/// What it asks is done on the socket's reactor, in the order in which one thread asks. A socket that is
-/// closed answers [`Closed`], also when another one has its place by now.
+/// What it asks is done on the socket's reactor, in the order in which one thread asks. Every request returns
+/// [`Closed`] from the moment at which closing is decided, by whomever, which
+/// [`EventHandler::on_datagram_closing`] tells the handler; also when another socket has the place by now. A
+/// request that was on its way at that moment is dropped on the reactor;
+/// [`run_then`](Self::run_then) tells.
 pub struct DatagramRemote<H: EventHandler>(Arc<Line<H>>);
 
 struct Line<H: EventHandler> {
@@ -29,8 +32,8 @@ impl<H: EventHandler> DatagramRemote<H> {
         DatagramRemote(Arc::new(Line { id, reactors, open: AtomicBool::new(open) }))
     }
 
-    /// From here on the handle answers that the socket is closed.
-    pub(crate) fn close_line(&self) {
+    /// From here on the handle takes no request.
+    pub(crate) fn note_closing(&self) {
         self.0.open.store(false, Ordering::Release);
     }
 
@@ -39,7 +42,7 @@ impl<H: EventHandler> DatagramRemote<H> {
         self.0.id
     }
 
-    /// Whether the socket was open a moment ago.
+    /// Whether nobody had decided to close the socket a moment ago.
     pub fn is_open(&self) -> bool {
         self.0.open.load(Ordering::Acquire)
     }
@@ -48,7 +51,7 @@ impl<H: EventHandler> DatagramRemote<H> {
     /// to know uses [`run`](Self::run).
     ///
     /// # Errors
-    /// [`Closed`] if the socket is known to be closed.
+    /// [`Closed`] if the socket is closing or closed.
     pub fn send_to(&self, to: &Address, bytes: impl Into<Bytes>) -> Result<(), Closed> {
         self.post(DatagramOrder::Send { to: Some(Box::new(*to)), bytes: bytes.into() })
     }
@@ -57,35 +60,56 @@ impl<H: EventHandler> DatagramRemote<H> {
     /// [`send_to`](Self::send_to).
     ///
     /// # Errors
-    /// [`Closed`] if the socket is known to be closed.
+    /// [`Closed`] if the socket is closing or closed.
     pub fn send(&self, bytes: impl Into<Bytes>) -> Result<(), Closed> {
         self.post(DatagramOrder::Send { to: None, bytes: bytes.into() })
     }
 
     /// Runs a closure with the handler and the socket on the socket's reactor, as a callback like all
-    /// others. A closure whose socket closes before is dropped without being run.
+    /// others. A closure that was on its way when the socket began to close is dropped without being run.
     ///
     /// # Errors
-    /// [`Closed`] if the socket is known to be closed.
+    /// [`Closed`] if the socket is closing or closed.
     pub fn run(
         &self,
         closure: impl FnOnce(&mut H, &mut DatagramSocket<'_, H>) -> Action + Send + 'static,
     ) -> Result<(), Closed> {
-        self.post(DatagramOrder::Run(Box::new(closure)))
+        self.post(DatagramOrder::Run { closure: Box::new(closure), done: None })
     }
 
-    /// Closes the socket once its datagrams are sent, as [`DatagramSocket::close`] does.
+    /// Runs a closure as [`run`](Self::run) does, and calls `done` exactly once: with `Ok` when the closure
+    /// has run, with [`Closed`] as soon as it is known that it will not. The thread is as for
+    /// [`Remote::write_then`](crate::Remote::write_then).
+    pub fn run_then(
+        &self,
+        closure: impl FnOnce(&mut H, &mut DatagramSocket<'_, H>) -> Action + Send + 'static,
+        done: impl FnOnce(Result<(), Closed>) + Send + 'static,
+    ) {
+        let done = Some(Completion::new(done));
+        let _ = self.post(DatagramOrder::Run { closure: Box::new(closure), done });
+    }
+
+    /// Closes the socket once its datagrams are sent, as [`DatagramSocket::close`] does. What was asked before
+    /// is done before; from here on [`is_open`](Self::is_open) is false for everybody.
     ///
     /// # Errors
-    /// [`Closed`] if the socket is known to be closed.
+    /// [`Closed`] if the socket is closing or closed.
     pub fn close(&self) -> Result<(), Closed> {
-        self.post(DatagramOrder::Close)
+        if !self.0.open.swap(false, Ordering::AcqRel) {
+            return Err(Closed);
+        }
+        self.ask(DatagramOrder::Close)
     }
 
     fn post(&self, order: DatagramOrder<H>) -> Result<(), Closed> {
         if !self.is_open() {
+            drop_contained(order);
             return Err(Closed);
         }
+        self.ask(order)
+    }
+
+    fn ask(&self, order: DatagramOrder<H>) -> Result<(), Closed> {
         self.0.reactors.ask_datagrams(self.0.id, order).map_err(|Stopped| Closed)
     }
 }

@@ -1,8 +1,8 @@
 //! The reactor's sockets for datagrams.
 //!
 //! What callbacks send waits in the socket's queue, which is leased while something waits, until the flush
-//! stage or until [`FLUSH_AT`] bytes wait. A socket that closes is deaf from then on, and gone when its
-//! queue is.
+//! stage or until [`FLUSH_AT`] bytes wait. A socket that closes is deaf from then on, which the handler is told,
+//! and gone when its queue is.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,9 +16,10 @@ use millstream_platform::socket::{DatagramOptions, DatagramSocket as SystemSocke
 use super::EventLoop;
 use super::connection::Alarm;
 use super::counters::Counters;
-use super::mailbox::DatagramOrder;
+use super::mailbox::{Command, DatagramOrder};
 use super::table::Table;
 use super::timers::TimerKey;
+use crate::conn::CloseReason;
 use crate::datagram::{DatagramRemote, DatagramSocket};
 use crate::engine::{ListenerId, Open};
 use crate::handler::{Action, EventHandler};
@@ -149,6 +150,14 @@ impl<H: EventHandler> DatagramEntry<H> {
         self.patience.is_some()
     }
 
+    /// From here on it is closing, and its handles say so.
+    pub(crate) fn note_closing(&mut self) {
+        self.closing = true;
+        if let Some(remote) = &self.remote {
+            remote.note_closing();
+        }
+    }
+
     /// Sends what can be sent now.
     pub(crate) fn flush(&mut self, token: Token, link: &mut dyn DatagramLink, counters: &Counters) {
         let Some(queue) = &mut self.queue else { return };
@@ -161,6 +170,13 @@ impl<H: EventHandler> DatagramEntry<H> {
         counters.bytes_out.add(bytes);
         counters.datagrams_dropped.add(dropped);
     }
+}
+
+/// What a callback of a socket left to be done.
+struct Asked {
+    closes: bool,
+    /// It sent something, or that failed.
+    has_news: bool,
 }
 
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
@@ -285,12 +301,15 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn obey_datagram_order(&mut self, token: Token, order: DatagramOrder<H>) {
         let open = self.datagrams.table.get(token).is_some_and(|entry| !entry.is_deaf());
         match order {
-            _ if !open => self.discard_closure(order, token),
+            _ if !open => self.discard(Command::Datagrams { token, order }),
             DatagramOrder::Close => self.begin_closing_datagrams(token),
-            DatagramOrder::Run(closure) => {
+            DatagramOrder::Run { closure, done } => {
                 self.call_datagrams(token, "DatagramRemote::run", |handler, socket, _| {
                     closure(handler, socket)
                 });
+                if let Some(done) = done {
+                    self.complete(done, Ok(()), token);
+                }
             }
             DatagramOrder::Send { to, bytes } => {
                 self.call_datagrams(token, "DatagramRemote::send", |_, socket, _| {
@@ -315,9 +334,25 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         name: &'static str,
         callback: impl FnOnce(&mut H, &mut DatagramSocket<'_, H>, Option<Datagram<'_>>) -> Action,
     ) {
-        let Some(entry) = self.datagrams.table.get_mut(token) else { return };
-        if entry.is_deaf() {
-            return;
+        match self.invoke_datagrams(token, false, name, callback) {
+            Some(Asked { closes: true, .. }) => self.begin_closing_datagrams(token),
+            Some(Asked { has_news: true, .. }) => self.mark_datagrams_dirty(token),
+            _ => {}
+        }
+    }
+
+    /// Runs a callback of a socket that is deaf or not, as it says, if there is one.
+    #[inline(always)]
+    fn invoke_datagrams(
+        &mut self,
+        token: Token,
+        deaf: bool,
+        name: &'static str,
+        callback: impl FnOnce(&mut H, &mut DatagramSocket<'_, H>, Option<Datagram<'_>>) -> Action,
+    ) -> Option<Asked> {
+        let entry = self.datagrams.table.get_mut(token)?;
+        if entry.is_deaf() != deaf {
+            return None;
         }
         let (datagram, link) = self.driver.datagram();
         let mut socket = DatagramSocket {
@@ -345,11 +380,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             Ok(action) => self.obey_action(action),
             Err(_) => self.note_panic(name, Some(token)),
         }
-        if closes {
-            self.begin_closing_datagrams(token);
-        } else if has_news {
-            self.mark_datagrams_dirty(token);
-        }
+        Some(Asked { closes, has_news })
     }
 
     fn mark_datagrams_dirty(&mut self, token: Token) {
@@ -390,7 +421,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// Closes a socket once its queue is sent.
+    /// Closes a socket once its queue is sent, and what the handler sends when it is told.
     pub(super) fn begin_closing_datagrams(&mut self, token: Token) {
         let at = self.clock.tick_after(self.driver.now(), self.config.close_timeout);
         let Some(entry) = self.datagrams.table.get_mut(token) else { return };
@@ -398,9 +429,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             return;
         }
         entry.patience = Some(self.timers.arm(at, Alarm::Datagrams(token)));
-        if let Some(remote) = &entry.remote {
-            remote.close_line();
-        }
+        entry.note_closing();
+        let reason = if self.draining { CloseReason::Shutdown } else { CloseReason::Local };
+        self.invoke_datagrams(token, true, "on_datagram_closing", |handler, socket, _| {
+            handler.on_datagram_closing(socket, &reason);
+            Action::Continue
+        });
         self.flush_datagrams(token);
     }
 
@@ -418,6 +452,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn cut_datagrams(&mut self) {
         let tokens: Vec<Token> = self.datagrams.table.tokens().collect();
         for token in tokens {
+            self.begin_closing_datagrams(token);
             self.close_datagrams(token);
         }
     }
@@ -429,21 +464,11 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if let Some(patience) = entry.patience {
             self.timers.cancel(patience);
         }
-        if let Some(remote) = &entry.remote {
-            remote.close_line();
-        }
         if let Some(mut queue) = entry.queue.take() {
             queue.drop_all();
             self.counters.datagrams_dropped.add(queue.take_sent().dropped);
             self.datagrams.queues.push(queue);
         }
         self.counters.datagram_sockets.set(self.datagrams.table.len() as u64);
-    }
-
-    /// Drops what was asked too late; what a closure owns is the user's code.
-    fn discard_closure(&self, order: DatagramOrder<H>, token: Token) {
-        if catch_unwind(AssertUnwindSafe(|| drop(order))).is_err() {
-            self.note_panic("drop of a closure", Some(token));
-        }
     }
 }

@@ -13,7 +13,7 @@ use millstream_platform::socket::{SocketRole, Stream};
 
 use super::callback::Invoked;
 use super::connection::{Connection, Origin, Phase};
-use super::mailbox::{Command, Order};
+use super::mailbox::{Command, DatagramOrder, Order};
 use super::{Arrival, EventLoop, Reactor};
 use crate::conn::{CloseReason, CloseRequest, Closed, Completion, Detached, Fault};
 use crate::engine::{ListenerState, Open};
@@ -384,8 +384,15 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 self.discard(Command::Connection { token, order });
                 return self.complete(done, Err(Closed), token);
             }
-            Command::Connection { token, .. } => Some(token),
-            Command::Datagrams { token, .. } => Some(token),
+            Command::Datagrams {
+                token,
+                order: DatagramOrder::Run { closure, done: Some(done) },
+            } => {
+                let order = DatagramOrder::Run { closure, done: None };
+                self.discard(Command::Datagrams { token, order });
+                return self.complete(done, Err(Closed), token);
+            }
+            Command::Connection { token, .. } | Command::Datagrams { token, .. } => Some(token),
             Command::Reactor(_)
             | Command::Connect { .. }
             | Command::Resolved { .. }
@@ -461,6 +468,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             Command::Adopt { socket, done } => self.adopt_socket(socket, done),
             Command::OpenDatagram { how, done } => self.open_datagram(&how, done),
             Command::AdoptDatagram { socket, done } => self.adopt_datagram(socket, done),
+            Command::Reactor(closure) => self.run_closure(closure),
             command => self.discard(command),
         }
     }

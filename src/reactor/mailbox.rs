@@ -44,7 +44,7 @@ pub(crate) enum Command<H: EventHandler> {
 pub(crate) enum DatagramOrder<H: EventHandler> {
     Send { to: Option<Box<Address>>, bytes: Bytes },
     Close,
-    Run(DatagramClosure<H>),
+    Run { closure: DatagramClosure<H>, done: Option<Completion> },
 }
 
 /// What a connection is asked. A completion that is dropped says that the connection is closed.
@@ -56,6 +56,6 @@ pub(crate) enum Order<H: EventHandler> {
     Run { closure: Closure<H>, done: Option<Completion> },
 }
 
-type ReactorClosure<H> = Box<dyn FnOnce(&mut H, &mut Reactor<'_>) -> Action + Send>;
+pub(super) type ReactorClosure<H> = Box<dyn FnOnce(&mut H, &mut Reactor<'_>) -> Action + Send>;
 type DatagramClosure<H> = Box<dyn FnOnce(&mut H, &mut DatagramSocket<'_, H>) -> Action + Send>;
 type Closure<H> = Box<dyn FnOnce(&mut H, &mut Conn<'_, H>) -> Action + Send>;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use millstream_platform::driver::{Driver, Event, Host, Received, Space, Token};
 
 use super::connection::{Alarm, Connection, Phase};
-use super::mailbox::{Command, Order};
+use super::mailbox::{Command, Order, ReactorClosure};
 use super::table::Table;
 use super::{EventLoop, Reactor};
 use crate::conn::{CloseReason, TimerId};
@@ -68,6 +68,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if let Err(error) = self.wait(limit) {
             tracing::error!(reactor = self.index, %error, "the driver cannot wait; the engine stops");
             self.engine.fail(error);
+            self.draining = true;
             self.doom_all();
             self.close_doomed();
             self.cut_datagrams();
@@ -224,10 +225,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     fn obey(&mut self, command: Command<H>) {
         match command {
             Command::Connection { token, order } => self.obey_order(token, order),
-            Command::Reactor(closure) => {
-                let action = self.call_without_connection("Reactors::run", closure);
-                self.obey_action(action.unwrap_or_default());
-            }
+            Command::Reactor(closure) => self.run_closure(closure),
             Command::Connect { connect, done } => self.connect(*connect, done),
             Command::Resolved { attempt, addresses } => self.resolved(attempt, addresses),
             Command::Adopt { socket, done } => self.adopt_socket(socket, done),
@@ -235,6 +233,11 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             Command::OpenDatagram { how, done } => self.open_datagram(&how, done),
             Command::AdoptDatagram { socket, done } => self.adopt_datagram(socket, done),
         }
+    }
+
+    pub(super) fn run_closure(&mut self, closure: ReactorClosure<H>) {
+        let action = self.call_without_connection("Reactors::run", closure);
+        self.obey_action(action.unwrap_or_default());
     }
 
     fn obey_order(&mut self, token: Token, order: Order<H>) {

@@ -2,9 +2,9 @@
 
 use std::sync::mpsc::channel;
 
-use millstream::{Action, Address, Closed, DatagramRemote, Engine, OpenDatagram};
+use millstream::{Action, Address, Closed, DatagramRemote, DatagramSocket, Engine, OpenDatagram};
 
-use crate::common::pattern;
+use crate::common::{DEADLINE, pattern};
 use crate::recorder::{On, Recorder, echo};
 use crate::stage::Stage;
 use crate::world::World;
@@ -93,4 +93,73 @@ pub(crate) fn what_waits_is_sent_before_a_socket_closes<W: World>(seed: u64) {
     client.send(&[1; 10][..]).expect("it is open");
     assert_eq!(receive(&mut stage, expected.len(), &[client]), expected);
     assert_eq!(server.send(&b"late"[..]), Err(Closed));
+}
+
+/// Its handles return that it is closed, and the handler is told once; what that sends is sent.
+pub(crate) fn a_socket_says_at_once_that_it_closes_whoever_closes_it<W: World>(seed: u64) {
+    for by in ["Action::Close", "DatagramSocket::close", "DatagramRemote::close", "stop"] {
+        let builder = Engine::builder().close_timeout(DEADLINE);
+        let mut stage = Stage::<W>::start(seed, builder, echo);
+        let (server, address) = open(&mut stage, OpenDatagram::on(W::HERE));
+        let (client, _) = open(&mut stage, OpenDatagram::to(address));
+        match by {
+            "Action::Close" => client.run(|_, _| Action::Close).expect("it is open"),
+            "DatagramSocket::close" => {
+                let close = |_: &mut Recorder, socket: &mut DatagramSocket<'_, Recorder>| {
+                    socket.close();
+                    assert!(!socket.remote().is_open(), "from this moment on");
+                    Action::Continue
+                };
+                client.run(close).expect("it is open");
+            }
+            "DatagramRemote::close" => client.close().expect("it is open"),
+            _ => stage.stop(DEADLINE).expect("it runs"),
+        }
+        let reason = if by == "stop" { "shutdown" } else { "local" };
+        assert_eq!(stage.wait_for(On::DatagramClosing).reason, Some(reason), "{by}");
+        assert!(!client.is_open(), "{by}");
+        assert_eq!(client.send("lost"), Err(Closed), "{by}");
+        assert_eq!(client.run(|_, _| unreachable!("it is closing")), Err(Closed), "{by}");
+        assert_eq!(client.close(), Err(Closed), "{by}");
+        if by == "stop" {
+            assert_eq!(stage.wait_for(On::DatagramClosing).reason, Some(reason), "the server");
+            stage.wait_for_the_end();
+        } else {
+            assert!(server.is_open());
+            stage.until("the last word comes", |world| {
+                world.engine().stats().reactors[0].datagrams_in == 1
+            });
+            receive(&mut stage, 0, &[server]);
+        }
+        let closings = if by == "stop" { 2 } else { stage.count(On::DatagramClosing) };
+        assert_eq!((closings, stage.panics()), (2, 0), "{by}");
+    }
+}
+
+pub(crate) fn closures_on_their_way_to_a_socket_are_told_when_it_closes<W: World>(seed: u64) {
+    let mut stage = Stage::<W>::start(seed, Engine::builder(), echo);
+    let (socket, _) = open(&mut stage, OpenDatagram::on(W::HERE));
+    let (tell, told) = channel();
+    let (own, late) = (socket.clone(), tell.clone());
+    let ask_and_close = move |_: &mut Recorder, socket: &mut DatagramSocket<'_, Recorder>| {
+        let tell = late.clone();
+        own.run_then(
+            |_, _| unreachable!("it is closing"),
+            move |ran| tell.send(("late", ran)).unwrap(),
+        );
+        socket.close();
+        own.run_then(
+            |_, _| unreachable!("it is closing"),
+            move |ran| late.send(("at once", ran)).unwrap(),
+        );
+        Action::Continue
+    };
+    socket.run_then(ask_and_close, move |ran| tell.send(("first", ran)).unwrap());
+    let mut answers = Vec::new();
+    stage.until("each is told", |_| {
+        answers.extend(told.try_iter());
+        answers.len() == 3
+    });
+    assert_eq!(answers, [("at once", Err(Closed)), ("first", Ok(())), ("late", Err(Closed))]);
+    receive(&mut stage, 0, &[socket]);
 }

@@ -185,6 +185,8 @@ behaviours! {
         datagrams_of_every_size_come_back_whole
         datagrams_beyond_the_write_budget_are_sent_later
         what_waits_is_sent_before_a_socket_closes
+        a_socket_says_at_once_that_it_closes_whoever_closes_it
+        closures_on_their_way_to_a_socket_are_told_when_it_closes
     }
     stopping {
         the_limit_of_connections_is_exact_and_places_are_given_back

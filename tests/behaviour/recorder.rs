@@ -26,6 +26,8 @@ pub(crate) enum On {
     Shutdown,
     /// One came to a socket that is connected.
     Datagram,
+    /// A socket for datagrams begins to close.
+    DatagramClosing,
 }
 
 impl On {
@@ -51,7 +53,7 @@ pub(crate) struct Note {
     pub(crate) pending: usize,
     /// For `Timer`: the how many-th that was set with [`arm`], and when it was due.
     pub(crate) timer: Option<(usize, Instant)>,
-    /// For `Closing` and `Close`: one of [`CloseReason::NAMES`].
+    /// For `Closing`, `Close` and `DatagramClosing`: one of [`CloseReason::NAMES`].
     pub(crate) reason: Option<&'static str>,
     /// For `Close`: what the script put into [`Kept::received`]. For `Datagram`: its bytes.
     pub(crate) received: Vec<u8>,
@@ -234,6 +236,16 @@ impl EventHandler for Recorder {
             socket.reply(&datagram, datagram.bytes).expect("there is room");
         }
         Action::Continue
+    }
+
+    fn on_datagram_closing(&mut self, socket: &mut DatagramSocket<'_, Self>, reason: &CloseReason) {
+        assert!(socket.is_closing() && !socket.remote().is_open());
+        if socket.peer_addr().is_some() {
+            socket.send(&[0; 3]).expect("there is room"); // The server sends nothing back.
+        }
+        let mut note = Note::new(On::DatagramClosing, None, socket.now());
+        note.reason = Some(name(reason));
+        self.log.push(note);
     }
 
     fn on_shutdown(&mut self, reactor: &mut Reactor<'_>) -> Action {
