@@ -16,6 +16,10 @@ use millstream_benches::error_chain::describe;
 
 /// How long connections have to take what is left for them when the server stops.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A connection on which nothing moves for so long is closed.
+const MOST_SILENCE: Duration = Duration::from_secs(300);
+/// One that takes nothing of what waits for it for so long is cut off.
+const MOST_STUCK: Duration = Duration::from_secs(60);
 
 /// An echo server on a Unix socket.
 #[derive(Parser)]
@@ -67,7 +71,8 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     if let Some(mode) = options.mode {
         listen = listen.mode(mode);
     }
-    let engine = Engine::builder().listen(listen).start(|_reactor| Echo)?;
+    let builder = Engine::builder().idle_timeout(MOST_SILENCE).write_timeout(MOST_STUCK);
+    let engine = builder.listen(listen).start(|_reactor| Echo)?;
     engine.stop_on_signals(PATIENCE)?;
     for address in engine.local_addrs() {
         println!("listening on {address}");

@@ -6,10 +6,12 @@
 //! - A client has one line on its way. The next one is served when all reactors have handed out the last.
 //! - A client that doesn't read misses lines while its output is above the high-water mark, and is told
 //!   how many when it has caught up.
-//! - A line that is too long, or no text, closes its client.
+//! - A line that is too long, or no text, closes its client; so does one that is not whole after a minute, by the
+//!   default of [`Framed`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream::codec::{FrameHandler, Framed, FramedConn, LineError, Lines, Utf8Lines};
 use millstream::{Action, Builder, Bytes, CloseReason, ConnId, Engine, Reactors, Remote};
@@ -18,6 +20,11 @@ use millstream::{Action, Builder, Bytes, CloseReason, ConnId, Engine, Reactors, 
 pub(crate) const LONGEST_LINE: usize = 1024;
 /// A client that has more than this many bytes to read still misses what is said.
 pub(crate) const HIGH_WATER: usize = 64 * 1024;
+
+/// Who says nothing for so long is asked to leave.
+const MOST_SILENCE: Duration = Duration::from_secs(60 * 60);
+/// Who takes nothing of what waits for it for so long is cut off.
+const MOST_STUCK: Duration = Duration::from_secs(60);
 
 /// A client, as other connections and reactors see it.
 type Client = Remote<Framed<Room>>;
@@ -39,7 +46,10 @@ pub(crate) struct Guest {
 
 /// The options that the room needs.
 pub(crate) fn builder() -> Builder {
-    Engine::builder().water_marks(HIGH_WATER / 2, HIGH_WATER)
+    Engine::builder()
+        .water_marks(HIGH_WATER / 2, HIGH_WATER)
+        .read_timeout(MOST_SILENCE)
+        .write_timeout(MOST_STUCK)
 }
 
 impl FrameHandler for Room {
@@ -86,8 +96,11 @@ impl FrameHandler for Room {
     }
 
     /// It is taken off the list as soon as it is said to close, however long its peer takes to end its side.
-    fn on_closing(&mut self, conn: &mut FramedConn<'_, Self>, _reason: &CloseReason) {
+    fn on_closing(&mut self, conn: &mut FramedConn<'_, Self>, reason: &CloseReason) {
         self.clients.remove(&conn.id());
+        if matches!(reason, CloseReason::ReadTimeout | CloseReason::FrameTimeout) {
+            conn.output.write(format!("* goodbye: {reason}\n").as_bytes());
+        }
         if let Some(name) = &conn.state.name {
             say(conn.reactors(), conn.id(), format!("* {name} left\n"), None);
         }

@@ -21,6 +21,11 @@ use millstream_benches::progress_line::ProgressLine;
 
 /// How long connections have to take what is left for them when the server stops.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A connection on which nothing moves for so long is closed.
+const MOST_SILENCE: Duration = Duration::from_secs(300);
+/// One that takes nothing of what waits for it for so long is cut off. A frame must be whole within a minute, by the
+/// default of [`Framed`].
+const MOST_STUCK: Duration = Duration::from_secs(60);
 
 /// An echo server: under its own load, or, with --listen, for others.
 #[derive(Parser)]
@@ -98,7 +103,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
 }
 
 fn start(options: &Options) -> Result<Engine, Box<dyn Error>> {
-    let mut builder = Engine::builder();
+    let mut builder = Engine::builder().idle_timeout(MOST_SILENCE).write_timeout(MOST_STUCK);
     builder = builder.listen(options.listen.as_deref().unwrap_or("127.0.0.1:0"));
     if let Some(reactors) = options.reactors {
         builder = builder.reactors(reactors.into());

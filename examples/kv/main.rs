@@ -55,6 +55,9 @@ use crate::shards::Shards;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The most output that may wait for a connection: a reply, and messages of channels.
 const OUTPUT_CAP: usize = 2 * MOST_REPLY;
+/// Who takes nothing of what waits for it for so long is cut off. A command must be whole within a minute, by the default
+/// of [`Framed`]; between commands a client may be silent for as long as it likes, as with Redis.
+const MOST_STUCK: Duration = Duration::from_secs(60);
 
 /// A key-value server that speaks Redis' protocol, in memory.
 #[derive(Parser)]
@@ -112,6 +115,7 @@ fn start(options: &Options) -> Result<Engine, Box<dyn Error>> {
         .listen(options.listen.as_str())
         .reactors(reactors)
         .tick(TICK)
+        .write_timeout(MOST_STUCK)
         .input_cap(max_request.saturating_mul(2), InputOverflow::Close)
         .water_marks(HIGH_WATER / 4, HIGH_WATER)
         .output_cap(OUTPUT_CAP);

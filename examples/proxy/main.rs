@@ -19,6 +19,8 @@ use self::relay::Relay;
 
 /// How long connections have to take what is left for them when the proxy stops.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Who takes nothing of what waits for it for so long is cut off, and the other side with it.
+const MOST_STUCK: Duration = Duration::from_secs(60);
 
 /// A proxy for streams.
 #[derive(Parser)]
@@ -72,6 +74,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let upstream = options.to.clone();
     let mut builder = Engine::builder().listen(&*options.listen);
     builder = builder.idle_timeout(Duration::from_secs(options.idle.into()));
+    builder = builder.write_timeout(MOST_STUCK);
     if let Some(reactors) = options.reactors {
         builder = builder.reactors(reactors.into());
     }

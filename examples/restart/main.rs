@@ -23,6 +23,12 @@ use millstream::{AcceptMode, Action, Engine, Reactor, UnixAddress};
 use millstream_benches::arguments::stream_address;
 use millstream_benches::error_chain::describe;
 
+/// A connection on which nothing moves for so long is closed.
+const MOST_SILENCE: Duration = Duration::from_secs(300);
+/// One that takes nothing of what waits for it for so long is cut off. A line must be whole within a minute, by the
+/// default of [`Framed`].
+const MOST_STUCK: Duration = Duration::from_secs(60);
+
 /// A server that is restarted while it serves.
 #[derive(Parser)]
 struct Options {
@@ -111,6 +117,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
 fn start(options: &Options, inherited: &mut Inherited) -> Result<Engine, Box<dyn Error>> {
     let mode = if options.reuse_port { AcceptMode::ReusePort } else { AcceptMode::MainAcceptor };
     let mut builder = Engine::builder().reactors(options.reactors.into()).accept_mode(mode);
+    builder = builder.idle_timeout(MOST_SILENCE).write_timeout(MOST_STUCK);
     for listen in &options.listen {
         builder = builder.listen(inherited.listen(listen.as_str()));
     }
