@@ -134,6 +134,11 @@ where
         frame.map(|frame| self.check(frame.into())).transpose()
     }
 
+    #[inline]
+    fn is_within_frame(&self) -> bool {
+        self.framing.is_within_frame()
+    }
+
     fn encode(&mut self, payload: &[u8], output: &mut Output<'_>) -> Result<(), Self::Error> {
         let checksum = self.write(crc32c::crc32c(payload));
         with_scratch(|frame| {

@@ -89,6 +89,11 @@ impl Codec for Delimited {
     }
 
     #[inline]
+    fn is_within_frame(&self) -> bool {
+        self.splitter.is_discarding()
+    }
+
+    #[inline]
     fn encode(&mut self, frame: &[u8], output: &mut Output<'_>) -> Result<(), DelimitedError> {
         if frame.len() > self.splitter.max_length {
             return Err(self.too_long());

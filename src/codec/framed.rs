@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 use super::Codec;
 use crate::conn::{CloseReason, Conn, Output, TimerId};
@@ -11,6 +12,8 @@ use crate::reactor::Reactor;
 
 /// How many frames of a connection are served before others have their turn.
 const FRAMES_PER_TURN: usize = 1024;
+/// In what time a frame is whole.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A connection whose bytes are frames.
 pub type FramedConn<'a, F> = Conn<'a, Framed<F>>;
@@ -160,6 +163,7 @@ pub trait FrameHandler: Sized + 'static {
 pub struct Framed<F> {
     handler: F,
     frames_per_turn: usize,
+    frame_timeout: Option<Duration>,
 }
 
 /// A connection's state under [`Framed`]. It dereferences to the frame handler's own state.
@@ -168,6 +172,8 @@ pub struct FramedState<F: FrameHandler> {
     codec: Option<F::Codec>,
     /// The peer ended, and the frame handler does not know yet.
     ended: bool,
+    /// A part of a frame was taken, and not the whole.
+    part_taken: bool,
     /// The frames that are left are going to be served when others had their turn.
     is_due: bool,
     state: F::State,
@@ -176,7 +182,21 @@ pub struct FramedState<F: FrameHandler> {
 impl<F: FrameHandler> Framed<F> {
     /// Serves frames with `handler`.
     pub fn new(handler: F) -> Self {
-        Framed { handler, frames_per_turn: FRAMES_PER_TURN }
+        let frame_timeout = Some(FRAME_TIMEOUT);
+        Framed { handler, frames_per_turn: FRAMES_PER_TURN, frame_timeout }
+    }
+
+    /// How long after its first byte a frame must be whole: otherwise the connection closes with
+    /// [`CloseReason::FrameTimeout`]. By default a minute; `None` for no limit, with which a peer that sends a
+    /// byte now and then holds its connection for ever, as no [`idle_timeout`](crate::Builder::idle_timeout) and
+    /// no [`read_timeout`](crate::Builder::read_timeout) comes.
+    ///
+    /// What counts is time in which the engine reads. While reading is [paused](Conn::pause_reading) or the
+    /// output is above the high-water mark, and while frames wait for their turn, the peer can do nothing. A frame
+    /// that comes whole costs nothing, one that comes in parts a timer once in this time.
+    pub fn frame_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.frame_timeout = timeout.into();
+        self
     }
 
     /// How many frames one connection is served before others have their turn; at least one, by
@@ -197,9 +217,15 @@ impl<F: FrameHandler> Framed<F> {
             }
             let taken = conn.input.taken();
             let action = match conn.decode() {
-                Ok(Some(frame)) => self.handler.on_frame(conn, frame),
+                Ok(Some(frame)) => {
+                    conn.control.end_frame();
+                    self.handler.on_frame(conn, frame)
+                }
                 Ok(None) => return self.end(conn),
                 Err(error) => {
+                    if !conn.codec_is_within_frame() {
+                        conn.control.end_frame();
+                    }
                     tracing::debug!(conn = %conn.id(), %error, "not a frame");
                     match self.handler.on_error(conn, error) {
                         Action::Continue if conn.input.taken() == taken => Action::Close,
@@ -237,7 +263,21 @@ impl<F: FrameHandler> Framed<F> {
         if std::mem::take(&mut conn.state.ended) {
             return self.handler.on_end(conn);
         }
+        self.time_frame(conn);
         Action::Continue
+    }
+
+    /// Starts the timeout of a frame that has begun, unless it runs.
+    #[inline]
+    fn time_frame(&self, conn: &mut FramedConn<'_, F>) {
+        let taken = conn.codec_is_within_frame();
+        if std::mem::replace(&mut conn.state.part_taken, taken) && !taken {
+            conn.control.end_frame(); // What is unread begins another one.
+        }
+        match self.frame_timeout {
+            Some(timeout) if taken || !conn.input.is_empty() => conn.control.begin_frame(timeout),
+            _ => conn.control.end_frame(),
+        }
     }
 
     /// Serves, unless that is going to be done anyway.
@@ -286,6 +326,12 @@ impl<'a, F: FrameHandler> FramedConn<'a, F> {
             Ok(None) if self.state.ended => codec.decode_end(&mut self.input),
             decoded => decoded,
         }
+    }
+
+    /// Whether a part of a frame is neither unread nor served.
+    #[inline]
+    fn codec_is_within_frame(&self) -> bool {
+        self.state.codec.as_ref().is_some_and(Codec::is_within_frame)
     }
 
     /// Whether a frame may be served now.
@@ -389,7 +435,8 @@ impl<F> DerefMut for Framed<F> {
 
 impl<F: FrameHandler> Default for FramedState<F> {
     fn default() -> Self {
-        FramedState { codec: None, ended: false, is_due: false, state: F::State::default() }
+        let (ended, part_taken, is_due) = (false, false, false);
+        FramedState { codec: None, ended, part_taken, is_due, state: F::State::default() }
     }
 }
 

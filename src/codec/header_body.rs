@@ -139,6 +139,11 @@ impl<C: Codec + Clone, L: BodyLength<C>> Codec for HeaderBody<C, L> {
         frame
     }
 
+    #[inline]
+    fn is_within_frame(&self) -> bool {
+        self.header.is_within_frame()
+    }
+
     /// That the header tells the body's length is up to the caller.
     #[inline]
     fn encode(

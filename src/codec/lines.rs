@@ -98,6 +98,11 @@ impl Codec for Lines {
         }
     }
 
+    #[inline]
+    fn is_within_frame(&self) -> bool {
+        self.splitter.is_discarding()
+    }
+
     /// A line whose own last byte is a carriage return loses it where it is decoded again, unless lines
     /// are written with [`crlf`](Lines::crlf).
     #[inline]
@@ -160,6 +165,11 @@ impl Codec for Utf8Lines {
 
     fn decode_end<'a>(&mut self, input: &mut Input<'a>) -> Result<Option<&'a str>, LineError> {
         utf8(self.lines.decode_end(input)?)
+    }
+
+    #[inline]
+    fn is_within_frame(&self) -> bool {
+        self.lines.is_within_frame()
     }
 
     fn encode(&mut self, line: &str, output: &mut Output<'_>) -> Result<(), LineError> {

@@ -43,6 +43,11 @@ impl<D: Delimiter> Splitter<D> {
         Splitter { delimiter, max_length, searched: 0, discarding: false }
     }
 
+    /// Whether a part of a frame that was too long was dropped, and its end is not here yet.
+    pub(super) fn is_discarding(&self) -> bool {
+        self.discarding
+    }
+
     /// Takes the next frame and its delimiter. `None`: it is not complete; of one that was too long,
     /// what there is was dropped.
     #[inline]

@@ -162,6 +162,10 @@ where
         }
     }
 
+    fn is_within_frame(&self) -> bool {
+        !self.received.is_empty()
+    }
+
     fn encode(&mut self, item: I, output: &mut Output<'_>) -> Result<(), Self::Error> {
         with_scratch(|frame| {
             self.codec.encode(item, frame).map_err(CompatError::Codec)?;

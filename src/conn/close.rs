@@ -18,6 +18,9 @@ pub enum CloseReason {
     IdleTimeout,
     /// The peer sent nothing for the [`read_timeout`](crate::Builder::read_timeout).
     ReadTimeout,
+    /// The peer began a frame, and did not end it within [`Framed`](crate::codec::Framed)'s
+    /// [`frame_timeout`](crate::codec::Framed::frame_timeout).
+    FrameTimeout,
     /// The peer took no output for the [`write_timeout`](crate::Builder::write_timeout).
     WriteTimeout,
     /// The connection was closing, and its output was not flushed within the
@@ -42,7 +45,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// The names of all reasons, as statistics show them; the place of each is its index.
-    pub const NAMES: [&'static str; 14] = [
+    pub const NAMES: [&'static str; 15] = [
         "peer",
         "local",
         "failed",
@@ -57,6 +60,7 @@ impl CloseReason {
         "shutdown",
         "relay",
         "detached",
+        "frame timeout",
     ];
 
     pub(crate) fn index(&self) -> usize {
@@ -75,6 +79,7 @@ impl CloseReason {
             CloseReason::Shutdown => 11,
             CloseReason::Relay => 12,
             CloseReason::Detached => 13,
+            CloseReason::FrameTimeout => 14,
         }
     }
 }

@@ -163,8 +163,7 @@ impl<H: EventHandler> Conn<'_, H> {
     pub fn close(&mut self) {
         if !self.is_closing() {
             let ended = std::mem::replace(&mut self.output.pending.ended, true);
-            self.control.status.ended_by_close = !ended;
-            self.control.status.request_close(CloseRequest::Flush);
+            self.control.status.request_close(CloseRequest::Flush { last_word: !ended });
         }
     }
 
@@ -320,8 +319,8 @@ pub struct OtherReactor {
 /// How a callback asked for its connection to close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum CloseRequest {
-    /// Once the output is flushed.
-    Flush,
+    /// Once the output is flushed; there may be a last word if our side had not ended before.
+    Flush { last_word: bool },
     /// At the end of the turn.
     Now,
     /// At the end of the turn, with a reset.

@@ -142,12 +142,17 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
         let Some(connection) = self.connections.get_mut(token) else { return false };
         if action == Action::Close {
-            connection.status.request_close(CloseRequest::Flush);
+            let last_word = !connection.pending.ended;
+            connection.status.request_close(CloseRequest::Flush { last_word });
         }
         if let Some(request) = connection.status.close_request.take() {
             let cuts_off = connection.pending.bytes > 0;
             match request {
-                CloseRequest::Flush => self.begin_close(token, CloseReason::Local),
+                CloseRequest::Flush { last_word } => {
+                    connection.pending.ended &= !last_word;
+                    self.begin_close(token, CloseReason::Local);
+                    return true;
+                }
                 CloseRequest::Now => self.doom(token, CloseReason::Local, cuts_off),
                 CloseRequest::Reset => self.doom(token, CloseReason::Local, true),
                 CloseRequest::Detach => {
@@ -156,7 +161,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                     self.doom(token, CloseReason::Detached, false);
                 }
             }
-            return request == CloseRequest::Flush;
+            return false;
         }
         if connection.status.is_over() || connection.is_gone() {
             self.doom(token, CloseReason::Peer, false);
@@ -200,7 +205,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let asked = status.paused_by_handler || status.holds_input;
         let paused = open && (asked || relaying || flooded || full);
         if paused != status.paused {
-            status.paused = paused;
+            status.note_paused(paused, self.clock.tick());
             self.driver.pause(token, paused);
             if !paused {
                 status.last_received = self.clock.tick();

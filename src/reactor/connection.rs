@@ -9,6 +9,7 @@ use millstream_platform::memory::Ring;
 
 use super::clock::Clock;
 use super::counters::Counters;
+use super::deadline;
 use super::mailbox::Order;
 use super::reactors::Reactors;
 use super::relay::Relay;
@@ -29,6 +30,9 @@ pub(crate) struct Connection<H: EventHandler> {
     pub(crate) status: Status<H>,
 }
 
+/// What [`Status::frame_by`] is while no frame has begun.
+const NO_FRAME: u64 = u64::MAX;
+
 /// Where a connection stands.
 pub(crate) struct Status<H: EventHandler> {
     pub(crate) peer: Peer,
@@ -38,6 +42,9 @@ pub(crate) struct Status<H: EventHandler> {
     pub(crate) timers: OwnedTimers,
     /// The one timer for all of the connection's deadlines.
     pub(crate) deadline: Option<TimerKey>,
+    /// The tick by which the frame that has begun must be whole; while reading is paused, how many ticks are left.
+    /// [`NO_FRAME`] if none has begun.
+    pub(crate) frame_by: u64,
     /// The tick of the last byte received, or when reading began again.
     pub(crate) last_received: u64,
     /// The tick of the last byte sent, or when there began to be something to send.
@@ -45,8 +52,6 @@ pub(crate) struct Status<H: EventHandler> {
     pub(crate) extras: Option<Box<Extras<H>>>,
     pub(crate) phase: Phase,
     pub(crate) close_request: Option<CloseRequest>,
-    /// The output ended because a callback asked for a close, which `on_closing` may write before.
-    pub(crate) ended_by_close: bool,
     /// Its [`Origin`], in less room.
     pub(crate) listener: Option<ListenerId>,
     pub(crate) outgoing: bool,
@@ -187,12 +192,12 @@ impl<H: EventHandler> Connection<H> {
             remote: None,
             timers: OwnedTimers::default(),
             deadline: None,
+            frame_by: NO_FRAME,
             last_received: now,
             last_sent: now,
             extras: None,
             phase: Phase::Open,
             close_request: None,
-            ended_by_close: false,
             listener: origin.listener(),
             outgoing: origin == Origin::Outgoing,
             paused_by_handler: false,
@@ -309,6 +314,28 @@ impl<H: EventHandler> Status<H> {
         self.phase != Phase::Open || self.close_request.is_some()
     }
 
+    /// No frame has begun, or the next one begins.
+    #[inline]
+    pub(crate) fn end_frame(&mut self) {
+        self.frame_by = NO_FRAME;
+    }
+
+    /// The tick by which a frame must be whole, if one has begun and the peer is heard.
+    pub(crate) fn frame_deadline(&self) -> Option<u64> {
+        (self.frame_by != NO_FRAME && !self.paused).then_some(self.frame_by)
+    }
+
+    /// Reading pauses or goes on: the time in between is not the peer's.
+    pub(crate) fn note_paused(&mut self, paused: bool, now: u64) {
+        self.paused = paused;
+        if self.frame_by != NO_FRAME {
+            self.frame_by = match paused {
+                true => self.frame_by.saturating_sub(now),
+                false => self.frame_by.saturating_add(now).min(NO_FRAME - 1),
+            };
+        }
+    }
+
     /// Whether both sides have ended, and nothing is left to be said or looked at.
     pub(crate) fn is_over(&self) -> bool {
         let holds_input = self.holds_input && self.phase == Phase::Open;
@@ -396,6 +423,25 @@ impl<H: EventHandler> Control<'_, H> {
     ) {
         let order = Order::Run { closure: Box::new(closure), done: None };
         let _ = self.reactors.ask(self.id(), order);
+    }
+
+    /// No frame has begun, or the next one begins.
+    #[inline]
+    pub(crate) fn end_frame(&mut self) {
+        self.status.end_frame();
+    }
+
+    /// A frame has begun, now or before: it must be whole so long after its beginning.
+    pub(crate) fn begin_frame(&mut self, timeout: Duration) {
+        let status = &mut *self.status;
+        if status.frame_by != NO_FRAME {
+            return;
+        }
+        let now = if status.paused { 0 } else { self.clock.tick() };
+        status.frame_by = now.saturating_add(deadline::ticks(timeout)).min(NO_FRAME - 1);
+        if let Some(at) = status.frame_deadline() {
+            deadline::arm_by(self.timers, &mut status.deadline, at, self.token);
+        }
     }
 
     pub(crate) fn set_timer(&mut self, now: Instant, after: Duration) -> TimerId {

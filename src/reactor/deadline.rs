@@ -1,4 +1,4 @@
-//! The deadlines of a connection: idle, read, write-stall, and flush on close.
+//! The deadlines of a connection: idle, read, frame, write-stall, and flush on close.
 //!
 //! All of them share one timer. Receiving and sending only note the time; when the timer fires, the
 //! deadlines are computed anew, and if none has come, the timer is armed for the next one. So a
@@ -10,6 +10,7 @@ use millstream_platform::driver::{Driver, Token};
 
 use super::EventLoop;
 use super::connection::{Alarm, Connection, Phase};
+use super::timers::{TimerKey, Timers};
 use crate::conn::{CloseReason, ProxyError};
 use crate::engine::Config;
 use crate::handler::EventHandler;
@@ -25,8 +26,31 @@ type Deadline = (u64, Missed);
 enum Missed {
     Idle,
     Read,
+    Frame,
     Write,
     Close,
+}
+
+/// In how many ticks from a noted one on a time has passed: one more, because what was noted in a tick may have
+/// happened at its end.
+pub(super) fn ticks(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).saturating_add(1)
+}
+
+/// Sees to it that a connection's timer fires at this tick at the latest.
+pub(super) fn arm_by(
+    timers: &mut Timers<Alarm>,
+    deadline: &mut Option<TimerKey>,
+    tick: u64,
+    token: Token,
+) {
+    if let Some(key) = *deadline {
+        if timers.at(key).is_some_and(|at| at <= tick) {
+            return;
+        }
+        timers.cancel(key);
+    }
+    *deadline = Some(timers.arm(tick, Alarm::Deadline(token)));
 }
 
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
@@ -35,14 +59,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let Some(connection) = self.connections.get_mut(token) else { return };
         let stop = self.draining.then_some(self.draining_since);
         let Some((next, _)) = next_deadline(connection, &self.config, stop) else { return };
-        let deadline = &mut connection.status.deadline;
-        if let Some(key) = *deadline {
-            if self.timers.at(key).is_some_and(|at| at <= next) {
-                return;
-            }
-            self.timers.cancel(key);
-        }
-        *deadline = Some(self.timers.arm(next, Alarm::Deadline(token)));
+        arm_by(&mut self.timers, &mut connection.status.deadline, next, token);
     }
 
     /// The connection's timer has fired.
@@ -60,6 +77,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         match missed {
             Missed::Idle => self.time_out(token, CloseReason::IdleTimeout),
             Missed::Read => self.time_out(token, CloseReason::ReadTimeout),
+            Missed::Frame => self.time_out(token, CloseReason::FrameTimeout),
             Missed::Write => self.cut_off(token, CloseReason::WriteTimeout, true),
             Missed::Close => self.lose_patience(token),
         }
@@ -100,13 +118,12 @@ fn next_deadline<H: EventHandler>(
     let reading = open && !status.paused && !status.peer_ended;
     let last = status.last_received.max(status.last_sent);
     let after = |since: u64, timeout: Option<Duration>, missed| {
-        // One more, because what was noted in a tick may have happened at its end.
-        let ticks = u64::try_from(timeout?.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-        Some((since.saturating_add(ticks).saturating_add(1), missed))
+        Some((since.saturating_add(ticks(timeout?)), missed))
     };
     let candidates = [
         after(last, config.idle_timeout.filter(|_| open), Missed::Idle),
         after(status.last_received, config.read_timeout.filter(|_| reading), Missed::Read),
+        status.frame_deadline().filter(|_| reading).map(|at| (at, Missed::Frame)),
         after(
             status.last_sent,
             config.write_timeout.filter(|_| connection.pending.bytes > 0),

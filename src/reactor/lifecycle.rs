@@ -196,7 +196,6 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         status.phase = Phase::Flushing;
         let peer_first = status.peer_ended && matches!(reason, CloseReason::Local);
         let reason = if peer_first { CloseReason::Peer } else { reason };
-        connection.pending.ended &= !status.ended_by_close;
         self.settle_reading(token);
         let panicked = self.tell_closing(token, &reason);
         let Some(connection) = self.connections.get_mut(token) else { return };

@@ -85,6 +85,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let Some(connection) = self.connections.get_mut(token) else { return };
         connection.status.holds_input = false;
         connection.status.paused_by_handler = false;
+        connection.status.end_frame();
         connection.relay().to = Some(to);
         let (unread, ended) = (connection.ring.take(), connection.status.peer_ended);
         let over = connection.status.is_over();

@@ -344,6 +344,11 @@ impl Codec for FrameCodec {
         Err(self.refuse(&header, refusal, input))
     }
 
+    #[inline]
+    fn is_within_frame(&self) -> bool {
+        self.passing_over > 0
+    }
+
     /// The limits are the receiver's; here only the width of the length fields limits.
     #[inline]
     fn encode(&mut self, frame: Frame<'_>, output: &mut Output<'_>) -> Result<(), FrameError> {

@@ -349,7 +349,9 @@ pub(crate) fn a_closing_connection_refuses_requests_at_once_whoever_closes_it<W:
             assert_eq!(remote.close(), Ok(()), "it goes on with that: {by}");
         }
         stage.pass(Duration::from_millis(20));
-        assert_eq!(stage.count(On::Close), 0, "{by}: the peer has not ended its side");
+        let closes = stage.count(On::Close);
+        // A stop waits for no silent peer.
+        assert!(closes == 0 || by == "stop", "{by}: the peer has not ended its side");
         peer.end();
         stage.closed_by(reason);
         if by == "stop" {

@@ -256,6 +256,11 @@ where
         frame.map(|frame| self.open(frame.into())).transpose()
     }
 
+    #[inline]
+    fn is_within_frame(&self) -> bool {
+        self.framing.is_within_frame()
+    }
+
     fn encode(&mut self, payload: &[u8], output: &mut Output<'_>) -> Result<(), Self::Error> {
         check_length(payload.len(), self.max_length)?;
         with_scratch(|frame| {
