@@ -109,8 +109,8 @@ pub trait EventHandler: Sized + 'static {
     ///
     /// [`Conn::input`] has what was never read. Where the close flushes, and our side has not been
     /// [ended](Conn::shutdown) before, a last word can be written, which is sent behind everything else; where it
-    /// cuts off, [`is_writable`](crate::Output::is_writable) is false. [`Conn::close_now`] here cuts it off;
-    /// [`Conn::close`] changes nothing. After a panic here it is cut off, and
+    /// cuts off, [`is_writable`](crate::Output::is_writable) is false. [`Conn::close_now`] and [`Conn::reset`] here cut
+    /// it off; [`Conn::close`] changes nothing. After a panic here it is cut off, and
     /// `on_close` is told [`CloseReason::Panicked`]; it is told another reason, too, if what was to be flushed was cut
     /// off, for example [`CloseReason::FlushTimeout`].
     fn on_closing(&mut self, _conn: &mut Conn<'_, Self>, _reason: &CloseReason) {}

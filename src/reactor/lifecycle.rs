@@ -211,8 +211,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if self.cut_off_by_fault(token) {
             return;
         }
-        if asked == Some(CloseRequest::Now) {
-            return self.doom(token, CloseReason::Local, cuts_off); // The first reason stands.
+        if let Some(CloseRequest::Now | CloseRequest::Reset) = asked {
+            let resets = cuts_off || asked == Some(CloseRequest::Reset);
+            return self.doom(token, CloseReason::Local, resets); // The first reason stands.
         }
         self.arm_deadline(token);
         self.mark_dirty(token);

@@ -421,25 +421,28 @@ pub(crate) fn a_close_that_cuts_off_takes_no_last_word<W: World>(seed: u64) {
 }
 
 pub(crate) fn what_is_to_be_flushed_can_be_cut_off_in_on_closing<W: World>(seed: u64) {
-    let bytes = pattern(W::STUCK, seed);
-    let written = bytes.clone();
-    let mut stage = Stage::<W>::start(seed, patient(), move |on, conn| {
-        match on {
-            On::Traffic => {
-                conn.output.write(&written);
-                return Action::Close;
+    for (len, resets) in [(W::STUCK, false), (W::STUCK, true), (0, true)] {
+        let bytes = pattern(len, seed);
+        let written = bytes.clone();
+        let mut stage = Stage::<W>::start(seed, patient(), move |on, conn| {
+            match on {
+                On::Traffic => {
+                    conn.output.write(&written);
+                    return Action::Close;
+                }
+                On::Closing if resets => conn.reset(),
+                On::Closing => conn.close_now(),
+                _ => {}
             }
-            On::Closing => conn.close_now(),
-            _ => {}
-        }
-        on.usual()
-    });
-    let (mut peer, _) = stage.open();
-    stage.send(&mut peer, b"!");
-    stage.closed_by("local");
-    let received = stage.receive_reset(&mut peer);
-    assert!(received.len() < bytes.len(), "something was pending");
-    assert_same(&received, &bytes[..received.len()]);
+            on.usual()
+        });
+        let (mut peer, _) = stage.open();
+        stage.send(&mut peer, b"!");
+        stage.closed_by("local");
+        let received = stage.receive_reset(&mut peer);
+        assert!(received.len() < len.max(1), "something was pending");
+        assert_same(&received, &bytes[..received.len()]);
+    }
 }
 
 pub(crate) fn a_panic_in_on_closing_cuts_off_and_is_the_reason<W: World>(seed: u64) {
