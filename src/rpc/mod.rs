@@ -71,7 +71,7 @@ pub use self::service::Service;
 pub use self::status::{Code, Status};
 #[cfg(any(feature = "rpc-postcard", feature = "rpc-messagepack", feature = "rpc-json"))]
 pub use self::typed::{
-    Encoding, EncodingError, TypedCalling, TypedReply, TypedRequest, typed, typed_later,
+    Arguments, Encoding, EncodingError, TypedCalling, TypedReply, TypedRequest, typed, typed_later,
 };
 #[cfg(feature = "internals")]
 #[doc(hidden)]

@@ -7,6 +7,7 @@ mod common;
 mod compression;
 mod peer;
 mod service;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::mpsc;

@@ -92,9 +92,24 @@
 /// method that is marked `idempotent` may be [tried again](crate::rpc::Request::idempotent).
 ///
 /// # On the wire
-/// A method's name is that of the service, `/`, and that of the function. The request is a tuple of the
-/// arguments, so they go by their order; none are `()`, one is a tuple of one. The response is the value. Arguments
-/// and values need serde's `Serialize` and `DeserializeOwned`.
+/// A method's name is that of the service, `/`, and that of the function. The request is the sequence of the
+/// [`Arguments`](crate::rpc::Arguments), up to 16, so they go by their order; the response is the value. Arguments and
+/// values need serde's `Serialize` and `DeserializeOwned`.
+///
+/// # As it grows
+/// Methods can be added, and servers are to know them before clients call them. What else does not break callers depends
+/// on the encoding:
+///
+/// | change | postcard | MessagePack, JSON |
+/// | --- | --- | --- |
+/// | another argument at the end, an `Option` | breaks | `None` for those who don't send it |
+/// | another field of a struct, with `#[serde(default)]` | breaks | the default for those who don't send it; skipped by those who don't know it, unless they deny unknown fields |
+/// | another variant of an enum, at the end | breaks those who get it and don't know it | the same |
+/// | another name of an argument | nothing | nothing |
+/// | another name of a field | nothing | breaks |
+///
+/// In each case servers are to be updated first. For anything else, and for postcard, a method of another name is added, and
+/// the old one kept as long as somebody calls it.
 #[doc(hidden)] // Here; `rpc::service` has it.
 #[macro_export]
 macro_rules! __rpc_service {
@@ -224,17 +239,21 @@ macro_rules! __rpc_service_part {
     };
     (@register $service:ident [fn $method:ident] [$($name:ident: $Type:ty),*]) => {
         $service.method(stringify!($method), |service, call| {
-            let mut method = $crate::rpc::typed(|call, ($($name,)*): ($($Type,)*)| {
-                Self::$method(service, call, $($name),*).map_err(Into::into)
-            });
+            let mut method = $crate::rpc::typed(
+                |call, $crate::rpc::Arguments(($($name,)*)): $crate::rpc::Arguments<($($Type,)*)>| {
+                    Self::$method(service, call, $($name),*).map_err(Into::into)
+                },
+            );
             $crate::rpc::Handler::handle(&mut method, call)
         })
     };
     (@register $service:ident [later fn $method:ident] [$($name:ident: $Type:ty),*]) => {
         $service.method(stringify!($method), |service, call| {
-            let mut method = $crate::rpc::typed_later(|call, ($($name,)*): ($($Type,)*), reply| {
-                Self::$method(service, call, $($name,)* reply);
-            });
+            let mut method = $crate::rpc::typed_later(
+                |call, $crate::rpc::Arguments(($($name,)*)): $crate::rpc::Arguments<($($Type,)*)>, reply| {
+                    Self::$method(service, call, $($name,)* reply);
+                },
+            );
             $crate::rpc::Handler::handle(&mut method, call)
         })
     };
@@ -256,9 +275,9 @@ macro_rules! __rpc_service_part {
         $vis fn $method(
             &self,
             $($name: $Type,)*
-        ) -> $crate::rpc::TypedRequest<'_, M, ($($Type,)*), $Response> {
+        ) -> $crate::rpc::TypedRequest<'_, M, $crate::rpc::Arguments<($($Type,)*)>, $Response> {
             let method = concat!($service, "/", stringify!($method));
-            let arguments = ($($name,)*);
+            let arguments = $crate::rpc::Arguments(($($name,)*));
             $crate::rpc::TypedRequest::new(&self.client, method, arguments, self.encoding)
                 .idempotent($idempotent)
         }
