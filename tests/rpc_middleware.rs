@@ -285,6 +285,42 @@ fn a_trace_begins_where_there_is_none_and_goes_on_from_there() {
 
 struct User(String);
 
+/// A server between a caller and another server hands the trace on, and what belongs to it.
+#[test]
+fn a_call_that_is_made_for_another_one_belongs_to_its_trace() {
+    let inner = Served::start(Server::new(), || {
+        Router::new().method("well/trace", |call: &mut Call<'_>| {
+            let trace = call.trace_context().map(|trace| trace.to_string()).unwrap_or_default();
+            let state = call.metadata().trace_state().unwrap_or_default();
+            call.answer(&[trace.as_bytes(), b" ", &state].concat())
+        })
+    });
+    let client = plain(&inner);
+    let outer = Served::start(Server::new(), move || {
+        let client = client.clone();
+        Router::new().method("well/ask", move |call: &mut Call<'_>| {
+            let (answer, reply) = call.answer_later();
+            client.call_then(request("well/trace").trace_of(call), move |result| match result {
+                Ok(response) => reply.send(response.body),
+                Err(status) => reply.fail(status),
+            });
+            Ok(answer)
+        })
+    });
+    let client = plain(&outer);
+    assert_eq!(client.call(request("well/ask")).expect("it answers").body, " ");
+    let own = TraceContext::root();
+    let traced = request("well/ask").metadata("traceparent", own.to_string());
+    let traced = traced.and_then(|request| request.metadata("tracestate", "a=1"));
+    let traced = traced.and_then(|request| request.metadata("tracestate", "b=2"));
+    let response = client.call(traced.expect("they are pairs")).expect("it answers");
+    let text = String::from_utf8(response.body.to_vec()).expect("it is text");
+    let (trace, state) = text.split_once(' ').expect("two parts");
+    let trace = TraceContext::parse(trace.as_bytes()).expect("a trace");
+    assert_eq!((trace.trace_id, state), (own.trace_id, "a=1,b=2"));
+    assert_ne!(trace.parent_id, own.parent_id, "it is a child");
+}
+
 #[test]
 fn whom_a_layer_does_not_know_is_not_let_in() {
     let authenticate = Authenticate::with(|call: &mut Call<'_>| {

@@ -11,6 +11,8 @@ const LONGEST_VALUE: usize = u16::MAX as usize;
 const LONGEST_KEY: usize = u8::MAX as usize;
 /// The key of the [trace context](TraceContext).
 pub(super) const TRACEPARENT: &str = "traceparent";
+/// The key of what tracing systems keep of it.
+pub(super) const TRACESTATE: &str = "tracestate";
 
 /// Pairs of a key and a value that go along with a call, as they are on the wire.
 ///
@@ -158,6 +160,15 @@ impl<'a> MetadataView<'a> {
     pub fn trace_context(&self) -> Option<TraceContext> {
         TraceContext::parse(self.get(TRACEPARENT)?)
     }
+
+    /// What tracing systems keep of that trace: the `tracestate` of W3C's Trace Context, where several of them are one
+    /// list, with a comma between each two. `None` without a trace.
+    pub fn trace_state(&self) -> Option<Vec<u8>> {
+        self.trace_context()?;
+        let lists = self.iter().filter(|(key, _)| *key == TRACESTATE);
+        let lists: Vec<&[u8]> = lists.map(|(_, list)| list).collect();
+        (!lists.is_empty()).then(|| lists.join(&b','))
+    }
 }
 
 impl fmt::Debug for MetadataView<'_> {
@@ -300,6 +311,17 @@ mod tests {
         }
         assert!(MetadataView::parse(b"\x00\x00\x00").is_none(), "an empty key");
         assert!(MetadataView::parse(b"\x01A\x00\x00").is_none(), "a key in upper case");
+    }
+
+    #[test]
+    fn lists_of_trace_states_are_one_and_belong_to_a_trace() {
+        let mut metadata = Metadata::new();
+        for list in ["a=1,b=2", "c=3"] {
+            metadata.insert(TRACESTATE, list).unwrap();
+        }
+        assert_eq!(metadata.view().trace_state(), None, "there is no trace");
+        metadata.insert(TRACEPARENT, TraceContext::root().to_string()).unwrap();
+        assert_eq!(metadata.view().trace_state().as_deref(), Some(&b"a=1,b=2,c=3"[..]));
     }
 
     #[test]

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use crate::rpc::compression::Compression;
 use crate::rpc::compression::{compress, decompress};
 use crate::rpc::frame;
-use crate::rpc::{Format, Metadata, MetadataError, Status};
+use crate::rpc::metadata::{TRACEPARENT, TRACESTATE};
+use crate::rpc::{Call, Format, Metadata, MetadataError, Status};
 
 /// What a client asks a server.
 ///
@@ -81,6 +82,18 @@ impl Request {
     pub fn metadata(mut self, key: &str, value: impl AsRef<[u8]>) -> Result<Self, MetadataError> {
         self.metadata.insert(key, value)?;
         Ok(self)
+    }
+
+    /// Has it belong to the trace of a call that is being served: a [child](crate::rpc::TraceContext::child) of its
+    /// `traceparent` goes along, and its `tracestate`. Nothing does of a call that has no trace.
+    pub fn trace_of(mut self, call: &Call<'_>) -> Self {
+        let Some(trace) = call.trace_context() else { return self };
+        // What is a trace's is metadata; a list that is too long stays behind.
+        let _ = self.metadata.insert(TRACEPARENT, trace.child().to_string());
+        if let Some(state) = call.metadata().trace_state() {
+            let _ = self.metadata.insert(TRACESTATE, state);
+        }
+        self
     }
 
     /// The time after which the call ends, all attempts included, with a resolution of one millisecond; by default

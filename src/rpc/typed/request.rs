@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use super::encoding::Encoding;
 #[cfg(any(feature = "deflate", feature = "lz4"))]
 use crate::rpc::Compression;
-use crate::rpc::{Calling, Client, MetadataError, Middleware, Request, Response, Status};
+use crate::rpc::{Call, Calling, Client, MetadataError, Middleware, Request, Response, Status};
 
 /// A call of a typed method that has not begun: what a client of [`service!`](crate::rpc::service) makes of each
 /// method. It is given what is particular about it, and then done in one of the ways of a [`Client`].
@@ -67,6 +67,12 @@ impl<'c, M, Q, A> TypedRequest<'c, M, Q, A> {
     pub fn metadata(mut self, key: &str, value: impl AsRef<[u8]>) -> Result<Self, MetadataError> {
         self.request = self.request.metadata(key, value)?;
         Ok(self)
+    }
+
+    /// [`Request::trace_of`].
+    pub fn trace_of(mut self, call: &Call<'_>) -> Self {
+        self.request = self.request.trace_of(call);
+        self
     }
 
     /// [`Request::timeout`].
