@@ -176,6 +176,39 @@ fn more_requests_than_may_wait_are_refused_and_the_others_arrive() {
     assert_eq!(finish(&client).connected, 1);
 }
 
+/// A request whose deadline comes while it is being sent ends in time; its frame is completed, and cancelled.
+#[test]
+fn an_upload_that_is_slower_than_its_deadline_is_completed_and_cancelled() {
+    let stage = Stage::new();
+    let client = builder(stage.address()).build().expect("it starts");
+    client.call(echo("")).expect("it is answered");
+    let peer = stage.next(|seen| match seen {
+        Seen::Open(peer) => Some(peer),
+        _ => None,
+    });
+    let (paused, is_paused) = std::sync::mpsc::channel();
+    puppet::send(&peer, move |conn| {
+        conn.pause_reading();
+        let _ = paused.send(());
+    });
+    receive(&is_paused);
+    let body = pattern(8 * 1024 * 1024, 5);
+    let request = Request::new("t/ask").body(body.clone()).timeout(Duration::from_millis(300));
+    assert_eq!(code(&client.call(request)), Code::DeadlineExceeded);
+    puppet::send(&peer, |conn| {
+        conn.resume_reading();
+    });
+    let asked = stage.request();
+    assert!(asked.body == body, "the frame was cut");
+    let cancelled = stage.next(|seen| match seen {
+        Seen::Cancel(id) => Some(id),
+        _ => None,
+    });
+    assert_eq!(cancelled, asked.id);
+    assert_eq!(client.call(echo("goes on")).expect("it is answered").body, "goes on");
+    assert_eq!(finish(&client).connected, 1);
+}
+
 #[test]
 fn what_is_too_long_is_refused_and_the_connection_goes_on() {
     let mut limits = millstream::rpc::FrameLimits::default();

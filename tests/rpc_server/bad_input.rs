@@ -117,6 +117,7 @@ fn what_a_server_does_not_wait_for_is_skipped() {
         caller.send(Frame::Cancel { id: 5 });
         caller.send(Frame::Pong(3));
         caller.send(Frame::GoAway { last: 0, code: Code::Ok, message: "bye" });
+        caller.send(Frame::GoAway { last: 7, code: Code::InvalidArgument, message: "wrong" });
         caller.send(Frame::Response(Response {
             id: 9,
             not_run: false,
@@ -126,6 +127,88 @@ fn what_a_server_does_not_wait_for_is_skipped() {
             format: Format::RAW,
             body: b"for whom?",
         }));
+    });
+}
+
+/// Of several rules of the protocol's page that match, the first one counts.
+#[test]
+fn the_first_rule_that_matches_counts() {
+    let with = |changes: &[(usize, u8)]| {
+        let mut bytes = with_byte(0, b'M');
+        changes.iter().for_each(|(at, byte)| bytes[*at] = *byte);
+        bytes
+    };
+    // Another version of an unknown kind; what is behind is not looked at.
+    ends_with(Code::Unimplemented, 0, |caller| caller.send_bytes(&with(&[(2, 9), (3, 9)])));
+    // An unknown kind whose head and body are too long: 65,289 and 4,026,531,844 bytes.
+    let (later, _replies) = channel();
+    let server = Server::new();
+    on_each(
+        &server,
+        move || router(later.clone()),
+        |caller| {
+            caller.send_bytes(&with(&[(3, 9), (6, 0xff), (8, 0xf0)]));
+            assert_eq!(caller.next().verdict(), (1, true, Code::Unimplemented));
+        },
+    );
+    // A head that is too long comes before such a body.
+    let (later, _replies) = channel();
+    on_each(
+        &server,
+        move || router(later.clone()),
+        |caller| {
+            caller.send_bytes(&with(&[(6, 0xff), (8, 0xf0)]));
+            let Got::Response { code, message, .. } = caller.next() else { panic!() };
+            assert_eq!(code, Code::ResourceExhausted);
+            assert!(message.contains("head"), "{message}");
+        },
+    );
+    // An id that does not rise comes before what is malformed, and before what is too long.
+    for change in [(24, 200), (8, 0xf0)] {
+        ends_with(Code::InvalidArgument, 1, |caller| {
+            caller.call(1, "test/echo", b"");
+            assert_eq!(caller.next(), Got::ok(1, b""));
+            caller.send_bytes(&with(&[change]));
+        });
+    }
+    // The requests in flight come before the method.
+    let (later, _replies) = channel();
+    let busy = Server::new().max_in_flight(0);
+    on_each(
+        &busy,
+        move || router(later.clone()),
+        |caller| {
+            caller.call(1, "test/nowhere", b"");
+            assert_eq!(caller.next().verdict(), (1, true, Code::Unavailable));
+        },
+    );
+    // The method comes before the compression.
+    goes_on_after(|caller| {
+        caller.send_bytes(&with(&[(5, 0xf0), (25, b'x')]));
+        let Got::Response { code: Code::Unimplemented, not_run: true, message, .. } = caller.next()
+        else {
+            panic!()
+        };
+        assert!(message.contains("no method"), "{message}");
+        let mut bytes = with(&[(5, 0xf0)]);
+        bytes[23] = 2; // Its id.
+        caller.send_bytes(&bytes);
+        let Got::Response { code: Code::Unimplemented, not_run: true, message, .. } = caller.next()
+        else {
+            panic!()
+        };
+        assert!(message.contains("no compression"), "{message}");
+    });
+}
+
+#[test]
+fn a_flood_of_pings_is_answered_in_order_and_others_have_their_turn() {
+    goes_on_after(|caller| {
+        let pings: Vec<u8> = (1..=5000).flat_map(|id| bytes_of(Frame::Ping(id))).collect();
+        caller.send_bytes(&pings);
+        for id in 1..=5000 {
+            assert_eq!(caller.next(), Got::Pong(id));
+        }
     });
 }
 
