@@ -17,6 +17,8 @@ const MAGIC: u16 = 0x4d53;
 const VERSION: u8 = 1;
 /// The length of a frame's fixed part in bytes.
 pub(super) const HEADER: usize = 24;
+/// In what time a frame is whole, if nobody says otherwise.
+pub(super) const FRAME_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest name of a method, by the byte of its length.
 pub(super) const LONGEST_METHOD: usize = u8::MAX as usize;
 

@@ -11,7 +11,7 @@ use millstream::rpc::{Code, Request, RetryPolicy};
 
 use crate::common::seeds::for_each_seed;
 use crate::common::{DEADLINE, eventually};
-use crate::puppet::{Seen, Stage, cut, go_away_with};
+use crate::puppet::{Seen, Stage, cut, go_away_with, write};
 use crate::{ask, begin, block_on, builder, code, echo, finish, receive};
 
 fn soon() -> Backoff {
@@ -68,6 +68,21 @@ fn what_was_not_run_is_tried_again_whatever_it_is() {
         assert_eq!(code(&receive(&ended)), code_said);
     }
     assert_eq!(finish(&client).retried, 2);
+}
+
+#[test]
+fn a_response_that_is_never_whole_ends_its_connection() {
+    let stage = Stage::new();
+    let short = Duration::from_millis(100);
+    let client = builder(stage.address()).frame_timeout(short).build().expect("it starts");
+    let ended = begin(&client, ask(""));
+    let asked = stage.request();
+    write(&asked.peer, b"MS\x01\x02\0\0\0\0\0\0\0\x09");
+    let status = receive(&ended).expect_err("it does not come");
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains("frame"), "{status}");
+    client.call(echo("on another one")).expect("it is answered");
+    assert_eq!(finish(&client).lost, 1);
 }
 
 #[test]

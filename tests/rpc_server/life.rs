@@ -3,10 +3,13 @@
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use millstream::Engine;
 use millstream::rpc::frame::{Frame, Request};
 use millstream::rpc::{Call, Code, Reply, Server, Status};
 
-use crate::common::rpc::{Caller as _, Got, SimCaller, TcpCaller, on_each, request, router};
+use crate::common::rpc::{
+    Caller as _, Got, SimCaller, TcpCaller, bytes_of, on_each, request, router,
+};
 use crate::common::{pattern, receive};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -268,4 +271,70 @@ fn all_calls_end_when_a_hook_panics() {
     }
     let stats = server.stats();
     assert_eq!((stats.in_flight, stats.ended), (0, 5));
+}
+
+/// Neither keep-alive nor a timeout for silence ends what a byte now and then keeps open.
+#[test]
+fn a_frame_that_is_never_whole_ends_its_connection() {
+    let begun = bytes_of(Frame::Request(request(2, "test/echo", &[7; 1000])));
+    let mut too_long = begun.clone();
+    too_long[8] = 0x7f; // The length of its body: it is passed over.
+    for frame in [begun, too_long] {
+        let (later, replies) = channel();
+        let server = Server::new().keepalive(10 * SECOND, 5 * SECOND);
+        let builder = Engine::builder().read_timeout(20 * SECOND);
+        let mut caller = SimCaller::with(1, builder, server.serve(router(later)));
+        caller.call(1, "test/later", b"");
+        let reply = caller.reply(&replies);
+        let mut bytes = frame.iter();
+        let (mut seconds, mut last) = (0, None);
+        while last != Some(Got::End) {
+            if let Some(byte) = bytes.next() {
+                let _ = caller.peer.send(&[*byte]); // It may have closed.
+            }
+            seconds += 1;
+            assert!(seconds < 80, "it is open after {seconds} seconds: {last:?}");
+            last = caller.next_within(SECOND).or(last);
+            if seconds == 58 {
+                assert!(!reply.is_cancelled());
+            }
+        }
+        assert!((58..64).contains(&seconds), "it closed after {seconds} seconds");
+        assert!(reply.is_cancelled());
+    }
+}
+
+#[test]
+fn a_frame_has_its_time_over_a_socket_as_well() {
+    let (later, _replies) = channel();
+    let server = Server::new().frame_timeout(Duration::from_millis(100));
+    on_each(
+        &server,
+        move || router(later.clone()),
+        |caller| {
+            caller.call(1, "test/echo", b"whole");
+            assert_eq!(caller.next(), Got::ok(1, b"whole"));
+            caller.send_bytes(&bytes_of(Frame::Request(request(2, "test/echo", b"")))[..30]);
+            assert_eq!(caller.next(), Got::GoAway { last: 1, code: Code::DeadlineExceeded });
+            assert_eq!(caller.next(), Got::End);
+        },
+    );
+}
+
+/// A connection may take long to close; who works for its calls does not have to wait for that.
+#[test]
+fn replies_are_cancelled_when_it_is_decided_that_their_connection_closes() {
+    let (later, replies) = channel();
+    let server = Server::new();
+    let builder = Engine::builder().read_timeout(10 * SECOND).close_timeout(60 * SECOND);
+    let mut caller = SimCaller::with(1, builder, server.serve(router(later)));
+    caller.call(1, "test/later", b"");
+    let reply = caller.reply(&replies);
+    caller.pass(9 * SECOND);
+    assert!(!reply.is_cancelled());
+    caller.pass(2 * SECOND);
+    assert!(reply.is_cancelled());
+    assert_eq!(caller.simulation.open_connections(), 1, "the peer has not closed");
+    reply.send("too late");
+    assert_eq!(server.stats().ended, 1);
 }

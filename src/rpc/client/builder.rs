@@ -11,7 +11,7 @@ use super::shared::{OpenLimits, Shared};
 use super::{Client, Defaults};
 use crate::codec::Framed;
 use crate::engine::ConfigError;
-use crate::rpc::frame::HEADER;
+use crate::rpc::frame::{FRAME_TIMEOUT, HEADER};
 use crate::rpc::{Chain, FrameLimits, Middleware};
 use crate::{
     Address, Backoff, Connect, Engine, InputOverflow, Pinning, Resolve, SocketOptions, StartError,
@@ -57,6 +57,7 @@ impl Default for ClientBuilder {
                 retry: RetryPolicy::default(),
                 session,
                 frame: FrameLimits::default(),
+                frame_timeout: Some(FRAME_TIMEOUT),
                 seed: fastrand::u64(..),
             },
             open_limits: OpenLimits { calls: 65_536, bytes: 64 * 1024 * 1024 },
@@ -166,6 +167,13 @@ impl<M> ClientBuilder<M> {
         self
     }
 
+    /// Gives a connection up on which a frame of the server is not whole this long after its first byte. By default a
+    /// minute; `None` for no limit.
+    pub fn frame_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.settings.frame_timeout = timeout.into();
+        self
+    }
+
     /// How long calls that are under way may still take when the last [`Client`] is dropped. By default
     /// 10 seconds.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
@@ -259,6 +267,7 @@ impl<M: Middleware> ClientBuilder<M> {
         let engine = engine.start(move |reactor| {
             known.mark_own_thread();
             Framed::new(Pool::new(reactor, Arc::clone(&known), settings.clone()))
+                .frame_timeout(settings.frame_timeout)
         })?;
         Ok(Client::new(engine, shared, defaults, self.middleware))
     }

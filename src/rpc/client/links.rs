@@ -220,6 +220,11 @@ impl FrameHandler for Pool {
         self.settle(conn)
     }
 
+    /// No call is given to it from here on, and those that it has are not kept until it is closed.
+    fn on_closing(&mut self, conn: &mut Conn<'_>, reason: &CloseReason) {
+        self.lose(conn, &reason.to_string());
+    }
+
     fn on_close(&mut self, conn: &mut Conn<'_>, reason: &CloseReason) {
         self.lose(conn, &reason.to_string());
         if let Some(Connected { link, .. }) = conn.state.0.take() {

@@ -37,6 +37,7 @@ pub(super) struct Settings {
     pub(super) retry: RetryPolicy,
     pub(super) session: SessionLimits,
     pub(super) frame: FrameLimits,
+    pub(super) frame_timeout: Option<Duration>,
     pub(super) seed: u64,
 }
 

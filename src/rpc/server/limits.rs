@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::rpc::frame::FrameLimits;
+use crate::rpc::frame::{FRAME_TIMEOUT, FrameLimits};
 use crate::rpc::status::Status;
 
 /// What connections may do; all reactors share the total.
@@ -16,6 +16,8 @@ pub(super) struct Limits {
     /// After how long without a frame a ping is sent, and for how long its answer is awaited.
     pub(super) keepalive: Option<(Duration, Duration)>,
     pub(super) idle_timeout: Option<Duration>,
+    /// In what time a frame is whole.
+    pub(super) frame_timeout: Option<Duration>,
     /// How long a body may be that is not compressed any more.
     pub(super) max_body: usize,
     /// How long an answer must be to be compressed.
@@ -35,6 +37,7 @@ impl Limits {
             timeout: None,
             keepalive: None,
             idle_timeout: None,
+            frame_timeout: Some(FRAME_TIMEOUT),
             max_body: FrameLimits::default().max_body,
             compress_from: 1024,
             total: Arc::default(),

@@ -136,6 +136,14 @@ impl<M> Server<M> {
         self
     }
 
+    /// Closes a connection on which a frame is not whole this long after its first byte, whatever the peer sends
+    /// meanwhile, a byte now and then or an answer to a ping: [`Framed::frame_timeout`]. So a request that is sent more
+    /// slowly fails. By default a minute; `None` for no limit.
+    pub fn frame_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.limits.frame_timeout = timeout.into();
+        self
+    }
+
     /// How many bytes an answer needs to be compressed, in the way its request was; by default 1,024. An
     /// answer to a request that was not compressed never is.
     pub fn compress_from(mut self, bytes: usize) -> Self {
@@ -161,7 +169,9 @@ impl<M> Server<M> {
         let counters = Arc::new(Counters::default());
         self.lock_counters().push(Arc::clone(&counters));
         let (middleware, frame_limits) = (self.middleware.clone(), self.frame_limits);
+        let frame_timeout = self.limits.frame_timeout;
         Framed::new(Serving::new(middleware, handler, frame_limits, self.limits.clone(), counters))
+            .frame_timeout(frame_timeout)
     }
 
     /// What it has counted.

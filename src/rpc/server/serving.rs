@@ -8,7 +8,7 @@ use super::limits::Limits;
 use super::session::{Outlook, Session};
 use super::stats::Counters;
 use crate::codec::{FrameHandler, Framed, FramedConn};
-use crate::conn::{Output, Remote, TimerId};
+use crate::conn::{CloseReason, Output, Remote, TimerId};
 use crate::handler::Action;
 use crate::reactor::Reactor;
 use crate::rpc::call::{Handler, Unpacking};
@@ -136,6 +136,12 @@ impl<M: Middleware + 'static, H: Handler + 'static> FrameHandler for Serving<M, 
         match &mut conn.state.session {
             None => Action::Continue,
             Some(_) => self.with_session(conn, |session, _, output| session.catch_up(output)),
+        }
+    }
+
+    fn on_closing(&mut self, conn: &mut FramedConn<'_, Self>, reason: &CloseReason) {
+        if let Some(session) = &mut conn.state.session {
+            session.closing(reason, &mut conn.output);
         }
     }
 

@@ -14,7 +14,7 @@ use super::answering::Answering;
 use super::backlog::{Backlog, Waiting, is_time_for, sendable};
 use super::limits::Limits;
 use super::stats::Counters;
-use crate::conn::Output;
+use crate::conn::{CloseReason, Output};
 use crate::rpc::call::{Call, End, Handler, Hooks, Parts};
 use crate::rpc::compression::{Packed, compress};
 use crate::rpc::frame::{self, Format, Frame, FrameError, Refusal, Request, Response};
@@ -585,6 +585,15 @@ impl Session {
         let (code, message) = (status.code(), status.message());
         write(&Frame::GoAway { last: self.last, code, message }, output);
         Outlook::Over
+    }
+
+    /// The connection begins to close: who works for its calls is told at once, and the peer, where it may not know why.
+    pub(super) fn closing(&mut self, reason: &CloseReason, output: &mut Output<'_>) {
+        if let CloseReason::FrameTimeout = reason {
+            let _ = self.break_off(&Status::deadline_exceeded(reason.to_string()), output);
+        }
+        self.going_away = true;
+        self.abandon();
     }
 
     /// Takes no more requests; the connection is over when the open ones have ended.
