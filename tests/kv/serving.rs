@@ -336,7 +336,7 @@ fn long_and_short_values_arrive_together() {
             all.extend_from_slice(format!("${}\r\n", value(n).len()).as_bytes());
             all.extend_from_slice(&[&value(n)[..], b"\r\n"].concat());
         }
-        let names: Vec<&[u8]> = keys.iter().map(|key| key.as_bytes()).collect();
+        let names: Vec<&[u8]> = keys.iter().map(String::as_bytes).collect();
         client.send(&encode(&[&[&b"MGET"[..]], &names[..], &[b"nothing", b"list"]].concat()));
         let expected = [b"*42\r\n", &all[..], b"$-1\r\n$-1\r\n"].concat();
         assert!(client.reply() == expected, "{options:?}");

@@ -159,6 +159,7 @@ impl<'a> Head<'a> {
         let (text, length) = (&line[1..], line.len() + 2);
         let bad = || BadHead::Value(kind, text);
         let reply = match kind {
+            b'+' | b'-' if memchr::memchr2(b'\r', b'\n', text).is_some() => return Err(bad()),
             b'+' => Reply::Simple(text),
             b'-' => Reply::Error(text),
             b':' => Reply::Integer(parse_integer(text).ok_or_else(bad)?),
@@ -227,17 +228,27 @@ fn double(text: &[u8]) -> Option<f64> {
         b"inf" => Some(f64::INFINITY),
         b"-inf" => Some(f64::NEG_INFINITY),
         b"nan" => Some(f64::NAN),
-        // Rust also reads words such as "infinity".
-        [b'0'..=b'9' | b'-' | b'+', rest @ ..]
-            if !rest.iter().any(|byte| b"iInN".contains(byte)) =>
-        {
-            std::str::from_utf8(text).ok()?.parse().ok()
-        }
+        // Rust also reads words such as "infinity", and numbers without digits on a side of the point.
+        _ if is_decimal(text) => std::str::from_utf8(text).ok()?.parse().ok(),
         _ => None,
     }
 }
 
+/// Digits, and behind them maybe a point and digits, and an exponent.
+fn is_decimal(text: &[u8]) -> bool {
+    let exponent = text.iter().position(|byte| matches!(byte, b'e' | b'E'));
+    let (mantissa, exponent) = text.split_at(exponent.unwrap_or(text.len()));
+    let fraction = mantissa.iter().position(|byte| *byte == b'.');
+    let (integer, fraction) = mantissa.split_at(fraction.unwrap_or(mantissa.len()));
+    is_big_number(integer)
+        && (fraction.is_empty() || are_digits(&fraction[1..]))
+        && (exponent.is_empty() || is_big_number(&exponent[1..]))
+}
+
 fn is_big_number(text: &[u8]) -> bool {
-    let digits = text.strip_prefix(b"-").or(text.strip_prefix(b"+")).unwrap_or(text);
-    !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
+    are_digits(text.strip_prefix(b"-").or(text.strip_prefix(b"+")).unwrap_or(text))
+}
+
+fn are_digits(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }

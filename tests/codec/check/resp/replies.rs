@@ -158,9 +158,10 @@ impl Frame<'_> {
 
 fn leaf(kind: u8, text: &[u8]) -> Option<Reply<'_>> {
     let digits = text.strip_prefix(b"-").or(text.strip_prefix(b"+")).unwrap_or(text);
+    let is_one_line = !text.iter().any(|byte| b"\r\n".contains(byte));
     Some(match kind {
-        b'+' => Reply::Simple(text),
-        b'-' => Reply::Error(text),
+        b'+' if is_one_line => Reply::Simple(text),
+        b'-' if is_one_line => Reply::Error(text),
         b':' => Reply::Integer(number(text)?),
         b'$' | b'*' if text == b"-1" => Reply::Null,
         b'_' if text.is_empty() => Reply::Null,
@@ -177,6 +178,12 @@ fn leaf(kind: u8, text: &[u8]) -> Option<Reply<'_>> {
 fn double(text: &[u8]) -> Option<f64> {
     let numeric = text.iter().all(|byte| b"0123456789+-.eE".contains(byte))
         && text.first().is_some_and(|first| b"0123456789+-".contains(first));
+    let text_of = String::from_utf8_lossy(text);
+    let bare_point = text_of.split('.').enumerate().any(|(index, part)| match index {
+        0 => text_of.contains('.') && !part.ends_with(|c: char| c.is_ascii_digit()),
+        _ => !part.starts_with(|c: char| c.is_ascii_digit()),
+    });
+    let numeric = numeric && !bare_point;
     let named = [&b"inf"[..], b"-inf", b"nan"].contains(&text);
     if numeric || named { std::str::from_utf8(text).ok()?.parse().ok() } else { None }
 }
