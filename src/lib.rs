@@ -71,6 +71,7 @@ pub mod restart;
 pub mod rpc;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod unwind;
 
 pub use bytes::Bytes;
 pub use millstream_platform::address::{Address, BadUnixAddress, Transport, UnixAddress};

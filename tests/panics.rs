@@ -6,17 +6,20 @@
 
 mod common;
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use common::{DEADLINE, TestEngine, eventually, read_exactly, receive, silence_expected_panics};
+use common::{
+    DEADLINE, FragilePayload, TestEngine, eventually, read_exactly, receive,
+    silence_expected_panics,
+};
 use millstream::balance::Balance;
 use millstream::{
-    Action, Address, Builder, CloseReason, Closed, Conn, Engine, EventHandler, Reactor, StartError,
-    Stopped, TimerId,
+    Action, Address, Builder, CloseReason, Closed, Conn, Connect, ConnectError, Engine,
+    EventHandler, Reactor, StartError, Stopped, TimerId,
 };
 
 /// Where the user's code panics.
@@ -72,9 +75,9 @@ impl Place {
     }
 }
 
-/// Panics where the message says so; the hook keeps it silent.
+/// Panics where the message says so, with a payload whose destructor panics, too; the hook keeps it silent.
 fn explode() -> ! {
-    panic!("expected: of this test");
+    std::panic::panic_any(FragilePayload);
 }
 
 /// Echoes, and panics once at the place that a client armed.
@@ -359,7 +362,7 @@ fn a_panic_in_the_factory_or_in_on_boot_fails_the_start() {
     for (index, callback) in ["factory", "on_boot"].into_iter().enumerate() {
         let factory = move |reactor| {
             if reactor == 2 && index == 0 {
-                explode();
+                panic!("expected: of this test");
             }
             Booting(reactor)
         };
@@ -381,7 +384,7 @@ impl EventHandler for Booting {
 
     fn on_boot(&mut self, _reactor: &mut Reactor<'_>) -> Action {
         if self.0 == 2 {
-            explode();
+            panic!("expected: of this test");
         }
         Action::Continue
     }
@@ -413,6 +416,105 @@ fn a_panic_in_the_balancer_costs_no_connection() {
     let builder = Engine::builder().reactors(2).balance(Unbalanced(false));
     let engine = TestEngine::start(builder, |_| common::Echo);
     (0..4).for_each(|_| echo(&mut engine.connect(), b"served"));
+}
+
+/// Whom the filter refuses by a panic, and what a resolver says of by one, is refused and no more.
+#[test]
+fn a_panic_in_the_filter_or_the_resolver_ends_one_attempt() {
+    silence_expected_panics();
+    let builder = Engine::builder()
+        .reactors(2)
+        .accept_filter(|accepting| accepting.connections() != 1 || explode())
+        .resolver(|_: &str, _: u16| -> io::Result<Vec<SocketAddr>> { explode() });
+    let engine = TestEngine::start(builder, |_| common::Echo);
+    let mut first = engine.connect();
+    echo(&mut first, b"served");
+    connect_in_vain(&engine);
+    assert_eq!(engine.stats().filter_panics, 1);
+    let reactors = engine.reactors::<common::Echo>().expect("it is the handler");
+    for _ in 0..6 {
+        let (tell, told) = channel();
+        let begun = reactors.connect(0, Connect::to_host("somewhere", 1), move |_, conn| {
+            let _ = tell.send(matches!(conn, Err(ConnectError::Unresolved { .. })));
+            Action::Continue
+        });
+        begun.expect("the engine runs");
+        assert!(receive(&told));
+    }
+    echo(&mut first, b"still there?");
+}
+
+/// The destructor of the handler, and of all else that the engine is given, panics: it ends well.
+#[test]
+fn what_the_engine_was_given_may_panic_when_it_is_dropped() {
+    silence_expected_panics();
+    for builder in [Engine::builder().reactors(1), Engine::builder().reactors(3)] {
+        let fragile = [Fragile, Fragile, Fragile];
+        let [of_factory, of_filter, of_resolver] = fragile;
+        let builder = builder
+            .balance(FragileBalance(Fragile))
+            .accept_filter(move |_| of_filter.is_there())
+            .resolver(move |_: &str, _: u16| -> io::Result<Vec<SocketAddr>> {
+                assert!(of_resolver.is_there());
+                Ok(Vec::new())
+            });
+        let engine = TestEngine::start(builder, move |_| {
+            assert!(of_factory.is_there());
+            FragileHandler(Fragile)
+        });
+        echo(&mut engine.connect(), b"served");
+        let reactors = engine.reactors::<FragileHandler>().expect("it is the handler");
+        let (tell, told) = channel();
+        let begun = reactors.connect(0, Connect::to_host("nowhere", 1), move |_, conn| {
+            let _ = tell.send(conn.is_err());
+            Action::Continue
+        });
+        begun.expect("the engine runs");
+        assert!(receive(&told));
+    }
+    let started = Engine::builder()
+        .listen("127.0.0.1:0")
+        .reactors(3)
+        .start(|reactor| FragileBoot(reactor, Fragile));
+    assert!(matches!(started, Err(StartError::Panicked { reactor: 2, .. })));
+}
+
+struct FragileBalance(Fragile);
+
+impl Balance for FragileBalance {
+    fn choose(&mut self, _peer: Address, _connections: &[usize]) -> usize {
+        usize::from(self.0.is_there())
+    }
+}
+
+struct FragileHandler(Fragile);
+
+impl EventHandler for FragileHandler {
+    type State = ();
+
+    fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        assert!(self.0.is_there());
+        conn.output.write(conn.input.take_all());
+        Action::Continue
+    }
+}
+
+/// Panics in `on_boot` of reactor 2, and when it is dropped.
+struct FragileBoot(usize, Fragile);
+
+impl EventHandler for FragileBoot {
+    type State = ();
+
+    fn on_boot(&mut self, _reactor: &mut Reactor<'_>) -> Action {
+        if self.0 == 2 && self.1.is_there() {
+            explode();
+        }
+        Action::Continue
+    }
+
+    fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
+        Action::Continue
+    }
 }
 
 static NEXT_DEFAULT_PANICS: AtomicBool = AtomicBool::new(false);
@@ -459,6 +561,12 @@ fn a_panic_in_the_default_of_the_state_closes_the_new_connection_and_no_other() 
 
 /// Panics when it is dropped.
 struct Fragile;
+
+impl Fragile {
+    fn is_there(&self) -> bool {
+        true
+    }
+}
 
 impl Drop for Fragile {
     fn drop(&mut self) {

@@ -280,7 +280,7 @@ fn a_callback_that_panics_harms_nobody_else() {
     let client = builder(stage.address()).build().expect("it starts");
     let other = client.start(ask("other"));
     let asked = stage.request();
-    client.call_then(echo("bad"), |_| panic!("as the test wants"));
+    client.call_then(echo("bad"), |_| std::panic::panic_any(common::FragilePayload));
     eventually("the callback panics", || client.stats().panics == 1);
     asked.answer(b"fine");
     assert_eq!(block_on(other).expect("it is answered").body, "fine");

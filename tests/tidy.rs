@@ -17,19 +17,21 @@ struct File {
 type Finding = (usize, String);
 type Rule = fn(&File) -> Vec<Finding>;
 
-const RULES: [Rule; 6] = [
+const RULES: [Rule; 7] = [
     no_unsafe_code,
     no_unfinished_work,
     short_files,
     no_machine_paths,
     explained_sleeps,
     logs_without_colours,
+    one_way_to_catch,
 ];
 
 /// The most lines a source file may have, its tests not counted.
 const LONGEST: usize = 700;
 
 // Put together here, so that this file does not break its own rules.
+const CATCH: &str = concat!("catch_", "unwind");
 const SLEEP: &str = concat!("thread::", "sleep");
 const UNFINISHED: [&str; 3] = [concat!("to", "do!"), concat!("FIX", "ME"), concat!("XX", "X")];
 
@@ -92,7 +94,7 @@ fn short_files(file: &File) -> Vec<Finding> {
     if !is_rust_in(file, &["src/", "platform/src/"]) || all_tests {
         return Vec::new();
     }
-    let length = lines_without_tests(&file.text);
+    let length = lines_without_tests(&file.text).len();
     let why = format!("{length} lines without tests, at most {LONGEST}: split it by its ideas");
     if length > LONGEST { vec![(LONGEST + 1, why)] } else { Vec::new() }
 }
@@ -130,6 +132,19 @@ fn logs_without_colours(file: &File) -> Vec<Finding> {
     lines_where(file, "says nothing of colours: `with_ansi(io::stderr().is_terminal())`", logs)
 }
 
+/// Panics are caught in one place, which knows what to do with their payloads.
+fn one_way_to_catch(file: &File) -> Vec<Finding> {
+    let doorway = "src/unwind.rs";
+    if !is_rust_in(file, &["src/", "platform/src/", "examples/"]) || file.path == doorway {
+        return Vec::new();
+    }
+    let catches = lines_without_tests(&file.text)
+        .into_iter()
+        .filter(|(_, line)| has_word(code(line), CATCH))
+        .map(|(index, _)| (index + 1, format!("catch panics by {doorway}")));
+    catches.collect()
+}
+
 // --- reading the text ------------------------------------------------------------------------------
 
 fn lines_where(file: &File, why: &str, breaks: impl Fn(&str) -> bool) -> Vec<Finding> {
@@ -164,19 +179,20 @@ fn is_explained(lines: &[&str], index: usize) -> bool {
     above.take_while(|line| line.starts_with("//")).any(|line| line.starts_with("// sleep:"))
 }
 
-/// Counts the lines outside of test modules, which start at a `#[cfg(…test…)]` before a `mod` and end
-/// at the next brace in the first column.
-fn lines_without_tests(text: &str) -> usize {
+/// The lines outside of test modules, which start at a `#[cfg(…test…)]` before a `mod` and end at the next
+/// brace in the first column; each with its index.
+fn lines_without_tests(text: &str) -> Vec<(usize, &str)> {
     let lines: Vec<&str> = text.lines().collect();
-    let (mut count, mut index) = (0, 0);
+    let (mut others, mut index) = (Vec::new(), 0);
     while index < lines.len() {
         if starts_test_module(&lines[index..]) {
             index += lines[index..].iter().take_while(|line| **line != "}").count() + 1;
         } else {
-            (count, index) = (count + 1, index + 1);
+            others.push((index, lines[index]));
+            index += 1;
         }
     }
-    count
+    others
 }
 
 fn starts_test_module(lines: &[&str]) -> bool {
@@ -289,6 +305,14 @@ fn logs_that_may_be_coloured_are_found() {
     assert_eq!(found(logs_without_colours, "examples/a.rs", log), [1]);
     let decided = log.replace(".init()", ".with_ansi(io::stderr().is_terminal()).init()");
     assert_eq!(found(logs_without_colours, "examples/a.rs", &decided), []);
+}
+
+#[test]
+fn panics_that_are_caught_elsewhere_are_found() {
+    let tests = format!("#[cfg(test)]\nmod tests {{\n    {CATCH}(f);\n}}\n");
+    let text = format!("use std::panic::{CATCH};\n// {CATCH}\nlet x = {CATCH}(f);\n{tests}");
+    assert_eq!(found(one_way_to_catch, "src/a.rs", &text), [1, 3]);
+    assert_eq!(found(one_way_to_catch, "src/unwind.rs", &text), []);
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! The handle of a connection that crosses threads.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,7 +8,8 @@ use bytes::Bytes;
 
 use super::{Conn, ConnId};
 use crate::handler::{Action, EventHandler};
-use crate::reactor::{Order, Reactors, Stopped, drop_contained};
+use crate::reactor::{Order, Reactors, Stopped};
+use crate::unwind::{catch, drop_caught};
 
 /// The connection is closing or closed, so nothing was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -146,7 +146,8 @@ impl<H: EventHandler> Remote<H> {
 
     fn post(&self, order: Order<H>) -> Result<(), Closed> {
         if !self.is_open() {
-            drop_contained(order);
+            // What a closure owns may panic as it is dropped, which is not the caller's concern.
+            let _ = drop_caught(order);
             return Err(Closed);
         }
         self.0.reactors.ask(self.0.id, order).map_err(|Stopped| Closed)
@@ -191,7 +192,7 @@ impl Completion {
 
     fn call(&mut self, result: Result<(), Closed>) -> bool {
         let Some(done) = self.0.take() else { return false };
-        catch_unwind(AssertUnwindSafe(|| done(result))).is_err()
+        catch(|| done(result)).is_err()
     }
 }
 

@@ -10,7 +10,8 @@ use millstream_platform::address::Address;
 use super::{DatagramId, DatagramSocket};
 use crate::conn::{Closed, Completion};
 use crate::handler::{Action, EventHandler};
-use crate::reactor::{DatagramOrder, Reactors, Stopped, drop_contained};
+use crate::reactor::{DatagramOrder, Reactors, Stopped};
+use crate::unwind::drop_caught;
 
 /// A handle of a socket for datagrams for any thread: cheap to clone, `Send` and `Sync`.
 ///
@@ -103,7 +104,8 @@ impl<H: EventHandler> DatagramRemote<H> {
 
     fn post(&self, order: DatagramOrder<H>) -> Result<(), Closed> {
         if !self.is_open() {
-            drop_contained(order);
+            // As for `Remote`.
+            let _ = drop_caught(order);
             return Err(Closed);
         }
         self.ask(order)

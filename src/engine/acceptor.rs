@@ -1,7 +1,6 @@
 //! The main acceptor: accepts, applies the limits, chooses a reactor, hands over.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,6 +13,7 @@ use super::balance::Balance;
 use super::listeners::State;
 use super::{Account, Admission, Engine};
 use crate::reactor::{Arrival, Counters, Inbox, Notify};
+use crate::unwind::{Shielded, catch};
 
 /// A thread that accepts for all reactors.
 pub(crate) struct Acceptor<D: Driver> {
@@ -22,7 +22,7 @@ pub(crate) struct Acceptor<D: Driver> {
     notify: Arc<Notify>,
     /// Listeners that come and go.
     arrivals: Arc<Inbox<Arrival<D>>>,
-    balance: Box<dyn Balance>,
+    balance: Shielded<Box<dyn Balance>>,
     reactors: Vec<Entrance<D>>,
     /// Each reactor's number of connections, as the balancer sees it.
     connections: Vec<usize>,
@@ -53,7 +53,7 @@ impl Host for NoRoom {
 impl<D: Driver> Acceptor<D> {
     pub(crate) fn new(
         driver: D,
-        balance: Box<dyn Balance>,
+        balance: Shielded<Box<dyn Balance>>,
         reactors: Vec<Entrance<D>>,
         engine: Engine,
     ) -> Self {
@@ -159,8 +159,8 @@ impl<D: Driver> Acceptor<D> {
 
     /// A balancer is the user's code: if it panics, the first reactor gets the connection.
     fn choose(&mut self, peer: &PeerAddress) -> usize {
-        let choice = AssertUnwindSafe(|| self.balance.choose(peer.get(), &self.connections));
-        let chosen = catch_unwind(choice).unwrap_or_else(|_| {
+        let choice = catch(|| self.balance.choose(peer.get(), &self.connections));
+        let chosen = choice.unwrap_or_else(|_| {
             tracing::error!(%peer, "the balancer panicked");
             0
         });

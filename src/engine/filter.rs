@@ -1,13 +1,13 @@
 //! Whom the user lets in.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use millstream_platform::address::Address;
 
 use super::listeners::ListenerId;
+use crate::unwind::{Shielded, catch};
 
 /// A connection that was accepted and is not taken in yet, as
 /// [`Builder::accept_filter`](crate::Builder::accept_filter) sees it.
@@ -40,18 +40,18 @@ type Judge = dyn Fn(&Accepting) -> bool + Send + Sync;
 
 /// The user's code that says who may come in; without any, everybody may.
 #[derive(Clone, Default)]
-pub(crate) struct AcceptFilter(Option<Arc<Judge>>);
+pub(crate) struct AcceptFilter(Option<Arc<Shielded<Box<Judge>>>>);
 
 impl AcceptFilter {
     pub(super) fn new(judge: impl Fn(&Accepting) -> bool + Send + Sync + 'static) -> Self {
-        AcceptFilter(Some(Arc::new(judge)))
+        AcceptFilter(Some(Arc::new(Shielded::new(Box::new(judge)))))
     }
 
     /// Asks whether a connection may come in, and counts it if not. A panic is a no.
     pub(super) fn lets_in(&self, accepting: impl FnOnce() -> Accepting, no: &Refusals) -> bool {
         let Some(judge) = &self.0 else { return true };
         let accepting = accepting();
-        let yes = catch_unwind(AssertUnwindSafe(|| judge(&accepting))).unwrap_or_else(|_| {
+        let yes = catch(|| judge(&accepting)).unwrap_or_else(|_| {
             tracing::error!(peer = %accepting.peer, "the accept filter panicked");
             no.panics.fetch_add(1, Ordering::Relaxed);
             false

@@ -19,6 +19,7 @@ use super::listen::{Gate, Listen, ListenError};
 use super::start::spawn_acceptor;
 use super::{Engine, StartError, after};
 use crate::reactor::{Arrival, Inbox};
+use crate::unwind::Shielded;
 
 /// Names a listener of an engine. The listeners that the [`Builder`](crate::Builder) names come first, in the
 /// order they were given; an id is not used again.
@@ -275,7 +276,7 @@ pub(super) struct Staff {
     /// Where the main acceptor hands connections over, and how it chooses: it is made for the first listener that
     /// needs it.
     pub(super) entrances: Vec<Entrance<Readiness>>,
-    pub(super) balance: Option<Box<dyn Balance>>,
+    pub(super) balance: Option<Shielded<Box<dyn Balance>>>,
     pub(super) acceptor: Option<Server>,
 }
 

@@ -451,14 +451,15 @@ impl Running {
         OWN_ENGINE.set(self.engine.identity());
         self
     }
+
+    /// The thread panicked.
+    fn fail(&self) {
+        self.engine.fail(io::Error::other(format!("the thread {} panicked", self.name)));
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            // A fault of the engine itself: callbacks' panics never get here.
-            self.engine.fail(io::Error::other(format!("the thread {} panicked", self.name)));
-        }
         let mut threads = self.engine.threads();
         threads.running.retain(|name| *name != self.name);
         self.engine.shared.threads_changed.notify_all();

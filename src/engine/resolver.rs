@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
+
+use crate::unwind::{Shielded, catch};
 
 /// The most threads of an engine that resolve.
 const MOST_THREADS: usize = 4;
@@ -59,7 +60,7 @@ pub(crate) struct Resolver {
 }
 
 struct Shared {
-    resolve: Arc<dyn Resolve>,
+    resolve: Shielded<Arc<dyn Resolve>>,
     queue: Mutex<Queue>,
     changed: Condvar,
 }
@@ -74,6 +75,7 @@ struct Queue {
 
 impl Resolver {
     pub(super) fn new(resolve: Arc<dyn Resolve>, threaded: bool) -> Self {
+        let resolve = Shielded::new(resolve);
         let shared = Shared { resolve, queue: Mutex::default(), changed: Condvar::new() };
         Resolver { shared: Arc::new(shared), threaded }
     }
@@ -152,7 +154,8 @@ impl Shared {
     fn add_thread(self: &Arc<Self>, queue: &mut Queue) -> io::Result<()> {
         let shared = Arc::clone(self);
         let builder = thread::Builder::new().name("millstream-resolver".to_owned());
-        match builder.spawn(move || shared.run()) {
+        // The last of the engine's threads may drop the resolver itself, which is the user's.
+        match builder.spawn(move || drop(catch(move || shared.run()))) {
             Ok(_) => queue.threads += 1,
             Err(error) if queue.threads == 0 => return Err(error),
             Err(error) => tracing::warn!(%error, "one more resolver thread cannot be made"),
@@ -163,7 +166,9 @@ impl Shared {
     /// The life of a thread.
     fn run(&self) {
         while let Some(lookup) = self.next() {
-            self.serve(lookup);
+            if catch(|| self.serve(lookup)).is_err() {
+                tracing::error!("what came of a lookup could not be told");
+            }
         }
     }
 
@@ -192,7 +197,7 @@ impl Shared {
 
     /// Resolves a name; a panic of the resolver is an error.
     fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        let resolved = catch_unwind(AssertUnwindSafe(|| self.resolve.resolve(host, port)));
+        let resolved = catch(|| self.resolve.resolve(host, port));
         resolved.unwrap_or_else(|_| {
             tracing::error!(host, port, "the resolver panicked");
             Err(io::Error::other("the resolver panicked"))

@@ -5,7 +5,6 @@
 //! signal does by default.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -16,6 +15,7 @@ use signal_hook::flag::register_conditional_default;
 use signal_hook::iterator::Signals;
 
 use super::Engine;
+use crate::unwind::{Shielded, catch};
 
 static STOP: [Handled; 2] = [Handled::new(SIGINT), Handled::new(SIGTERM)];
 static HANGUP: [Handled; 1] = [Handled::new(SIGHUP)];
@@ -99,11 +99,12 @@ impl Engine {
     ///
     /// # Errors
     /// The operating system refused a handler or a thread.
-    pub fn on_hangup(&self, mut reload: impl FnMut() + Send + 'static) -> io::Result<()> {
+    pub fn on_hangup(&self, reload: impl FnMut() + Send + 'static) -> io::Result<()> {
+        let mut reload = Shielded::new(reload);
         self.on_signals(&HANGUP, move |engine| {
             #[cfg(feature = "sd-notify")]
             let _told = engine.tell_reload();
-            if catch_unwind(AssertUnwindSafe(&mut reload)).is_err() {
+            if catch(|| reload()).is_err() {
                 tracing::error!(?engine, "the closure for SIGHUP panicked");
             }
         })

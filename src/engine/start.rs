@@ -1,8 +1,6 @@
 //! Making the engine's sockets and threads.
 
-use std::any::Any;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -28,6 +26,7 @@ use super::resolver::Resolver;
 use super::{Builder, Engine, ReactorPort, Running};
 use crate::handler::EventHandler;
 use crate::reactor::{Doors, EventLoop, Reactors};
+use crate::unwind::{Panic, Shielded, catch, drop_caught};
 
 /// Why the engine did not start.
 #[derive(Debug, thiserror::Error)]
@@ -91,14 +90,8 @@ impl From<ListenError> for StartError {
 }
 
 impl StartError {
-    pub(crate) fn panicked(
-        reactor: usize,
-        callback: &'static str,
-        panic: &(dyn Any + Send),
-    ) -> Self {
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        StartError::Panicked { reactor, callback, message: text.unwrap_or_default() }
+    pub(crate) fn panicked(reactor: usize, callback: &'static str, panic: Panic) -> Self {
+        StartError::Panicked { reactor, callback, message: panic.message().unwrap_or_default() }
     }
 }
 
@@ -170,8 +163,12 @@ pub(crate) fn spawn(
     let running = Running { engine: engine.clone(), name: name.clone() };
     let spawned = thread::Builder::new().name(name).spawn(move || {
         let running = running.enter();
-        body();
-        drop(running);
+        if catch(body).is_err() {
+            // A fault of the engine itself: callbacks' panics never get here.
+            running.fail();
+        }
+        // The last thread drops what the user gave the engine.
+        let _ = drop_caught(running);
     });
     // On failure the closure was dropped, and with it `running`, which takes the name off the list.
     spawned.map(drop)
@@ -189,7 +186,7 @@ where
     H: EventHandler,
     F: Fn(usize) -> H + Send + Sync + 'static,
 {
-    let factory = Arc::new(factory);
+    let factory = Arc::new(Shielded::new(factory));
     let reactors = Reactors::new(cores.len());
     engine.set_handle(reactors.clone());
     let (report, reports) = channel();
@@ -200,7 +197,7 @@ where
         let name = format!("millstream-{reactor}");
         spawn(&engine.clone(), name, move || {
             pin(reactor, core);
-            run_reactor(reactor, reactors, &engine, &config, &*factory, &report);
+            run_reactor(reactor, reactors, &engine, &config, &**factory, &report);
         })
         .map_err(StartError::Thread)?;
     }
@@ -248,8 +245,8 @@ fn boot<H: EventHandler>(
     factory: &impl Fn(usize) -> H,
 ) -> Result<Ready<H>, StartError> {
     let driver = Readiness::new(config.budget()).map_err(StartError::Driver)?;
-    let handler = catch_unwind(AssertUnwindSafe(|| factory(reactor)))
-        .map_err(|panic| StartError::panicked(reactor, "factory", &*panic))?;
+    let handler = catch(|| factory(reactor))
+        .map_err(|panic| StartError::panicked(reactor, "factory", panic))?;
     let doors = Doors::new(&driver);
     let (port, entrance) = (doors.port(&driver), doors.entrance());
     let server = Server { inlet: Arc::clone(&doors.arrivals), watcher: driver.watcher() };
@@ -262,7 +259,10 @@ fn boot<H: EventHandler>(
         engine.clone(),
         Arc::clone(config),
     );
-    event_loop.boot().map_err(|panic| StartError::panicked(reactor, "on_boot", &*panic))?;
+    if let Err(panic) = event_loop.boot() {
+        event_loop.dismantle();
+        return Err(StartError::panicked(reactor, "on_boot", panic));
+    }
     let (go, start) = channel();
     Ok((event_loop, Booted { reactor, port, entrance, server, go }, start))
 }
@@ -285,7 +285,7 @@ pub(crate) fn start_in_this_thread<D: Driver, H: EventHandler>(
     engine.set_reactors(vec![doors.port(&driver)]);
     let mut event_loop =
         EventLoop::new(0, driver, handler, doors, reactors, engine.clone(), config);
-    event_loop.boot().map_err(|panic| StartError::panicked(0, "on_boot", &*panic))?;
+    event_loop.boot().map_err(|panic| StartError::panicked(0, "on_boot", panic))?;
     let state = engine.shared.listeners.note(
         address.to_string(),
         address,
@@ -309,14 +309,14 @@ fn run_reactors(reactors: Vec<Booted>, balance: Box<dyn Balance>, engine: &Engin
         servers.push(booted.server);
     }
     engine.set_reactors(ports);
-    Staff { reactors: servers, entrances, balance: Some(balance), acceptor: None }
+    Staff { reactors: servers, entrances, balance: Some(Shielded::new(balance)), acceptor: None }
 }
 
 /// Starts the main acceptor, which takes the balancer; answers where it is given listeners.
 pub(super) fn spawn_acceptor(
     engine: &Engine,
     config: &Config,
-    balance: &mut Option<Box<dyn Balance>>,
+    balance: &mut Option<Shielded<Box<dyn Balance>>>,
     reactors: &[Entrance<Readiness>],
 ) -> Result<Server, StartError> {
     let budget = Budget { receive_buffer: 0, ..config.budget() };

@@ -1,6 +1,5 @@
 //! Running one callback, and acting on what it asked for.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use millstream_platform::driver::{Driver, Received, Token};
@@ -11,6 +10,7 @@ use super::connection::{Control, Phase};
 use crate::conn::{CloseReason, CloseRequest, Conn, Input, Output};
 use crate::engine::{InputOverflow, after};
 use crate::handler::{Action, EventHandler};
+use crate::unwind::catch;
 
 /// What became of a callback.
 pub(super) enum Invoked {
@@ -109,7 +109,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             },
         };
         self.stalls.begin();
-        let outcome = catch_unwind(AssertUnwindSafe(|| callback(&mut self.handler, &mut conn)));
+        let outcome = catch(|| callback(&mut self.handler, &mut conn));
         let stalled = self.stalls.end();
         let taken = conn.input.taken();
         if connection.ring.is_some() || taken < lent.len() {

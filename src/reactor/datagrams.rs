@@ -6,7 +6,6 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use millstream_platform::address::Address;
 use millstream_platform::driver::{Datagram, DatagramLink, Driver, Token};
@@ -23,6 +22,7 @@ use crate::conn::CloseReason;
 use crate::datagram::{DatagramRemote, DatagramSocket};
 use crate::engine::{ListenerId, Open};
 use crate::handler::{Action, EventHandler};
+use crate::unwind::{catch, drop_caught};
 
 /// What waits is sent before the flush stage once it takes so many bytes: enough for few calls, and little
 /// enough to be still in the processor's caches.
@@ -368,8 +368,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             cap: self.config.datagram_queue,
         };
         self.stalls.begin();
-        let call = AssertUnwindSafe(|| callback(&mut self.handler, &mut socket, datagram));
-        let outcome = catch_unwind(call);
+        let outcome = catch(|| callback(&mut self.handler, &mut socket, datagram));
         let stalled = self.stalls.end();
         let closes = entry.closing || matches!(outcome, Ok(Action::Close));
         let has_news = entry.queue.is_some() || entry.error.is_some();

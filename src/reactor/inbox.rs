@@ -24,12 +24,12 @@
 
 #![allow(unreachable_pub, reason = "the feature `internals` shows this module to the benchmarks")]
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use millstream_platform::driver::Wake;
 
 use super::sync::{AtomicBool, AtomicUsize, Ordering, Queue, fence};
+use crate::unwind::drop_caught;
 
 /// Whether a reactor sleeps, and how to wake it. All inboxes of one reactor share one.
 ///
@@ -119,7 +119,7 @@ impl<M> Inbox<M> {
         if self.closed.load(Ordering::Relaxed) {
             while let Some(message) = self.queue.pop() {
                 // What it owns is its poster's, and so would be a panic in dropping it.
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(message)));
+                let _ = drop_caught(message);
             }
         } else {
             self.notify.wake_sleeper();

@@ -2,10 +2,8 @@
 
 use std::error::Error;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread;
 
 use millstream_platform::address::PeerAddress;
 use millstream_platform::driver::{Driver, Socket, Token};
@@ -18,13 +16,14 @@ use super::{Arrival, EventLoop, Reactor};
 use crate::conn::{CloseReason, CloseRequest, Closed, Completion, Detached, Fault};
 use crate::engine::{ListenerState, Open};
 use crate::handler::{Action, EventHandler};
+use crate::unwind::{Panic, catch, drop_caught};
 
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Runs the handler's first callback.
     ///
     /// # Errors
     /// The callback's panic.
-    pub(crate) fn boot(&mut self) -> thread::Result<()> {
+    pub(crate) fn boot(&mut self) -> Result<(), Panic> {
         let action = self.call_without_connection("on_boot", H::on_boot)?;
         self.arm_tick();
         self.obey_action(action);
@@ -130,10 +129,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     fn adopt(&mut self, socket: D::Socket, peer: &PeerAddress, origin: Origin) -> Option<Token> {
         let now = self.clock.tick();
         // The state's default, and its destructor if there is no place, are the user's code.
-        let inserted = catch_unwind(AssertUnwindSafe(|| {
+        let inserted = catch(|| {
             let state = H::State::default();
             self.connections.insert_with(|_| Connection::new(state, peer.clone(), origin, now))
-        }));
+        });
         let Ok(inserted) = inserted else {
             self.note_panic("default of the state", None);
             return None;
@@ -359,7 +358,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// Drops a state, or what has one: its destructor is the user's code, like a callback.
     fn drop_state<T>(&self, state: T, token: Option<Token>) {
-        if catch_unwind(AssertUnwindSafe(|| drop(state))).is_err() {
+        if drop_caught(state).is_err() {
             self.note_panic("drop of the state", token);
         }
     }
@@ -400,7 +399,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             | Command::OpenDatagram { .. }
             | Command::AdoptDatagram { .. } => None,
         };
-        if catch_unwind(AssertUnwindSafe(|| drop(command))).is_err() {
+        if drop_caught(command).is_err() {
             self.note_panic("drop of a closure", token);
         }
     }
@@ -493,5 +492,15 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             self.timers.cancel(armed);
         }
         self.publish();
+        self.dismantle();
+    }
+
+    /// Drops all there is. The handler's destructor is the user's code.
+    pub(crate) fn dismantle(self) {
+        let EventLoop { handler, index: reactor, counters, .. } = self;
+        if drop_caught(handler).is_err() {
+            counters.panics.add(1);
+            tracing::error!(reactor, "the handler's destructor panicked");
+        }
     }
 }

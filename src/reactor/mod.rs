@@ -72,7 +72,6 @@ pub(crate) use self::inbox::{Inbox, Notify};
 pub(crate) use self::mailbox::{DatagramOrder, Mailbox, Order};
 use self::outgoing::{Attempt, Handshake};
 pub use self::outgoing::{Connect, ConnectError, Target};
-pub(crate) use self::reactors::drop_contained;
 pub use self::reactors::{Reactors, Stopped};
 use self::stall::StallDetector;
 use self::table::Table;

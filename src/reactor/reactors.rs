@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 use super::Reactor;
@@ -13,6 +12,7 @@ use super::outgoing::{Connect, ConnectError};
 use crate::conn::{Conn, ConnId};
 use crate::datagram::{DatagramId, DatagramSocket};
 use crate::handler::{Action, EventHandler};
+use crate::unwind::drop_caught;
 
 /// The engine has stopped, so nothing was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -291,15 +291,11 @@ impl<H: EventHandler> Reactors<H> {
             None => Err(command), // Only while the engine starts.
         };
         posted.map_err(|command| {
-            drop_contained(command);
+            // What a closure owns may panic when it is dropped, which is not the caller's concern.
+            let _ = drop_caught(command);
             Stopped
         })
     }
-}
-
-/// Drops what was asked in vain. What a closure owns may panic as it is dropped, which is not the caller's concern.
-pub(crate) fn drop_contained<T>(asked: T) {
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(asked)));
 }
 
 impl<H: EventHandler> Clone for Reactors<H> {

@@ -1,7 +1,6 @@
 //! The stages of a turn.
 
 use std::marker::PhantomData;
-use std::thread;
 use std::time::Duration;
 
 use millstream_platform::driver::{Driver, Event, Host, Received, Space, Token};
@@ -12,6 +11,7 @@ use super::table::Table;
 use super::{EventLoop, Reactor};
 use crate::conn::{CloseReason, TimerId};
 use crate::handler::{Action, EventHandler};
+use crate::unwind::{Panic, catch};
 
 /// How many timers fire in one turn; the others that are due fire in the next ones.
 const TIMERS_PER_TURN: usize = 1024;
@@ -310,7 +310,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         &mut self,
         name: &'static str,
         callback: impl FnOnce(&mut H, &mut Reactor<'_>) -> Action,
-    ) -> thread::Result<Action> {
+    ) -> Result<Action, Panic> {
         let interval = self.tick.interval;
         let mut reactor = Reactor {
             index: self.index,
@@ -320,9 +320,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             tick: &mut self.tick.interval,
             not_send: PhantomData,
         };
-        let call = std::panic::AssertUnwindSafe(|| callback(&mut self.handler, &mut reactor));
         self.stalls.begin();
-        let outcome = std::panic::catch_unwind(call);
+        let outcome = catch(|| callback(&mut self.handler, &mut reactor));
         let stalled = self.stalls.end();
         if let Some(took) = stalled {
             self.report_stall(took, name, None);

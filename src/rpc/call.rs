@@ -4,7 +4,6 @@ use std::any::Any;
 use std::fmt;
 use std::io::Write;
 use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,6 +13,7 @@ use super::frame::Format;
 use super::metadata::{Metadata, MetadataView, TraceContext};
 use super::reply::Reply;
 use super::status::Status;
+use crate::unwind::catch;
 
 /// Runs calls: a method, a [`Router`](super::Router) of methods, or what stands behind a
 /// [`Middleware`](super::Middleware).
@@ -410,7 +410,7 @@ impl Hooks {
         let mut rest = self;
         while let Some(first) = rest.0 {
             let (hook, earlier) = *first;
-            if catch_unwind(AssertUnwindSafe(|| hook(end))).is_err() {
+            if catch(|| hook(end)).is_err() {
                 tracing::error!("a hook panicked at the end of a call");
             }
             rest = earlier;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use millstream::rpc::{Answer, Call, Code, Handler, Middleware, Reply, Request, Status};
 
-use crate::common::eventually;
+use crate::common::{FragilePayload, eventually};
 use crate::puppet::{Seen, Stage};
 use crate::{ask, begin, block_on, builder, code, echo, finish, receive};
 
@@ -63,7 +63,7 @@ impl Middleware for &'static Obeying {
         match call.method() {
             "answer" => call.answer(b"from the layer"),
             "refuse" => Err(Status::permission_denied("says the layer")),
-            "panic" => panic!("as the test wants"),
+            "panic" => std::panic::panic_any(FragilePayload),
             "later" => {
                 let (answer, reply) = call.answer_later();
                 self.replies.lock().unwrap().push(reply);

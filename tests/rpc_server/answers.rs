@@ -8,7 +8,7 @@ use millstream::rpc::{Call, Code, Metadata, Reply, Router, Server, Status};
 
 use crate::common::rpc::Caller as _;
 use crate::common::rpc::{Got, SimCaller, on_each, request, router};
-use crate::common::{pattern, receive};
+use crate::common::{FragilePayload, pattern, receive};
 
 #[test]
 fn every_way_to_answer_brings_the_same_bytes() {
@@ -154,7 +154,7 @@ fn a_panic_closes_its_connection_and_ends_its_call() {
         call.on_end(move |end| {
             let _ = tell.send(end.status.map(Status::code));
         });
-        panic!("expected")
+        std::panic::panic_any(FragilePayload)
     });
     let server = Server::new();
     let mut caller = SimCaller::new(1, server.serve(router));

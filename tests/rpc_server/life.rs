@@ -253,7 +253,7 @@ fn all_calls_end_when_a_hook_panics() {
     let (later, replies) = channel::<Reply>();
     let server = Server::new();
     let handler = move |call: &mut Call<'_>| {
-        call.on_end(|_| panic!("expected"));
+        call.on_end(|_| std::panic::panic_any(crate::common::FragilePayload));
         let (answer, reply) = call.answer_later();
         later.send(reply).map_err(|_| Status::internal("the test is over"))?;
         Ok(answer)

@@ -1,7 +1,6 @@
 //! A call between its caller and its connection.
 
 use std::borrow::Cow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,6 +14,7 @@ use crate::rpc::call::Hooks;
 use crate::rpc::frame;
 use crate::rpc::reply::Caller;
 use crate::rpc::{End, Format, Metadata, MetadataView, Status};
+use crate::unwind::catch;
 
 /// A call: what is asked, who waits for it, and how far it is.
 pub(super) struct Job {
@@ -173,7 +173,7 @@ impl Promise {
 
     /// Runs the user's code.
     fn guard(&self, run: impl FnOnce()) {
-        if catch_unwind(AssertUnwindSafe(run)).is_err() {
+        if catch(run).is_err() {
             count(&self.shared.counters.panics);
             tracing::error!("who was told the end of a call panicked");
         }

@@ -22,7 +22,6 @@ mod session;
 mod shared;
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,6 +41,7 @@ use self::shared::{Message, Shared};
 use super::call::{Hooks, Parts};
 use super::frame::LONGEST_METHOD;
 use super::{Answer, Call, FrameLimits, Metadata, MetadataView, Middleware, Status};
+use crate::unwind::catch;
 use crate::{Engine, WaitError};
 
 /// The longest that a call may take.
@@ -254,7 +254,7 @@ fn pass(
     let mut call = Call::new(parts, exchange);
     *call.outgoing() = metadata;
     let mut send = |_: &mut Call<'_>| Ok(Answer::LATER);
-    let answer = catch_unwind(AssertUnwindSafe(|| middleware.handle(&mut call, &mut send)));
+    let answer = catch(|| middleware.handle(&mut call, &mut send));
     Passage {
         answer: answer.unwrap_or_else(|_| Err(Status::internal("a layer panicked"))),
         metadata: std::mem::take(call.outgoing()),
