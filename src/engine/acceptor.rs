@@ -77,8 +77,10 @@ impl<D: Driver> Acceptor<D> {
                 self.engine.fail(error);
                 break;
             }
-            self.dispatch();
-            self.take_arrivals();
+            // Each goes on with what is left: see `reactor::fault`.
+            while catch(|| self.serve()).is_err() {
+                self.give_up_on_the_served();
+            }
             let now = self.driver.now();
             self.acceptance.resume_due(now, &mut self.driver);
         }
@@ -96,6 +98,21 @@ impl<D: Driver> Acceptor<D> {
         let waited = self.driver.wait(timeout);
         self.notify.awake();
         waited
+    }
+
+    fn serve(&mut self) {
+        self.dispatch();
+        self.take_arrivals();
+    }
+
+    /// A panic of the engine itself: whatever was being served has failed, and nothing else.
+    #[cold]
+    fn give_up_on_the_served(&mut self) {
+        self.engine.note_fault();
+        if let Some(Event::AcceptFailed { listener, error }) = self.driver.abandon() {
+            let now = self.driver.now();
+            self.acceptance.failed(listener, &error, now, &self.engine);
+        }
     }
 
     fn take_arrivals(&mut self) {

@@ -79,6 +79,7 @@ struct Shared {
     filter: AcceptFilter,
     refusals: Refusals,
     accept_errors: AtomicU64,
+    faults: AtomicU64,
     /// When the stop's timeout ends. Set once, by the first stop.
     stop_deadline: OnceLock<Instant>,
     /// When what was left by then was cut off all the same.
@@ -154,6 +155,10 @@ pub struct Stats {
     pub filter_panics: u64,
     /// How often a listener could not accept.
     pub accept_errors: u64,
+    /// How often the engine itself panicked while it served a connection, a listener, an attempt to connect or a
+    /// socket for datagrams, or a library under it did. Only that one has failed, as after an error of the operating
+    /// system. This is a bug: please report it.
+    pub faults: u64,
 }
 
 impl Engine {
@@ -171,6 +176,7 @@ impl Engine {
             filter: config.accept_filter.clone(),
             refusals: Refusals::default(),
             accept_errors: AtomicU64::new(0),
+            faults: AtomicU64::new(0),
             stop_deadline: OnceLock::new(),
             cut_off: OnceLock::new(),
             reactors: OnceLock::new(),
@@ -231,6 +237,7 @@ impl Engine {
             filtered: self.shared.refusals.filtered.load(Ordering::Relaxed),
             filter_panics: self.shared.refusals.panics.load(Ordering::Relaxed),
             accept_errors: self.shared.accept_errors.load(Ordering::Relaxed),
+            faults: self.shared.faults.load(Ordering::Relaxed),
         }
     }
 
@@ -371,8 +378,18 @@ impl Engine {
         self.shared.accept_errors.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a panic of the engine itself. The log tells of the first, the second, the fourth and so on, since a
+    /// peer may know how to cause them.
+    #[cold]
+    pub(crate) fn note_fault(&self) {
+        let faults = self.shared.faults.fetch_add(1, Ordering::Relaxed) + 1;
+        if faults.is_power_of_two() {
+            tracing::error!(faults, "the engine panicked; what it served has failed");
+        }
+    }
+
     /// Counts a connection out.
-    pub(crate) fn release(&self, counters: &Counters, account: Account) {
+    fn release(&self, counters: &Counters, account: Account) {
         // In this order: who sees that a connection is gone may count on its place.
         self.shared.limits.release(account);
         counters.connections.fetch_sub(1, Ordering::Release);
@@ -476,8 +493,13 @@ pub(crate) struct Admission(Option<(Engine, Arc<Counters>, Account)>);
 
 impl Admission {
     /// Counts a connection in that the limits have admitted.
-    fn new(engine: &Engine, counters: &Arc<Counters>, account: Account) -> Self {
+    pub(crate) fn new(engine: &Engine, counters: &Arc<Counters>, account: Account) -> Self {
         counters.connections.fetch_add(1, Ordering::Relaxed);
+        Admission::kept(engine, counters, account)
+    }
+
+    /// That of a connection that has kept its own.
+    pub(crate) fn kept(engine: &Engine, counters: &Arc<Counters>, account: Account) -> Self {
         Admission(Some((engine.clone(), Arc::clone(counters), account)))
     }
 

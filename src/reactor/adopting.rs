@@ -86,7 +86,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 return self.answer(CALLBACK, done, AdoptError::Unsupported { socket });
             }
         };
-        admission.keep();
-        self.open_for(CALLBACK, socket, &peer, Origin::Adopted, done, AdoptError::Closed);
+        let adopted = (socket, &peer, Origin::Adopted, admission);
+        self.open_for(CALLBACK, adopted, done, AdoptError::Closed);
     }
 }

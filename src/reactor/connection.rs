@@ -97,11 +97,6 @@ impl Origin {
             Origin::Outgoing | Origin::Adopted => None,
         }
     }
-
-    /// What the connection counts against.
-    pub(crate) fn account(self, peer: &PeerAddress) -> Account {
-        Account::new(peer, self.listener())
-    }
 }
 
 /// The other end of a connection.

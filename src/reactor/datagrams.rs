@@ -4,6 +4,7 @@
 //! stage or until [`FLUSH_AT`] bytes wait. A socket that closes is deaf from then on, which the handler is told,
 //! and gone when its queue is.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -12,17 +13,17 @@ use millstream_platform::driver::{Datagram, DatagramLink, Driver, Token};
 use millstream_platform::memory::{DatagramQueue, Sent};
 use millstream_platform::socket::{DatagramOptions, DatagramSocket as SystemSocket};
 
-use super::EventLoop;
 use super::connection::Alarm;
 use super::counters::Counters;
 use super::mailbox::{Command, DatagramOrder};
 use super::table::Table;
 use super::timers::TimerKey;
+use super::{EventLoop, Serving};
 use crate::conn::CloseReason;
 use crate::datagram::{DatagramRemote, DatagramSocket};
 use crate::engine::{ListenerId, Open};
 use crate::handler::{Action, EventHandler};
-use crate::unwind::{catch, drop_caught};
+use crate::unwind::catch;
 
 /// What waits is sent before the flush stage once it takes so many bytes: enough for few calls, and little
 /// enough to be still in the processor's caches.
@@ -103,12 +104,12 @@ pub(super) struct Datagrams<H: EventHandler> {
     /// Unused queues.
     queues: Vec<DatagramQueue>,
     /// Which are to be flushed in this turn.
-    dirty: Vec<Token>,
+    dirty: VecDeque<Token>,
 }
 
 impl<H: EventHandler> Default for Datagrams<H> {
     fn default() -> Self {
-        Datagrams { table: Table::new(), queues: Vec::new(), dirty: Vec::new() }
+        Datagrams { table: Table::new(), queues: Vec::new(), dirty: VecDeque::new() }
     }
 }
 
@@ -155,6 +156,13 @@ impl<H: EventHandler> DatagramEntry<H> {
         self.closing = true;
         if let Some(remote) = &self.remote {
             remote.note_closing();
+        }
+    }
+
+    /// Gives up on the datagram that would be sent next.
+    pub(super) fn drop_front(&mut self) {
+        if let Some(queue) = self.queue.as_mut().filter(|queue| !queue.is_empty()) {
+            queue.drop_one();
         }
     }
 
@@ -386,22 +394,21 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let Some(entry) = self.datagrams.table.get_mut(token) else { return };
         if !entry.dirty {
             entry.dirty = true;
-            self.datagrams.dirty.push(token);
+            self.datagrams.dirty.push_back(token);
         }
     }
 
     /// Stage 6, for datagrams.
     pub(super) fn flush_dirty_datagrams(&mut self) {
-        let mut dirty = std::mem::take(&mut self.datagrams.dirty);
-        for token in dirty.drain(..) {
+        // What callbacks of errors send is for the next turn.
+        for _ in 0..self.datagrams.dirty.len() {
+            let Some(token) = self.datagrams.dirty.pop_front() else { return };
             if let Some(entry) = self.datagrams.table.get_mut(token) {
                 entry.dirty = false;
             }
+            self.serving = Some(Serving::Datagrams(token));
             self.flush_datagrams(token);
         }
-        // What callbacks of errors sent is for the next turn.
-        dirty.append(&mut self.datagrams.dirty);
-        self.datagrams.dirty = dirty;
     }
 
     /// Sends what a socket can send now, and tells what went wrong.

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use millstream_platform::driver::{Driver, Token};
 
-use super::EventLoop;
 use super::connection::Phase;
+use super::{EventLoop, Serving};
 use crate::conn::{CloseReason, Closed, Completion};
 use crate::handler::{Action, EventHandler};
 
@@ -33,6 +33,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             let Some(token) = self.dirty.pop_front() else { return };
             if let Some(connection) = self.connections.get_mut(token) {
                 connection.status.dirty = false;
+                self.serving = Some(Serving::Connection(token));
                 self.send(token);
             }
         }
@@ -45,9 +46,11 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if connection.status.phase == Phase::Doomed {
             return;
         }
-        if let Some(mut queue) = connection.pending.queue.take() {
-            let sent = self.driver.flush(token, &mut queue, &mut self.outputs);
-            connection.pending.keep(queue, &mut self.outputs);
+        if let Some(queue) = &mut connection.pending.queue {
+            let sent = self.driver.flush(token, queue, &mut self.outputs);
+            if let Some(empty) = connection.pending.queue.take_if(|queue| queue.is_empty()) {
+                self.outputs.give_back(empty);
+            }
             match sent {
                 Ok(sent) => connection.note_sent(sent, &self.clock, &self.counters),
                 Err(error) => return self.cut_off(token, CloseReason::Failed(error), false),

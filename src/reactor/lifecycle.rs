@@ -3,18 +3,17 @@
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use millstream_platform::address::PeerAddress;
-use millstream_platform::driver::{Driver, Socket, Token};
+use millstream_platform::driver::{Driver, Socket, Token, fault};
 use millstream_platform::socket::{SocketRole, Stream};
 
 use super::callback::Invoked;
 use super::connection::{Connection, Origin, Phase};
 use super::mailbox::{Command, DatagramOrder, Order};
-use super::{Arrival, EventLoop, Reactor};
+use super::{Arrival, EventLoop, Reactor, Serving};
 use crate::conn::{CloseReason, CloseRequest, Closed, Completion, Detached, Fault};
-use crate::engine::{ListenerState, Open};
+use crate::engine::{Account, Admission, ListenerState, Open};
 use crate::handler::{Action, EventHandler};
 use crate::unwind::{Panic, catch, drop_caught};
 
@@ -43,8 +42,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn take_in(&mut self, arrival: Arrival<D>) {
         match arrival {
             Arrival::Connection { socket, peer, listener, admission } => {
-                admission.keep();
-                self.open_accepted(socket, &peer, &listener);
+                self.open_accepted(socket, &peer, &listener, admission);
             }
             Arrival::Listener { .. } if self.draining => {} // Dropping the socket closes it.
             Arrival::Listener { socket, open } => {
@@ -73,14 +71,21 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if !self.engine.admit(peer, &listener) {
             return;
         }
-        self.counters.connections.fetch_add(1, Ordering::Relaxed);
-        self.open_accepted(socket, peer, &listener);
+        let account = Account::new(peer, Some(listener.id()));
+        let admission = Admission::new(&self.engine, &self.counters, account);
+        self.open_accepted(socket, peer, &listener, admission);
     }
 
-    /// Takes a connection of a listener in, which is admitted and counted already.
-    fn open_accepted(&mut self, socket: D::Socket, peer: &PeerAddress, listener: &ListenerState) {
+    /// Takes a connection of a listener in.
+    fn open_accepted(
+        &mut self,
+        socket: D::Socket,
+        peer: &PeerAddress,
+        listener: &ListenerState,
+        admission: Admission,
+    ) {
         let origin = Origin::Accepted(listener.id());
-        let Some(token) = self.take(socket, peer, origin) else { return };
+        let Some(token) = self.take(socket, peer, origin, admission) else { return };
         if let Some(options) = &listener.rules().options
             && let (_, link) = self.driver.parts(None)
             && let Some(socket) = link.socket(token)
@@ -96,14 +101,15 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.begin(token);
     }
 
-    /// Opens a connection, which is admitted and counted already.
+    /// Opens a connection.
     pub(super) fn open(
         &mut self,
         socket: D::Socket,
         peer: &PeerAddress,
         origin: Origin,
+        admission: Admission,
     ) -> Option<Token> {
-        let token = self.take(socket, peer, origin)?;
+        let token = self.take(socket, peer, origin, admission)?;
         self.begin(token);
         Some(token)
     }
@@ -114,13 +120,17 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.call(token, "on_open", H::on_open);
     }
 
-    /// Takes a connection into the table.
-    fn take(&mut self, socket: D::Socket, peer: &PeerAddress, origin: Origin) -> Option<Token> {
+    /// Takes a connection into the table. If it does not get there, it gives its admission back.
+    fn take(
+        &mut self,
+        socket: D::Socket,
+        peer: &PeerAddress,
+        origin: Origin,
+        admission: Admission,
+    ) -> Option<Token> {
         let adopted = if self.draining { None } else { self.adopt(socket, peer, origin) };
-        let Some(token) = adopted else {
-            self.engine.release(&self.counters, origin.account(peer));
-            return None;
-        };
+        let token = adopted?;
+        admission.keep();
         self.counters.accepted.add(1);
         tracing::trace!(reactor = self.index, ?token, %peer, "opened");
         Some(token)
@@ -141,7 +151,13 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             tracing::warn!(reactor = self.index, %peer, "the connection table is full");
             return None;
         };
-        if let Err(error) = self.driver.adopt(token, socket) {
+        // Guarded, because nobody would know of a connection that is in the table alone.
+        let adopted = catch(|| self.driver.adopt(token, socket)).unwrap_or_else(|_| {
+            self.engine.note_fault();
+            self.driver.close(token, true);
+            Err(fault())
+        });
+        if let Err(error) = adopted {
             tracing::warn!(reactor = self.index, %peer, %error, "a connection was not adopted");
             let connection = self.connections.remove(token);
             self.drop_state(connection, Some(token));
@@ -286,6 +302,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Stage 7.
     pub(super) fn close_doomed(&mut self) {
         while let Some((token, reason)) = self.doomed.pop() {
+            self.serving = Some(Serving::Connection(token));
             self.finish(token, &reason);
         }
     }
@@ -301,15 +318,17 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             });
         }
         let Some(mut connection) = self.connections.remove(token) else { return };
+        let account = connection.status.account();
+        let admission = Admission::kept(&self.engine, &self.counters, account);
         let detached = match reason {
             CloseReason::Detached => self.detach(token, &mut connection),
             _ => None,
         };
-        self.driver.close(token, connection.status.reset);
         self.counters.closed[reason.index()].add(1);
         tracing::trace!(reactor = self.index, ?token, %reason, "closed");
         self.give_back(&mut connection);
-        self.engine.release(&self.counters, connection.status.account());
+        self.driver.close(token, connection.status.reset);
+        drop(admission);
         let broken = matches!(reason, CloseReason::Failed(_));
         self.leave_relay(&connection.status, broken || connection.status.reset);
         let extras = connection.status.extras.take();

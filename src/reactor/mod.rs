@@ -21,7 +21,7 @@
 //! - `datagrams` has all that concerns sockets for datagrams;
 //! - `lifecycle` opens and closes connections; `outgoing` makes some, by the order of `race`, and `adopting` takes
 //!   others in; `flush` sends; `deadline`
-//!   watches the clock;
+//!   watches the clock; `fault` keeps a panic of the engine itself to what was being served;
 //! - `connection`, `clock`, `counters` are what these keep;
 //! - `table`, `timers`, `inbox` are the data structures under them.
 
@@ -32,6 +32,7 @@ mod connection;
 mod counters;
 mod datagrams;
 mod deadline;
+mod fault;
 mod flush;
 pub mod inbox;
 mod lifecycle;
@@ -139,6 +140,15 @@ pub(crate) struct EventLoop<D: Driver, H: EventHandler> {
     draining: bool,
     /// The tick in which that began.
     draining_since: u64,
+    /// What is being served. `None` where it is nothing, or the driver knows: see [`fault`].
+    serving: Option<Serving>,
+}
+
+/// What a reactor serves that is no event of its driver's.
+#[derive(Clone, Copy)]
+enum Serving {
+    Connection(Token),
+    Datagrams(Token),
 }
 
 /// The handler's tick: how often, and the timer it is armed with.
@@ -218,6 +228,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             stalls: StallDetector::new(config.stall_threshold),
             draining: false,
             draining_since: 0,
+            serving: None,
             driver,
             handler,
             engine,

@@ -421,27 +421,26 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let Some(Handshake { attempt, address }) = self.handshakes.remove(handshake) else {
             return;
         };
-        let Some(Attempt { connect, done, begun, .. }) = self.end_attempt(attempt) else { return };
-        if let Some(begun) = begun {
-            begun.admission.keep();
-        }
+        let Some(Attempt { connect, done, begun: Some(begun), .. }) = self.end_attempt(attempt)
+        else {
+            return;
+        };
         let closed = ConnectError::Closed { to: connect.to };
-        self.open_for(CALLBACK, socket, &address.into(), Origin::Outgoing, done, closed);
+        let connected = (socket, &address.into(), Origin::Outgoing, begun.admission);
+        self.open_for(CALLBACK, connected, done, closed);
     }
 
-    /// Takes in a connection that somebody waits for, which is admitted and counted already. If it doesn't
-    /// open, or not for long, they are told that it is `closed`.
+    /// Takes in a connection that somebody waits for. If it doesn't open, or not for long, they are told that
+    /// it is `closed`.
     pub(super) fn open_for<E>(
         &mut self,
         name: &'static str,
-        socket: D::Socket,
-        peer: &PeerAddress,
-        origin: Origin,
+        (socket, peer, origin, admission): (D::Socket, &PeerAddress, Origin, Admission),
         done: Done<H, E>,
         closed: E,
     ) {
         let mut done = Some(done);
-        if let Some(token) = self.open(socket, peer, origin) {
+        if let Some(token) = self.open(socket, peer, origin, admission) {
             self.call(token, name, |handler, conn| match done.take() {
                 Some(done) => done(handler, Ok(conn)),
                 None => Action::Continue,

@@ -8,7 +8,7 @@ use millstream_platform::driver::{Driver, Event, Host, Received, Space, Token};
 use super::connection::{Alarm, Connection, Phase};
 use super::mailbox::{Command, Order, ReactorClosure};
 use super::table::Table;
-use super::{EventLoop, Reactor};
+use super::{EventLoop, Reactor, Serving};
 use crate::conn::{CloseReason, TimerId};
 use crate::handler::{Action, EventHandler};
 use crate::unwind::{Panic, catch};
@@ -75,6 +75,19 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             return false;
         }
         self.clock.begin_turn(self.driver.now());
+        if catch(|| self.run_stages()).is_err() {
+            self.run_stages_after_a_fault();
+        }
+        self.clock.end_turn(self.driver.now());
+        self.counters.note_turn(self.clock.since_begin());
+        self.publish();
+        let empty = self.connections.is_empty() && self.datagrams.table.is_empty();
+        !(self.draining && empty && self.arrivals.is_empty())
+    }
+
+    /// Stages 3 to 7. All of them can be run again: each goes on with what is left.
+    pub(super) fn run_stages(&mut self) {
+        self.serving = None;
         self.dispatch();
         self.run_inboxes();
         self.fire_timers();
@@ -82,13 +95,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if self.datagrams.is_dirty() {
             self.flush_dirty_datagrams();
         }
+        self.serving = None;
         self.watch_stop();
         self.close_doomed();
-        self.clock.end_turn(self.driver.now());
-        self.counters.note_turn(self.clock.since_begin());
-        self.publish();
-        let empty = self.connections.is_empty() && self.datagrams.table.is_empty();
-        !(self.draining && empty && self.arrivals.is_empty())
+        self.serving = None;
     }
 
     /// Stages 1 and 2.
@@ -150,25 +160,30 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         loop {
             let mut rooms = Rooms { connections: &mut self.connections, input_cap };
             let Some(event) = self.driver.next(&mut rooms) else { return };
-            match event {
-                Event::Received { token, bytes } => self.receive(token, bytes),
-                Event::Sent { token, bytes } => self.note_sendable(token, bytes),
-                Event::Relayed { token, sent, rest } => self.relayed(token, sent, rest),
-                Event::Ended { token } => self.end_input(token),
-                Event::HungUp { token } => self.hang_up(token),
-                Event::Failed { token, error } => {
-                    self.cut_off(token, CloseReason::Failed(error), false);
-                }
-                Event::Accepted { listener, socket, peer } => self.accept(listener, socket, &peer),
-                Event::Connected { attempt, socket } => self.connected(attempt, socket),
-                Event::ConnectFailed { attempt, error } => self.handshake_failed(attempt, error),
-                Event::Datagram { token } => self.receive_datagram(token),
-                Event::DatagramsSent { token } => self.flush_datagrams(token),
-                Event::DatagramFailed { token, error } => self.datagram_failed(token, &error),
-                Event::AcceptFailed { listener, error } => {
-                    let now = self.clock.now();
-                    self.acceptance.failed(listener, &error, now, &self.engine);
-                }
+            self.handle(event);
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn handle(&mut self, event: Event<D::Socket>) {
+        match event {
+            Event::Received { token, bytes } => self.receive(token, bytes),
+            Event::Sent { token, bytes } => self.note_sendable(token, bytes),
+            Event::Relayed { token, sent, rest } => self.relayed(token, sent, rest),
+            Event::Ended { token } => self.end_input(token),
+            Event::HungUp { token } => self.hang_up(token),
+            Event::Failed { token, error } => {
+                self.cut_off(token, CloseReason::Failed(error), false);
+            }
+            Event::Accepted { listener, socket, peer } => self.accept(listener, socket, &peer),
+            Event::Connected { attempt, socket } => self.connected(attempt, socket),
+            Event::ConnectFailed { attempt, error } => self.handshake_failed(attempt, error),
+            Event::Datagram { token } => self.receive_datagram(token),
+            Event::DatagramsSent { token } => self.flush_datagrams(token),
+            Event::DatagramFailed { token, error } => self.datagram_failed(token, &error),
+            Event::AcceptFailed { listener, error } => {
+                let now = self.clock.now();
+                self.acceptance.failed(listener, &error, now, &self.engine);
             }
         }
     }
@@ -217,6 +232,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         // What callbacks of this stage post is for the next turn.
         for _ in 0..self.mailbox.len().min(budget) {
             let Some(command) = self.mailbox.pop() else { break };
+            self.serving = match &command {
+                Command::Connection { token, .. } => Some(Serving::Connection(*token)),
+                _ => None,
+            };
             self.obey(command);
         }
     }
@@ -273,6 +292,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.timers.advance(self.clock.tick());
         for _ in 0..TIMERS_PER_TURN {
             let Some((key, alarm)) = self.timers.pop_due() else { break };
+            self.serving = match alarm {
+                Alarm::Deadline(token) | Alarm::Timer(token) => Some(Serving::Connection(token)),
+                Alarm::Attempt(_) | Alarm::Datagrams(_) | Alarm::Tick => None,
+            };
             match alarm {
                 Alarm::Deadline(token) => self.check_deadlines(token),
                 Alarm::Timer(token) => {

@@ -18,6 +18,7 @@ use socket2::{SockRef, Socket};
 use super::message::{self, GO, NO, READY, STAYS};
 use crate::engine::{Duplicates, Engine, NoRoom, after};
 use crate::reactor::table::Table;
+use crate::unwind::catch;
 
 /// How many newcomers may be on their way at a time.
 const MOST_NEWCOMERS: usize = 16;
@@ -132,10 +133,11 @@ impl Server {
                 tracing::error!(%error, "nobody can take over any more");
                 break;
             }
-            while let Some(event) = self.driver.next(&mut NoRoom) {
-                if self.handle(event) {
-                    return self.retire();
-                }
+            match catch(|| self.dispatch()) {
+                Ok(true) => return self.retire(),
+                Ok(false) => {}
+                // What is left comes in the next turn.
+                Err(_) => self.give_up_on_the_served(),
             }
             if self.look_at_the_clock() {
                 return self.retire();
@@ -144,6 +146,25 @@ impl Server {
         // An engine that was asked to stop has not failed, and its predecessor is not to go on in its place.
         if !self.engine.has_failed() {
             self.relieve_predecessor();
+        }
+    }
+
+    /// Returns whether a newcomer has taken over.
+    fn dispatch(&mut self) -> bool {
+        while let Some(event) = self.driver.next(&mut NoRoom) {
+            if self.handle(event) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// A panic of the engine itself: whoever was being served is refused, and nobody else.
+    #[cold]
+    fn give_up_on_the_served(&mut self) {
+        self.engine.note_fault();
+        if let Some(event) = self.driver.abandon() {
+            self.handle(event);
         }
     }
 

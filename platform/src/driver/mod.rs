@@ -43,6 +43,9 @@
 //! 11. **Datagrams go out in the order of their queue**, or are dropped one by one with a reason. An error
 //!     of sending or receiving concerns one datagram; the socket stays in use. A queue that could not be
 //!     sent causes one [`Event::DatagramsSent`] when more can go.
+//! 12. **A panic costs one source.** When one comes out of [`Driver::next`], or out of whoever handled what that
+//!     handed out, [`Driver::abandon`] gives up on the source alone: the connection, what the listener was about to accept, the
+//!     attempt, the datagram. The turn goes on with the others.
 
 mod readiness;
 #[cfg(feature = "sim")]
@@ -70,6 +73,11 @@ pub struct Token {
     pub index: u32,
     /// Which user of that place this is.
     pub generation: u32,
+}
+
+/// What an event says of a source that was given up on after a panic.
+pub fn fault() -> io::Error {
+    io::Error::other("the engine panicked while it served this")
 }
 
 /// How much one turn may do for one connection and one listener.
@@ -443,6 +451,11 @@ pub trait Driver: 'static {
 
     /// The next event of this turn, if there is one.
     fn next(&mut self, host: &mut impl Host) -> Option<Event<Self::Socket>>;
+
+    /// Gives up on what was being served when a panic came out of this driver, or out of whoever handled the last
+    /// event, and returns the event that tells so: a connection has failed, a listener could not accept, an attempt has
+    /// failed, or a datagram is lost. `None` if nothing was being served, or it is gone.
+    fn abandon(&mut self) -> Option<Event<Self::Socket>>;
 
     /// The bytes that the last [`next`](Self::next) lent (empty for `None`), and beside them what may
     /// be asked while they are borrowed.

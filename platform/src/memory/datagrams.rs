@@ -151,7 +151,7 @@ impl DatagramQueue {
     }
 
     /// The first datagram can't be sent.
-    pub(crate) fn drop_one(&mut self) {
+    pub fn drop_one(&mut self) {
         self.take_one();
         self.sent.dropped += 1;
     }

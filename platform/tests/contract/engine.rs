@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, IoSlice};
 use std::net::Ipv4Addr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -52,11 +53,16 @@ pub(crate) struct Rooms {
     /// Which connection's bytes go out on which.
     pub(crate) relays: BTreeMap<Token, Token>,
     pub(crate) asked: usize,
+    /// For which connection asking panics, once.
+    pub(crate) bomb: Option<Token>,
 }
 
 impl Host for Rooms {
     fn space(&mut self, token: Token) -> Space<'_> {
         self.asked += 1;
+        if self.bomb.take_if(|bomb| *bomb == token).is_some() {
+            panic!("of this test");
+        }
         if let Some(to) = self.relays.get(&token) {
             return Space::Connection(*to);
         }
@@ -140,7 +146,8 @@ impl<W: World> Engine<W> {
 
     /// One event; `false` if there is none any more.
     pub(crate) fn step(&mut self) -> bool {
-        let event = self.driver.next(&mut self.rooms);
+        let next = catch_unwind(AssertUnwindSafe(|| self.driver.next(&mut self.rooms)));
+        let event = next.unwrap_or_else(|_| self.driver.abandon());
         let some = event.is_some();
         match event {
             None => {}

@@ -71,6 +71,7 @@ behaviours! {
         pausing_counts_at_once
         pausing_and_resuming_in_one_turn_changes_nothing
         received_bytes_go_to_the_hosts_room
+        a_panic_fails_one_connection_alone
         output_goes_in_order_through_a_full_socket
         writes_and_offers_interleave_in_order
         an_empty_queue_causes_no_event

@@ -434,6 +434,26 @@ pub(crate) fn received_bytes_go_to_the_hosts_room<W: World>(mut engine: Engine<W
     engine.finish();
 }
 
+// 12. A panic costs one source.
+
+/// It comes as the driver asks for a place for what it is about to receive.
+pub(crate) fn a_panic_fails_one_connection_alone<W: World>(mut engine: Engine<W>) {
+    let (token, mut far) = engine.connect();
+    let (other, mut other_far) = engine.connect();
+    let bytes = pattern(400, 21);
+    engine.rooms.bomb = Some(token);
+    assert_eq!(far.send(&bytes), bytes.len());
+    assert_eq!(other_far.send(&bytes), bytes.len());
+    engine.promptly("failed and received", |engine| {
+        engine.at(token).failed && engine.at(other).received.len() == bytes.len()
+    });
+    assert!(engine.at(token).received.len() < bytes.len());
+    engine.close(token, true);
+    engine.hear_all(other, &mut other_far, &bytes);
+    assert!(engine.driver.abandon().is_none(), "nothing is being served");
+    engine.finish();
+}
+
 // 6. Output in order.
 
 /// faults.md F13: a tiny send buffer, thousands of slices, and a reader who starts late.

@@ -493,6 +493,15 @@ impl Datagrams {
         Some(Event::Datagram { token })
     }
 
+    /// Goes on behind what a socket received last; answers whom to put on the turn's list.
+    pub(super) fn skip(&mut self, token: Token) -> Option<Option<Name>> {
+        let socket = self.sockets.get(token)?;
+        if self.batch.current.is_none() {
+            self.batch.clear(); // What is in it can't be told.
+        }
+        Some(socket.queue(token))
+    }
+
     pub(super) fn datagram(&mut self) -> (Option<Datagram<'_>>, &mut dyn DatagramLink) {
         let Datagrams { sockets, batch } = self;
         let Batch { buffers, current, .. } = batch;

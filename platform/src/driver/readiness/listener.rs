@@ -172,6 +172,12 @@ impl Listeners {
         listener.queue(token)
     }
 
+    /// Has a listener wait to be told to go on.
+    pub(super) fn halt(&mut self, token: Token) -> Option<()> {
+        self.get(token)?.halted = true;
+        Some(())
+    }
+
     pub(super) fn resume(&mut self, token: Token) -> Option<Name> {
         let listener = self.get(token)?;
         listener.halted = false;

@@ -41,7 +41,7 @@ use self::name::Name;
 use self::socket::Sockets;
 pub use self::watch::{Arriving, Watcher};
 use super::{
-    Budget, Datagram, DatagramLink, Driver, Event, Host, Link, Received, Socket, Token, Wake,
+    Budget, Datagram, DatagramLink, Driver, Event, Host, Link, Received, Socket, Token, Wake, fault,
 };
 use crate::address::Address;
 use crate::memory::{OutputPool, OutputQueue, PageBuffer};
@@ -77,6 +77,8 @@ struct Turn {
     woken: bool,
     /// For the next turn: their budget is used up.
     carried: VecDeque<Name>,
+    /// Whom the last event is of, or the one that is being made.
+    serving: Option<Name>,
 }
 
 /// What a connection or a listener used of its budgets in one turn.
@@ -155,6 +157,7 @@ impl Readiness {
                 crowded: false,
                 woken: false,
                 carried: VecDeque::new(),
+                serving: None,
             },
             sockets: Sockets::new(registry.try_clone()?, budget.write),
             listeners: Listeners::default(),
@@ -340,6 +343,7 @@ impl Driver for Readiness {
     #[inline]
     fn next(&mut self, host: &mut impl Host) -> Option<Event<Stream>> {
         while let Some(name) = self.turn.ready.pop_front() {
+            self.turn.serving = Some(name);
             let event = match name {
                 Name::Connection(token) => {
                     self.sockets.serve(token, host, &mut self.receive_buffer, &mut self.turn)
@@ -350,7 +354,33 @@ impl Driver for Readiness {
                 return Some(event);
             }
         }
+        self.turn.serving = None;
         None
+    }
+
+    #[cold]
+    fn abandon(&mut self) -> Option<Event<Stream>> {
+        let error = fault();
+        match self.turn.serving.take()? {
+            Name::Connection(token) => {
+                self.sockets.get(token)?.failed = true;
+                Some(Event::Failed { token, error })
+            }
+            Name::Listener(listener) => {
+                self.listeners.halt(listener)?;
+                Some(Event::AcceptFailed { listener, error })
+            }
+            Name::Attempt(attempt) => {
+                // It may have come to an end already, of which nobody has heard.
+                self.attempts.remove(attempt);
+                Some(Event::ConnectFailed { attempt, error })
+            }
+            Name::Datagrams(token) => {
+                let again = self.datagrams.skip(token)?;
+                self.turn.push(again);
+                Some(Event::DatagramFailed { token, error })
+            }
+        }
     }
 
     #[inline]

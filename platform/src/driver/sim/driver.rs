@@ -16,7 +16,7 @@ use super::peer::{SimListener, SimSocket, Socket};
 use super::wire::Wire;
 use crate::address::Address;
 use crate::driver::{
-    Budget, Datagram, DatagramLink, Driver, Event, Host, Link, Received, Space, Token, Wake,
+    Budget, Datagram, DatagramLink, Driver, Event, Host, Link, Received, Space, Token, Wake, fault,
 };
 use crate::memory::{OutputPool, OutputQueue};
 use crate::socket::{self, DatagramOptions, SocketOptions};
@@ -33,6 +33,8 @@ pub struct SimDriver {
     /// How many bytes of the buffer the last event lends.
     lent: usize,
     turn: VecDeque<Notice>,
+    /// Whom the last event is of, or the one that is being made.
+    serving: Option<Notice>,
     /// The wait was ended by a wake.
     woken: bool,
     listeners: BTreeMap<u32, Listener>,
@@ -109,6 +111,7 @@ impl SimDriver {
             buffer: vec![0; budget.receive_buffer],
             lent: 0,
             turn: VecDeque::new(),
+            serving: None,
             woken: false,
             listeners: BTreeMap::new(),
             attempts: BTreeMap::new(),
@@ -607,12 +610,36 @@ impl Driver for SimDriver {
         self.lent = 0;
         self.parcel = None;
         while let Some(notice) = self.turn.pop_front() {
+            self.serving = Some(notice);
             let event = self.act(notice, host);
             if event.is_some() {
                 return event;
             }
         }
+        self.serving = None;
         None
+    }
+
+    fn abandon(&mut self) -> Option<Event<SimSocket>> {
+        let error = fault();
+        match self.serving.take()? {
+            Notice::Accept(listener) => {
+                self.listener(listener)?.stalled = true;
+                Some(Event::AcceptFailed { listener, error })
+            }
+            Notice::Connect(attempt) => {
+                self.give_up(attempt);
+                Some(Event::ConnectFailed { attempt, error })
+            }
+            Notice::Receive(token) | Notice::Send(token) => {
+                self.connections.get(token)?.failed = true;
+                Some(Event::Failed { token, error })
+            }
+            Notice::Datagram(token) | Notice::SendDatagrams(token) => {
+                self.datagrams.get(token)?;
+                Some(Event::DatagramFailed { token, error })
+            }
+        }
     }
 
     fn parts(&mut self, lent: Option<Received>) -> (&[u8], &mut dyn Link) {
