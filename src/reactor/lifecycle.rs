@@ -354,7 +354,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// Takes a connection's socket out of the driver, and its bytes out of the buffers.
     fn detach(&mut self, token: Token, connection: &mut Connection<H>) -> Option<Detached> {
-        let Stream { socket, transport, passing } = self.driver.detach(token)?.into_stream()?;
+        let Stream { socket, transport, passing, .. } = self.driver.detach(token)?.into_stream()?;
         let (descriptors, unsent_descriptors) = passing.unwrap_or_default().into_parts();
         let unread = connection.ring.as_ref().map_or(&[][..], |ring| ring.readable());
         let mut unsent = Vec::with_capacity(connection.pending.bytes);

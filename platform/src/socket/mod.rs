@@ -28,5 +28,6 @@ pub(crate) use self::options::allow_fragments;
 pub use self::options::{Keepalive, OptionError, SocketOptions, SocketRole};
 pub use self::passing::{MOST_AT_ONCE, Passing, receive_descriptors, send_bytes, send_descriptors};
 pub(crate) use self::passing::{NO_SIGNAL, receive_unix};
+pub(crate) use self::stream::drains;
 pub use self::stream::{Stream, UnusableSocket};
 pub use self::view::Socket;

@@ -14,7 +14,11 @@ use rustix::net::{
 /// The most descriptors that go along with one byte: SCM_MAX_FD of Linux.
 pub const MOST_AT_ONCE: usize = 253;
 /// Room for what one byte brings along.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
 const SPACE: usize = rustix::cmsg_space!(ScmRights(MOST_AT_ONCE));
+/// A socket that was adopted may have been told to bring credentials, too (SO_PASSCRED), which come first.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const SPACE: usize = rustix::cmsg_space!(ScmRights(MOST_AT_ONCE), ScmCredentials(1));
 
 /// Not to be stopped by a signal when the peer is gone. Where the flag is missing, the sockets
 /// carry the option instead, set by the standard library and mio.
@@ -116,14 +120,12 @@ impl Passing {
         }
     }
 
-    /// Takes what came along; answers whether something did.
-    fn accept(&mut self, control: &mut RecvAncillaryBuffer<'_>, cut: bool) -> bool {
+    /// Takes what came along.
+    fn accept(&mut self, control: &mut RecvAncillaryBuffer<'_>, cut: bool) {
         self.dropped += u64::from(cut);
-        let mut any = cut;
         for message in control.drain() {
             let RecvAncillaryMessage::ScmRights(descriptors) = message else { continue };
             for descriptor in descriptors {
-                any = true;
                 if self.received.len() >= self.most || close_at_exec(&descriptor).is_err() {
                     self.dropped += 1;
                 } else {
@@ -131,7 +133,6 @@ impl Passing {
                 }
             }
         }
-        any
     }
 }
 
@@ -160,7 +161,8 @@ fn close_at_exec(descriptor: &OwnedFd) -> io::Result<()> {
 }
 
 /// Receives from a Unix stream; answers the number of bytes, and whether something came along with them, or may
-/// have, which ends a read early. Without somebody to take it, the system closes it.
+/// have, which ends a read early. Without somebody to take it, the system closes it, and says so. Where there is room
+/// for it nothing tells what is of a kind that is not known.
 pub(crate) fn receive_unix(
     socket: impl AsFd,
     room: &mut [u8],
@@ -177,7 +179,8 @@ pub(crate) fn receive_unix(
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = recvmsg(socket, &mut room, &mut control, CLOSE_AT_EXEC)?;
     let cut = received.flags.contains(ReturnFlags::CTRUNC);
-    Ok((received.bytes, passing.accept(&mut control, cut)))
+    passing.accept(&mut control, cut);
+    Ok((received.bytes, true))
 }
 
 /// Sends bytes on a stream without a signal where the peer is gone, which

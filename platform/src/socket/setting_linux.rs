@@ -48,6 +48,11 @@ pub(super) fn prefer_busy_poll(socket: &SockRef<'_>) -> io::Result<bool> {
     Ok(get_number(socket.as_fd(), (libc::SOL_SOCKET, libc::SO_PREFER_BUSY_POLL))? != 0)
 }
 
+/// Whether something lies between TCP and whoever reads the socket. No name is four zeros.
+pub(super) fn has_upper_protocol(socket: &SockRef<'_>) -> bool {
+    get_number(socket.as_fd(), (libc::IPPROTO_TCP, libc::TCP_ULP)).is_ok_and(|name| name != 0)
+}
+
 /// A level, and an option of that level whose value is an `int`.
 type NumberOption = (libc::c_int, libc::c_int);
 

@@ -4,6 +4,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+use socket2::Protocol;
 use socket2::{SockRef, Type};
 
 use super::Passing;
@@ -18,6 +20,9 @@ pub struct Stream {
     pub transport: Transport,
     /// What goes along with its bytes, if it is a Unix stream and somebody cares.
     pub passing: Option<Box<Passing>>,
+    /// Whether a read that gives less than there is room for leaves nothing behind, unless the notification or
+    /// the read itself says so. What is put on top of TCP keeps its messages or records apart.
+    pub drains: bool,
 }
 
 /// Why a descriptor is no stream that can be served.
@@ -44,7 +49,7 @@ pub enum UnusableSocket {
 impl Stream {
     /// A socket that is connected and doesn't block.
     pub fn new(socket: impl Into<OwnedFd>, transport: Transport) -> Self {
-        Stream { socket: socket.into(), transport, passing: None }
+        Stream { socket: socket.into(), transport, passing: None, drains: true }
     }
 
     /// Takes a socket that was connected elsewhere and makes it one that doesn't block; with the address of its
@@ -54,10 +59,29 @@ impl Stream {
     /// It is no connected stream; it comes back as it was.
     pub fn connected(socket: OwnedFd) -> Result<(Self, PeerAddress), (OwnedFd, UnusableSocket)> {
         match prepare(&SockRef::from(&socket)) {
-            Ok(peer) => Ok((Stream::new(socket, peer.transport()), peer)),
+            Ok(peer) => {
+                let transport = peer.transport();
+                // Whoever had a Unix socket before may have taken urgent data out of it, whose mark still ends a
+                // read, and is told by nothing.
+                let drains = !transport.is_unix() && drains(&SockRef::from(&socket));
+                Ok((Stream { drains, ..Stream::new(socket, transport) }, peer))
+            }
             Err(error) => Err((socket, error)),
         }
     }
+}
+
+/// See [`Stream::drains`]: whether a socket is plain TCP or a Unix socket.
+pub(crate) fn drains(socket: &SockRef<'_>) -> bool {
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    if !matches!(socket.protocol(), Ok(None | Some(Protocol::TCP))) {
+        return false; // MPTCP, SCTP, SMC.
+    }
+    #[cfg(target_os = "linux")]
+    if super::setting_linux::has_upper_protocol(socket) {
+        return false; // TLS in the kernel.
+    }
+    true
 }
 
 /// Checks a socket and makes it one that doesn't block. Answers its peer's address.
@@ -80,4 +104,35 @@ fn prepare(socket: &SockRef<'_>) -> Result<PeerAddress, UnusableSocket> {
     socket.set_nosigpipe(true).map_err(UnusableSocket::Refused)?;
     socket.set_nonblocking(true).map_err(UnusableSocket::Refused)?;
     Ok(peer.into())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::net::SocketAddr;
+    use std::os::unix::net::UnixStream;
+
+    use socket2::{Domain, Socket};
+
+    use super::*;
+
+    fn drains_when_adopted(protocol: Protocol) -> Option<bool> {
+        let make = || Socket::new(Domain::IPV4, Type::STREAM, Some(protocol));
+        let listener = make().ok()?; // The system may not have it.
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(1).unwrap();
+        assert_eq!(drains(&SockRef::from(&listener)), protocol == Protocol::TCP);
+        let socket = make().unwrap();
+        socket.connect(&listener.local_addr().unwrap()).unwrap();
+        Some(Stream::connected(socket.into()).unwrap().0.drains)
+    }
+
+    #[test]
+    fn only_plain_tcp_is_believed_to_be_drained_by_a_short_read() {
+        assert_eq!(drains_when_adopted(Protocol::TCP), Some(true));
+        for other in [Protocol::MPTCP, Protocol::SCTP] {
+            assert_ne!(drains_when_adopted(other), Some(true), "{other:?}");
+        }
+        let (socket, _peer) = UnixStream::pair().unwrap();
+        assert!(!Stream::connected(socket.into()).unwrap().0.drains);
+    }
 }

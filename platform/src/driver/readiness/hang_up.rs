@@ -2,6 +2,8 @@
 //!
 //! Its reads would tell, but there are none. So what the system announces is looked at.
 
+use std::io::ErrorKind;
+
 use mio::event::Event as Notification;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, recv};
@@ -54,7 +56,8 @@ impl Socket {
         if !self.paused && !self.ended {
             return None; // It was resumed, and is read.
         }
-        if let Some(error) = self.stream.take_error().unwrap_or_else(Some) {
+        let taken = self.error_taken.then(|| ErrorKind::ConnectionReset.into());
+        if let Some(error) = self.stream.take_error().unwrap_or_else(Some).or(taken) {
             self.failed = true;
             return Some(Event::Failed { token, error });
         }

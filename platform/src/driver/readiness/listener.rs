@@ -35,6 +35,8 @@ pub struct Accepting {
     /// As mio watches it.
     socket: TcpStream,
     transport: Transport,
+    /// See [`Stream::drains`].
+    drains: bool,
     /// The file of a Unix socket goes with it.
     _file: Option<Arc<SocketFile>>,
 }
@@ -71,7 +73,8 @@ impl Watch for socket::Listener {
             socket::Listener::Unix { listener, file } => (listener.into(), file),
         };
         SockRef::from(&socket).set_nonblocking(true)?;
-        Ok(Accepting { socket: stream::watched(socket), transport, _file: file })
+        let drains = socket::drains(&SockRef::from(&socket));
+        Ok(Accepting { socket: stream::watched(socket), transport, drains, _file: file })
     }
 }
 
@@ -84,7 +87,8 @@ impl Prepared for Accepting {
 impl Accepting {
     fn accept(&self) -> io::Result<(Stream, PeerAddress)> {
         // Not by mio, which takes no name of 108 bytes for one and panics.
-        self.socket.try_io(|| socket::accept(&self.socket, self.transport))
+        let accepted = self.socket.try_io(|| socket::accept(&self.socket, self.transport));
+        accepted.map(|(stream, peer)| (Stream { drains: self.drains, ..stream }, peer))
     }
 }
 

@@ -1,9 +1,7 @@
 //! Receiving and sending.
 //!
 //! A read that filled less than the room it was given has drained the socket, which saves the read
-//! that would only say so. Three cases are exceptions, told by the notification, and are read until
-//! nothing is left: the peer ended, the connection is broken, or there is urgent data, at whose mark
-//! every read stops.
+//! that would only say so. The exceptions stand where it is decided; those are read until nothing is left.
 
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
@@ -63,7 +61,9 @@ pub(super) struct Socket {
     /// There may be bytes, the end or an error to read.
     readable: bool,
     /// Only a read that would block shows that nothing is left.
-    read_until_blocked: bool,
+    read_until_blocked: Cell<bool>,
+    /// That is so for what the notification says, and not always.
+    drains: bool,
     pub(super) paused: bool,
     /// The end was handed out: there is nothing more to read.
     pub(super) ended: bool,
@@ -204,7 +204,18 @@ impl Socket {
         loop {
             match self.stream.try_io(|| read(&self.stream, room)) {
                 Ok((len, cut)) if len > 0 => {
-                    let drained = len < room.len() && !cut && !self.read_until_blocked;
+                    // What else ends a read early, and how that is known:
+                    // - the mark of urgent data, also inline (tcp(7)) or of a Unix socket, the peer's end, an
+                    //   error: the notification;
+                    // - what came along (unix(7)): descriptors, and where the next bytes are somebody else's, of
+                    //   whom the socket asks the credentials, the process or the security context: the read;
+                    // - messages and records of what is no plain TCP (MPTCP, SCTP, SMC, TLS in the kernel):
+                    //   `Stream::drains`;
+                    // - what somebody else puts on a socket that was shown, or takes out of it: `shared`.
+                    // These don't: a low-water mark (SO_RCVLOWAT) and a signal end no read that has found more, a
+                    // peek offset (SO_PEEK_OFF) moves no read, a repaired socket (TCP_REPAIR) has errors instead,
+                    // and timestamps, packets and chunks of the queue are no borders to a stream.
+                    let drained = len < room.len() && !cut && !self.read_until_blocked.get();
                     self.readable = !(drained && SHORT_MEANS_DRAINED);
                     return Incoming::Bytes(if stored {
                         Received::Stored(len)
@@ -233,7 +244,7 @@ impl Socket {
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.readable = false;
-                self.read_until_blocked = false;
+                self.read_until_blocked.set(!self.drains || self.shared.get());
                 Incoming::Nothing
             }
             Err(error) => {
@@ -397,7 +408,8 @@ impl Sockets {
             generation: token.generation,
             spent: Spent::default(),
             readable: false,
-            read_until_blocked: false,
+            read_until_blocked: Cell::new(!socket.drains),
+            drains: socket.drains,
             paused: false,
             ended: false,
             announced: Announced::Nothing,
@@ -444,7 +456,8 @@ impl Sockets {
         // Should it fail, the notifications carry a generation that is over.
         let _ = self.registry.deregister(&mut socket.stream);
         let passing = self.passing.remove(&token.index);
-        Some(Stream { socket: socket.stream.into(), transport: socket.transport, passing })
+        let Socket { stream, transport, drains, .. } = socket;
+        Some(Stream { socket: stream.into(), transport, passing, drains })
     }
 
     fn take(&mut self, token: Token) -> Option<Socket> {
@@ -469,7 +482,9 @@ impl Sockets {
         let to_the_end = news.is_read_closed() || news.is_error() || news.is_priority();
         if !socket.ended && (news.is_readable() || to_the_end) {
             socket.readable = true;
-            socket.read_until_blocked |= to_the_end;
+            if to_the_end {
+                socket.read_until_blocked.set(true);
+            }
         }
         if to_the_end {
             socket.announce(news);
@@ -522,7 +537,7 @@ impl Sockets {
                     Incoming::Nothing => {}
                     rare => return self.serve_rare(token, rare, buffer, turn),
                 }
-            } else if socket.read_until_blocked || !socket.sendable {
+            } else if socket.read_until_blocked.get() || !socket.sendable {
                 turn.carry(socket.queue(token));
                 return None;
             }
@@ -635,6 +650,7 @@ impl Link for Sockets {
     fn descriptor(&self, token: Token) -> Option<BorrowedFd<'_>> {
         let socket = self.open(token)?;
         socket.shared.set(true);
+        socket.read_until_blocked.set(true);
         Some(socket.stream.as_fd())
     }
 
