@@ -30,6 +30,9 @@ pub enum CloseReason {
     InputOverflow,
     /// More was written than the [`output_cap`](crate::Builder::output_cap).
     OutputOverflow,
+    /// The engine held more memory than the [`memory_budget`](crate::Builder::memory_budget), and this
+    /// connection much of it.
+    Shed,
     /// What came first on a listener with the PROXY protocol was no header of it. The connection never
     /// opened: statistics count it, and no callback is told.
     ProxyHeader(ProxyError),
@@ -45,7 +48,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// The names of all reasons, as statistics show them; the place of each is its index.
-    pub const NAMES: [&'static str; 15] = [
+    pub const NAMES: [&'static str; 16] = [
         "peer",
         "local",
         "failed",
@@ -61,6 +64,7 @@ impl CloseReason {
         "relay",
         "detached",
         "frame timeout",
+        "shed",
     ];
 
     pub(crate) fn index(&self) -> usize {
@@ -80,6 +84,7 @@ impl CloseReason {
             CloseReason::Relay => 12,
             CloseReason::Detached => 13,
             CloseReason::FrameTimeout => 14,
+            CloseReason::Shed => 15,
         }
     }
 }

@@ -219,6 +219,22 @@ impl Builder {
         self
     }
 
+    /// How many bytes of memory unread input and unsent output of all connections and sockets for datagrams may hold
+    /// together; `None` for any number. By default a quarter of the memory that the process may use, which is the
+    /// machine's, or less by a control group's limit or the address space's; in a simulation any number.
+    ///
+    /// What counts is the memory behind it: rings and chunks as a whole, and [`Bytes`](bytes::Bytes) that wait to be
+    /// sent, for each connection that they wait on.
+    ///
+    /// From 7/8 of it on, connections that hold some of it receive nothing more until they hold none, or until it is
+    /// 3/4. Above it, connections are refused, and each reactor that holds at least its part resets connections with
+    /// [`CloseReason::Shed`](crate::CloseReason::Shed) until it is 7/8: first those that hold the most, in powers of two,
+    /// and of these those whose peer has taken nothing for the longest time.
+    pub fn memory_budget(mut self, bytes: Option<usize>) -> Self {
+        self.config.memory_budget = Some(bytes);
+        self
+    }
+
     /// Whether unread bytes are kept in rings that are mapped twice in a row, which never move them.
     /// By default they are, where mapping works; otherwise in plain memory, which moves them now and
     /// then.

@@ -105,6 +105,8 @@ pub(crate) struct Config {
     pub(crate) output: OutputLimits,
     pub(crate) input_cap: usize,
     pub(crate) datagram_queue: usize,
+    /// `None` stands for the default, which is found at the start.
+    pub(crate) memory_budget: Option<Option<usize>>,
     pub(crate) input_overflow: InputOverflow,
     pub(crate) mirrored_rings: bool,
     pub(crate) receive_buffer: usize,
@@ -137,6 +139,7 @@ impl Default for Config {
             output: OutputLimits::default(),
             input_cap: 16 * 1024 * 1024,
             datagram_queue: 256 * 1024,
+            memory_budget: None,
             input_overflow: InputOverflow::Close,
             mirrored_rings: true,
             receive_buffer: 64 * 1024,
@@ -221,6 +224,8 @@ impl Config {
         let range = "it must be from 128 KiB, so that there is room for any datagram, to 1 GiB";
         let good = |size: &usize| (SMALLEST_QUEUE..=LARGEST_BUFFER).contains(size);
         check("datagram_queue", Some(self.datagram_queue), good, range)?;
+        let budget = self.memory_budget.flatten();
+        check("memory_budget", budget, |bytes| *bytes > 0, "it must be at least 1")?;
         let sizes = [
             ("input_cap", self.input_cap),
             ("output_cap", self.output.cap),

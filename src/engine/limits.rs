@@ -55,10 +55,13 @@ impl Limits {
         let source = account.source.filter(|_| self.most_per_source < usize::MAX);
         let source = source.map(|source| source.to_canonical());
         let admitted = self.claim(source, account.listener.zip(most));
-        if !admitted {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-        }
-        admitted
+        admitted || self.refuse()
+    }
+
+    /// Counts a connection that may not come in: `false`.
+    pub(crate) fn refuse(&self) -> bool {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        false
     }
 
     fn claim(&self, source: Option<IpAddr>, listener: Option<(ListenerId, usize)>) -> bool {

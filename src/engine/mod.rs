@@ -17,6 +17,7 @@ mod filter;
 mod limits;
 mod listen;
 mod listeners;
+mod memory;
 mod resolver;
 #[cfg(feature = "sd-notify")]
 mod service;
@@ -52,6 +53,8 @@ pub(crate) use self::listeners::ProxyRule;
 pub(crate) use self::listeners::{Duplicates, Listeners};
 pub use self::listeners::{Listener, ListenerId};
 pub(crate) use self::listeners::{Open, State as ListenerState};
+use self::memory::Memory;
+pub(crate) use self::memory::Told;
 pub use self::resolver::Resolve;
 use self::resolver::Resolver;
 pub use self::start::StartError;
@@ -75,6 +78,7 @@ pub struct Engine {
 struct Shared {
     listeners: Listeners,
     limits: Limits,
+    memory: Memory,
     resolver: Resolver,
     filter: AcceptFilter,
     refusals: Refusals,
@@ -147,8 +151,12 @@ pub struct Stats {
     pub reactors: Vec<ReactorStats>,
     /// Sockets that listen at this moment. Where each reactor accepts for itself, a listener has one for each.
     pub listening_sockets: usize,
-    /// Connections that a limit refused.
+    /// Connections that a limit refused, or the [`Builder::memory_budget`].
     pub refused: u64,
+    /// How many bytes of memory unread input and unsent output hold at this moment.
+    pub memory_held: usize,
+    /// How many they may: the [`Builder::memory_budget`].
+    pub memory_budget: Option<usize>,
     /// Connections that the [`Builder::accept_filter`] did not let in.
     pub filtered: u64,
     /// How often the [`Builder::accept_filter`] panicked.
@@ -172,6 +180,7 @@ impl Engine {
         let shared = Shared {
             listeners: Listeners::default(),
             limits,
+            memory: Memory::new(config.memory_budget.flatten()),
             resolver,
             filter: config.accept_filter.clone(),
             refusals: Refusals::default(),
@@ -234,6 +243,8 @@ impl Engine {
             reactors: self.ports().iter().map(snapshot).collect(),
             listening_sockets: self.shared.listeners.sockets(),
             refused: self.shared.limits.refused(),
+            memory_held: self.shared.memory.held(),
+            memory_budget: self.shared.memory.budget(),
             filtered: self.shared.refusals.filtered.load(Ordering::Relaxed),
             filter_panics: self.shared.refusals.panics.load(Ordering::Relaxed),
             accept_errors: self.shared.accept_errors.load(Ordering::Relaxed),
@@ -364,14 +375,26 @@ impl Engine {
     /// Whether a connection may come in, by the filter and by the limits, against which it counts from here
     /// on.
     pub(crate) fn admit(&self, peer: &PeerAddress, listener: &ListenerState) -> bool {
-        let Shared { filter, refusals, limits, .. } = &*self.shared;
+        let Shared { filter, refusals, limits, memory, .. } = &*self.shared;
         let accepting = || Accepting {
             peer: peer.get(),
             listener: listener.id(),
             connections: limits.admitted(),
         };
         let account = Account::new(peer, Some(listener.id()));
-        filter.lets_in(accepting, refusals) && limits.admit(account, listener.rules().most)
+        let fits = || memory.excess().is_none() || limits.refuse();
+        filter.lets_in(accepting, refusals)
+            && fits()
+            && limits.admit(account, listener.rules().most)
+    }
+
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.shared.memory
+    }
+
+    /// Has all reactors run a turn.
+    pub(crate) fn wake_reactors(&self) {
+        self.ports().iter().for_each(|reactor| reactor.waker.wake());
     }
 
     pub(crate) fn note_accept_error(&self) {

@@ -20,6 +20,7 @@ use super::listen::ListenError;
 #[cfg(any(feature = "sim", feature = "internals"))]
 use super::listeners::{Open, Rules};
 use super::listeners::{Server, Staff};
+use super::memory::Memory;
 #[cfg(any(feature = "sim", feature = "internals"))]
 use super::resolver::Resolve;
 use super::resolver::Resolver;
@@ -114,6 +115,7 @@ where
     let Builder { mut config, balance, resolve } = builder;
     let count = *config.reactors.get_or_insert_with(cpu::parallelism);
     config.check()?;
+    config.memory_budget.get_or_insert_with(Memory::default_budget);
     let cores = cores_for(&config.pinning, count);
     let engine = Engine::new(&config, Resolver::new(resolve, true));
     // What is inherited must not be kept open by the configuration.

@@ -118,7 +118,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
         let sent = connection.pending.sent - sent_before;
         connection.count_sent(sent, &self.clock, &self.counters);
-        let calm = connection.is_calm(self.config.output.high_water);
+        let calm = connection.is_calm(self.pressure.calm_output);
         let output = connection.has_output_to_do();
         if let Some(took) = stalled {
             self.report_stall(took, name, Some(token));
@@ -167,6 +167,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             self.doom(token, CloseReason::Peer, false);
             return false;
         }
+        self.note_growth();
         self.settle_input(token);
         self.settle_output(token)
     }
@@ -197,13 +198,15 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let open = connection.status.phase == Phase::Open;
         let full = connection.unread() >= self.config.input_cap;
         let relays = connection.relays_to().is_some();
+        let pressed = self.pressure.pressed && connection.holds_memory();
         let status = &mut connection.status;
         // What is relayed asks for no output of its own.
         let pauses = self.config.output.pause_reading_at_high_water && !relays;
         let flooded = status.above_high_water && pauses;
+        let pressed = pressed && !relays;
         let relaying = status.relay.as_ref().is_some_and(|relay| relay.waits());
         let asked = status.paused_by_handler || status.holds_input;
-        let paused = open && (asked || relaying || flooded || full);
+        let paused = open && (asked || relaying || flooded || pressed || full);
         if paused != status.paused {
             status.note_paused(paused, self.clock.tick());
             self.driver.pause(token, paused);

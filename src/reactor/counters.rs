@@ -58,6 +58,8 @@ pub struct ReactorStats {
     pub rings_leased: usize,
     /// Output queues that are leased at this moment.
     pub output_queues_leased: usize,
+    /// How many bytes of memory unread input and unsent output hold at this moment.
+    pub memory_held: usize,
     /// Input rings that had to be plain memory because mapping failed.
     pub ring_fallbacks: u64,
     /// Callbacks that ran longer than the stall threshold.
@@ -104,6 +106,7 @@ impl fmt::Debug for ReactorStats {
             .field("timers", &self.timers)
             .field("rings_leased", &self.rings_leased)
             .field("output_queues_leased", &self.output_queues_leased)
+            .field("memory_held", &self.memory_held)
             .field("ring_fallbacks", &self.ring_fallbacks)
             .field("stalls", &self.stalls)
             .field("panics", &self.panics)
@@ -136,6 +139,7 @@ pub(crate) struct Counters {
     pub(crate) timers: Count,
     pub(crate) rings_leased: Count,
     pub(crate) output_queues_leased: Count,
+    pub(crate) memory_held: Count,
     pub(crate) ring_fallbacks: Count,
     pub(crate) stalls: Count,
     pub(crate) panics: Count,
@@ -187,6 +191,7 @@ impl Default for Counters {
             timers: Count::default(),
             rings_leased: Count::default(),
             output_queues_leased: Count::default(),
+            memory_held: Count::default(),
             ring_fallbacks: Count::default(),
             stalls: Count::default(),
             panics: Count::default(),
@@ -232,6 +237,7 @@ impl Counters {
             timers: self.timers.get() as usize,
             rings_leased: self.rings_leased.get() as usize,
             output_queues_leased: self.output_queues_leased.get() as usize,
+            memory_held: self.memory_held.get() as usize,
             ring_fallbacks: self.ring_fallbacks.get(),
             stalls: self.stalls.get(),
             panics: self.panics.get(),

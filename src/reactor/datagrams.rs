@@ -28,6 +28,8 @@ use crate::unwind::catch;
 /// What waits is sent before the flush stage once it takes so many bytes: enough for few calls, and little
 /// enough to be still in the processor's caches.
 const FLUSH_AT: usize = 32 * 1024;
+/// How many unused queues are kept.
+const QUEUES_KEPT: usize = 64;
 /// What callbacks of this module are reported as.
 const OPENED: &str = "Reactors::open_datagram";
 const ADOPTED: &str = "Reactors::adopt_datagram";
@@ -103,17 +105,33 @@ pub(super) struct Datagrams<H: EventHandler> {
     pub(super) table: Table<DatagramEntry<H>>,
     /// Unused queues.
     queues: Vec<DatagramQueue>,
+    /// How many bytes of memory the queues hold that are used.
+    pub(super) held: usize,
     /// Which are to be flushed in this turn.
     dirty: VecDeque<Token>,
 }
 
 impl<H: EventHandler> Default for Datagrams<H> {
     fn default() -> Self {
-        Datagrams { table: Table::new(), queues: Vec::new(), dirty: VecDeque::new() }
+        Datagrams { table: Table::new(), queues: Vec::new(), held: 0, dirty: VecDeque::new() }
     }
 }
 
 impl<H: EventHandler> Datagrams<H> {
+    /// Counts what a queue holds now.
+    fn count_held(&mut self, token: Token) {
+        let Some(entry) = self.table.get_mut(token) else { return };
+        let held = entry.queue.as_ref().map_or(0, DatagramQueue::held);
+        self.held = self.held - std::mem::replace(&mut entry.held, held) + held;
+    }
+
+    /// Takes back a queue that is not used any more.
+    fn give_back(&mut self, queue: DatagramQueue) {
+        if self.queues.len() < QUEUES_KEPT {
+            self.queues.push(queue);
+        }
+    }
+
     /// Whether there is something to flush.
     pub(super) fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()
@@ -137,6 +155,8 @@ pub(crate) struct DatagramEntry<H: EventHandler> {
     patience: Option<TimerKey>,
     /// An error of sending that the handler wasn't told yet.
     error: Option<io::Error>,
+    /// What of its queue is counted as held.
+    held: usize,
     /// It is on the list of what to flush.
     dirty: bool,
 }
@@ -254,6 +274,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             open,
             patience: None,
             error: None,
+            held: 0,
             dirty: false,
         });
         let token = inserted.expect("there are fewer sockets than descriptors");
@@ -380,6 +401,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let stalled = self.stalls.end();
         let closes = entry.closing || matches!(outcome, Ok(Action::Close));
         let has_news = entry.queue.is_some() || entry.error.is_some();
+        self.datagrams.count_held(token);
         if let Some(took) = stalled {
             self.report_stall(took, name, Some(token));
         }
@@ -415,11 +437,13 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn flush_datagrams(&mut self, token: Token) {
         let Some(entry) = self.datagrams.table.get_mut(token) else { return };
         entry.flush(token, self.driver.datagram().1, &self.counters);
-        if let Some(queue) = entry.queue.take_if(|queue| queue.is_empty()) {
-            self.datagrams.queues.push(queue);
-        }
+        let (unused, error) = (entry.queue.take_if(|queue| queue.is_empty()), entry.error.take());
         let (sent, deaf) = (entry.queue.is_none(), entry.is_deaf());
-        if let Some(error) = entry.error.take() {
+        self.datagrams.count_held(token);
+        if let Some(queue) = unused {
+            self.datagrams.give_back(queue);
+        }
+        if let Some(error) = error {
             self.tell_datagram_error(token, &error);
         }
         if deaf && sent {
@@ -473,8 +497,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if let Some(mut queue) = entry.queue.take() {
             queue.drop_all();
             self.counters.datagrams_dropped.add(queue.take_sent().dropped);
-            self.datagrams.queues.push(queue);
+            self.datagrams.give_back(queue);
         }
+        self.datagrams.held -= entry.held;
         self.counters.datagram_sockets.set(self.datagrams.table.len() as u64);
     }
 }

@@ -57,8 +57,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             }
         }
         let status = &connection.status;
-        let waited_for =
-            status.extras.is_some() || status.above_high_water || status.relay.is_some();
+        let waited_for = status.extras.is_some()
+            || status.above_high_water
+            || status.relay.is_some()
+            || status.paused;
         if connection.pending.bytes > 0 || connection.pending.ended || waited_for {
             self.follow_up(token);
         }
@@ -77,6 +79,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
         self.check_low_water(token, pending);
         if pending == 0 {
+            self.settle_reading(token);
             self.resume_relay(token);
         }
     }

@@ -21,7 +21,7 @@
 //! - `datagrams` has all that concerns sockets for datagrams;
 //! - `lifecycle` opens and closes connections; `outgoing` makes some, by the order of `race`, and `adopting` takes
 //!   others in; `flush` sends; `deadline`
-//!   watches the clock; `fault` keeps a panic of the engine itself to what was being served;
+//!   watches the clock, `pressure` the memory; `fault` keeps a panic of the engine itself to what was being served;
 //! - `connection`, `clock`, `counters` are what these keep;
 //! - `table`, `timers`, `inbox` are the data structures under them.
 
@@ -38,6 +38,7 @@ pub mod inbox;
 mod lifecycle;
 mod mailbox;
 mod outgoing;
+mod pressure;
 #[cfg(feature = "proxy-protocol")]
 mod proxied;
 mod race;
@@ -73,6 +74,7 @@ pub(crate) use self::inbox::{Inbox, Notify};
 pub(crate) use self::mailbox::{DatagramOrder, Mailbox, Order};
 use self::outgoing::{Attempt, Handshake};
 pub use self::outgoing::{Connect, ConnectError, Target};
+use self::pressure::Pressure;
 pub use self::reactors::{Reactors, Stopped};
 use self::stall::StallDetector;
 use self::table::Table;
@@ -134,6 +136,7 @@ pub(crate) struct EventLoop<D: Driver, H: EventHandler> {
     dirty: VecDeque<Token>,
     /// Who is closed at the end of this turn, and why.
     doomed: Vec<(Token, CloseReason)>,
+    pressure: Pressure,
     tick: Tick,
     stalls: StallDetector,
     /// When the engine stops: no new connections are taken.
@@ -224,6 +227,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             acceptance: Acceptance::default(),
             dirty: VecDeque::new(),
             doomed: Vec::new(),
+            pressure: Pressure::new(config.output.high_water),
             tick: Tick { interval: config.tick, armed: None },
             stalls: StallDetector::new(config.stall_threshold),
             draining: false,

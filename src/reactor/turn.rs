@@ -97,6 +97,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
         self.serving = None;
         self.watch_stop();
+        self.mind_memory();
         self.close_doomed();
         self.serving = None;
     }
@@ -144,7 +145,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// How long the wait may take; `None` for as long as it likes.
     fn timeout(&self) -> Option<Duration> {
-        if !self.dirty.is_empty() || self.datagrams.is_dirty() {
+        if !self.dirty.is_empty() || self.datagrams.is_dirty() || self.is_unsettled() {
             return Some(Duration::ZERO);
         }
         let now = self.clock.latest();
@@ -359,7 +360,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     /// Shows the reactor's levels to other threads.
-    pub(super) fn publish(&self) {
+    pub(super) fn publish(&mut self) {
+        self.tell_memory();
         self.counters.attempts.set(self.attempts.len() as u64);
         self.counters.sockets.set(self.driver.sockets() as u64);
         self.counters.timers.set(self.timers.len() as u64);

@@ -99,6 +99,7 @@ pub fn assert_empty(engine: &Engine) {
     assert_eq!(engine.connections(), 0, "connections are left");
     let stats = engine.stats();
     assert_eq!(stats.listening_sockets, 0, "sockets that listen");
+    assert_eq!(stats.memory_held, 0, "memory of all reactors");
     for (index, reactor) in stats.reactors.iter().enumerate() {
         assert_eq!(reactor.connections, 0, "connections of reactor {index}");
         assert_eq!(reactor.datagram_sockets, 0, "sockets for datagrams of reactor {index}");
@@ -107,6 +108,7 @@ pub fn assert_empty(engine: &Engine) {
         assert_eq!(reactor.sockets, 0, "sockets of reactor {index}");
         assert_eq!(reactor.timers, 0, "timers of reactor {index}");
         assert_eq!(reactor.rings_leased, 0, "rings of reactor {index}");
+        assert_eq!(reactor.memory_held, 0, "memory of reactor {index}");
         assert_eq!(reactor.output_queues_leased, 0, "output queues of reactor {index}");
         let closed: u64 = reactor.closed.iter().sum();
         assert_eq!(reactor.accepted, closed, "opened and closed on reactor {index}");

@@ -63,6 +63,11 @@ impl DatagramQueue {
         self.bytes.len() - self.start + self.runs.len() * size_of::<Run>()
     }
 
+    /// How many bytes of memory it holds, used or not.
+    pub fn held(&self) -> usize {
+        self.bytes.capacity() + self.runs.capacity() * size_of::<Run>()
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()

@@ -8,9 +8,10 @@
 //!
 //! Datagrams to be sent wait in a [`DatagramQueue`], which keeps them apart.
 //!
-//! Nothing here does I/O or reads a clock. Each pool belongs to one reactor's thread, and what it
+//! [`available`] tells how much memory there is. Nothing else here does I/O, and nothing reads a clock. Each pool belongs to one reactor's thread, and what it
 //! leases stays there.
 
+mod available;
 mod datagrams;
 mod mirror;
 mod output;
@@ -22,6 +23,7 @@ mod views_elsewhere;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod views_linux;
 
+pub use available::available;
 pub use datagrams::{DatagramQueue, Route, Sent};
 pub use output::{OutputPool, OutputQueue};
 pub(crate) use page_buffer::PageBuffer;

@@ -81,6 +81,15 @@ impl OutputQueue {
         self.sealed.len() + usize::from(!self.tail.is_empty())
     }
 
+    /// How many bytes of memory it holds: its chunks as a whole, and the [`Bytes`] in it, whoever else has them.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        let full = || self.full.iter();
+        let chunks = full().map(|chunk| chunk.memory.len()).sum::<usize>() + self.tail.memory.len();
+        let gathered = full().map(|chunk| chunk.bytes().len()).sum::<usize>();
+        chunks + (self.len - gathered - self.lead - self.tail.bytes().len())
+    }
+
     /// Queues a copy of `bytes`.
     #[inline]
     pub fn append(&mut self, bytes: &[u8], pool: &mut OutputPool) {
@@ -126,6 +135,7 @@ impl OutputQueue {
         }
         self.seal_tail();
         self.len += bytes.len();
+        pool.shared += bytes.len();
         self.sealed.push_back(Segment::Shared(bytes));
         self.invariants();
     }
@@ -146,7 +156,7 @@ impl OutputQueue {
         let used = chunk.fill(room, f);
         if used <= self.tail.room() || used <= chunk.memory.len() / 2 {
             self.append(chunk.bytes(), pool);
-            pool.recycle(chunk);
+            pool.keep(chunk);
         } else {
             self.replace_tail(chunk, pool);
             self.len += used;
@@ -295,6 +305,8 @@ impl OutputQueue {
             }
             if gathered {
                 self.drop_gathered(dropped, pool);
+            } else {
+                pool.shared -= dropped;
             }
             surplus -= dropped;
         }
@@ -337,6 +349,8 @@ impl OutputQueue {
             }
             if gathered {
                 self.take_gathered(now, pool);
+            } else {
+                pool.shared -= now;
             }
             rest -= now;
             if !is_done {
@@ -372,6 +386,7 @@ impl OutputQueue {
     /// Seals the tail and puts `chunk` in its place.
     fn replace_tail(&mut self, chunk: Chunk, pool: &mut OutputPool) {
         self.seal_tail();
+        pool.in_queues += chunk.memory.len();
         let mut full = std::mem::replace(&mut self.tail, chunk);
         full.start -= std::mem::take(&mut self.lead);
         if full.is_empty() {
@@ -386,7 +401,7 @@ impl OutputQueue {
         self.tail.start = 0;
         self.tail.end = 0;
         if self.tail.memory.len() > pool.chunk_size {
-            self.tail = Chunk::default();
+            pool.recycle(std::mem::take(&mut self.tail));
         }
     }
 
@@ -481,7 +496,11 @@ pub struct OutputPool {
     chunk_size: usize,
     keep: usize,
     chunks: Vec<Box<[u8]>>,
-    /// Empty queues with at most one chunk each.
+    /// How many bytes the chunks in queues have, those of kept queues included.
+    in_queues: usize,
+    /// How many bytes of [`Bytes`] are in queues.
+    shared: usize,
+    /// Empty queues with one chunk each.
     #[expect(clippy::vec_box, reason = "the box is leased with the queue, to allocate nothing")]
     queues: Vec<Box<OutputQueue>>,
     leased: usize,
@@ -489,7 +508,7 @@ pub struct OutputPool {
 
 impl OutputPool {
     /// An empty pool. Chunks have `chunk_size` bytes, and at most `keep_chunks` of them are kept,
-    /// of which each kept queue may hold one.
+    /// of which each kept queue holds one.
     ///
     /// # Panics
     /// If `chunk_size` is 0.
@@ -497,7 +516,7 @@ impl OutputPool {
     pub fn new(chunk_size: usize, keep_chunks: usize) -> Self {
         assert!(chunk_size > 0, "chunks cannot be empty");
         let (chunks, queues) = (Vec::new(), Vec::new());
-        Self { chunk_size, keep: keep_chunks, chunks, queues, leased: 0 }
+        Self { chunk_size, keep: keep_chunks, chunks, in_queues: 0, shared: 0, queues, leased: 0 }
     }
 
     /// An empty queue. Give it [back](Self::give_back).
@@ -510,21 +529,20 @@ impl OutputPool {
 
     /// Takes back a queue that this pool made, and what it still holds is gone.
     #[inline(always)]
-    pub fn give_back(&mut self, mut queue: Box<OutputQueue>) {
+    pub fn give_back(&mut self, queue: Box<OutputQueue>) {
         debug_assert!(self.leased > 0, "a queue came back that this pool did not make");
         self.leased -= 1;
         // No queue has more full chunks than sealed segments.
-        if !queue.is_empty() || queue.sealed.capacity() > KEEP_SEGMENTS || !self.has_place() {
-            self.make_place(&mut queue);
+        let is_plain = queue.is_empty() && queue.tail.memory.len() == self.chunk_size;
+        if !is_plain || queue.sealed.capacity() > KEEP_SEGMENTS || !self.has_place() {
+            return self.clear_and_keep(queue);
         }
-        if self.has_place() {
-            self.queues.push(queue);
-        }
+        self.queues.push(queue);
     }
 
-    /// Empties a queue that comes back, and makes place for it if that is to be had.
+    /// Empties a queue that comes back, and keeps it if there is place.
     #[cold]
-    fn make_place(&mut self, queue: &mut OutputQueue) {
+    fn clear_and_keep(&mut self, mut queue: Box<OutputQueue>) {
         queue.clear(self);
         queue.sealed.shrink_to(KEEP_SEGMENTS);
         queue.full.shrink_to(KEEP_SEGMENTS);
@@ -532,6 +550,21 @@ impl OutputPool {
             // The queue's chunk is as good as this one, and the queue comes with it.
             self.chunks.pop();
         }
+        if !self.has_place() {
+            return self.recycle(std::mem::take(&mut queue.tail));
+        }
+        if queue.tail.memory.is_empty() {
+            // Without one it could not be told from the others when it is leased.
+            queue.tail = self.chunk();
+            self.in_queues += self.chunk_size;
+        }
+        self.queues.push(queue);
+    }
+
+    /// How many bytes of memory the leased queues hold: as [`OutputQueue::held`], of all of them.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.in_queues - self.queues.len() * self.chunk_size + self.shared
     }
 
     /// How many queues are leased now.
@@ -547,8 +580,14 @@ impl OutputPool {
         }
     }
 
-    /// Takes back a chunk, or drops it if it has not the usual size or there are enough.
+    /// Takes back a chunk that was in a queue.
     fn recycle(&mut self, chunk: Chunk) {
+        self.in_queues -= chunk.memory.len();
+        self.keep(chunk);
+    }
+
+    /// Keeps a chunk, or drops it if it has not the usual size or there are enough.
+    fn keep(&mut self, chunk: Chunk) {
         if chunk.memory.len() == self.chunk_size && self.has_place() {
             self.chunks.push(chunk.memory);
         }
@@ -599,6 +638,7 @@ mod tests {
         }
         assert_eq!(queue.segments(), 2001, "one head is in two chunks");
         assert_eq!(queue.full.len(), 1, "full chunks for 30,000 bytes");
+        assert_eq!(pool.held(), 1000 * SHARE_FROM + 2 * 16 * 1024);
         queue.advance(queue.len() - 1, &mut pool);
         assert_eq!((queue.full.len(), queue.segments(), queue.front()), (0, 1, &[7][..]));
         queue.advance(1, &mut pool);
@@ -709,7 +749,7 @@ mod tests {
         fn swap(&mut self) {
             let queue = std::mem::take(&mut self.queue);
             self.pool.give_back(queue);
-            assert_eq!(self.pool.leased(), 0);
+            assert_eq!((self.pool.leased(), self.pool.held()), (0, 0));
             self.queue = self.pool.queue();
             self.model.clear();
         }
@@ -729,6 +769,7 @@ mod tests {
             assert_eq!(queue.slices(few), queue.segments().min(few.len()));
             assert!(pool.chunks.len() + pool.queues.len() <= pool.keep);
             assert_eq!(pool.leased(), 1);
+            assert_eq!(pool.held(), queue.held());
             let idle = &queue.tail;
             assert!(!queue.is_empty() || idle.memory.len() <= pool.chunk_size && idle.start == 0);
         }
@@ -792,6 +833,7 @@ mod tests {
         let mut pool = OutputPool::new(16, 3);
         let mut queues = [(); 4].map(|()| pool.queue());
         queues.iter_mut().for_each(|queue| queue.append(&[1; 100], &mut pool));
+        assert_eq!(pool.held(), 4 * 7 * 16);
         for (queue, kept) in queues.into_iter().zip([(2, 1), (1, 2), (0, 3), (0, 3)]) {
             pool.give_back(queue);
             assert_eq!((pool.chunks.len(), pool.queues.len()), kept);

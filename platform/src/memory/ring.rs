@@ -86,7 +86,8 @@ impl Ring {
     }
 
     /// How many bytes of memory it holds at most: a heap ring twice its capacity.
-    pub(super) fn footprint(&self) -> usize {
+    #[must_use]
+    pub fn footprint(&self) -> usize {
         match &self.memory {
             Memory::Mirrored(mirror) => mirror.len(),
             Memory::Heap(heap) => heap.len(),

@@ -25,6 +25,7 @@ pub struct RingPool {
     kept: [Vec<Box<Ring>>; CLASSES],
     kept_bytes: usize,
     leased: usize,
+    leased_bytes: usize,
     fallbacks: u64,
 }
 
@@ -39,6 +40,7 @@ impl RingPool {
             kept: [const { Vec::new() }; CLASSES],
             kept_bytes: 0,
             leased: 0,
+            leased_bytes: 0,
             fallbacks: 0,
         }
     }
@@ -56,19 +58,22 @@ impl RingPool {
         let capacity = min_capacity.max(SMALLEST).checked_next_power_of_two();
         let capacity = capacity.expect("ring capacity overflow");
         self.leased += 1;
-        match self.kept[class(capacity)].pop() {
+        let ring = match self.kept[class(capacity)].pop() {
             Some(ring) => {
                 self.kept_bytes -= ring.footprint();
                 ring
             }
             None => Box::new(self.make(capacity)),
-        }
+        };
+        self.leased_bytes += ring.footprint();
+        ring
     }
 
     /// Takes back a ring that this pool leased, and whatever is in it is gone.
     pub fn give_back(&mut self, mut ring: Box<Ring>) {
         debug_assert!(self.leased > 0, "a ring came back that this pool did not lease");
         self.leased -= 1;
+        self.leased_bytes -= ring.footprint();
         ring.clear();
         self.kept_bytes += ring.footprint();
         self.kept[class(ring.capacity())].push(ring);
@@ -81,6 +86,12 @@ impl RingPool {
     #[must_use]
     pub fn leased(&self) -> usize {
         self.leased
+    }
+
+    /// How many bytes of memory the leased rings hold, used or not.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.leased_bytes
     }
 
     /// How often a heap ring was made because a mirrored one could not be.
@@ -159,14 +170,14 @@ mod tests {
         let mut pool = RingPool::new(true, 256 * KIB);
         let large = pool.lease(256 * KIB);
         let small: Vec<_> = (0..3).map(|_| pool.lease(0)).collect();
-        assert_eq!(pool.leased(), 4);
+        assert_eq!((pool.leased(), pool.held()), (4, (256 + 3 * 64) * KIB));
         pool.give_back(large);
         assert_eq!(pool.kept_bytes, 256 * KIB);
         for (ring, kept) in small.into_iter().zip([64, 128, 192]) {
             pool.give_back(ring);
             assert_eq!(pool.kept_bytes, kept * KIB);
         }
-        assert_eq!(pool.leased(), 0);
+        assert_eq!((pool.leased(), pool.held()), (0, 0));
         let huge = pool.lease(512 * KIB);
         pool.give_back(huge);
         assert_eq!(pool.kept_bytes, 192 * KIB);

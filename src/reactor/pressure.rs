@@ -1,0 +1,151 @@
+//! What a reactor does when the engine holds much memory: pause, then close.
+
+use std::cmp::Reverse;
+
+use millstream_platform::driver::{Driver, Token};
+
+use super::EventLoop;
+use super::connection::{Connection, Phase};
+use crate::conn::CloseReason;
+use crate::engine::Told;
+use crate::handler::EventHandler;
+
+/// What a reactor knows of the engine's memory.
+pub(super) struct Pressure {
+    told: Told,
+    /// Connections that hold memory don't read.
+    pub(super) pressed: bool,
+    /// How much output a connection may have after a callback without being looked at.
+    pub(super) calm_output: usize,
+    /// How much output there may be in the middle of a turn before it is looked at.
+    look_at: usize,
+    /// More is to be closed in the next turn, which doesn't wait.
+    unsettled: bool,
+}
+
+/// How much output may come together in a turn before the memory is looked at.
+const GROWTH: usize = 4 * 1024 * 1024;
+
+impl Pressure {
+    pub(super) fn new(calm_output: usize) -> Self {
+        let told = Told::default();
+        Pressure { told, pressed: false, calm_output, look_at: GROWTH, unsettled: false }
+    }
+}
+
+impl<H: EventHandler> Connection<H> {
+    /// Whether it holds memory for unread input or unsent output.
+    pub(super) fn holds_memory(&self) -> bool {
+        self.ring.is_some() || self.pending.bytes > 0
+    }
+
+    /// How many bytes of memory it holds for unread input and unsent output.
+    fn held(&self) -> usize {
+        let input = self.ring.as_ref().map_or(0, |ring| ring.footprint());
+        input + self.pending.queue.as_ref().map_or(0, |queue| queue.held())
+    }
+}
+
+impl<D: Driver, H: EventHandler> EventLoop<D, H> {
+    /// How many bytes of memory the reactor's connections and sockets hold.
+    pub(super) fn held(&self) -> usize {
+        self.rings.held() + self.outputs.held() + self.datagrams.held
+    }
+
+    /// Tells the engine what is held. Once that is too much, connections close at the end of this turn.
+    pub(super) fn mind_memory(&mut self) {
+        self.tell_memory();
+        self.pressure.look_at = self.outputs.held().saturating_add(GROWTH);
+        let memory = self.engine.memory();
+        if memory.is_pressed() != self.pressure.pressed {
+            self.change_pressure();
+        }
+        let excess = self.engine.memory().excess();
+        self.pressure.unsettled = excess.is_some_and(|excess| self.shed(excess));
+    }
+
+    /// Tells the engine what is held.
+    pub(super) fn tell_memory(&mut self) {
+        let held = self.held();
+        self.counters.memory_held.set(held as u64);
+        if self.engine.memory().tell(&mut self.pressure.told, held) {
+            self.engine.wake_reactors();
+        }
+    }
+
+    /// A callback left much output: looks at the memory before the turn's end if it is very much.
+    pub(super) fn note_growth(&mut self) {
+        if self.outputs.held() > self.pressure.look_at {
+            self.mind_memory();
+        }
+    }
+
+    /// Whether there is something to do about memory at once.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.pressure.unsettled || self.engine.memory().is_pressed() != self.pressure.pressed
+    }
+
+    /// The pressure has begun or ended.
+    #[cold]
+    fn change_pressure(&mut self) {
+        self.pressure.pressed = !self.pressure.pressed;
+        let (reactor, pressed) = (self.index, self.pressure.pressed);
+        self.pressure.calm_output = if pressed { 0 } else { self.config.output.high_water };
+        tracing::debug!(reactor, pressed, "memory");
+        let tokens: Vec<Token> = self.connections.tokens().collect();
+        tokens.into_iter().for_each(|token| self.settle_reading(token));
+    }
+
+    /// Closes those who hold the most until this reactor's part of the excess is gone; if it holds less than others,
+    /// it leaves that to them. Returns whether it closed somebody.
+    #[cold]
+    fn shed(&mut self, excess: usize) -> bool {
+        let (holds, all) = (self.held() as u128, self.engine.memory().held() as u128);
+        if holds * (self.reactors.len() as u128) < all {
+            self.engine.wake_reactors(); // One that holds more may sleep.
+            return false;
+        }
+        let mut part = (excess as u128 * holds).div_ceil(all.max(1)) as usize;
+        let mut shed = 0;
+        for (token, held, doomed) in self.holders() {
+            if part == 0 {
+                break;
+            }
+            part = part.saturating_sub(held);
+            if !doomed {
+                self.cut_off(token, CloseReason::Shed, true);
+                shed += 1;
+            }
+        }
+        if shed > 0 {
+            tracing::debug!(reactor = self.index, shed, "more memory is held than the budget");
+        }
+        shed > 0
+    }
+
+    /// Who holds memory, how much, and whether it closes at the turn's end anyway. Those come first; then who holds
+    /// the most, in powers of two, and of these who has taken nothing for the longest time.
+    fn holders(&self) -> Vec<(Token, usize, bool)> {
+        let mut holders: Vec<_> = self
+            .connections
+            .tokens()
+            .filter_map(|token| {
+                let connection = self.connections.get(token)?;
+                let (held, status) = (connection.held(), &connection.status);
+                let class = held.checked_ilog2()?;
+                let doomed = status.phase == Phase::Doomed;
+                let progress = if connection.pending.bytes > 0 {
+                    status.last_sent
+                } else {
+                    status.last_received
+                };
+                Some((Reverse((doomed, class)), progress, token, held))
+            })
+            .collect();
+        holders.sort_unstable_by_key(|(rank, progress, token, _)| (*rank, *progress, *token));
+        holders
+            .into_iter()
+            .map(|(Reverse((doomed, _)), _, token, held)| (token, held, doomed))
+            .collect()
+    }
+}
