@@ -210,7 +210,7 @@ impl<F: FrameHandler> Framed<F> {
     /// reads no more, and no end of either side ends it.
     #[inline]
     fn serve(&mut self, conn: &mut FramedConn<'_, F>) -> Action {
-        for _ in 0..self.frames_per_turn {
+        for _ in 0..conn.share_of(self.frames_per_turn) {
             if !conn.takes_frames() {
                 conn.hold_input(true); // A close, a resumption or the low-water mark goes on.
                 return Action::Continue;

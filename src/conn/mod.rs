@@ -208,12 +208,14 @@ impl<H: EventHandler> Conn<'_, H> {
         self.control.status.holds_input = holds;
     }
 
-    /// Has a closure run after this callback and the other connections' input.
-    pub(crate) fn run_later(
-        &self,
-        closure: impl FnOnce(&mut H, &mut Conn<'_, H>) -> Action + Send + 'static,
-    ) {
-        self.control.run_later(closure);
+    /// Has a function run after this callback and the other connections' input.
+    pub(crate) fn run_later(&mut self, then: fn(&mut H, &mut Conn<'_, H>) -> Action) {
+        self.control.run_later(then);
+    }
+
+    /// How much of what a connection may do at a time it may do now: less if many others have something to do.
+    pub(crate) fn share_of(&self, units: usize) -> usize {
+        self.control.share.of(units)
     }
 
     /// Has everything that this connection receives from the end of this callback on written to another one, what is

@@ -277,6 +277,16 @@ impl Builder {
         self
     }
 
+    /// How long a reactor goes on with what has arrived before it does something else, and, if there is more than
+    /// that, with each of the other things that it does in a turn of the loop: what other threads ask, what connections
+    /// left for later, timers, sending. By default 2 milliseconds; less lets those that are quiet wait for a shorter
+    /// time, and costs more system calls when there is much to do. A turn also ends after a fixed amount of work, 512 events
+    /// or 4 MiB.
+    pub fn turn_time(mut self, time: Duration) -> Self {
+        self.config.turn_time = time;
+        self
+    }
+
     /// A callback that runs longer than this is reported by name, as an event and in the statistics.
     /// By default 5 milliseconds; `None` saves a look at the clock after each callback.
     pub fn stall_threshold(mut self, threshold: Option<Duration>) -> Self {

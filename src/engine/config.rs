@@ -114,6 +114,7 @@ pub(crate) struct Config {
     pub(crate) write_budget: usize,
     pub(crate) accept_budget: usize,
     pub(crate) inbox_budget: usize,
+    pub(crate) turn_time: Duration,
     pub(crate) stall_threshold: Option<Duration>,
     pub(crate) busy_poll: Option<Duration>,
 }
@@ -147,6 +148,7 @@ impl Default for Config {
             write_budget: 1024 * 1024,
             accept_budget: 64,
             inbox_budget: 1024,
+            turn_time: Duration::from_millis(2),
             stall_threshold: Some(Duration::from_millis(5)),
             busy_poll: None,
         }
@@ -210,6 +212,8 @@ impl Config {
             ("write_timeout", self.write_timeout),
             ("tick", self.tick),
         ];
+        let good = |time: &Duration| !time.is_zero();
+        check("turn_time", Some(self.turn_time), good, "it must not be zero")?;
         check("busy_poll", self.busy_poll, |time| !time.is_zero(), "it must not be zero")?;
         times.into_iter().try_for_each(|(field, time)| {
             let enough = |time: &Duration| *time >= Duration::from_millis(1);

@@ -106,6 +106,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 timers: &mut self.timers,
                 reactors: &self.reactors,
                 clock: &self.clock,
+                later: &mut self.later,
+                share: &self.share,
             },
         };
         self.stalls.begin();

@@ -13,6 +13,7 @@ use super::deadline;
 use super::mailbox::Order;
 use super::reactors::Reactors;
 use super::relay::Relay;
+use super::share::{Later, Share};
 use super::timers::{OwnedTimers, TimerKey, Timers};
 use crate::conn::{
     CloseReason, CloseRequest, Completion, Conn, ConnId, Detach, Pending, Remote, TimerId,
@@ -385,6 +386,8 @@ pub(crate) struct Control<'a, H: EventHandler> {
     pub(crate) timers: &'a mut Timers<Alarm>,
     pub(crate) reactors: &'a Reactors<H>,
     pub(crate) clock: &'a Clock,
+    pub(crate) later: &'a mut VecDeque<Later<H>>,
+    pub(crate) share: &'a Share,
 }
 
 impl<H: EventHandler> Control<'_, H> {
@@ -411,13 +414,9 @@ impl<H: EventHandler> Control<'_, H> {
         let _ = self.reactors.ask(self.id(), Order::Wake);
     }
 
-    /// Has a closure run as a callback after this one, in a later turn if there is much else to do.
-    pub(crate) fn run_later(
-        &self,
-        closure: impl FnOnce(&mut H, &mut Conn<'_, H>) -> Action + Send + 'static,
-    ) {
-        let order = Order::Run { closure: Box::new(closure), done: None };
-        let _ = self.reactors.ask(self.id(), order);
+    /// Has a function run as a callback after this one, in a later turn if there is much else to do.
+    pub(crate) fn run_later(&mut self, then: fn(&mut H, &mut Conn<'_, H>) -> Action) {
+        self.later.push_back((self.token, then));
     }
 
     /// No frame has begun, or the next one begins.

@@ -420,7 +420,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// Stage 6, for datagrams.
+    /// Stage 7, for datagrams.
     pub(super) fn flush_dirty_datagrams(&mut self) {
         // What callbacks of errors send is for the next turn.
         for _ in 0..self.datagrams.dirty.len() {

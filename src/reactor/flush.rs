@@ -25,16 +25,22 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.mark_dirty(token);
     }
 
-    /// Stage 6: flushes who was written to before this stage began. Callbacks of this stage may write
+    /// Stage 7: flushes who was written to before this stage began. Callbacks of this stage may write
     /// again; that is for the next turn, so a handler that refills as fast as the peer reads gets
     /// no more than its share.
     pub(super) fn flush_dirty(&mut self) {
+        self.begin_stage();
         for _ in 0..self.dirty.len() {
             let Some(token) = self.dirty.pop_front() else { return };
             if let Some(connection) = self.connections.get_mut(token) {
                 connection.status.dirty = false;
                 self.serving = Some(Serving::Connection(token));
+                let before = connection.pending.bytes;
                 self.send(token);
+                let left = self.connections.get(token).map_or(0, |left| left.pending.bytes);
+                if self.has_done(before.saturating_sub(left)) {
+                    return;
+                }
             }
         }
     }

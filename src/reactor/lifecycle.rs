@@ -299,7 +299,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// Stage 7.
+    /// Stage 8.
     pub(super) fn close_doomed(&mut self) {
         while let Some((token, reason)) = self.doomed.pop() {
             self.serving = Some(Serving::Connection(token));

@@ -8,12 +8,14 @@
 //! 3. **Dispatch** the events to callbacks, each connection within its read budget. Every event is for
 //!    a token; a token whose connection is gone finds nothing.
 //! 4. **Run the inboxes**, within their budget: new connections, then what other threads ask.
-//! 5. **Fire timers** that are due.
-//! 6. **Flush** every connection that was written to, with one send each. What `on_traffic` wrote has
+//! 5. **Run what was left for later**, because a connection had its share.
+//! 6. **Fire timers** that are due.
+//! 7. **Flush** every connection that was written to, with one send each. What `on_traffic` wrote has
 //!    been flushed already, right after it. Datagrams are sent here, many in a call.
-//! 7. **Close** what is to be closed.
+//! 8. **Close** what is to be closed.
 //!
-//! Work per turn is bounded; what is left over comes first in the next turn, which then doesn't wait.
+//! Work per turn is bounded: each of the stages 3 to 7 goes on until its share is used up, by the clock or by the
+//! amount of work, whichever comes first, and has left the rest to the next turn, which then doesn't wait.
 //! Only when the engine stops are all connections looked at in one turn.
 //! Everything here runs on the reactor's own thread, but for [`Mailbox::post`](inbox::Inbox::post).
 //!
@@ -22,7 +24,7 @@
 //! - `lifecycle` opens and closes connections; `outgoing` makes some, by the order of `race`, and `adopting` takes
 //!   others in; `flush` sends; `deadline`
 //!   watches the clock, `pressure` the memory; `fault` keeps a panic of the engine itself to what was being served;
-//! - `connection`, `clock`, `counters` are what these keep;
+//! - `connection`, `clock`, `counters`, `share` are what these keep;
 //! - `table`, `timers`, `inbox` are the data structures under them.
 
 mod adopting;
@@ -44,6 +46,7 @@ mod proxied;
 mod race;
 mod reactors;
 mod relay;
+mod share;
 mod stall;
 mod sync;
 pub mod table;
@@ -76,6 +79,7 @@ use self::outgoing::{Attempt, Handshake};
 pub use self::outgoing::{Connect, ConnectError, Target};
 use self::pressure::Pressure;
 pub use self::reactors::{Reactors, Stopped};
+use self::share::{Later, Share};
 use self::stall::StallDetector;
 use self::table::Table;
 pub(crate) use self::timers::TimerKey;
@@ -134,6 +138,9 @@ pub(crate) struct EventLoop<D: Driver, H: EventHandler> {
     acceptance: Acceptance,
     /// Who was written to in this turn.
     dirty: VecDeque<Token>,
+    /// What connections left for later, when others had their turn.
+    later: VecDeque<Later<H>>,
+    share: Share,
     /// Who is closed at the end of this turn, and why.
     doomed: Vec<(Token, CloseReason)>,
     pressure: Pressure,
@@ -226,6 +233,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             counters: doors.counters,
             acceptance: Acceptance::default(),
             dirty: VecDeque::new(),
+            later: VecDeque::new(),
+            share: Share::new(config.turn_time),
             doomed: Vec::new(),
             pressure: Pressure::new(config.output.high_water),
             tick: Tick { interval: config.tick, armed: None },

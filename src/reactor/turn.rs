@@ -85,11 +85,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         !(self.draining && empty && self.arrivals.is_empty())
     }
 
-    /// Stages 3 to 7. All of them can be run again: each goes on with what is left.
+    /// Stages 3 to 8. All of them can be run again: each goes on with what is left.
     pub(super) fn run_stages(&mut self) {
         self.serving = None;
         self.dispatch();
         self.run_inboxes();
+        self.run_later();
         self.fire_timers();
         self.flush_dirty();
         if self.datagrams.is_dirty() {
@@ -145,7 +146,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// How long the wait may take; `None` for as long as it likes.
     fn timeout(&self) -> Option<Duration> {
-        if !self.dirty.is_empty() || self.datagrams.is_dirty() || self.is_unsettled() {
+        let left = !self.dirty.is_empty() || !self.later.is_empty();
+        if left || self.datagrams.is_dirty() || self.is_unsettled() {
             return Some(Duration::ZERO);
         }
         let now = self.clock.latest();
@@ -158,10 +160,17 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Stage 3.
     fn dispatch(&mut self) {
         let input_cap = self.config.input_cap;
+        self.begin_dispatch();
         loop {
             let mut rooms = Rooms { connections: &mut self.connections, input_cap };
-            let Some(event) = self.driver.next(&mut rooms) else { return };
+            let Some(event) = self.driver.next(&mut rooms) else {
+                return self.note_dispatched(true);
+            };
+            let bytes = event.bytes();
             self.handle(event);
+            if self.has_done(bytes) {
+                return self.note_dispatched(false);
+            }
         }
     }
 
@@ -226,10 +235,15 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Stage 4.
     fn run_inboxes(&mut self) {
         let budget = self.config.inbox_budget;
+        self.begin_stage();
         for _ in 0..budget {
             let Some(arrival) = self.arrivals.pop() else { break };
             self.take_in(arrival);
+            if self.has_done(0) {
+                break;
+            }
         }
+        self.begin_stage();
         // What callbacks of this stage post is for the next turn.
         for _ in 0..self.mailbox.len().min(budget) {
             let Some(command) = self.mailbox.pop() else { break };
@@ -238,6 +252,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 _ => None,
             };
             self.obey(command);
+            if self.has_done(0) {
+                break;
+            }
         }
     }
 
@@ -288,9 +305,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// Stage 5.
+    /// Stage 6.
     fn fire_timers(&mut self) {
         self.timers.advance(self.clock.tick());
+        self.begin_stage();
         for _ in 0..TIMERS_PER_TURN {
             let Some((key, alarm)) = self.timers.pop_due() else { break };
             self.serving = match alarm {
@@ -307,6 +325,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 Alarm::Attempt(token) => self.attempt_due(token),
                 Alarm::Datagrams(token) => self.close_datagrams(token),
                 Alarm::Tick => self.run_tick(),
+            }
+            if self.has_done(0) {
+                break;
             }
         }
         let now = self.clock.now();

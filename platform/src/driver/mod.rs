@@ -8,11 +8,13 @@
 //!
 //! 1. **Two steps a turn.** [`Driver::wait`] blocks and reaps: it collects what the operating system
 //!    has to say and runs nothing. [`Driver::next`] then hands the events out one by one until it
-//!    answers `None`, which ends the turn.
+//!    answers `None`, or until the engine ends the turn before: what is left is handed out in the next one, whose
+//!    `wait` does not block.
 //! 2. **Bounded turns.** In one turn a connection receives at most the read budget and sends at most
 //!    the write budget, and a listener accepts at most the accept budget ([`Budget`]). What a budget cuts
-//!    off is kept by the driver and comes first in the next turn, whose `wait` then does not block. No
-//!    new notification of the operating system is needed for it.
+//!    off is kept by the driver and comes in the next turn, whose `wait` then does not block. No
+//!    new notification of the operating system is needed for it. Whoever becomes ready is served in the order in which
+//!    that was seen, and before those who were served and have more; of these at least every eighth is one.
 //! 3. **No stranger's events.** A [`Token`] carries a generation; connections, listeners and attempts to
 //!    connect are named apart. Once [`Driver::close`], [`Driver::detach`] or
 //!    [`Driver::give_up`] returned, no event for that token is handed out, even if it was reaped before and even if its descriptor or
@@ -39,7 +41,7 @@
 //! 10. **A datagram is one event**, whole, or cut at the end of the driver's buffer and marked so. Sockets for
 //!     datagrams are named apart from connections. Once [`Driver::close_datagrams`] returned, nothing is handed
 //!     out for one, not even what was received before. What one call of the operating system received is handed
-//!     out in one turn, even if that is more than the read budget, and is the turn's last then.
+//!     out in one piece, even if that is more than the read budget, and is the turn's last then.
 //! 11. **Datagrams go out in the order of their queue**, or are dropped one by one with a reason. An error
 //!     of sending or receiving concerns one datagram; the socket stays in use. A queue that could not be
 //!     sent causes one [`Event::DatagramsSent`] when more can go.
@@ -50,6 +52,7 @@
 mod readiness;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod waiting;
 
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
@@ -189,6 +192,19 @@ pub enum Event<S> {
         /// What it is.
         error: io::Error,
     },
+}
+
+impl<S> Event<S> {
+    /// How many bytes it tells of that arrived.
+    #[must_use]
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Event::Received { bytes, .. } => bytes.len(),
+            Event::Relayed { sent, rest, .. } => sent + rest.map_or(0, Received::len),
+            _ => 0,
+        }
+    }
 }
 
 /// A datagram that arrived, until the next call of [`Driver::next`].

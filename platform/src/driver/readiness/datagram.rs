@@ -7,7 +7,6 @@
 //! for the address it is sent from.
 
 use std::array;
-use std::collections::VecDeque;
 #[cfg(target_os = "linux")]
 use std::io::IoSlice;
 use std::io::{self, ErrorKind, IoSliceMut};
@@ -33,6 +32,7 @@ use super::socket::SHORT_MEANS_DRAINED;
 use super::watch::{Arriving, Prepared, Watch};
 use super::{Spent, Turn, add, left, stream};
 use crate::address::{Address, UnixAddress};
+use crate::driver::waiting::Waiting;
 use crate::driver::{Datagram, DatagramLink, Event, Token};
 #[cfg(target_os = "linux")]
 use crate::memory;
@@ -394,10 +394,10 @@ impl Datagrams {
     }
 
     /// Begins a turn: whoever was deferred to it is ready.
-    pub(super) fn begin_turn(&mut self, turn: u32, ready: &mut VecDeque<Name>) {
+    pub(super) fn begin_turn(&mut self, turn: u32, ready: &mut Waiting<Name>) {
         self.sockets.turn = turn;
-        if !self.sockets.deferred.is_empty() {
-            ready.extend(self.sockets.deferred.drain(..));
+        for name in self.sockets.deferred.drain(..) {
+            ready.push_again(Some(name));
         }
     }
 
@@ -485,10 +485,10 @@ impl Datagrams {
         let len = batch.current.as_ref()?.len;
         add(&mut socket.spent.incoming, len + COST);
         if batch.is_done() {
-            turn.push(socket.queue(token));
+            turn.push_again(socket.queue(token));
         } else {
             socket.queued = true;
-            turn.ready.push_front(Name::Datagrams(token));
+            turn.ready.push_first(Name::Datagrams(token));
         }
         Some(Event::Datagram { token })
     }

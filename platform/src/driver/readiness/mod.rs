@@ -27,7 +27,6 @@ mod socket;
 mod stream;
 mod watch;
 
-use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,6 +39,7 @@ use self::listener::Listeners;
 use self::name::Name;
 use self::socket::Sockets;
 pub use self::watch::{Arriving, Watcher};
+use super::waiting::Waiting;
 use super::{
     Budget, Datagram, DatagramLink, Driver, Event, Host, Link, Received, Socket, Token, Wake, fault,
 };
@@ -69,14 +69,14 @@ struct Turn {
     budget: Budget,
     /// Counts turns, so that what was used in an earlier one needs no reset.
     number: u32,
-    /// For this turn, in order.
-    ready: VecDeque<Name>,
+    /// For this turn, and what is left of it for the next one.
+    ready: Waiting<Name>,
     /// The wait reaped as much as it can at once; there may be more.
     crowded: bool,
     /// The wait was ended by a wake.
     woken: bool,
     /// For the next turn: their budget is used up.
-    carried: VecDeque<Name>,
+    carried: Vec<Name>,
     /// Whom the last event is of, or the one that is being made.
     serving: Option<Name>,
 }
@@ -94,18 +94,19 @@ struct Spent {
 struct ReadinessWaker(Waker);
 
 impl Turn {
-    /// Puts whoever is to be served on this turn's list.
+    /// Puts whoever became ready on this turn's list.
     fn push(&mut self, name: Option<Name>) {
-        if let Some(name) = name {
-            self.ready.push_back(name);
-        }
+        self.ready.push(name);
+    }
+
+    /// Puts whoever was served and has more on this turn's list.
+    fn push_again(&mut self, name: Option<Name>) {
+        self.ready.push_again(name);
     }
 
     /// Puts whoever used up its budget on the next turn's list.
     fn carry(&mut self, name: Option<Name>) {
-        if let Some(name) = name {
-            self.carried.push_back(name);
-        }
+        self.carried.extend(name);
     }
 }
 
@@ -153,10 +154,10 @@ impl Readiness {
             turn: Turn {
                 budget,
                 number: 0,
-                ready: VecDeque::new(),
+                ready: Waiting::default(),
                 crowded: false,
                 woken: false,
-                carried: VecDeque::new(),
+                carried: Vec::new(),
                 serving: None,
             },
             sockets: Sockets::new(registry.try_clone()?, budget.write),
@@ -321,8 +322,8 @@ impl Driver for Readiness {
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.turn.number = self.turn.number.wrapping_add(1);
         self.turn.woken = false;
-        if !self.turn.carried.is_empty() {
-            self.turn.ready.append(&mut self.turn.carried);
+        for name in self.turn.carried.drain(..) {
+            self.turn.ready.push_again(Some(name));
         }
         self.sockets.begin_turn(self.turn.number, &mut self.turn.ready);
         self.datagrams.begin_turn(self.turn.number, &mut self.turn.ready);
@@ -342,7 +343,7 @@ impl Driver for Readiness {
 
     #[inline]
     fn next(&mut self, host: &mut impl Host) -> Option<Event<Stream>> {
-        while let Some(name) = self.turn.ready.pop_front() {
+        while let Some(name) = self.turn.ready.pop() {
             self.turn.serving = Some(name);
             let event = match name {
                 Name::Connection(token) => {

@@ -137,7 +137,7 @@ impl Sockets {
             }
         };
         add(&mut socket.spent.incoming, len);
-        turn.push(socket.queue(token));
+        turn.push_again(socket.queue(token));
         let sent = self.send_from(pipe, token, to, len);
         let rest = &mut buffer[..len - sent.as_ref().map_or(0, |sent| *sent)];
         // What a broken connection leaves is dropped with it.
@@ -220,7 +220,7 @@ impl Sockets {
                 }
             }
         }
-        turn.push(socket.queue(token));
+        turn.push_again(socket.queue(token));
         incoming.event(token)
     }
 }

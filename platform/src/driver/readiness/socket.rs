@@ -4,7 +4,7 @@
 //! that would only say so. The exceptions stand where it is decided; those are read until nothing is left.
 
 use std::cell::Cell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -23,6 +23,7 @@ use super::relay::Relaying;
 use super::slices::{Rest, cut, gather};
 use super::{Spent, Turn, add, left, stream};
 use crate::address::{Address, Transport};
+use crate::driver::waiting::Waiting;
 use crate::driver::{Event, Host, Link, Received, Space, Token};
 use crate::memory::{OutputPool, OutputQueue};
 use crate::socket::{NO_SIGNAL, Passing, Stream, local_addr, receive_unix};
@@ -372,10 +373,10 @@ impl Sockets {
     }
 
     /// Begins a turn: whoever was deferred to it is ready.
-    pub(super) fn begin_turn(&mut self, turn: u32, ready: &mut VecDeque<Name>) {
+    pub(super) fn begin_turn(&mut self, turn: u32, ready: &mut Waiting<Name>) {
         self.turn = turn;
-        if !self.deferred.is_empty() {
-            ready.extend(self.deferred.drain(..));
+        for name in self.deferred.drain(..) {
+            ready.push_again(Some(name));
         }
         while let Some(token) = self.suspects.pop() {
             ready.extend(self.get(token).and_then(|socket| socket.suspect().queue(token)));
@@ -531,7 +532,7 @@ impl Sockets {
             if left(turn.budget.read, socket.spent.in_turn(turn.number).incoming) > 0 {
                 match socket.receive_into(token, host, buffer, turn, &mut self.passing) {
                     Incoming::Bytes(bytes) => {
-                        turn.push(socket.queue(token));
+                        turn.push_again(socket.queue(token));
                         return Some(Event::Received { token, bytes });
                     }
                     Incoming::Nothing => {}

@@ -1,6 +1,6 @@
 //! The driver's sockets for datagrams.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 
 use socket2::SockRef;
@@ -37,22 +37,17 @@ impl DatagramSockets {
         (socket.generation == token.generation).then_some(socket)
     }
 
-    pub(super) fn reap(
-        &mut self,
-        read_budget: usize,
-        wire: &mut Wire,
-        turn: &mut VecDeque<Notice>,
-    ) {
+    pub(super) fn reap(&mut self, read_budget: usize, wire: &mut Wire, turn: &mut Vec<Notice>) {
         let (now, write_budget) = (wire.now(), self.write_budget);
         for (&index, socket) in &mut self.table {
             let token = Token { index, generation: socket.generation };
             (socket.left, socket.left_to_send) = (read_budget, write_budget);
             let address = socket.socket.address();
             if wire.datagrams().has_arrived(&address) {
-                turn.push_back(Notice::Datagram(token));
+                turn.push(Notice::Datagram(token));
             }
             if socket.waits_to_send && !wire.datagrams().is_blocked(&address, now) {
-                turn.push_back(Notice::SendDatagrams(token));
+                turn.push(Notice::SendDatagrams(token));
             }
         }
     }

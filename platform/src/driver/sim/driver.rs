@@ -1,6 +1,6 @@
 //! The driver: who has something to do, the turn, and each event.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use super::network::SimNetwork;
 use super::peer::{SimListener, SimSocket, Socket};
 use super::wire::Wire;
 use crate::address::Address;
+use crate::driver::waiting::Waiting;
 use crate::driver::{
     Budget, Datagram, DatagramLink, Driver, Event, Host, Link, Received, Space, Token, Wake, fault,
 };
@@ -32,7 +33,8 @@ pub struct SimDriver {
     buffer: Vec<u8>,
     /// How many bytes of the buffer the last event lends.
     lent: usize,
-    turn: VecDeque<Notice>,
+    /// For this turn, and what is left of it for the next one.
+    turn: Waiting<Notice>,
     /// Whom the last event is of, or the one that is being made.
     serving: Option<Notice>,
     /// The wait was ended by a wake.
@@ -47,7 +49,7 @@ pub struct SimDriver {
 }
 
 /// Somebody has something to do in this turn.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Notice {
     Accept(Token),
     Connect(Token),
@@ -110,7 +112,7 @@ impl SimDriver {
             budget,
             buffer: vec![0; budget.receive_buffer],
             lent: 0,
-            turn: VecDeque::new(),
+            turn: Waiting::default(),
             serving: None,
             woken: false,
             listeners: BTreeMap::new(),
@@ -133,17 +135,18 @@ impl SimDriver {
     /// Notes who has something to do, and gives everybody the turn's budget. It looks at everybody,
     /// every time: nothing to forget, and fast enough for a simulation.
     fn reap(&mut self, wire: &mut Wire) {
+        let mut news = Vec::new();
         for (&index, listener) in &mut self.listeners {
             listener.left = self.budget.accept;
             if !listener.stalled && wire.can_accept(&listener.listener.address()) {
                 let generation = listener.generation;
-                self.turn.push_back(Notice::Accept(Token { index, generation }));
+                news.push(Notice::Accept(Token { index, generation }));
             }
         }
         for (&index, attempt) in &self.attempts {
             if wire.outcome(attempt.socket.id()).is_some() {
                 let generation = attempt.generation;
-                self.turn.push_back(Notice::Connect(Token { index, generation }));
+                news.push(Notice::Connect(Token { index, generation }));
             }
         }
         for (&index, connection) in &mut self.connections.table {
@@ -151,14 +154,17 @@ impl SimDriver {
             connection.left = self.budget.read;
             connection.left_to_send = self.budget.write;
             if connection.can_receive(wire) {
-                self.turn.push_back(Notice::Receive(token));
+                news.push(Notice::Receive(token));
             }
             if connection.can_send(wire) {
-                self.turn.push_back(Notice::Send(token));
+                news.push(Notice::Send(token));
             }
         }
-        self.datagrams.reap(self.budget.read, wire, &mut self.turn);
-        wire.shuffle(self.turn.make_contiguous());
+        self.datagrams.reap(self.budget.read, wire, &mut news);
+        wire.shuffle(&mut news);
+        let left: BTreeSet<Notice> = self.turn.iter().copied().collect();
+        news.retain(|notice| !left.contains(notice));
+        news.into_iter().for_each(|notice| self.turn.push(Some(notice)));
     }
 
     fn listener(&mut self, token: Token) -> Option<&mut Listener> {
@@ -192,7 +198,7 @@ impl SimDriver {
         let (end, peer) = wire.accept(&listener.listener.address(), true)?;
         drop(wire);
         listener.left -= 1;
-        self.turn.push_back(Notice::Accept(token));
+        self.turn.push(Some(Notice::Accept(token)));
         let socket = SimSocket(Socket::new(network, end));
         Some(Event::Accepted { listener: token, socket, peer: peer.into() })
     }
@@ -224,7 +230,7 @@ impl SimDriver {
             return None;
         }
         if connection.paused || wire.unread(id) == 0 {
-            turn.push_back(Notice::Receive(token));
+            turn.push(Some(Notice::Receive(token)));
             return Some(connection.finish(token, &wire));
         }
         if connection.left == 0 {
@@ -239,9 +245,11 @@ impl SimDriver {
             Space::Buffer | Space::Connection(_) => (&mut buffer[..], false),
         };
         let most = room.len().min(connection.left);
-        let len = network.lock().receive_part(id, &mut room[..most]);
+        let mut wire = network.lock();
+        let len = wire.receive_part(id, &mut room[..most]);
         connection.left -= len;
-        turn.push_back(Notice::Receive(token));
+        // It is looked at again in any case, for the end.
+        turn.push_more(wire.unread(id) > 0, Notice::Receive(token));
         let bytes = if stored {
             Received::Stored(len)
         } else {
@@ -259,7 +267,9 @@ impl SimDriver {
     fn receive_datagram(&mut self, token: Token) -> Option<Event<SimSocket>> {
         let socket = self.datagrams.get(token).filter(|socket| socket.left > 0)?;
         let arrived = socket.socket.take()?;
-        self.turn.push_back(Notice::Datagram(token));
+        let address = socket.socket.address();
+        let more = self.network().lock().datagrams().has_arrived(&address);
+        self.turn.push_more(more, Notice::Datagram(token));
         let socket = self.datagrams.get(token)?;
         match arrived {
             Arrived::Datagram(parcel) => {
@@ -471,7 +481,7 @@ impl Driver for SimDriver {
         }
         self.attempts.remove(&attempt.index);
         if self.network().lock().chance(|faults| faults.late) {
-            self.turn.push_back(Notice::Connect(attempt));
+            self.turn.push(Some(Notice::Connect(attempt)));
         }
     }
 
@@ -528,7 +538,8 @@ impl Driver for SimDriver {
         self.connections.get(token)?;
         let connection = self.connections.table.remove(&token.index)?;
         if self.network().lock().chance(|faults| faults.late) {
-            self.turn.extend([Notice::Receive(token), Notice::Send(token)]);
+            self.turn.push(Some(Notice::Receive(token)));
+            self.turn.push(Some(Notice::Send(token)));
         }
         Some(SimSocket(connection.socket))
     }
@@ -570,7 +581,8 @@ impl Driver for SimDriver {
         }
         self.datagrams.table.remove(&token.index);
         if self.network().lock().chance(|faults| faults.late) {
-            self.turn.extend([Notice::Datagram(token), Notice::SendDatagrams(token)]);
+            self.turn.push(Some(Notice::Datagram(token)));
+            self.turn.push(Some(Notice::SendDatagrams(token)));
         }
     }
 
@@ -586,9 +598,6 @@ impl Driver for SimDriver {
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.woken = self.waker.0.swap(false, Ordering::Acquire);
-        if !self.turn.is_empty() {
-            return Ok(());
-        }
         let network = self.network().clone();
         let mut wire = network.lock();
         self.reap(&mut wire);
@@ -609,7 +618,7 @@ impl Driver for SimDriver {
     fn next(&mut self, host: &mut impl Host) -> Option<Event<SimSocket>> {
         self.lent = 0;
         self.parcel = None;
-        while let Some(notice) = self.turn.pop_front() {
+        while let Some(notice) = self.turn.pop() {
             self.serving = Some(notice);
             let event = self.act(notice, host);
             if event.is_some() {

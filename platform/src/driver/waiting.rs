@@ -1,0 +1,106 @@
+//! Who waits to be served by a driver.
+
+use std::collections::VecDeque;
+
+/// Of so many that are served in a row, one has been served before, if there is one.
+const ONE_IN: u32 = 8;
+
+/// Who has something to do, in the order in which a driver serves them: whoever became ready comes before those
+/// that were served and have more, which are given one place in eight. So a connection that was quiet does not wait for
+/// those that never are, and these don't wait for ever.
+pub(super) struct Waiting<N> {
+    /// Whoever can't be parted from the one that was served last.
+    first: Option<N>,
+    fresh: VecDeque<N>,
+    again: VecDeque<N>,
+    served: u32,
+}
+
+impl<N> Default for Waiting<N> {
+    fn default() -> Self {
+        let (fresh, again) = (VecDeque::new(), VecDeque::new());
+        Waiting { first: None, fresh, again, served: 0 }
+    }
+}
+
+impl<N> Waiting<N> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.fresh.is_empty() && self.again.is_empty() && self.first.is_none()
+    }
+
+    /// Adds whoever became ready.
+    #[inline]
+    pub(super) fn push(&mut self, new: Option<N>) {
+        if let Some(new) = new {
+            self.fresh.push_back(new);
+        }
+    }
+
+    /// Adds whoever was served and has more.
+    #[inline]
+    pub(super) fn push_again(&mut self, more: Option<N>) {
+        if let Some(more) = more {
+            self.again.push_back(more);
+        }
+    }
+
+    /// Adds whoever was served and must be served next.
+    pub(super) fn push_first(&mut self, next: N) {
+        self.first = Some(next);
+    }
+
+    /// Takes out who is served next.
+    #[inline]
+    pub(super) fn pop(&mut self) -> Option<N> {
+        if self.again.is_empty() && self.first.is_none() {
+            return self.fresh.pop_front();
+        }
+        self.pop_crowded()
+    }
+
+    #[inline(never)]
+    fn pop_crowded(&mut self) -> Option<N> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        self.served = self.served.wrapping_add(1);
+        let fresh = if self.served.is_multiple_of(ONE_IN) { None } else { self.fresh.pop_front() };
+        fresh.or_else(|| self.again.pop_front())
+    }
+
+    /// Adds whoever was served and is to be looked at again, which has more or not.
+    #[cfg(feature = "sim")]
+    pub(super) fn push_more(&mut self, more: bool, who: N) {
+        if more { self.push_again(Some(who)) } else { self.push(Some(who)) }
+    }
+
+    /// All of them, in no order.
+    #[cfg(feature = "sim")]
+    pub(super) fn iter(&self) -> impl Iterator<Item = &N> {
+        self.first.iter().chain(&self.fresh).chain(&self.again)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_became_ready_comes_first_and_keeps_nobody_from_being_served() {
+        let mut waiting = Waiting::default();
+        (0..3).for_each(|busy| waiting.push_again(Some(busy)));
+        (100..120).for_each(|quiet| waiting.push(Some(quiet)));
+        let mut order = Vec::new();
+        while let Some(next) = waiting.pop() {
+            order.push(next);
+        }
+        let place = |who: i32| order.iter().position(|next| *next == who).unwrap();
+        assert_eq!((place(0), place(1), place(2)), (7, 15, 22));
+        assert!(order.iter().filter(|who| **who >= 100).is_sorted());
+        assert!(waiting.is_empty());
+        waiting.push_again(Some(1));
+        waiting.push(Some(2));
+        waiting.push_first(3);
+        assert_eq!(waiting.pop(), Some(3));
+    }
+}
