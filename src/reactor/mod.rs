@@ -92,10 +92,10 @@ use crate::handler::EventHandler;
 
 /// The size of the chunks that small writes are gathered in.
 const OUTPUT_CHUNK: usize = 16 * 1024;
-/// How many unused output chunks a reactor keeps.
+/// How many unused output chunks a reactor keeps, if it does not use more.
 const OUTPUT_CHUNKS_KEPT: usize = 256;
-/// How many bytes of unused rings a reactor keeps.
-const RING_BYTES_KEPT: usize = 16 * 1024 * 1024;
+/// How many bytes of unused rings a reactor keeps, if it does not use more.
+const RING_BYTES_KEPT: usize = 4 * 1024 * 1024;
 
 /// What comes to a thread to be taken in.
 pub(crate) enum Arrival<D: Driver> {
@@ -225,7 +225,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             timers: Timers::new(),
             clock: Clock::new(driver.now()),
             rings: RingPool::new(config.mirrored_rings, RING_BYTES_KEPT),
-            outputs: OutputPool::new(OUTPUT_CHUNK, OUTPUT_CHUNKS_KEPT),
+            outputs: OutputPool::mapped(OUTPUT_CHUNK, OUTPUT_CHUNKS_KEPT),
             notify: doors.notify,
             arrivals: doors.arrivals,
             mailbox: doors.mailbox,

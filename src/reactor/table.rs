@@ -5,6 +5,9 @@
 use millstream_platform::driver::Token;
 use slab::Slab;
 
+/// How many places are kept in any case.
+const KEPT: usize = 1024;
+
 struct Entry<T> {
     generation: u32,
     value: T,
@@ -81,7 +84,16 @@ impl<T> Table<T> {
 
     /// Takes the value of a token out.
     pub fn remove(&mut self, token: Token) -> Option<T> {
-        self.contains(token).then(|| self.entries.remove(token.index as usize).value)
+        if !self.contains(token) {
+            return None;
+        }
+        let value = self.entries.remove(token.index as usize).value;
+        let (len, capacity) = (self.entries.len(), self.entries.capacity());
+        if capacity > KEPT && (len == 0 || len == capacity / 4) {
+            // After a crowd; those at the end may have gone.
+            self.entries.shrink_to_fit();
+        }
+        Some(value)
     }
 
     /// How many values there are.

@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 /// Of so many that are served in a row, one has been served before, if there is one.
 const ONE_IN: u32 = 8;
 
+/// How many places are kept when nobody is left.
+const KEPT: usize = 4096;
+
 /// Who has something to do, in the order in which a driver serves them: whoever became ready comes before those
 /// that were served and have more, which are given one place in eight. So a connection that was quiet does not wait for
 /// those that never are, and these don't wait for ever.
@@ -53,9 +56,19 @@ impl<N> Waiting<N> {
     #[inline]
     pub(super) fn pop(&mut self) -> Option<N> {
         if self.again.is_empty() && self.first.is_none() {
-            return self.fresh.pop_front();
+            let next = self.fresh.pop_front();
+            if next.is_none() && self.fresh.capacity() > KEPT {
+                self.shrink();
+            }
+            return next;
         }
         self.pop_crowded()
+    }
+
+    /// Gives back what a crowd took.
+    #[cold]
+    fn shrink(&mut self) {
+        (self.fresh, self.again) = (VecDeque::new(), VecDeque::new());
     }
 
     #[inline(never)]

@@ -12,6 +12,7 @@
 //! leases stays there.
 
 mod available;
+mod block;
 mod datagrams;
 mod mirror;
 mod output;

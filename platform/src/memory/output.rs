@@ -5,6 +5,8 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
+use super::block::Block;
+
 /// Shared bytes shorter than this are copied: a segment of their own would cost the kernel more.
 const SHARE_FROM: usize = 4 * 1024;
 /// How many segments' places a queue keeps when it is given back.
@@ -57,7 +59,7 @@ enum Segment {
 /// Initialised memory whose bytes from `start` to `end` are to be sent. The default has no memory.
 #[derive(Default)]
 struct Chunk {
-    memory: Box<[u8]>,
+    memory: Block,
     start: usize,
     end: usize,
 }
@@ -157,6 +159,7 @@ impl OutputQueue {
         if used <= self.tail.room() || used <= chunk.memory.len() / 2 {
             self.append(chunk.bytes(), pool);
             pool.keep(chunk);
+            pool.drop_surplus();
         } else {
             self.replace_tail(chunk, pool);
             self.len += used;
@@ -450,13 +453,14 @@ impl Segment {
 
 impl Chunk {
     fn with_size(size: usize) -> Self {
-        Self { memory: vec![0; size].into_boxed_slice(), start: 0, end: 0 }
+        Block::heap(size).into()
     }
 
     fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
+    #[inline(always)]
     fn bytes(&self) -> &[u8] {
         &self.memory[self.start..self.end]
     }
@@ -491,11 +495,22 @@ impl Chunk {
     }
 }
 
+impl From<Block> for Chunk {
+    fn from(memory: Block) -> Self {
+        Self { memory, start: 0, end: 0 }
+    }
+}
+
 /// Chunks and queues to lease: see [`OutputQueue`].
+///
+/// What is not leased is kept up to a number, or up to what is leased if that is more: a crowd that comes and goes finds
+/// its memory, and when it has gone most of it is given back.
 pub struct OutputPool {
     chunk_size: usize,
     keep: usize,
-    chunks: Vec<Box<[u8]>>,
+    chunks: Vec<Block>,
+    /// Chunks that were never used, for which there is no memory yet; `None` if chunks are from the heap.
+    unused: Option<Vec<Block>>,
     /// How many bytes the chunks in queues have, those of kept queues included.
     in_queues: usize,
     /// How many bytes of [`Bytes`] are in queues.
@@ -516,7 +531,23 @@ impl OutputPool {
     pub fn new(chunk_size: usize, keep_chunks: usize) -> Self {
         assert!(chunk_size > 0, "chunks cannot be empty");
         let (chunks, queues) = (Vec::new(), Vec::new());
-        Self { chunk_size, keep: keep_chunks, chunks, in_queues: 0, shared: 0, queues, leased: 0 }
+        Self {
+            chunk_size,
+            keep: keep_chunks,
+            chunks,
+            unused: None,
+            in_queues: 0,
+            shared: 0,
+            queues,
+            leased: 0,
+        }
+    }
+
+    /// As [`new`](Self::new), for many connections: chunks are mapped, so that the system gets back what is not kept. Where
+    /// mapping fails, they are from the heap.
+    #[must_use]
+    pub fn mapped(chunk_size: usize, keep_chunks: usize) -> Self {
+        Self { unused: Some(Vec::new()), ..Self::new(chunk_size, keep_chunks) }
     }
 
     /// An empty queue. Give it [back](Self::give_back).
@@ -546,19 +577,23 @@ impl OutputPool {
         queue.clear(self);
         queue.sealed.shrink_to(KEEP_SEGMENTS);
         queue.full.shrink_to(KEEP_SEGMENTS);
-        if !self.has_place() {
-            // The queue's chunk is as good as this one, and the queue comes with it.
-            self.chunks.pop();
-        }
-        if !self.has_place() {
-            return self.recycle(std::mem::take(&mut queue.tail));
-        }
         if queue.tail.memory.is_empty() {
             // Without one it could not be told from the others when it is leased.
             queue.tail = self.chunk();
             self.in_queues += self.chunk_size;
         }
         self.queues.push(queue);
+        self.drop_surplus();
+    }
+
+    /// Drops what is more than to be kept: chunks before queues, which have one each.
+    fn drop_surplus(&mut self) {
+        let leased = self.in_queues / self.chunk_size - self.queues.len();
+        while self.chunks.len() + self.queues.len() > self.keep.max(leased) {
+            if self.chunks.pop().is_none() && self.queues.pop().is_some() {
+                self.in_queues -= self.chunk_size;
+            }
+        }
     }
 
     /// How many bytes of memory the leased queues hold: as [`OutputQueue::held`], of all of them.
@@ -574,21 +609,32 @@ impl OutputPool {
     }
 
     fn chunk(&mut self) -> Chunk {
-        match self.chunks.pop() {
-            Some(memory) => Chunk { memory, start: 0, end: 0 },
-            None => Chunk::with_size(self.chunk_size),
+        self.chunks.pop().unwrap_or_else(|| self.new_chunk()).into()
+    }
+
+    #[cold]
+    fn new_chunk(&mut self) -> Block {
+        if let Some(unused) = &mut self.unused {
+            if unused.is_empty() {
+                unused.extend(Block::mapped(self.chunk_size).into_iter().flatten());
+            }
+            if let Some(block) = unused.pop() {
+                return block;
+            }
         }
+        Block::heap(self.chunk_size)
     }
 
     /// Takes back a chunk that was in a queue.
     fn recycle(&mut self, chunk: Chunk) {
         self.in_queues -= chunk.memory.len();
         self.keep(chunk);
+        self.drop_surplus();
     }
 
-    /// Keeps a chunk, or drops it if it has not the usual size or there are enough.
+    /// Keeps a chunk, or drops it if it has not the usual size. [The surplus](Self::drop_surplus) is to be dropped then.
     fn keep(&mut self, chunk: Chunk) {
-        if chunk.memory.len() == self.chunk_size && self.has_place() {
+        if chunk.memory.len() == self.chunk_size {
             self.chunks.push(chunk.memory);
         }
     }
@@ -767,7 +813,8 @@ mod tests {
             let mut few = [IoSlice::new(&[]); 4];
             let few = &mut few[..rng.usize(0..=4)];
             assert_eq!(queue.slices(few), queue.segments().min(few.len()));
-            assert!(pool.chunks.len() + pool.queues.len() <= pool.keep);
+            let leased = pool.in_queues / pool.chunk_size - pool.queues.len();
+            assert!(pool.chunks.len() + pool.queues.len() <= pool.keep.max(leased));
             assert_eq!(pool.leased(), 1);
             assert_eq!(pool.held(), queue.held());
             let idle = &queue.tail;
@@ -829,12 +876,12 @@ mod tests {
     }
 
     #[test]
-    fn kept_queues_count_as_chunks() {
+    fn kept_queues_count_as_chunks_and_as_many_are_kept_as_are_leased() {
         let mut pool = OutputPool::new(16, 3);
         let mut queues = [(); 4].map(|()| pool.queue());
         queues.iter_mut().for_each(|queue| queue.append(&[1; 100], &mut pool));
         assert_eq!(pool.held(), 4 * 7 * 16);
-        for (queue, kept) in queues.into_iter().zip([(2, 1), (1, 2), (0, 3), (0, 3)]) {
+        for (queue, kept) in queues.into_iter().zip([(6, 1), (12, 2), (4, 3), (0, 3)]) {
             pool.give_back(queue);
             assert_eq!((pool.chunks.len(), pool.queues.len()), kept);
         }

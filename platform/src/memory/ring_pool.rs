@@ -12,8 +12,8 @@ const CLASSES: usize = (usize::BITS - SMALLEST.trailing_zeros()) as usize;
 /// Rings to lease, in sizes that are powers of two from 64 KiB up.
 ///
 /// A ring that comes back is kept, so that the next lease of its size neither maps memory nor
-/// allocates. What the kept rings hold is bounded in bytes, and when they exceed the bound, the
-/// largest go first: one of them holds as much touched memory as many small ones and is wanted less
+/// allocates. What the kept rings hold is bounded in bytes, by a number or by what is leased if that is more, and
+/// when they exceed the bound, the largest go first: one of them holds as much touched memory as many small ones and is wanted less
 /// often. Dropping a ring is what gives its memory back to the system.
 ///
 /// It belongs to one thread.
@@ -31,7 +31,7 @@ pub struct RingPool {
 
 impl RingPool {
     /// An empty pool, of mirrored rings (as far as the system lets it have them) or of heap rings,
-    /// that keeps at most `keep` bytes in rings that are not leased.
+    /// that keeps at most `keep` bytes in rings that are not leased, or as many as are.
     #[must_use]
     pub fn new(mirrored: bool, keep: usize) -> Self {
         Self {
@@ -77,7 +77,7 @@ impl RingPool {
         ring.clear();
         self.kept_bytes += ring.footprint();
         self.kept[class(ring.capacity())].push(ring);
-        while self.kept_bytes > self.keep {
+        while self.kept_bytes > self.keep.max(self.leased_bytes) {
             self.drop_largest();
         }
     }

@@ -28,6 +28,8 @@ use crate::driver::{Event, Host, Link, Received, Space, Token};
 use crate::memory::{OutputPool, OutputQueue};
 use crate::socket::{NO_SIGNAL, Passing, Stream, local_addr, receive_unix};
 
+/// How many places for connections are kept in any case.
+const KEPT: usize = 1024;
 /// How many slices go into one system call; the queue's others follow in the next one.
 const SLICES_PER_SEND: usize = 64;
 /// Whether a read or a write that did less than it was asked for has drained the socket. mio's poll
@@ -379,7 +381,7 @@ impl Sockets {
             ready.push_again(Some(name));
         }
         while let Some(token) = self.suspects.pop() {
-            ready.extend(self.get(token).and_then(|socket| socket.suspect().queue(token)));
+            ready.push(self.get(token).and_then(|socket| socket.suspect().queue(token)));
         }
     }
 
@@ -464,7 +466,15 @@ impl Sockets {
     fn take(&mut self, token: Token) -> Option<Socket> {
         self.get(token)?;
         self.len -= 1;
-        self.entries[token.index as usize].take()
+        let socket = self.entries[token.index as usize].take();
+        let capacity = self.entries.capacity();
+        if capacity > KEPT && (self.len == 0 || self.len == capacity / 4) {
+            // After a crowd; those at the end may have gone.
+            let used = self.entries.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+            self.entries.truncate(used);
+            self.entries.shrink_to_fit();
+        }
+        socket
     }
 
     pub(super) fn shutdown(&mut self, token: Token) {
