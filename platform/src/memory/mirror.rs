@@ -4,8 +4,9 @@ use std::ffi::c_void;
 use std::io;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::{hint, mem, slice};
+use std::{mem, slice};
 
+use super::fence;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 use super::views_elsewhere as views;
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -45,13 +46,16 @@ impl Mirror {
     ///
     /// # Errors
     /// `InvalidInput` if `len` is 0, no multiple of the [page size](page_size), or too large;
-    /// `QuotaExceeded` if the process has [as many](MOST) as it may; else what the operating system
+    /// `Unsupported` on processors without a [fence]; `QuotaExceeded` if the process has [as many](MOST) as it may; else what the operating system
     /// says: out of memory, of descriptors or of mappings, or forbidden.
     pub(super) fn new(len: usize) -> io::Result<Self> {
         Self::with_views(len, views::map)
     }
 
     fn with_views(len: usize, map: Map) -> io::Result<Self> {
+        if !fence::EXISTS {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         if len == 0 || !len.is_multiple_of(page_size()) || len > isize::MAX as usize / 2 {
             return Err(io::ErrorKind::InvalidInput.into());
         }
@@ -96,10 +100,11 @@ impl Mirror {
     /// If that is more than one view has, or reaches over the end of the second view.
     pub(super) fn window(&self, start: usize, len: usize) -> &[u8] {
         self.check(start, len);
+        let base = self.fenced_base();
         // SAFETY: `check` saw that the window lies in the mapping, which is initialised (the kernel
         // hands out zeroed pages) and outlives the borrow of `self`. That borrow is shared, so no
         // `window_mut` exists meanwhile, and nobody else has a pointer (the type's invariant).
-        unsafe { slice::from_raw_parts(self.base.as_ptr().wrapping_add(start), len) }
+        unsafe { slice::from_raw_parts(base.wrapping_add(start), len) }
     }
 
     /// The `len` bytes from `start` on, to be written.
@@ -108,14 +113,20 @@ impl Mirror {
     /// As [`Mirror::window`].
     pub(super) fn window_mut(&mut self, start: usize, len: usize) -> &mut [u8] {
         self.check(start, len);
-        // To the compiler the two views are different memory, so it could move an access through one
-        // across a write through the other. A ring changes views only when its offsets wrap, and they
-        // wrap nowhere but right before a call of this. LLVM takes a black box for code that may read
-        // and write all memory, so accesses stay on their side of it. It costs next to nothing.
-        let base = hint::black_box(self.base.as_ptr());
+        let base = self.fenced_base();
         // SAFETY: as in `window`, and the borrow of `self` is exclusive, so this is the only slice
         // into the mapping. It is no longer than one view (`check`), so no byte is in it twice.
         unsafe { slice::from_raw_parts_mut(base.wrapping_add(start), len) }
+    }
+
+    /// The start of the memory, for a window that is about to be made.
+    ///
+    /// To the compiler the two views are different memory, so it could move an access through one across a
+    /// write through the other. So what was done by earlier windows stays before, what later ones do, behind.
+    fn fenced_base(&self) -> *mut u8 {
+        let base = self.base.as_ptr();
+        fence::touch(base);
+        base
     }
 
     fn check(&self, start: usize, len: usize) {

@@ -14,6 +14,7 @@
 mod available;
 mod block;
 mod datagrams;
+mod fence;
 mod mirror;
 mod output;
 mod page_buffer;
