@@ -418,6 +418,10 @@ fn a_service_managers_sockets_are_taken() {
     assert!(!activated(&chain, socket(), "LISTEN_PID=$$ LISTEN_FDS=2").ends_well());
 }
 
+fn is_socket(file: &Path) -> bool {
+    file.to_string_lossy().starts_with("socket:")
+}
+
 /// Tells [`a_service_managers_sockets_are_taken_once`] that it runs in a process of the manager.
 const ACTIVATED: &str = "MILLSTREAM_ACTIVATED";
 
@@ -426,7 +430,11 @@ fn a_service_managers_sockets_are_taken_once() {
     if env::var_os(ACTIVATED).is_some() {
         let inherited = Inherited::from_environment().expect("the manager has passed it on");
         assert!(!inherited.is_empty());
-        drop(inherited); // Its descriptors are closed, and may be others by now.
+        drop(inherited); // Its descriptors are closed; the manager's is not.
+        assert!(
+            fs::read_link("/proc/self/fd/3").is_ok_and(|file| is_socket(&file))
+                || !cfg!(target_os = "linux")
+        );
         let error = Inherited::from_environment().expect_err("they are taken");
         return assert!(matches!(error, ActivationError::Taken), "{error}");
     }

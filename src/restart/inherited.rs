@@ -32,9 +32,12 @@ impl Inherited {
     /// `LISTEN_FDNAMES`) does not speak of any, or speaks to another process. Their files stay where they are: the
     /// manager has the sockets, too.
     ///
-    /// To be called once in a process, by any thread, and before anything else opens descriptors, which could have
-    /// the numbers of some that the environment speaks of and that are not there. Nobody else may use these. They are closed
-    /// when another program is executed. The variables stay: removing them is unsafe as soon as there are
+    /// To be called once in a process, by any thread. What is taken are duplicates, since the environment is only
+    /// text, and a descriptor that it speaks of may have an owner in this process: that is neither closed nor
+    /// replaced, and nothing is done at all unless each descriptor came through the start of this program and is a
+    /// socket that can be served. So the descriptors themselves stay open, also when the engine has closed its
+    /// listener: then whoever connects waits until this process has ended, as they would for the manager. They are
+    /// closed when another program is executed. The variables stay: removing them is unsafe as soon as there are
     /// threads. They do not concern programs that this one starts, which have another process id.
     ///
     /// ```
@@ -46,18 +49,12 @@ impl Inherited {
     /// ```
     ///
     /// # Errors
-    /// The environment makes no sense, a descriptor is not open, or is no socket that listens or takes datagrams,
-    /// or they were taken before.
+    /// The environment makes no sense, a descriptor is not open, was opened in this process, or is no socket that
+    /// listens or takes datagrams, or they were taken before.
     pub fn from_environment() -> Result<Self, ActivationError> {
         let mut inherited = Inherited::waiting_for(Gate::opened());
-        for (name, descriptor) in take_activated()? {
-            match BoundSocket::inherit(descriptor) {
-                Ok((socket, address)) => inherited.add(name, address, socket),
-                Err(source) => {
-                    let source = Box::new(source);
-                    return Err(ActivationError::Socket { name, source });
-                }
-            }
+        for (name, socket, address) in take_activated()? {
+            inherited.add(name, address, socket);
         }
         Ok(inherited)
     }

@@ -36,17 +36,8 @@ impl BoundSocket {
     pub fn inherit(descriptor: OwnedFd) -> Result<(Self, Address), InheritError> {
         let number = descriptor.as_raw_fd();
         let no_socket = |source| InheritError::NoSocket { descriptor: number, source };
+        let (kind, address) = Self::examine(descriptor.as_fd())?;
         let socket = SockRef::from(&descriptor);
-        let address = local_addr(&descriptor).map_err(no_socket)?;
-        let kind = socket.r#type().map_err(no_socket)?;
-        let serves = match kind {
-            Type::STREAM => listens(&socket).map_err(no_socket)?,
-            Type::DGRAM => socket.peer_addr().is_err(),
-            _ => return Err(InheritError::OtherKind { address }),
-        };
-        if !serves {
-            return Err(InheritError::NotListening { address });
-        }
         socket.set_cloexec(true).map_err(no_socket)?;
         socket.set_nonblocking(true).map_err(no_socket)?;
         let inherited = match (kind, address) {
@@ -60,6 +51,24 @@ impl BoundSocket {
             }
         };
         Ok((inherited, address))
+    }
+
+    /// Looks at a descriptor, and changes nothing. Answers what kind of socket it is, and where.
+    ///
+    /// # Errors
+    /// As for [`inherit`](Self::inherit).
+    pub(super) fn examine(descriptor: BorrowedFd<'_>) -> Result<(Type, Address), InheritError> {
+        let number = descriptor.as_raw_fd();
+        let no_socket = |source| InheritError::NoSocket { descriptor: number, source };
+        let socket = SockRef::from(&descriptor);
+        let address = local_addr(&descriptor).map_err(no_socket)?;
+        let kind = socket.r#type().map_err(no_socket)?;
+        let serves = match kind {
+            Type::STREAM => listens(&socket).map_err(no_socket)?,
+            Type::DGRAM => socket.peer_addr().is_err(),
+            _ => return Err(InheritError::OtherKind { address }),
+        };
+        if serves { Ok((kind, address)) } else { Err(InheritError::NotListening { address }) }
     }
 
     /// What it carries.

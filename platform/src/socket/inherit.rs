@@ -3,10 +3,11 @@
 use std::env;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, RawFd};
 use std::process;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
+use super::BoundSocket;
 use crate::address::Address;
 
 /// Why a descriptor can't be listened on.
@@ -71,6 +72,13 @@ pub enum ActivationError {
         #[source]
         source: io::Error,
     },
+    /// A descriptor that the variables speak of was opened in this process: it would have been closed when
+    /// this program was executed.
+    #[error("descriptor {descriptor}, which LISTEN_FDS counts, was opened in this process")]
+    NotInherited {
+        /// Its number.
+        descriptor: RawFd,
+    },
     /// They have been taken before.
     #[error("the service manager's sockets were taken before")]
     Taken,
@@ -90,42 +98,71 @@ const FIRST: RawFd = 3;
 /// What a socket is called that was given no name.
 const UNNAMED: &str = "unknown";
 
-/// The sockets that the service manager has opened for this process, with their names; see
-/// sd_listen_fds(3). There are none if the environment does not speak of them, or not to this process.
+/// Duplicates of the sockets that the service manager has opened for this process, with their names and addresses;
+/// see sd_listen_fds(3). There are none if the environment does not speak of them, or not to this process.
 ///
-/// They can be taken once. Nothing else in the process may use the descriptors that the environment
-/// speaks of, or it shares them with whoever called this.
+/// The environment is only text, and the descriptors that it speaks of may have an owner in this process. So they
+/// are looked at before anything is done; if one is not what it should be, nothing was. They stay open and stay
+/// what they are; that they are closed when another program is executed is all that changes.
 ///
 /// # Errors
-/// The environment makes no sense, a descriptor is not open, or they were taken before.
-pub fn take_activated() -> Result<Vec<(String, OwnedFd)>, ActivationError> {
-    static TAKEN: AtomicBool = AtomicBool::new(false);
+/// The environment makes no sense, a descriptor is not what it should be, there are too many, or these were taken
+/// before.
+pub fn take_activated() -> Result<Vec<(String, BoundSocket, Address)>, ActivationError> {
+    static TAKEN: Mutex<bool> = Mutex::new(false);
     let names = activated(process::id(), |name| env::var_os(name))?;
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    if TAKEN.swap(true, Ordering::Relaxed) {
+    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if *taken {
         return Err(ActivationError::Taken);
     }
     let last = FIRST + names.len() as RawFd;
-    (FIRST..last).try_for_each(close_on_exec)?;
-    let descriptors = (FIRST..last).map(|number| {
-        // SAFETY: it is open, as `close_on_exec` has found. The manager opened it for this process to take, and
-        // as it is taken once, by the flag, nobody else owns it.
-        unsafe { OwnedFd::from_raw_fd(number) }
-    });
-    Ok(names.into_iter().zip(descriptors).collect())
+    let sockets = names.into_iter().zip(FIRST..).map(|(name, number)| duplicate(name, number));
+    let sockets = sockets.collect::<Result<Vec<_>, _>>()?;
+    (FIRST..last)
+        .try_for_each(|number| control(number, libc::F_SETFD, libc::FD_CLOEXEC).map(drop))?;
+    *taken = true;
+    Ok(sockets)
 }
 
-/// Has a descriptor closed when another program is executed. It fails for one that is not open.
-fn close_on_exec(descriptor: RawFd) -> Result<(), ActivationError> {
-    // SAFETY: the call takes numbers alone.
-    let answer = unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
+/// Duplicates a socket that is there under a number, if it was inherited and can be served.
+fn duplicate(
+    name: String,
+    number: RawFd,
+) -> Result<(String, BoundSocket, Address), ActivationError> {
+    if control(number, libc::F_GETFD, 0)? & libc::FD_CLOEXEC != 0 {
+        return Err(ActivationError::NotInherited { descriptor: number });
+    }
+    // SAFETY: it is open, as `control` has found. Should its owner, if it has one, close it meanwhile, then the
+    // calls below that are given its number fail, or see another one; what they duplicate is looked at again.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    let looked_at = BoundSocket::examine(borrowed);
+    let duplicated = looked_at.and_then(|_| {
+        let duplicate = borrowed.try_clone_to_owned();
+        let no_socket = |source| InheritError::NoSocket { descriptor: number, source };
+        BoundSocket::inherit(duplicate.map_err(no_socket)?)
+    });
+    match duplicated {
+        Ok((socket, address)) => Ok((name, socket, address)),
+        Err(source) => Err(ActivationError::Socket { name, source: Box::new(source) }),
+    }
+}
+
+/// Reads or sets the flags of a descriptor. It fails for one that is not open.
+fn control(
+    descriptor: RawFd,
+    command: libc::c_int,
+    flags: libc::c_int,
+) -> Result<libc::c_int, ActivationError> {
+    // SAFETY: the call takes numbers alone, and neither closes nor makes a descriptor.
+    let answer = unsafe { libc::fcntl(descriptor, command, flags) };
     if answer == -1 {
         let source = io::Error::last_os_error();
         return Err(ActivationError::Closed { descriptor, source });
     }
-    Ok(())
+    Ok(answer)
 }
 
 /// The most sockets that a manager passes on; systemd's own limit is below it.
@@ -162,11 +199,13 @@ fn activated(
 #[cfg(test)]
 mod tests {
     use std::fs::File;
+    use std::io::Read;
     use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
     use socket2::{Domain, Socket, Type};
 
-    use super::super::{BoundSocket, local_addr};
+    use super::super::local_addr;
     use super::*;
     use crate::address::Transport;
 
@@ -210,8 +249,38 @@ mod tests {
 
     #[test]
     fn a_descriptor_that_is_not_open_is_told() {
-        let error = close_on_exec(1 << 20).unwrap_err();
+        let error = duplicate(String::new(), 1 << 20).unwrap_err();
         assert!(matches!(error, ActivationError::Closed { descriptor: 1_048_576, .. }), "{error}");
+    }
+
+    fn outlives_exec(descriptor: &impl AsRawFd, yes: bool) -> RawFd {
+        let flags = if yes { 0 } else { libc::FD_CLOEXEC };
+        control(descriptor.as_raw_fd(), libc::F_SETFD, flags).unwrap();
+        descriptor.as_raw_fd()
+    }
+
+    /// Whoever owns what the environment speaks of has it as before.
+    #[test]
+    fn what_somebody_owns_stays_theirs() {
+        let error = |number| duplicate("name".into(), number).unwrap_err();
+        let mut file = File::open("/dev/zero").unwrap();
+        let number = outlives_exec(&file, true);
+        assert!(matches!(error(number), ActivationError::Socket { .. }));
+        assert_eq!(control(number, libc::F_GETFD, 0).unwrap(), 0, "not even its flags change");
+        file.read_exact(&mut [0; 4]).unwrap();
+
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let number = outlives_exec(&listener, false);
+        assert!(matches!(error(number), ActivationError::NotInherited { .. }));
+        outlives_exec(&listener, true);
+        let (_, duplicate, found) = duplicate("name".into(), number).unwrap();
+        assert_eq!(found, Address::Ip(address));
+        assert_ne!(duplicate.as_fd().as_raw_fd(), number);
+        drop(duplicate);
+        let client = TcpStream::connect(address).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        assert_eq!(listener.accept().unwrap().1, client.local_addr().unwrap());
     }
 
     #[test]
