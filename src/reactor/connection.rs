@@ -65,8 +65,6 @@ pub(crate) struct Status<H: EventHandler> {
     pub(crate) holds_input: bool,
     /// The driver was told to pause.
     pub(crate) paused: bool,
-    /// Output waits, and none of it was sent since `last_sent`.
-    pub(crate) stuck: bool,
     /// The output is above the high-water mark and was not at the low one since.
     pub(crate) above_high_water: bool,
     /// The peer ended its side.
@@ -200,7 +198,6 @@ impl<H: EventHandler> Connection<H> {
             holds_input: false,
             relay: None,
             paused: false,
-            stuck: false,
             above_high_water: false,
             peer_ended: false,
             hung_up: false,
@@ -261,7 +258,7 @@ impl<H: EventHandler> Connection<H> {
             return;
         }
         self.status.last_sent = clock.tick();
-        self.status.stuck = false;
+        self.pending.stuck = false;
         counters.bytes_out.add(bytes);
         counters.messages_out.add(1);
     }

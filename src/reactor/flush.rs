@@ -97,8 +97,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             return;
         }
         let Some(connection) = self.connections.get_mut(token) else { return };
-        if !connection.status.stuck {
-            connection.status.stuck = true;
+        if !connection.pending.stuck {
+            connection.pending.stuck = true;
             connection.status.last_sent = self.clock.tick_at(self.driver.now());
         }
         self.arm_deadline(token);
