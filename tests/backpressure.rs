@@ -472,7 +472,7 @@ const INPUT_CAP: usize = 64 * KIB;
 fn input_beyond_the_cap_closes_the_connection() {
     let stage =
         Stage::start(builder().input_cap(INPUT_CAP, InputOverflow::Close), |on, conn| match on {
-            On::Traffic => Action::Continue,
+            On::Traffic | On::Closing => Action::Continue,
             _ => collector(on, conn),
         });
     let (mut below, mut beyond) = (stage.connect(), stage.connect());
