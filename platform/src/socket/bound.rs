@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use socket2::{SockRef, Type};
 
+use super::stream::take_over;
 use super::{DatagramSocket, InheritError, Listener, SocketFile};
 use crate::address::{Address, Transport};
 
@@ -39,7 +40,7 @@ impl BoundSocket {
         let (kind, address) = Self::examine(descriptor.as_fd())?;
         let socket = SockRef::from(&descriptor);
         socket.set_cloexec(true).map_err(no_socket)?;
-        socket.set_nonblocking(true).map_err(no_socket)?;
+        take_over(&descriptor).map_err(no_socket)?;
         let inherited = match (kind, address) {
             (Type::DGRAM, _) => {
                 BoundSocket::Datagrams(DatagramSocket::inherit(descriptor, &address))

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::listen::bind_unix;
+use super::stream::take_over;
 use super::{SocketFile, SocketOptions, SocketRole, local_addr};
 use crate::address::{Address, Transport, UnixAddress};
 
@@ -84,7 +85,7 @@ impl DatagramSocket {
             return Err(io::Error::new(ErrorKind::InvalidInput, "it carries no datagrams"));
         }
         let peer = adopted.peer_addr().ok().map(Address::try_from).transpose()?;
-        adopted.set_nonblocking(true)?;
+        take_over(&socket)?;
         adopted.set_cloexec(true)?;
         let connected = peer.is_some();
         Ok((DatagramSocket { connected, ..Self::inherit(socket, &local) }, local, peer))

@@ -1,8 +1,9 @@
 //! Connected stream sockets outside of a driver.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 use socket2::Protocol;
@@ -102,8 +103,15 @@ fn prepare(socket: &SockRef<'_>) -> Result<PeerAddress, UnusableSocket> {
     let peer = Address::try_from(peer).map_err(UnusableSocket::OtherFamily)?;
     #[cfg(target_vendor = "apple")]
     socket.set_nosigpipe(true).map_err(UnusableSocket::Refused)?;
-    socket.set_nonblocking(true).map_err(UnusableSocket::Refused)?;
+    take_over(&**socket).map_err(UnusableSocket::Refused)?;
     Ok(peer.into())
+}
+
+/// Makes a socket that comes from elsewhere one that doesn't block, and for which no signal tells
+/// what arrives (SIGIO): by default that ends the process.
+pub(super) fn take_over(socket: impl AsFd) -> io::Result<()> {
+    let flags = fcntl_getfl(&socket)?.difference(OFlags::ASYNC);
+    Ok(fcntl_setfl(&socket, flags | OFlags::NONBLOCK)?)
 }
 
 #[cfg(all(test, target_os = "linux"))]
