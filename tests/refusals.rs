@@ -10,10 +10,10 @@ use std::sync::mpsc::channel;
 
 use common::denied::{Call, denied, deny};
 use common::folder::Folder;
-use common::{DEADLINE, Echo, TestEngine, modes, read_exactly, receive};
+use common::{DEADLINE, Echo, TestEngine, modes, read_exactly, read_to_reset, receive};
 use millstream::{
-    Action, Address, Connect, ConnectError, Engine, ListenError, OpenDatagram, OpenError,
-    StartError,
+    Action, Address, Conn, Connect, ConnectError, Engine, EventHandler, ListenError, OpenDatagram,
+    OpenError, StartError,
 };
 
 /// A client and what it says come back.
@@ -156,5 +156,36 @@ fn what_a_reactor_cannot_watch_fails_alone() {
         engine.listen("127.0.0.1:0").expect("it listens");
         clients.iter_mut().for_each(assert_echoes);
         assert!(!engine.is_stopping(), "{mode}");
+    }
+}
+
+/// Echoes, the second time without a system call.
+struct Stumbles(libc::c_long);
+
+impl EventHandler for Stumbles {
+    type State = bool;
+
+    fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        conn.output.write(conn.input.take_all());
+        if std::mem::replace(conn.state, true) {
+            deny(&[Call::any(self.0)], libc::EIO);
+        }
+        Action::Continue
+    }
+}
+
+/// A connection that breaks on this side alone: its peer must not take what it got for the whole.
+#[test]
+fn a_connection_that_breaks_on_this_side_has_no_orderly_end() {
+    for call in [libc::SYS_sendto, libc::SYS_recvfrom] {
+        let engine = TestEngine::start(Engine::builder().reactors(1), move |_| Stumbles(call));
+        let mut client = engine.connect();
+        assert_echoes(&mut client);
+        client.write_all(b"hello").expect("it is taken");
+        if call == libc::SYS_recvfrom {
+            assert_eq!(read_exactly(&mut client, 5), b"hello");
+            client.write_all(b"hello").expect("it is taken");
+        }
+        assert_eq!(read_to_reset(&mut client), b"");
     }
 }

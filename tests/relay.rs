@@ -15,6 +15,7 @@ use common::{
 use millstream::{
     Action, Builder, CloseReason, Conn, Connect, Engine, EventHandler, OtherReactor, Remote,
 };
+use socket2::SockRef;
 
 /// Relays each connection to a new one and back.
 struct Relay {
@@ -259,4 +260,66 @@ fn a_connection_that_is_relayed_to_itself_echoes() {
     let sender = send(client.try_clone().expect("there are descriptors"), bytes.clone(), 1 << 16);
     assert_same(&read_to_end(&mut &client), &bytes);
     sender.join().expect("it was read");
+}
+
+/// A sandbox, or a system that has no such call: what would go inside the kernel is received and
+/// sent.
+#[cfg(target_os = "linux")]
+#[test]
+fn relays_do_without_the_system_calls_that_move_bytes() {
+    use common::denied::{Call, deny};
+    let bytes = pattern(1 << 20, 3);
+    for call in [libc::SYS_splice, libc::SYS_pipe2] {
+        for error in [libc::ENOSYS, libc::EPERM, libc::EACCES, libc::EINVAL, libc::EIO] {
+            let engine = TestEngine::start(Engine::builder().reactors(1), |_| Mirror);
+            let client = engine.connect();
+            let denies =
+                engine.reactors::<Mirror>().expect("it is the handler").run(0, move |_, _| {
+                    deny(&[Call::any(call)], error);
+                    Action::Continue
+                });
+            denies.expect("the engine runs");
+            let sender = send(client.try_clone().expect("it is open"), bytes.clone(), 1 << 16);
+            assert_same(&read_to_end(&mut &client), &bytes);
+            sender.join().expect("it was read");
+        }
+    }
+}
+
+/// Bytes behind urgent data, and the end behind them, come through, also where all is there before
+/// the first byte is relayed, and pieces are so large that they go inside the kernel.
+#[test]
+fn urgent_data_is_left_out_and_nothing_else() {
+    let stand = Stand::start(Engine::builder().reactors(1));
+    let (client, mut server) = stand.connect();
+    let remote = receive(&stand.clients);
+    let pauses = |paused: bool| {
+        let (sender, done) = channel();
+        let ran = remote.run(move |_, conn| {
+            match paused {
+                true => conn.pause_reading(),
+                false => conn.resume_reading(),
+            }
+            sender.send(()).expect("it is waited for");
+            Action::Continue
+        });
+        ran.expect("it is open");
+        receive(&done);
+    };
+    let bytes = pattern(60_000, 5);
+    for last in [false, false, true] {
+        pauses(true);
+        let (before, behind) = bytes.split_at(20_000);
+        (&client).write_all(before).expect("it is taken");
+        SockRef::from(&client).send_out_of_band(b"!").expect("it is taken");
+        (&client).write_all(behind).expect("it is taken");
+        if last {
+            end(&client);
+        }
+        pauses(false);
+        assert_same(&read_exactly(&mut server, bytes.len()), &bytes);
+    }
+    assert_eq!(read_to_end(&mut server), b"");
+    drop(server);
+    assert_eq!(read_to_end(&mut &client), b"");
 }

@@ -59,7 +59,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             }
             match sent {
                 Ok(sent) => connection.note_sent(sent, &self.clock, &self.counters),
-                Err(error) => return self.cut_off(token, CloseReason::Failed(error), false),
+                Err(error) => return self.cut_off_broken(token, error),
             }
         }
         let status = &connection.status;

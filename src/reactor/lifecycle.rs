@@ -269,6 +269,14 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.doom(token, reason, reset);
     }
 
+    /// Cuts a connection off that is broken. Maybe only on this side: if its peer was not told our
+    /// end, it gets a reset.
+    pub(super) fn cut_off_broken(&mut self, token: Token, error: io::Error) {
+        let Some(connection) = self.connections.get(token) else { return };
+        let reset = !connection.status.end_sent;
+        self.cut_off(token, CloseReason::Failed(error), reset);
+    }
+
     /// Closes a connection at the end of this turn. The first reason stands.
     pub(super) fn doom(&mut self, token: Token, reason: CloseReason, reset: bool) {
         let Some(connection) = self.connections.get_mut(token) else { return };

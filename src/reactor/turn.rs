@@ -182,9 +182,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             Event::Relayed { token, sent, rest } => self.relayed(token, sent, rest),
             Event::Ended { token } => self.end_input(token),
             Event::HungUp { token } => self.hang_up(token),
-            Event::Failed { token, error } => {
-                self.cut_off(token, CloseReason::Failed(error), false);
-            }
+            Event::Failed { token, error } => self.cut_off_broken(token, error),
             Event::Accepted { listener, socket, peer } => self.accept(listener, socket, &peer),
             Event::Connected { attempt, socket } => self.connected(attempt, socket),
             Event::ConnectFailed { attempt, error } => self.handshake_failed(attempt, error),

@@ -351,7 +351,7 @@ pub(crate) fn bytes_in_one_direction_keep_both_sides_from_idling<W: World>(seed:
 
 /// The reader takes nothing for longer than the read timeout, so the sender is not read.
 pub(crate) fn the_read_timeout_stands_still_while_the_other_side_is_stuck<W: World>(seed: u64) {
-    let read = Duration::from_millis(200);
+    let read = Duration::from_secs(1);
     let builder = Engine::builder().read_timeout(read).receive_buffer(1000);
     let mut stage = Stage::<W>::start(seed, builder, collect);
     let [(mut source, from), (mut sink, to)] = [stage.open(), stage.open()];
