@@ -63,6 +63,7 @@ mod handler;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
+mod log;
 #[cfg(feature = "proxy-protocol")]
 mod proxy;
 mod reactor;
@@ -75,6 +76,7 @@ mod unwind;
 
 pub use bytes::Bytes;
 pub use millstream_platform::address::{Address, BadUnixAddress, Transport, UnixAddress};
+pub use millstream_platform::log::LogLimit;
 pub use millstream_platform::socket::{
     Keepalive, OptionError, PeerCredentials, Socket, SocketOptions, SocketRole, UnusableSocket,
 };

@@ -4,6 +4,7 @@
 //! expects it, the thread ends; if it does so in a thread that has ended already, the process. So no payload
 //! leaves this module.
 
+use crate::log::limited;
 use std::any::Any;
 use std::mem;
 use std::ops::{Deref, DerefMut};
@@ -85,7 +86,7 @@ impl<T> DerefMut for Shielded<T> {
 impl<T> Drop for Shielded<T> {
     fn drop(&mut self) {
         if drop_caught(self.0.take()).is_err() {
-            tracing::error!("the destructor of a value that the engine was given panicked");
+            limited!(error, "the destructor of a value that the engine was given panicked");
         }
     }
 }

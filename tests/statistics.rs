@@ -7,9 +7,9 @@ use std::net::TcpListener;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use common::{DEADLINE, TestEngine, eventually, read_exactly, receive};
+use common::{DEADLINE, TestEngine, eventually, read_exactly, read_to_reset, receive};
 use millstream::{Action, CloseReason, Conn, Connect, ConnectError, Engine, EventHandler};
 
 /// Each attempt to connect is counted once, by what came of it: a connection, a refusal, no room, a close as it
@@ -93,6 +93,46 @@ impl Write for Log {
     }
 }
 
+/// Panics at each message.
+struct Panicky;
+
+impl EventHandler for Panicky {
+    type State = ();
+
+    fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
+        panic!("a peer has asked for it");
+    }
+}
+
+/// Lines that peers can cause are few, and tell how many are missing; counters count all.
+fn panics_are_logged_once_a_second(log: &Log) {
+    const PANICS: u64 = 200;
+    let engine = TestEngine::start(Engine::builder().reactors(1), |_| Panicky);
+    let begin = Instant::now();
+    for _ in 0..PANICS {
+        let mut client = engine.connect();
+        client.write_all(b"x").expect("it is there");
+        read_to_reset(&mut client);
+    }
+    assert_eq!(engine.stats().reactors[0].panics, PANICS);
+    let seconds = begin.elapsed().as_secs() as usize;
+    let told =
+        |text: &str| text.lines().filter(|line| line.contains("a callback panicked")).count();
+    assert!((1..=seconds + 2).contains(&told(&log.text())), "{}", log.text());
+    let before = told(&log.text());
+    eventually("the next one says how many are missing", || {
+        let mut client = engine.connect();
+        client.write_all(b"x").expect("it is there");
+        read_to_reset(&mut client);
+        told(&log.text()) > before
+    });
+    let text = log.text();
+    let last = text.lines().rfind(|line| line.contains("a callback panicked")).expect("it is told");
+    let left_out = last.split("left_out=").nth(1).and_then(|rest| rest.split(' ').next());
+    let left_out: u64 = left_out.expect("it is told").parse().expect("it is a number");
+    assert!(left_out > 0, "{last}");
+}
+
 /// A callback that takes longer than the threshold is counted and told by its name; others are not.
 #[test]
 fn a_stalling_callback_is_reported_by_name() {
@@ -113,6 +153,8 @@ fn a_stalling_callback_is_reported_by_name() {
     let text = log.text();
     let line = text.lines().find(|line| line.contains("stalled its reactor"));
     assert!(line.expect("it is told").contains("on_traffic"), "{text}");
+    // The log is the process's, and so a matter of one test.
+    panics_are_logged_once_a_second(&log);
 }
 
 /// The numbers agree with what happened.

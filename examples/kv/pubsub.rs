@@ -5,7 +5,7 @@ use std::sync::Arc;
 use foldhash::quality::RandomState;
 use hashbrown::{HashMap, HashSet};
 use millstream::codec::{Framed, FramedConn};
-use millstream::{Action, ConnId, Remote};
+use millstream::{Action, ConnId, LogLimit, Remote};
 
 use crate::server::{Server, read_or_pause, replies};
 use crate::shards::put_bulk;
@@ -197,7 +197,10 @@ impl Subscribers {
             return;
         }
         if conn.output.pending() > MOST_PENDING {
-            tracing::warn!(conn = %conn.id(), "cut off a subscriber that does not keep up");
+            static LIMIT: LogLimit = LogLimit::new();
+            if let Some(left_out) = LIMIT.admit() {
+                tracing::warn!(conn = %conn.id(), left_out, "cut off a subscriber that does not keep up");
+            }
             self.leave(conn);
             return conn.close_now();
         }

@@ -6,7 +6,7 @@ use foldhash::quality::RandomState;
 use hashbrown::HashMap;
 use millstream::codec::resp::{Arguments, Command, Protocol, ProtocolError, Replies, RespServer};
 use millstream::codec::{FrameHandler, Framed, FramedConn};
-use millstream::{Action, Address, CloseReason, ConnId, Reactor, Remote};
+use millstream::{Action, Address, CloseReason, ConnId, LogLimit, Reactor, Remote};
 
 use crate::clock::Clock;
 use crate::commands::{self, Failure, MOST_SHOWN, Run, shown};
@@ -121,8 +121,13 @@ impl Server {
     /// Closes a connection on which HTTP is spoken, before commands in the body of a request are run.
     #[cold]
     fn refuse_browser(&mut self, conn: &mut FramedConn<'_, Self>) {
-        let peer = conn.peer_addr();
-        tracing::warn!(%peer, "closed a connection on which HTTP is spoken: it may be an attack by a web page");
+        static LIMIT: LogLimit = LogLimit::new();
+        if let Some(left_out) = LIMIT.admit() {
+            let peer = conn.peer_addr();
+            let what =
+                "closed a connection on which HTTP is spoken: it may be an attack by a web page";
+            tracing::warn!(%peer, left_out, "{what}");
+        }
         self.subscribers.leave(conn);
         conn.close_now();
     }

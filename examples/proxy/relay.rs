@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use millstream::{Action, Conn, Connect, EventHandler, Remote};
+use millstream::{Action, Conn, Connect, EventHandler, LogLimit, Remote};
 
 /// Connects to the upstream for each client, and relays both ways.
 pub(crate) struct Relay {
@@ -25,7 +25,11 @@ impl EventHandler for Relay {
             conn.reactors().connect(reactor, connect, move |_, connected| match connected {
                 Ok(upstream) => pair(upstream, &client),
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn Error, "a client is turned away");
+                    static LIMIT: LogLimit = LogLimit::new();
+                    if let Some(left_out) = LIMIT.admit() {
+                        let error = &error as &dyn Error;
+                        tracing::warn!(error, left_out, "a client is turned away");
+                    }
                     turn_away(&client)
                 }
             });

@@ -1,4 +1,4 @@
-//! Which cores the process may use, and pinning a thread to one.
+//! Which cores the process may use, pinning a thread to one, and for how long it did not run.
 
 use core_affinity::CoreId;
 
@@ -56,6 +56,50 @@ pub fn counter() -> u64 {
     }
 }
 
+/// For how long a thread was ready to run and another one had its processor, in all its life. It belongs to the
+/// thread that made it.
+#[derive(Debug)]
+pub struct WaitedClock {
+    #[cfg(target_os = "linux")]
+    file: Option<std::fs::File>,
+    /// It can't be read by another thread: the file is one of the thread that opened it.
+    not_send: std::marker::PhantomData<*const ()>,
+}
+
+impl WaitedClock {
+    /// The calling thread's.
+    #[must_use]
+    pub fn of_this_thread() -> Self {
+        WaitedClock {
+            #[cfg(target_os = "linux")]
+            file: std::fs::File::open("/proc/thread-self/schedstat").ok(),
+            not_send: std::marker::PhantomData,
+        }
+    }
+
+    /// The time until now; zero where the operating system doesn't tell.
+    #[must_use]
+    pub fn read(&self) -> std::time::Duration {
+        self.nanoseconds().map(std::time::Duration::from_nanos).unwrap_or_default()
+    }
+
+    /// The second of three numbers, by the kernel's documentation of scheduler statistics: time running, time
+    /// waiting to run, and how often.
+    #[cfg(target_os = "linux")]
+    fn nanoseconds(&self) -> Option<u64> {
+        use std::os::unix::fs::FileExt;
+        let mut line = [0; 64];
+        let read = self.file.as_ref()?.read_at(&mut line, 0).ok()?;
+        std::str::from_utf8(&line[..read]).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    #[allow(clippy::unused_self, reason = "there is nothing to read")]
+    fn nanoseconds(&self) -> Option<u64> {
+        None
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +131,30 @@ mod tests {
     #[test]
     fn a_core_that_is_not_there_is_refused() {
         assert!(!pin_to(1_000_000));
+    }
+
+    /// Two threads that share a core each wait for about half of the time, and one that sleeps does not wait.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_thread_that_others_keep_from_running_waits() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let core = *allowed_cores().last().expect("Linux tells the mask");
+        let done = AtomicBool::new(false);
+        let busy = || {
+            assert!(pin_to(core));
+            let clock = WaitedClock::of_this_thread();
+            let begin = std::time::Instant::now();
+            while clock.read() < std::time::Duration::from_millis(20)
+                && !done.load(Ordering::Relaxed)
+            {
+                assert!(begin.elapsed() < std::time::Duration::from_secs(20), "it never waits");
+            }
+            done.store(true, Ordering::Relaxed);
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(busy);
+            scope.spawn(busy);
+        });
     }
 
     #[test]

@@ -8,13 +8,12 @@ use millstream_platform::driver::{Driver, Token};
 
 use super::Engine;
 use super::listeners::{ListenerId, Open, State};
+use crate::log::limited;
 use crate::reactor::table::Table;
 
 /// A listener that could not accept tries again after this time. It is long enough not to burn the
 /// processor while the process is out of descriptors, and short enough to go unnoticed after.
 const RETRY: Duration = Duration::from_millis(100);
-/// Failures to accept are logged once in this time; the others are counted.
-const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The listeners of one thread, and those of them that could not accept.
 #[derive(Default)]
@@ -22,8 +21,6 @@ pub(crate) struct Acceptance {
     listeners: Table<Open>,
     halted: Vec<Token>,
     retry_at: Option<Instant>,
-    logged_at: Option<Instant>,
-    unlogged: u64,
 }
 
 impl Acceptance {
@@ -78,14 +75,7 @@ impl Acceptance {
         engine.note_accept_error();
         self.halted.push(listener);
         self.retry_at.get_or_insert(now + RETRY);
-        let quiet = self.logged_at.is_some_and(|at| now.duration_since(at) < LOG_INTERVAL);
-        if quiet {
-            self.unlogged += 1;
-        } else {
-            let unlogged = std::mem::take(&mut self.unlogged);
-            self.logged_at = Some(now);
-            tracing::warn!(%error, unlogged, retry = ?RETRY, "a connection could not be accepted");
-        }
+        limited!(warn, %error, retry = ?RETRY, "a connection could not be accepted");
     }
 
     /// How long until a listener tries again.

@@ -12,6 +12,7 @@ use super::acceptance::Acceptance;
 use super::balance::Balance;
 use super::listeners::State;
 use super::{Account, Admission, Engine};
+use crate::log::limited;
 use crate::reactor::{Arrival, Counters, Inbox, Notify};
 use crate::unwind::{Shielded, catch};
 
@@ -178,7 +179,7 @@ impl<D: Driver> Acceptor<D> {
     fn choose(&mut self, peer: &PeerAddress) -> usize {
         let choice = catch(|| self.balance.choose(peer.get(), &self.connections));
         let chosen = choice.unwrap_or_else(|_| {
-            tracing::error!(%peer, "the balancer panicked");
+            limited!(error, %peer, "the balancer panicked");
             0
         });
         chosen % self.reactors.len()

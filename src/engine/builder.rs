@@ -287,7 +287,8 @@ impl Builder {
         self
     }
 
-    /// A callback that runs longer than this is reported by name, as an event and in the statistics.
+    /// A callback that runs, or is blocked, for longer than this is reported by name, as an event, and counted in
+    /// the statistics. Time in which others had the processor does not count, where the system tells (Linux).
     /// By default 5 milliseconds; `None` saves a look at the clock after each callback.
     pub fn stall_threshold(mut self, threshold: Option<Duration>) -> Self {
         self.config.stall_threshold = threshold;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use millstream_platform::address::Address;
 
 use super::listeners::ListenerId;
+use crate::log::limited;
 use crate::unwind::{Shielded, catch};
 
 /// A connection that was accepted and is not taken in yet, as
@@ -52,7 +53,7 @@ impl AcceptFilter {
         let Some(judge) = &self.0 else { return true };
         let accepting = accepting();
         let yes = catch(|| judge(&accepting)).unwrap_or_else(|_| {
-            tracing::error!(peer = %accepting.peer, "the accept filter panicked");
+            limited!(error, peer = %accepting.peer, "the accept filter panicked");
             no.panics.fetch_add(1, Ordering::Relaxed);
             false
         });

@@ -62,6 +62,7 @@ pub(crate) use self::start::spawn;
 #[cfg(any(feature = "sim", feature = "internals"))]
 pub(crate) use self::start::start_in_this_thread;
 use crate::handler::EventHandler;
+use crate::log::limited;
 use crate::reactor::{Counters, ReactorStats, Reactors};
 
 /// How long after a stop's deadline [`Engine::wait`] waits for the threads to end, which by then have
@@ -401,14 +402,11 @@ impl Engine {
         self.shared.accept_errors.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a panic of the engine itself. The log tells of the first, the second, the fourth and so on, since a
-    /// peer may know how to cause them.
+    /// Counts a panic of the engine itself.
     #[cold]
     pub(crate) fn note_fault(&self) {
-        let faults = self.shared.faults.fetch_add(1, Ordering::Relaxed) + 1;
-        if faults.is_power_of_two() {
-            tracing::error!(faults, "the engine panicked; what it served has failed");
-        }
+        self.shared.faults.fetch_add(1, Ordering::Relaxed);
+        limited!(error, "the engine panicked; what it served has failed");
     }
 
     /// Counts a connection out.

@@ -1,5 +1,6 @@
 //! Resolving host names, on threads of their own because it blocks.
 
+use crate::log::limited;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -158,7 +159,7 @@ impl Shared {
         match builder.spawn(move || drop(catch(move || shared.run()))) {
             Ok(_) => queue.threads += 1,
             Err(error) if queue.threads == 0 => return Err(error),
-            Err(error) => tracing::warn!(%error, "one more resolver thread cannot be made"),
+            Err(error) => limited!(warn, %error, "one more resolver thread cannot be made"),
         }
         Ok(())
     }
@@ -167,7 +168,7 @@ impl Shared {
     fn run(&self) {
         while let Some(lookup) = self.next() {
             if catch(|| self.serve(lookup)).is_err() {
-                tracing::error!("what came of a lookup could not be told");
+                limited!(error, "what came of a lookup could not be told");
             }
         }
     }
@@ -199,7 +200,7 @@ impl Shared {
     fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         let resolved = catch(|| self.resolve.resolve(host, port));
         resolved.unwrap_or_else(|_| {
-            tracing::error!(host, port, "the resolver panicked");
+            limited!(error, host, port, "the resolver panicked");
             Err(io::Error::other("the resolver panicked"))
         })
     }

@@ -9,6 +9,7 @@ use sd_notify::NotifyState;
 
 use super::Engine;
 use super::start::spawn;
+use crate::log::limited;
 
 /// The thread that tells the service manager; it runs until the engine begins to stop.
 const THREAD: &str = "millstream-service";
@@ -47,7 +48,7 @@ impl Engine {
             let stuck = now.iter().zip(&before).position(|(now, before)| now == before);
             match stuck {
                 None => tell(&[NotifyState::Watchdog]),
-                Some(reactor) => tracing::warn!(reactor, "a reactor does not come round"),
+                Some(reactor) => limited!(warn, reactor, "a reactor does not come round"),
             }
             before = now;
         }

@@ -104,7 +104,7 @@ impl Engine {
         self.on_signals(&HANGUP, move |engine| {
             #[cfg(feature = "sd-notify")]
             let _told = engine.tell_reload();
-            if catch(|| reload()).is_err() {
+            if catch(|| (*reload)()).is_err() {
                 tracing::error!(?engine, "the closure for SIGHUP panicked");
             }
         })

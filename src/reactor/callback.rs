@@ -1,15 +1,15 @@
 //! Running one callback, and acting on what it asked for.
 
-use std::time::Duration;
-
 use millstream_platform::driver::{Driver, Received, Token};
 use millstream_platform::memory::{Ring, RingPool};
 
 use super::EventLoop;
 use super::connection::{Control, Phase};
+use super::stall::Delay;
 use crate::conn::{CloseReason, CloseRequest, Conn, Input, Output};
 use crate::engine::{InputOverflow, after};
 use crate::handler::{Action, EventHandler};
+use crate::log::limited;
 use crate::unwind::catch;
 
 /// What became of a callback.
@@ -122,8 +122,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         connection.count_sent(sent, &self.clock, &self.counters);
         let calm = connection.is_calm(self.pressure.calm_output);
         let output = connection.has_output_to_do();
-        if let Some(took) = stalled {
-            self.report_stall(took, name, Some(token));
+        if let Some(delay) = stalled {
+            self.report_stall(delay, name, Some(token));
         }
         match outcome {
             Ok(Action::Continue) if calm => Invoked::Calm { output },
@@ -255,33 +255,19 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         ring.append(lent);
     }
 
-    /// Counts a callback that took too long, and reports one in a while: on a machine that is short of
-    /// processors there may be very many.
+    /// Counts a callback that took too long, and reports it if that was its own doing.
     #[cold]
-    pub(super) fn report_stall(
-        &mut self,
-        took: Duration,
-        name: &'static str,
-        token: Option<Token>,
-    ) {
+    pub(super) fn report_stall(&mut self, delay: Delay, name: &'static str, token: Option<Token>) {
+        let Delay::Stall(took) = delay else { return self.counters.preemptions.add(1) };
         self.counters.stalls.add(1);
         let reactor = self.index;
-        if let Some(unreported) = self.stalls.report(self.driver.now()) {
-            tracing::warn!(
-                reactor,
-                callback = name,
-                ?token,
-                ?took,
-                unreported,
-                "a callback stalled its reactor"
-            );
-        }
+        limited!(warn, reactor, callback = name, ?token, ?took, "a callback stalled its reactor");
     }
 
     #[cold]
     pub(super) fn note_panic(&self, name: &'static str, token: Option<Token>) {
         self.counters.panics.add(1);
-        tracing::error!(reactor = self.index, callback = name, ?token, "a callback panicked");
+        limited!(error, reactor = self.index, callback = name, ?token, "a callback panicked");
     }
 }
 

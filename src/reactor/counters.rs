@@ -62,8 +62,11 @@ pub struct ReactorStats {
     pub memory_held: usize,
     /// Input rings that had to be plain memory because mapping failed.
     pub ring_fallbacks: u64,
-    /// Callbacks that ran longer than the stall threshold.
+    /// Callbacks that ran, or were blocked, for longer than the stall threshold.
     pub stalls: u64,
+    /// Callbacks that took longer than the stall threshold because others had the processor: the machine has
+    /// too few for what runs on it. Linux tells them apart; elsewhere they are stalls.
+    pub preemptions: u64,
     /// Panics caught in callbacks and completions.
     pub panics: u64,
     /// Sockets for datagrams that are open at this moment.
@@ -109,6 +112,7 @@ impl fmt::Debug for ReactorStats {
             .field("memory_held", &self.memory_held)
             .field("ring_fallbacks", &self.ring_fallbacks)
             .field("stalls", &self.stalls)
+            .field("preemptions", &self.preemptions)
             .field("panics", &self.panics)
             .field("datagram_sockets", &self.datagram_sockets)
             .field("datagrams_in", &self.datagrams_in)
@@ -142,6 +146,7 @@ pub(crate) struct Counters {
     pub(crate) memory_held: Count,
     pub(crate) ring_fallbacks: Count,
     pub(crate) stalls: Count,
+    pub(crate) preemptions: Count,
     pub(crate) panics: Count,
     pub(crate) datagram_sockets: Count,
     pub(crate) datagrams_in: Count,
@@ -194,6 +199,7 @@ impl Default for Counters {
             memory_held: Count::default(),
             ring_fallbacks: Count::default(),
             stalls: Count::default(),
+            preemptions: Count::default(),
             panics: Count::default(),
             datagram_sockets: Count::default(),
             datagrams_in: Count::default(),
@@ -240,6 +246,7 @@ impl Counters {
             memory_held: self.memory_held.get() as usize,
             ring_fallbacks: self.ring_fallbacks.get(),
             stalls: self.stalls.get(),
+            preemptions: self.preemptions.get(),
             panics: self.panics.get(),
             datagram_sockets: self.datagram_sockets.get() as usize,
             datagrams_in: self.datagrams_in.get(),

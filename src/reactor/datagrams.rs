@@ -402,8 +402,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let closes = entry.closing || matches!(outcome, Ok(Action::Close));
         let has_news = entry.queue.is_some() || entry.error.is_some();
         self.datagrams.count_held(token);
-        if let Some(took) = stalled {
-            self.report_stall(took, name, Some(token));
+        if let Some(delay) = stalled {
+            self.report_stall(delay, name, Some(token));
         }
         match outcome {
             Ok(action) => self.obey_action(action),

@@ -15,6 +15,7 @@ use super::{Arrival, EventLoop, Reactor, Serving};
 use crate::conn::{CloseReason, CloseRequest, Closed, Completion, Detached, Fault};
 use crate::engine::{Account, Admission, ListenerState, Open};
 use crate::handler::{Action, EventHandler};
+use crate::log::limited;
 use crate::unwind::{Panic, catch, drop_caught};
 
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
@@ -92,7 +93,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             && let transport = peer.transport()
             && let Err(error) = options.apply(&socket, transport, SocketRole::Connection)
         {
-            tracing::warn!(%peer, error = &error as &dyn Error, "a socket option was refused");
+            limited!(warn, %peer, error = &error as &dyn Error, "a socket option was refused");
         }
         #[cfg(feature = "proxy-protocol")]
         if let Some(rule) = listener.rules().proxy {
@@ -148,7 +149,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             return None;
         };
         let Some(token) = inserted else {
-            tracing::warn!(reactor = self.index, %peer, "the connection table is full");
+            limited!(warn, reactor = self.index, %peer, "the connection table is full");
             return None;
         };
         // Guarded, because nobody would know of a connection that is in the table alone.
@@ -158,7 +159,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             Err(fault())
         });
         if let Err(error) = adopted {
-            tracing::warn!(reactor = self.index, %peer, %error, "a connection was not adopted");
+            limited!(warn, reactor = self.index, %peer, %error, "a connection was not adopted");
             let connection = self.connections.remove(token);
             self.drop_state(connection, Some(token));
             return None;

@@ -2,19 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use millstream_platform::cpu;
+use millstream_platform::cpu::{self, WaitedClock};
 
 /// The rate of the processor's counter is taken as known once it was watched for so long.
 const CALIBRATION: Duration = Duration::from_millis(10);
 
-/// At most one stall is reported in so long.
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// How old the last look at the time in which the thread waited to run may be when a turn begins. What it waited
+/// for between that look and a callback is not told apart from what it waited for in the callback.
+const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Measures callbacks against a threshold.
 ///
 /// It reads the processor's counter before and after each. A reading between two callbacks would be
 /// half the work, but if the system gives the processor to someone else there, the next callback would
-/// be blamed for it. Only when the count looks suspicious is it turned into a time.
+/// be blamed for it. Only when the count looks suspicious is it turned into a time, and is the system asked
+/// whether the thread ran in it: on a busy machine it may not have, which is no callback's fault.
 pub(crate) struct StallDetector {
     threshold: Option<Duration>,
     /// The count at which the callback began.
@@ -23,10 +25,24 @@ pub(crate) struct StallDetector {
     harmless: u64,
     /// A count and its time, to learn the rate from.
     origin: (u64, Instant),
-    /// When a stall was reported last.
-    reported: Option<Instant>,
-    /// How many stalls were not reported since.
-    unreported: u64,
+    waited: Option<Waited>,
+}
+
+/// For how long the thread has waited to run.
+struct Waited {
+    clock: WaitedClock,
+    /// What the clock said at the last look, and when that was, by the reactor's clock.
+    seen: Duration,
+    seen_at: Option<Instant>,
+}
+
+/// A callback that took longer than the threshold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Delay {
+    /// It ran, or was blocked, for so long.
+    Stall(Duration),
+    /// Others had the processor meanwhile.
+    Preempted,
 }
 
 impl StallDetector {
@@ -37,9 +53,31 @@ impl StallDetector {
             begun: 0,
             harmless: 0,
             origin: (cpu::counter(), Instant::now()),
-            reported: None,
-            unreported: 0,
+            waited: None,
         }
+    }
+
+    /// A turn begins at this time, on the thread whose callbacks are measured.
+    #[inline]
+    pub(crate) fn begin_turn(&mut self, now: Instant) {
+        let seen_at = self.waited.as_ref().and_then(|waited| waited.seen_at);
+        let is_old = |at: Instant| now.saturating_duration_since(at) >= LOOK_INTERVAL;
+        if self.threshold.is_some() && seen_at.is_none_or(is_old) {
+            self.look(Some(now));
+        }
+    }
+
+    /// Returns for how long the thread has waited to run since the last look.
+    #[cold]
+    fn look(&mut self, now: Option<Instant>) -> Duration {
+        let waited = self.waited.get_or_insert_with(|| Waited {
+            clock: WaitedClock::of_this_thread(),
+            seen: Duration::ZERO,
+            seen_at: None,
+        });
+        let seen = waited.clock.read();
+        waited.seen_at = now.or(waited.seen_at);
+        seen.saturating_sub(std::mem::replace(&mut waited.seen, seen))
     }
 
     /// A callback begins.
@@ -49,9 +87,9 @@ impl StallDetector {
         }
     }
 
-    /// The callback has returned. Answers how long it took if that is longer than the threshold.
+    /// The callback has returned. Returns whether it took longer than the threshold.
     #[inline]
-    pub(crate) fn end(&mut self) -> Option<Duration> {
+    pub(crate) fn end(&mut self) -> Option<Delay> {
         let threshold = self.threshold?;
         let count = cpu::counter().wrapping_sub(self.begun);
         if count <= self.harmless {
@@ -60,18 +98,8 @@ impl StallDetector {
         self.judge(count, threshold)
     }
 
-    /// Whether a stall is to be reported now; answers how many were not since the last report.
-    pub(crate) fn report(&mut self, now: Instant) -> Option<u64> {
-        if self.reported.is_some_and(|at| now.saturating_duration_since(at) < REPORT_INTERVAL) {
-            self.unreported += 1;
-            return None;
-        }
-        self.reported = Some(now);
-        Some(std::mem::take(&mut self.unreported))
-    }
-
     #[cold]
-    fn judge(&mut self, count: u64, threshold: Duration) -> Option<Duration> {
+    fn judge(&mut self, count: u64, threshold: Duration) -> Option<Delay> {
         let watched = self.origin.1.elapsed();
         let per_second =
             cpu::counter().wrapping_sub(self.origin.0) as f64 / watched.as_secs_f64().max(1e-9);
@@ -80,45 +108,84 @@ impl StallDetector {
         }
         let seconds = count as f64 / per_second;
         let took = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-        (took > threshold).then_some(took)
+        if took <= threshold {
+            return None;
+        }
+        let own = took.saturating_sub(self.look(None));
+        Some(if own > threshold { Delay::Stall(own) } else { Delay::Preempted })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
     use super::*;
 
-    fn spin(time: Duration) {
-        let begin = Instant::now();
-        while begin.elapsed() < time {}
+    /// Blocks, which takes its time whatever else the machine has to do.
+    fn block(time: Duration) {
+        // sleep: stands for a callback that blocks.
+        thread::sleep(time);
     }
 
     #[test]
     fn what_takes_longer_than_the_threshold_is_told_with_its_time() {
         let mut detector = StallDetector::new(Some(Duration::from_millis(5)));
+        detector.begin_turn(Instant::now());
         for _ in 0..3 {
             detector.begin();
-            spin(Duration::from_millis(8));
-            let took = detector.end().expect("8 ms are longer than 5 ms");
-            assert!(took > Duration::from_millis(7), "{took:?}");
+            block(Duration::from_millis(20));
+            let delay = detector.end();
+            let Some(Delay::Stall(took)) = delay else {
+                panic!("20 ms are more than 5: {delay:?}")
+            };
+            assert!(took > Duration::from_millis(15), "{took:?}");
         }
         assert!(detector.harmless > 0, "the rate is known by now");
     }
 
+    /// A callback computes for less than the threshold, and another thread has its core for the rest of the time.
+    #[cfg(target_os = "linux")]
     #[test]
-    fn reports_are_few_and_tell_how_many_are_missing() {
-        let mut detector = StallDetector::new(None);
-        let start = Instant::now();
-        let reports = [0, 1, 999, 1_000, 1_001, 2_500]
-            .map(|milliseconds| detector.report(start + Duration::from_millis(milliseconds)));
-        assert_eq!(reports, [Some(0), None, None, Some(2), None, Some(1)]);
+    fn time_in_which_others_had_the_processor_is_no_stall() {
+        let core = *cpu::allowed_cores().last().expect("Linux tells the mask");
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                assert!(cpu::pin_to(core));
+                while !done.load(Ordering::Relaxed) {}
+            });
+            scope.spawn(|| {
+                assert!(cpu::pin_to(core));
+                let clock = WaitedClock::of_this_thread();
+                let (threshold, most) = (Duration::from_millis(150), Duration::from_millis(100));
+                let mut detector = StallDetector::new(Some(threshold));
+                let begin = Instant::now();
+                detector.begin_turn(begin);
+                let waited = clock.read();
+                detector.begin();
+                // Until it has lasted too long, most of it without the processor.
+                while clock.read() - waited < most || begin.elapsed() < threshold * 11 / 10 {}
+                let delay = detector.end();
+                done.store(true, Ordering::Relaxed);
+                let own = begin.elapsed().saturating_sub(clock.read() - waited);
+                match delay {
+                    Some(Delay::Preempted) => {}
+                    // The other one was kept from running itself.
+                    Some(Delay::Stall(_)) if own > threshold => {}
+                    delay => panic!("{delay:?} after {own:?} of its own"),
+                }
+            });
+        });
     }
 
     #[test]
     fn without_a_threshold_nothing_is_told() {
         let mut detector = StallDetector::new(None);
+        detector.begin_turn(Instant::now());
         detector.begin();
-        spin(Duration::from_millis(2));
-        assert_eq!(detector.end(), None);
+        block(Duration::from_millis(2));
+        assert!(detector.end().is_none() && detector.waited.is_none());
     }
 }

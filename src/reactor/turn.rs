@@ -75,6 +75,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             return false;
         }
         self.clock.begin_turn(self.driver.now());
+        self.stalls.begin_turn(self.clock.now());
         if catch(|| self.run_stages()).is_err() {
             self.run_stages_after_a_fault();
         }
@@ -366,8 +367,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.stalls.begin();
         let outcome = catch(|| callback(&mut self.handler, &mut reactor));
         let stalled = self.stalls.end();
-        if let Some(took) = stalled {
-            self.report_stall(took, name, None);
+        if let Some(delay) = stalled {
+            self.report_stall(delay, name, None);
         }
         if self.tick.interval != interval {
             if let Some(armed) = self.tick.armed.take() {

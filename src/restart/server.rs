@@ -17,6 +17,7 @@ use socket2::{SockRef, Socket};
 
 use super::message::{self, GO, NO, READY, STAYS};
 use crate::engine::{Duplicates, Engine, NoRoom, after};
+use crate::log::limited;
 use crate::reactor::table::Table;
 use crate::unwind::catch;
 
@@ -173,11 +174,11 @@ impl Server {
         match event {
             Event::Accepted { socket, .. } => {
                 if let Err(error) = self.greet(socket) {
-                    tracing::warn!(%error, "a process is not handed over to");
+                    limited!(warn, %error, "a process is not handed over to");
                 }
             }
             Event::AcceptFailed { error, .. } => {
-                tracing::warn!(%error, "a process that would take over is not accepted");
+                limited!(warn, %error, "a process that would take over is not accepted");
                 self.accept_again();
             }
             Event::Received { token, bytes } => return self.hear(token, bytes),
@@ -279,7 +280,7 @@ impl Server {
             let files = self.engine.known_listeners().files();
             files.iter().chain(&self.file).for_each(|file| file.claim());
         }
-        tracing::warn!(why, "a process did not take over");
+        limited!(warn, why, "a process did not take over");
     }
 
     /// Whether a newcomer whose time is over has said just now that it stays. From here on it can't.

@@ -13,6 +13,7 @@ use super::frame::Format;
 use super::metadata::{Metadata, MetadataView, TraceContext};
 use super::reply::Reply;
 use super::status::Status;
+use crate::log::limited;
 use crate::unwind::catch;
 
 /// Runs calls: a method, a [`Router`](super::Router) of methods, or what stands behind a
@@ -411,7 +412,7 @@ impl Hooks {
         while let Some(first) = rest.0 {
             let (hook, earlier) = *first;
             if catch(|| hook(end)).is_err() {
-                tracing::error!("a hook panicked at the end of a call");
+                limited!(error, "a hook panicked at the end of a call");
             }
             rest = earlier;
         }

@@ -10,6 +10,7 @@ use super::calling::Slot;
 use super::request::Response;
 use super::shared::{Shared, count};
 use crate::Backoff;
+use crate::log::limited;
 use crate::rpc::call::Hooks;
 use crate::rpc::frame;
 use crate::rpc::reply::Caller;
@@ -175,7 +176,7 @@ impl Promise {
     fn guard(&self, run: impl FnOnce()) {
         if catch(run).is_err() {
             count(&self.shared.counters.panics);
-            tracing::error!("who was told the end of a call panicked");
+            limited!(error, "who was told the end of a call panicked");
         }
     }
 }

@@ -20,6 +20,7 @@ use super::retry::RetryPolicy;
 use super::session::{Outcome, SessionLimits};
 use super::shared::{Message, Shared, count};
 use crate::codec::Framed;
+use crate::log::limited;
 use crate::rpc::{Code, FrameLimits, MetadataView, Status};
 use crate::{Action, Backoff, Connect, Reactor, Remote};
 
@@ -427,7 +428,7 @@ impl Pool {
     /// A connection could not be made.
     pub(super) fn not_connected(&mut self, now: Instant, address: usize, error: String) {
         count(&self.shared.counters.connect_failures);
-        tracing::warn!(address = self.name(address), error, "not connected");
+        limited!(warn, address = self.name(address), error, "not connected");
         self.last_failure = Some(error);
         self.addresses[address].connections -= 1;
         self.addresses[address].is_refused = true;

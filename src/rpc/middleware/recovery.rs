@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Middleware;
+use crate::log::limited;
 use crate::rpc::call::{Answer, Call, Handler};
 use crate::rpc::status::Status;
 use crate::unwind::catch;
@@ -37,7 +38,7 @@ impl Middleware for Recovery {
             self.panics.fetch_add(1, Ordering::Relaxed);
             let panic = panic.message();
             let panic = panic.as_deref().unwrap_or("not a text");
-            tracing::error!(method = call.method(), panic, "a call panicked");
+            limited!(error, method = call.method(), panic, "a call panicked");
             Err(Status::internal("the call panicked"))
         })
     }
