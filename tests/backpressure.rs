@@ -463,6 +463,30 @@ fn the_output_cap_is_exact() {
     }
 }
 
+/// The same for small writes, which are put behind each other in memory that has room for more.
+#[test]
+fn the_output_cap_is_exact_in_small_steps() {
+    const SMALL: usize = 1000;
+    for (beyond, reason) in [(0, "peer"), (1, "output overflow")] {
+        let builder = Stage::builder().water_marks(0, SMALL / 2).output_cap(SMALL);
+        let stage = Stage::start(builder, ignorer);
+        let (mut client, remote) = stage.open();
+        let pending = run(&remote, move |conn| {
+            for _ in 0..SMALL / 10 {
+                conn.output.write_parts([b"small", b" step"]);
+            }
+            conn.output.write(&vec![0; beyond]);
+            conn.output.pending()
+        });
+        assert_eq!(pending, SMALL);
+        if beyond == 0 {
+            assert_same(&read_exactly(&mut client, SMALL), &b"small step".repeat(SMALL / 10));
+            drop(client);
+        }
+        assert_eq!(stage.closed().reason, reason);
+    }
+}
+
 // --- the cap of input ------------------------------------------------------------------------------
 
 const INPUT_CAP: usize = 64 * KIB;

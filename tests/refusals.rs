@@ -10,7 +10,7 @@ use std::sync::mpsc::channel;
 
 use common::denied::{Call, denied, deny};
 use common::folder::Folder;
-use common::{DEADLINE, Echo, TestEngine, modes, read_exactly, read_to_reset, receive};
+use common::{DEADLINE, Echo, TestEngine, eventually, modes, read_exactly, read_to_reset, receive};
 use millstream::{
     Action, Address, Conn, Connect, ConnectError, Engine, EventHandler, ListenError, OpenDatagram,
     OpenError, StartError,
@@ -187,5 +187,21 @@ fn a_connection_that_breaks_on_this_side_has_no_orderly_end() {
             client.write_all(b"hello").expect("it is taken");
         }
         assert_eq!(read_to_reset(&mut client), b"");
+    }
+}
+
+/// A connection that is gone before it is accepted is no failure of its listener, which accepts the next one at once.
+#[test]
+fn a_connection_that_is_gone_does_not_halt_its_listener() {
+    for (error, halts) in [(libc::ECONNABORTED, false), (libc::EPROTO, false), (libc::EMFILE, true)]
+    {
+        let engine = denied(&[Call::any(libc::SYS_accept4)], error, || {
+            TestEngine::start(Engine::builder().reactors(1), |_| Echo)
+        });
+        let _client = engine.connect();
+        eventually("it has tried to accept", || {
+            engine.stats().accept_errors > 0 || engine.stats().reactors[0].turns > 50
+        });
+        assert_eq!(engine.stats().accept_errors > 0, halts, "{error}");
     }
 }

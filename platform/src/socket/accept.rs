@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::io::Errno;
 use rustix::net::SocketAddrAny;
 
 use super::Stream;
@@ -22,7 +23,8 @@ pub(crate) fn accept(
         Some(peer) => Address::try_from(peer)?,
         // Some systems write no address where there is no name.
         None if transport.is_unix() => UnixAddress::UNNAMED.into(),
-        None => return Err(io::ErrorKind::ConnectionAborted.into()),
+        // Of a connection that is gone already. By its number, as the others that accept(2) has for that.
+        None => return Err(Errno::CONNABORTED.into()),
     };
     Ok((Stream::new(socket, transport), peer.into()))
 }

@@ -110,6 +110,7 @@ behaviours! {
         what_is_relayed_to_a_connection_whose_error_was_taken_breaks_it
         a_paused_connection_learns_of_a_reset
         a_reset_before_a_pause_is_told
+        a_reset_does_not_overtake_what_is_read_again
         a_detached_connection_keeps_its_error
         close_with_reset_is_a_reset
         a_connection_that_is_reset_before_it_is_accepted_harms_nobody
@@ -132,6 +133,13 @@ mod readiness_alone {
     #[test]
     fn a_socket_that_meets_itself_is_refused() {
         super::suite::a_socket_that_meets_itself_is_refused(super::Engine::new(super::Loopback));
+    }
+
+    /// mio's poll back end watches descriptors, and can't tell which socket they had.
+    #[cfg(not(mio_unsupported_force_poll_poll))]
+    #[test]
+    fn what_lives_on_elsewhere_is_not_heard_of() {
+        super::suite::what_lives_on_elsewhere_is_not_heard_of(super::Engine::new(super::Loopback));
     }
 
     /// It takes all files of its process, so it gets one with few, in which it is the only test.

@@ -13,6 +13,8 @@ pub(crate) use crate::connecting::*;
 pub(crate) use crate::datagrams::*;
 use crate::engine::{BUDGET, Engine, LISTENER, LONG, SHORT, pattern};
 pub(crate) use crate::relaying::*;
+#[cfg(not(mio_unsupported_force_poll_poll))]
+use crate::world::Loopback;
 use crate::world::{Far, World};
 
 const NOBODY: Token = Token { index: 4711, generation: 1 };
@@ -118,6 +120,33 @@ pub(crate) fn nothing_comes_after_close<W: World>(mut engine: Engine<W>) {
         assert_eq!(engine.connections.len(), connections - 1);
         engine.turn(SHORT);
     }
+    engine.finish();
+}
+
+/// A closed connection's socket lives on, because somebody else has a duplicate of it, and so does what the system
+/// knows of it. Another connection has its place by now.
+#[cfg(not(mio_unsupported_force_poll_poll))]
+pub(crate) fn what_lives_on_elsewhere_is_not_heard_of(mut engine: Engine<Loopback>) {
+    engine.kept = Some(Vec::new());
+    let mut fars: Vec<_> = (0..2).map(|_| engine.world.connect(engine.address).unwrap()).collect();
+    engine.until("accepted", |engine| engine.kept.as_ref().is_some_and(|kept| kept.len() == 2));
+    let mut sockets = engine.kept.take().unwrap();
+    let elsewhere = sockets[0].socket.try_clone().unwrap();
+    let old = Token { index: 7, generation: 1 };
+    let new = Token { generation: 2, ..old };
+    for (token, far) in [old, new].into_iter().zip(&fars) {
+        engine.adopt(token, sockets.remove(0), far.address());
+        engine.turn(SHORT);
+        if token == old {
+            engine.close(old, false);
+        }
+    }
+    let asked = engine.rooms.asked;
+    assert_eq!(fars[0].send(b"for somebody else"), 17);
+    engine.turn(SHORT);
+    assert_eq!(engine.rooms.asked, asked, "the new one was read for what the old one got");
+    engine.hear_all(new, &mut fars[1], b"for the new one");
+    drop(elsewhere);
     engine.finish();
 }
 
@@ -347,6 +376,21 @@ pub(crate) fn a_reset_before_a_pause_is_told<W: World>(mut engine: Engine<W>) {
     engine.pause(token, true);
     engine.until("failed", |engine| engine.at(token).failed);
     engine.quiet();
+    engine.finish();
+}
+
+/// The reset is announced while the connection is paused, which is resumed before that is told.
+pub(crate) fn a_reset_does_not_overtake_what_is_read_again<W: World>(mut engine: Engine<W>) {
+    let (token, mut far) = engine.connect();
+    engine.pause(token, true);
+    far.send(b"last words");
+    engine.world.pass();
+    far.reset();
+    engine.world.pass();
+    engine.wait(LONG);
+    engine.pause(token, false);
+    engine.until("failed", |engine| engine.at(token).failed);
+    assert_came_before_reset(&engine.at(token).received, b"last words");
     engine.finish();
 }
 
