@@ -435,3 +435,23 @@ fn a_proxy_tells_its_server_who_its_client_is() {
         stage.closed();
     }
 }
+
+/// Who is still sending hears of the refusal as who has sent all: by its reading.
+#[test]
+fn a_refusal_is_the_same_however_the_header_is_cut() {
+    let line = [b"PROXY UNKNOWN ".to_vec(), vec![b'x'; 200], b"\r\nhello".to_vec()].concat();
+    for (name, builder) in modes() {
+        let (engine, _seen) = start(builder, tcp());
+        for cut in [1, 106, 107, 108, 150, line.len()] {
+            let (mut client, _) = client(&engine);
+            client.write_all(&line[..cut]).unwrap();
+            // sleep: lets the server see the first piece alone, mostly.
+            std::thread::sleep(Duration::from_millis(20));
+            let rest = client.write_all(&line[cut..]);
+            let read = client.read_to_end(&mut Vec::new());
+            // Should this process not run for a while in between, its writing is told instead.
+            let told = rest.and(read.map(|_| ())).expect_err("it is reset");
+            assert_eq!(told.kind(), std::io::ErrorKind::ConnectionReset, "{name}, cut at {cut}");
+        }
+    }
+}

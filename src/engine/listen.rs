@@ -218,7 +218,7 @@ impl Listen {
     /// go by the proxy's address: a client's is not known when a connection is let in.
     ///
     /// One without a header within `timeout`, at least a millisecond, or whose header has more than `most`
-    /// bytes, at least 107, or is none, is reset, and counted as closed for
+    /// bytes, at least 107, or is none, is reset within a moment, and counted as closed for
     /// [`CloseReason::ProxyHeader`](crate::CloseReason::ProxyHeader). 536 bytes are plenty for addresses, and for
     /// some of the extensions of version 2, of which only a checksum is looked at.
     #[cfg(feature = "proxy-protocol")]

@@ -16,7 +16,8 @@ use super::relay::Relay;
 use super::share::{Later, Share};
 use super::timers::{OwnedTimers, TimerKey, Timers};
 use crate::conn::{
-    CloseReason, CloseRequest, Completion, Conn, ConnId, Detach, Pending, Remote, TimerId,
+    CloseReason, CloseRequest, Completion, Conn, ConnId, Detach, Pending, ProxyError, Remote,
+    TimerId,
 };
 use crate::engine::{Account, ListenerId};
 use crate::handler::{Action, EventHandler};
@@ -125,6 +126,18 @@ impl Peer {
         }
     }
 
+    /// Why what a proxy sent was refused.
+    pub(crate) fn refusal(&self) -> Option<ProxyError> {
+        match self {
+            Peer::Direct(_) => None,
+            #[cfg(feature = "proxy-protocol")]
+            Peer::Proxied(proxied) => match proxied.1 {
+                Proxy::Awaited { refused, .. } => refused,
+                Proxy::Told { .. } => None,
+            },
+        }
+    }
+
     /// Where the peer is, as far as is known.
     pub(crate) fn address(&self) -> Address {
         #[cfg(feature = "proxy-protocol")]
@@ -142,6 +155,8 @@ pub(crate) enum Proxy {
     Awaited {
         most: usize,
         until: u64,
+        /// What came was none: nothing more is looked at until then.
+        refused: Option<ProxyError>,
     },
     Told {
         source: PeerAddress,

@@ -97,8 +97,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     fn lose_patience(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         if !connection.status.is_opened() {
-            let reason = CloseReason::ProxyHeader(ProxyError::TimedOut);
-            return self.doom(token, reason, true);
+            let error = connection.status.peer.refusal().unwrap_or(ProxyError::TimedOut);
+            return self.doom(token, CloseReason::ProxyHeader(error), true);
         }
         let flushed = connection.status.phase == Phase::Lingering;
         self.cut_off(token, CloseReason::FlushTimeout, !flushed);

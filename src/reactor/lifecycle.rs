@@ -171,6 +171,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn end_input(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         connection.status.peer_ended = true;
+        if let Some(error) = connection.status.peer.refusal() {
+            return self.doom(token, CloseReason::ProxyHeader(error), true);
+        }
         if !connection.status.is_opened() {
             return self.doom(token, CloseReason::Peer, false);
         }

@@ -3,15 +3,20 @@
 //! Such a connection is in the table, in a phase of its own before it opens. It ends there without a callback,
 //! or its header comes, and it opens like all others.
 
+use std::time::Duration;
+
 use millstream_platform::driver::{Driver, Received, Token};
 
 use super::EventLoop;
 use super::callback::keep_unread;
 use super::connection::{Peer, Phase, Proxy};
-use crate::conn::{CloseReason, ProxyError};
+use crate::conn::ProxyError;
 use crate::engine::ProxyRule;
 use crate::handler::EventHandler;
 use crate::proxy::ProxyHeader;
+
+/// How long a peer whose header was refused has to end what it is sending.
+const MOMENT: Duration = Duration::from_millis(250);
 
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Has a connection that was taken in wait for its header.
@@ -21,7 +26,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         status.phase = Phase::Header;
         let direct = status.peer.direct().clone();
         let until = self.clock.tick_after(self.driver.now(), rule.timeout);
-        status.peer = Peer::Proxied(Box::new((direct, Proxy::Awaited { most: rule.most, until })));
+        let awaited = Proxy::Awaited { most: rule.most, until, refused: None };
+        status.peer = Peer::Proxied(Box::new((direct, awaited)));
         self.arm_deadline(token);
     }
 
@@ -29,20 +35,25 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     #[cold]
     pub(super) fn read_header(&mut self, token: Token, lent: Option<Received>) {
         let Some(connection) = self.connections.get_mut(token) else { return };
-        let Some(&Proxy::Awaited { most, .. }) = connection.status.peer.proxy() else { return };
+        let Some(&Proxy::Awaited { most, refused, .. }) = connection.status.peer.proxy() else {
+            return;
+        };
         let (lent, _) = self.driver.parts(lent);
         let unread = connection.ring.as_ref().map_or(lent, |ring| ring.readable());
-        let decoded = match ProxyHeader::decode(unread, most) {
-            Ok(decoded) => decoded,
-            Err(error) => return self.refuse_header(token, error),
+        let decoded = refused.map_or_else(|| ProxyHeader::decode(unread, most), Err);
+        let taken = match decoded {
+            Ok(decoded) => decoded.map_or(0, |(_, len)| len),
+            Err(_) => unread.len(),
         };
-        let taken = decoded.map_or(0, |(_, len)| len);
         if connection.ring.is_some() || taken < lent.len() {
             let room = self.config.receive_buffer / 2;
             keep_unread(&mut self.rings, &mut connection.ring, lent, taken, room);
         }
-        if let Some((told, _)) = decoded {
-            self.open_told(token, told);
+        match decoded {
+            Ok(Some((told, _))) => self.open_told(token, told),
+            Ok(None) => {}
+            Err(error) if refused.is_none() => self.refuse_header(token, error),
+            Err(_) => self.counters.bytes_dropped.add(taken as u64),
         }
     }
 
@@ -70,11 +81,15 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
+    /// Has a connection reset in a moment. A peer that still sends would be told of a reset by what it writes, and
+    /// then read an orderly end: the refusal would look differently by how it cuts what it sends.
     fn refuse_header(&mut self, token: Token, error: ProxyError) {
-        if let Some(connection) = self.connections.get(token) {
-            let peer = connection.status.peer.direct();
-            tracing::debug!(reactor = self.index, %peer, %error, "not the PROXY protocol");
-        }
-        self.doom(token, CloseReason::ProxyHeader(error), true);
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        let direct = connection.status.peer.direct().clone();
+        tracing::debug!(reactor = self.index, peer = %direct, %error, "not the PROXY protocol");
+        let until = self.clock.tick_after(self.driver.now(), MOMENT);
+        let refused = Proxy::Awaited { most: 0, until, refused: Some(error) };
+        connection.status.peer = Peer::Proxied(Box::new((direct, refused)));
+        self.arm_deadline(token);
     }
 }
