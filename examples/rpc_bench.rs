@@ -141,7 +141,7 @@ fn measure(options: &Options) -> Result<(), Box<dyn Error>> {
     let load = Arc::new(Load {
         client,
         size: size as usize,
-        end: Instant::now() + duration,
+        end: Instant::now().checked_add(duration).ok_or("too many seconds")?,
         number: AtomicU64::new(0),
         latencies: Mutex::new(Histogram::new_with_bounds(1, 60_000_000_000, 3)?),
     });
@@ -152,7 +152,7 @@ fn measure(options: &Options) -> Result<(), Box<dyn Error>> {
     drop(over);
     let begin = Instant::now();
     for _ in 0..in_flight {
-        ends.recv_timeout(duration + 2 * PATIENCE)??;
+        ends.recv_timeout(duration.saturating_add(2 * PATIENCE))??;
     }
     print(&load.latencies.lock().expect("no callback panicked"), begin.elapsed());
     load.client.stop(PATIENCE)?;

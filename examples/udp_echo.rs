@@ -105,7 +105,7 @@ fn drive(engine: &Engine, options: &Options) -> Result<(), Box<dyn Error>> {
     let (clients, size) = (options.clients, options.size as usize);
     println!("echo on udp://{address}: {clients} clients, {size} bytes a datagram");
     let begin = Instant::now();
-    let end = begin + Duration::from_secs(options.seconds);
+    let end = begin.checked_add(Duration::from_secs(options.seconds)).ok_or("too many seconds")?;
     let driven: Vec<io::Result<Echoed>> = thread::scope(|scope| {
         let client = |_| scope.spawn(move || drive_one(address, size, end));
         let clients: Vec<_> = (0..clients).map(client).collect();

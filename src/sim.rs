@@ -46,7 +46,9 @@ use std::time::{Duration, Instant};
 pub use millstream_platform::driver::sim::{Faults, SimDatagrams, SimListener, SimPeer};
 use millstream_platform::driver::sim::{SimDriver, SimNetwork};
 
-use crate::engine::{AlreadyStopping, Builder, Config, Engine, StartError, start_in_this_thread};
+use crate::engine::{
+    AlreadyStopping, Builder, Config, Engine, StartError, after, start_in_this_thread,
+};
 use crate::handler::EventHandler;
 use crate::reactor::EventLoop;
 
@@ -154,7 +156,7 @@ impl<H: EventHandler> Simulation<H> {
     /// Answers whether the condition holds. When the engine has stopped, time goes on for what is still
     /// on its way to the peers.
     pub fn run_until(&mut self, time: Duration, mut condition: impl FnMut() -> bool) -> bool {
-        let end = self.now() + time;
+        let end = after(self.now(), time);
         loop {
             if condition() {
                 return true;
@@ -188,6 +190,6 @@ impl<H: EventHandler> Simulation<H> {
     /// # Errors
     /// It is stopping already.
     pub fn stop(&self, patience: Duration) -> Result<(), AlreadyStopping> {
-        self.engine.stop_by(self.now() + patience)
+        self.engine.stop_by(after(self.now(), patience))
     }
 }

@@ -21,3 +21,4 @@ pub mod driver;
 pub mod log;
 pub mod memory;
 pub mod socket;
+pub mod time;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use millstream_platform::driver::{Driver, Token};
 
-use super::Engine;
 use super::listeners::{ListenerId, Open, State};
+use super::{Engine, after};
 use crate::log::limited;
 use crate::reactor::table::Table;
 
@@ -74,7 +74,7 @@ impl Acceptance {
     ) {
         engine.note_accept_error();
         self.halted.push(listener);
-        self.retry_at.get_or_insert(now + RETRY);
+        self.retry_at.get_or_insert(after(now, RETRY));
         limited!(warn, %error, retry = ?RETRY, "a connection could not be accepted");
     }
 

@@ -36,6 +36,7 @@ use std::time::{Duration, Instant};
 
 use millstream_platform::address::{Address, PeerAddress};
 use millstream_platform::driver::Wake;
+pub(crate) use millstream_platform::time::after;
 
 pub(crate) use self::acceptance::Acceptance;
 pub(crate) use self::acceptor::{Entrance, NoRoom};
@@ -313,7 +314,7 @@ impl Engine {
                 threads = changed.unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            let left = (deadline + GRACE).saturating_duration_since(Instant::now());
+            let left = after(deadline, GRACE).saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(WaitError::Blocked { threads: threads.running.clone() });
             }
@@ -458,12 +459,6 @@ impl Engine {
     fn identity(&self) -> usize {
         Arc::as_ptr(&self.shared).addr()
     }
-}
-
-/// The time so much after another; what is beyond the clock's range is as good as a year.
-pub(crate) fn after(time: Instant, duration: Duration) -> Instant {
-    let year = Duration::from_secs(365 * 24 * 3600);
-    time.checked_add(duration).unwrap_or_else(|| time + year)
 }
 
 impl fmt::Debug for Engine {

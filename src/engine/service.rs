@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
-use super::Engine;
 use super::start::spawn;
+use super::{Engine, after};
 use crate::log::limited;
 
 /// The thread that tells the service manager; it runs until the engine begins to stop.
@@ -65,7 +65,7 @@ impl Engine {
 
     /// Waits until the engine stops, or for so long. Answers whether it stops.
     fn wait_for_stop(&self, limit: Option<Duration>) -> bool {
-        let end = limit.map(|limit| Instant::now() + limit);
+        let end = limit.map(|limit| after(Instant::now(), limit));
         let mut threads = self.threads();
         while !self.is_stopping() {
             let changed = &self.shared.threads_changed;

@@ -34,7 +34,7 @@ impl Clock {
 
     /// How long the turn took that has ended.
     pub(crate) fn since_begin(&self) -> Duration {
-        self.latest - self.now
+        self.latest.saturating_duration_since(self.now)
     }
 
     /// When the turn began.
@@ -49,19 +49,20 @@ impl Clock {
 
     /// The tick that has begun at a time.
     pub(crate) fn tick_at(&self, time: Instant) -> u64 {
-        let passed = time - self.start;
+        let passed = time.saturating_duration_since(self.start);
         passed.as_secs() * 1000 + u64::from(passed.subsec_millis())
     }
 
     /// The first tick that is not earlier than `after` from `time`.
     pub(crate) fn tick_after(&self, time: Instant, after: Duration) -> u64 {
-        let at = (time - self.start).saturating_add(after);
+        let at = time.saturating_duration_since(self.start).saturating_add(after);
         u64::try_from(at.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
     }
 
     /// How long it is from the last look at the clock until a tick begins.
     pub(crate) fn until(&self, tick: u64) -> Duration {
-        Duration::from_millis(tick).saturating_sub(self.latest - self.start)
+        let passed = self.latest.saturating_duration_since(self.start);
+        Duration::from_millis(tick).saturating_sub(passed)
     }
 }
 

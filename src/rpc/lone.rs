@@ -11,6 +11,7 @@ use super::metadata::Metadata;
 use super::middleware::Middleware;
 use super::reply::{self, Line, Reply};
 use super::status::Status;
+use crate::engine::after;
 
 /// A call that comes from nobody.
 #[derive(Clone, Debug)]
@@ -85,7 +86,7 @@ impl LoneCall {
             one_way: false,
             is_retry: false,
             now: self.now,
-            deadline: self.timeout.map(|timeout| self.now + timeout),
+            deadline: self.timeout.map(|timeout| after(self.now, timeout)),
         }
     }
 }

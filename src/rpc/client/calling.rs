@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::request::Response;
 use super::shared::{Message, Shared};
+use crate::engine::after;
 use crate::rpc::Status;
 
 /// How long after its deadline a call is waited for that its reactor should have ended by then.
@@ -83,7 +84,7 @@ impl Calling {
     /// Waits on this thread, which is none of the client's reactors.
     pub(super) fn wait(mut self) -> Result<Response, Status> {
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
-        let deadline = self.line.as_ref().map(|line| line.deadline + GRACE);
+        let deadline = self.line.as_ref().map(|line| after(line.deadline, GRACE));
         loop {
             if let Some(result) = self.slot.take(&waker) {
                 self.line = None;

@@ -41,6 +41,7 @@ use self::shared::{Message, Shared};
 use super::call::{Hooks, Parts};
 use super::frame::LONGEST_METHOD;
 use super::{Answer, Call, FrameLimits, Metadata, MetadataView, Middleware, Status};
+use crate::engine::after;
 use crate::unwind::catch;
 use crate::{Engine, WaitError};
 
@@ -180,7 +181,7 @@ impl<M: Middleware> Client<M> {
         let (number, reactor) = shared.next_call();
         let now = Instant::now();
         let timeout = request.timeout.unwrap_or(defaults.timeout).min(LONGEST_TIMEOUT);
-        let deadline = now + timeout;
+        let deadline = after(now, timeout);
         let parts = Parts {
             method: request.method.as_bytes(),
             metadata: MetadataView::default(),
