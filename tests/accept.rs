@@ -11,7 +11,7 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -457,7 +457,7 @@ fn addresses_are_told_in_the_order_they_were_given() {
         let builder = builder.listen(third).listen(first).listen(second);
         let engine = TestEngine::start(builder, |_| Echo);
         let told: Vec<_> = engine.addresses().iter().map(SocketAddr::ip).collect();
-        assert_eq!(told, hosts.map(std::net::IpAddr::from), "{name}");
+        assert_eq!(told, hosts.map(IpAddr::from), "{name}");
     }
 }
 
@@ -488,6 +488,35 @@ fn the_unspecified_ipv6_address_takes_ipv4_from_the_same_sources() {
         let mapped = connect_to(([127, 0, 0, 1], port).into());
         assert!(greeting(&mapped).is_some(), "{name}: IPv4 to an IPv6 listener");
         assert_eq!(greeting(&engine.connect()), None, "{name}: the same source to an IPv4 one");
+    }
+}
+
+/// A filter or a balancer that compares addresses finds those of IPv4 in their own form.
+#[test]
+fn ipv4_that_is_mapped_into_ipv6_is_ipv4_to_filter_and_balancer() {
+    struct Only(Sender<Address>);
+    impl Balance for Only {
+        fn choose(&mut self, peer: Address, _connections: &[usize]) -> usize {
+            self.0.send(peer).expect("it waits");
+            0
+        }
+    }
+    if TcpListener::bind("[::1]:0").is_err() {
+        return; // A machine without IPv6.
+    }
+    let (send, seen) = channel();
+    let filter = send.clone();
+    let builder = Engine::builder().reactors(2).listen("[::]:0").balance(Only(send));
+    let builder = builder.accept_filter(move |accepting| {
+        filter.send(accepting.peer_addr()).expect("it waits");
+        true
+    });
+    let engine = TestEngine::start_exactly(builder, Greeter::of_reactor);
+    let port = engine.address().port();
+    for host in [IpAddr::from([127, 0, 0, 1]), Ipv6Addr::LOCALHOST.into()] {
+        let client = connect_to((host, port).into());
+        let own = Address::from(client.local_addr().expect("it is connected"));
+        assert_eq!([receive(&seen), receive(&seen)], [own; 2]);
     }
 }
 

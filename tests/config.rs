@@ -57,6 +57,7 @@ fn a_bad_count_is_refused() {
     let reactors = "it must be from 1 to 1024";
     let cores = "each reactor needs a core";
     let one = "it must be at least 1";
+    let bits = "it must be from 1 to 128";
     assert_refused([
         (builder().reactors(0), "reactors", "0", reactors),
         (builder().reactors(1025), "reactors", "1025", reactors),
@@ -64,6 +65,8 @@ fn a_bad_count_is_refused() {
         (builder().reactors(3).pinning(Pinning::Cores(vec![0, 1])), "pinning", "[0, 1]", cores),
         (builder().max_connections(0), "max_connections", "0", one),
         (builder().max_connections_per_source(0), "max_connections_per_source", "0", one),
+        (builder().ipv6_source_prefix(0), "ipv6_source_prefix", "0", bits),
+        (builder().ipv6_source_prefix(129), "ipv6_source_prefix", "129", bits),
         (builder().backlog(0), "backlog", "0", one),
         (builder().accept_budget(0), "accept_budget", "0", one),
         (builder().inbox_budget(0), "inbox_budget", "0", one),
@@ -181,6 +184,7 @@ fn the_smallest_values_are_taken() {
             .backlog(1)
             .max_connections(1)
             .max_connections_per_source(1)
+            .ipv6_source_prefix(1)
             .receive_buffer(1)
             .read_budget(1)
             .accept_budget(1)

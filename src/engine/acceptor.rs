@@ -10,6 +10,7 @@ use millstream_platform::driver::{Driver, Event, Host, Space, Token};
 
 use super::acceptance::Acceptance;
 use super::balance::Balance;
+use super::filter::canonical;
 use super::listeners::State;
 use super::{Account, Admission, Engine};
 use crate::log::limited;
@@ -177,7 +178,7 @@ impl<D: Driver> Acceptor<D> {
 
     /// A balancer is the user's code: if it panics, the first reactor gets the connection.
     fn choose(&mut self, peer: &PeerAddress) -> usize {
-        let choice = catch(|| self.balance.choose(peer.get(), &self.connections));
+        let choice = catch(|| self.balance.choose(canonical(peer.get()), &self.connections));
         let chosen = choice.unwrap_or_else(|_| {
             limited!(error, %peer, "the balancer panicked");
             0

@@ -9,7 +9,8 @@ use millstream_platform::address::Address;
 ///
 /// The stock ones are [`RoundRobin`] (the default), [`LeastConnections`] and [`SourceHash`].
 pub trait Balance: Send + 'static {
-    /// Answers the index of the reactor that gets the connection from `peer`. `connections` has each
+    /// Returns the index of the reactor that gets the connection from `peer`, which is an IPv4 address also where that
+    /// is mapped into IPv6. `connections` has each
     /// reactor's number of connections, and is not empty. An answer beyond it counts from 0 again.
     fn choose(&mut self, peer: Address, connections: &[usize]) -> usize;
 }

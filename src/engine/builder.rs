@@ -85,9 +85,22 @@ impl Builder {
     }
 
     /// How many connections there may be at the same time from one IP address; those
-    /// that the engine makes itself don't count. By default there is no limit.
+    /// that the engine makes itself don't count. By default there is no limit. An IPv4 address that is mapped into
+    /// IPv6 (`::ffff:192.0.2.1`, as on a listener for both) is the IPv4 address. With the PROXY protocol the proxy's
+    /// address counts.
+    ///
+    /// Whoever has an IPv6 address mostly has a whole network of them: see
+    /// [`ipv6_source_prefix`](Self::ipv6_source_prefix).
     pub fn max_connections_per_source(mut self, connections: usize) -> Self {
         self.config.max_connections_per_source = Some(connections);
+        self
+    }
+
+    /// How many leading bits of an IPv6 address [`max_connections_per_source`](Self::max_connections_per_source)
+    /// counts by, from 1 to 128. By default 128, so each address is a source of its own. On the open Internet 64 is
+    /// right, since a provider gives each customer a network of at least that size. IPv4 addresses are not concerned.
+    pub fn ipv6_source_prefix(mut self, bits: u8) -> Self {
+        self.config.ipv6_source_prefix = bits;
         self
     }
 

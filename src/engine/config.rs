@@ -94,6 +94,7 @@ pub(crate) struct Config {
     pub(crate) backlog: u32,
     pub(crate) max_connections: Option<usize>,
     pub(crate) max_connections_per_source: Option<usize>,
+    pub(crate) ipv6_source_prefix: u8,
     pub(crate) accept_filter: AcceptFilter,
     pub(crate) options: SocketOptions,
     pub(crate) idle_timeout: Option<Duration>,
@@ -129,6 +130,7 @@ impl Default for Config {
             backlog: 1024,
             max_connections: None,
             max_connections_per_source: None,
+            ipv6_source_prefix: 128,
             accept_filter: AcceptFilter::default(),
             options: SocketOptions::new().nodelay(true),
             idle_timeout: None,
@@ -193,6 +195,9 @@ impl Config {
             let enough = cores.len() >= self.reactors.unwrap_or(1);
             check("pinning", Some(cores), |_| enough, "each reactor needs a core")?;
         }
+        let range = "it must be from 1 to 128";
+        let prefix = Some(self.ipv6_source_prefix);
+        check("ipv6_source_prefix", prefix, |bits| (1..=128).contains(bits), range)?;
         let counts = [
             ("max_connections", self.max_connections),
             ("max_connections_per_source", self.max_connections_per_source),

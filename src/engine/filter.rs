@@ -1,6 +1,7 @@
 //! Whom the user lets in.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,9 +21,10 @@ pub struct Accepting {
 }
 
 impl Accepting {
-    /// The address that connected. With the PROXY protocol it is the proxy's.
+    /// The address that connected; an IPv4 address that is mapped into IPv6, as on a listener for both, is the IPv4
+    /// address. With the PROXY protocol it is the proxy's.
     pub fn peer_addr(&self) -> Address {
-        self.peer
+        canonical(self.peer)
     }
 
     /// The listener that it came in on.
@@ -34,6 +36,17 @@ impl Accepting {
     /// meanwhile.
     pub fn connections(&self) -> usize {
         self.connections
+    }
+}
+
+/// An address as it is compared with others: IPv4 where it is mapped into IPv6.
+pub(super) fn canonical(address: Address) -> Address {
+    match address {
+        Address::Ip(SocketAddr::V6(v6)) => match v6.ip().to_ipv4_mapped() {
+            Some(v4) => (v4, v6.port()).into(),
+            None => address,
+        },
+        Address::Ip(SocketAddr::V4(_)) | Address::Unix(_) => address,
     }
 }
 

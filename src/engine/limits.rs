@@ -15,6 +15,8 @@ use super::listeners::ListenerId;
 pub(crate) struct Limits {
     most: usize,
     most_per_source: usize,
+    /// How many leading bits of an IPv6 address tell sources apart.
+    ipv6_prefix: u8,
     admitted: AtomicUsize,
     /// Kept only if there is a limit for it.
     sources: Counts<IpAddr>,
@@ -39,10 +41,15 @@ impl Account {
 
 impl Limits {
     /// `None`: no limit.
-    pub(crate) fn new(most: Option<usize>, most_per_source: Option<usize>) -> Self {
+    pub(crate) fn new(
+        most: Option<usize>,
+        most_per_source: Option<usize>,
+        ipv6_prefix: u8,
+    ) -> Self {
         Limits {
             most: most.unwrap_or(usize::MAX),
             most_per_source: most_per_source.unwrap_or(usize::MAX),
+            ipv6_prefix,
             admitted: AtomicUsize::new(0),
             sources: Counts::default(),
             listeners: Counts::default(),
@@ -53,7 +60,7 @@ impl Limits {
     /// Counts a connection in; `false`, and not counted, if a limit is reached. `most` is its listener's.
     pub(crate) fn admit(&self, account: Account, most: Option<usize>) -> bool {
         let source = account.source.filter(|_| self.most_per_source < usize::MAX);
-        let source = source.map(|source| source.to_canonical());
+        let source = source.map(|source| self.source(source));
         let admitted = self.claim(source, account.listener.zip(most));
         admitted || self.refuse()
     }
@@ -62,6 +69,18 @@ impl Limits {
     pub(crate) fn refuse(&self) -> bool {
         self.refused.fetch_add(1, Ordering::Relaxed);
         false
+    }
+
+    /// What an address counts as: IPv4 as itself, also where it is mapped into IPv6; IPv6 as the network that its prefix
+    /// names.
+    fn source(&self, address: IpAddr) -> IpAddr {
+        match address.to_canonical() {
+            IpAddr::V6(address) => {
+                let rest = u128::MAX.checked_shr(self.ipv6_prefix.into()).unwrap_or(0);
+                IpAddr::from((address.to_bits() & !rest).to_be_bytes())
+            }
+            address => address,
+        }
     }
 
     fn claim(&self, source: Option<IpAddr>, listener: Option<(ListenerId, usize)>) -> bool {
@@ -82,7 +101,7 @@ impl Limits {
     /// Counts out a connection that was admitted.
     pub(crate) fn release(&self, account: Account) {
         self.admitted.fetch_sub(1, Ordering::Relaxed);
-        let source = account.source.map(|source| source.to_canonical());
+        let source = account.source.map(|source| self.source(source));
         source.iter().for_each(|source| self.sources.remove(source));
         account.listener.iter().for_each(|listener| self.listeners.remove(listener));
     }
@@ -149,7 +168,7 @@ mod tests {
 
     #[test]
     fn each_limit_is_exact_and_given_back() {
-        let limits = Limits::new(Some(3), Some(2));
+        let limits = Limits::new(Some(3), Some(2), 128);
         let [one, two] = [1, 2].map(|last| account(IpAddr::from([127, 0, 0, last])));
         let outgoing = Account::default();
         let admit = |account| limits.admit(account, None);
@@ -172,8 +191,31 @@ mod tests {
     }
 
     #[test]
+    fn addresses_of_one_ipv6_network_are_one_source() {
+        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+        let same = |prefix, one: &str, other: &str| {
+            let limits = Limits::new(None, Some(1), prefix);
+            let same = limits.source(ip(one)) == limits.source(ip(other));
+            assert!(limits.admit(account(ip(one)), None));
+            assert_eq!(limits.admit(account(ip(other)), None), !same, "{prefix}: {one}, {other}");
+            limits.release(account(ip(other)));
+            same
+        };
+        assert!(same(64, "2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff"));
+        assert!(!same(64, "2001:db8:1:2::1", "2001:db8:1:3::1"));
+        assert!(!same(128, "2001:db8:1:2::1", "2001:db8:1:2::2"));
+        assert!(same(56, "2001:db8:1:200::1", "2001:db8:1:2ff::1"));
+        assert!(!same(57, "2001:db8:1:200::1", "2001:db8:1:2ff::1"));
+        assert!(same(1, "2001:db8::1", "::1"));
+        // IPv4 is IPv4, however short the prefix and whatever the spelling.
+        assert!(same(64, "::ffff:192.0.2.1", "192.0.2.1"));
+        assert!(!same(1, "::ffff:192.0.2.1", "::ffff:192.0.2.2"));
+        assert!(!same(64, "192.0.2.1", "192.0.2.2"));
+    }
+
+    #[test]
     fn a_listeners_limit_is_its_own_and_takes_nothing_when_it_is_reached() {
-        let limits = Limits::new(Some(4), Some(2));
+        let limits = Limits::new(Some(4), Some(2), 128);
         let source = Some(IpAddr::from([127, 0, 0, 1]));
         let [one, two] = [1, 2].map(ListenerId::numbered);
         let [full, other] = [one, two].map(|id| Account { source, listener: Some(id) });

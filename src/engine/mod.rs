@@ -178,7 +178,9 @@ impl Engine {
     }
 
     fn new(config: &Config, resolver: Resolver) -> Self {
-        let limits = Limits::new(config.max_connections, config.max_connections_per_source);
+        let Config { max_connections, max_connections_per_source, ipv6_source_prefix, .. } = config;
+        let limits =
+            Limits::new(*max_connections, *max_connections_per_source, *ipv6_source_prefix);
         let shared = Shared {
             listeners: Listeners::default(),
             limits,
