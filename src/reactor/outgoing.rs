@@ -84,7 +84,7 @@ impl Connect {
     }
 
     /// How long the attempt may take once it has begun, looking the host up included, with a resolution of
-    /// one millisecond.
+    /// one millisecond. As long as that, a Unix listener whose queue is full is tried again and again.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -411,8 +411,24 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         begun.handshakes.push(handshake);
         let from = attempt.connect.from;
         let options = attempt.connect.options.clone().or(&self.config.options);
-        if let Err(error) = self.driver.connect(handshake, &address, from.as_ref(), &options) {
-            self.note_failure(handshake, error);
+        match self.driver.connect(handshake, &address, from.as_ref(), &options) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.put_off(handshake),
+            Err(error) => drop(self.note_failure(handshake, error)),
+        }
+    }
+
+    /// A handshake could not begin, but may later, within the attempt's timeout.
+    fn put_off(&mut self, handshake: Token) {
+        let now = self.driver.now();
+        let Some(Handshake { attempt, address }) = self.handshakes.remove(handshake) else {
+            return;
+        };
+        let attempt = self.attempts.get_mut(attempt);
+        let Some(begun) = attempt.and_then(|attempt| attempt.begun.as_mut()) else { return };
+        begun.handshakes.retain(|other| *other != handshake);
+        if let Stage::Race(race) = &mut begun.stage {
+            race.put_off(address, now);
         }
     }
 

@@ -7,6 +7,12 @@ use std::time::{Duration, Instant};
 
 use millstream_platform::address::Address;
 
+use crate::engine::after;
+
+/// An address that has no room just now is tried again after this time, then after twice that, and so on up to the
+/// longest.
+const FIRST_RETRY: Duration = Duration::from_millis(1);
+const LONGEST_RETRY: Duration = Duration::from_millis(100);
 /// How many addresses of a host are tried.
 const MOST_ADDRESSES: usize = 64;
 
@@ -20,6 +26,8 @@ pub(super) struct Race {
     /// When the next one begins; `None` for now.
     next: Option<Instant>,
     delay: Duration,
+    /// How long after the next one that has no room.
+    retry: Duration,
     failures: Vec<(Address, io::Error)>,
 }
 
@@ -40,7 +48,8 @@ impl Race {
     /// A race to these addresses, the preferred ones first.
     pub(super) fn new(addresses: Vec<Address>, delay: Duration) -> Self {
         let waiting = interleave(addresses);
-        Race { waiting, running: 0, next: None, delay, failures: Vec::new() }
+        let retry = FIRST_RETRY;
+        Race { waiting, running: 0, next: None, delay, retry, failures: Vec::new() }
     }
 
     /// What is to be done now.
@@ -53,7 +62,7 @@ impl Race {
         }
         let Some(address) = self.waiting.pop_front() else { return Step::Wait };
         self.running += 1;
-        self.next = Some(now + self.delay);
+        self.next = Some(after(now, self.delay));
         Step::Connect(address)
     }
 
@@ -62,6 +71,15 @@ impl Race {
         self.running -= 1;
         self.next = None;
         self.failures.push((address, error));
+    }
+
+    /// An address has no room just now, such as a Unix listener whose queue is full. It is tried again later, behind
+    /// those that wait.
+    pub(super) fn put_off(&mut self, address: Address, now: Instant) {
+        self.running -= 1;
+        self.waiting.push_back(address);
+        self.next = Some(after(now, self.retry));
+        self.retry = self.retry.saturating_mul(2).min(LONGEST_RETRY);
     }
 
     /// What came of those that have failed, in the order in which they did.
@@ -168,6 +186,36 @@ mod tests {
         assert_eq!(race.step(now), Step::Lost);
         let failed: Vec<_> = race.take_failures().into_iter().map(|(address, _)| address).collect();
         assert_eq!(failed, [v6(1), v4(1), v4(2)]);
+    }
+
+    #[test]
+    fn an_address_without_room_is_tried_again_after_growing_delays() {
+        let mut now = Instant::now();
+        let mut race = Race::new(vec![v4(1)], DELAY);
+        let mut delays = Vec::new();
+        for _ in 0..10 {
+            assert_eq!(race.step(now), Step::Connect(v4(1)));
+            race.put_off(v4(1), now);
+            let Step::WaitUntil(next) = race.step(now) else { panic!("it is tried at once") };
+            delays.push((next - now).as_millis());
+            now = next;
+        }
+        assert_eq!(delays, [1, 2, 4, 8, 16, 32, 64, 100, 100, 100]);
+        assert_eq!(race.step(now), Step::Connect(v4(1)));
+        race.failed(v4(1), refused());
+        assert_eq!(race.step(now), Step::Lost);
+    }
+
+    #[test]
+    fn an_address_without_room_keeps_none_from_its_turn() {
+        let now = Instant::now();
+        let mut race = Race::new(vec![v4(1), v4(2)], DELAY);
+        assert_eq!(race.step(now), Step::Connect(v4(1)));
+        race.put_off(v4(1), now);
+        let soon = now + FIRST_RETRY;
+        assert_eq!(race.step(now), Step::WaitUntil(soon));
+        assert_eq!(race.step(soon), Step::Connect(v4(2)));
+        assert_eq!(race.step(soon + DELAY), Step::Connect(v4(1)));
     }
 
     /// Random failures at random times: each address is tried once, in order, and never does one begin

@@ -321,13 +321,18 @@ const LAST_LOOK: Duration = Duration::from_secs(10);
 /// Connects, unless nobody is there.
 fn connect(address: &UnixAddress, timeout: Duration) -> io::Result<Option<UnixStream>> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // It waits only if too many others wait to take over.
-    socket.set_write_timeout(Some(timeout.max(Duration::from_millis(1))))?;
-    match socket.connect(&Address::Unix(*address).to_sock_addr()?) {
-        Ok(()) => Ok(Some(OwnedFd::from(socket).into())),
-        Err(error) => match error.kind() {
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => Ok(None),
-            _ => Err(error),
-        },
+    let (begin, address) = (Instant::now(), Address::Unix(*address).to_sock_addr()?);
+    loop {
+        // It waits only if too many others wait to take over.
+        let left = timeout.saturating_sub(begin.elapsed());
+        socket.set_write_timeout(Some(left.max(Duration::from_millis(1))))?;
+        match socket.connect(&address) {
+            Ok(()) => return Ok(Some(OwnedFd::from(socket).into())),
+            Err(error) => match error.kind() {
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused => return Ok(None),
+                ErrorKind::Interrupted => {} // A signal is no reason to give up.
+                _ => return Err(error),
+            },
+        }
     }
 }

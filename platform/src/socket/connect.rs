@@ -13,7 +13,8 @@ use crate::address::{Address, Transport};
 ///
 /// # Errors
 /// The operating system refused an address or an option, or the attempt failed at once;
-/// [`ErrorKind::WouldBlock`] if the queue of a Unix listener is full.
+/// [`ErrorKind::WouldBlock`] if it may succeed later: the queue of a Unix listener is full, or the system
+/// has no free port.
 pub fn connect(
     to: &Address,
     from: Option<&Address>,
@@ -32,15 +33,13 @@ pub fn connect(
         socket.bind(&from.to_sock_addr()?)?;
     }
     match socket.connect(&to.to_sock_addr()?) {
-        Err(error) if !goes_on(&error, transport) => Err(error),
+        Err(error) if !goes_on(&error) => Err(error),
         Ok(()) | Err(_) => Ok(Stream::new(socket, transport)),
     }
 }
 
-/// Whether an attempt to connect goes on by itself; a signal does not end it. A Unix socket connects at
-/// once or not at all.
-fn goes_on(error: &io::Error, transport: Transport) -> bool {
+/// Whether an attempt to connect goes on by itself; a signal does not end it.
+fn goes_on(error: &io::Error) -> bool {
     let in_progress = error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error());
-    let waits = error.kind() == ErrorKind::WouldBlock && !transport.is_unix();
-    in_progress || waits || error.kind() == ErrorKind::Interrupted
+    in_progress || error.kind() == ErrorKind::Interrupted
 }

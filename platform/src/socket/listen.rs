@@ -19,8 +19,9 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use super::{SocketOptions, SocketRole};
 use crate::address::{Address, Transport, UnixAddress};
 
-/// How long another process may take to replace a socket, and how often it is looked after.
-const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// How long another process may take to replace a socket, and how often it is looked after. That takes microseconds;
+/// who holds the lock for longer holds it for another reason.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 const LOCK_RETRY: Duration = Duration::from_millis(5);
 
 /// A socket that accepts connections.
@@ -198,25 +199,36 @@ pub(crate) fn bind_unix(
     Ok(Some(file))
 }
 
-/// Removes the file of a Unix socket if nobody answers there. Nobody else does so until what this answers is
-/// dropped.
+/// Removes the file of a Unix socket if nobody answers there. Nobody else does so until what this returns is
+/// dropped, if there is a lock.
 fn remove_dead(path: &Path, name: &SockAddr) -> io::Result<Option<File>> {
     if fs::symlink_metadata(path).is_err() {
         return Ok(None);
     }
-    let lock = lock_folder(path)?;
-    let Ok(file) = fs::symlink_metadata(path) else { return Ok(Some(lock)) };
+    let lock = lock_folder(path);
+    let Ok(file) = fs::symlink_metadata(path) else { return Ok(lock) };
     if !file.file_type().is_socket() {
         let error = format!("{} is there and no socket", path.display());
         return Err(io::Error::new(ErrorKind::AlreadyExists, error));
     }
     match probe(name) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            fs::remove_file(path)?;
-            Ok(Some(lock))
+            remove_same(path, &file)?;
+            Ok(lock)
         }
         // Whatever else it says, somebody is there: it has no room for one more, or takes datagrams.
         Ok(()) | Err(_) => Err(ErrorKind::AddrInUse.into()),
+    }
+}
+
+/// Removes a file unless another one has come into its place.
+fn remove_same(path: &Path, file: &fs::Metadata) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(now) if (now.dev(), now.ino()) != (file.dev(), file.ino()) => {
+            Err(ErrorKind::AddrInUse.into())
+        }
+        Ok(_) => fs::remove_file(path),
+        Err(_) => Ok(()), // Somebody else has removed it.
     }
 }
 
@@ -228,17 +240,23 @@ fn probe(name: &SockAddr) -> io::Result<()> {
     socket.connect(name)
 }
 
-/// Locks the folder of a path as long as what it answers lives, so that of two processes that replace a dead
-/// socket the second one finds that of the first.
-fn lock_folder(path: &Path) -> io::Result<File> {
+/// Locks the folder of a path as long as what it returns lives, so that of two processes that replace a dead
+/// socket the second one finds that of the first. Somebody else may hold the lock for long, a folder may be one that
+/// can't be read, and not every file system has locks: then there is none, and two that replace a socket within the
+/// same moment are not told apart. That is better than none that starts.
+fn lock_folder(path: &Path) -> Option<File> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = File::open(folder.unwrap_or(Path::new(".")))?;
-    let end = Instant::now() + LOCK_PATIENCE;
+    let folder = File::open(folder.unwrap_or(Path::new("."))).ok()?;
+    let begin = Instant::now();
     loop {
         match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(folder),
-            Err(Errno::WOULDBLOCK) if Instant::now() < end => thread::sleep(LOCK_RETRY),
-            Err(error) => return Err(error.into()),
+            Ok(()) => return Some(folder),
+            Err(Errno::WOULDBLOCK) if begin.elapsed() < LOCK_PATIENCE => thread::sleep(LOCK_RETRY),
+            Err(Errno::INTR) => {}
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "a socket is replaced without a lock");
+                return None;
+            }
         }
     }
 }

@@ -55,6 +55,9 @@ struct Listener {
     /// It is on one of the turn's lists.
     queued: bool,
     spent: Spent,
+    /// How many connections in a row were gone when they were accepted. More than a turn's budget of them are an
+    /// error that stays, whatever the system calls it.
+    gone: usize,
     /// How many it accepts in a turn before it asks to be announced again.
     batch: u32,
     /// When it did that last.
@@ -109,7 +112,7 @@ impl Listener {
 
     /// Nobody waits.
     fn drained(&mut self) {
-        (self.batch, self.streak) = (1, 0);
+        (self.batch, self.streak, self.gone) = (1, 0, 0);
     }
 
     fn queue(&mut self, token: Token) -> Option<Name> {
@@ -149,6 +152,7 @@ impl Listeners {
             halted: false,
             queued: true,
             spent: Spent::default(),
+            gone: 0,
             batch: 1,
             asked: 0,
             streak: 0,
@@ -210,6 +214,7 @@ impl Listeners {
             add(&mut listener.spent.incoming, 1);
             match listener.socket.accept() {
                 Ok((socket, peer)) => {
+                    listener.gone = 0;
                     turn.push(listener.queue(token));
                     return Some(Event::Accepted { listener: token, socket, peer });
                 }
@@ -217,8 +222,13 @@ impl Listeners {
                     listener.drained();
                     return None;
                 }
-                Err(error) if concerns_one_connection(&error) => {}
+                Err(error)
+                    if concerns_one_connection(&error) && listener.gone < turn.budget.accept =>
+                {
+                    listener.gone += 1;
+                }
                 Err(error) => {
+                    listener.gone = 0;
                     listener.halted = true;
                     return Some(Event::AcceptFailed { listener: token, error });
                 }
