@@ -132,7 +132,10 @@ pub trait EventHandler: Sized + 'static {
 
     /// A datagram could not be sent, or the network says that an earlier one found nobody
     /// ([`io::ErrorKind::ConnectionRefused`], on a connected socket). The socket stays in use. One
-    /// call may stand for several errors of one turn.
+    /// call may stand for several errors of one turn. It is called at most a hundred times a second for each
+    /// socket; errors beyond that are only counted
+    /// ([`ReactorStats::datagram_errors`](crate::ReactorStats::datagram_errors)). Where receiving fails again and again,
+    /// it is tried again after a millisecond, then after two, and so on up to a second.
     fn on_datagram_error(
         &mut self,
         _socket: &mut DatagramSocket<'_, Self>,

@@ -386,6 +386,8 @@ pub(crate) enum Alarm {
     Attempt(Token),
     /// A socket for datagrams has waited long enough to close.
     Datagrams(Token),
+    /// A socket for datagrams whose receiving has failed tries again.
+    Receive(Token),
     /// The handler's tick.
     Tick,
 }

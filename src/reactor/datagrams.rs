@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use millstream_platform::address::Address;
 use millstream_platform::driver::{Datagram, DatagramLink, Driver, Token};
@@ -30,6 +31,12 @@ use crate::unwind::catch;
 const FLUSH_AT: usize = 32 * 1024;
 /// How many unused queues are kept.
 const QUEUES_KEPT: usize = 64;
+/// A socket whose receiving fails again and again tries again after this time, then after twice that, and so on up
+/// to the longest: what stays costs next to nothing, and what passes is noticed soon.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How many errors of a socket the handler is told in a second.
+const ERRORS_PER_SECOND: u32 = 100;
 /// What callbacks of this module are reported as.
 const OPENED: &str = "Reactors::open_datagram";
 const ADOPTED: &str = "Reactors::adopt_datagram";
@@ -153,6 +160,10 @@ pub(crate) struct DatagramEntry<H: EventHandler> {
     open: Option<Open>,
     /// The patience with a queue that is not sent, from which on no callback runs.
     patience: Option<TimerKey>,
+    /// When it receives again, after errors in a row.
+    resume: Option<TimerKey>,
+    /// In which second the handler was told of an error last, and how many it was told in that.
+    told: (u64, u32),
     /// An error of sending that the handler wasn't told yet.
     error: Option<io::Error>,
     /// What of its queue is counted as held.
@@ -273,6 +284,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             closing: false,
             open,
             patience: None,
+            resume: None,
+            told: (0, 0),
             error: None,
             held: 0,
             dirty: false,
@@ -315,12 +328,39 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     /// Receiving found an error.
-    pub(super) fn datagram_failed(&mut self, token: Token, error: &io::Error) {
+    pub(super) fn datagram_failed(&mut self, token: Token, error: &io::Error, in_a_row: u32) {
         self.counters.datagram_errors.add(1);
         self.tell_datagram_error(token, error);
+        // One error is mostly that of one datagram, and the others wait.
+        let Some(doublings) = in_a_row.checked_sub(2) else {
+            return self.driver.resume_datagrams(token);
+        };
+        let pause = FIRST_PAUSE.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX));
+        let at = self.clock.tick_after(self.driver.now(), pause.min(LONGEST_PAUSE));
+        if let Some(entry) = self.datagrams.table.get_mut(token) {
+            entry.resume = Some(self.timers.arm(at, Alarm::Receive(token)));
+        }
     }
 
+    /// Receives again where it has failed.
+    pub(super) fn resume_datagrams(&mut self, token: Token) {
+        if let Some(entry) = self.datagrams.table.get_mut(token) {
+            entry.resume = None;
+            self.driver.resume_datagrams(token);
+        }
+    }
+
+    /// Tells the handler of an error, unless it was told of enough.
     fn tell_datagram_error(&mut self, token: Token, error: &io::Error) {
+        let second = self.clock.tick() / 1000;
+        let Some(entry) = self.datagrams.table.get_mut(token) else { return };
+        if entry.told.0 != second {
+            entry.told = (second, 0);
+        }
+        if entry.told.1 == ERRORS_PER_SECOND {
+            return;
+        }
+        entry.told.1 += 1;
         self.call_datagrams(token, "on_datagram_error", |handler, socket, _| {
             handler.on_datagram_error(socket, error)
         });
@@ -491,8 +531,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn close_datagrams(&mut self, token: Token) {
         let Some(mut entry) = self.datagrams.table.remove(token) else { return };
         self.driver.close_datagrams(token);
-        if let Some(patience) = entry.patience {
-            self.timers.cancel(patience);
+        for timer in [entry.patience, entry.resume].into_iter().flatten() {
+            self.timers.cancel(timer);
         }
         if let Some(mut queue) = entry.queue.take() {
             queue.drop_all();

@@ -42,7 +42,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             Some(Serving::Datagrams(token)) => {
                 if let Some(entry) = self.datagrams.table.get_mut(token) {
                     entry.drop_front();
-                    self.datagram_failed(token, &fault());
+                    self.datagram_failed(token, &fault(), 1);
                 }
             }
             None => match self.driver.abandon() {

@@ -189,7 +189,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             Event::ConnectFailed { attempt, error } => self.handshake_failed(attempt, error),
             Event::Datagram { token } => self.receive_datagram(token),
             Event::DatagramsSent { token } => self.flush_datagrams(token),
-            Event::DatagramFailed { token, error } => self.datagram_failed(token, &error),
+            Event::DatagramFailed { token, error, in_a_row } => {
+                self.datagram_failed(token, &error, in_a_row);
+            }
             Event::AcceptFailed { listener, error } => {
                 let now = self.clock.now();
                 self.acceptance.failed(listener, &error, now, &self.engine);
@@ -312,7 +314,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             let Some((key, alarm)) = self.timers.pop_due() else { break };
             self.serving = match alarm {
                 Alarm::Deadline(token) | Alarm::Timer(token) => Some(Serving::Connection(token)),
-                Alarm::Attempt(_) | Alarm::Datagrams(_) | Alarm::Tick => None,
+                Alarm::Attempt(_) | Alarm::Datagrams(_) | Alarm::Receive(_) | Alarm::Tick => None,
             };
             match alarm {
                 Alarm::Deadline(token) => self.check_deadlines(token),
@@ -323,6 +325,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 }
                 Alarm::Attempt(token) => self.attempt_due(token),
                 Alarm::Datagrams(token) => self.close_datagrams(token),
+                Alarm::Receive(token) => self.resume_datagrams(token),
                 Alarm::Tick => self.run_tick(),
             }
             if self.has_done(0) {

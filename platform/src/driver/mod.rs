@@ -43,7 +43,8 @@
 //!     out for one, not even what was received before. What one call of the operating system received is handed
 //!     out in one piece, even if that is more than the read budget, and is the turn's last then.
 //! 11. **Datagrams go out in the order of their queue**, or are dropped one by one with a reason. An error
-//!     of sending or receiving concerns one datagram; the socket stays in use. A queue that could not be
+//!     of sending or receiving concerns one datagram; the socket stays in use. After one of receiving it
+//!     receives no more until [`Driver::resume_datagrams`], so that one that stays does not spin. A queue that could not be
 //!     sent causes one [`Event::DatagramsSent`] when more can go.
 //! 12. **A panic costs one source.** When one comes out of [`Driver::next`], or out of whoever handled what that
 //!     handed out, [`Driver::abandon`] gives up on the source alone: the connection, what the listener was about to accept, the
@@ -185,12 +186,16 @@ pub enum Event<S> {
         /// The socket.
         token: Token,
     },
-    /// Receiving found an error, for example that a datagram that was sent found nobody. The socket stays in use.
+    /// Receiving found an error, for example that a datagram that was sent found nobody. The socket stays in use, and
+    /// receives again from [`Driver::resume_datagrams`] on.
     DatagramFailed {
         /// The socket.
         token: Token,
         /// What it is.
         error: io::Error,
+        /// How many errors in a row this is, without a datagram or the end of what had come between. Beyond the
+        /// first few it is an error that stays.
+        in_a_row: u32,
     },
 }
 
@@ -381,7 +386,7 @@ pub trait Driver: 'static {
     /// one.
     ///
     /// # Errors
-    /// It failed at once; no event tells so again.
+    /// It failed at once; no event tells so again. [`io::ErrorKind::WouldBlock`] if it may succeed later.
     fn connect(
         &mut self,
         attempt: Token,
@@ -446,6 +451,9 @@ pub trait Driver: 'static {
     /// # Errors
     /// The operating system refused to watch it or an option; the socket is closed.
     fn open_datagrams(&mut self, token: Token, socket: Self::Datagrams) -> io::Result<()>;
+
+    /// Receives again after [`Event::DatagramFailed`].
+    fn resume_datagrams(&mut self, token: Token);
 
     /// Closes a socket for datagrams. Nothing is handed out for it from here on.
     fn close_datagrams(&mut self, token: Token);

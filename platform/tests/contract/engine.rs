@@ -199,8 +199,9 @@ impl<W: World> Engine<W> {
                 socket.sent_events += 1;
                 self.flush_datagrams(token);
             }
-            Some(Event::DatagramFailed { token, error }) => {
+            Some(Event::DatagramFailed { token, error, .. }) => {
                 self.datagrams.get_mut(&token).expect("it is open").errors.push(error.kind());
+                self.driver.resume_datagrams(token);
             }
         }
         some

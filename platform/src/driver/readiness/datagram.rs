@@ -11,6 +11,8 @@ use std::array;
 use std::io::IoSlice;
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 #[cfg(target_os = "linux")]
 use std::slice;
@@ -27,6 +29,8 @@ use rustix::net::{
 };
 use socket2::SockRef;
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use super::lone;
 use super::name::Name;
 use super::socket::SHORT_MEANS_DRAINED;
 use super::watch::{Arriving, Prepared, Watch};
@@ -45,6 +49,8 @@ const BUFFER: usize = 64 * 1024;
 const COST: usize = 64;
 /// mio's poll back end forgets whom it announced an error for. For a connection that is the end, but not here.
 const FORGETS_AFTER_AN_ERROR: bool = cfg!(mio_unsupported_force_poll_poll);
+/// There are calls for one datagram and for several.
+const HAS_BOTH: bool = cfg!(any(target_os = "linux", target_os = "android"));
 /// The most bytes that GSO sends in one call: the longest payload of a UDP datagram over IPv4.
 const LARGEST_RUN: usize = 65_507;
 
@@ -78,6 +84,13 @@ pub struct Socket {
     spent: Spent,
     /// There may be something to receive.
     readable: bool,
+    /// How often in a row receiving has failed, without a datagram or an empty queue between.
+    failures: u32,
+    /// Receiving has failed, and waits to be told to go on.
+    halted: bool,
+    /// The system refuses the calls that take several datagrams at a time.
+    receives_alone: bool,
+    sends_alone: bool,
     /// Only a call that would block shows that nothing is left.
     read_until_blocked: bool,
     /// The last send did not take everything.
@@ -165,6 +178,10 @@ impl Watch for socket::DatagramSocket {
             generation: 0,
             spent: Spent::default(),
             readable: false,
+            failures: 0,
+            halted: false,
+            receives_alone: false,
+            sends_alone: false,
             read_until_blocked: false,
             blocked: false,
             sendable: false,
@@ -183,9 +200,14 @@ impl Prepared for Socket {
 
 impl Socket {
     fn queue(&mut self, token: Token) -> Option<Name> {
-        let newly = (self.readable || self.sendable) && !self.queued;
+        let newly = (self.receives() || self.sendable) && !self.queued;
         self.queued |= newly;
         newly.then_some(Name::Datagrams(token))
+    }
+
+    /// Whether there may be something to receive, and nothing keeps it from that.
+    fn receives(&self) -> bool {
+        self.readable && !self.halted
     }
 
     /// Receives a batch; with UDP not much more than `most` bytes, if datagrams are as long as they were.
@@ -195,14 +217,57 @@ impl Socket {
             Some(_) => self.receive_udp(batch, most),
             None => self.receive_unix(batch),
         };
-        if received.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
-            self.readable = false;
-            self.read_until_blocked = false;
+        match &received {
+            Ok(()) => self.failures = 0,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                (self.readable, self.read_until_blocked, self.failures) = (false, false, 0);
+            }
+            Err(_) => {
+                self.note_failure();
+            }
         }
         received
     }
 
+    fn note_failure(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+        self.halted = true;
+    }
+
     fn receive_udp(&mut self, batch: &mut Batch, most: usize) -> io::Result<()> {
+        if !self.receives_alone {
+            match self.receive_many(batch, most) {
+                Err(error) if HAS_BOTH && may_be_refused(&error) => {
+                    // The network may have said so. But if the other call does better, it is the call that is refused.
+                    let one = self.receive_one(batch);
+                    let empty = one.as_ref().is_err_and(|e| e.kind() == ErrorKind::WouldBlock);
+                    self.receives_alone = one.is_ok() || (empty && !may_be_the_network(&error));
+                    return if self.receives_alone { one } else { Err(error) };
+                }
+                received => return received,
+            }
+        }
+        self.receive_one(batch)
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn receive_one(&mut self, batch: &mut Batch) -> io::Result<()> {
+        let Batch { buffers, metas, .. } = batch;
+        metas[0] = retry(|| {
+            let receive = || lone::receive(self.socket.as_fd(), &mut buffers[..BUFFER]);
+            self.socket.try_io(receive)
+        })?;
+        batch.filled = 1;
+        batch.advance();
+        Ok(())
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn receive_one(&mut self, batch: &mut Batch) -> io::Result<()> {
+        self.receive_many(batch, 0)
+    }
+
+    fn receive_many(&mut self, batch: &mut Batch, most: usize) -> io::Result<()> {
         let Some(udp) = &self.udp else { return Ok(()) };
         let count = (most / (batch.largest + COST)).clamp(1, BATCH_SIZE);
         let mut buffers = batch.buffers.chunks_mut(BUFFER);
@@ -251,7 +316,7 @@ enum Tried {
 
 impl Socket {
     /// Sends some datagrams from the front of a queue by one call.
-    fn send(&self, queue: &DatagramQueue) -> io::Result<Tried> {
+    fn send(&mut self, queue: &DatagramQueue) -> io::Result<Tried> {
         let Some((route, size, bytes)) = queue.front() else { return Ok(Tried::Sent(0)) };
         if let Some(udp) = &self.udp
             && (bytes.len() > size || route.from.is_some())
@@ -259,7 +324,18 @@ impl Socket {
         {
             return self.send_run(udp, to, route.from, size, bytes);
         }
-        self.send_apart(queue)
+        if self.sends_alone {
+            return self.send_one(queue);
+        }
+        match self.send_apart(queue) {
+            Err(error) if may_be_refused(&error) => {
+                // It may be the datagram that is refused. But if it goes by the other call, it is not.
+                let sent = self.send_one(queue)?;
+                self.sends_alone = true;
+                Ok(sent)
+            }
+            sent => sent,
+        }
     }
 
     fn send_run(
@@ -343,7 +419,8 @@ impl Socket {
             self.watches_sending = true;
             let name = Name::Datagrams(token).pack();
             let interest = Interest::READABLE | Interest::WRITABLE;
-            registry.reregister(&mut self.socket, name, interest)?;
+            let watched = registry.reregister(&mut self.socket, name, interest);
+            return watched.inspect_err(|_| (self.blocked, self.watches_sending) = (false, false));
         }
         Ok(())
     }
@@ -452,6 +529,13 @@ impl Datagrams {
         socket.queue(Token { index: unpacked.index, generation: socket.generation })
     }
 
+    /// Receives again.
+    pub(super) fn resume(&mut self, token: Token) -> Option<Name> {
+        let socket = self.sockets.get(token)?;
+        socket.halted = false;
+        socket.queue(token)
+    }
+
     /// Gives one socket its next event.
     pub(super) fn serve(&mut self, token: Token, turn: &mut Turn) -> Option<Event<socket::Stream>> {
         let Datagrams { sockets, batch } = self;
@@ -468,18 +552,19 @@ impl Datagrams {
                 return Some(Event::DatagramsSent { token });
             }
             let left = left(turn.budget.read, incoming);
-            if !socket.readable || left == 0 {
+            if !socket.receives() || left == 0 {
                 turn.carry(socket.queue(token));
                 return None;
             }
             if let Err(error) = socket.receive(batch, left) {
-                if !socket.readable {
+                if error.kind() == ErrorKind::WouldBlock {
                     turn.carry(socket.queue(token));
                     return None;
                 }
                 add(&mut socket.spent.incoming, COST);
                 turn.push(socket.queue(token));
-                return Some(Event::DatagramFailed { token, error });
+                let in_a_row = socket.failures;
+                return Some(Event::DatagramFailed { token, error, in_a_row });
             }
         }
         let len = batch.current.as_ref()?.len;
@@ -493,13 +578,15 @@ impl Datagrams {
         Some(Event::Datagram { token })
     }
 
-    /// Goes on behind what a socket received last; answers whom to put on the turn's list.
-    pub(super) fn skip(&mut self, token: Token) -> Option<Option<Name>> {
+    /// Goes on behind what a socket received last; returns whom to put on the turn's list, and how often in a row
+    /// the socket has failed.
+    pub(super) fn skip(&mut self, token: Token) -> Option<(Option<Name>, u32)> {
         let socket = self.sockets.get(token)?;
         if self.batch.current.is_none() {
             self.batch.clear(); // What is in it can't be told.
+            socket.note_failure();
         }
-        Some(socket.queue(token))
+        Some((socket.queue(token), socket.failures.max(1)))
     }
 
     pub(super) fn datagram(&mut self) -> (Option<Datagram<'_>>, &mut dyn DatagramLink) {
@@ -552,7 +639,8 @@ impl DatagramLink for Sockets {
                     if socket.drops_for_a_full_receiver() {
                         queue.drop_one();
                     } else {
-                        socket.block(token, &self.registry)?;
+                        // Nobody would tell when it can go.
+                        socket.block(token, &self.registry).inspect_err(|_| queue.drop_one())?;
                     }
                 }
                 Err(error) if socket.is_of_an_earlier_one(&error) => return Err(error),
@@ -577,6 +665,17 @@ impl DatagramLink for Sockets {
     fn socket(&self, token: Token) -> Option<SockRef<'_>> {
         self.find(token).map(|socket| SockRef::from(&socket.socket))
     }
+}
+
+/// Whether an error may say that the system has no such call, or that a sandbox refuses it.
+fn may_be_refused(error: &io::Error) -> bool {
+    let refusals = [libc::ENOSYS, libc::EPERM, libc::EINVAL, libc::EOPNOTSUPP, libc::EACCES];
+    error.raw_os_error().is_some_and(|code| refusals.contains(&code))
+}
+
+/// Whether the network reports such an error, too, of an earlier datagram.
+fn may_be_the_network(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|code| [libc::EOPNOTSUPP, libc::EACCES].contains(&code))
 }
 
 /// Makes a call until no signal interrupts it.

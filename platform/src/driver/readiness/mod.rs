@@ -8,7 +8,7 @@
 //! - `name` packs a [`Token`] into mio's;
 //! - `listener` accepts;
 //! - `attempt` connects;
-//! - `socket` receives and sends, and `datagram` does it with datagrams; on Linux `relay` does both at once;
+//! - `socket` receives and sends, and `datagram` does it with datagrams, `lone` where they come one by one; on Linux `relay` does both at once;
 //! - `watch` has sockets watched that come from other threads;
 //! - `hang_up` looks what became of a connection that is not read;
 //! - this file is the turn: wait, then hand out.
@@ -17,6 +17,8 @@ mod attempt;
 mod datagram;
 mod hang_up;
 mod listener;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod lone;
 mod name;
 #[cfg(target_os = "linux")]
 mod relay;
@@ -310,6 +312,10 @@ impl Driver for Readiness {
         self.datagrams.add(token, socket)
     }
 
+    fn resume_datagrams(&mut self, token: Token) {
+        self.turn.push(self.datagrams.resume(token));
+    }
+
     fn close_datagrams(&mut self, token: Token) {
         self.datagrams.remove(token);
     }
@@ -377,9 +383,9 @@ impl Driver for Readiness {
                 Some(Event::ConnectFailed { attempt, error })
             }
             Name::Datagrams(token) => {
-                let again = self.datagrams.skip(token)?;
+                let (again, in_a_row) = self.datagrams.skip(token)?;
                 self.turn.push(again);
-                Some(Event::DatagramFailed { token, error })
+                Some(Event::DatagramFailed { token, error, in_a_row })
             }
         }
     }

@@ -29,6 +29,8 @@ pub(super) struct DatagramSocket {
     pub(super) left_to_send: usize,
     /// A flush left something.
     pub(super) waits_to_send: bool,
+    /// Receiving has failed, and waits to be told to go on.
+    pub(super) halted: bool,
 }
 
 impl DatagramSockets {
@@ -43,7 +45,7 @@ impl DatagramSockets {
             let token = Token { index, generation: socket.generation };
             (socket.left, socket.left_to_send) = (read_budget, write_budget);
             let address = socket.socket.address();
-            if wire.datagrams().has_arrived(&address) {
+            if !socket.halted && wire.datagrams().has_arrived(&address) {
                 turn.push(Notice::Datagram(token));
             }
             if socket.waits_to_send && !wire.datagrams().is_blocked(&address, now) {

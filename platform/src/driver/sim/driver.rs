@@ -265,7 +265,8 @@ pub(super) const DATAGRAM_COST: usize = 64;
 
 impl SimDriver {
     fn receive_datagram(&mut self, token: Token) -> Option<Event<SimSocket>> {
-        let socket = self.datagrams.get(token).filter(|socket| socket.left > 0)?;
+        let ready = |socket: &&mut DatagramSocket| socket.left > 0 && !socket.halted;
+        let socket = self.datagrams.get(token).filter(ready)?;
         let arrived = socket.socket.take()?;
         let address = socket.socket.address();
         let more = self.network().lock().datagrams().has_arrived(&address);
@@ -279,7 +280,9 @@ impl SimDriver {
             }
             Arrived::Refused => {
                 socket.left = socket.left.saturating_sub(DATAGRAM_COST);
-                Some(Event::DatagramFailed { token, error: ErrorKind::ConnectionRefused.into() })
+                socket.halted = true;
+                let error = ErrorKind::ConnectionRefused.into();
+                Some(Event::DatagramFailed { token, error, in_a_row: 1 })
             }
         }
     }
@@ -569,10 +572,18 @@ impl Driver for SimDriver {
             left: self.budget.read,
             left_to_send: self.budget.write,
             waits_to_send: false,
+            halted: false,
         };
         let before = self.datagrams.table.insert(token.index, entry);
         assert!(before.is_none(), "socket {token:?} takes the place of one that is open");
         Ok(())
+    }
+
+    fn resume_datagrams(&mut self, token: Token) {
+        if let Some(socket) = self.datagrams.get(token) {
+            socket.halted = false;
+            self.turn.push(Some(Notice::Datagram(token)));
+        }
     }
 
     fn close_datagrams(&mut self, token: Token) {
@@ -645,8 +656,8 @@ impl Driver for SimDriver {
                 Some(Event::Failed { token, error })
             }
             Notice::Datagram(token) | Notice::SendDatagrams(token) => {
-                self.datagrams.get(token)?;
-                Some(Event::DatagramFailed { token, error })
+                self.datagrams.get(token)?.halted = true;
+                Some(Event::DatagramFailed { token, error, in_a_row: 1 })
             }
         }
     }
