@@ -78,7 +78,7 @@ pub(super) struct Predecessor {
 impl Predecessor {
     /// One that has let this process accept.
     pub(super) fn new(stream: UnixStream, files: Vec<Arc<SocketFile>>) -> Self {
-        Predecessor { stream, files, due: Instant::now() + PROBATION }
+        Predecessor { stream, files, due: after(Instant::now(), PROBATION) }
     }
 
     /// Tells it to go. `false`: it has given this process up before, and stays itself.
@@ -355,9 +355,9 @@ impl Server {
     fn accept_again(&mut self) {
         if self.reserve.pop().is_some() {
             self.driver.resume_accepting(LISTENER);
-            self.refill_at.get_or_insert_with(|| Instant::now() + REFILL);
+            self.refill_at.get_or_insert_with(|| after(Instant::now(), REFILL));
         } else {
-            self.retry_at = Some(Instant::now() + RETRY);
+            self.retry_at = Some(after(Instant::now(), RETRY));
         }
     }
 
@@ -365,7 +365,7 @@ impl Server {
     fn fill_reserve(&mut self) {
         while self.reserve.len() < RESERVE {
             let Ok(descriptor) = self.socket.try_clone() else {
-                self.refill_at = Some(Instant::now() + REFILL);
+                self.refill_at = Some(after(Instant::now(), REFILL));
                 return;
             };
             self.reserve.push(descriptor);
