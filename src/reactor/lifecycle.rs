@@ -13,7 +13,7 @@ use super::connection::{Connection, Origin, Phase};
 use super::mailbox::{Command, DatagramOrder, Order};
 use super::{Arrival, EventLoop, Reactor, Serving};
 use crate::conn::{CloseReason, CloseRequest, Closed, Completion, Detached, Fault};
-use crate::engine::{Account, Admission, ListenerState, Open};
+use crate::engine::{Account, Admission, ListenerState};
 use crate::handler::{Action, EventHandler};
 use crate::log::limited;
 use crate::unwind::{Panic, catch, drop_caught};
@@ -35,7 +35,11 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// # Errors
     /// The operating system refused to watch it; it is closed.
     #[cfg(any(feature = "sim", feature = "internals"))]
-    pub(crate) fn listen(&mut self, listener: D::Listener, open: Open) -> io::Result<()> {
+    pub(crate) fn listen(
+        &mut self,
+        listener: D::Listener,
+        open: crate::engine::Open,
+    ) -> io::Result<()> {
         self.acceptance.listen(listener, open, &mut self.driver)
     }
 
