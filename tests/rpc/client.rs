@@ -143,7 +143,8 @@ impl Run {
             assert_eq!(call.times_ended, 1, "call {} ended again: {result:?}", call.id);
             match result {
                 Ok(response) => assert_eq!(response.id, call.id, "somebody else's response"),
-                Err((status, _)) if status.code() == Code::DeadlineExceeded => {
+                // A server that goes away may say any code.
+                Err((status, _)) if status.message() == "no response came in time" => {
                     assert!(call.deadline <= now, "the deadline of {} was to come", call.id);
                 }
                 Err(_) => {}

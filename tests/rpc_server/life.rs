@@ -91,7 +91,7 @@ fn a_peer_that_ends_its_side_gets_the_answers_it_waits_for() {
 fn a_caller_that_closes_its_socket_is_seen() {
     let (later, replies) = channel();
     let server = Server::new();
-    let engine = crate::common::TestEngine::start(millstream::Engine::builder().reactors(1), {
+    let engine = crate::common::TestEngine::start(Engine::builder().reactors(1), {
         let server = server.clone();
         move |_| server.serve(router(later.clone()))
     });
@@ -159,7 +159,7 @@ fn a_stop_ends_at_its_deadline() {
 fn a_real_engine_stops_when_its_calls_have_ended() {
     let (later, replies) = channel();
     let server = Server::new();
-    let engine = crate::common::TestEngine::start(millstream::Engine::builder().reactors(2), {
+    let engine = crate::common::TestEngine::start(Engine::builder().reactors(2), {
         let server = server.clone();
         move |_| server.serve(router(later.clone()))
     });
@@ -315,7 +315,7 @@ fn a_frame_has_its_time_over_a_socket_as_well() {
             caller.call(1, "test/echo", b"whole");
             assert_eq!(caller.next(), Got::ok(1, b"whole"));
             caller.send_bytes(&bytes_of(Frame::Request(request(2, "test/echo", b"")))[..30]);
-            assert_eq!(caller.next(), Got::GoAway { last: 1, code: Code::DeadlineExceeded });
+            assert_eq!(caller.next(), Got::GoAway { last: 1, code: Code::Unavailable });
             assert_eq!(caller.next(), Got::End);
         },
     );

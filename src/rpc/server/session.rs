@@ -590,7 +590,7 @@ impl Session {
     /// The connection begins to close: who works for its calls is told at once, and the peer, where it may not know why.
     pub(super) fn closing(&mut self, reason: &CloseReason, output: &mut Output<'_>) {
         if let CloseReason::FrameTimeout = reason {
-            let _ = self.break_off(&Status::deadline_exceeded(reason.to_string()), output);
+            let _ = self.break_off(&Status::unavailable(reason.to_string()), output);
         }
         self.going_away = true;
         self.abandon();
