@@ -3,7 +3,8 @@
 use std::fmt;
 use std::io;
 
-/// Why a connection is over, as [`EventHandler::on_close`](crate::EventHandler::on_close) is told.
+/// Why a connection closes, as [`EventHandler::on_closing`](crate::EventHandler::on_closing) and
+/// [`EventHandler::on_close`](crate::EventHandler::on_close) are told.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CloseReason {

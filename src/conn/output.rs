@@ -88,8 +88,8 @@ impl Pending {
 /// with [`CloseReason::OutputOverflow`](crate::CloseReason::OutputOverflow). Watch
 /// [`pending`](Self::pending) or the water marks to stay below.
 ///
-/// After [`Conn::shutdown`](crate::Conn::shutdown) or a close, what is written is dropped;
-/// [`is_writable`](Self::is_writable) tells.
+/// After [`Conn::shutdown`](crate::Conn::shutdown) or a close, what is written is dropped, but for the last word
+/// that [`on_closing`](crate::EventHandler::on_closing) may write; [`is_writable`](Self::is_writable) tells.
 pub struct Output<'a> {
     pub(crate) token: Token,
     pub(crate) pending: &'a mut Pending,

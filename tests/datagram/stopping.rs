@@ -1,9 +1,13 @@
 //! How sockets end with their engine.
 
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use millstream::{Action, Engine, OpenDatagram, SendError};
+use millstream::codec::{FrameHandler, Framed, FramedConn, Lines};
+use millstream::{
+    Action, CloseReason, Closed, Datagram, DatagramRemote, DatagramSocket, Engine, OpenDatagram,
+    SendError,
+};
 
 use crate::client::{Peer, Tell, unix};
 use crate::common::folder::Folder;
@@ -102,4 +106,89 @@ fn what_nobody_takes_is_dropped_at_the_deadline() {
         assert!(engine.stats().reactors[0].datagrams_dropped > 1);
         drop(peer);
     }
+}
+
+/// What a test is told: the handle of a socket that closes, and the reason.
+type Closing = (DatagramRemote<Framed<LastWord>>, String);
+
+/// Serves datagrams beside frames, and has a last word.
+struct LastWord(Sender<Closing>);
+
+impl FrameHandler for LastWord {
+    type Codec = Lines;
+    type State = ();
+
+    fn codec(&self) -> Lines {
+        Lines::new()
+    }
+
+    fn on_frame(&mut self, _conn: &mut FramedConn<'_, Self>, _line: &[u8]) -> Action {
+        unreachable!("there are no connections")
+    }
+
+    fn on_datagram(
+        &mut self,
+        socket: &mut DatagramSocket<'_, Framed<Self>>,
+        datagram: Datagram<'_>,
+    ) -> Action {
+        socket.reply(&datagram, datagram.bytes).into()
+    }
+
+    fn on_datagram_closing(
+        &mut self,
+        socket: &mut DatagramSocket<'_, Framed<Self>>,
+        reason: &CloseReason,
+    ) {
+        if socket.peer_addr().is_some() {
+            socket.send(b"last word").expect("there is room");
+        }
+        let _ = self.0.send((socket.remote(), reason.to_string())); // The test may have failed.
+    }
+}
+
+/// The handler is told at once, and so are its handles, though what waits can't be sent.
+#[test]
+fn a_socket_that_can_not_send_says_at_once_that_it_closes() {
+    let (tell, told) = channel();
+    let builder = Engine::builder().reactors(1).close_timeout(DEADLINE);
+    let engine = TestEngine::start(builder, move |_| Framed::new(LastWord(tell.clone())));
+    let reactors = engine.reactors::<Framed<LastWord>>().expect("it is the handler");
+    let peer = Peer::like(&unix("/unused"));
+    let (counted, sent) = channel();
+    let opened = reactors.open_datagram(0, OpenDatagram::to(peer.address()), move |_, socket| {
+        let socket = socket.expect("it can be opened");
+        // More than the peer has room for, so that the rest waits.
+        let sent = (0u32..10_000).take_while(|number| socket.send(&number.to_be_bytes()).is_ok());
+        let _ = counted.send(sent.count());
+        Action::Continue
+    });
+    opened.expect("it runs");
+    let sent = receive(&sent);
+    engine.stop(DEADLINE).expect("it runs");
+    let (remote, reason) = receive(&told);
+    assert_eq!(reason, "shutdown");
+    assert_eq!(remote.send("lost"), Err(Closed));
+    assert_eq!(engine.stats().reactors[0].datagram_sockets, 1, "it has something to send");
+    for _ in 0..sent {
+        assert_eq!(peer.receive().0.len(), 4);
+    }
+    assert_eq!(peer.receive().0, b"last word");
+    engine.wait().expect("it ends");
+    assert!(told.try_recv().is_err(), "it is told once");
+}
+
+#[test]
+fn a_socket_that_is_listened_on_says_that_its_listener_closes() {
+    let (tell, told) = channel();
+    let builder = Engine::builder().reactors(1);
+    let engine = TestEngine::start(builder, move |_| Framed::new(LastWord(tell.clone())));
+    let listener = engine.listen("udp://127.0.0.1:0").expect("there is a port");
+    let client = std::net::UdpSocket::bind("127.0.0.1:0").expect("there is a port");
+    client.set_read_timeout(Some(DEADLINE)).expect("a socket has the option");
+    let to = listener.local_addr().socket_addr().expect("it is one");
+    client.send_to(b"hello", to).expect("it is sent");
+    assert_eq!(client.recv(&mut [0; 9]).expect("it comes back"), 5);
+    listener.close();
+    let (remote, reason) = receive(&told);
+    assert_eq!((reason.as_str(), remote.is_open()), ("local", false));
 }
