@@ -154,7 +154,9 @@ mod tests {
         thread::scope(|scope| {
             scope.spawn(|| {
                 assert!(cpu::pin_to(core));
-                while !done.load(Ordering::Relaxed) {}
+                while !done.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
             });
             scope.spawn(|| {
                 assert!(cpu::pin_to(core));
