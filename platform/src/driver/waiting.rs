@@ -17,18 +17,31 @@ pub(super) struct Waiting<N> {
     fresh: VecDeque<N>,
     again: VecDeque<N>,
     served: u32,
+    /// Whether whoever was taken out last had become ready.
+    was_fresh: bool,
 }
 
 impl<N> Default for Waiting<N> {
     fn default() -> Self {
         let (fresh, again) = (VecDeque::new(), VecDeque::new());
-        Waiting { first: None, fresh, again, served: 0 }
+        Waiting { first: None, fresh, again, served: 0, was_fresh: true }
     }
 }
 
 impl<N> Waiting<N> {
     pub(super) fn is_empty(&self) -> bool {
         self.fresh.is_empty() && self.again.is_empty() && self.first.is_none()
+    }
+
+    /// Whether somebody who became ready waits.
+    pub(super) fn has_fresh(&self) -> bool {
+        !self.fresh.is_empty()
+    }
+
+    /// Whether whoever was [taken out](Self::pop) last had become ready, and not more of what it had.
+    #[inline]
+    pub(super) fn was_fresh(&self) -> bool {
+        self.was_fresh
     }
 
     /// Adds whoever became ready.
@@ -55,6 +68,7 @@ impl<N> Waiting<N> {
     /// Takes out who is served next.
     #[inline]
     pub(super) fn pop(&mut self) -> Option<N> {
+        self.was_fresh = true;
         if self.again.is_empty() && self.first.is_none() {
             let next = self.fresh.pop_front();
             if next.is_none() && self.fresh.capacity() > KEPT {
@@ -78,6 +92,7 @@ impl<N> Waiting<N> {
         }
         self.served = self.served.wrapping_add(1);
         let fresh = if self.served.is_multiple_of(ONE_IN) { None } else { self.fresh.pop_front() };
+        self.was_fresh = fresh.is_some();
         fresh.or_else(|| self.again.pop_front())
     }
 

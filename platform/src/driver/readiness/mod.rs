@@ -51,6 +51,8 @@ use crate::socket::{DatagramOptions, DatagramSocket, Listener, SocketOptions, St
 
 /// How many notifications one wait reaps; what is beyond comes with the next one.
 const EVENTS_PER_WAIT: usize = 1024;
+/// How many bytes a connection receives at first, whatever others wait: fewer are not worth the system call.
+const SMALLEST_SHARE: usize = 4 * 1024;
 
 /// The driver on top of mio.
 pub struct Readiness {
@@ -73,6 +75,8 @@ struct Turn {
     number: u32,
     /// For this turn, and what is left of it for the next one.
     ready: Waiting<Name>,
+    /// How many bytes whoever became ready receives at first: fewer if the last turns could not serve all of them.
+    share: usize,
     /// The wait reaped as much as it can at once; there may be more.
     crowded: bool,
     /// The wait was ended by a wake.
@@ -104,6 +108,13 @@ impl Turn {
     /// Puts whoever was served and has more on this turn's list.
     fn push_again(&mut self, name: Option<Name>) {
         self.ready.push_again(name);
+    }
+
+    /// A turn begins: were all served that had become ready in the last one?
+    fn adapt_share(&mut self) {
+        let full = self.budget.receive_buffer;
+        let less = (self.share / 2).max(SMALLEST_SHARE.min(full));
+        self.share = if self.ready.has_fresh() { less } else { (self.share * 2).min(full) };
     }
 
     /// Puts whoever used up its budget on the next turn's list.
@@ -157,6 +168,7 @@ impl Readiness {
                 budget,
                 number: 0,
                 ready: Waiting::default(),
+                share: budget.receive_buffer,
                 crowded: false,
                 woken: false,
                 carried: Vec::new(),
@@ -271,7 +283,8 @@ impl Driver for Readiness {
     }
 
     fn pause(&mut self, token: Token, paused: bool) {
-        self.turn.push(self.sockets.pause(token, paused));
+        // It is not new what it has.
+        self.turn.push_again(self.sockets.pause(token, paused));
     }
 
     #[inline]
@@ -328,6 +341,7 @@ impl Driver for Readiness {
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.turn.number = self.turn.number.wrapping_add(1);
         self.turn.woken = false;
+        self.turn.adapt_share();
         for name in self.turn.carried.drain(..) {
             self.turn.ready.push_again(Some(name));
         }

@@ -159,7 +159,8 @@ impl Socket {
         passing: &mut Passings,
     ) -> Incoming {
         let spent = self.spent.in_turn(turn.number).incoming;
-        let most = room.len().min(left(turn.budget.read, spent));
+        let share = if turn.ready.was_fresh() { turn.share } else { usize::MAX };
+        let most = room.len().min(left(turn.budget.read, spent)).min(share);
         let incoming = self.receive(token, &mut room[..most], stored, passing);
         if let Incoming::Bytes(bytes) = incoming {
             add(&mut self.spent.incoming, bytes.len());
