@@ -293,6 +293,9 @@ fn urgent_data_is_left_out_and_nothing_else() {
     let stand = Stand::start(Engine::builder().reactors(1));
     let (client, mut server) = stand.connect();
     let remote = receive(&stand.clients);
+    // From here on it is relayed.
+    (&client).write_all(b"hello").expect("it is taken");
+    assert_eq!(read_exactly(&mut server, 5), b"hello");
     let pauses = |paused: bool| {
         let (sender, done) = channel();
         let ran = remote.run(move |_, conn| {
