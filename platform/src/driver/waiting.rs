@@ -33,9 +33,9 @@ impl<N> Waiting<N> {
         self.fresh.is_empty() && self.again.is_empty() && self.first.is_none()
     }
 
-    /// Whether somebody who became ready waits.
-    pub(super) fn has_fresh(&self) -> bool {
-        !self.fresh.is_empty()
+    /// How many wait who became ready.
+    pub(super) fn fresh(&self) -> usize {
+        self.fresh.len()
     }
 
     /// Whether whoever was [taken out](Self::pop) last had become ready, and not more of what it had.

@@ -51,6 +51,9 @@ use crate::socket::{DatagramOptions, DatagramSocket, Listener, SocketOptions, St
 
 /// How many notifications one wait reaps; what is beyond comes with the next one.
 const EVENTS_PER_WAIT: usize = 1024;
+/// From so many turns on that those who became ready wait for, they receive less at first. Where few are enough, reads in
+/// pieces would cost more than the wait: twice the time of a message of 16 KiB.
+const MANY_TURNS: usize = 8;
 /// How many bytes a connection receives at first, whatever others wait: fewer are not worth the system call.
 const SMALLEST_SHARE: usize = 4 * 1024;
 
@@ -75,8 +78,10 @@ struct Turn {
     number: u32,
     /// For this turn, and what is left of it for the next one.
     ready: Waiting<Name>,
-    /// How many bytes whoever became ready receives at first: fewer if the last turns could not serve all of them.
+    /// How many bytes whoever became ready receives at first: fewer if many turns are needed to serve all of them.
     share: usize,
+    /// How many were ready when the turn began.
+    fresh: usize,
     /// The wait reaped as much as it can at once; there may be more.
     crowded: bool,
     /// The wait was ended by a wake.
@@ -110,11 +115,14 @@ impl Turn {
         self.ready.push_again(name);
     }
 
-    /// A turn begins: were all served that had become ready in the last one?
+    /// A turn begins: how many are left who became ready before, compared with those that the last one served?
     fn adapt_share(&mut self) {
+        let left = self.ready.fresh();
+        let served = self.fresh.saturating_sub(left).max(1);
         let full = self.budget.receive_buffer;
         let less = (self.share / 2).max(SMALLEST_SHARE.min(full));
-        self.share = if self.ready.has_fresh() { less } else { (self.share * 2).min(full) };
+        let is_behind = left / served >= MANY_TURNS;
+        self.share = if is_behind { less } else { (self.share * 2).min(full) };
     }
 
     /// Puts whoever used up its budget on the next turn's list.
@@ -169,6 +177,7 @@ impl Readiness {
                 number: 0,
                 ready: Waiting::default(),
                 share: budget.receive_buffer,
+                fresh: 0,
                 crowded: false,
                 woken: false,
                 carried: Vec::new(),
@@ -354,6 +363,7 @@ impl Driver for Readiness {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
+        self.turn.fresh = self.turn.ready.fresh();
         Ok(())
     }
 
