@@ -189,11 +189,12 @@ impl<'a> Call<'a> {
         self.parts.method
     }
 
-    /// The request's body, as [`format`](Self::format) says. One that came compressed is decompressed when it is
-    /// asked for the first time, or when the call comes to its method. If that fails it is empty here, the call comes
-    /// to no method, and ends with [`Code::InvalidArgument`](super::Code::InvalidArgument),
-    /// [`Code::ResourceExhausted`](super::Code::ResourceExhausted) or, for a compression that is not built in,
-    /// [`Code::Unimplemented`](super::Code::Unimplemented).
+    /// The request's body, as [`format`](Self::format) says. One that came compressed is
+    /// decompressed when it is asked for the first time, or when the call comes to its method. If
+    /// that fails it is empty here, the call comes to no method, and ends with
+    /// [`Code::InvalidArgument`](super::Code::InvalidArgument),
+    /// [`Code::ResourceExhausted`](super::Code::ResourceExhausted) or, for a compression that is
+    /// not built in, [`Code::Unimplemented`](super::Code::Unimplemented).
     #[inline]
     pub fn body(&self) -> &'a [u8] {
         match self.parts.packed {

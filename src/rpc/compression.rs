@@ -123,8 +123,8 @@ impl<'a> Packed<'a> {
         Packed { format, body, max_body, unpacked: OnceCell::new() }
     }
 
-    /// What it was before it was compressed. There is memory for it only if what it is compressed to can stand for so
-    /// much.
+    /// What it was before it was compressed. There is memory for it only if what it is compressed
+    /// to can stand for so much.
     ///
     /// # Errors
     /// It is not compressed in a way that is built in, it is damaged, or it is too long.

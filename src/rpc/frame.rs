@@ -22,7 +22,8 @@ pub(super) const FRAME_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest name of a method, by the byte of its length.
 pub(super) const LONGEST_METHOD: usize = u8::MAX as usize;
 
-/// The longest message that is sent, which leaves room for metadata in a head of the greatest length.
+/// The longest message that is sent, which leaves room for metadata in a head of the greatest
+/// length.
 const LONGEST_MESSAGE: usize = 4 * 1024;
 
 /// On a request: it is tried again, and an earlier try may have been run.
@@ -289,8 +290,8 @@ impl FrameCodec {
         self.passing_over == 0
     }
 
-    /// The same before a frame is decoded. An error in what begins behind it takes nothing, as always: else it
-    /// would be told twice if both came in one piece.
+    /// The same before a frame is decoded. An error in what begins behind it takes nothing, as
+    /// always: else it would be told twice if both came in one piece.
     #[cold]
     fn pass_over_before(&mut self, input: &mut Input<'_>) -> Result<bool, FrameError> {
         let (before, left) = (input.clone(), self.passing_over);
@@ -506,9 +507,9 @@ pub(super) fn longest_response(message: &str, metadata: MetadataView<'_>, body: 
     (HEADER + 2 + message + metadata.as_bytes().len()).saturating_add(body)
 }
 
-/// Writes a response without a message, with a body that `fill` writes; nothing if that fails, or if it can't be a
-/// frame. If the frame leaves less than `reserve` bytes of the output's room, it is not written, and the body is
-/// answered.
+/// Writes a response without a message, with a body that `fill` writes; nothing if that fails, or
+/// if it can't be a frame. If the frame leaves less than `reserve` bytes of the output's room, it
+/// is not written, and the body is answered.
 pub(super) fn write_in_place(
     response: &Response<'_>,
     output: &mut Output<'_>,

@@ -161,8 +161,8 @@ impl<'a> MetadataView<'a> {
         TraceContext::parse(self.get(TRACEPARENT)?)
     }
 
-    /// What tracing systems keep of that trace: the `tracestate` of W3C's Trace Context, where several of them are one
-    /// list, with a comma between each two. `None` without a trace.
+    /// What tracing systems keep of that trace: the `tracestate` of W3C's Trace Context, where
+    /// several of them are one list, with a comma between each two. `None` without a trace.
     pub fn trace_state(&self) -> Option<Vec<u8>> {
         self.trace_context()?;
         let lists = self.iter().filter(|(key, _)| *key == TRACESTATE);

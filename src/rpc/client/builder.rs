@@ -110,9 +110,10 @@ impl<M> ClientBuilder<M> {
         self
     }
 
-    /// How long an address is left alone after a connection to it failed or broke: its calls go to the others, wait
-    /// for a connection that broke to be made again, or [fail](Self::wait_for_ready).
-    /// By default up to 100 milliseconds, then twice that, and so on up to 10 seconds.
+    /// How long an address is left alone after a connection to it failed or broke: its calls go to
+    /// the others, wait for a connection that broke to be made again, or
+    /// [fail](Self::wait_for_ready). By default up to 100 milliseconds, then twice that, and so on
+    /// up to 10 seconds.
     pub fn reconnect(mut self, backoff: Backoff) -> Self {
         self.settings.reconnect = backoff;
         self
@@ -145,10 +146,10 @@ impl<M> ClientBuilder<M> {
         self
     }
 
-    /// Whether calls wait until their deadline for a server that can be reached. By default they don't: when the last
-    /// attempt to connect failed at every address, and none is to be tried again yet, a call ends at once with
-    /// [`Code::Unavailable`](crate::rpc::Code::Unavailable), and is not tried again. A request can
-    /// [say otherwise](super::Request::wait_for_ready).
+    /// Whether calls wait until their deadline for a server that can be reached. By default they
+    /// don't: when the last attempt to connect failed at every address, and none is to be tried
+    /// again yet, a call ends at once with [`Code::Unavailable`](crate::rpc::Code::Unavailable),
+    /// and is not tried again. A request can [say otherwise](super::Request::wait_for_ready).
     pub fn wait_for_ready(mut self, waits: bool) -> Self {
         self.wait_for_ready = waits;
         self
@@ -167,8 +168,8 @@ impl<M> ClientBuilder<M> {
         self
     }
 
-    /// Gives a connection up on which a frame of the server is not whole this long after its first byte. By default a
-    /// minute; `None` for no limit.
+    /// Gives a connection up on which a frame of the server is not whole this long after its first
+    /// byte. By default a minute; `None` for no limit.
     pub fn frame_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.settings.frame_timeout = timeout.into();
         self

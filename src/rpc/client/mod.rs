@@ -55,9 +55,11 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// [`start`](Self::start) answers a future, [`call_then`](Self::call_then) calls back, and [`send`](Self::send) wants
 /// no response at all.
 ///
-/// A call waits for a connection as long as one is being made to some address. Where the last attempt failed at all of
-/// them, it ends at once with [`Code::Unavailable`](super::Code::Unavailable), unless it is to
-/// [wait for a server](Request::wait_for_ready) until its deadline. [`RetryPolicy`] says which calls are tried again.
+/// A call waits for a connection as long as one is being made to some address. Where the last
+/// attempt failed at all of them, it ends at once with
+/// [`Code::Unavailable`](super::Code::Unavailable), unless it is to
+/// [wait for a server](Request::wait_for_ready) until its deadline. [`RetryPolicy`] says which
+/// calls are tried again.
 ///
 /// When the last clone is dropped, the client ends: connections close once the calls on them have ended, or after the
 /// [`drain_timeout`](ClientBuilder::drain_timeout). [`stop`](Self::stop) waits for that.

@@ -385,8 +385,8 @@ impl Pool {
         }
     }
 
-    /// Ends the calls that wait although nobody can be reached: no connection takes calls, and each address failed
-    /// and is left alone. Those that are to wait for that stay.
+    /// Ends the calls that wait although nobody can be reached: no connection takes calls, and each
+    /// address failed and is left alone. Those that are to wait for that stay.
     fn fail_unreachable(&mut self, now: Instant) {
         let is_left_alone = |address: &Address| {
             address.is_refused && address.down_until.is_some_and(|until| until > now)

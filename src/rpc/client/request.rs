@@ -84,7 +84,8 @@ impl Request {
         Ok(self)
     }
 
-    /// Has it belong to the trace of a call that is being served: a [child](crate::rpc::TraceContext::child) of its
+    /// Has it belong to the trace of a call that is being served: a
+    /// [child](crate::rpc::TraceContext::child) of its
     /// `traceparent` goes along, and its `tracestate`. Nothing does of a call that has no trace.
     pub fn trace_of(mut self, call: &Call<'_>) -> Self {
         let Some(trace) = call.trace_context() else { return self };
@@ -103,8 +104,9 @@ impl Request {
         self
     }
 
-    /// Whether it waits until its deadline for a server that can be reached, in place of failing at once while
-    /// none can; by default as the client's [`wait_for_ready`](super::ClientBuilder::wait_for_ready) says.
+    /// Whether it waits until its deadline for a server that can be reached, in place of failing at
+    /// once while none can; by default as the client's
+    /// [`wait_for_ready`](super::ClientBuilder::wait_for_ready) says.
     pub fn wait_for_ready(mut self, waits: bool) -> Self {
         self.wait_for_ready = Some(waits);
         self
@@ -118,7 +120,8 @@ impl Request {
     }
 }
 
-/// The body as it is sent, if `compression` is how it is to be compressed, and that makes it not too long.
+/// The body as it is sent, if `compression` is how it is to be compressed, and that makes it not
+/// too long.
 pub(super) fn packed(
     format: Format,
     compression: u8,

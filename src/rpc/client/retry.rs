@@ -15,8 +15,9 @@ use crate::rpc::{Code, Status};
 /// - and there were fewer attempts than `max_attempts`;
 /// - and the next one begins before its deadline, which is one for all attempts.
 ///
-/// A call that was never sent, because its connection broke before, is sent on another one; that is no attempt. One that
-/// ends because [no server can be reached](super::ClientBuilder::wait_for_ready) is not tried again.
+/// A call that was never sent, because its connection broke before, is sent on another one; that is
+/// no attempt. One that ends because
+/// [no server can be reached](super::ClientBuilder::wait_for_ready) is not tried again.
 #[derive(Clone, Debug)]
 pub struct RetryPolicy {
     max_attempts: u32,

@@ -308,8 +308,8 @@ impl<T> Session<T> {
         self.pinged_at = None;
     }
 
-    /// The server takes no more requests: those that it did not see have failed. With a code it takes nothing any more, and
-    /// all have failed.
+    /// The server takes no more requests: those that it did not see have failed. With a code it
+    /// takes nothing any more, and all have failed.
     fn go_away(
         &mut self,
         last: u64,

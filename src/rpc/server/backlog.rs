@@ -14,7 +14,8 @@ use crate::rpc::status::Status;
 /// What an answer takes up besides its bytes.
 const OVERHEAD: usize = 256;
 
-/// The answers of a connection that wait, in order. Each is with its call, by which it is found when it is cancelled.
+/// The answers of a connection that wait, in order. Each is with its call, by which it is found
+/// when it is cancelled.
 pub(super) struct Backlog {
     /// The calls that have one. Some have ended meanwhile.
     ids: VecDeque<u64>,
@@ -66,8 +67,8 @@ impl Backlog {
         self.ids.pop_front();
     }
 
-    /// Has the answer of a call wait behind the others. If that is too much, it becomes an error, and an error
-    /// that is too much loses its message.
+    /// Has the answer of a call wait behind the others. If that is too much, it becomes an error,
+    /// and an error that is too much loses its message.
     pub(super) fn push(
         &mut self,
         id: u64,
@@ -128,7 +129,8 @@ pub(super) fn is_time_for(answer: &Result<Body, Status>, output: &Output<'_>) ->
     !output.is_above_high_water() && fits(longest(answer), output)
 }
 
-/// An answer that can be sent at some time: one that is longer than the output takes becomes an error.
+/// An answer that can be sent at some time: one that is longer than the output takes becomes an
+/// error.
 pub(super) fn sendable(answer: Result<Body, Status>, output: &Output<'_>) -> Result<Body, Status> {
     let (length, most) = (longest(&answer), output.cap() - reserve(output));
     match answer {

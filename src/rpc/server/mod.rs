@@ -85,9 +85,10 @@ impl<M> Server<M> {
     }
 
     /// How many calls of one connection may wait for their reply; a request above that fails with
-    /// [`Code::Unavailable`](super::Code::Unavailable) and was not run. A call that was cancelled, or whose deadline passed,
-    /// counts as long as somebody has its [`Reply`](super::Reply), who may still work for it, and one that was answered
-    /// until its answer is written. By default 10,000.
+    /// [`Code::Unavailable`](super::Code::Unavailable) and was not run. A call that was cancelled,
+    /// or whose deadline passed, counts as long as somebody has its [`Reply`](super::Reply), who
+    /// may still work for it, and one that was answered until its answer is written. By default
+    /// 10,000.
     pub fn max_in_flight(mut self, calls: usize) -> Self {
         self.limits.max_in_flight = calls;
         self
@@ -100,9 +101,10 @@ impl<M> Server<M> {
         self
     }
 
-    /// How many bytes of answers may wait on a connection for the peer to take others: more than the engine's
-    /// [high-water mark](crate::Builder::water_marks) of them are not given to it at a time. An answer that is too much
-    /// fails its call with [`Code::ResourceExhausted`](super::Code::ResourceExhausted), and so does one that is longer
+    /// How many bytes of answers may wait on a connection for the peer to take others: more than
+    /// the engine's [high-water mark](crate::Builder::water_marks) of them are not given to it at a
+    /// time. An answer that is too much fails its call with
+    /// [`Code::ResourceExhausted`](super::Code::ResourceExhausted), and so does one that is longer
     /// than the [`output_cap`](crate::Builder::output_cap) allows. By default 256 MiB.
     pub fn max_unsent_answers(mut self, bytes: usize) -> Self {
         self.limits.max_unsent = bytes;
@@ -136,9 +138,10 @@ impl<M> Server<M> {
         self
     }
 
-    /// Closes a connection on which a frame is not whole this long after its first byte, whatever the peer sends
-    /// meanwhile, a byte now and then or an answer to a ping: [`Framed::frame_timeout`]. So a request that is sent more
-    /// slowly fails. By default a minute; `None` for no limit.
+    /// Closes a connection on which a frame is not whole this long after its first byte, whatever
+    /// the peer sends meanwhile, a byte now and then or an answer to a ping:
+    /// [`Framed::frame_timeout`]. So a request that is sent more slowly fails. By default a minute;
+    /// `None` for no limit.
     pub fn frame_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.limits.frame_timeout = timeout.into();
         self

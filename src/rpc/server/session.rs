@@ -518,8 +518,8 @@ impl Session {
             || !self.backlog.is_empty()
     }
 
-    /// Sees to it that answers that wait are looked at: the low-water mark tells when it is their turn, unless
-    /// only the cap keeps them.
+    /// Sees to it that answers that wait are looked at: the low-water mark tells when it is their
+    /// turn, unless only the cap keeps them.
     pub(super) fn plan(&mut self, output: &Output<'_>) {
         let is_told = self.backlog.is_empty() || output.is_above_high_water();
         self.look_at = if is_told { None } else { output.now().checked_add(LOOK_AFTER) };
@@ -587,7 +587,8 @@ impl Session {
         Outlook::Over
     }
 
-    /// The connection begins to close: who works for its calls is told at once, and the peer, where it may not know why.
+    /// The connection begins to close: who works for its calls is told at once, and the peer, where
+    /// it may not know why.
     pub(super) fn closing(&mut self, reason: &CloseReason, output: &mut Output<'_>) {
         if let CloseReason::FrameTimeout = reason {
             let _ = self.break_off(&Status::unavailable(reason.to_string()), output);

@@ -7,11 +7,12 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeTuple, Serializer};
 
-/// The arguments of a method of [`service!`](crate::rpc::service), a tuple with up to 16 of them: on the wire a
-/// sequence, also of none or of one.
+/// The arguments of a method of [`service!`](crate::rpc::service), a tuple with up to 16 of them:
+/// on the wire a sequence, also of none or of one.
 ///
-/// In MessagePack and in JSON nil or null stand for none, too. There those at the end may be missing that are an `Option`, and are `None` then. So a method can
-/// be given another argument without breaking those who call it as it was. In postcard, which doesn't tell how many there
+/// In MessagePack and in JSON nil or null stand for none, too. There those at the end may be
+/// missing that are an `Option`, and are `None` then. So a method can be given another argument
+/// without breaking those who call it as it was. In postcard, which doesn't tell how many there
 /// are, all must be there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Arguments<T>(pub T);
