@@ -294,6 +294,11 @@ impl<F: FrameHandler> Framed<F> {
 impl<'a, F: FrameHandler> FramedConn<'a, F> {
     /// Sends a frame. Like all output, it leaves when the callback is over.
     ///
+    /// `Ok` says that the codec made a frame, and not that there was room for it: what goes beyond
+    /// the [`output_cap`](crate::Builder::output_cap) is dropped and closes the connection. Where
+    /// frames are long or many, look at [`Output::room`] or [`Output::pending`] first, and go on in
+    /// [`FrameHandler::on_low_water`].
+    ///
     /// # Errors
     /// The codec can't make a frame of it. Nothing was written.
     #[inline]
