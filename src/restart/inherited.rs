@@ -36,9 +36,10 @@ impl Inherited {
     /// text, and a descriptor that it speaks of may have an owner in this process: that is neither closed nor
     /// replaced, and nothing is done at all unless each descriptor came through the start of this program and is a
     /// socket that can be served. So the descriptors themselves stay open, also when the engine has closed its
-    /// listener: then whoever connects waits until this process has ended, as they would for the manager. They are
-    /// closed when another program is executed. The variables stay: removing them is unsafe as soon as there are
-    /// threads. They do not concern programs that this one starts, which have another process id.
+    /// listener: then whoever connects waits until this process has ended, as they would for the manager. They
+    /// don't block any more, and are closed when another program is executed. The variables stay: removing them is
+    /// unsafe as soon as there are threads. They do not concern programs that this one starts, which have another
+    /// process id.
     ///
     /// ```
     /// use millstream::restart::Inherited;

@@ -3,7 +3,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::process;
 use std::sync::{Mutex, PoisonError};
 
@@ -103,7 +103,8 @@ const UNNAMED: &str = "unknown";
 ///
 /// The environment is only text, and the descriptors that it speaks of may have an owner in this process. So they
 /// are looked at before anything is done; if one is not what it should be, nothing was. They stay open and stay
-/// what they are; that they are closed when another program is executed is all that changes.
+/// what they are; that they don't block, raise no signal when something arrives, and are closed when another
+/// program is executed is all that changes.
 ///
 /// # Errors
 /// The environment makes no sense, a descriptor is not what it should be, there are too many, or these were taken
@@ -119,35 +120,50 @@ pub fn take_activated() -> Result<Vec<(String, BoundSocket, Address)>, Activatio
         return Err(ActivationError::Taken);
     }
     let last = FIRST + names.len() as RawFd;
-    let sockets = names.into_iter().zip(FIRST..).map(|(name, number)| duplicate(name, number));
-    let sockets = sockets.collect::<Result<Vec<_>, _>>()?;
+    let sockets = duplicates(names.into_iter().zip(FIRST..))?;
     (FIRST..last)
         .try_for_each(|number| control(number, libc::F_SETFD, libc::FD_CLOEXEC).map(drop))?;
     *taken = true;
     Ok(sockets)
 }
 
-/// Duplicates a socket that is there under a number, if it was inherited and can be served.
-fn duplicate(
-    name: String,
-    number: RawFd,
-) -> Result<(String, BoundSocket, Address), ActivationError> {
+/// Duplicates the sockets that are there under some numbers, if each was inherited and can be served.
+fn duplicates(
+    named: impl Iterator<Item = (String, RawFd)>,
+) -> Result<Vec<(String, BoundSocket, Address)>, ActivationError> {
+    let looked_at = named.map(|(name, number)| Ok((examine(&name, number)?, name)));
+    let looked_at = looked_at.collect::<Result<Vec<_>, ActivationError>>()?;
+    looked_at.into_iter().map(|(socket, name)| duplicate(name, socket)).collect()
+}
+
+/// Looks at what is there under a number, and changes nothing.
+fn examine(name: &str, number: RawFd) -> Result<BorrowedFd<'static>, ActivationError> {
     if control(number, libc::F_GETFD, 0)? & libc::FD_CLOEXEC != 0 {
         return Err(ActivationError::NotInherited { descriptor: number });
     }
     // SAFETY: it is open, as `control` has found. Should its owner, if it has one, close it meanwhile, then the
-    // calls below that are given its number fail, or see another one; what they duplicate is looked at again.
+    // calls that are given its number fail, or see another one; what they duplicate is looked at again.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
-    let looked_at = BoundSocket::examine(borrowed);
-    let duplicated = looked_at.and_then(|_| {
-        let duplicate = borrowed.try_clone_to_owned();
-        let no_socket = |source| InheritError::NoSocket { descriptor: number, source };
-        BoundSocket::inherit(duplicate.map_err(no_socket)?)
-    });
-    match duplicated {
-        Ok((socket, address)) => Ok((name, socket, address)),
-        Err(source) => Err(ActivationError::Socket { name, source: Box::new(source) }),
+    match BoundSocket::examine(borrowed) {
+        Ok(_) => Ok(borrowed),
+        Err(source) => Err(unusable(name, source)),
     }
+}
+
+fn duplicate(
+    name: String,
+    socket: BorrowedFd<'_>,
+) -> Result<(String, BoundSocket, Address), ActivationError> {
+    let no_socket = |source| InheritError::NoSocket { descriptor: socket.as_raw_fd(), source };
+    let duplicate = socket.try_clone_to_owned().map_err(no_socket);
+    match duplicate.and_then(BoundSocket::inherit) {
+        Ok((socket, address)) => Ok((name, socket, address)),
+        Err(source) => Err(unusable(&name, source)),
+    }
+}
+
+fn unusable(name: &str, source: InheritError) -> ActivationError {
+    ActivationError::Socket { name: name.to_owned(), source: Box::new(source) }
 }
 
 /// Reads or sets the flags of a descriptor. It fails for one that is not open.
@@ -201,7 +217,7 @@ mod tests {
     use std::fs::File;
     use std::io::Read;
     use std::net::{TcpListener, TcpStream, UdpSocket};
-    use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+    use std::os::fd::{AsFd, OwnedFd};
 
     use socket2::{Domain, Socket, Type};
 
@@ -247,9 +263,15 @@ mod tests {
         assert_eq!(error("7", "2", Some("one")), expected);
     }
 
+    fn take<const N: usize>(
+        numbers: [RawFd; N],
+    ) -> Result<Vec<(String, BoundSocket, Address)>, ActivationError> {
+        duplicates(numbers.into_iter().map(|number| ("name".into(), number)))
+    }
+
     #[test]
     fn a_descriptor_that_is_not_open_is_told() {
-        let error = duplicate(String::new(), 1 << 20).unwrap_err();
+        let error = take([1 << 20]).unwrap_err();
         assert!(matches!(error, ActivationError::Closed { descriptor: 1_048_576, .. }), "{error}");
     }
 
@@ -262,7 +284,7 @@ mod tests {
     /// Whoever owns what the environment speaks of has it as before.
     #[test]
     fn what_somebody_owns_stays_theirs() {
-        let error = |number| duplicate("name".into(), number).unwrap_err();
+        let error = |number| take([number]).unwrap_err();
         let mut file = File::open("/dev/zero").unwrap();
         let number = outlives_exec(&file, true);
         assert!(matches!(error(number), ActivationError::Socket { .. }));
@@ -274,7 +296,10 @@ mod tests {
         let number = outlives_exec(&listener, false);
         assert!(matches!(error(number), ActivationError::NotInherited { .. }));
         outlives_exec(&listener, true);
-        let (_, duplicate, found) = duplicate("name".into(), number).unwrap();
+        assert!(take([number, file.as_raw_fd()]).is_err());
+        let flags = control(number, libc::F_GETFL, 0).unwrap();
+        assert_eq!(flags & libc::O_NONBLOCK, 0, "it changes though another one can't be taken");
+        let (_, duplicate, found) = take([number]).unwrap().remove(0);
         assert_eq!(found, Address::Ip(address));
         assert_ne!(duplicate.as_fd().as_raw_fd(), number);
         drop(duplicate);
