@@ -19,19 +19,16 @@ pub(crate) const ERRORS: [i32; 13] = [
     libc::ECONNRESET,
 ];
 
-/// Runs something on a thread of its own, for which a system call is refused.
-pub(crate) fn without(call: libc::c_long, error: i32, run: impl FnOnce() + Send) {
+/// Runs something on a thread of its own, which has a system call [refused](refuse) when it likes to.
+pub(crate) fn without(call: libc::c_long, error: i32, run: impl FnOnce(&dyn Fn()) + Send) {
     thread::scope(|scope| {
-        let refused = scope.spawn(|| {
-            refuse(call, error);
-            run();
-        });
+        let refused = scope.spawn(|| run(&|| refuse(call, error)));
         assert!(refused.join().is_ok(), "without the system call {call} (error {error})");
     });
 }
 
 /// Refuses a system call to the calling thread, from here on.
-pub(crate) fn refuse(call: libc::c_long, error: i32) {
+fn refuse(call: libc::c_long, error: i32) {
     let step = |code: u32, jt, jf, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
     let mut filter = [
         step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0), // The call's number is first.
