@@ -45,6 +45,7 @@ fn accept_raw(listener: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddrAny>
     let accepted = SockRef::from(&socket);
     accepted.set_nonblocking(true)?;
     accepted.set_cloexec(true)?;
-    accepted.set_nosigpipe(true)?;
+    // Refused only of a connection that is gone already, which must not stop the listener.
+    accepted.set_nosigpipe(true).map_err(|_| Errno::CONNABORTED)?;
     Ok((socket, peer))
 }

@@ -21,7 +21,7 @@ const SPACE: usize = rustix::cmsg_space!(ScmRights(MOST_AT_ONCE));
 const SPACE: usize = rustix::cmsg_space!(ScmRights(MOST_AT_ONCE), ScmCredentials(1));
 
 /// Not to be stopped by a signal when the peer is gone. Where the flag is missing, the sockets
-/// carry the option instead, set by the standard library and mio.
+/// carry the option instead, from when they are made, accepted or taken over.
 #[cfg(not(any(target_os = "macos", target_os = "ios")))]
 pub(crate) const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(any(target_os = "macos", target_os = "ios"))]

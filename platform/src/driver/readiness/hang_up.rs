@@ -13,7 +13,7 @@ use crate::driver::{Event, Token};
 use crate::socket::Stream;
 
 /// Whether a notification tells a hang-up, the end of both sides, from the end of the peer's.
-const TELLS_HANG_UPS: bool = cfg!(any(target_os = "linux", target_os = "android"));
+pub(super) const TELLS_HANG_UPS: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// What the system told of a connection's end; the worst stays.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,7 +66,8 @@ impl Socket {
 
     /// Whether both sides have ended, and nothing is left to be received.
     fn has_ended(&self) -> bool {
-        let mut asked = [PollFd::new(&self.stream, PollFlags::empty())];
+        // macOS tells of a hang-up only whoever asks for something: of this side's if it is about sending.
+        let mut asked = [PollFd::new(&self.stream, PollFlags::OUT)];
         let polled = poll(&mut asked, Some(&Timespec::default()));
         let hung_up = polled.is_ok() && asked[0].revents().contains(PollFlags::HUP);
         let next = |room: &mut [u8]| recv(&self.stream, room, RecvFlags::PEEK);

@@ -16,7 +16,7 @@ use mio::{Interest, Registry};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, recv, send, sendmsg};
 use socket2::SockRef;
 
-use super::hang_up::Announced;
+use super::hang_up::{Announced, TELLS_HANG_UPS};
 use super::name::Name;
 #[cfg(target_os = "linux")]
 use super::relay::Relaying;
@@ -479,9 +479,12 @@ impl Sockets {
     }
 
     pub(super) fn shutdown(&mut self, token: Token) {
-        if let Some(socket) = self.get(token) {
-            // Fails only if the connection is broken, which a read reports.
-            let _ = socket.stream.shutdown(Shutdown::Write);
+        let Some(socket) = find(&mut self.entries, token) else { return };
+        // Fails only if the connection is broken, which a read reports.
+        let _ = socket.stream.shutdown(Shutdown::Write);
+        // Where the end of the peer's side is all that is announced, nothing tells that this was the last one.
+        if !TELLS_HANG_UPS && socket.paused && socket.announced > Announced::Nothing {
+            self.suspects.push(token);
         }
     }
 
