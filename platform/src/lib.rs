@@ -1,14 +1,15 @@
 //! What [millstream] asks of the operating system.
 //!
 //! This is the only crate of the project with `unsafe` code; each block names the invariant that
-//! makes it sound. It holds six things:
+//! makes it sound. It holds seven things:
 //!
 //! - [`address`]: the addresses of sockets;
 //! - [`driver`]: the contract between the engine and the operating system, and its drivers;
 //! - [`memory`]: mirrored ring memory for input, the segmented queue for output, and their pools;
 //! - [`socket`]: how listening sockets are made and which options they carry;
 //! - [`cpu`]: which cores the process may use, pinning a thread to one, and for how long it did not run;
-//! - [`log`]: how often a line is logged that others can cause.
+//! - [`log`]: how often a line is logged that others can cause;
+//! - [`time`]: sums of times and durations that stay within the clock's range.
 //!
 //! It is published because millstream needs it. Its API follows the engine's needs, so depend on
 //! `millstream`, not on this crate.

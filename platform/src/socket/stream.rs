@@ -73,6 +73,10 @@ impl Stream {
 }
 
 /// See [`Stream::drains`]: whether a socket is plain TCP or a Unix socket.
+#[cfg_attr(
+    not(any(target_os = "linux", target_os = "android", target_os = "freebsd")),
+    expect(unused_variables, reason = "it has no others")
+)]
 pub(crate) fn drains(socket: &SockRef<'_>) -> bool {
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
     if !matches!(socket.protocol(), Ok(None | Some(Protocol::TCP))) {
