@@ -162,8 +162,8 @@ pub struct Call<'a> {
     outgoing: Metadata,
     hooks: Hooks,
     values: Values,
-    /// It is known that its method was not run.
-    not_run: bool,
+    /// The error with which it came to no method. A layer may have it run elsewhere after that.
+    not_run: Option<Box<Status>>,
     exchange: &'a mut dyn Exchange,
 }
 
@@ -174,7 +174,7 @@ impl<'a> Call<'a> {
             outgoing: Metadata::new(),
             hooks: Hooks::default(),
             values: Values::default(),
-            not_run: false,
+            not_run: None,
             exchange,
         }
     }
@@ -215,14 +215,13 @@ impl<'a> Call<'a> {
     /// Notes that the call came to no method, for this reason.
     #[cold]
     pub(super) fn not_run(&mut self, status: Status) -> Status {
-        self.not_run = true;
+        self.not_run = Some(Box::new(status.clone()));
         status
     }
 
-    /// Whether it is known that the call came to no method.
-    #[inline]
-    pub(super) fn is_not_run(&self) -> bool {
-        self.not_run
+    /// Whether the call came to no method if it ends like this.
+    pub(super) fn is_not_run(&self, status: &Status) -> bool {
+        self.not_run.as_deref() == Some(status)
     }
 
     /// How the request's [body](Self::body) is encoded. It is not compressed any more, or not yet.

@@ -3,9 +3,9 @@
 use std::sync::mpsc::channel;
 
 use millstream::rpc::frame::{Frame, Response};
-use millstream::rpc::{Code, Format, MetadataView, Server};
+use millstream::rpc::{Call, Code, Format, Handler, MetadataView, Router, Server, Status};
 
-use crate::common::rpc::{Caller, Got, bytes_of, on_each, request, router};
+use crate::common::rpc::{Caller, Got, SimCaller, bytes_of, on_each, request, router};
 
 /// Has a test try something on each transport, with a request behind it that must be answered.
 fn goes_on_after(test: impl Fn(&mut dyn Caller)) {
@@ -227,4 +227,16 @@ fn a_frame_that_is_cut_off_is_not_run() {
         },
     );
     assert_eq!(server.stats().started, 0);
+}
+
+/// What one router doesn't know and another handler runs was run, however that ends.
+#[test]
+fn what_another_handler_runs_was_run() {
+    let mut router = Router::new();
+    let fallback = move |call: &mut Call<'_>| {
+        router.handle(call).or_else(|_| Err(Status::unavailable("half of it is done")))
+    };
+    let mut caller = SimCaller::new(1, Server::new().serve(fallback));
+    caller.call(1, "test/elsewhere", b"");
+    assert_eq!(caller.next().verdict(), (1, false, Code::Unavailable));
 }

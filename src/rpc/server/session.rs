@@ -213,7 +213,7 @@ impl Session {
         let mut answering = Answering::new(self, request, output);
         let mut call = Call::new(parts, &mut answering);
         let result = handler.handle(&mut call);
-        let not_run = call.is_not_run();
+        let not_run = result.as_ref().is_err_and(|status| call.is_not_run(status));
         let hooks = call.into_hooks();
         let Answering { is_answered, is_later, is_waiting, .. } = answering;
         drop(answering);
