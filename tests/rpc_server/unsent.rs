@@ -6,10 +6,10 @@ use std::thread;
 use std::time::Duration;
 
 use millstream::rpc::frame::{Frame, Request};
-use millstream::rpc::{Call, Client, Code, Format, Reply, Router, Server, Status};
-use millstream::{Builder, Engine};
+use millstream::rpc::{Call, Client, Code, Format, MethodOptions, Reply, Router, Server, Status};
+use millstream::{Builder, Engine, EventHandler};
 
-use crate::common::rpc::{Caller, Got, SimCaller, on_each_with, request};
+use crate::common::rpc::{Caller, Got, SimCaller, bytes_of, on_each_with, request};
 use crate::common::{TestEngine, pattern, receive};
 
 const CAP: usize = 256 * 1024;
@@ -113,7 +113,7 @@ fn answers_at_once_wait_for_room() {
                 for (id, method) in (1..=COUNT).zip(methods.into_iter().cycle()) {
                     let length = SIZE.to_string();
                     let request = request(id, method, length.as_bytes());
-                    bytes.extend(crate::common::rpc::bytes_of(Frame::Request(request)));
+                    bytes.extend(bytes_of(Frame::Request(request)));
                 }
                 caller.send_bytes(&bytes);
                 let mut answered: Vec<Got> = (0..COUNT).map(|_| caller.next()).collect();
@@ -225,9 +225,18 @@ fn errors_wait_as_well() {
 }
 
 /// A connection on which answers wait of which none is read.
-fn stuck(timeout: Option<Duration>) -> (SimCaller<impl millstream::EventHandler>, Server) {
-    let (later, known) = channel();
+fn stuck(timeout: Option<Duration>) -> (SimCaller<impl EventHandler>, Server) {
     let server = Server::new();
+    let (caller, _later) = stuck_on(&server, timeout);
+    (caller, server)
+}
+
+/// The same, and the replies that are still to be taken.
+fn stuck_on(
+    server: &Server,
+    timeout: Option<Duration>,
+) -> (SimCaller<impl EventHandler + use<>>, Receiver<Reply>) {
+    let (later, known) = channel();
     let mut caller = SimCaller::with(3, small(), server.serve(router(later)));
     for id in 1..=COUNT {
         caller.send(Frame::Request(Request { timeout, ..request(id, "large/later", b"") }));
@@ -236,7 +245,78 @@ fn stuck(timeout: Option<Duration>) -> (SimCaller<impl millstream::EventHandler>
     replies.into_iter().for_each(|reply| reply.send(vec![7; SIZE]));
     caller.pass(Duration::from_millis(500));
     assert!(server.stats().unsent_bytes > 20 * SIZE, "they wait: {:?}", server.stats());
-    (caller, server)
+    (caller, known)
+}
+
+/// Sends a frame, and receives nothing meanwhile.
+fn send_only(caller: &mut SimCaller<impl EventHandler>, frame: Frame<'_>) {
+    let bytes = bytes_of(frame);
+    assert_eq!(caller.peer.send(&bytes).expect("it is open"), bytes.len());
+    caller.pass(Duration::from_millis(1));
+}
+
+#[test]
+fn a_call_whose_answer_waits_takes_up_one_place() {
+    let server = Server::new().max_in_flight(COUNT as usize + 1);
+    let (mut caller, known) = stuck_on(&server, None);
+    send_only(&mut caller, Frame::Request(request(COUNT + 1, "large/later", b"")));
+    let reply = caller.reply(&known);
+    assert_eq!(server.stats().in_flight, 1, "nobody works on the others any more");
+    drop(reply);
+}
+
+#[test]
+fn a_call_that_is_cancelled_gives_its_place_back_while_others_wait() {
+    let server = Server::new().max_in_flight(COUNT as usize);
+    let (mut caller, known) = stuck_on(&server, None);
+    (2..=COUNT).for_each(|id| send_only(&mut caller, Frame::Cancel { id }));
+    let more = COUNT + 1..2 * COUNT;
+    for id in more.clone() {
+        send_only(&mut caller, Frame::Request(request(id, "large/later", b"")));
+    }
+    let replies: Vec<Reply> = more.map(|_| caller.reply(&known)).collect();
+    assert_eq!(server.stats().refused, 0);
+    drop(replies);
+}
+
+/// Whatever becomes of a second answer, the first one is sent.
+#[test]
+fn an_answer_that_waits_is_the_only_one() {
+    let (later, known) = channel();
+    let twice = move |call: &mut Call<'_>| {
+        let answer = call.answer(&pattern(SIZE, 2))?;
+        let (_, reply) = call.answer_later();
+        later.send(reply).map_err(|_| Status::internal("the test is over"))?;
+        Ok(answer)
+    };
+    let router = Router::new().method("large/twice", twice);
+    let mut caller = SimCaller::with(5, small(), Server::new().serve(router));
+    (1..=COUNT).for_each(|id| caller.call(id, "large/twice", b""));
+    let replies: Vec<Reply> = (0..COUNT).map(|_| caller.reply(&known)).collect();
+    assert!(replies.iter().all(Reply::is_cancelled), "nobody waits for these");
+    replies.into_iter().for_each(|reply| reply.send("another one"));
+    let mut answered: Vec<Got> = (0..COUNT).map(|_| caller.next()).collect();
+    answered.sort_by_key(|got| got.verdict().0);
+    for (id, got) in (1..).zip(answered) {
+        assert_eq!(got, Got::ok(id, &pattern(SIZE, 2)));
+    }
+}
+
+/// The deadline of an answer that waits is the call's, also where its method has set it.
+#[test]
+fn an_answer_at_once_waits_no_longer_than_its_method_allows() {
+    let options = MethodOptions::new().timeout(Duration::from_secs(5));
+    let large = |call: &mut Call<'_>| call.answer(&pattern(SIZE, 1));
+    let router = Router::new().method_with("large/brief", options, large);
+    let server = Server::new();
+    let mut caller = SimCaller::with(9, small(), server.serve(router));
+    for id in 1..=COUNT {
+        send_only(&mut caller, Frame::Request(request(id, "large/brief", b"")));
+    }
+    caller.pass(Duration::from_secs(1));
+    assert!(server.stats().unsent_bytes > 20 * SIZE, "they wait: {:?}", server.stats());
+    caller.pass(Duration::from_secs(5));
+    assert!(server.stats().unsent_bytes < SIZE, "none is kept: {:?}", server.stats());
 }
 
 #[test]
@@ -255,11 +335,7 @@ fn an_answer_that_waits_for_too_long_makes_room() {
 #[test]
 fn an_answer_that_is_cancelled_makes_room() {
     let (mut caller, server) = stuck(None);
-    for id in 1..=COUNT {
-        // Nothing is received meanwhile.
-        let bytes = crate::common::rpc::bytes_of(Frame::Cancel { id });
-        assert_eq!(caller.peer.send(&bytes).expect("it is open"), bytes.len());
-    }
+    (1..=COUNT).for_each(|id| send_only(&mut caller, Frame::Cancel { id }));
     caller.pass(Duration::from_secs(1));
     assert_eq!(server.stats().unsent_bytes, 0);
     assert_eq!(server.stats().ended, COUNT);
@@ -292,8 +368,7 @@ fn a_server_that_stops_sends_what_waits() {
 #[test]
 fn pings_are_answered_while_answers_wait() {
     let (mut caller, _server) = stuck(None);
-    let bytes = crate::common::rpc::bytes_of(Frame::Ping(77));
-    assert_eq!(caller.peer.send(&bytes).expect("it is open"), bytes.len());
+    send_only(&mut caller, Frame::Ping(77));
     caller.pass(Duration::from_secs(1));
     let mut answers = 0;
     while caller.next() != Got::Pong(77) {

@@ -148,6 +148,9 @@ impl Exchange for Answering<'_, '_, '_> {
     }
 
     fn answer_later(&mut self, deadline: Option<Instant>) -> Reply {
+        if self.is_answered {
+            return self.session.late_reply(self.id, deadline);
+        }
         self.is_later = true;
         let (caller, line) = self.session.open(self.id, self.one_way, self.compression, deadline);
         Reply::new(self.id, deadline, caller, line)

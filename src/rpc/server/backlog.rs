@@ -8,7 +8,7 @@ use super::limits::Limits;
 use crate::conn::Output;
 use crate::rpc::frame::longest_response;
 use crate::rpc::metadata::MetadataView;
-use crate::rpc::reply::Body;
+use crate::rpc::reply::{Body, Place};
 use crate::rpc::status::Status;
 
 /// What an answer takes up besides its bytes.
@@ -27,6 +27,7 @@ pub(super) struct Backlog {
 pub(super) struct Waiting {
     pub(super) answer: Result<Body, Status>,
     _held: Held,
+    _place: Place,
 }
 
 /// Bytes that are counted for as long as it is there.
@@ -52,12 +53,6 @@ impl Backlog {
         self.ids.is_empty()
     }
 
-    /// How many answers wait at most.
-    #[inline]
-    pub(super) fn len(&self) -> usize {
-        self.ids.len()
-    }
-
     /// The call whose answer is next.
     pub(super) fn front(&self) -> Option<u64> {
         self.ids.front().copied()
@@ -67,12 +62,13 @@ impl Backlog {
         self.ids.pop_front();
     }
 
-    /// Has the answer of a call wait behind the others. If that is too much, it becomes an error,
-    /// and an error that is too much loses its message.
+    /// Has the answer of a call, which takes up a place, wait behind the others. If that is too
+    /// much, it becomes an error, and an error that is too much loses its message.
     pub(super) fn push(
         &mut self,
         id: u64,
         answer: Result<Body, Status>,
+        place: Place,
         limits: &Limits,
     ) -> Waiting {
         self.ids.push_back(id);
@@ -93,7 +89,7 @@ impl Backlog {
         for count in &counts {
             count.fetch_add(bytes, Ordering::Relaxed);
         }
-        Waiting { answer, _held: Held { bytes, counts } }
+        Waiting { answer, _held: Held { bytes, counts }, _place: place }
     }
 
     /// Forgets calls that have ended, if they are the most.

@@ -19,7 +19,7 @@ use crate::rpc::call::{Call, End, Handler, Hooks, Parts};
 use crate::rpc::compression::{Packed, compress};
 use crate::rpc::frame::{self, Format, Frame, FrameError, Refusal, Request, Response};
 use crate::rpc::metadata::MetadataView;
-use crate::rpc::reply::{Body, Caller, Line, Place};
+use crate::rpc::reply::{Body, Caller, Line, Place, Reply};
 use crate::rpc::status::{Code, Status};
 
 /// After what time room is looked for if nobody tells.
@@ -42,7 +42,7 @@ pub(super) struct Session {
     /// How replies come back.
     line: Arc<dyn Line>,
     open: HashMap<u64, Open>,
-    /// How many calls somebody works on, whether they are open or not.
+    /// How many calls somebody works on, whether they are open or not, or have an answer that waits.
     in_flight: Arc<AtomicUsize>,
     /// The deadlines of the open calls.
     deadlines: BTreeSet<(Instant, u64)>,
@@ -179,8 +179,7 @@ impl Session {
         if deadline.is_some_and(|deadline| deadline <= output.now()) {
             return Some(Status::deadline_exceeded("the deadline passed before it was run"));
         }
-        let waiting = self.backlog.len();
-        if self.in_flight.load(Ordering::Relaxed) + waiting >= self.limits.max_in_flight {
+        if self.in_flight.load(Ordering::Relaxed) >= self.limits.max_in_flight {
             let most = self.limits.max_in_flight;
             let message = format!("{most} requests of this connection are in flight already");
             return Some(Status::unavailable(message));
@@ -214,6 +213,7 @@ impl Session {
         let mut call = Call::new(parts, &mut answering);
         let result = handler.handle(&mut call);
         let not_run = result.as_ref().is_err_and(|status| call.is_not_run(status));
+        let deadline = call.deadline(); // Layers and the method may have a shorter one.
         let hooks = call.into_hooks();
         let Answering { is_answered, is_later, is_waiting, .. } = answering;
         drop(answering);
@@ -239,12 +239,13 @@ impl Session {
 
     /// Has a call wait for its reply, or its answer for room until this deadline.
     fn keep(&mut self, id: u64, hooks: Hooks, deadline: Option<Instant>) {
-        if let Some(open) = self.open.get_mut(&id) {
-            open.hooks = hooks;
-            if let Some(deadline) = deadline {
-                open.deadline = Some(deadline);
-                self.deadlines.insert((deadline, id));
-            }
+        let Some(open) = self.open.get_mut(&id) else { return };
+        open.hooks = hooks;
+        // That it failed is told whenever it can be.
+        let fails = open.waiting.as_ref().is_some_and(|waiting| waiting.answer.is_err());
+        if let Some(deadline) = deadline.filter(|_| !fails) {
+            open.deadline = Some(deadline);
+            self.deadlines.insert((deadline, id));
         }
     }
 
@@ -296,6 +297,14 @@ impl Session {
         }
         self.deadlines.extend(deadline.map(|deadline| (deadline, id)));
         (caller, Arc::clone(&self.line))
+    }
+
+    /// The reply of a call that was answered already, for which nobody waits.
+    #[cold]
+    pub(super) fn late_reply(&self, id: u64, deadline: Option<Instant>) -> Reply {
+        let caller = Arc::new(Caller::default());
+        caller.leave();
+        Reply::new(id, deadline, caller, Arc::clone(&self.line))
     }
 
     /// Takes a call out; nobody waits for its reply from here on.
@@ -358,11 +367,13 @@ impl Session {
 
     /// Has an answer wait for its turn, until its call's deadline.
     fn put_off(&mut self, id: u64, open: Open, answer: Result<Body, Status>) {
-        let waiting = self.backlog.push(id, answer, &self.limits);
+        let place = Place::take(&self.in_flight);
+        let waiting = self.backlog.push(id, answer, place, &self.limits);
         // That it failed is told whenever it can be.
         let deadline = open.deadline.filter(|_| waiting.answer.is_ok());
         self.deadlines.extend(deadline.map(|deadline| (deadline, id)));
-        self.open.insert(id, Open { deadline, waiting: Some(waiting), ..open });
+        let caller = None; // Nobody works on it any more.
+        self.open.insert(id, Open { deadline, caller, waiting: Some(waiting), ..open });
         let open = &self.open;
         let waits = |id| open.get(&id).is_some_and(|open| open.waiting.is_some());
         self.backlog.tidy(open.len(), waits);
