@@ -18,7 +18,8 @@
 //!   for what is large.
 //! - **A command** has at most 1,048,576 arguments, and an inline command 64 KiB, in whatever pieces it comes. A
 //!   line ends with CRLF or LF where it is inline, and with CRLF everywhere else. A zero byte in an inline
-//!   command is a byte like others.
+//!   command is a byte like others. A command must be whole a minute after its
+//!   first byte came.
 //! - **POST and `Host:`** close the connection, as in Redis, but by a reset, with what was still to be sent.
 //! - **A subscriber** with more than 32 MiB of output waiting, replies included, is cut off when a message
 //!   comes. UNSUBSCRIBE without names answers in any order.

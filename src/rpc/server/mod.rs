@@ -101,11 +101,13 @@ impl<M> Server<M> {
         self
     }
 
-    /// How many bytes of answers may wait on a connection for the peer to take others: more than
-    /// the engine's [high-water mark](crate::Builder::water_marks) of them are not given to it at a
-    /// time. An answer that is too much fails its call with
-    /// [`Code::ResourceExhausted`](super::Code::ResourceExhausted), and so does one that is longer
-    /// than the [`output_cap`](crate::Builder::output_cap) allows. By default 256 MiB.
+    /// How many bytes of answers may wait on a connection for the peer to take others: late ones
+    /// are given to the engine while no more than its
+    /// [high-water mark](crate::Builder::water_marks) waits there, and those at once as far as they
+    /// fit below its [`output_cap`](crate::Builder::output_cap). An answer that is too much fails
+    /// its call with [`Code::ResourceExhausted`](super::Code::ResourceExhausted), and so does one
+    /// that is longer than the `output_cap` allows. What waits here is beyond the engine's
+    /// [`memory_budget`](crate::Builder::memory_budget). By default 256 MiB.
     pub fn max_unsent_answers(mut self, bytes: usize) -> Self {
         self.limits.max_unsent = bytes;
         self
