@@ -24,6 +24,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// # Errors
     /// The callback's panic.
     pub(crate) fn boot(&mut self) -> Result<(), Panic> {
+        // What it needs is opened now, and not when the first connection comes.
+        self.stalls.begin_turn(self.clock.now());
         let action = self.call_without_connection("on_boot", H::on_boot)?;
         self.arm_tick();
         self.obey_action(action);
