@@ -79,7 +79,9 @@ impl Echoes<Framed<EchoFrames>> {
 
 impl<H: EventHandler> Echoes<H> {
     fn of(handler: H, connections: usize, message: Vec<u8>) -> Self {
-        let mut stepper = Stepper::new(Engine::builder(), handler).expect("a reactor starts");
+        // Under callgrind a turn takes long, and is to be whole all the same.
+        let builder = Engine::builder().turn_time(Duration::from_secs(60));
+        let mut stepper = Stepper::new(builder, handler).expect("a reactor starts");
         let peers = (0..connections).map(|_| stepper.connect().expect("a peer connects")).collect();
         let echoed = vec![0; message.len()];
         let mut echoes = Echoes { stepper, peers, message, echoed };
