@@ -179,12 +179,14 @@ impl<'a> Output<'a> {
     }
 
     /// The [`output_cap`](crate::Builder::output_cap).
+    #[cfg(feature = "rpc")]
     #[inline]
     pub(crate) fn cap(&self) -> usize {
         self.limits.cap
     }
 
     /// Whether more waits than the high-water mark says, so that the low-water mark is going to be told.
+    #[cfg(feature = "rpc")]
     pub(crate) fn is_above_high_water(&self) -> bool {
         self.pending.bytes > self.limits.high_water
     }

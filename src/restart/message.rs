@@ -298,7 +298,7 @@ mod tests {
         header[HEADER - 4] = 1;
         assert_eq!(decode_header(&header), Err(MessageError::TooLong { length: 1 << 24 }));
         header[MAGIC.len()] = 7;
-        assert_eq!(decode_header(&header), Err(MessageError::Version { version: 0x701 }));
+        assert_eq!(decode_header(&header), Err(MessageError::Version { version: 0x702 }));
         header[0] = b'x';
         assert_eq!(decode_header(&header), Err(MessageError::Magic));
         let long = Entry { name: "x".repeat(LONGEST), ..entries().remove(0) };

@@ -143,6 +143,10 @@ impl Driver for Faulty {
         self.inner.open_datagrams(token, socket)
     }
 
+    fn resume_datagrams(&mut self, token: Token) {
+        self.inner.resume_datagrams(token);
+    }
+
     fn close_datagrams(&mut self, token: Token) {
         self.inner.close_datagrams(token);
     }
