@@ -61,7 +61,7 @@ impl Peer {
     }
 
     /// Sends a request with metadata; answers its id.
-    #[cfg(any(feature = "deflate", feature = "lz4"))]
+    #[cfg(all(feature = "deflate", feature = "lz4"))]
     pub(crate) fn send_with(
         &mut self,
         method: &str,
