@@ -234,7 +234,7 @@ fn a_frame_that_is_cut_off_is_not_run() {
 fn what_another_handler_runs_was_run() {
     let mut router = Router::new();
     let fallback = move |call: &mut Call<'_>| {
-        router.handle(call).or_else(|_| Err(Status::unavailable("half of it is done")))
+        router.handle(call).map_err(|_| Status::unavailable("half of it is done"))
     };
     let mut caller = SimCaller::new(1, Server::new().serve(fallback));
     caller.call(1, "test/elsewhere", b"");
