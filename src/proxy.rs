@@ -2,8 +2,8 @@
 //!
 //! The protocol is specified at <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>.
 //!
-//! What is received is judged by its beginning alone: the verdict on a stream is the same in whatever pieces
-//! it comes.
+//! What is received is judged by its beginning alone: the verdict on a stream is the same in
+//! whatever pieces it comes.
 
 use std::ffi::OsStr;
 use std::io::{self, Cursor, Write};
@@ -148,8 +148,8 @@ impl ProxyHeader {
         cursor.position() as usize
     }
 
-    /// Looks for a header of at most `most` bytes at the beginning of what was received; `None`: there is
-    /// more of it to come.
+    /// Looks for a header of at most `most` bytes at the beginning of what was received; `None`:
+    /// there is more of it to come.
     pub(crate) fn decode(bytes: &[u8], most: usize) -> Result<Option<Decoded>, ProxyError> {
         if begins(bytes, V2) {
             return decode_v2(bytes, most);
@@ -192,8 +192,8 @@ fn ends_of(line: &[u8]) -> Option<ProxyHeader> {
     words.next().is_none().then_some(header)
 }
 
-/// The standard library's form is the protocol's: no zeros in front, no zone. It also takes an IPv6 address
-/// that ends like an IPv4 one, as proxies write those that stand for one.
+/// The standard library's form is the protocol's: no zeros in front, no zone. It also takes an IPv6
+/// address that ends like an IPv4 one, as proxies write those that stand for one.
 fn address<A: FromStr + Into<IpAddr>>(text: &str) -> Option<IpAddr> {
     text.parse::<A>().ok().map(Into::into)
 }
@@ -204,8 +204,8 @@ fn port(text: &str) -> Option<u16> {
     text.parse().ok().filter(|_| is_canonical)
 }
 
-/// Each byte of the head is judged as soon as it is there, the rest when all of it is. A proxy that speaks
-/// for itself may send addresses of any kind, or anything else, which means nothing.
+/// Each byte of the head is judged as soon as it is there, the rest when all of it is. A proxy that
+/// speaks for itself may send addresses of any kind, or anything else, which means nothing.
 fn decode_v2(bytes: &[u8], most: usize) -> Result<Option<Decoded>, ProxyError> {
     let Some(&command) = bytes.get(12) else { return Ok(None) };
     if ![LOCAL, PROXY].contains(&command) {
@@ -253,8 +253,8 @@ where
     Some(ProxyHeader::new(end(source, source_port), end(destination, destination_port)))
 }
 
-/// Extensions must be whole, and a checksum, which is over the header with zeros in its own place, right.
-/// What else they say is not looked at.
+/// Extensions must be whole, and a checksum, which is over the header with zeros in its own place,
+/// right. What else they say is not looked at.
 fn check_extensions(header: &[u8], extensions: &[u8]) -> Result<(), ProxyError> {
     let mut rest = extensions;
     while let Some((&kind, behind)) = rest.split_first() {
@@ -275,8 +275,8 @@ fn check_extensions(header: &[u8], extensions: &[u8]) -> Result<(), ProxyError> 
     Ok(())
 }
 
-/// A path that ends at its first zero, if there is room for one; or an abstract name behind a zero, which may have
-/// zeros in it, so that only those at its end are taken for the room that it leaves.
+/// A path that ends at its first zero, if there is room for one; or an abstract name behind a zero,
+/// which may have zeros in it, so that only those at its end are taken for the room that it leaves.
 fn unix(bytes: &[u8]) -> Result<UnixAddress, ProxyError> {
     match bytes {
         [0, name @ ..] => {
@@ -378,8 +378,8 @@ mod tests {
 
     const MOST: usize = 536;
 
-    /// What is said of all bytes, having seen that it is the same in whatever two pieces they come: a part of
-    /// them has no other verdict, if it has one.
+    /// What is said of all bytes, having seen that it is the same in whatever two pieces they come:
+    /// a part of them has no other verdict, if it has one.
     fn verdict(bytes: &[u8]) -> Result<Option<Decoded>, ProxyError> {
         let whole = ProxyHeader::decode(bytes, MOST);
         for cut in 0..bytes.len() {

@@ -6,8 +6,8 @@
 //! - A client has one line on its way. The next one is served when all reactors have handed out the last.
 //! - A client that doesn't read misses lines while its output is above the high-water mark, and is told
 //!   how many when it has caught up.
-//! - A line that is too long, or no text, closes its client; so does one that is not whole after a minute, by the
-//!   default of [`Framed`].
+//! - A line that is too long, or no text, closes its client; so does one that is not whole after a
+//!   minute, by the default of [`Framed`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -95,7 +95,8 @@ impl FrameHandler for Room {
         Action::Continue
     }
 
-    /// It is taken off the list as soon as it is said to close, however long its peer takes to end its side.
+    /// It is taken off the list as soon as it is said to close, however long its peer takes to end
+    /// its side.
     fn on_closing(&mut self, conn: &mut FramedConn<'_, Self>, reason: &CloseReason) {
         self.clients.remove(&conn.id());
         if matches!(reason, CloseReason::ReadTimeout | CloseReason::FrameTimeout) {

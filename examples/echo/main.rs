@@ -23,8 +23,8 @@ use millstream_benches::progress_line::ProgressLine;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A connection on which nothing moves for so long is closed.
 const MOST_SILENCE: Duration = Duration::from_secs(300);
-/// One that takes nothing of what waits for it for so long is cut off. A frame must be whole within a minute, by the
-/// default of [`Framed`].
+/// One that takes nothing of what waits for it for so long is cut off. A frame must be whole within
+/// a minute, by the default of [`Framed`].
 const MOST_STUCK: Duration = Duration::from_secs(60);
 
 /// An echo server: under its own load, or, with --listen, for others.

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use millstream::codec::resp::parse_integer;
 use millstream::{Output, OutputBuffer};
 
-/// A reply: what was copied is in one piece up to a long value, which is shared and the next piece, and so on.
+/// A reply: what was copied is in one piece up to a long value, which is shared and the next piece,
+/// and so on.
 pub struct Encoded {
     first: Bytes,
     rest: Vec<Bytes>,

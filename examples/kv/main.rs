@@ -6,25 +6,29 @@
 //! listen.
 //!
 //! # Where it differs from Redis
-//! - **Left out**: transactions (MULTI, EXEC, DISCARD, WATCH), CLIENT REPLY, databases other than 0, and all
-//!   commands that are not in the table of `commands/mod.rs`. They are errors, and what follows is run.
-//! - **A reply is bounded**: it has at most 1 GiB, and of that at most 128 MiB are copied, which is all but
-//!   values of 16 KiB and more: those are shared, however often they are named. A command whose reply would
-//!   be longer changes nothing and gets an error. Redis has no such limit, and takes the memory.
-//! - **SCAN** goes at most 100,000 places, or 1 MiB of keys, in a step, whatever COUNT says. A negative cursor
-//!   is an error.
-//! - **KEYS, and other commands that go through many elements**, hold all others up meanwhile, as in Redis.
-//! - **FLUSHALL and FLUSHDB** free nothing in place, with SYNC neither; DEL, expiry and overwriting don't
-//!   for what is large.
-//! - **A command** has at most 1,048,576 arguments, and an inline command 64 KiB, in whatever pieces it comes. A
-//!   line ends with CRLF or LF where it is inline, and with CRLF everywhere else. A zero byte in an inline
-//!   command is a byte like others. A command must be whole a minute after its
-//!   first byte came.
-//! - **POST and `Host:`** close the connection, as in Redis, but by a reset, with what was still to be sent.
-//! - **A subscriber** with more than 32 MiB of output waiting, replies included, is cut off when a message
-//!   comes. UNSUBSCRIBE without names answers in any order.
-//! - **At the end** replies of commands that came in time are sent; clients that don't take them have five
-//!   seconds.
+//! - **Left out**: transactions (MULTI, EXEC, DISCARD, WATCH), CLIENT REPLY, databases other than
+//!   0, and all commands that are not in the table of `commands/mod.rs`. They are errors, and what
+//!   follows is run.
+//! - **A reply is bounded**: it has at most 1 GiB, and of that at most 128 MiB are copied, which is
+//!   all but values of 16 KiB and more: those are shared, however often they are named. A command
+//!   whose reply would be longer changes nothing and gets an error. Redis has no such limit, and
+//!   takes the memory.
+//! - **SCAN** goes at most 100,000 places, or 1 MiB of keys, in a step, whatever COUNT says. A
+//!   negative cursor is an error.
+//! - **KEYS, and other commands that go through many elements**, hold all others up meanwhile, as
+//!   in Redis.
+//! - **FLUSHALL and FLUSHDB** free nothing in place, with SYNC neither; DEL, expiry and overwriting
+//!   don't for what is large.
+//! - **A command** has at most 1,048,576 arguments, and an inline command 64 KiB, in whatever
+//!   pieces it comes. A line ends with CRLF or LF where it is inline, and with CRLF everywhere
+//!   else. A zero byte in an inline command is a byte like others. A command must be whole a minute
+//!   after its first byte came.
+//! - **POST and `Host:`** close the connection, as in Redis, but by a reset, with what was still to
+//!   be sent.
+//! - **A subscriber** with more than 32 MiB of output waiting, replies included, is cut off when a
+//!   message comes. UNSUBSCRIBE without names answers in any order.
+//! - **At the end** replies of commands that came in time are sent; clients that don't take them
+//!   have five seconds.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 #![allow(unreachable_pub, reason = "modules of a program")]
@@ -56,8 +60,9 @@ use crate::shards::Shards;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The most output that may wait for a connection: a reply, and messages of channels.
 const OUTPUT_CAP: usize = 2 * MOST_REPLY;
-/// Who takes nothing of what waits for it for so long is cut off. A command must be whole within a minute, by the default
-/// of [`Framed`]; between commands a client may be silent for as long as it likes, as with Redis.
+/// Who takes nothing of what waits for it for so long is cut off. A command must be whole within a
+/// minute, by the default of [`Framed`]; between commands a client may be silent for as long as it
+/// likes, as with Redis.
 const MOST_STUCK: Duration = Duration::from_secs(60);
 
 /// A key-value server that speaks Redis' protocol, in memory.

@@ -118,7 +118,8 @@ impl Server {
         }
     }
 
-    /// Closes a connection on which HTTP is spoken, before commands in the body of a request are run.
+    /// Closes a connection on which HTTP is spoken, before commands in the body of a request are
+    /// run.
     #[cold]
     fn refuse_browser(&mut self, conn: &mut FramedConn<'_, Self>) {
         static LIMIT: LogLimit = LogLimit::new();
@@ -179,8 +180,8 @@ pub fn replies<'o, 'a>(conn: &'o mut FramedConn<'a, Server>) -> Replies<'o, 'a> 
     Replies::new(&mut conn.output, protocol)
 }
 
-/// Whether a line of HTTP begins so: a request with a body, or the header that all requests have. A web page
-/// can make a browser send them here, with commands in the body.
+/// Whether a line of HTTP begins so: a request with a body, or the header that all requests have. A
+/// web page can make a browser send them here, with commands in the body.
 fn is_of_a_browser(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"Host:")
 }
@@ -252,7 +253,8 @@ impl FrameHandler for Server {
         Action::Continue
     }
 
-    /// From here on it counts as gone, for those who publish, too, however long its peer takes to end its side.
+    /// From here on it counts as gone, for those who publish, too, however long its peer takes to
+    /// end its side.
     fn on_closing(&mut self, conn: &mut FramedConn<'_, Self>, _reason: &CloseReason) {
         self.clients.remove(&conn.id());
         self.subscribers.leave(conn);

@@ -8,10 +8,11 @@
 //! **What is atomic**: what a command does on one shard. A command with keys on several (MSET, DEL, KEYS,
 //! FLUSHDB and the like) is split; another client can see one part done and another not.
 //!
-//! **What is bounded**: how many of a connection's replies are on their way, and how many bytes. A shard
-//! serves a connection [`SLICE`] bytes of replies, keeps the requests behind them, and goes on when it is
-//! asked for more: when its reply is the next one, and the peer has taken the others. Long values are not copied
-//! on their way, and a reply as a whole is bounded in `commands/size.rs`.
+//! **What is bounded**: how many of a connection's replies are on their way, and how many bytes. A
+//! shard serves a connection [`SLICE`] bytes of replies, keeps the requests behind them, and goes
+//! on when it is asked for more: when its reply is the next one, and the peer has taken the others.
+//! Long values are not copied on their way, and a reply as a whole is bounded in
+//! `commands/size.rs`.
 //!
 //! **What is not gathered**: INFO and CLIENT LIST tell of the reactor of the connection that asks, of its
 //! clients, commands and keys. DBSIZE counts the keys of all.
@@ -286,8 +287,8 @@ impl Queue {
         }
     }
 
-    /// Writes the replies that are complete and have none in front of them, as far as the peer takes them;
-    /// the low-water mark goes on.
+    /// Writes the replies that are complete and have none in front of them, as far as the peer
+    /// takes them; the low-water mark goes on.
     fn release(&mut self, output: &mut Output<'_>, protocol: Protocol) {
         while output.pending() <= HIGH_WATER
             && let Some(waiting) = self.waiting.front()

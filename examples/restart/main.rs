@@ -25,8 +25,8 @@ use millstream_benches::error_chain::describe;
 
 /// A connection on which nothing moves for so long is closed.
 const MOST_SILENCE: Duration = Duration::from_secs(300);
-/// One that takes nothing of what waits for it for so long is cut off. A line must be whole within a minute, by the
-/// default of [`Framed`].
+/// One that takes nothing of what waits for it for so long is cut off. A line must be whole within
+/// a minute, by the default of [`Framed`].
 const MOST_STUCK: Duration = Duration::from_secs(60);
 
 /// A server that is restarted while it serves.

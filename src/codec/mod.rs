@@ -137,8 +137,9 @@ pub trait Codec {
         self.decode(input)
     }
 
-    /// Whether a part of a frame was taken out of the input, and its rest is still to come. With what is unread it
-    /// tells [`Framed::frame_timeout`] whether a frame has begun. By default nothing is taken, so it is false.
+    /// Whether a part of a frame was taken out of the input, and its rest is still to come. With
+    /// what is unread it tells [`Framed::frame_timeout`] whether a frame has begun. By default
+    /// nothing is taken, so it is false.
     fn is_within_frame(&self) -> bool {
         false
     }

@@ -11,9 +11,9 @@ const GENERATION_SHIFT: u32 = 16;
 const BUCKET_SHIFT: u32 = 32;
 
 impl Store {
-    /// Visits the keys from a cursor on, about `count` places of the tables, or fewer when `visit` says that
-    /// it has enough, and answers the next cursor; 0 begins and ends. A key that is there all the time is
-    /// visited at least once.
+    /// Visits the keys from a cursor on, about `count` places of the tables, or fewer when `visit`
+    /// says that it has enough, and returns the next cursor; 0 begins and ends. A key that is there
+    /// all the time is visited at least once.
     ///
     /// A table that moved its entries in between is begun anew.
     pub fn scan<'s>(

@@ -66,7 +66,8 @@ impl RespClient {
         while progress.missing > 0 {
             let rest = bytes.get(progress.position..).unwrap_or_default();
             let room = self.max_frame_length.saturating_sub(progress.position);
-            // What is beyond the limit decides nothing, so it doesn't matter how much of it is there.
+            // What is beyond the limit decides nothing, so it doesn't matter how much of it is
+            // there.
             let allowed = &rest[..rest.len().min(room)];
             let Some((head, length)) = Head::parse(allowed, &mut progress.searched)? else {
                 return if rest.len() > room { Err(self.too_long()) } else { Ok(false) };

@@ -43,7 +43,8 @@ impl Words<'_> {
                 b'"' => return self.double_quoted().map(|()| true),
                 b'\'' => return self.single_quoted().map(|()| true),
                 b' ' | b'\t' | b'\n' | b'\r' => break,
-                // A vertical tab and a form feed are space between words, but end none, as in Redis.
+                // A vertical tab and a form feed are space between words, but end none, as in
+                // Redis.
                 byte => self.word.push(byte),
             }
         }

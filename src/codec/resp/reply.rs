@@ -228,7 +228,8 @@ fn double(text: &[u8]) -> Option<f64> {
         b"inf" => Some(f64::INFINITY),
         b"-inf" => Some(f64::NEG_INFINITY),
         b"nan" => Some(f64::NAN),
-        // Rust also reads words such as "infinity", and numbers without digits on a side of the point.
+        // Rust also reads words such as "infinity", and numbers without digits on a side of the
+        // point.
         _ if is_decimal(text) => std::str::from_utf8(text).ok()?.parse().ok(),
         _ => None,
     }

@@ -42,7 +42,8 @@ pub(super) struct Session {
     /// How replies come back.
     line: Arc<dyn Line>,
     open: HashMap<u64, Open>,
-    /// How many calls somebody works on, whether they are open or not, or have an answer that waits.
+    /// How many calls somebody works on, whether they are open or not, or have an answer that
+    /// waits.
     in_flight: Arc<AtomicUsize>,
     /// The deadlines of the open calls.
     deadlines: BTreeSet<(Instant, u64)>,

@@ -92,13 +92,13 @@
 /// method that is marked `idempotent` may be [tried again](crate::rpc::Request::idempotent).
 ///
 /// # On the wire
-/// A method's name is that of the service, `/`, and that of the function. The request is the sequence of the
-/// [`Arguments`](crate::rpc::Arguments), up to 16, so they go by their order; the response is the value. Arguments and
-/// values need serde's `Serialize` and `DeserializeOwned`.
+/// A method's name is that of the service, `/`, and that of the function. The request is the
+/// sequence of the [`Arguments`](crate::rpc::Arguments), up to 16, so they go by their order; the
+/// response is the value. Arguments and values need serde's `Serialize` and `DeserializeOwned`.
 ///
 /// # As it grows
-/// Methods can be added, and servers are to know them before clients call them. What else does not break callers depends
-/// on the encoding:
+/// Methods can be added, and servers are to know them before clients call them. What else does not
+/// break callers depends on the encoding:
 ///
 /// | change | postcard | MessagePack, JSON |
 /// | --- | --- | --- |
@@ -108,8 +108,8 @@
 /// | another name of an argument | nothing | nothing |
 /// | another name of a field | nothing | breaks |
 ///
-/// In each case servers are to be updated first. For anything else, and for postcard, a method of another name is added, and
-/// the old one kept as long as somebody calls it.
+/// In each case servers are to be updated first. For anything else, and for postcard, a method of
+/// another name is added, and the old one kept as long as somebody calls it.
 #[doc(hidden)] // Here; `rpc::service` has it.
 #[macro_export]
 macro_rules! __rpc_service {
