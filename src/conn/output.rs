@@ -86,7 +86,7 @@ impl Pending {
 /// reference. What the peer doesn't take yet waits here, up to the
 /// [`output_cap`](crate::Builder::output_cap): a write beyond it is dropped, and the connection closes
 /// with [`CloseReason::OutputOverflow`](crate::CloseReason::OutputOverflow). Watch
-/// [`pending`](Self::pending) or the water marks to stay below.
+/// [`room`](Self::room), [`pending`](Self::pending) or the water marks to stay below.
 ///
 /// After [`Conn::shutdown`](crate::Conn::shutdown) or a close, what is written is dropped, but for the last word
 /// that [`on_closing`](crate::EventHandler::on_closing) may write; [`is_writable`](Self::is_writable) tells.

@@ -16,7 +16,8 @@ pub struct ServerStats {
     pub cancelled: u64,
     /// Those of them that waited for their reply until the deadline.
     pub expired: u64,
-    /// Frames that were refused: requests over a limit, or too late, and what was malformed.
+    /// Frames that were refused: requests over a limit, or too late, and what was malformed; and
+    /// of those that were started, the ones that came to no method.
     pub refused: u64,
     /// Calls at this moment whose [`Reply`](crate::rpc::Reply) somebody has, ended ones included.
     pub in_flight: usize,
