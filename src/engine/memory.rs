@@ -47,14 +47,23 @@ impl Memory {
         if holds == told.0 || (holds.abs_diff(told.0) < grain && holds > 0) {
             return false;
         }
-        self.held.fetch_add(holds.wrapping_sub(told.0), Ordering::Relaxed);
+        self.held.fetch_add(holds.wrapping_sub(told.0), Ordering::SeqCst);
         told.0 = holds;
-        let Some(budget) = self.budget else { return false };
-        let held = self.held();
-        let pressed = self.is_pressed();
-        let mark = if pressed { budget - budget / 4 } else { Self::high_mark(budget) };
-        let now = held > mark;
-        now != pressed && self.pressed.swap(now, Ordering::Relaxed) == pressed
+        self.budget.is_some_and(|budget| self.judge(budget))
+    }
+
+    /// Whether the pressure began or ended. It looks again after each change, so that whoever was told last sees to
+    /// it that what is `pressed` follows from what is held: nobody may tell anything for a long time.
+    fn judge(&self, budget: usize) -> bool {
+        let mut changed = false;
+        loop {
+            let pressed = self.pressed.load(Ordering::SeqCst);
+            let mark = if pressed { budget - budget / 4 } else { Self::high_mark(budget) };
+            if (self.held.load(Ordering::SeqCst) > mark) == pressed {
+                return changed;
+            }
+            changed |= self.pressed.swap(!pressed, Ordering::SeqCst) == pressed;
+        }
     }
 
     /// Whether connections that hold memory are not to receive more: since 7/8 of the budget were held, until it is
@@ -69,6 +78,14 @@ impl Memory {
         let budget = self.budget?;
         let held = self.held();
         (held > budget).then(|| held - Self::high_mark(budget))
+    }
+
+    /// How much of an excess is a reactor's to let go: in proportion, if it holds as much as the average. `None`: others
+    /// hold more. It goes by what was told, so that there is always one that does not leave it to the others.
+    pub(crate) fn part(&self, told: &Told, excess: usize, reactors: usize) -> Option<usize> {
+        let (holds, all) = (told.0 as u128, self.held() as u128);
+        let part = || (excess as u128 * holds).div_ceil(all.max(1)) as usize;
+        (holds * reactors as u128 >= all).then(part)
     }
 
     fn high_mark(budget: usize) -> usize {
@@ -96,6 +113,18 @@ mod tests {
         assert!(!memory.is_pressed());
         assert!(!memory.tell(&mut one, 1) && !memory.tell(&mut one, 0));
         assert_eq!(memory.held(), 400_000, "nothing is told exactly");
+    }
+
+    #[test]
+    fn an_excess_is_somebodys() {
+        let memory = Memory::new(Some(1_000_000));
+        let (mut one, mut two) = (Told::default(), Told::default());
+        memory.tell(&mut one, 500_000);
+        memory.tell(&mut two, 503_000);
+        memory.tell(&mut two, 500_000); // Too small a change to be told.
+        let excess = memory.excess().expect("it is more than the budget");
+        let part = |told: &Told| memory.part(told, excess, 2);
+        assert_eq!((part(&one), part(&two)), (None, Some(64_192)));
     }
 
     #[test]

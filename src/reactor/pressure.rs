@@ -100,12 +100,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// it leaves that to them. Returns whether it closed somebody.
     #[cold]
     fn shed(&mut self, excess: usize) -> bool {
-        let (holds, all) = (self.held() as u128, self.engine.memory().held() as u128);
-        if holds * (self.reactors.len() as u128) < all {
+        let reactors = self.reactors.len();
+        let Some(mut part) = self.engine.memory().part(&self.pressure.told, excess, reactors)
+        else {
             self.engine.wake_reactors(); // One that holds more may sleep.
             return false;
-        }
-        let mut part = (excess as u128 * holds).div_ceil(all.max(1)) as usize;
+        };
         let mut shed = 0;
         for (token, held, doomed) in self.holders() {
             if part == 0 {
