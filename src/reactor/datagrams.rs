@@ -452,7 +452,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         Some(Asked { closes, has_news })
     }
 
-    fn mark_datagrams_dirty(&mut self, token: Token) {
+    pub(super) fn mark_datagrams_dirty(&mut self, token: Token) {
         let Some(entry) = self.datagrams.table.get_mut(token) else { return };
         if !entry.dirty {
             entry.dirty = true;
@@ -468,7 +468,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             if let Some(entry) = self.datagrams.table.get_mut(token) {
                 entry.dirty = false;
             }
-            self.serving = Some(Serving::Datagrams(token));
+            self.serving = Serving::Datagrams(token);
             self.flush_datagrams(token);
         }
     }

@@ -2,10 +2,10 @@
 //! was being served has failed, and nothing else.
 //!
 //! One guard is around all stages of a turn, since one around each event would cost every message something. So
-//! what is being served is remembered: by the driver for its events, else in `serving`. The stages then run
+//! what is being served is remembered: in `serving`, and for its events by the driver. The stages then run
 //! again, and go on with what is left.
 
-use std::io;
+use std::{io, mem};
 
 use millstream_platform::driver::{Driver, Event, Token, fault};
 
@@ -37,15 +37,17 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     fn give_up_on_the_served(&mut self) {
         self.engine.note_fault();
-        match self.serving.take() {
-            Some(Serving::Connection(token)) => self.fail(token, fault()),
-            Some(Serving::Datagrams(token)) => {
+        match mem::replace(&mut self.serving, Serving::Nothing) {
+            Serving::Nothing => {}
+            Serving::Connection(token) => self.fail(token, fault()),
+            Serving::Datagrams(token) => {
                 if let Some(entry) = self.datagrams.table.get_mut(token) {
                     entry.drop_front();
                     self.datagram_failed(token, &fault(), 1);
+                    self.mark_datagrams_dirty(token);
                 }
             }
-            None => match self.driver.abandon() {
+            Serving::Event => match self.driver.abandon() {
                 Some(Event::Failed { token, error }) => self.fail(token, error),
                 Some(event) => self.handle(event),
                 None => {}

@@ -320,7 +320,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Stage 8.
     pub(super) fn close_doomed(&mut self) {
         while let Some((token, reason)) = self.doomed.pop() {
-            self.serving = Some(Serving::Connection(token));
+            self.serving = Serving::Connection(token);
             self.finish(token, &reason);
         }
     }

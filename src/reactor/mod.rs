@@ -150,13 +150,17 @@ pub(crate) struct EventLoop<D: Driver, H: EventHandler> {
     draining: bool,
     /// The tick in which that began.
     draining_since: u64,
-    /// What is being served. `None` where it is nothing, or the driver knows: see [`fault`].
-    serving: Option<Serving>,
+    /// What is being served: see [`fault`].
+    serving: Serving,
 }
 
-/// What a reactor serves that is no event of its driver's.
+/// What a reactor serves.
 #[derive(Clone, Copy)]
 enum Serving {
+    /// Nothing that is to be given up: it is off its list already.
+    Nothing,
+    /// An event of the driver's, which knows whose.
+    Event,
     Connection(Token),
     Datagrams(Token),
 }
@@ -241,7 +245,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             stalls: StallDetector::new(config.stall_threshold),
             draining: false,
             draining_since: 0,
-            serving: None,
+            serving: Serving::Nothing,
             driver,
             handler,
             engine,

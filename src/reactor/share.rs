@@ -68,6 +68,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// Another stage begins.
     pub(super) fn begin_stage(&mut self) {
+        self.serving = Serving::Nothing;
         self.share.begin(None);
     }
 
@@ -94,7 +95,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.begin_stage();
         for _ in 0..self.later.len() {
             let Some((token, then)) = self.later.pop_front() else { return };
-            self.serving = Some(Serving::Connection(token));
+            self.serving = Serving::Connection(token);
             self.call(token, "on_traffic", then);
             if self.has_done(LOOK_AFTER) {
                 return;

@@ -88,7 +88,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// Stages 3 to 8. All of them can be run again: each goes on with what is left.
     pub(super) fn run_stages(&mut self) {
-        self.serving = None;
+        self.serving = Serving::Event;
         self.dispatch();
         self.run_inboxes();
         self.run_later();
@@ -97,11 +97,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if self.datagrams.is_dirty() {
             self.flush_dirty_datagrams();
         }
-        self.serving = None;
+        self.serving = Serving::Nothing;
         self.watch_stop();
         self.mind_memory();
         self.close_doomed();
-        self.serving = None;
     }
 
     /// Stages 1 and 2.
@@ -249,8 +248,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         for _ in 0..self.mailbox.len().min(budget) {
             let Some(command) = self.mailbox.pop() else { break };
             self.serving = match &command {
-                Command::Connection { token, .. } => Some(Serving::Connection(*token)),
-                _ => None,
+                Command::Connection { token, .. } => Serving::Connection(*token),
+                _ => Serving::Nothing,
             };
             self.obey(command);
             if self.has_done(0) {
@@ -308,13 +307,15 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// Stage 6.
     fn fire_timers(&mut self) {
-        self.timers.advance(self.clock.tick());
         self.begin_stage();
+        self.timers.advance(self.clock.tick());
         for _ in 0..TIMERS_PER_TURN {
             let Some((key, alarm)) = self.timers.pop_due() else { break };
             self.serving = match alarm {
-                Alarm::Deadline(token) | Alarm::Timer(token) => Some(Serving::Connection(token)),
-                Alarm::Attempt(_) | Alarm::Datagrams(_) | Alarm::Receive(_) | Alarm::Tick => None,
+                Alarm::Deadline(token) | Alarm::Timer(token) => Serving::Connection(token),
+                Alarm::Attempt(_) | Alarm::Datagrams(_) | Alarm::Receive(_) | Alarm::Tick => {
+                    Serving::Nothing
+                }
             };
             match alarm {
                 Alarm::Deadline(token) => self.check_deadlines(token),

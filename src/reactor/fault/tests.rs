@@ -34,6 +34,7 @@ enum Place {
     Parts,
     Flush,
     Close,
+    Bind,
 }
 
 struct Faulty {
@@ -132,6 +133,7 @@ impl Driver for Faulty {
         how: &DatagramOptions,
         options: &SocketOptions,
     ) -> io::Result<Self::Datagrams> {
+        self.panic_at(|place| matches!(place, Place::Bind));
         self.inner.bind_datagrams(how, options)
     }
 
@@ -228,7 +230,10 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        let builder = Builder::default();
+        Rig::with(Builder::default())
+    }
+
+    fn with(builder: Builder) -> Self {
         let budget = Budget { receive_buffer: 4096, read: 65536, write: 65536, accept: 16 };
         let trap = Rc::new(Cell::new(None));
         let driver = Faulty { inner: Readiness::new(budget).unwrap(), trap: Rc::clone(&trap) };
@@ -381,6 +386,23 @@ fn a_fault_in_connecting_is_told_once() {
     drop(witness);
     // Whom the engine had connected to was itself.
     rig.assert_empty(3);
+}
+
+/// Where a turn has handed out a part of what is ready only, the last one of that is not to blame for what comes then.
+#[test]
+fn a_fault_in_what_another_thread_asks_costs_nobody_else() {
+    let mut rig = Rig::with(Builder::default().turn_time(Duration::from_nanos(1)));
+    let mut crowd: Vec<TcpStream> = (0..20).map(|_| rig.connect()).collect();
+    crowd.iter().for_each(|client| rig.echo(client));
+    crowd.iter_mut().for_each(|client| client.write_all(b"ping").unwrap());
+    rig.spring(Place::Bind);
+    let reactors: Reactors<Handler> = rig.engine.reactors().unwrap();
+    let how = OpenDatagram::on(([127, 0, 0, 1], 0));
+    reactors.open_datagram(0, how, |_, _| Action::Continue).unwrap();
+    rig.assert_one_fault(&crowd[0]);
+    assert_eq!(rig.closed.get(), 0);
+    drop(crowd);
+    rig.assert_empty(21);
 }
 
 #[test]
