@@ -136,6 +136,27 @@ fn reading_pauses_near_the_budget_and_goes_on_afterwards() {
     assert_eq!(shed(&simulation.engine().stats()), 0);
 }
 
+/// Who holds some memory and gets no further does not keep the others from reading for ever.
+#[test]
+fn pressure_that_lasts_is_ended() {
+    let builder = Engine::builder().memory_budget(Some(BUDGET));
+    let faults = Faults::none();
+    let mut simulation = Simulation::new(1, faults, builder, Lines::default()).expect("it starts");
+    let mut peers: Vec<SimPeer> = Vec::new();
+    for _ in 0..15 {
+        let mut peer = simulation.connect().expect("it listens");
+        assert_eq!(answer(&mut simulation, &mut peer, b"half a "), b"");
+        peers.push(peer);
+    }
+    assert_eq!(answer(&mut simulation, &mut peers[14], b"line\n"), b"", "above 7/8");
+    simulation.run(Duration::from_secs(7));
+    assert_eq!((peers[14].receive(), shed(&simulation.engine().stats())), (Vec::new(), 0));
+    simulation.run(Duration::from_secs(2));
+    assert_eq!(peers[14].receive(), b"half a line\n");
+    assert_eq!(shed(&simulation.engine().stats()), 3, "down to 3/4");
+    assert!(peers[..3].iter().all(SimPeer::was_reset), "who has waited longest");
+}
+
 /// Leaves all unread.
 struct Hoarder;
 

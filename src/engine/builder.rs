@@ -242,7 +242,9 @@ impl Builder {
     /// From 7/8 of it on, connections that hold some of it receive nothing more until they hold none, or until it is
     /// 3/4. Above it, connections are refused, and each reactor that holds at least its part resets connections with
     /// [`CloseReason::Shed`](crate::CloseReason::Shed) until it is 7/8: first those that hold the most, in powers of two,
-    /// and of these those whose peer has taken nothing for the longest time.
+    /// and of these those whose peer has taken nothing for the longest time. Where there is not more, but it doesn't
+    /// become 3/4 within ten seconds either, those that hold some and got no further meanwhile are reset, in the same
+    /// order, until it is.
     pub fn memory_budget(mut self, bytes: Option<usize>) -> Self {
         self.config.memory_budget = Some(bytes);
         self

@@ -58,7 +58,7 @@ impl Memory {
         let mut changed = false;
         loop {
             let pressed = self.pressed.load(Ordering::SeqCst);
-            let mark = if pressed { budget - budget / 4 } else { Self::high_mark(budget) };
+            let mark = if pressed { Self::low_mark(budget) } else { Self::high_mark(budget) };
             if (self.held.load(Ordering::SeqCst) > mark) == pressed {
                 return changed;
             }
@@ -80,6 +80,11 @@ impl Memory {
         (held > budget).then(|| held - Self::high_mark(budget))
     }
 
+    /// By how many bytes less is to be held for the pressure to end.
+    pub(crate) fn pressing(&self) -> usize {
+        self.budget.map_or(0, |budget| self.held().saturating_sub(Self::low_mark(budget)))
+    }
+
     /// How much of an excess is a reactor's to let go: in proportion, if it holds as much as the average. `None`: others
     /// hold more. It goes by what was told, so that there is always one that does not leave it to the others.
     pub(crate) fn part(&self, told: &Told, excess: usize, reactors: usize) -> Option<usize> {
@@ -90,6 +95,10 @@ impl Memory {
 
     fn high_mark(budget: usize) -> usize {
         budget - budget / 8
+    }
+
+    fn low_mark(budget: usize) -> usize {
+        budget - budget / 4
     }
 }
 
@@ -104,6 +113,7 @@ mod tests {
         assert!(!memory.tell(&mut one, 500_000));
         assert!(memory.tell(&mut two, 400_000), "above 7/8");
         assert!(memory.is_pressed() && memory.excess().is_none());
+        assert_eq!(memory.pressing(), 150_000);
         assert!(!memory.tell(&mut one, 600_000) && !memory.tell(&mut one, 603_000));
         assert_eq!(memory.excess(), None, "a change too small to tell is not told");
         assert!(!memory.tell(&mut one, 700_000));

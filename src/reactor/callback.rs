@@ -197,6 +197,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Tells the driver to pause or resume if the reasons to pause have changed.
     pub(super) fn settle_reading(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
+        if connection.status.phase == Phase::Doomed {
+            return; // What still comes is for whoever has the socket next.
+        }
         let open = connection.status.phase == Phase::Open;
         let full = connection.unread() >= self.config.input_cap;
         let relays = connection.relays_to().is_some();

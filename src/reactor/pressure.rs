@@ -1,11 +1,13 @@
 //! What a reactor does when the engine holds much memory: pause, then close.
 
 use std::cmp::Reverse;
+use std::time::Duration;
 
 use millstream_platform::driver::{Driver, Token};
 
 use super::EventLoop;
 use super::connection::{Connection, Phase};
+use super::deadline::ticks;
 use crate::conn::CloseReason;
 use crate::engine::Told;
 use crate::handler::EventHandler;
@@ -15,6 +17,8 @@ pub(super) struct Pressure {
     told: Told,
     /// Connections that hold memory don't read.
     pub(super) pressed: bool,
+    /// The tick at which the patience with that ends.
+    patience: Option<u64>,
     /// How much output a connection may have after a callback without being looked at.
     pub(super) calm_output: usize,
     /// How much output there may be in the middle of a turn before it is looked at.
@@ -25,11 +29,15 @@ pub(super) struct Pressure {
 
 /// How much output may come together in a turn before the memory is looked at.
 const GROWTH: usize = 4 * 1024 * 1024;
+/// How long the pressure may last before those who got no further meanwhile are closed. As nobody who holds something
+/// reads, and that is not their fault before any timeout, nothing else might ever end it.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Pressure {
     pub(super) fn new(calm_output: usize) -> Self {
         let told = Told::default();
-        Pressure { told, pressed: false, calm_output, look_at: GROWTH, unsettled: false }
+        let (pressed, patience, unsettled) = (false, None, false);
+        Pressure { told, pressed, patience, calm_output, look_at: GROWTH, unsettled }
     }
 }
 
@@ -60,8 +68,15 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if memory.is_pressed() != self.pressure.pressed {
             self.change_pressure();
         }
-        let excess = self.engine.memory().excess();
-        self.pressure.unsettled = excess.is_some_and(|excess| self.shed(excess));
+        self.pressure.unsettled = match self.engine.memory().excess() {
+            Some(excess) => self.shed(excess, u64::MAX),
+            None => self.pressure.patience.is_some_and(|at| self.relieve(at)),
+        };
+    }
+
+    /// How long until the patience with the pressure ends.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        self.pressure.patience.map(|at| self.clock.until(at))
     }
 
     /// Tells the engine what is held.
@@ -91,15 +106,27 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.pressure.pressed = !self.pressure.pressed;
         let (reactor, pressed) = (self.index, self.pressure.pressed);
         self.pressure.calm_output = if pressed { 0 } else { self.config.output.high_water };
+        self.pressure.patience = pressed.then(|| self.clock.tick().saturating_add(ticks(PATIENCE)));
         tracing::debug!(reactor, pressed, "memory");
         let tokens: Vec<Token> = self.connections.tokens().collect();
         tokens.into_iter().for_each(|token| self.settle_reading(token));
     }
 
+    /// Once the patience with the pressure is over, closes those who got no further meanwhile, until it ends. Returns
+    /// whether it closed somebody.
+    fn relieve(&mut self, at: u64) -> bool {
+        let (now, time) = (self.clock.tick(), ticks(PATIENCE));
+        if now < at {
+            return false;
+        }
+        self.pressure.patience = Some(now.saturating_add(time));
+        self.shed(self.engine.memory().pressing(), now.saturating_sub(time))
+    }
+
     /// Closes those who hold the most until this reactor's part of the excess is gone; if it holds less than others,
-    /// it leaves that to them. Returns whether it closed somebody.
+    /// it leaves that to them. It spares those who got further after the tick `until`. Returns whether it closed somebody.
     #[cold]
-    fn shed(&mut self, excess: usize) -> bool {
+    fn shed(&mut self, excess: usize, until: u64) -> bool {
         let reactors = self.reactors.len();
         let Some(mut part) = self.engine.memory().part(&self.pressure.told, excess, reactors)
         else {
@@ -107,7 +134,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             return false;
         };
         let mut shed = 0;
-        for (token, held, doomed) in self.holders() {
+        for (token, held, doomed) in self.holders(until) {
             if part == 0 {
                 break;
             }
@@ -118,14 +145,15 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             }
         }
         if shed > 0 {
-            tracing::debug!(reactor = self.index, shed, "more memory is held than the budget");
+            tracing::debug!(reactor = self.index, shed, "much memory is held");
         }
         shed > 0
     }
 
-    /// Who holds memory, how much, and whether it closes at the turn's end anyway. Those come first; then who holds
-    /// the most, in powers of two, and of these who has taken nothing for the longest time.
-    fn holders(&self) -> Vec<(Token, usize, bool)> {
+    /// Who holds memory and has got no further since the tick `until`, how much, and whether it closes at the turn's end
+    /// anyway. Those come first; then who holds the most, in powers of two, and of these who has taken nothing for the
+    /// longest time.
+    fn holders(&self, until: u64) -> Vec<(Token, usize, bool)> {
         let mut holders: Vec<_> = self
             .connections
             .tokens()
@@ -139,7 +167,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 } else {
                     status.last_received
                 };
-                Some((Reverse((doomed, class)), progress, token, held))
+                let meant = doomed || progress <= until;
+                meant.then_some((Reverse((doomed, class)), progress, token, held))
             })
             .collect();
         holders.sort_unstable_by_key(|(rank, progress, token, _)| (*rank, *progress, *token));

@@ -154,7 +154,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let timer = self.timers.next_wake().map(|tick| self.clock.until(tick));
         let stop = self.engine.stop_deadline().filter(|_| self.draining);
         let stop = stop.map(|at| at.saturating_duration_since(now));
-        [timer, stop, self.acceptance.timeout(now)].into_iter().flatten().min()
+        [timer, stop, self.acceptance.timeout(now), self.patience()].into_iter().flatten().min()
     }
 
     /// Stage 3.
