@@ -81,11 +81,13 @@ impl<'o, 'a> Prefixed<'o, 'a> {
     }
 
     /// How many more bytes the output takes.
+    #[cfg(feature = "rpc")]
     pub(crate) fn room(&self) -> usize {
         self.output.room()
     }
 
     /// Takes back what was written, and answers what is behind the first `at` bytes behind the prefix.
+    #[cfg(feature = "rpc")]
     pub(crate) fn take(self, at: usize) -> Vec<u8> {
         let mut taken = Vec::new();
         if let Some(queue) = &self.output.pending.queue {
