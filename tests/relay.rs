@@ -161,6 +161,26 @@ fn a_reset_on_one_side_is_a_reset_on_the_other() {
     assert_eq!((stand.closed("failed"), stand.closed("relay")), (1, 1));
 }
 
+/// The side that breaks is found out by sending, while the other one's bytes go on coming.
+#[test]
+fn a_reset_is_passed_on_to_whoever_is_sending() {
+    let stand = Stand::start(Engine::builder().reactors(1));
+    for _ in 0..20 {
+        let (client, server) = stand.connect();
+        let sender = {
+            let mut client = client.try_clone().expect("there are descriptors");
+            thread::spawn(move || client.write_all(&pattern(3_000_000, 7)))
+        };
+        reset(server);
+        let sent = sender.join().expect("it does not panic");
+        // The system tells it once, to whoever asks first.
+        let told = sent.and_then(|()| (&client).read(&mut [0; 1]));
+        let error = told.expect_err("it is not an orderly end");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+    eventually("all are closed", || stand.engine.connections() == 0);
+}
+
 #[test]
 fn what_is_on_its_way_when_the_engine_stops_arrives() {
     let stand = Stand::start(Engine::builder().reactors(1));

@@ -146,6 +146,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Writes bytes that one connection received to another one. Until they are sent, no more are read.
     fn forward(&mut self, token: Token, to: Token, bytes: Relayed<'_>) {
         let Some(target) = self.connections.get_mut(to) else { return };
+        if target.status.phase == Phase::Doomed {
+            return; // How it ends this turn is how this one does: `leave_relay` sees to that.
+        }
         if target.pending.ended {
             return self.begin_close(token, CloseReason::Relay); // There is nowhere to go any more.
         }
