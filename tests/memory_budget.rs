@@ -1,4 +1,5 @@
-//! The budget for the memory that all connections hold together: near it reading pauses, above it the worst are closed.
+//! The budget for the memory that all connections hold together: near it reading pauses, above it
+//! the worst are closed.
 
 mod common;
 
@@ -56,7 +57,8 @@ fn answer(simulation: &mut Simulation<Lines>, peer: &mut SimPeer, request: &[u8]
     peer.receive()
 }
 
-/// A crowd that sends and does not read; returns the most that was held after a turn, and how many were closed for it.
+/// A crowd that sends and does not read; returns the most that was held after a turn, and how many
+/// were closed for it.
 fn crowd(budget: Option<usize>, seed: u64) -> (usize, u64) {
     let lines = Lines::default();
     let told = Rc::clone(&lines.shed);
@@ -108,8 +110,8 @@ fn a_crowd_that_does_not_read_is_closed_before_it_holds_more_than_the_budget() {
     }
 }
 
-/// Who holds some of the memory reads no more from 7/8 of the budget on, and again once it is 3/4. Who holds none is
-/// served meanwhile.
+/// Who holds some of the memory reads no more from 7/8 of the budget on, and again once it is 3/4.
+/// Who holds none is served meanwhile.
 #[test]
 fn reading_pauses_near_the_budget_and_goes_on_afterwards() {
     let builder = Engine::builder().memory_budget(Some(BUDGET));
@@ -176,7 +178,8 @@ fn ends_with_a_reset(stream: &mut TcpStream) {
     );
 }
 
-/// The reactor that holds the most closes the worst, although it sleeps when another one exceeds the budget.
+/// The reactor that holds the most closes the worst, although it sleeps when another one exceeds
+/// the budget.
 #[test]
 fn the_worst_is_closed_wherever_it_is() {
     let builder = Engine::builder().reactors(2).memory_budget(Some(1280 * KIB));

@@ -1,7 +1,8 @@
-//! How much memory unread input and unsent output hold, over all reactors, against the budget for it.
+//! How much memory unread input and unsent output hold, over all reactors, against the budget for
+//! it.
 //!
-//! A reactor knows what its pools have leased, and tells it here once a turn, if that has changed by enough to
-//! matter. So reactors share one number, which in the steady state nobody writes to.
+//! A reactor knows what its pools have leased, and tells it here once a turn, if that has changed
+//! by enough to matter. So reactors share one number, which in the steady state nobody writes to.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -41,7 +42,8 @@ impl Memory {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Takes in what a reactor holds now. `true`: the pressure began or ended by that, and all reactors are to look.
+    /// Takes in what a reactor holds now. `true`: the pressure began or ended by that, and all
+    /// reactors are to look.
     pub(crate) fn tell(&self, told: &mut Told, holds: usize) -> bool {
         let grain = self.budget.map_or(GRAIN, |budget| GRAIN.min(budget / 256));
         if holds == told.0 || (holds.abs_diff(told.0) < grain && holds > 0) {
@@ -52,8 +54,9 @@ impl Memory {
         self.budget.is_some_and(|budget| self.judge(budget))
     }
 
-    /// Whether the pressure began or ended. It looks again after each change, so that whoever was told last sees to
-    /// it that what is `pressed` follows from what is held: nobody may tell anything for a long time.
+    /// Whether the pressure began or ended. It looks again after each change, so that whoever was
+    /// told last sees to it that what is `pressed` follows from what is held: nobody may tell
+    /// anything for a long time.
     fn judge(&self, budget: usize) -> bool {
         let mut changed = false;
         loop {
@@ -66,14 +69,14 @@ impl Memory {
         }
     }
 
-    /// Whether connections that hold memory are not to receive more: since 7/8 of the budget were held, until it is
-    /// 3/4 again.
+    /// Whether connections that hold memory are not to receive more: since 7/8 of the budget were
+    /// held, until it is 3/4 again.
     pub(crate) fn is_pressed(&self) -> bool {
         self.pressed.load(Ordering::Relaxed)
     }
 
-    /// By how many bytes less is to be held, if more is held than the budget: down to 7/8 of it, so that it is not
-    /// exceeded again at once.
+    /// By how many bytes less is to be held, if more is held than the budget: down to 7/8 of it, so
+    /// that it is not exceeded again at once.
     pub(crate) fn excess(&self) -> Option<usize> {
         let budget = self.budget?;
         let held = self.held();
@@ -85,8 +88,9 @@ impl Memory {
         self.budget.map_or(0, |budget| self.held().saturating_sub(Self::low_mark(budget)))
     }
 
-    /// How much of an excess is a reactor's to let go: in proportion, if it holds as much as the average. `None`: others
-    /// hold more. It goes by what was told, so that there is always one that does not leave it to the others.
+    /// How much of an excess is a reactor's to let go: in proportion, if it holds as much as the
+    /// average. `None`: others hold more. It goes by what was told, so that there is always one
+    /// that does not leave it to the others.
     pub(crate) fn part(&self, told: &Told, excess: usize, reactors: usize) -> Option<usize> {
         let (holds, all) = (told.0 as u128, self.held() as u128);
         let part = || (excess as u128 * holds).div_ceil(all.max(1)) as usize;

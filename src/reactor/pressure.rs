@@ -29,8 +29,9 @@ pub(super) struct Pressure {
 
 /// How much output may come together in a turn before the memory is looked at.
 const GROWTH: usize = 4 * 1024 * 1024;
-/// How long the pressure may last before those who got no further meanwhile are closed. As nobody who holds something
-/// reads, and that is not their fault before any timeout, nothing else might ever end it.
+/// How long the pressure may last before those who got no further meanwhile are closed. As nobody
+/// who holds something reads, and that is not their fault before any timeout, nothing else might
+/// ever end it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Pressure {
@@ -60,7 +61,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.rings.held() + self.outputs.held() + self.datagrams.held
     }
 
-    /// Tells the engine what is held. Once that is too much, connections close at the end of this turn.
+    /// Tells the engine what is held. Once that is too much, connections close at the end of this
+    /// turn.
     pub(super) fn mind_memory(&mut self) {
         self.tell_memory();
         self.pressure.look_at = self.outputs.held().saturating_add(GROWTH);
@@ -112,8 +114,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         tokens.into_iter().for_each(|token| self.settle_reading(token));
     }
 
-    /// Once the patience with the pressure is over, closes those who got no further meanwhile, until it ends. Returns
-    /// whether it closed somebody.
+    /// Once the patience with the pressure is over, closes those who got no further meanwhile,
+    /// until it ends. Returns whether it closed somebody.
     fn relieve(&mut self, at: u64) -> bool {
         let (now, time) = (self.clock.tick(), ticks(PATIENCE));
         if now < at {
@@ -123,8 +125,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.shed(self.engine.memory().pressing(), now.saturating_sub(time))
     }
 
-    /// Closes those who hold the most until this reactor's part of the excess is gone; if it holds less than others,
-    /// it leaves that to them. It spares those who got further after the tick `until`. Returns whether it closed somebody.
+    /// Closes those who hold the most until this reactor's part of the excess is gone; if it holds
+    /// less than others, it leaves that to them. It spares those who got further after the tick
+    /// `until`. Returns whether it closed somebody.
     #[cold]
     fn shed(&mut self, excess: usize, until: u64) -> bool {
         let reactors = self.reactors.len();
@@ -150,9 +153,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         shed > 0
     }
 
-    /// Who holds memory and has got no further since the tick `until`, how much, and whether it closes at the turn's end
-    /// anyway. Those come first; then who holds the most, in powers of two, and of these who has taken nothing for the
-    /// longest time.
+    /// Who holds memory and has got no further since the tick `until`, how much, and whether it
+    /// closes at the turn's end anyway. Those come first; then who holds the most, in powers of
+    /// two, and of these who has taken nothing for the longest time.
     fn holders(&self, until: u64) -> Vec<(Token, usize, bool)> {
         let mut holders: Vec<_> = self
             .connections

@@ -388,7 +388,8 @@ fn a_fault_in_connecting_is_told_once() {
     rig.assert_empty(3);
 }
 
-/// Where a turn has handed out a part of what is ready only, the last one of that is not to blame for what comes then.
+/// Where a turn has handed out a part of what is ready only, the last one of that is not to blame
+/// for what comes then.
 #[test]
 fn a_fault_in_what_another_thread_asks_costs_nobody_else() {
     let mut rig = Rig::with(Builder::default().turn_time(Duration::from_nanos(1)));
