@@ -1,6 +1,6 @@
 //! What the system refuses one thread, as a sandbox does, or a system at its limits: it fails what was asked for, or
 //! another way is taken, and nothing else ends.
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))] // It is about epoll.
 
 mod common;
 
@@ -10,10 +10,10 @@ use std::sync::mpsc::channel;
 
 use common::denied::{Call, denied, deny};
 use common::folder::Folder;
-use common::{DEADLINE, Echo, TestEngine, eventually, modes, read_exactly, read_to_reset, receive};
+use common::{DEADLINE, Echo, TestEngine, modes, read_exactly, read_to_reset, receive};
 use millstream::{
     Action, Address, Conn, Connect, ConnectError, Engine, EventHandler, ListenError, OpenDatagram,
-    OpenError, StartError,
+    OpenError, Reactor, StartError, WaitError,
 };
 
 /// A client and what it says come back.
@@ -120,7 +120,7 @@ fn what_a_reactor_cannot_watch_fails_alone() {
         let mut clients: Vec<_> = (0..4).map(|_| engine.connect()).collect();
         clients.iter_mut().for_each(assert_echoes);
         let reactors = engine.reactors::<Echo>().expect("it is the handler's type");
-        let refuse = |_: &mut Echo, _: &mut millstream::Reactor<'_>| {
+        let refuse = |_: &mut Echo, _: &mut Reactor<'_>| {
             deny(&[Call::watch()], libc::ENOSPC);
             Action::Continue
         };
@@ -190,18 +190,35 @@ fn a_connection_that_breaks_on_this_side_has_no_orderly_end() {
     }
 }
 
-/// A connection that is gone before it is accepted is no failure of its listener, which accepts the next one at once.
+/// Its reactor can't wait for anything.
+struct Hasty;
+
+impl EventHandler for Hasty {
+    type State = ();
+
+    fn on_boot(&mut self, _reactor: &mut Reactor<'_>) -> Action {
+        let calls = [
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_epoll_wait,
+            libc::SYS_epoll_pwait,
+        ];
+        deny(&calls.map(Call::any), libc::EIO);
+        Action::Continue
+    }
+
+    fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
+        Action::Continue
+    }
+}
+
+/// What [`WaitError::Failed`] says holds for whoever waits.
 #[test]
-fn a_connection_that_is_gone_does_not_halt_its_listener() {
-    for (error, halts) in [(libc::ECONNABORTED, false), (libc::EPROTO, false), (libc::EMFILE, true)]
-    {
-        let engine = denied(&[Call::any(libc::SYS_accept4)], error, || {
-            TestEngine::start(Engine::builder().reactors(1), |_| Echo)
-        });
-        let _client = engine.connect();
-        eventually("it has tried to accept", || {
-            engine.stats().accept_errors > 0 || engine.stats().reactors[0].turns > 50
-        });
-        assert_eq!(engine.stats().accept_errors > 0, halts, "{error}");
+fn every_wait_tells_that_the_system_failed_a_thread() {
+    let engine = Engine::builder().listen("127.0.0.1:0").reactors(1).start(|_| Hasty);
+    let engine = engine.expect("it starts");
+    let _ = engine.stop(DEADLINE); // The engine may stop itself before.
+    for _ in 0..3 {
+        let waited = engine.wait();
+        assert!(matches!(waited, Err(WaitError::Failed(_))), "{waited:?}");
     }
 }

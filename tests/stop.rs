@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use common::{
     DEADLINE, Echo, TestEngine, assert_empty, assert_same, end, eventually, modes, pattern,
-    read_exactly, read_to_end, read_to_reset, receive, silence_expected_panics,
+    read_exactly, read_to_end, read_to_reset, receive,
 };
 use millstream::{
     Action, AlreadyStopping, Builder, CloseReason, Conn, Engine, EventHandler, Reactor,
@@ -231,36 +231,6 @@ fn endless_patience_is_no_overflow() {
     let engine = TestEngine::start(Engine::builder().reactors(1), |_| Echo);
     engine.stop(Duration::MAX).expect("the first stop");
     engine.wait().expect("it ends");
-}
-
-/// Fails its reactor's thread at the end.
-struct Failing;
-
-impl Drop for Failing {
-    fn drop(&mut self) {
-        panic!("expected: in the handler's drop");
-    }
-}
-
-impl EventHandler for Failing {
-    type State = ();
-
-    fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
-        Action::Continue
-    }
-}
-
-/// What [`WaitError::Failed`] says holds for whoever waits.
-#[test]
-fn every_wait_tells_that_a_thread_failed() {
-    silence_expected_panics();
-    let engine = Engine::builder().listen("127.0.0.1:0").reactors(1).start(|_| Failing);
-    let engine = engine.expect("it starts");
-    engine.stop(PATIENCE).expect("the first stop");
-    for _ in 0..3 {
-        let waited = engine.wait();
-        assert!(matches!(waited, Err(WaitError::Failed(_))), "{waited:?}");
-    }
 }
 
 /// Where a [`Stopper`] stops the engine.

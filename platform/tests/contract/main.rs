@@ -203,11 +203,29 @@ mod signals {
 
 #[cfg(target_os = "linux")]
 mod sandboxed {
-    use super::engine::Engine;
+    use super::engine::{Engine, LONG};
     use super::relaying::a_relay_goes_on;
     use super::relaying::relayed_bytes_arrive_in_order_at_a_slow_reader as relay;
     use super::sandbox::{ERRORS, without};
     use super::world::{Loopback, Unix, World};
+
+    /// A connection that is gone is passed over, as accept(2) has it. If all of them are, it is something else.
+    #[test]
+    fn a_listener_is_halted_by_connections_that_are_gone_only_if_all_are() {
+        for (error, at_once) in
+            [(libc::ECONNABORTED, false), (libc::EPROTO, false), (libc::EMFILE, true)]
+        {
+            without(libc::SYS_accept4, error, |refuse| {
+                let mut engine = Engine::new(Loopback);
+                refuse();
+                let _far = engine.world.connect(engine.address).unwrap();
+                engine.turn(LONG);
+                assert_eq!(engine.accept_failures > 0, at_once);
+                engine.promptly("accepting failed", |engine| engine.accept_failures > 0);
+                engine.quiet();
+            });
+        }
+    }
 
     fn relay_without(call: libc::c_long, error: i32, world: impl World + Send) {
         without(call, error, |refuse| {
