@@ -20,7 +20,6 @@ mod output;
 mod page_buffer;
 mod ring;
 mod ring_pool;
-#[cfg(any(test, not(any(target_os = "linux", target_os = "android"))))]
 mod views_elsewhere;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod views_linux;

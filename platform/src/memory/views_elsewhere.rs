@@ -1,5 +1,5 @@
 //! The two views of a mirror where memory is shared by an object of a size, mapped twice. Linux has
-//! another way, and compiles this one to test it.
+//! another way, which not every emulator of it knows.
 
 use std::ffi::c_void;
 use std::fs::File;
@@ -58,13 +58,13 @@ unsafe fn owned(descriptor: libc::c_int) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-#[cfg(target_os = "freebsd")]
+#[cfg(any(target_os = "freebsd", target_os = "linux", target_os = "android"))]
 use memory_file as shared_object;
-#[cfg(not(target_os = "freebsd"))]
+#[cfg(not(any(target_os = "freebsd", target_os = "linux", target_os = "android")))]
 use unlinked_object as shared_object;
 
 /// An empty file in memory that never had a name.
-#[cfg(target_os = "freebsd")]
+#[cfg(any(target_os = "freebsd", target_os = "linux", target_os = "android"))]
 fn memory_file() -> io::Result<OwnedFd> {
     // SAFETY: the name is a C string that outlives the call.
     let descriptor = unsafe { libc::memfd_create(c"millstream".as_ptr(), libc::MFD_CLOEXEC) };
@@ -74,7 +74,7 @@ fn memory_file() -> io::Result<OwnedFd> {
 
 /// An empty shared memory object whose name is already gone, for systems that know no nameless
 /// ones. It is closed on exec, as POSIX asks of `shm_open`.
-#[cfg(not(target_os = "freebsd"))]
+#[cfg(not(any(target_os = "freebsd", target_os = "linux", target_os = "android")))]
 fn unlinked_object() -> io::Result<OwnedFd> {
     use std::ffi::CString;
     use std::process;
