@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use millstream_platform::cpu::{self, WaitedClock};
 
+use crate::engine::after;
+
 /// The rate of the processor's counter is taken as known once it was watched for so long.
 const CALIBRATION: Duration = Duration::from_millis(10);
 
@@ -26,14 +28,15 @@ pub(crate) struct StallDetector {
     /// A count and its time, to learn the rate from.
     origin: (u64, Instant),
     waited: Option<Waited>,
+    /// From when on a turn that begins looks at what the thread has waited.
+    look_at: Option<Instant>,
 }
 
 /// For how long the thread has waited to run.
 struct Waited {
     clock: WaitedClock,
-    /// What the clock said at the last look, and when that was, by the reactor's clock.
+    /// What the clock said at the last look.
     seen: Duration,
-    seen_at: Option<Instant>,
 }
 
 /// A callback that took longer than the threshold.
@@ -54,29 +57,27 @@ impl StallDetector {
             harmless: 0,
             origin: (cpu::counter(), Instant::now()),
             waited: None,
+            look_at: None,
         }
     }
 
     /// A turn begins at this time, on the thread whose callbacks are measured.
     #[inline]
     pub(crate) fn begin_turn(&mut self, now: Instant) {
-        let seen_at = self.waited.as_ref().and_then(|waited| waited.seen_at);
-        let is_old = |at: Instant| now.saturating_duration_since(at) >= LOOK_INTERVAL;
-        if self.threshold.is_some() && seen_at.is_none_or(is_old) {
-            self.look(Some(now));
+        if self.threshold.is_some() && self.look_at.is_none_or(|at| at <= now) {
+            self.look_at = Some(after(now, LOOK_INTERVAL));
+            self.look();
         }
     }
 
     /// Returns for how long the thread has waited to run since the last look.
     #[cold]
-    fn look(&mut self, now: Option<Instant>) -> Duration {
+    fn look(&mut self) -> Duration {
         let waited = self.waited.get_or_insert_with(|| Waited {
             clock: WaitedClock::of_this_thread(),
             seen: Duration::ZERO,
-            seen_at: None,
         });
         let seen = waited.clock.read();
-        waited.seen_at = now.or(waited.seen_at);
         seen.saturating_sub(std::mem::replace(&mut waited.seen, seen))
     }
 
@@ -111,7 +112,7 @@ impl StallDetector {
         if took <= threshold {
             return None;
         }
-        let own = took.saturating_sub(self.look(None));
+        let own = took.saturating_sub(self.look());
         Some(if own > threshold { Delay::Stall(own) } else { Delay::Preempted })
     }
 }
