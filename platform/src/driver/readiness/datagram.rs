@@ -6,42 +6,35 @@
 //! sent to, and sends a run in one call (GSO). Datagrams that are no run go by sendmmsg, unless one asks
 //! for the address it is sent from.
 
+mod sending;
+
 use std::array;
-#[cfg(target_os = "linux")]
-use std::io::IoSlice;
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
-#[cfg(target_os = "linux")]
-use std::slice;
 use std::sync::Arc;
 
 use mio::event::Event as Notification;
 use mio::net::TcpStream;
 use mio::{Interest, Registry};
-use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
-#[cfg(target_os = "linux")]
-use rustix::net::{MMsgHdr, SendAncillaryBuffer, sendmmsg};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvFlags, ReturnFlags, SocketAddrAny, recvmsg, send, sendto,
-};
+use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SocketAddrAny, recvmsg};
 use socket2::SockRef;
 
+use self::sending::Tried;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use super::lone;
 use super::name::Name;
 use super::socket::SHORT_MEANS_DRAINED;
 use super::watch::{Arriving, Prepared, Watch};
-use super::{Spent, Turn, add, left, stream};
+use super::{Spent, Turn, add, left, retry, stream};
 use crate::address::{Address, UnixAddress};
 use crate::driver::waiting::Waiting;
 use crate::driver::{Datagram, DatagramLink, Event, Token};
-#[cfg(target_os = "linux")]
-use crate::memory;
 use crate::memory::{DatagramQueue, PageBuffer};
-use crate::socket::{self, NO_SIGNAL, SocketFile};
+use crate::socket::{self, SocketFile};
 
 /// The size of a buffer: no UDP datagram is longer, nor what GRO puts into one buffer.
 const BUFFER: usize = 64 * 1024;
@@ -306,112 +299,7 @@ impl Socket {
     }
 }
 
-/// What became of a try to send.
-enum Tried {
-    /// So many datagrams were sent.
-    Sent(usize),
-    /// The first datagrams are too much for one call, or the system has no such call.
-    NotAtOnce,
-}
-
 impl Socket {
-    /// Sends some datagrams from the front of a queue by one call.
-    fn send(&mut self, queue: &DatagramQueue) -> io::Result<Tried> {
-        let Some((route, size, bytes)) = queue.front() else { return Ok(Tried::Sent(0)) };
-        if let Some(udp) = &self.udp
-            && (bytes.len() > size || route.from.is_some())
-            && let Some(to) = route.to.map_or(self.peer, |to| to.socket_addr())
-        {
-            return self.send_run(udp, to, route.from, size, bytes);
-        }
-        if self.sends_alone {
-            return self.send_one(queue);
-        }
-        match self.send_apart(queue) {
-            Err(error) if may_be_refused(&error) => {
-                // It may be the datagram that is refused. But if it goes by the other call, it is not.
-                let sent = self.send_one(queue)?;
-                self.sends_alone = true;
-                Ok(sent)
-            }
-            sent => sent,
-        }
-    }
-
-    fn send_run(
-        &self,
-        udp: &UdpSocketState,
-        to: SocketAddr,
-        from: Option<IpAddr>,
-        size: usize,
-        bytes: &[u8],
-    ) -> io::Result<Tried> {
-        let most = udp.max_gso_segments().min(LARGEST_RUN / size.max(1)).max(1);
-        let contents = &bytes[..bytes.len().min(most * size)];
-        let count = contents.len().div_ceil(size.max(1)).max(1);
-        let segment_size = (count > 1).then_some(size);
-        let transmit =
-            Transmit { destination: to, ecn: None, contents, segment_size, src_ip: from };
-        let send = || udp.try_send(UdpSockRef::from(&self.socket), &transmit);
-        match self.socket.try_io(send) {
-            Ok(()) => Ok(Tried::Sent(count)),
-            Err(error) if error.kind() == ErrorKind::WouldBlock || count == 1 => Err(error),
-            // The way there takes no segments of that size, or the datagrams fail for another reason,
-            // of which each tells itself.
-            Err(_) => Ok(Tried::NotAtOnce),
-        }
-    }
-
-    /// Sends as many datagrams as one call takes, each for itself.
-    #[cfg(target_os = "linux")]
-    fn send_apart(&self, queue: &DatagramQueue) -> io::Result<Tried> {
-        /// How many datagrams go in one call.
-        const MOST: usize = 32;
-
-        let plain = |(route, _): &(&memory::Route, &[u8])| route.from.is_none();
-        if queue.iter().take_while(plain).nth(1).is_none() {
-            return self.send_one(queue);
-        }
-        let nowhere = SocketAddrAny::from(SocketAddr::from(([0, 0, 0, 0], 0)));
-        let mut addresses = [const { None }; MOST];
-        let mut slices = [IoSlice::new(&[]); MOST];
-        let mut count = 0;
-        for (route, bytes) in queue.iter().take_while(plain).take(MOST) {
-            addresses[count] = route.to.filter(|_| !self.connected).map(|to| socket_address(&to));
-            slices[count] = IoSlice::new(bytes);
-            count += 1;
-        }
-        let mut nothing: [_; MOST] = array::from_fn(|_| SendAncillaryBuffer::default());
-        let mut nothing = nothing.iter_mut();
-        let mut messages: [MMsgHdr<'_>; MOST] = array::from_fn(|at| {
-            let slice = slice::from_ref(&slices[at]);
-            let nothing = nothing.next().expect("there is one for each");
-            match &addresses[at] {
-                None => MMsgHdr::new(slice, nothing),
-                // One that is no address is refused when it comes to the front.
-                Some(to) => MMsgHdr::new_with_addr(to.as_ref().unwrap_or(&nowhere), slice, nothing),
-            }
-        });
-        let send = || Ok(sendmmsg(&self.socket, &mut messages[..count], NO_SIGNAL)?);
-        self.socket.try_io(send).map(Tried::Sent)
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn send_apart(&self, queue: &DatagramQueue) -> io::Result<Tried> {
-        self.send_one(queue)
-    }
-
-    fn send_one(&self, queue: &DatagramQueue) -> io::Result<Tried> {
-        let Some((route, bytes)) = queue.iter().next() else { return Ok(Tried::Sent(0)) };
-        let send = || match &route.to {
-            Some(to) if !self.connected => {
-                Ok(sendto(&self.socket, bytes, NO_SIGNAL, &socket_address(to)?)?)
-            }
-            _ => Ok(send(&self.socket, bytes, NO_SIGNAL)?),
-        };
-        self.socket.try_io(send).map(|_| Tried::Sent(1))
-    }
-
     /// Waits for the socket to take more.
     fn block(&mut self, token: Token, registry: &Registry) -> io::Result<()> {
         self.blocked = true;
@@ -676,16 +564,6 @@ fn may_be_refused(error: &io::Error) -> bool {
 /// Whether the network reports such an error, too, of an earlier datagram.
 fn may_be_the_network(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| [libc::EOPNOTSUPP, libc::EACCES].contains(&code))
-}
-
-/// Makes a call until no signal interrupts it.
-fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            done => return done,
-        }
-    }
 }
 
 /// Has quinn-udp prepare a socket, and takes back what it sets for QUIC alone: that no datagram is sent in

@@ -22,7 +22,8 @@ use mio::net::TcpStream;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 
-use super::socket::{Incoming, Sockets, find, retry};
+use super::retry_unblocked;
+use super::socket::{Incoming, Sockets, find};
 use super::{Turn, add, left, sigpipe};
 use crate::driver::{Event, Received, Token};
 use crate::socket::Stream;
@@ -73,7 +74,7 @@ impl Pipe {
     fn read(&self, room: &mut [u8]) -> io::Result<()> {
         let mut taken = 0;
         while taken < room.len() {
-            match retry(|| Ok(rustix::io::read(&self.read, &mut room[taken..])?))? {
+            match retry_unblocked(|| Ok(rustix::io::read(&self.read, &mut room[taken..])?))? {
                 0 => return Err(ErrorKind::UnexpectedEof.into()),
                 count => taken += count,
             }

@@ -21,7 +21,7 @@ use super::name::Name;
 #[cfg(target_os = "linux")]
 use super::relay::Relaying;
 use super::slices::{Rest, cut, gather};
-use super::{Spent, Turn, add, left, stream};
+use super::{Spent, Turn, add, left, retry_unblocked, stream};
 use crate::address::{Address, Transport};
 use crate::driver::waiting::Waiting;
 use crate::driver::{Event, Host, Link, Received, Space, Token};
@@ -275,7 +275,7 @@ impl Socket {
         if let Some(bytes) = alone {
             let bytes = &bytes[..bytes.len().min(most)];
             let send = || self.stream.try_io(|| Ok(send(&self.stream, bytes, NO_SIGNAL)?));
-            return Ok((bytes.len(), retry(send)?));
+            return Ok((bytes.len(), retry_unblocked(send)?));
         }
         self.send_gathered(queue, more, most)
     }
@@ -339,7 +339,7 @@ impl Socket {
             &shorter[..count]
         };
         let send = || self.stream.try_io(|| send(&self.stream, slices));
-        Ok((offered, retry(send)?))
+        Ok((offered, retry_unblocked(send)?))
     }
 
     /// Waits for the socket to take more.
@@ -679,17 +679,6 @@ impl Link for Sockets {
 pub(super) fn find(entries: &mut [Option<Socket>], token: Token) -> Option<&mut Socket> {
     let socket = entries.get_mut(token.index as usize)?.as_mut()?;
     (socket.generation == token.generation).then_some(socket)
-}
-
-/// Makes a system call until no signal interrupts it. One that would block did 0.
-pub(super) fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
-            done => return done,
-        }
-    }
 }
 
 /// What a new connection is watched for. Urgent data is asked for where the system can tell, because
