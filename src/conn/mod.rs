@@ -229,7 +229,8 @@ impl<H: EventHandler> Conn<'_, H> {
     /// When either of the two closes before that, the other one closes with [`CloseReason::Relay`]:
     /// after what it was written, or with a reset if the first one broke, was cut off, or met a
     /// timeout. So does the connection if there is nowhere to relay to: the other one is closing or
-    /// has ended its output, or a third one is relayed to it already. What was relayed to one
+    /// has ended its output, or a third one is relayed to it already; with a reset if it is closed.
+    /// What was relayed to one
     /// connection can be relayed to another one by a second call, which leaves the first one open.
     ///
     /// # Errors

@@ -78,9 +78,13 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Begins to relay, with what is unread.
     pub(super) fn begin_relay(&mut self, token: Token, to: Token) {
         self.leave_target(token);
-        match self.connections.get_mut(to).filter(|target| target.takes_relay_from(token)) {
-            Some(target) => target.relay().from = Some(token),
-            None => return self.begin_close(token, CloseReason::Relay), // There is nowhere to go.
+        match self.connections.get_mut(to) {
+            Some(target) if target.takes_relay_from(token) => target.relay().from = Some(token),
+            Some(target) if target.status.phase < Phase::Doomed => {
+                return self.begin_close(token, CloseReason::Relay); // There is nowhere to go.
+            }
+            // It may have broken, and an orderly end would say that its peer has ended.
+            _ => return self.cut_off(token, CloseReason::Relay, true),
         }
         let Some(connection) = self.connections.get_mut(token) else { return };
         connection.status.holds_input = false;

@@ -211,8 +211,7 @@ pub(crate) fn what_has_nowhere_to_go_is_closed<W: World>(seed: u64) {
     // The target is gone.
     let mut later = stage.open();
     relay(&mut stage, &later.1, &target.1);
-    stage.receive_end(&mut later.0);
-    later.0.end();
+    stage.receive_reset(&mut later.0);
     stage.closed_by("relay");
 }
 

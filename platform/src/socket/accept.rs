@@ -33,7 +33,23 @@ pub(crate) fn accept(
 fn accept_raw(listener: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
     use rustix::net::{SocketFlags, acceptfrom_with};
 
-    Ok(acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
+    match acceptfrom_with(&listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+        // A sandbox may know the older call alone.
+        Err(Errno::NOSYS | Errno::PERM | Errno::ACCESS) => accept_in_steps(listener),
+        accepted => Ok(accepted?),
+    }
+}
+
+#[cfg(not(target_vendor = "apple"))]
+#[cold]
+fn accept_in_steps(listener: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
+    use rustix::io::{FdFlags, fcntl_setfd, ioctl_fionbio};
+    use rustix::net::acceptfrom;
+
+    let (socket, peer) = acceptfrom(listener)?;
+    fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
+    ioctl_fionbio(&socket, true)?;
+    Ok((socket, peer))
 }
 
 #[cfg(target_vendor = "apple")]
