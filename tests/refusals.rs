@@ -222,3 +222,21 @@ fn every_wait_tells_that_the_system_failed_a_thread() {
         assert!(matches!(waited, Err(WaitError::Failed(_))), "{waited:?}");
     }
 }
+
+/// Where a sandbox doesn't know accept4(2), connections are accepted by accept(2); they don't block, and are closed
+/// when another program is executed.
+#[test]
+fn connections_are_accepted_by_the_older_call() {
+    for error in [libc::ENOSYS, libc::EPERM, libc::EACCES] {
+        let folder = Folder::new();
+        let path = folder.path("socket");
+        let engine = denied(&[Call::any(libc::SYS_accept4)], error, || {
+            let builder = Engine::builder().reactors(1).listen(format!("unix://{path}").as_str());
+            TestEngine::start(builder, |_| Echo)
+        });
+        let mut clients = [engine.connect(), engine.connect()];
+        clients.iter_mut().for_each(|client| assert_echoes(client));
+        assert_echoes(std::os::unix::net::UnixStream::connect(&path).expect("it listens"));
+        assert_eq!(engine.stats().accept_errors, 0, "{error}");
+    }
+}
