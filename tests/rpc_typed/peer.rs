@@ -4,8 +4,10 @@ use std::io::Read;
 use std::net::TcpStream;
 
 use millstream::codec::Codec;
+#[cfg(all(feature = "deflate", feature = "lz4"))]
+use millstream::rpc::Metadata;
 use millstream::rpc::frame::{Frame, FrameCodec, Request};
-use millstream::rpc::{Code, Encoding, Format, Metadata, MetadataView};
+use millstream::rpc::{Code, Encoding, Format, MetadataView};
 use millstream::{Input, OutputBuffer};
 use serde::Serialize;
 
