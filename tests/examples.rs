@@ -14,7 +14,10 @@ use std::time::Instant;
 
 use common::example::example;
 use common::folder::Folder;
-use common::{DEADLINE, assert_same, end, eventually, pattern, read_exactly, read_to_end, receive};
+use common::{
+    DEADLINE, assert_same, end, eventually, pattern, read_exactly, read_to_end, read_to_reset,
+    receive,
+};
 use millstream::rpc::{Client, Request};
 
 /// A program that is ended with the test, if it doesn't end by itself.
@@ -340,16 +343,16 @@ fn the_proxy_tells_what_is_wrong_with_an_upstream() {
     }
 }
 
-/// Without an upstream the client's connection is closed, and the proxy goes on.
+/// Without an upstream the client's connection is reset, since nobody has ended it, and the proxy goes on.
 #[test]
-fn the_proxy_closes_clients_that_it_has_no_upstream_for() {
+fn the_proxy_resets_clients_that_it_has_no_upstream_for() {
     let upstream = TcpListener::bind("127.0.0.1:0").expect("there is a port");
     let to = upstream.local_addr().expect("it listens").to_string();
     drop(upstream);
     let mut proxy = Program::of("proxy", &["--listen", "127.0.0.1:0", "--to", &to]);
     let address = proxy.address();
     for _ in 0..3 {
-        assert_eq!(read_to_end(&mut connect(&address)), b"");
+        assert_eq!(read_to_reset(&mut connect(&address)), b"");
     }
 }
 
