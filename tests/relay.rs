@@ -166,7 +166,9 @@ fn a_reset_on_one_side_is_a_reset_on_the_other() {
 fn a_reset_is_passed_on_to_whoever_is_sending() {
     let stand = Stand::start(Engine::builder().reactors(1));
     for _ in 0..20 {
-        let (client, server) = stand.connect();
+        let (mut client, mut server) = stand.connect();
+        client.write_all(b"hello").expect("it reads");
+        assert_eq!(read_exactly(&mut server, 5), b"hello"); // So the two are a pair.
         let sender = {
             let mut client = client.try_clone().expect("there are descriptors");
             thread::spawn(move || client.write_all(&pattern(3_000_000, 7)))
