@@ -5,12 +5,14 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::mpsc::channel;
 
 use common::denied::{Call, denied, deny};
 use common::folder::Folder;
-use common::{DEADLINE, Echo, TestEngine, modes, read_exactly, read_to_reset, receive};
+use common::{
+    DEADLINE, Echo, TestEngine, assert_answers, modes, read_exactly, read_to_reset, receive,
+};
 use millstream::{
     Action, Address, Conn, Connect, ConnectError, Engine, EventHandler, ListenError, OpenDatagram,
     OpenError, Reactor, StartError, WaitError,
@@ -21,16 +23,6 @@ use millstream::{
 fn assert_echoes(mut stream: impl Read + Write) {
     stream.write_all(b"hello").expect("the connection stands");
     assert_eq!(read_exactly(&mut stream, 5), b"hello");
-}
-
-#[track_caller]
-fn assert_answers(address: SocketAddr) {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("there is a port");
-    socket.set_read_timeout(Some(DEADLINE)).expect("a socket has timeouts");
-    socket.connect(address).expect("an address");
-    socket.send(b"hello").expect("it is sent");
-    let mut answer = [0; 10];
-    assert_eq!(socket.recv(&mut answer).expect("it is answered"), 5);
 }
 
 /// Has an engine listen where no socket can be watched any more; returns the system's error.

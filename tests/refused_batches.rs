@@ -12,18 +12,8 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use common::denied::{Call, deny};
-use common::{DEADLINE, TestEngine, assert_same, eventually, pattern, receive};
+use common::{DEADLINE, TestEngine, assert_answers, assert_same, eventually, pattern, receive};
 use millstream::{Action, Conn, Datagram, DatagramSocket, Engine, EventHandler, Reactor};
-
-#[track_caller]
-fn assert_answers(address: SocketAddr) {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("there is a port");
-    socket.set_read_timeout(Some(DEADLINE)).expect("a socket has timeouts");
-    socket.connect(address).expect("an address");
-    socket.send(b"hello").expect("it is sent");
-    let mut answer = [0; 10];
-    assert_eq!(socket.recv(&mut answer).expect("it is answered"), 5);
-}
 
 /// Counts what goes wrong with datagrams, and echoes the others.
 struct Counting(Arc<AtomicU64>);

@@ -15,7 +15,7 @@ pub mod seeds;
 pub mod stage;
 
 use std::io::{ErrorKind, Read};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::ops::Deref;
 use std::panic;
 use std::sync::Once;
@@ -113,6 +113,17 @@ pub fn assert_empty(engine: &Engine) {
         let closed: u64 = reactor.closed.iter().sum();
         assert_eq!(reactor.accepted, closed, "opened and closed on reactor {index}");
     }
+}
+
+/// A datagram to this address is answered by one of its length.
+#[track_caller]
+pub fn assert_answers(address: SocketAddr) {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("there is a port");
+    socket.set_read_timeout(Some(DEADLINE)).expect("a socket has timeouts");
+    socket.connect(address).expect("an address");
+    socket.send(b"hello").expect("it is sent");
+    let mut answer = [0; 10];
+    assert_eq!(socket.recv(&mut answer).expect("it is answered"), 5);
 }
 
 /// Sends back what comes.
