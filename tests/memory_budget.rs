@@ -199,7 +199,7 @@ fn the_worst_is_closed_wherever_it_is() {
     ends_with_a_reset(&mut worst);
     eventually("it is let go", || held(0) == 0 && engine.stats().memory_held == 5 * 64 * KIB);
     assert_eq!(shed(&engine.stats()), 1);
-    assert_eq!(engine.connections(), 10);
+    eventually("the others are open", || engine.connections() == 10); // The last may still be on its way in.
 }
 
 /// Writes much, and then has its reactor wait before the turn is over.
