@@ -8,18 +8,17 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 
-use std::error::Error;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use clap::Parser;
 use hdrhistogram::Histogram;
 use millstream::rpc::{Call, Client, Request, Response, Router, Server, Status};
 use millstream::{Bytes, Engine, StartError};
-use millstream_benches::error_chain::describe;
 
 /// How long a call may take, and then stopping.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -100,7 +99,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("rpc_bench: {}", describe(&*error));
+            eprintln!("rpc_bench: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -115,7 +114,7 @@ fn start(address: &str, reactors: u16) -> Result<Engine, StartError> {
 }
 
 /// Serves until a signal comes.
-fn serve(address: &str, reactors: u16) -> Result<(), Box<dyn Error>> {
+fn serve(address: &str, reactors: u16) -> anyhow::Result<()> {
     let engine = start(address, reactors)?;
     engine.stop_on_signals(PATIENCE)?;
     for address in engine.local_addrs() {
@@ -124,7 +123,7 @@ fn serve(address: &str, reactors: u16) -> Result<(), Box<dyn Error>> {
     Ok(engine.wait()?)
 }
 
-fn measure(options: &Options) -> Result<(), Box<dyn Error>> {
+fn measure(options: &Options) -> anyhow::Result<()> {
     let &Options { connections, in_flight, size, seconds, .. } = options;
     let engine = start("127.0.0.1:0", options.reactors)?;
     let client = Client::builder()
@@ -141,7 +140,7 @@ fn measure(options: &Options) -> Result<(), Box<dyn Error>> {
     let load = Arc::new(Load {
         client,
         size: size as usize,
-        end: Instant::now().checked_add(duration).ok_or("too many seconds")?,
+        end: Instant::now().checked_add(duration).context("too many seconds")?,
         number: AtomicU64::new(0),
         latencies: Mutex::new(Histogram::new_with_bounds(1, 60_000_000_000, 3)?),
     });

@@ -6,18 +6,17 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 
-use std::error::Error;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, ensure};
 use clap::Parser;
 use millstream::{
     AcceptMode, Action, Conn, Datagram, DatagramSocket, Engine, EventHandler, SendError,
 };
-use millstream_benches::error_chain::describe;
 
 /// How long the server may take to stop, and a client waits before it takes a datagram for lost.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -73,13 +72,13 @@ fn main() -> ExitCode {
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("udp_echo: {}", describe(&*error));
+            eprintln!("udp_echo: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+fn run(options: &Options) -> anyhow::Result<()> {
     let mut builder = Engine::builder().accept_mode(AcceptMode::ReusePort);
     builder = builder.listen(options.listen.as_deref().unwrap_or("udp://127.0.0.1:0"));
     if let Some(reactors) = options.reactors {
@@ -90,7 +89,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
 }
 
 /// Serves until a signal comes.
-fn serve(engine: &Engine) -> Result<(), Box<dyn Error>> {
+fn serve(engine: &Engine) -> anyhow::Result<()> {
     engine.stop_on_signals(PATIENCE)?;
     for listener in engine.listeners() {
         println!("listening on {}://{}", listener.transport(), listener.local_addr());
@@ -100,12 +99,13 @@ fn serve(engine: &Engine) -> Result<(), Box<dyn Error>> {
 }
 
 /// Drives the server over loopback, and prints what came back.
-fn drive(engine: &Engine, options: &Options) -> Result<(), Box<dyn Error>> {
-    let address = engine.local_addrs()[0].socket_addr().ok_or("it listens on UDP")?;
+fn drive(engine: &Engine, options: &Options) -> anyhow::Result<()> {
+    let address = engine.local_addrs()[0].socket_addr().context("it listens on UDP")?;
     let (clients, size) = (options.clients, options.size as usize);
     println!("echo on udp://{address}: {clients} clients, {size} bytes a datagram");
     let begin = Instant::now();
-    let end = begin.checked_add(Duration::from_secs(options.seconds)).ok_or("too many seconds")?;
+    let end =
+        begin.checked_add(Duration::from_secs(options.seconds)).context("too many seconds")?;
     let driven: Vec<io::Result<Echoed>> = thread::scope(|scope| {
         let client = |_| scope.spawn(move || drive_one(address, size, end));
         let clients: Vec<_> = (0..clients).map(client).collect();
@@ -121,7 +121,8 @@ fn drive(engine: &Engine, options: &Options) -> Result<(), Box<dyn Error>> {
     for (index, reactor) in engine.stats().reactors.iter().enumerate() {
         println!("reactor {index} echoed {} datagrams", reactor.datagrams_out);
     }
-    if echoed == 0 { Err("nothing came back".into()) } else { Ok(()) }
+    ensure!(echoed > 0, "nothing came back");
+    Ok(())
 }
 
 /// What a client saw.

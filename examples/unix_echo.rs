@@ -6,13 +6,11 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 
-use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use millstream::{Action, Conn, Engine, EventHandler, Listen};
-use millstream_benches::error_chain::describe;
 
 /// How long connections have to take what is left for them when the server stops.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -60,13 +58,13 @@ fn main() -> ExitCode {
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("unix_echo: {}", describe(&*error));
+            eprintln!("unix_echo: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+fn run(options: &Options) -> anyhow::Result<()> {
     let mut listen = Listen::from(format!("unix://{}", options.name));
     if let Some(mode) = options.mode {
         listen = listen.mode(mode);

@@ -223,6 +223,29 @@ fn the_client_tells_what_went_wrong() {
     assert!(refused.contains(&format!("cannot connect to {address}: ")), "{refused}");
 }
 
+/// A signal ends a client that waits, in an orderly way.
+#[test]
+fn the_client_ends_on_a_signal() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+    let address = listener.local_addr().expect("it listens").to_string();
+    for signal in ["TERM", "INT"] {
+        let mut command = Command::new(example("client"));
+        command.args([&address, "hello", "--patience", "60"]).stderr(Stdio::piped());
+        let mut client = Program(command.spawn().expect("cargo has built the example"));
+        let (mut server, _) = listener.accept().expect("it connects");
+        server.set_read_timeout(Some(DEADLINE)).expect("a socket has timeouts");
+        assert_eq!(read_exactly(&mut server, 6), b"hello\n");
+        client.signal(signal);
+        assert_eq!(read_to_end(&mut server), b"");
+        drop(server);
+        assert!(!client.ends_well(), "after SIG{signal}");
+        let mut told = String::new();
+        let stderr = client.0.stderr.as_mut().expect("it is piped");
+        stderr.read_to_string(&mut told).expect("it is text");
+        assert_eq!(told, "client: the connection is over: shutdown\n", "after SIG{signal}");
+    }
+}
+
 /// So is a server that can't be named like that.
 #[test]
 fn the_client_tells_what_is_wrong_with_an_address() {

@@ -17,7 +17,7 @@ struct File {
 type Finding = (usize, String);
 type Rule = fn(&File) -> Vec<Finding>;
 
-const RULES: [Rule; 7] = [
+const RULES: [Rule; 8] = [
     no_unsafe_code,
     no_unfinished_work,
     short_files,
@@ -25,6 +25,7 @@ const RULES: [Rule; 7] = [
     explained_sleeps,
     logs_without_colours,
     one_way_to_catch,
+    examples_to_copy,
 ];
 
 /// The most lines a source file may have, its tests not counted.
@@ -143,6 +144,14 @@ fn one_way_to_catch(file: &File) -> Vec<Finding> {
         .filter(|(_, line)| has_word(code(line), CATCH))
         .map(|(index, _)| (index + 1, format!("catch panics by {doorway}")));
     catches.collect()
+}
+
+/// An example can be copied, so it uses nothing that only this repository has; `echo` drives itself
+/// with the load generator.
+fn examples_to_copy(file: &File) -> Vec<Finding> {
+    let may_not = is_rust_in(file, &["examples/"]) && !file.path.starts_with("examples/echo/");
+    let why = "an example that depends on the benchmarks can't be copied";
+    lines_where(file, why, |line| may_not && has_word(code(line), "millstream_benches"))
 }
 
 // --- reading the text ------------------------------------------------------------------------------
@@ -313,6 +322,13 @@ fn panics_that_are_caught_elsewhere_are_found() {
     let text = format!("use std::panic::{CATCH};\n// {CATCH}\nlet x = {CATCH}(f);\n{tests}");
     assert_eq!(found(one_way_to_catch, "src/a.rs", &text), [1, 3]);
     assert_eq!(found(one_way_to_catch, "src/unwind.rs", &text), []);
+}
+
+#[test]
+fn examples_that_need_the_benchmarks_are_found() {
+    let text = "use millstream::Engine;\nuse millstream_benches::load;\n// millstream_benches\n";
+    assert_eq!(found(examples_to_copy, "examples/chat/main.rs", text), [2]);
+    assert_eq!(found(examples_to_copy, "examples/echo/main.rs", text), []);
 }
 
 #[test]

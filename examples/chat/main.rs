@@ -5,18 +5,13 @@
 
 mod room;
 
-use std::error::Error;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
-use std::thread;
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::Parser;
 use millstream::codec::Framed;
-use millstream_benches::arguments::stream_address;
-use millstream_benches::error_chain::describe;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use self::room::Room;
 
@@ -34,34 +29,39 @@ struct Options {
     reactors: Option<u16>,
 }
 
+/// An address of streams: this server has nothing to do with datagrams.
+fn stream_address(text: &str) -> anyhow::Result<String> {
+    match text.split_once("://") {
+        Some((scheme @ ("udp" | "udp4" | "udp6" | "unixgram"), _)) => {
+            bail!("{scheme} carries datagrams, and this is a server for connections")
+        }
+        _ => Ok(text.to_owned()),
+    }
+}
+
 fn main() -> ExitCode {
     let log = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN);
     log.with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).init();
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("chat: {}", describe(&*error));
+            eprintln!("chat: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Serves until a signal comes.
-fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+/// Serves until a signal comes; a second one cuts off what is left.
+fn run(options: &Options) -> anyhow::Result<()> {
     let mut builder = room::builder().listen(&*options.listen);
     if let Some(reactors) = options.reactors {
         builder = builder.reactors(reactors.into());
     }
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let engine = builder.start(|_| Framed::new(Room::default()))?;
+    engine.stop_on_signals(PATIENCE)?;
     for address in engine.local_addrs() {
         println!("listening on {address}");
     }
-    let stopper = engine.clone();
-    thread::spawn(move || {
-        for _ in signals.forever() {
-            let _ = stopper.stop(PATIENCE); // It may be stopping already.
-        }
-    });
+    engine.notify_service_manager()?;
     Ok(engine.wait()?)
 }

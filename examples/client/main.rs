@@ -3,16 +3,15 @@
 
 #![allow(clippy::print_stderr, reason = "a program's output")]
 
-use std::error::Error;
 use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
 
+use anyhow::{Context, anyhow, ensure};
 use clap::Parser;
 use millstream::{Action, Bytes, CloseReason, Conn, Connect, Engine, EventHandler, Remote};
-use millstream_benches::error_chain::describe;
 
 /// A client that sends lines and prints replies.
 #[derive(Parser)]
@@ -28,19 +27,15 @@ struct Options {
 }
 
 /// A host by its name or its address, which is in brackets if it is one of IPv6, and a port.
-fn parse_server(text: &str) -> Result<Connect, &'static str> {
-    if text.contains("://") {
-        return Err("a server is named without a scheme");
-    }
-    let (host, port) = text.rsplit_once(':').ok_or("it has no port")?;
-    let port = port.parse().map_err(|_| "the port is not a number from 0 to 65535")?;
-    match host.contains(':') && !host.starts_with('[') {
-        true => Err("an address of IPv6 needs brackets"),
-        false => Ok(Connect::to_host(host, port)),
-    }
+fn parse_server(text: &str) -> anyhow::Result<Connect> {
+    ensure!(!text.contains("://"), "a server is named without a scheme");
+    let (host, port) = text.rsplit_once(':').context("it has no port")?;
+    let port = port.parse().map_err(|_| anyhow!("the port is not a number from 0 to 65535"))?;
+    ensure!(!host.contains(':') || host.starts_with('['), "an address of IPv6 needs brackets");
+    Ok(Connect::to_host(host, port))
 }
 
-type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+type Outcome = anyhow::Result<()>;
 
 /// Prints what comes.
 struct Client {
@@ -59,15 +54,13 @@ impl EventHandler for Client {
     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
         let mut stdout = io::stdout().lock();
         let printed = stdout.write_all(conn.input.take_all()).and_then(|()| stdout.flush());
-        printed
-            .map_err(|error| self.end(Err(format!("cannot print what came: {error}").into())))
-            .into()
+        printed.context("cannot print what came").map_err(|error| self.end(Err(error))).into()
     }
 
     fn on_close(&mut self, _conn: &mut Conn<'_, Self>, reason: &CloseReason) {
         self.end(match reason {
             CloseReason::Peer | CloseReason::Local => Ok(()),
-            reason => Err(format!("the connection is over: {reason}").into()),
+            reason => Err(anyhow!("the connection is over: {reason}")),
         });
     }
 }
@@ -81,7 +74,7 @@ fn send_input(remote: &Remote<Client>, over: &Sender<Outcome>) {
             Ok([]) => break,
             Ok(piece) => Bytes::copy_from_slice(piece),
             Err(error) => {
-                let _ = over.send(Err(format!("cannot read what to send: {error}").into()));
+                let _ = over.send(Err(error).context("cannot read what to send"));
                 return;
             }
         };
@@ -123,7 +116,8 @@ fn run(options: Options) -> Outcome {
     let (over, end) = channel();
     let builder = Engine::builder().reactors(1).idle_timeout(patience);
     let engine = builder.start(move |_| Client { over: over.clone() })?;
-    let reactors = engine.reactors::<Client>().ok_or("the engine has another handler")?;
+    engine.stop_on_signals(patience)?;
+    let reactors = engine.reactors::<Client>().context("the engine has another handler")?;
     reactors.connect(0, server.timeout(patience), |client, connected| match connected {
         Ok(conn) => begin(conn, message, client.over.clone()),
         Err(error) => {
@@ -133,7 +127,7 @@ fn run(options: Options) -> Outcome {
     })?;
     // It comes: both timeouts see to that.
     let outcome = end.recv()?;
-    engine.stop(patience)?;
+    let _ = engine.stop(patience); // A signal may have stopped it.
     engine.wait()?;
     outcome
 }
@@ -142,7 +136,7 @@ fn main() -> ExitCode {
     match run(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("client: {}", describe(&*error));
+            eprintln!("client: {error:#}");
             ExitCode::FAILURE
         }
     }

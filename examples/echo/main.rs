@@ -6,16 +6,15 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 
-use std::error::Error;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::Parser;
 use millstream::codec::{FrameHandler, Framed, FramedConn, LengthField};
 use millstream::{Action, Conn, Engine, EventHandler, ReactorStats};
 use millstream_benches::arguments::stream_address;
-use millstream_benches::error_chain::describe;
 use millstream_benches::load::{self, Framing, Load};
 use millstream_benches::progress_line::ProgressLine;
 
@@ -91,18 +90,18 @@ fn main() -> ExitCode {
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("echo: {}", describe(&*error));
+            eprintln!("echo: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+fn run(options: &Options) -> anyhow::Result<()> {
     let engine = start(options)?;
     if options.listen.is_some() { serve(&engine) } else { drive(&engine, options) }
 }
 
-fn start(options: &Options) -> Result<Engine, Box<dyn Error>> {
+fn start(options: &Options) -> anyhow::Result<Engine> {
     let mut builder = Engine::builder().idle_timeout(MOST_SILENCE).write_timeout(MOST_STUCK);
     builder = builder.listen(options.listen.as_deref().unwrap_or("127.0.0.1:0"));
     if let Some(reactors) = options.reactors {
@@ -121,7 +120,7 @@ fn start(options: &Options) -> Result<Engine, Box<dyn Error>> {
 }
 
 /// Serves until a signal comes; a second one ends it without waiting for connections.
-fn serve(engine: &Engine) -> Result<(), Box<dyn Error>> {
+fn serve(engine: &Engine) -> anyhow::Result<()> {
     engine.stop_on_signals(PATIENCE)?;
     for address in engine.local_addrs() {
         println!("listening on {address}");
@@ -131,8 +130,8 @@ fn serve(engine: &Engine) -> Result<(), Box<dyn Error>> {
 }
 
 /// Drives the server over loopback, and prints what was measured.
-fn drive(engine: &Engine, options: &Options) -> Result<(), Box<dyn Error>> {
-    let address = engine.local_addrs()[0].socket_addr().ok_or("the load is for TCP")?;
+fn drive(engine: &Engine, options: &Options) -> anyhow::Result<()> {
+    let address = engine.local_addrs()[0].socket_addr().context("the load is for TCP")?;
     let load = Load {
         connections: options.connections.into(),
         message_size: options.size as usize,

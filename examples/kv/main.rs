@@ -41,16 +41,14 @@ mod server;
 mod shards;
 mod store;
 
-use std::error::Error;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::{Parser, ValueEnum};
 use millstream::codec::Framed;
 use millstream::{Engine, InputOverflow};
-use millstream_benches::arguments::stream_address;
-use millstream_benches::error_chain::describe;
 
 use crate::commands::MOST_REPLY;
 use crate::server::{HIGH_WATER, Server, TICK};
@@ -91,19 +89,29 @@ enum Store {
     Sharded,
 }
 
+/// An address of streams: this server has nothing to do with datagrams.
+fn stream_address(text: &str) -> anyhow::Result<String> {
+    match text.split_once("://") {
+        Some((scheme @ ("udp" | "udp4" | "udp6" | "unixgram"), _)) => {
+            bail!("{scheme} carries datagrams, and this is a server for connections")
+        }
+        _ => Ok(text.to_owned()),
+    }
+}
+
 fn main() -> ExitCode {
     let log = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN);
     log.with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).init();
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("kv: {}", describe(&*error));
+            eprintln!("kv: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+fn run(options: &Options) -> anyhow::Result<()> {
     let engine = start(options)?;
     engine.stop_on_signals(PATIENCE)?;
     for address in engine.local_addrs() {
@@ -113,7 +121,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     Ok(engine.wait()?)
 }
 
-fn start(options: &Options) -> Result<Engine, Box<dyn Error>> {
+fn start(options: &Options) -> anyhow::Result<Engine> {
     let max_request = options.max_request as usize;
     let reactors = usize::from(options.reactors);
     let count = if options.store == Store::One { 1 } else { reactors };

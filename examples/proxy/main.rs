@@ -5,15 +5,13 @@
 
 mod relay;
 
-use std::error::Error;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::{Context, anyhow, bail, ensure};
 use clap::Parser;
 use millstream::{Connect, Engine, UnixAddress};
-use millstream_benches::arguments::stream_address;
-use millstream_benches::error_chain::describe;
 
 use self::relay::Relay;
 
@@ -41,19 +39,25 @@ struct Options {
 }
 
 /// A Unix socket, or a host by its name or address and a port.
-fn parse_upstream(text: &str) -> Result<Connect, Box<dyn Error + Send + Sync>> {
+fn parse_upstream(text: &str) -> anyhow::Result<Connect> {
     if let Some(path) = text.strip_prefix("unix://") {
         return Ok(Connect::to(UnixAddress::path(path)?));
     }
     let address = text.strip_prefix("tcp://").unwrap_or(text);
-    if address.contains("://") {
-        return Err("the scheme is neither tcp nor unix".into());
-    }
-    let (host, port) = address.rsplit_once(':').ok_or("it has no port")?;
-    let port = port.parse().map_err(|_| "the port is not a number from 0 to 65535")?;
-    match host.contains(':') && !host.starts_with('[') {
-        true => Err("an address of IPv6 needs brackets".into()),
-        false => Ok(Connect::to_host(host, port)),
+    ensure!(!address.contains("://"), "the scheme is neither tcp nor unix");
+    let (host, port) = address.rsplit_once(':').context("it has no port")?;
+    let port = port.parse().map_err(|_| anyhow!("the port is not a number from 0 to 65535"))?;
+    ensure!(!host.contains(':') || host.starts_with('['), "an address of IPv6 needs brackets");
+    Ok(Connect::to_host(host, port))
+}
+
+/// An address of streams: this server has nothing to do with datagrams.
+fn stream_address(text: &str) -> anyhow::Result<String> {
+    match text.split_once("://") {
+        Some((scheme @ ("udp" | "udp4" | "udp6" | "unixgram"), _)) => {
+            bail!("{scheme} carries datagrams, and this is a server for connections")
+        }
+        _ => Ok(text.to_owned()),
     }
 }
 
@@ -63,14 +67,14 @@ fn main() -> ExitCode {
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("proxy: {}", describe(&*error));
+            eprintln!("proxy: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
 /// Serves until a signal comes; a second one cuts off what is left.
-fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+fn run(options: &Options) -> anyhow::Result<()> {
     let upstream = options.to.clone();
     let mut builder = Engine::builder().listen(&*options.listen);
     builder = builder.idle_timeout(Duration::from_secs(options.idle.into()));

@@ -9,19 +9,17 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 
-use std::error::Error;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::{self, ExitCode};
 use std::thread;
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::Parser;
 use millstream::codec::{FrameHandler, Framed, FramedConn, Lines};
 use millstream::restart::{Handover, Inherited};
 use millstream::{AcceptMode, Action, Engine, Reactor, UnixAddress};
-use millstream_benches::arguments::stream_address;
-use millstream_benches::error_chain::describe;
 
 /// A connection on which nothing moves for so long is closed.
 const MOST_SILENCE: Duration = Duration::from_secs(300);
@@ -79,19 +77,29 @@ impl FrameHandler for Server {
     }
 }
 
+/// An address of streams: this server has nothing to do with datagrams.
+fn stream_address(text: &str) -> anyhow::Result<String> {
+    match text.split_once("://") {
+        Some((scheme @ ("udp" | "udp4" | "udp6" | "unixgram"), _)) => {
+            bail!("{scheme} carries datagrams, and this is a server for connections")
+        }
+        _ => Ok(text.to_owned()),
+    }
+}
+
 fn main() -> ExitCode {
     let log = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN);
     log.with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).init();
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("restart: {}", describe(&*error));
+            eprintln!("restart: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+fn run(options: &Options) -> anyhow::Result<()> {
     let pid = process::id();
     let timeout = Duration::from_secs(options.timeout);
     // Before this process opens descriptors of its own, which could be taken for the manager's.
@@ -114,7 +122,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn start(options: &Options, inherited: &mut Inherited) -> Result<Engine, Box<dyn Error>> {
+fn start(options: &Options, inherited: &mut Inherited) -> anyhow::Result<Engine> {
     let mode = if options.reuse_port { AcceptMode::ReusePort } else { AcceptMode::MainAcceptor };
     let mut builder = Engine::builder().reactors(options.reactors.into()).accept_mode(mode);
     builder = builder.idle_timeout(MOST_SILENCE).write_timeout(MOST_STUCK);

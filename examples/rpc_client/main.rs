@@ -6,7 +6,6 @@
 #[path = "../rpc_server/service.rs"]
 mod service;
 
-use std::error::Error;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::sync::mpsc::channel;
@@ -16,7 +15,6 @@ use clap::Parser;
 use millstream::rpc::{
     Authenticate, Call, Client, Encoding, Logging, Middleware, Request, SetMetadata, Status,
 };
-use millstream_benches::error_chain::describe;
 use tracing::Level;
 
 use self::service::OfficeClient;
@@ -46,13 +44,13 @@ fn main() -> ExitCode {
     match run(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("rpc_client: {}", describe(&*error));
+            eprintln!("rpc_client: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(options: Options) -> Result<(), Box<dyn Error>> {
+fn run(options: Options) -> anyhow::Result<()> {
     let Options { server, token, name, verbose } = options;
     let level = if verbose { Level::DEBUG } else { Level::WARN };
     let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr);
@@ -95,7 +93,7 @@ fn greeting(office: &OfficeClient<impl Middleware>, name: String) -> Result<(), 
 }
 
 /// A call of a method of bytes, and what goes along with it both ways.
-fn echo(client: &Client<impl Middleware>) -> Result<(), Box<dyn Error>> {
+fn echo(client: &Client<impl Middleware>) -> anyhow::Result<()> {
     let request = Request::new("echo.Echo/echo").body("hello").metadata("tenant", "blue")?;
     let response = client.call(request)?;
     println!("bytes: {}, and along with them", String::from_utf8_lossy(&response.body));
@@ -130,7 +128,7 @@ fn cancellation(
 fn many(
     client: &Client<impl Middleware>,
     office: &OfficeClient<impl Middleware>,
-) -> Result<(), Box<dyn Error>> {
+) -> anyhow::Result<()> {
     let begin = Instant::now();
     let (answers, answered) = channel();
     for number in (1..=5).rev() {

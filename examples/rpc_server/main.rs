@@ -7,7 +7,6 @@
 
 mod service;
 
-use std::error::Error;
 use std::io::{self, IsTerminal};
 use std::process::{self, ExitCode};
 use std::thread;
@@ -19,7 +18,6 @@ use millstream::rpc::{
     Authenticate, Call, Deadline, Health, Logging, Metadata, Recovery, Router, Server, SetMetadata,
     Status, TypedReply,
 };
-use millstream_benches::error_chain::describe;
 
 use self::service::Office;
 
@@ -91,13 +89,13 @@ fn main() -> ExitCode {
     match run(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("rpc_server: {}", describe(&*error));
+            eprintln!("rpc_server: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(options: Options) -> Result<(), Box<dyn Error>> {
+fn run(options: Options) -> anyhow::Result<()> {
     let Options { listen, reactors, token } = options;
     let mut signature = Metadata::new();
     signature.insert("served-by", format!("process {}", process::id()))?;
