@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_platform::address::Address;
-use millstream_platform::driver::{Driver, Readiness, Wake};
+use millstream_platform::driver::{Polling, Readiness, Wake};
 use millstream_platform::socket::{listen_tcp, local_addr};
 
 use crate::engine::{Builder, Engine, StartError, start_in_this_thread};

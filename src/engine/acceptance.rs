@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millstream_platform::driver::{Driver, Token};
+use millstream_platform::driver::{Listening, Token};
 
 use super::listeners::{ListenerId, Open, State};
 use super::{Engine, after};
@@ -26,7 +26,12 @@ pub(crate) struct Acceptance {
 impl Acceptance {
     /// Starts accepting on a listener that is watched already. Should that fail, it concerns this listener alone,
     /// which is closed.
-    pub(crate) fn take_in<D: Driver>(&mut self, listener: D::Listener, open: Open, driver: &mut D) {
+    pub(crate) fn take_in<D: Listening>(
+        &mut self,
+        listener: D::Listener,
+        open: Open,
+        driver: &mut D,
+    ) {
         let address = open.0.address();
         if let Err(error) = self.listen(listener, open, driver) {
             tracing::error!(%address, %error, "a listener is closed: it cannot be accepted on");
@@ -37,7 +42,7 @@ impl Acceptance {
     ///
     /// # Errors
     /// The operating system refused to watch it; it is closed.
-    pub(crate) fn listen<D: Driver>(
+    pub(crate) fn listen<D: Listening>(
         &mut self,
         listener: D::Listener,
         open: Open,
@@ -54,7 +59,7 @@ impl Acceptance {
     }
 
     /// Closes those sockets of a listener that are among these.
-    pub(crate) fn unlisten<D: Driver>(&mut self, id: ListenerId, driver: &mut D) {
+    pub(crate) fn unlisten<D: Listening>(&mut self, id: ListenerId, driver: &mut D) {
         let is_it =
             |token: &Token| self.listener(*token).is_some_and(|listener| listener.id() == id);
         let tokens: Vec<Token> = self.listeners.tokens().filter(is_it).collect();
@@ -84,7 +89,7 @@ impl Acceptance {
     }
 
     /// Lets listeners try again whose time has come.
-    pub(crate) fn resume_due<D: Driver>(&mut self, now: Instant, driver: &mut D) {
+    pub(crate) fn resume_due<D: Listening>(&mut self, now: Instant, driver: &mut D) {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
             for listener in self.halted.drain(..) {
@@ -94,7 +99,7 @@ impl Acceptance {
     }
 
     /// Closes all listeners.
-    pub(crate) fn close<D: Driver>(&mut self, driver: &mut D) {
+    pub(crate) fn close<D: Listening>(&mut self, driver: &mut D) {
         self.retry_at = None;
         let listeners = std::mem::take(&mut self.listeners);
         for listener in listeners.tokens() {

@@ -143,17 +143,8 @@ impl<D: Driver> Acceptor<D> {
                     let now = self.driver.now();
                     self.acceptance.failed(listener, &error, now, &self.engine);
                 }
-                Event::Connected { .. }
-                | Event::ConnectFailed { .. }
-                | Event::Received { .. }
-                | Event::Relayed { .. }
-                | Event::Ended { .. }
-                | Event::HungUp { .. }
-                | Event::Sent { .. }
-                | Event::Failed { .. }
-                | Event::Datagram { .. }
-                | Event::DatagramsSent { .. }
-                | Event::DatagramFailed { .. } => {}
+                // It has listeners alone.
+                _ => {}
             }
         }
     }

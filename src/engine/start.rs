@@ -10,7 +10,7 @@ use millstream_platform::address::Address;
 #[cfg(any(feature = "sim", feature = "internals"))]
 use millstream_platform::address::Transport;
 use millstream_platform::cpu;
-use millstream_platform::driver::{Budget, Driver, Readiness};
+use millstream_platform::driver::{Budget, Driver, Polling, Readiness};
 use millstream_platform::socket::OptionError;
 
 use super::acceptor::{Acceptor, Entrance};

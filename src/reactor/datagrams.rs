@@ -271,7 +271,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Takes a socket in that is made already.
     pub(super) fn add_datagrams(
         &mut self,
-        socket: D::Datagrams,
+        socket: D::DatagramSocket,
         peer: Option<Address>,
         open: Option<Open>,
     ) -> io::Result<Token> {

@@ -109,7 +109,7 @@ pub(crate) enum Arrival<D: Driver> {
     /// A listener to accept on.
     Listener { socket: D::Listener, open: Open },
     /// A socket for datagrams.
-    Datagrams { socket: D::Datagrams, open: Open },
+    Datagrams { socket: D::DatagramSocket, open: Open },
     /// A listener is to be closed.
     Close(ListenerId),
 }

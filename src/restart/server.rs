@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_platform::address::Transport;
-use millstream_platform::driver::{Budget, Driver, Event, Readiness, Received, Token};
+use millstream_platform::driver::{
+    Budget, Event, Listening, Polling, Readiness, Received, Streams, Token,
+};
 use millstream_platform::socket::{
     Listener, SocketFile, Stream, own_user, peer_credentials, send_bytes,
 };

@@ -4,10 +4,13 @@
 //! and the driver reports what happened (accepted, connected, these bytes were received, so much was
 //! sent, the peer ended, failed). Nothing above this module knows what readiness, an edge or a completion queue is.
 //!
+//! The traits divide it by use: [`Polling`] is the turn, [`Listening`], [`Streams`] and [`Datagrams`] are what can be
+//! served in it, and a [`Driver`] serves everything.
+//!
 //! # What a driver must supply
 //!
-//! 1. **Two steps a turn.** [`Driver::wait`] blocks and reaps: it collects what the operating system
-//!    has to say and runs nothing. [`Driver::next`] then hands the events out one by one until it
+//! 1. **Two steps a turn.** [`Polling::wait`] blocks and reaps: it collects what the operating system
+//!    has to say and runs nothing. [`Polling::next`] then hands the events out one by one until it
 //!    answers `None`, or until the engine ends the turn before: what is left is handed out in the next one, whose
 //!    `wait` does not block.
 //! 2. **Bounded turns.** In one turn a connection receives at most the read budget and sends at most
@@ -16,8 +19,8 @@
 //!    new notification of the operating system is needed for it. Whoever becomes ready is served in the order in which
 //!    that was seen, and before those who were served and have more; of these at least every eighth is one.
 //! 3. **No stranger's events.** A [`Token`] carries a generation; connections, listeners and attempts to
-//!    connect are named apart. Once [`Driver::close`], [`Driver::detach`] or
-//!    [`Driver::give_up`] returned, no event for that token is handed out, even if it was reaped before and even if its descriptor or
+//!    connect are named apart. Once [`Streams::close`], [`Streams::detach`] or
+//!    [`Streams::give_up`] returned, no event for that token is handed out, even if it was reaped before and even if its descriptor or
 //!    index serves another connection by now.
 //! 4. **Bytes first, then the end.** All bytes that came before the peer's end or its reset and that
 //!    the operating system still gives out are received before [`Event::Ended`] or
@@ -35,19 +38,19 @@
 //!    reset instead of an orderly end. `detach` lets go of a connection that goes on elsewhere: nothing is
 //!    watched any more, and what was not handed out is still to be received.
 //! 8. **Errors are values.** Nothing panics on what the peer or the operating system does.
-//! 9. **An attempt ends once.** [`Driver::connect`] never waits. Unless it fails at once, exactly one of
+//! 9. **An attempt ends once.** [`Streams::connect`] never waits. Unless it fails at once, exactly one of
 //!    [`Event::Connected`] and [`Event::ConnectFailed`] follows, at any time or never: deadlines are
 //!    the engine's. Nothing is received or sent before the socket that came of it is adopted.
 //! 10. **A datagram is one event**, whole, or cut at the end of the driver's buffer and marked so. Sockets for
-//!     datagrams are named apart from connections. Once [`Driver::close_datagrams`] returned, nothing is handed
+//!     datagrams are named apart from connections. Once [`Datagrams::close_datagrams`] returned, nothing is handed
 //!     out for one, not even what was received before. What one call of the operating system received is handed
 //!     out in one piece, even if that is more than the read budget, and is the turn's last then.
 //! 11. **Datagrams go out in the order of their queue**, or are dropped one by one with a reason. An error
 //!     of sending or receiving concerns one datagram; the socket stays in use. After one of receiving it
-//!     receives no more until [`Driver::resume_datagrams`], so that one that stays does not spin. A queue that could not be
+//!     receives no more until [`Datagrams::resume_datagrams`], so that one that stays does not spin. A queue that could not be
 //!     sent causes one [`Event::DatagramsSent`] when more can go.
-//! 12. **A panic costs one source.** When one comes out of [`Driver::next`], or out of whoever handled what that
-//!     handed out, [`Driver::abandon`] gives up on the source alone: the connection, what the listener was about to accept, the
+//! 12. **A panic costs one source.** When one comes out of [`Polling::next`], or out of whoever handled what that
+//!     handed out, [`Polling::abandon`] gives up on the source alone: the connection, what the listener was about to accept, the
 //!     attempt, the datagram. The turn goes on with the others.
 
 mod readiness;
@@ -104,12 +107,12 @@ pub enum Event<S> {
     Accepted {
         /// The listener that it came in on.
         listener: Token,
-        /// The connection, to be given to [`Driver::adopt`], on this driver or another one.
+        /// The connection, to be given to [`Streams::adopt`], on this driver or another one.
         socket: S,
         /// The other end's address.
         peer: PeerAddress,
     },
-    /// A listener could not accept. It accepts no more until [`Driver::resume_accepting`].
+    /// A listener could not accept. It accepts no more until [`Listening::resume_accepting`].
     AcceptFailed {
         /// The listener.
         listener: Token,
@@ -121,7 +124,7 @@ pub enum Event<S> {
     Connected {
         /// The attempt.
         attempt: Token,
-        /// The connection, to be given to [`Driver::adopt`], on this driver or another one.
+        /// The connection, to be given to [`Streams::adopt`], on this driver or another one.
         socket: S,
     },
     /// An attempt to connect has failed, and is over.
@@ -152,7 +155,7 @@ pub enum Event<S> {
         /// The connection.
         token: Token,
     },
-    /// The operating system took more of what [`Driver::flush`] left, or can take more now:
+    /// The operating system took more of what [`Streams::flush`] left, or can take more now:
     /// flush again.
     Sent {
         /// The connection.
@@ -175,7 +178,7 @@ pub enum Event<S> {
         /// Why.
         error: io::Error,
     },
-    /// A datagram arrived: [`Driver::datagram`] shows it. It is not part of the event, so that those of
+    /// A datagram arrived: [`Datagrams::datagram`] shows it. It is not part of the event, so that those of
     /// connections stay small.
     Datagram {
         /// The socket.
@@ -187,7 +190,7 @@ pub enum Event<S> {
         token: Token,
     },
     /// Receiving found an error, for example that a datagram that was sent found nobody. The socket stays in use, and
-    /// receives again from [`Driver::resume_datagrams`] on.
+    /// receives again from [`Datagrams::resume_datagrams`] on.
     DatagramFailed {
         /// The socket.
         token: Token,
@@ -212,7 +215,7 @@ impl<S> Event<S> {
     }
 }
 
-/// A datagram that arrived, until the next call of [`Driver::next`].
+/// A datagram that arrived, until the next call of [`Polling::next`].
 #[derive(Clone, Copy, Debug)]
 pub struct Datagram<'a> {
     /// What it carries.
@@ -230,8 +233,8 @@ pub struct Datagram<'a> {
 /// Where received bytes are. Never empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// In the driver's receive buffer, until the next call of [`Driver::next`];
-    /// [`Driver::parts`] shows them.
+    /// In the driver's receive buffer, until the next call of [`Polling::next`];
+    /// [`Streams::parts`] shows them.
     Lent {
         /// Which of the driver's buffers; a driver with one ignores it.
         buffer: u32,
@@ -271,7 +274,7 @@ pub enum Space<'a> {
 
 /// A connection that no driver has. It can move to another thread; dropping it closes it.
 pub trait Socket: Sized + Send + 'static {
-    /// Makes one of a connected stream, to be given to [`Driver::adopt`].
+    /// Makes one of a connected stream, to be given to [`Streams::adopt`].
     ///
     /// # Errors
     /// Such connections have no descriptors (simulated ones); the stream comes back.
@@ -281,13 +284,13 @@ pub trait Socket: Sized + Send + 'static {
     fn into_stream(self) -> Option<Stream>;
 }
 
-/// Ends another thread's [`Driver::wait`].
+/// Ends another thread's [`Polling::wait`].
 pub trait Wake: Send + Sync + 'static {
     /// Makes the current or the next `wait` of the driver return at once. Any thread may call it.
     fn wake(&self);
 }
 
-/// What may be asked for a connection while its received bytes are borrowed: see [`Driver::parts`].
+/// What may be asked for a connection while its received bytes are borrowed: see [`Streams::parts`].
 pub trait Link {
     /// Offers the queue's bytes and, behind them, `more` to the operating system now. Takes what was
     /// sent out of the queue, and answers how many bytes of `more` were taken: they are sent or the
@@ -304,7 +307,7 @@ pub trait Link {
         more: &[IoSlice<'_>],
     ) -> io::Result<usize>;
 
-    /// The driver's clock, as [`Driver::now`].
+    /// The driver's clock, as [`Polling::now`].
     fn now(&self) -> Instant;
 
     /// The address of our end.
@@ -329,7 +332,7 @@ pub trait Link {
     }
 }
 
-/// What may be asked for a socket for datagrams while a datagram is borrowed: see [`Driver::datagram`].
+/// What may be asked for a socket for datagrams while a datagram is borrowed: see [`Datagrams::datagram`].
 pub trait DatagramLink {
     /// Sends what it can of `queue` and takes that out of it. If something is left after it answered `Ok`,
     /// [`Event::DatagramsSent`] says when to call again.
@@ -349,17 +352,13 @@ pub trait DatagramLink {
     fn socket(&self, token: Token) -> Option<SockRef<'_>>;
 }
 
-/// A driver: see the [module](self) for what it must keep.
+/// The turn of a driver: every driver has one, whatever it serves.
 ///
-/// It belongs to one thread. Calls for a token that is not open (any more) do nothing and answer as
-/// for an empty connection.
-pub trait Driver: 'static {
+/// A driver belongs to one thread. Calls for a token that is not open (any more) do nothing and return what an
+/// empty connection would.
+pub trait Polling: 'static {
     /// A connection before its adoption. It can move to another thread.
     type Socket: Socket;
-    /// A listening socket.
-    type Listener: Send + 'static;
-    /// A socket for datagrams before it is opened. It can move to another thread.
-    type Datagrams: Send + 'static;
 
     /// A handle that ends this driver's [`wait`](Self::wait) from any thread.
     fn waker(&self) -> Arc<dyn Wake>;
@@ -369,6 +368,31 @@ pub trait Driver: 'static {
 
     /// How many sockets it has: connections, listeners and attempts to connect.
     fn sockets(&self) -> usize;
+
+    /// Waits until something happens, a [`Wake`] calls, or the timeout passes; `None` waits for ever.
+    /// Returns at once when events of the last turn are left.
+    ///
+    /// # Errors
+    /// The operating system refused to wait, which is a fault of the engine or its environment.
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()>;
+
+    /// Whether the last [`wait`](Self::wait) collected something for [`next`](Self::next) to look at, or was ended
+    /// by a [`Wake`].
+    fn is_ready(&self) -> bool;
+
+    /// The next event of this turn, if there is one.
+    fn next(&mut self, host: &mut impl Host) -> Option<Event<Self::Socket>>;
+
+    /// Gives up on what was being served when a panic came out of this driver, or out of whoever handled the last
+    /// event, and returns the event that tells so: a connection has failed, a listener could not accept, an attempt has
+    /// failed, or a datagram is lost. `None` if nothing was being served, or it is gone.
+    fn abandon(&mut self) -> Option<Event<Self::Socket>>;
+}
+
+/// A driver that accepts connections.
+pub trait Listening: Polling {
+    /// A listening socket.
+    type Listener: Send + 'static;
 
     /// Starts accepting on `listener`.
     ///
@@ -381,7 +405,10 @@ pub trait Driver: 'static {
 
     /// Stops accepting on a listener and closes it.
     fn unlisten(&mut self, token: Token);
+}
 
+/// A driver that serves connections, and makes some.
+pub trait Streams: Polling {
     /// Begins to connect to an address, from another one if it is given, whose port 0 stands for a free
     /// one.
     ///
@@ -430,6 +457,16 @@ pub trait Driver: 'static {
     /// received. `None` if it is not open.
     fn detach(&mut self, token: Token) -> Option<Self::Socket>;
 
+    /// The bytes that the last [`next`](Polling::next) lent (empty for `None`), and beside them what may
+    /// be asked while they are borrowed.
+    fn parts(&mut self, lent: Option<Received>) -> (&[u8], &mut dyn Link);
+}
+
+/// A driver that serves sockets for datagrams.
+pub trait Datagrams: Polling {
+    /// A socket for datagrams before it is opened. It can move to another thread.
+    type DatagramSocket: Send + 'static;
+
     /// Makes a socket for datagrams.
     ///
     /// # Errors
@@ -438,19 +475,19 @@ pub trait Driver: 'static {
         &mut self,
         how: &DatagramOptions,
         options: &SocketOptions,
-    ) -> io::Result<Self::Datagrams>;
+    ) -> io::Result<Self::DatagramSocket>;
 
     /// Makes a socket for datagrams of one that was made elsewhere.
     ///
     /// # Errors
     /// [`io::ErrorKind::Unsupported`] if the driver's have no descriptors (simulated ones).
-    fn adopt_datagrams(&mut self, socket: DatagramSocket) -> io::Result<Self::Datagrams>;
+    fn adopt_datagrams(&mut self, socket: DatagramSocket) -> io::Result<Self::DatagramSocket>;
 
     /// Takes a socket for datagrams in and starts receiving.
     ///
     /// # Errors
     /// The operating system refused to watch it or an option; the socket is closed.
-    fn open_datagrams(&mut self, token: Token, socket: Self::Datagrams) -> io::Result<()>;
+    fn open_datagrams(&mut self, token: Token, socket: Self::DatagramSocket) -> io::Result<()>;
 
     /// Receives again after [`Event::DatagramFailed`].
     fn resume_datagrams(&mut self, token: Token);
@@ -461,27 +498,9 @@ pub trait Driver: 'static {
     /// The datagram that [`Event::Datagram`] told of, if that was the last event, and beside it what may be asked
     /// of a socket for datagrams at any time.
     fn datagram(&mut self) -> (Option<Datagram<'_>>, &mut dyn DatagramLink);
-
-    /// Waits until something happens, a [`Wake`] calls, or the timeout passes; `None` waits for ever.
-    /// Returns at once when events of the last turn are left.
-    ///
-    /// # Errors
-    /// The operating system refused to wait, which is a fault of the engine or its environment.
-    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()>;
-
-    /// Whether the last [`wait`](Self::wait) collected something for [`next`](Self::next) to look at, or was ended
-    /// by a [`Wake`].
-    fn is_ready(&self) -> bool;
-
-    /// The next event of this turn, if there is one.
-    fn next(&mut self, host: &mut impl Host) -> Option<Event<Self::Socket>>;
-
-    /// Gives up on what was being served when a panic came out of this driver, or out of whoever handled the last
-    /// event, and returns the event that tells so: a connection has failed, a listener could not accept, an attempt has
-    /// failed, or a datagram is lost. `None` if nothing was being served, or it is gone.
-    fn abandon(&mut self) -> Option<Event<Self::Socket>>;
-
-    /// The bytes that the last [`next`](Self::next) lent (empty for `None`), and beside them what may
-    /// be asked while they are borrowed.
-    fn parts(&mut self, lent: Option<Received>) -> (&[u8], &mut dyn Link);
 }
+
+/// A driver that serves everything, which a reactor needs: see the [module](self) for what it must keep.
+pub trait Driver: Listening + Streams + Datagrams {}
+
+impl<D: Listening + Streams + Datagrams> Driver for D {}

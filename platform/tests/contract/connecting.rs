@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use millstream_platform::address::Address;
 
 use millstream_platform::driver::sim::Faults;
-use millstream_platform::driver::{Driver, Token};
+use millstream_platform::driver::{Streams, Token};
 
 use crate::engine::{Engine, LONG, SHORT, pattern};
 use crate::world::{Far, Loopback, Simulated, World};

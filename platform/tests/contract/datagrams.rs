@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use millstream_platform::driver::{Driver, Token};
+use millstream_platform::driver::{Datagrams as _, Token};
 
 use crate::engine::{BUDGET, Engine, LONG, SHORT, pattern};
 use crate::world::{FarDatagrams, World};

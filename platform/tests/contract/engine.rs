@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use millstream_platform::address::{Address, PeerAddress};
-use millstream_platform::driver::{Budget, Driver, Event, Host, Received, Space, Token};
+use millstream_platform::driver::{
+    Budget, Datagrams as _, Event, Host, Listening, Polling, Received, Space, Streams, Token,
+};
 use millstream_platform::memory::{DatagramQueue, OutputPool, OutputQueue, Route, Sent};
 use millstream_platform::socket::{DatagramOptions, SocketOptions};
 
@@ -36,7 +38,7 @@ pub(crate) struct Engine<W: World> {
     /// Rooms that received bytes go to, by connection; the others' go to the driver's buffer.
     pub(crate) rooms: Rooms,
     /// Accepted connections that are kept instead of adopted, if there is a list.
-    pub(crate) kept: Option<Vec<<W::Driver as Driver>::Socket>>,
+    pub(crate) kept: Option<Vec<<W::Driver as Polling>::Socket>>,
     pub(crate) accept_failures: usize,
     pub(crate) attempts: BTreeMap<Token, Attempt>,
     pub(crate) datagrams: BTreeMap<Token, Datagrams>,
@@ -296,7 +298,7 @@ impl<W: World> Engine<W> {
     fn accepted(
         &mut self,
         listener: Token,
-        socket: <W::Driver as Driver>::Socket,
+        socket: <W::Driver as Polling>::Socket,
         peer: &PeerAddress,
     ) {
         assert_eq!(listener, LISTENER);
@@ -322,7 +324,7 @@ impl<W: World> Engine<W> {
     pub(crate) fn adopt(
         &mut self,
         token: Token,
-        socket: <W::Driver as Driver>::Socket,
+        socket: <W::Driver as Polling>::Socket,
         peer: Address,
     ) {
         self.driver.adopt(token, socket).unwrap();
@@ -570,7 +572,7 @@ impl<W: World> Engine<W> {
         self.forget(token);
     }
 
-    pub(crate) fn detach(&mut self, token: Token) -> Option<<W::Driver as Driver>::Socket> {
+    pub(crate) fn detach(&mut self, token: Token) -> Option<<W::Driver as Polling>::Socket> {
         let socket = self.driver.detach(token);
         self.forget(token);
         socket

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use millstream_platform::driver::sim::{Faults, SimListener, SimPeer};
-use millstream_platform::driver::{Driver, Token};
+use millstream_platform::driver::{Polling, Streams, Token};
 
 use crate::engine::{Engine, pattern};
 use crate::for_seeds;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 
-use millstream_platform::driver::{Driver, Token};
+use millstream_platform::driver::{Streams, Token};
 use millstream_platform::socket::{Passing, send_descriptors};
 
 use crate::engine::{Engine, pattern};

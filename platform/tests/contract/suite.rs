@@ -7,7 +7,7 @@ use std::io::IoSlice;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use millstream_platform::driver::{Driver, Token};
+use millstream_platform::driver::{Listening, Polling, Streams, Token};
 
 pub(crate) use crate::connecting::*;
 pub(crate) use crate::datagrams::*;

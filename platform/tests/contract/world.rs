@@ -14,7 +14,7 @@ use std::{env, iter, process};
 
 use millstream_platform::address::{Address, UnixAddress};
 use millstream_platform::driver::sim::{Faults, SimDatagrams, SimDriver, SimNetwork, SimPeer};
-use millstream_platform::driver::{Budget, Driver, Readiness};
+use millstream_platform::driver::{Budget, Driver, Listening, Readiness};
 use millstream_platform::socket::{Listener, SocketOptions, listen_unix};
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -23,7 +23,7 @@ use crate::child;
 /// Supplies a driver and far ends.
 pub(crate) trait World: Clone {
     type Driver: Driver;
-    type Listener: Into<<Self::Driver as Driver>::Listener>;
+    type Listener: Into<<Self::Driver as Listening>::Listener>;
     type Far: Far;
     type FarDatagrams: FarDatagrams;
 
@@ -341,7 +341,7 @@ impl Drop for Starved {
 
 impl World for Simulated {
     type Driver = SimDriver;
-    type Listener = <SimDriver as Driver>::Listener;
+    type Listener = <SimDriver as Listening>::Listener;
     type Far = Peer;
     type FarDatagrams = SimFarDatagrams;
 
@@ -351,7 +351,7 @@ impl World for Simulated {
         SimDriver::new(&self.network, budget)
     }
 
-    fn listen(&self) -> (<SimDriver as Driver>::Listener, Address) {
+    fn listen(&self) -> (<SimDriver as Listening>::Listener, Address) {
         let listener = self.network.listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let address = listener.address();
         (listener, address.into())
@@ -363,7 +363,7 @@ impl World for Simulated {
         Some(Peer { peer, caller, network: self.network.clone() })
     }
 
-    fn accept(listener: &<SimDriver as Driver>::Listener) -> Option<Peer> {
+    fn accept(listener: &<SimDriver as Listening>::Listener) -> Option<Peer> {
         let peer = listener.accept()?;
         let caller = peer.peer_address().into();
         Some(Peer { peer, caller, network: listener.network().clone() })

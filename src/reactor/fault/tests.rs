@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use millstream_platform::address::Address;
 use millstream_platform::driver::{
-    Budget, Datagram, DatagramLink, Host, Link, Readiness, Received, Wake,
+    self, Budget, Datagram, DatagramLink, Host, Link, Listening, Polling, Readiness, Received,
+    Streams, Wake,
 };
 use millstream_platform::memory::{OutputPool, OutputQueue};
 use millstream_platform::socket::{
@@ -52,57 +53,67 @@ impl Faulty {
     }
 }
 
-impl Driver for Faulty {
+/// Methods that only pass the call on to the driver inside.
+macro_rules! forward {
+    () => {};
+    (fn $name:ident(&self) -> $result:ty; $($rest:tt)*) => {
+        fn $name(&self) -> $result { self.inner.$name() }
+        forward! { $($rest)* }
+    };
+    (fn $name:ident(&mut self $(, $argument:ident: $kind:ty)*) $(-> $result:ty)?; $($rest:tt)*) => {
+        fn $name(&mut self $(, $argument: $kind)*) $(-> $result)? { self.inner.$name($($argument),*) }
+        forward! { $($rest)* }
+    };
+}
+
+impl Polling for Faulty {
     type Socket = Stream;
-    type Listener = <Readiness as Driver>::Listener;
-    type Datagrams = <Readiness as Driver>::Datagrams;
 
-    fn waker(&self) -> Arc<dyn Wake> {
-        self.inner.waker()
+    forward! {
+        fn waker(&self) -> Arc<dyn Wake>;
+        fn now(&self) -> Instant;
+        fn sockets(&self) -> usize;
+        fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()>;
+        fn is_ready(&self) -> bool;
+        fn abandon(&mut self) -> Option<Event<Stream>>;
     }
 
-    fn now(&self) -> Instant {
-        self.inner.now()
+    fn next(&mut self, host: &mut impl Host) -> Option<Event<Stream>> {
+        let event = self.inner.next(host)?;
+        self.panic_at(|place| matches!(place, Place::Next(is_meant) if is_meant(&event)));
+        Some(event)
     }
+}
 
-    fn sockets(&self) -> usize {
-        self.inner.sockets()
+impl Listening for Faulty {
+    type Listener = <Readiness as Listening>::Listener;
+
+    forward! {
+        fn listen(&mut self, token: Token, listener: Self::Listener) -> io::Result<()>;
+        fn resume_accepting(&mut self, token: Token);
+        fn unlisten(&mut self, token: Token);
     }
+}
 
-    fn listen(&mut self, token: Token, listener: Self::Listener) -> io::Result<()> {
-        self.inner.listen(token, listener)
-    }
-
-    fn resume_accepting(&mut self, token: Token) {
-        self.inner.resume_accepting(token);
-    }
-
-    fn unlisten(&mut self, token: Token) {
-        self.inner.unlisten(token);
-    }
-
-    fn connect(
-        &mut self,
-        attempt: Token,
-        to: &Address,
-        from: Option<&Address>,
-        options: &SocketOptions,
-    ) -> io::Result<()> {
-        self.inner.connect(attempt, to, from, options)
-    }
-
-    fn give_up(&mut self, attempt: Token) {
-        self.inner.give_up(attempt);
+impl Streams for Faulty {
+    forward! {
+        fn connect(
+            &mut self,
+            attempt: Token,
+            to: &Address,
+            from: Option<&Address>,
+            options: &SocketOptions
+        ) -> io::Result<()>;
+        fn give_up(&mut self, attempt: Token);
+        fn pause(&mut self, token: Token, paused: bool);
+        fn shutdown(&mut self, token: Token);
+        fn detach(&mut self, token: Token) -> Option<Stream>;
     }
 
     fn adopt(&mut self, token: Token, socket: Stream) -> io::Result<()> {
         let adopted = self.inner.adopt(token, socket);
         self.panic_at(|place| matches!(place, Place::Adopt));
         adopted
-    }
-
-    fn pause(&mut self, token: Token, paused: bool) {
-        self.inner.pause(token, paused);
     }
 
     fn flush(
@@ -115,69 +126,35 @@ impl Driver for Faulty {
         self.inner.flush(token, queue, pool)
     }
 
-    fn shutdown(&mut self, token: Token) {
-        self.inner.shutdown(token);
-    }
-
     fn close(&mut self, token: Token, reset: bool) {
         self.panic_at(|place| matches!(place, Place::Close));
         self.inner.close(token, reset);
     }
 
-    fn detach(&mut self, token: Token) -> Option<Stream> {
-        self.inner.detach(token)
+    fn parts(&mut self, lent: Option<Received>) -> (&[u8], &mut dyn Link) {
+        self.panic_at(|place| matches!((place, lent), (Place::Parts, Some(_))));
+        self.inner.parts(lent)
+    }
+}
+
+impl driver::Datagrams for Faulty {
+    type DatagramSocket = <Readiness as driver::Datagrams>::DatagramSocket;
+
+    forward! {
+        fn adopt_datagrams(&mut self, socket: SystemSocket) -> io::Result<Self::DatagramSocket>;
+        fn open_datagrams(&mut self, token: Token, socket: Self::DatagramSocket) -> io::Result<()>;
+        fn resume_datagrams(&mut self, token: Token);
+        fn close_datagrams(&mut self, token: Token);
+        fn datagram(&mut self) -> (Option<Datagram<'_>>, &mut dyn DatagramLink);
     }
 
     fn bind_datagrams(
         &mut self,
         how: &DatagramOptions,
         options: &SocketOptions,
-    ) -> io::Result<Self::Datagrams> {
+    ) -> io::Result<Self::DatagramSocket> {
         self.panic_at(|place| matches!(place, Place::Bind));
         self.inner.bind_datagrams(how, options)
-    }
-
-    fn adopt_datagrams(&mut self, socket: SystemSocket) -> io::Result<Self::Datagrams> {
-        self.inner.adopt_datagrams(socket)
-    }
-
-    fn open_datagrams(&mut self, token: Token, socket: Self::Datagrams) -> io::Result<()> {
-        self.inner.open_datagrams(token, socket)
-    }
-
-    fn resume_datagrams(&mut self, token: Token) {
-        self.inner.resume_datagrams(token);
-    }
-
-    fn close_datagrams(&mut self, token: Token) {
-        self.inner.close_datagrams(token);
-    }
-
-    fn datagram(&mut self) -> (Option<Datagram<'_>>, &mut dyn DatagramLink) {
-        self.inner.datagram()
-    }
-
-    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.inner.wait(timeout)
-    }
-
-    fn is_ready(&self) -> bool {
-        self.inner.is_ready()
-    }
-
-    fn next(&mut self, host: &mut impl Host) -> Option<Event<Stream>> {
-        let event = self.inner.next(host)?;
-        self.panic_at(|place| matches!(place, Place::Next(is_meant) if is_meant(&event)));
-        Some(event)
-    }
-
-    fn abandon(&mut self) -> Option<Event<Stream>> {
-        self.inner.abandon()
-    }
-
-    fn parts(&mut self, lent: Option<Received>) -> (&[u8], &mut dyn Link) {
-        self.panic_at(|place| matches!((place, lent), (Place::Parts, Some(_))));
-        self.inner.parts(lent)
     }
 }
 

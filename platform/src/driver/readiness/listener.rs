@@ -261,7 +261,7 @@ mod tests {
 
     use super::super::Readiness;
     use super::*;
-    use crate::driver::{Budget, Driver, Host, Space};
+    use crate::driver::{Budget, Host, Listening, Polling, Space};
 
     struct NoRoom;
 

@@ -43,9 +43,11 @@ use self::socket::Sockets;
 pub use self::watch::{Arriving, Watcher};
 use super::waiting::Waiting;
 use super::{
-    Budget, Datagram, DatagramLink, Driver, Event, Host, Link, Received, Socket, Token, Wake, fault,
+    Budget, Datagram, DatagramLink, Event, Host, Link, Listening, Polling, Received, Socket,
+    Streams, Token, Wake, fault,
 };
 use crate::address::Address;
+use crate::driver;
 use crate::memory::{OutputPool, OutputQueue, PageBuffer};
 use crate::socket::{DatagramOptions, DatagramSocket, Listener, SocketOptions, Stream, connect};
 
@@ -241,10 +243,8 @@ impl Socket for Stream {
     }
 }
 
-impl Driver for Readiness {
+impl Polling for Readiness {
     type Socket = Stream;
-    type Listener = Arriving<Listener>;
-    type Datagrams = Arriving<DatagramSocket>;
 
     fn waker(&self) -> Arc<dyn Wake> {
         self.waker.clone()
@@ -256,95 +256,6 @@ impl Driver for Readiness {
 
     fn sockets(&self) -> usize {
         self.sockets.len() + self.listeners.len() + self.attempts.len()
-    }
-
-    fn listen(&mut self, token: Token, listener: Self::Listener) -> io::Result<()> {
-        let name = self.listeners.add(token, listener, self.poll.registry())?;
-        self.turn.push(Some(name));
-        Ok(())
-    }
-
-    fn resume_accepting(&mut self, token: Token) {
-        self.turn.push(self.listeners.resume(token));
-    }
-
-    fn unlisten(&mut self, token: Token) {
-        self.listeners.remove(token, self.poll.registry());
-    }
-
-    fn connect(
-        &mut self,
-        attempt: Token,
-        to: &Address,
-        from: Option<&Address>,
-        options: &SocketOptions,
-    ) -> io::Result<()> {
-        let socket = connect(to, from, options)?;
-        self.attempts.add(attempt, socket, self.poll.registry())
-    }
-
-    fn give_up(&mut self, attempt: Token) {
-        self.attempts.remove(attempt);
-    }
-
-    fn adopt(&mut self, token: Token, socket: Stream) -> io::Result<()> {
-        self.sockets.add(token, socket)
-    }
-
-    fn pause(&mut self, token: Token, paused: bool) {
-        // It is not new what it has.
-        self.turn.push_again(self.sockets.pause(token, paused));
-    }
-
-    #[inline]
-    fn flush(
-        &mut self,
-        token: Token,
-        queue: &mut OutputQueue,
-        pool: &mut OutputPool,
-    ) -> io::Result<usize> {
-        self.sockets.flush(token, queue, pool)
-    }
-
-    fn shutdown(&mut self, token: Token) {
-        self.sockets.shutdown(token);
-    }
-
-    fn close(&mut self, token: Token, reset: bool) {
-        self.sockets.remove(token, reset);
-    }
-
-    fn detach(&mut self, token: Token) -> Option<Stream> {
-        self.sockets.detach(token)
-    }
-
-    fn bind_datagrams(
-        &mut self,
-        how: &DatagramOptions,
-        options: &SocketOptions,
-    ) -> io::Result<Self::Datagrams> {
-        Ok(DatagramSocket::open(how, options)?.into())
-    }
-
-    fn adopt_datagrams(&mut self, socket: DatagramSocket) -> io::Result<Self::Datagrams> {
-        Ok(socket.into())
-    }
-
-    fn open_datagrams(&mut self, token: Token, socket: Self::Datagrams) -> io::Result<()> {
-        self.datagrams.add(token, socket)
-    }
-
-    fn resume_datagrams(&mut self, token: Token) {
-        self.turn.push(self.datagrams.resume(token));
-    }
-
-    fn close_datagrams(&mut self, token: Token) {
-        self.datagrams.remove(token);
-    }
-
-    #[inline]
-    fn datagram(&mut self) -> (Option<Datagram<'_>>, &mut dyn DatagramLink) {
-        self.datagrams.datagram()
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
@@ -413,6 +324,72 @@ impl Driver for Readiness {
             }
         }
     }
+}
+
+impl Listening for Readiness {
+    type Listener = Arriving<Listener>;
+
+    fn listen(&mut self, token: Token, listener: Self::Listener) -> io::Result<()> {
+        let name = self.listeners.add(token, listener, self.poll.registry())?;
+        self.turn.push(Some(name));
+        Ok(())
+    }
+
+    fn resume_accepting(&mut self, token: Token) {
+        self.turn.push(self.listeners.resume(token));
+    }
+
+    fn unlisten(&mut self, token: Token) {
+        self.listeners.remove(token, self.poll.registry());
+    }
+}
+
+impl Streams for Readiness {
+    fn connect(
+        &mut self,
+        attempt: Token,
+        to: &Address,
+        from: Option<&Address>,
+        options: &SocketOptions,
+    ) -> io::Result<()> {
+        let socket = connect(to, from, options)?;
+        self.attempts.add(attempt, socket, self.poll.registry())
+    }
+
+    fn give_up(&mut self, attempt: Token) {
+        self.attempts.remove(attempt);
+    }
+
+    fn adopt(&mut self, token: Token, socket: Stream) -> io::Result<()> {
+        self.sockets.add(token, socket)
+    }
+
+    fn pause(&mut self, token: Token, paused: bool) {
+        // It is not new what it has.
+        self.turn.push_again(self.sockets.pause(token, paused));
+    }
+
+    #[inline]
+    fn flush(
+        &mut self,
+        token: Token,
+        queue: &mut OutputQueue,
+        pool: &mut OutputPool,
+    ) -> io::Result<usize> {
+        self.sockets.flush(token, queue, pool)
+    }
+
+    fn shutdown(&mut self, token: Token) {
+        self.sockets.shutdown(token);
+    }
+
+    fn close(&mut self, token: Token, reset: bool) {
+        self.sockets.remove(token, reset);
+    }
+
+    fn detach(&mut self, token: Token) -> Option<Stream> {
+        self.sockets.detach(token)
+    }
 
     #[inline]
     fn parts(&mut self, lent: Option<Received>) -> (&[u8], &mut dyn Link) {
@@ -421,6 +398,39 @@ impl Driver for Readiness {
             Some(Received::Stored(_)) | None => 0,
         };
         (&self.receive_buffer[..len], &mut self.sockets)
+    }
+}
+
+impl driver::Datagrams for Readiness {
+    type DatagramSocket = Arriving<DatagramSocket>;
+
+    fn bind_datagrams(
+        &mut self,
+        how: &DatagramOptions,
+        options: &SocketOptions,
+    ) -> io::Result<Self::DatagramSocket> {
+        Ok(DatagramSocket::open(how, options)?.into())
+    }
+
+    fn adopt_datagrams(&mut self, socket: DatagramSocket) -> io::Result<Self::DatagramSocket> {
+        Ok(socket.into())
+    }
+
+    fn open_datagrams(&mut self, token: Token, socket: Self::DatagramSocket) -> io::Result<()> {
+        self.datagrams.add(token, socket)
+    }
+
+    fn resume_datagrams(&mut self, token: Token) {
+        self.turn.push(self.datagrams.resume(token));
+    }
+
+    fn close_datagrams(&mut self, token: Token) {
+        self.datagrams.remove(token);
+    }
+
+    #[inline]
+    fn datagram(&mut self) -> (Option<Datagram<'_>>, &mut dyn DatagramLink) {
+        self.datagrams.datagram()
     }
 }
 

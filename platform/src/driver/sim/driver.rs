@@ -17,14 +17,15 @@ use super::wire::Wire;
 use crate::address::Address;
 use crate::driver::waiting::Waiting;
 use crate::driver::{
-    Budget, Datagram, DatagramLink, Driver, Event, Host, Link, Received, Space, Token, Wake, fault,
+    Budget, Datagram, DatagramLink, Datagrams, Event, Host, Link, Listening, Polling, Received,
+    Space, Streams, Token, Wake, fault,
 };
 use crate::memory::{OutputPool, OutputQueue};
 use crate::socket::{self, DatagramOptions, SocketOptions};
 
 /// The driver on a [`SimNetwork`].
 ///
-/// Its [`wait`](Driver::wait) blocks no thread. If nothing is to be reaped it moves the network's
+/// Its [`wait`](Polling::wait) blocks no thread. If nothing is to be reaped it moves the network's
 /// time to the next thing due or by the timeout, whichever comes first, and returns, also when what
 /// was due concerns somebody else. With no timeout and nothing to come it returns at once:
 /// [`SimNetwork::is_quiet`] tells that case.
@@ -420,22 +421,79 @@ impl Link for Connections {
     }
 }
 
-impl Driver for SimDriver {
+impl Polling for SimDriver {
     type Socket = SimSocket;
-    type Listener = SimListener;
-    type Datagrams = SimDatagrams;
 
     fn waker(&self) -> Arc<dyn Wake> {
         self.waker.clone()
+    }
+
+    fn now(&self) -> Instant {
+        self.network().now()
     }
 
     fn sockets(&self) -> usize {
         self.connections.table.len() + self.listeners.len() + self.attempts.len()
     }
 
-    fn now(&self) -> Instant {
-        self.network().now()
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.woken = self.waker.0.swap(false, Ordering::Acquire);
+        let network = self.network().clone();
+        let mut wire = network.lock();
+        self.reap(&mut wire);
+        if self.turn.is_empty() && !self.woken {
+            let deadline = timeout.map(|timeout| wire.now().saturating_add(timeout));
+            if let Some(until) = wire.next_due().into_iter().chain(deadline).min() {
+                wire.advance_to(until);
+                self.reap(&mut wire);
+            }
+        }
+        Ok(())
     }
+
+    fn is_ready(&self) -> bool {
+        self.woken || !self.turn.is_empty()
+    }
+
+    fn next(&mut self, host: &mut impl Host) -> Option<Event<SimSocket>> {
+        self.lent = 0;
+        self.parcel = None;
+        while let Some(notice) = self.turn.pop() {
+            self.serving = Some(notice);
+            let event = self.act(notice, host);
+            if event.is_some() {
+                return event;
+            }
+        }
+        self.serving = None;
+        None
+    }
+
+    fn abandon(&mut self) -> Option<Event<SimSocket>> {
+        let error = fault();
+        match self.serving.take()? {
+            Notice::Accept(listener) => {
+                self.listener(listener)?.stalled = true;
+                Some(Event::AcceptFailed { listener, error })
+            }
+            Notice::Connect(attempt) => {
+                self.give_up(attempt);
+                Some(Event::ConnectFailed { attempt, error })
+            }
+            Notice::Receive(token) | Notice::Send(token) => {
+                self.connections.get(token)?.failed = true;
+                Some(Event::Failed { token, error })
+            }
+            Notice::Datagram(token) | Notice::SendDatagrams(token) => {
+                self.datagrams.get(token)?.halted = true;
+                Some(Event::DatagramFailed { token, error, in_a_row: 1 })
+            }
+        }
+    }
+}
+
+impl Listening for SimDriver {
+    type Listener = SimListener;
 
     /// # Panics
     /// If the token's index is taken.
@@ -458,7 +516,9 @@ impl Driver for SimDriver {
             self.listeners.remove(&token.index);
         }
     }
+}
 
+impl Streams for SimDriver {
     /// # Panics
     /// If the attempt's index is taken.
     fn connect(
@@ -547,6 +607,18 @@ impl Driver for SimDriver {
         Some(SimSocket(connection.socket))
     }
 
+    fn parts(&mut self, lent: Option<Received>) -> (&[u8], &mut dyn Link) {
+        let len = match lent {
+            Some(Received::Lent { len, .. }) => len.min(self.lent),
+            Some(Received::Stored(_)) | None => 0,
+        };
+        (&self.buffer[..len], &mut self.connections)
+    }
+}
+
+impl Datagrams for SimDriver {
+    type DatagramSocket = SimDatagrams;
+
     fn bind_datagrams(
         &mut self,
         how: &DatagramOptions,
@@ -605,69 +677,6 @@ impl Driver for SimDriver {
             truncated: false,
         });
         (datagram, &mut self.datagrams)
-    }
-
-    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.woken = self.waker.0.swap(false, Ordering::Acquire);
-        let network = self.network().clone();
-        let mut wire = network.lock();
-        self.reap(&mut wire);
-        if self.turn.is_empty() && !self.woken {
-            let deadline = timeout.map(|timeout| wire.now().saturating_add(timeout));
-            if let Some(until) = wire.next_due().into_iter().chain(deadline).min() {
-                wire.advance_to(until);
-                self.reap(&mut wire);
-            }
-        }
-        Ok(())
-    }
-
-    fn is_ready(&self) -> bool {
-        self.woken || !self.turn.is_empty()
-    }
-
-    fn next(&mut self, host: &mut impl Host) -> Option<Event<SimSocket>> {
-        self.lent = 0;
-        self.parcel = None;
-        while let Some(notice) = self.turn.pop() {
-            self.serving = Some(notice);
-            let event = self.act(notice, host);
-            if event.is_some() {
-                return event;
-            }
-        }
-        self.serving = None;
-        None
-    }
-
-    fn abandon(&mut self) -> Option<Event<SimSocket>> {
-        let error = fault();
-        match self.serving.take()? {
-            Notice::Accept(listener) => {
-                self.listener(listener)?.stalled = true;
-                Some(Event::AcceptFailed { listener, error })
-            }
-            Notice::Connect(attempt) => {
-                self.give_up(attempt);
-                Some(Event::ConnectFailed { attempt, error })
-            }
-            Notice::Receive(token) | Notice::Send(token) => {
-                self.connections.get(token)?.failed = true;
-                Some(Event::Failed { token, error })
-            }
-            Notice::Datagram(token) | Notice::SendDatagrams(token) => {
-                self.datagrams.get(token)?.halted = true;
-                Some(Event::DatagramFailed { token, error, in_a_row: 1 })
-            }
-        }
-    }
-
-    fn parts(&mut self, lent: Option<Received>) -> (&[u8], &mut dyn Link) {
-        let len = match lent {
-            Some(Received::Lent { len, .. }) => len.min(self.lent),
-            Some(Received::Stored(_)) | None => 0,
-        };
-        (&self.buffer[..len], &mut self.connections)
     }
 }
 

@@ -3,7 +3,7 @@
 //! The engine runs on it unchanged, in a single thread and without a system call: a test makes a
 //! [`SimNetwork`] from a seed and a mix of [`Faults`], gives the engine a [`SimDriver`] and a
 //! [`SimListener`], and plays the far ends as [`SimPeer`]s. Time stands still until somebody waits:
-//! [`SimDriver::wait`](super::Driver::wait) jumps to whatever comes next and blocks no thread.
+//! [`SimDriver::wait`](super::Polling::wait) jumps to whatever comes next and blocks no thread.
 //!
 //! **The same seed and the same calls give the same history.** Everything here can move between
 //! threads, but calls from several threads at once come in no repeatable order.

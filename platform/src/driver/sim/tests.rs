@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{Faults, SimDriver, SimNetwork, SimPeer};
-use crate::driver::{Budget, Driver, Event, Host, Space, Token};
+use crate::driver::{Budget, Event, Host, Listening, Polling, Space, Streams, Token};
 use crate::memory::OutputPool;
 
 const TOKEN: Token = Token { index: 1, generation: 1 };
