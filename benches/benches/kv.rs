@@ -12,7 +12,7 @@ use std::error::Error;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets};
 use millstream_benches::error_chain::describe;
 use millstream_benches::process::ProcessUsage;
-use millstream_benches::stand::{Cores, Folders, Machine, Server, end_on_signals};
+use millstream_benches::stand::{Cores, Folders, Machine, Server, end_on_signals, keep, unused};
 use serde::Serialize;
 
 const CONNECTIONS: &str = "50";
@@ -39,7 +39,8 @@ struct Options {
     /// Rounds, in each of which both servers are measured once.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     rounds: u16,
-    /// Keep the record, in benches/record; otherwise it is in the target folder.
+    /// Keep the record, in benches/record, only from a checkout without changes; otherwise it is in
+    /// the target folder.
     #[arg(long)]
     record: bool,
     /// Given by cargo.
@@ -93,6 +94,8 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     };
     end_on_signals()?;
     let folders = Folders::of_this_program()?;
+    // Before anything is measured, which takes long.
+    let output = if options.record { keep(&folders.root)? } else { folders.target.clone() };
     let contestants = [build(&folders)?, redis_server()];
     let server_core = Cores::available().first(1);
     let load_core = Cores::available().without(&server_core, 1);
@@ -103,7 +106,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let mut record = Record {
         date: jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(),
         machine: Machine::this(),
-        versions: [("redis", redis), ("millstream", env!("CARGO_PKG_VERSION").to_owned())].into(),
+        versions: [("redis", redis), ("millstream", folders.millstream_version())].into(),
         command: format!(
             "cargo bench -p millstream-benches --bench kv -- --rounds {}",
             options.rounds
@@ -124,7 +127,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         record.bytes_per_key.insert(contestant.name, stand.bytes_per_key(contestant)?);
     }
     print(&record);
-    write(&record, options, &folders)
+    write(&record, &output)
 }
 
 /// What a program says of its version, if it is there.
@@ -321,10 +324,8 @@ fn print(record: &Record) {
     }
 }
 
-fn write(record: &Record, options: &Options, folders: &Folders) -> Result<(), Box<dyn Error>> {
-    let folder: PathBuf =
-        if options.record { folders.root.join("benches/record") } else { folders.target.clone() };
-    let path = folder.join(format!("{}-kv.json", record.date));
+fn write(record: &Record, folder: &Path) -> Result<(), Box<dyn Error>> {
+    let path = unused(folder, &format!("{}-kv", record.date));
     fs::write(&path, format!("{}\n", serde_json::to_string_pretty(record)?))?;
     println!("{}", path.display());
     Ok(())

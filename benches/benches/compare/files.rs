@@ -2,9 +2,10 @@
 
 use std::error::Error;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use millstream_benches::report::{self, Record};
+use millstream_benches::stand::unused;
 
 /// Writes the record into the folder, and page and chart beside it.
 pub(super) fn write(record: &Record, folder: &Path) -> Result<(), Box<dyn Error>> {
@@ -12,18 +13,6 @@ pub(super) fn write(record: &Record, folder: &Path) -> Result<(), Box<dyn Error>
     let path = unused(folder, &format!("{}-{}", record.date, record.profile));
     put(&path, &format!("{}\n", serde_json::to_string(record)?))?;
     write_rendered(record, &path)
-}
-
-/// The first of `NAME.json`, `NAME-2.json` and so on that is not there: a record is not overwritten.
-fn unused(folder: &Path, name: &str) -> PathBuf {
-    let mut path = folder.join(format!("{name}.json"));
-    for number in 2.. {
-        if !path.exists() {
-            break;
-        }
-        path = folder.join(format!("{name}-{number}.json"));
-    }
-    path
 }
 
 /// Makes page and chart from the record at `path`, beside it.

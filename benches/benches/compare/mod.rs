@@ -56,8 +56,10 @@ fn try_to_compare(comparison: &Comparison<'_>) -> Result<ExitCode, Box<dyn Error
         files::render(record)?;
         return Ok(ExitCode::SUCCESS);
     }
+    // Before anything is measured, which takes long.
+    let output = comparison.output(&folders)?;
     let record = run::run(comparison, &folders)?;
-    files::write(&record, &comparison.output(&folders))?;
+    files::write(&record, &output)?;
     let failures = record.failures(&comparison.requested);
     if failures.is_empty() {
         return Ok(ExitCode::SUCCESS);

@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory};
-use millstream_benches::stand::{Contestant, Cores, Folders, Scenario};
+use millstream_benches::stand::{Contestant, Cores, Folders, KeepError, Scenario, keep};
 
 use super::Comparison;
 
-/// Where a record goes that is kept.
-const RECORDS: &str = "benches/record";
 /// In seconds. At least two samples of what the server spends must fit into a measurement.
 pub(crate) const SHORTEST: f64 = 0.5;
 
@@ -29,7 +27,7 @@ pub(crate) struct SharedOptions {
     /// twice as many].
     #[arg(long, value_name = "CORES")]
     load_cores: Option<Cores>,
-    /// Keep the record, in benches/record.
+    /// Keep the record, in benches/record; only from a checkout without changes.
     #[arg(long, conflicts_with = "output")]
     record: bool,
     /// Where the files go [default: a folder of the benchmark's name in cargo's target folder].
@@ -111,10 +109,12 @@ impl Comparison<'_> {
     }
 
     /// Where the record goes.
-    pub(super) fn output(&self, folders: &Folders) -> PathBuf {
-        let SharedOptions { record, output, .. } = self.shared;
-        let default = || if *record { RECORDS.into() } else { self.scratch(folders) };
-        output.clone().unwrap_or_else(default)
+    pub(super) fn output(&self, folders: &Folders) -> Result<PathBuf, KeepError> {
+        match (&self.shared.output, self.shared.record) {
+            (Some(folder), _) => Ok(folder.clone()),
+            (None, true) => keep(&folders.root),
+            (None, false) => Ok(self.scratch(folders)),
+        }
     }
 
     /// Where what servers write goes, and records that are not kept.

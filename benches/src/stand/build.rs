@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 use super::contestant::{Contestant, Known, Library, Program, Protocol};
-use super::versions;
+use super::{keep, versions};
 
 /// Where sources are, and where programs come to be.
 #[derive(Clone, Debug)]
@@ -83,6 +83,12 @@ impl Folders {
         self.peers().join("c")
     }
 
+    /// The engine's version and commit, and whether files differ from that.
+    #[must_use]
+    pub fn millstream_version(&self) -> String {
+        format!("{} (commit {})", env!("CARGO_PKG_VERSION"), keep::commit(&self.root))
+    }
+
     fn version(&self, known: &Known) -> String {
         let (folder, dependent) = match known.is_foreign() {
             true => ("benches/peers", "millstream-peers"),
@@ -94,11 +100,7 @@ impl Folders {
         let (name, version) = match known.library {
             Library::Package(package) => (package, locked(package)),
             Library::PkgConfig(module) => (module, versions::of_module(module)),
-            Library::Millstream => {
-                let commit = versions::commit(&self.root).unwrap_or_else(|| "unknown".into());
-                let version = locked("millstream").unwrap_or_default();
-                return format!("millstream {version} (commit {commit})");
-            }
+            Library::Millstream => ("millstream", Some(self.millstream_version())),
         };
         format!("{name} {}", version.as_deref().unwrap_or("of unknown version"))
     }

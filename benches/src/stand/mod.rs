@@ -3,11 +3,13 @@
 //!
 //! Where things are: `scenario` the loads; `contestant` the servers, and `build` how they come to be;
 //! `server` a running one; `measure` one measurement; `plan` how long all of them take; `cores` where
-//! they run; `machine` and `versions` what is written down beside the figures.
+//! they run; `machine` and `versions` what is written down with the figures; `keep` where a record goes
+//! that is kept.
 
 mod build;
 mod contestant;
 mod cores;
+mod keep;
 mod machine;
 mod measure;
 mod plan;
@@ -18,6 +20,7 @@ mod versions;
 pub use build::{BuildError, Folders, build};
 pub use contestant::{Contestant, KNOWN, KNOWN_RPC, Known, Library, Program, Protocol, Role};
 pub use cores::Cores;
+pub use keep::{KeepError, keep, unused};
 pub use machine::Machine;
 pub use measure::{MeasureError, Stand};
 pub use plan::{Plan, TimeLeft};

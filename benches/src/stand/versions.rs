@@ -1,6 +1,5 @@
 //! Which versions of things are measured.
 
-use std::path::Path;
 use std::process::Command;
 
 /// The version of `package` in the text of a Cargo.lock that `dependent`, another package in it,
@@ -35,12 +34,6 @@ fn name_and_version(dependency: &str) -> (&str, Option<&str>) {
 /// The version of a library of the system's.
 pub(super) fn of_module(module: &str) -> Option<String> {
     line_of(Command::new("pkg-config").args(["--modversion", module]))
-}
-
-/// The commit that is checked out at `root`, and whether files differ from it.
-pub(super) fn commit(root: &Path) -> Option<String> {
-    let describe = ["describe", "--always", "--dirty=, changed", "--exclude=*"];
-    line_of(Command::new("git").current_dir(root).args(describe))
 }
 
 /// The Rust compiler's version.
