@@ -1,5 +1,8 @@
 //! Refusals that pass: a full queue, a lock that somebody else holds or that is not supported.
-#![cfg(target_os = "linux")]
+#![cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")
+))] // As `common::denied`.
 
 mod common;
 

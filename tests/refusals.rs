@@ -1,6 +1,7 @@
 //! What the system refuses one thread, as a sandbox does, or a system at its limits: it fails what was asked for, or
 //! another way is taken, and nothing else ends.
 #![cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))] // It is about epoll.
+#![cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))] // As `common::denied`.
 
 mod common;
 

@@ -1,5 +1,8 @@
 //! Datagrams where the system refuses the calls for many of them, or to receive any.
-#![cfg(target_os = "linux")]
+#![cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")
+))] // As `common::denied`.
 
 mod common;
 

@@ -5,7 +5,11 @@
 
 pub mod corpus;
 pub mod crowd;
-#[cfg(target_os = "linux")]
+// The processors whose system calls the filter knows.
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")
+))]
 pub mod denied;
 pub mod example;
 pub mod folder;
