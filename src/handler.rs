@@ -2,7 +2,8 @@
 
 use std::io;
 
-use crate::conn::{CloseReason, Conn, TimerId};
+use crate::base::{CloseReason, TimerId};
+use crate::conn::Conn;
 use crate::datagram::{Datagram, DatagramSocket};
 use crate::reactor::Reactor;
 

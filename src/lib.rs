@@ -54,6 +54,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod backoff;
+mod base;
 pub mod codec;
 mod conn;
 mod datagram;
@@ -82,20 +83,22 @@ pub use millstream_platform::socket::{
 };
 
 pub use crate::backoff::Backoff;
-pub use crate::conn::{
-    CloseReason, Closed, Conn, ConnId, DetachError, Detached, Input, OtherReactor, Output,
-    OutputBuffer, Prefixed, ProxyError, Remote, SendDescriptorsError, TimerId,
+pub use crate::base::{
+    CloseReason, Closed, ConnId, DatagramId, ListenerId, ProxyError, Stopped, TimerId,
 };
-pub use crate::datagram::{Datagram, DatagramId, DatagramRemote, DatagramSocket, SendError};
+pub use crate::conn::{
+    Conn, DetachError, Detached, Input, OtherReactor, Output, OutputBuffer, Prefixed, Remote,
+    SendDescriptorsError,
+};
+pub use crate::datagram::{Datagram, DatagramRemote, DatagramSocket, SendError};
 pub use crate::engine::{
     AcceptMode, Accepting, AlreadyStopping, Builder, ConfigError, Engine, InputOverflow, Listen,
-    ListenError, Listener, ListenerId, Pinning, Resolve, RunError, StartError, Stats, WaitError,
-    balance,
+    ListenError, Listener, Pinning, Resolve, RunError, StartError, Stats, WaitError, balance,
 };
 pub use crate::handler::{Action, EventHandler};
 #[cfg(feature = "proxy-protocol")]
 pub use crate::proxy::{ProxyHeader, ProxyVersion};
 pub use crate::reactor::{
     AdoptError, Connect, ConnectError, OpenDatagram, OpenError, Reactor, ReactorStats, Reactors,
-    Stopped, Target,
+    Target,
 };

@@ -13,7 +13,7 @@ use std::str::FromStr;
 
 use millstream_platform::address::{Address, UnixAddress};
 
-use crate::conn::ProxyError;
+use crate::base::ProxyError;
 
 /// How each version begins.
 const V1: &[u8] = b"PROXY ";

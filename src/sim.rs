@@ -45,10 +45,9 @@ use std::time::{Duration, Instant};
 
 pub use millstream_platform::driver::sim::{Faults, SimDatagrams, SimListener, SimPeer};
 use millstream_platform::driver::sim::{SimDriver, SimNetwork};
+use millstream_platform::time::after;
 
-use crate::engine::{
-    AlreadyStopping, Builder, Config, Engine, StartError, after, start_in_this_thread,
-};
+use crate::engine::{AlreadyStopping, Builder, Config, Engine, StartError, start_in_this_thread};
 use crate::handler::EventHandler;
 use crate::reactor::EventLoop;
 

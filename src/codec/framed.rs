@@ -5,7 +5,8 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use super::Codec;
-use crate::conn::{CloseReason, Conn, Output, TimerId};
+use crate::base::{CloseReason, TimerId};
+use crate::conn::{Conn, Output};
 use crate::datagram::{Datagram, DatagramSocket};
 use crate::handler::{Action, EventHandler};
 use crate::reactor::Reactor;

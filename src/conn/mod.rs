@@ -1,7 +1,6 @@
 //! What a callback may touch: the connection, its input and its output; and the handle of it that may
 //! leave the thread.
 
-mod close;
 mod descriptor;
 mod detached;
 mod input;
@@ -15,10 +14,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use millstream_platform::address::{Address, Transport};
-use millstream_platform::driver::Token;
 use millstream_platform::socket::{OptionError, Socket};
 
-pub use self::close::{CloseReason, ProxyError};
 pub use self::descriptor::SendDescriptorsError;
 pub(crate) use self::detached::Detach;
 pub use self::detached::{DetachError, Detached};
@@ -27,47 +24,14 @@ pub use self::output::Output;
 pub(crate) use self::output::{Fault, Pending};
 pub use self::output_buffer::OutputBuffer;
 pub use self::prefixed::Prefixed;
-pub(crate) use self::remote::Completion;
-pub use self::remote::{Closed, Remote};
-use crate::engine::ListenerId;
+pub use self::remote::Remote;
+use crate::base::{ConnId, ListenerId, TimerId};
 use crate::handler::{Action, EventHandler};
 #[cfg(feature = "proxy-protocol")]
 use crate::proxy::ProxyHeader;
 #[cfg(feature = "proxy-protocol")]
 use crate::reactor::Proxy;
-use crate::reactor::{Control, Order, Reactors, TimerKey};
-
-/// A connection's id, unique in its engine as long as the engine runs (a reactor would have to open
-/// four billion connections before one comes again).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnId {
-    pub(crate) reactor: u32,
-    pub(crate) token: Token,
-}
-
-impl ConnId {
-    /// The index of the connection's reactor.
-    pub fn reactor(self) -> usize {
-        self.reactor as usize
-    }
-}
-
-/// Reactor, place in its table, generation of that place.
-impl fmt::Display for ConnId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}.{}", self.reactor, self.token.index, self.token.generation)
-    }
-}
-
-impl fmt::Debug for ConnId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ConnId({self})")
-    }
-}
-
-/// A timer that [`Conn::set_timer`] set. An id is not used again while its connection lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct TimerId(pub(crate) TimerKey);
+use crate::reactor::{Control, Order, Reactors};
 
 /// A connection, for the time of one callback, on its reactor's thread. It is not `Send`: what leaves
 /// the thread is a [`Remote`].
@@ -226,8 +190,8 @@ impl<H: EventHandler> Conn<'_, H> {
     /// water marks and cap. The connection is read though it is itself above the high-water mark. The peer's end ends
     /// the other connection's output, without a call of [`EventHandler::on_end`].
     ///
-    /// When either of the two closes before that, the other one closes with [`CloseReason::Relay`]:
-    /// after what it was written, or with a reset if the first one broke, was cut off, or met a
+    /// When either of the two closes before that, the other one closes with
+    /// [`CloseReason::Relay`](crate::CloseReason::Relay): after what it was written, or with a reset if the first one broke, was cut off, or met a
     /// timeout. So does the connection if there is nowhere to relay to: the other one is closing or
     /// has ended its output, or a third one is relayed to it already; with a reset if it is closed.
     /// What was relayed to one

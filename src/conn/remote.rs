@@ -6,15 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
-use super::{Conn, ConnId};
+use super::Conn;
+use crate::base::{Closed, Completion, ConnId, Stopped};
 use crate::handler::{Action, EventHandler};
-use crate::reactor::{Order, Reactors, Stopped};
-use crate::unwind::{catch, drop_caught};
-
-/// The connection is closing or closed, so nothing was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the connection is closed")]
-pub struct Closed;
+use crate::reactor::{Order, Reactors};
+use crate::unwind::drop_caught;
 
 /// A handle of a connection for any thread: cheap to clone, `Send` and `Sync`.
 ///
@@ -171,33 +167,5 @@ impl<H: EventHandler> Clone for Remote<H> {
 impl<H: EventHandler> fmt::Debug for Remote<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Remote").field("id", &self.id()).field("open", &self.is_open()).finish()
-    }
-}
-
-/// Calls a closure exactly once: with what [`complete`](Self::complete) is given, or with [`Closed`]
-/// when it is dropped before.
-pub(crate) struct Completion(Option<Done>);
-
-type Done = Box<dyn FnOnce(Result<(), Closed>) + Send>;
-
-impl Completion {
-    pub(crate) fn new(done: impl FnOnce(Result<(), Closed>) + Send + 'static) -> Self {
-        Completion(Some(Box::new(done)))
-    }
-
-    /// Completes; answers whether the closure panicked.
-    pub(crate) fn complete(mut self, result: Result<(), Closed>) -> bool {
-        self.call(result)
-    }
-
-    fn call(&mut self, result: Result<(), Closed>) -> bool {
-        let Some(done) = self.0.take() else { return false };
-        catch(|| done(result)).is_err()
-    }
-}
-
-impl Drop for Completion {
-    fn drop(&mut self) {
-        self.call(Err(Closed));
     }
 }

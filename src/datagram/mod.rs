@@ -15,41 +15,15 @@ use millstream_platform::memory::{DatagramQueue, Route};
 
 pub use self::error::SendError;
 pub use self::remote::DatagramRemote;
-use crate::engine::{Engine, ListenerId};
+use crate::base::{Clock, DatagramId, ListenerId};
+use crate::engine::Engine;
 use crate::handler::EventHandler;
-use crate::reactor::{Clock, Counters, DatagramEntry, Reactors};
+use crate::reactor::{Counters, DatagramEntry, Reactors};
 
 /// The longest payload over IPv4 (RFC 768: 16 bits of length, less the two headers).
 const LONGEST_V4: usize = 65_507;
 /// The longest payload over IPv6 without jumbograms (RFC 8200).
 const LONGEST_V6: usize = 65_527;
-
-/// The id of a socket for datagrams, unique in its engine as long as the engine runs.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DatagramId {
-    pub(crate) reactor: u32,
-    pub(crate) token: Token,
-}
-
-impl DatagramId {
-    /// The index of the socket's reactor.
-    pub fn reactor(self) -> usize {
-        self.reactor as usize
-    }
-}
-
-/// Reactor, place in its table, generation of that place.
-impl fmt::Display for DatagramId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}.{}", self.reactor, self.token.index, self.token.generation)
-    }
-}
-
-impl fmt::Debug for DatagramId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DatagramId({self})")
-    }
-}
 
 /// A socket for datagrams, for the time of one callback, on its reactor's thread. It is not `Send`: what
 /// leaves the thread is a [`DatagramRemote`].

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use millstream_platform::address::Address;
 
-use super::{DatagramId, DatagramSocket};
-use crate::conn::{Closed, Completion};
+use super::DatagramSocket;
+use crate::base::{Closed, Completion, DatagramId, Stopped};
 use crate::handler::{Action, EventHandler};
-use crate::reactor::{DatagramOrder, Reactors, Stopped};
+use crate::reactor::{DatagramOrder, Reactors};
 use crate::unwind::drop_caught;
 
 /// A handle of a socket for datagrams for any thread: cheap to clone, `Send` and `Sync`.

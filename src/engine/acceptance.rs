@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_platform::driver::{Listening, Token};
+use millstream_platform::time::after;
 
-use super::listeners::{ListenerId, Open, State};
-use super::{Engine, after};
+use super::Engine;
+use super::listeners::{Open, State};
+use crate::base::{ListenerId, Table};
 use crate::log::limited;
-use crate::reactor::table::Table;
 
 /// A listener that could not accept tries again after this time. It is long enough not to burn the
 /// processor while the process is out of descriptors, and short enough to go unnoticed after.

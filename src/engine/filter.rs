@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use millstream_platform::address::Address;
 
-use super::listeners::ListenerId;
+use crate::base::ListenerId;
 use crate::log::limited;
 use crate::unwind::{Shielded, catch};
 

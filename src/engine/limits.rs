@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use millstream_platform::address::PeerAddress;
 
-use super::listeners::ListenerId;
+use crate::base::ListenerId;
 
 /// The limits, and what counts against them. A connection is admitted before anything is allocated
 /// for it, and released when it is over.

@@ -11,32 +11,17 @@ use std::time::{Duration, Instant};
 use millstream_platform::address::{Address, Transport};
 use millstream_platform::driver::{Readiness, Watcher};
 use millstream_platform::socket::{BoundSocket, SocketFile, SocketOptions, local_addr};
+use millstream_platform::time::after;
 
 use super::acceptor::Entrance;
 use super::balance::Balance;
 use super::config::{AcceptMode, Config};
 use super::listen::{Gate, Listen, ListenError};
 use super::start::spawn_acceptor;
-use super::{Engine, StartError, after};
+use super::{Engine, StartError};
+use crate::base::ListenerId;
 use crate::reactor::{Arrival, Inbox};
 use crate::unwind::Shielded;
-
-/// Names a listener of an engine. The listeners that the [`Builder`](crate::Builder) names come first, in the
-/// order they were given; an id is not used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ListenerId(NonZeroU32);
-
-impl ListenerId {
-    #[cfg(test)]
-    pub(super) fn numbered(number: u32) -> Self {
-        ListenerId(NonZeroU32::new(number).expect("numbers begin with 1"))
-    }
-
-    /// Its number, from 0.
-    pub fn index(self) -> usize {
-        self.0.get() as usize - 1
-    }
-}
 
 /// A place where an engine listens, for any thread; clones are the same one. Dropping it closes nothing:
 /// [`close`](Self::close) does, and the engine's stop.

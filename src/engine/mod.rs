@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 
 use millstream_platform::address::{Address, PeerAddress};
 use millstream_platform::driver::Wake;
-pub(crate) use millstream_platform::time::after;
+use millstream_platform::time::after;
 
 pub(crate) use self::acceptance::Acceptance;
 pub(crate) use self::acceptor::{Entrance, NoRoom};
@@ -49,10 +49,10 @@ pub(crate) use self::limits::Account;
 use self::limits::Limits;
 pub(crate) use self::listen::Gate;
 pub use self::listen::{Listen, ListenError};
+pub use self::listeners::Listener;
 #[cfg(feature = "proxy-protocol")]
 pub(crate) use self::listeners::ProxyRule;
 pub(crate) use self::listeners::{Duplicates, Listeners};
-pub use self::listeners::{Listener, ListenerId};
 pub(crate) use self::listeners::{Open, State as ListenerState};
 use self::memory::Memory;
 pub(crate) use self::memory::Told;

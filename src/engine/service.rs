@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
+use millstream_platform::time::after;
+
+use super::Engine;
 use super::start::spawn;
-use super::{Engine, after};
 use crate::log::limited;
 
 /// The thread that tells the service manager; it runs until the engine begins to stop.

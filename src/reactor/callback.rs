@@ -2,12 +2,13 @@
 
 use millstream_platform::driver::{Driver, Received, Token};
 use millstream_platform::memory::{Ring, RingPool};
+use millstream_platform::time::after;
 
 use super::EventLoop;
 use super::connection::{Control, Phase};
-use super::stall::Delay;
-use crate::conn::{CloseReason, CloseRequest, Conn, Input, Output};
-use crate::engine::{InputOverflow, after};
+use crate::base::{CloseReason, Delay};
+use crate::conn::{CloseRequest, Conn, Input, Output};
+use crate::engine::InputOverflow;
 use crate::handler::{Action, EventHandler};
 use crate::log::limited;
 use crate::unwind::catch;

@@ -7,19 +7,18 @@ use millstream_platform::address::{Address, PeerAddress};
 use millstream_platform::driver::Token;
 use millstream_platform::memory::Ring;
 
-use super::clock::Clock;
 use super::counters::Counters;
 use super::deadline;
 use super::mailbox::Order;
 use super::reactors::Reactors;
 use super::relay::Relay;
 use super::share::{Later, Share};
-use super::timers::{OwnedTimers, TimerKey, Timers};
-use crate::conn::{
-    CloseReason, CloseRequest, Completion, Conn, ConnId, Detach, Pending, ProxyError, Remote,
-    TimerId,
+use crate::base::{
+    Clock, CloseReason, Completion, ConnId, ListenerId, OwnedTimers, ProxyError, TimerId, TimerKey,
+    Timers,
 };
-use crate::engine::{Account, ListenerId};
+use crate::conn::{CloseRequest, Conn, Detach, Pending, Remote};
+use crate::engine::Account;
 use crate::handler::{Action, EventHandler};
 
 /// A connection in the reactor's table. Its size is what an idle connection costs, so what is seldom

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::conn::CloseReason;
+use crate::base::CloseReason;
 
 /// Turn times are recorded up to this; longer ones count as this.
 const LONGEST_TURN: Duration = Duration::from_secs(3600);

@@ -17,12 +17,10 @@ use millstream_platform::socket::{DatagramOptions, DatagramSocket as SystemSocke
 use super::connection::Alarm;
 use super::counters::Counters;
 use super::mailbox::{Command, DatagramOrder};
-use super::table::Table;
-use super::timers::TimerKey;
 use super::{EventLoop, Serving};
-use crate::conn::CloseReason;
+use crate::base::{CloseReason, ListenerId, Table, TimerKey};
 use crate::datagram::{DatagramRemote, DatagramSocket};
-use crate::engine::{ListenerId, Open};
+use crate::engine::Open;
 use crate::handler::{Action, EventHandler};
 use crate::unwind::catch;
 

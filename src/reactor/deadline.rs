@@ -10,8 +10,7 @@ use millstream_platform::driver::{Driver, Token};
 
 use super::EventLoop;
 use super::connection::{Alarm, Connection, Phase};
-use super::timers::{TimerKey, Timers};
-use crate::conn::{CloseReason, ProxyError};
+use crate::base::{CloseReason, ProxyError, TimerKey, Timers};
 use crate::engine::Config;
 use crate::handler::EventHandler;
 

@@ -11,7 +11,7 @@ use millstream_platform::driver::{Driver, Event, Token, fault};
 
 use super::connection::Phase;
 use super::{EventLoop, Serving};
-use crate::conn::CloseReason;
+use crate::base::CloseReason;
 use crate::handler::EventHandler;
 use crate::unwind::catch;
 

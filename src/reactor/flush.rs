@@ -5,7 +5,7 @@ use millstream_platform::driver::{Driver, Token};
 
 use super::connection::Phase;
 use super::{EventLoop, Serving};
-use crate::conn::{CloseReason, Closed, Completion};
+use crate::base::{CloseReason, Closed, Completion};
 use crate::handler::{Action, EventHandler};
 
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {

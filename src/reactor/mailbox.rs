@@ -13,7 +13,8 @@ use super::adopting::AdoptError;
 use super::datagrams::{OpenDatagram, Opened};
 use super::inbox::Inbox;
 use super::outgoing::{Connect, ConnectError, Done};
-use crate::conn::{Completion, Conn};
+use crate::base::Completion;
+use crate::conn::Conn;
 use crate::datagram::DatagramSocket;
 use crate::handler::{Action, EventHandler};
 

@@ -24,12 +24,10 @@
 //! - `lifecycle` opens and closes connections; `outgoing` makes some, by the order of `race`, and `adopting` takes
 //!   others in; `flush` sends; `deadline`
 //!   watches the clock, `pressure` the memory; `fault` keeps a panic of the engine itself to what was being served;
-//! - `connection`, `clock`, `counters`, `share` are what these keep;
-//! - `table`, `timers`, `inbox` are the data structures under them.
+//! - `connection`, `counters`, `share` are what these keep, `inbox` how other threads reach it.
 
 mod adopting;
 mod callback;
-mod clock;
 mod connection;
 mod counters;
 mod datagrams;
@@ -43,14 +41,10 @@ mod outgoing;
 mod pressure;
 #[cfg(feature = "proxy-protocol")]
 mod proxied;
-mod race;
 mod reactors;
 mod relay;
 mod share;
-mod stall;
 mod sync;
-pub mod table;
-pub mod timers;
 mod turn;
 
 use std::collections::VecDeque;
@@ -63,7 +57,6 @@ use millstream_platform::driver::{Driver, Token};
 use millstream_platform::memory::{OutputPool, RingPool};
 
 pub use self::adopting::AdoptError;
-pub(crate) use self::clock::Clock;
 pub(crate) use self::connection::Control;
 #[cfg(feature = "proxy-protocol")]
 pub(crate) use self::connection::Proxy;
@@ -78,15 +71,11 @@ pub(crate) use self::mailbox::{DatagramOrder, Mailbox, Order};
 use self::outgoing::{Attempt, Handshake};
 pub use self::outgoing::{Connect, ConnectError, Target};
 use self::pressure::Pressure;
-pub use self::reactors::{Reactors, Stopped};
+pub use self::reactors::Reactors;
 use self::share::{Later, Share};
-use self::stall::StallDetector;
-use self::table::Table;
-pub(crate) use self::timers::TimerKey;
-use self::timers::Timers;
-use crate::conn::CloseReason;
+use crate::base::{Clock, CloseReason, ListenerId, StallDetector, Table, TimerKey, Timers};
 use crate::engine::{
-    Acceptance, Admission, Config, Engine, Entrance, ListenerId, ListenerState, Open, ReactorPort,
+    Acceptance, Admission, Config, Engine, Entrance, ListenerState, Open, ReactorPort,
 };
 use crate::handler::EventHandler;
 

@@ -8,7 +8,7 @@ use millstream_platform::driver::{Driver, Token};
 use super::EventLoop;
 use super::connection::{Connection, Phase};
 use super::deadline::ticks;
-use crate::conn::CloseReason;
+use crate::base::CloseReason;
 use crate::engine::Told;
 use crate::handler::EventHandler;
 

@@ -10,7 +10,7 @@ use millstream_platform::driver::{Driver, Received, Token};
 use super::EventLoop;
 use super::callback::keep_unread;
 use super::connection::{Peer, Phase, Proxy};
-use crate::conn::ProxyError;
+use crate::base::ProxyError;
 use crate::engine::ProxyRule;
 use crate::handler::EventHandler;
 use crate::proxy::ProxyHeader;

@@ -9,15 +9,11 @@ use super::adopting::AdoptError;
 use super::datagrams::{OpenDatagram, OpenError};
 use super::mailbox::{Command, DatagramOrder, Mailbox, Order};
 use super::outgoing::{Connect, ConnectError};
-use crate::conn::{Conn, ConnId};
-use crate::datagram::{DatagramId, DatagramSocket};
+use crate::base::{ConnId, DatagramId, Stopped};
+use crate::conn::Conn;
+use crate::datagram::DatagramSocket;
 use crate::handler::{Action, EventHandler};
 use crate::unwind::drop_caught;
-
-/// The engine has stopped, so nothing was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the engine has stopped")]
-pub struct Stopped;
 
 /// All reactors of an engine, for any thread: how what one reactor keeps is reached from another, by
 /// going there, and how connections are made. [`Conn::reactors`](crate::Conn::reactors) and

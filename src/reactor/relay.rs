@@ -7,7 +7,8 @@ use millstream_platform::driver::{Driver, Received, Token};
 
 use super::EventLoop;
 use super::connection::{Connection, Phase, Status};
-use crate::conn::{CloseReason, Output};
+use crate::base::CloseReason;
+use crate::conn::Output;
 use crate::handler::{Action, EventHandler};
 
 /// From how many bytes at once on it costs less to have the driver relay than to receive and send them.

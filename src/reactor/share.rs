@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use millstream_platform::driver::{Driver, Token};
+use millstream_platform::time::after;
 
 use super::{EventLoop, Serving};
 use crate::conn::Conn;
-use crate::engine::after;
 use crate::handler::{Action, EventHandler};
 
 /// What an event counts beside its bytes.

@@ -7,9 +7,8 @@ use millstream_platform::driver::{Driver, Event, Host, Received, Space, Token};
 
 use super::connection::{Alarm, Connection, Phase};
 use super::mailbox::{Command, Order, ReactorClosure};
-use super::table::Table;
 use super::{EventLoop, Reactor, Serving};
-use crate::conn::{CloseReason, TimerId};
+use crate::base::{CloseReason, Table, TimerId};
 use crate::handler::{Action, EventHandler};
 use crate::unwind::{Panic, catch};
 

@@ -13,12 +13,13 @@ use millstream_platform::socket::{
     BoundSocket, InheritError, Listener, SocketFile, SocketOptions, listen_unix, own_user,
     peer_credentials, send_bytes,
 };
+use millstream_platform::time::after;
 use socket2::{Domain, Socket, Type};
 
 use super::Inherited;
 use super::message::{self, Entry, GO, MessageError, NO, READY};
 use super::server::{self, Server};
-use crate::engine::{Engine, Gate, StartError, after, spawn};
+use crate::engine::{Engine, Gate, StartError, spawn};
 
 /// How many processes may wait to take over.
 const BACKLOG: u32 = 16;

@@ -15,12 +15,13 @@ use millstream_platform::driver::{
 use millstream_platform::socket::{
     Listener, SocketFile, Stream, own_user, peer_credentials, send_bytes,
 };
+use millstream_platform::time::after;
 use socket2::{SockRef, Socket};
 
 use super::message::{self, GO, NO, READY, STAYS};
-use crate::engine::{Duplicates, Engine, NoRoom, after};
+use crate::base::Table;
+use crate::engine::{Duplicates, Engine, NoRoom};
 use crate::log::limited;
-use crate::reactor::table::Table;
 use crate::unwind::catch;
 
 /// How many newcomers may be on their way at a time.

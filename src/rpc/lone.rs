@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use millstream_platform::time::after;
+
 use super::call::{Body, Call, End, Exchange, Fill, Handler, Parts};
 use super::frame::Format;
 use super::metadata::Metadata;
 use super::middleware::Middleware;
 use super::reply::{self, Line, Reply};
 use super::status::Status;
-use crate::engine::after;
 
 /// A call that comes from nobody.
 #[derive(Clone, Debug)]

@@ -7,9 +7,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use millstream_platform::time::after;
+
 use super::request::Response;
 use super::shared::{Message, Shared};
-use crate::engine::after;
 use crate::rpc::Status;
 
 /// How long after its deadline a call is waited for that its reactor should have ended by then.

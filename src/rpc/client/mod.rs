@@ -38,10 +38,11 @@ pub use self::request::{Request, Response};
 pub use self::retry::RetryPolicy;
 pub use self::shared::ClientStats;
 use self::shared::{Message, Shared};
+use millstream_platform::time::after;
+
 use super::call::{Hooks, Parts};
 use super::frame::LONGEST_METHOD;
 use super::{Answer, Call, FrameLimits, Metadata, MetadataView, Middleware, Status};
-use crate::engine::after;
 use crate::unwind::catch;
 use crate::{Engine, WaitError};
 

@@ -6,8 +6,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use millstream_platform::address::Address;
-
-use crate::engine::after;
+use millstream_platform::time::after;
 
 /// An address that has no room just now is tried again after this time, then after twice that, and so on up to the
 /// longest.
@@ -18,7 +17,7 @@ const MOST_ADDRESSES: usize = 64;
 
 /// Attempts to connect to addresses one after the other, each begun a while after the one before it,
 /// or at once if that has failed.
-pub(super) struct Race {
+pub(crate) struct Race {
     /// Those that were not tried yet, in their order.
     waiting: VecDeque<Address>,
     /// How many attempts are under way.
@@ -33,7 +32,7 @@ pub(super) struct Race {
 
 /// What is to be done.
 #[derive(Debug, PartialEq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// Connect to this address, and ask again.
     Connect(Address),
     /// Ask again at this time, or when an attempt has failed.
@@ -46,14 +45,14 @@ pub(super) enum Step {
 
 impl Race {
     /// A race to these addresses, the preferred ones first.
-    pub(super) fn new(addresses: Vec<Address>, delay: Duration) -> Self {
+    pub(crate) fn new(addresses: Vec<Address>, delay: Duration) -> Self {
         let waiting = interleave(addresses);
         let retry = FIRST_RETRY;
         Race { waiting, running: 0, next: None, delay, retry, failures: Vec::new() }
     }
 
     /// What is to be done now.
-    pub(super) fn step(&mut self, now: Instant) -> Step {
+    pub(crate) fn step(&mut self, now: Instant) -> Step {
         if self.waiting.is_empty() {
             return if self.running == 0 { Step::Lost } else { Step::Wait };
         }
@@ -67,7 +66,7 @@ impl Race {
     }
 
     /// An attempt has failed, so the next one has no reason to wait.
-    pub(super) fn failed(&mut self, address: Address, error: io::Error) {
+    pub(crate) fn failed(&mut self, address: Address, error: io::Error) {
         self.running -= 1;
         self.next = None;
         self.failures.push((address, error));
@@ -75,7 +74,7 @@ impl Race {
 
     /// An address has no room just now, such as a Unix listener whose queue is full. It is tried again later, behind
     /// those that wait.
-    pub(super) fn put_off(&mut self, address: Address, now: Instant) {
+    pub(crate) fn put_off(&mut self, address: Address, now: Instant) {
         self.running -= 1;
         self.waiting.push_back(address);
         self.next = Some(after(now, self.retry));
@@ -83,7 +82,7 @@ impl Race {
     }
 
     /// What came of those that have failed, in the order in which they did.
-    pub(super) fn take_failures(&mut self) -> Vec<(Address, io::Error)> {
+    pub(crate) fn take_failures(&mut self) -> Vec<(Address, io::Error)> {
         std::mem::take(&mut self.failures)
     }
 }

@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use millstream_platform::cpu::{self, WaitedClock};
-
-use crate::engine::after;
+use millstream_platform::time::after;
 
 /// The rate of the processor's counter is taken as known once it was watched for so long.
 const CALIBRATION: Duration = Duration::from_millis(10);
