@@ -10,7 +10,8 @@ use millstream_platform::driver::{Polling, Readiness, Wake};
 use millstream_platform::socket::{listen_tcp, local_addr};
 
 pub use crate::base::{table, timers};
-use crate::engine::{Builder, Engine, StartError, start_in_this_thread};
+use crate::config::StartError;
+use crate::engine::{Builder, Engine, start_in_this_thread};
 use crate::handler::EventHandler;
 use crate::reactor::EventLoop;
 pub use crate::reactor::inbox;

@@ -53,9 +53,9 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod backoff;
 mod base;
 pub mod codec;
+mod config;
 mod conn;
 mod datagram;
 mod engine;
@@ -82,9 +82,12 @@ pub use millstream_platform::socket::{
     Keepalive, OptionError, PeerCredentials, Socket, SocketOptions, SocketRole, UnusableSocket,
 };
 
-pub use crate::backoff::Backoff;
 pub use crate::base::{
     CloseReason, Closed, ConnId, DatagramId, ListenerId, ProxyError, Stopped, TimerId,
+};
+pub use crate::config::{
+    AcceptMode, Accepting, AdoptError, Backoff, ConfigError, Connect, ConnectError, InputOverflow,
+    Listen, ListenError, OpenDatagram, OpenError, Pinning, StartError, Target, balance,
 };
 pub use crate::conn::{
     Conn, DetachError, Detached, Input, OtherReactor, Output, OutputBuffer, Prefixed, Remote,
@@ -92,13 +95,9 @@ pub use crate::conn::{
 };
 pub use crate::datagram::{Datagram, DatagramRemote, DatagramSocket, SendError};
 pub use crate::engine::{
-    AcceptMode, Accepting, AlreadyStopping, Builder, ConfigError, Engine, InputOverflow, Listen,
-    ListenError, Listener, Pinning, Resolve, RunError, StartError, Stats, WaitError, balance,
+    AlreadyStopping, Builder, Engine, Listener, Resolve, RunError, Stats, WaitError,
 };
 pub use crate::handler::{Action, EventHandler};
 #[cfg(feature = "proxy-protocol")]
 pub use crate::proxy::{ProxyHeader, ProxyVersion};
-pub use crate::reactor::{
-    AdoptError, Connect, ConnectError, OpenDatagram, OpenError, Reactor, ReactorStats, Reactors,
-    Target,
-};
+pub use crate::reactor::{Reactor, ReactorStats, Reactors};

@@ -47,7 +47,8 @@ pub use millstream_platform::driver::sim::{Faults, SimDatagrams, SimListener, Si
 use millstream_platform::driver::sim::{SimDriver, SimNetwork};
 use millstream_platform::time::after;
 
-use crate::engine::{AlreadyStopping, Builder, Config, Engine, StartError, start_in_this_thread};
+use crate::config::{Config, StartError};
+use crate::engine::{AlreadyStopping, Builder, Engine, start_in_this_thread};
 use crate::handler::EventHandler;
 use crate::reactor::EventLoop;
 

@@ -8,7 +8,7 @@ use millstream_platform::driver::{Link, Token};
 use millstream_platform::memory::{OutputPool, OutputQueue};
 
 use super::Prefixed;
-use crate::engine::OutputLimits;
+use crate::config::OutputLimits;
 
 /// Writes of this many bytes or more are offered to the operating system at once, from where they
 /// are. Below it, copying them behind what is already gathered costs less than a system call.

@@ -11,7 +11,7 @@ use millstream_platform::memory::{OutputPool, OutputQueue};
 use socket2::SockRef;
 
 use super::output::{Output, Pending};
-use crate::engine::OutputLimits;
+use crate::config::OutputLimits;
 
 /// The size of the chunks that writes are gathered in.
 const CHUNK: usize = 4 * 1024;

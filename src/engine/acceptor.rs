@@ -9,10 +9,10 @@ use millstream_platform::address::PeerAddress;
 use millstream_platform::driver::{Driver, Event, Host, Space, Token};
 
 use super::acceptance::Acceptance;
-use super::balance::Balance;
-use super::filter::canonical;
 use super::listeners::State;
 use super::{Account, Admission, Engine};
+use crate::config::balance::Balance;
+use crate::config::canonical;
 use crate::log::limited;
 use crate::reactor::{Arrival, Counters, Inbox, Notify};
 use crate::unwind::{Shielded, catch};

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use millstream_platform::socket::SocketOptions;
 
-use super::Accepting;
-use super::balance::{Balance, RoundRobin};
-use super::config::{AcceptMode, Config, InputOverflow, Pinning};
-use super::filter::AcceptFilter;
-use super::listen::Listen;
 use super::resolver::{self, Resolve};
 use super::start::start;
-use super::{Engine, StartError, WaitError};
+use super::{Engine, WaitError};
+use crate::config::balance::{Balance, RoundRobin};
+use crate::config::{
+    AcceptFilter, AcceptMode, Accepting, Config, InputOverflow, Listen, Pinning, StartError,
+};
 use crate::handler::EventHandler;
 
 /// How an engine is to run; [`Engine::builder`] makes one. Every value has a default, and is checked

@@ -10,16 +10,15 @@ use std::time::{Duration, Instant};
 
 use millstream_platform::address::{Address, Transport};
 use millstream_platform::driver::{Readiness, Watcher};
-use millstream_platform::socket::{BoundSocket, SocketFile, SocketOptions, local_addr};
+use millstream_platform::socket::{BoundSocket, SocketFile, local_addr};
 use millstream_platform::time::after;
 
+use super::Engine;
 use super::acceptor::Entrance;
-use super::balance::Balance;
-use super::config::{AcceptMode, Config};
-use super::listen::{Gate, Listen, ListenError};
 use super::start::spawn_acceptor;
-use super::{Engine, StartError};
 use crate::base::ListenerId;
+use crate::config::balance::Balance;
+use crate::config::{AcceptMode, Config, Gate, Listen, ListenError, Rules, StartError};
 use crate::reactor::{Arrival, Inbox};
 use crate::unwind::Shielded;
 
@@ -45,27 +44,6 @@ pub(crate) struct State {
     file: Weak<SocketFile>,
     /// The sockets of all of the engine's listeners.
     total: Arc<AtomicUsize>,
-}
-
-/// What is done with the connections of a listener.
-#[derive(Default)]
-pub(crate) struct Rules {
-    /// To be set on each, where they don't have them from the listener.
-    pub(crate) options: Option<SocketOptions>,
-    /// How many there may be at the same time.
-    pub(crate) most: Option<usize>,
-    #[cfg(feature = "proxy-protocol")]
-    pub(crate) proxy: Option<ProxyRule>,
-}
-
-/// That a proxy says first who its client is.
-#[cfg(feature = "proxy-protocol")]
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ProxyRule {
-    /// How long that may take.
-    pub(crate) timeout: Duration,
-    /// How many bytes it may have.
-    pub(crate) most: usize,
 }
 
 /// The sockets of a listener.

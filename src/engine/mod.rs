@@ -10,12 +10,8 @@
 
 mod acceptance;
 mod acceptor;
-pub mod balance;
 mod builder;
-mod config;
-mod filter;
 mod limits;
-mod listen;
 mod listeners;
 mod memory;
 mod resolver;
@@ -41,27 +37,19 @@ use millstream_platform::time::after;
 pub(crate) use self::acceptance::Acceptance;
 pub(crate) use self::acceptor::{Entrance, NoRoom};
 pub use self::builder::{Builder, RunError};
-pub use self::config::{AcceptMode, ConfigError, InputOverflow, Pinning};
-pub(crate) use self::config::{Config, OutputLimits};
-pub use self::filter::Accepting;
-use self::filter::{AcceptFilter, Refusals};
 pub(crate) use self::limits::Account;
 use self::limits::Limits;
-pub(crate) use self::listen::Gate;
-pub use self::listen::{Listen, ListenError};
 pub use self::listeners::Listener;
-#[cfg(feature = "proxy-protocol")]
-pub(crate) use self::listeners::ProxyRule;
 pub(crate) use self::listeners::{Duplicates, Listeners};
 pub(crate) use self::listeners::{Open, State as ListenerState};
 use self::memory::Memory;
 pub(crate) use self::memory::Told;
 pub use self::resolver::Resolve;
 use self::resolver::Resolver;
-pub use self::start::StartError;
 pub(crate) use self::start::spawn;
 #[cfg(any(feature = "sim", feature = "internals"))]
 pub(crate) use self::start::start_in_this_thread;
+use crate::config::{AcceptFilter, Accepting, Config, Listen, ListenError, Refusals};
 use crate::handler::EventHandler;
 use crate::log::limited;
 use crate::reactor::{Counters, ReactorStats, Reactors};

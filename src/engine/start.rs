@@ -6,95 +6,29 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use millstream_platform::address::Address;
 #[cfg(any(feature = "sim", feature = "internals"))]
-use millstream_platform::address::Transport;
+use millstream_platform::address::{Address, Transport};
 use millstream_platform::cpu;
-use millstream_platform::driver::{Budget, Driver, Polling, Readiness};
-use millstream_platform::socket::OptionError;
+#[cfg(any(feature = "sim", feature = "internals"))]
+use millstream_platform::driver::Driver;
+use millstream_platform::driver::{Budget, Polling, Readiness};
 
 use super::acceptor::{Acceptor, Entrance};
-use super::balance::Balance;
-use super::config::{Config, ConfigError, Pinning};
-use super::listen::ListenError;
 #[cfg(any(feature = "sim", feature = "internals"))]
-use super::listeners::{Open, Rules};
+use super::listeners::Open;
 use super::listeners::{Server, Staff};
 use super::memory::Memory;
 #[cfg(any(feature = "sim", feature = "internals"))]
 use super::resolver::Resolve;
 use super::resolver::Resolver;
 use super::{Builder, Engine, ReactorPort, Running};
+#[cfg(any(feature = "sim", feature = "internals"))]
+use crate::config::Rules;
+use crate::config::balance::Balance;
+use crate::config::{Config, Pinning, StartError};
 use crate::handler::EventHandler;
 use crate::reactor::{Doors, EventLoop, Reactors};
-use crate::unwind::{Panic, Shielded, catch, drop_caught};
-
-/// Why the engine did not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// A configured value can't be used.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// An option of [`Builder::socket_options`] can't be used.
-    #[error(transparent)]
-    Option(#[from] OptionError),
-    /// The socket at an address can't have an option.
-    #[error("cannot listen on {address}")]
-    ListenOption {
-        /// The address.
-        address: Box<Address>,
-        /// Which option, and why.
-        #[source]
-        source: OptionError,
-    },
-    /// An address can't be listened on.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// The address.
-        address: Address,
-        /// What the operating system says.
-        #[source]
-        source: io::Error,
-    },
-    /// The engine was stopped while it started.
-    #[error("the engine stopped while it started")]
-    Stopped,
-    /// A thread has no way to wait for events.
-    #[error("the driver does not start")]
-    Driver(#[source] io::Error),
-    /// A thread can't be made.
-    #[error("a thread does not start")]
-    Thread(#[source] io::Error),
-    /// The user's code panicked.
-    #[error("the {callback} of reactor {reactor} panicked: {message}")]
-    Panicked {
-        /// The index of the reactor.
-        reactor: usize,
-        /// `factory` or `on_boot`.
-        callback: &'static str,
-        /// The panic's message, if it was text.
-        message: String,
-    },
-}
-
-impl From<ListenError> for StartError {
-    fn from(error: ListenError) -> Self {
-        match error {
-            ListenError::Config(error) => StartError::Config(error),
-            ListenError::Option { address, source } => StartError::ListenOption { address, source },
-            ListenError::Refused { address, source } => StartError::Listen { address, source },
-            ListenError::Acceptor(error) => *error,
-            ListenError::Stopped => StartError::Stopped,
-        }
-    }
-}
-
-impl StartError {
-    pub(crate) fn panicked(reactor: usize, callback: &'static str, panic: Panic) -> Self {
-        StartError::Panicked { reactor, callback, message: panic.message().unwrap_or_default() }
-    }
-}
+use crate::unwind::{Shielded, catch, drop_caught};
 
 type Report = Result<Booted, StartError>;
 

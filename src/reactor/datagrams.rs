@@ -12,13 +12,14 @@ use std::time::Duration;
 use millstream_platform::address::Address;
 use millstream_platform::driver::{Datagram, DatagramLink, Driver, Token};
 use millstream_platform::memory::{DatagramQueue, Sent};
-use millstream_platform::socket::{DatagramOptions, DatagramSocket as SystemSocket};
+use millstream_platform::socket::DatagramSocket as SystemSocket;
 
 use super::connection::Alarm;
 use super::counters::Counters;
 use super::mailbox::{Command, DatagramOrder};
 use super::{EventLoop, Serving};
 use crate::base::{CloseReason, ListenerId, Table, TimerKey};
+use crate::config::{OpenDatagram, OpenError};
 use crate::datagram::{DatagramRemote, DatagramSocket};
 use crate::engine::Open;
 use crate::handler::{Action, EventHandler};
@@ -38,68 +39,6 @@ const ERRORS_PER_SECOND: u32 = 100;
 /// What callbacks of this module are reported as.
 const OPENED: &str = "Reactors::open_datagram";
 const ADOPTED: &str = "Reactors::adopt_datagram";
-
-/// What [`Reactors::open_datagram`](crate::Reactors::open_datagram) is to open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub struct OpenDatagram(DatagramOptions);
-
-impl OpenDatagram {
-    /// A socket on an address of the machine; port 0 stands for a free one. On the unspecified IPv6 address
-    /// it takes IPv4, too.
-    pub fn on(address: impl Into<Address>) -> Self {
-        let bind = Some(address.into());
-        OpenDatagram(DatagramOptions { bind, dual_stack: true, ..DatagramOptions::default() })
-    }
-
-    /// A socket that is connected: it sends to this address, hears nobody else, and learns when nobody is
-    /// there, if the network says so. By default the system chooses its own address; a Unix socket then has
-    /// one only on Linux, and elsewhere can't be answered.
-    pub fn to(peer: impl Into<Address>) -> Self {
-        OpenDatagram(DatagramOptions { peer: Some(peer.into()), ..DatagramOptions::default() })
-    }
-
-    /// The socket's own address; port 0 stands for a free one.
-    pub fn bind(mut self, address: impl Into<Address>) -> Self {
-        self.0.bind = Some(address.into());
-        self
-    }
-
-    /// Whether other sockets may have the same address, as members of one multicast group on one machine do
-    /// (SO_REUSEADDR). By default they may not.
-    pub fn reuse_address(mut self, reuse: bool) -> Self {
-        self.0.reuse_address = reuse;
-        self
-    }
-
-    fn address(&self) -> Address {
-        self.0.peer.or(self.0.bind).expect("there is one")
-    }
-}
-
-/// Why a socket for datagrams is not open.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The operating system says so: the address is in use, not of this machine, …
-    #[error("cannot open a socket for datagrams on or to {address}")]
-    Failed {
-        /// The address, or the peer's if there is one.
-        address: Address,
-        /// What the operating system says.
-        #[source]
-        source: io::Error,
-    },
-    /// The descriptor that was to be [adopted](crate::Reactors::adopt_datagram) can't be used; it is closed.
-    #[error("the descriptor is no socket for datagrams")]
-    Unusable(#[source] io::Error),
-    /// The engine stops, and opens no more.
-    #[error("cannot open a socket for datagrams on or to {address}: the engine stops")]
-    Stopped {
-        /// The address, or the peer's if there is one.
-        address: Address,
-    },
-}
 
 /// Who is told what came of opening a socket.
 pub(crate) type Opened<H> =

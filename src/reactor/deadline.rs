@@ -11,7 +11,7 @@ use millstream_platform::driver::{Driver, Token};
 use super::EventLoop;
 use super::connection::{Alarm, Connection, Phase};
 use crate::base::{CloseReason, ProxyError, TimerKey, Timers};
-use crate::engine::Config;
+use crate::config::Config;
 use crate::handler::EventHandler;
 
 /// While the engine stops, a peer that has been sent everything and sends nothing itself is waited for no longer

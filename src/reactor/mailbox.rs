@@ -9,11 +9,11 @@ use millstream_platform::address::Address;
 use millstream_platform::driver::Token;
 
 use super::Reactor;
-use super::adopting::AdoptError;
-use super::datagrams::{OpenDatagram, Opened};
+use super::datagrams::Opened;
 use super::inbox::Inbox;
-use super::outgoing::{Connect, ConnectError, Done};
+use super::outgoing::Done;
 use crate::base::Completion;
+use crate::config::{AdoptError, Connect, ConnectError, OpenDatagram};
 use crate::conn::Conn;
 use crate::datagram::DatagramSocket;
 use crate::handler::{Action, EventHandler};

@@ -56,7 +56,6 @@ use millstream_platform::address::PeerAddress;
 use millstream_platform::driver::{Driver, Token};
 use millstream_platform::memory::{OutputPool, RingPool};
 
-pub use self::adopting::AdoptError;
 pub(crate) use self::connection::Control;
 #[cfg(feature = "proxy-protocol")]
 pub(crate) use self::connection::Proxy;
@@ -65,18 +64,15 @@ pub(crate) use self::counters::Counters;
 pub use self::counters::ReactorStats;
 pub(crate) use self::datagrams::DatagramEntry;
 use self::datagrams::Datagrams;
-pub use self::datagrams::{OpenDatagram, OpenError};
 pub(crate) use self::inbox::{Inbox, Notify};
 pub(crate) use self::mailbox::{DatagramOrder, Mailbox, Order};
 use self::outgoing::{Attempt, Handshake};
-pub use self::outgoing::{Connect, ConnectError, Target};
 use self::pressure::Pressure;
 pub use self::reactors::Reactors;
 use self::share::{Later, Share};
 use crate::base::{Clock, CloseReason, ListenerId, StallDetector, Table, TimerKey, Timers};
-use crate::engine::{
-    Acceptance, Admission, Config, Engine, Entrance, ListenerState, Open, ReactorPort,
-};
+use crate::config::Config;
+use crate::engine::{Acceptance, Admission, Engine, Entrance, ListenerState, Open, ReactorPort};
 use crate::handler::EventHandler;
 
 /// The size of the chunks that small writes are gathered in.

@@ -11,7 +11,7 @@ use super::EventLoop;
 use super::callback::keep_unread;
 use super::connection::{Peer, Phase, Proxy};
 use crate::base::ProxyError;
-use crate::engine::ProxyRule;
+use crate::config::ProxyRule;
 use crate::handler::EventHandler;
 use crate::proxy::ProxyHeader;
 

@@ -5,11 +5,9 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 
 use super::Reactor;
-use super::adopting::AdoptError;
-use super::datagrams::{OpenDatagram, OpenError};
 use super::mailbox::{Command, DatagramOrder, Mailbox, Order};
-use super::outgoing::{Connect, ConnectError};
 use crate::base::{ConnId, DatagramId, Stopped};
+use crate::config::{AdoptError, Connect, ConnectError, OpenDatagram, OpenError};
 use crate::conn::Conn;
 use crate::datagram::DatagramSocket;
 use crate::handler::{Action, EventHandler};

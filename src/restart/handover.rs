@@ -19,7 +19,8 @@ use socket2::{Domain, Socket, Type};
 use super::Inherited;
 use super::message::{self, Entry, GO, MessageError, NO, READY};
 use super::server::{self, Server};
-use crate::engine::{Engine, Gate, StartError, spawn};
+use crate::config::{Gate, StartError};
+use crate::engine::{Engine, spawn};
 
 /// How many processes may wait to take over.
 const BACKLOG: u32 = 16;

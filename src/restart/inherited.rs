@@ -5,7 +5,7 @@ use std::fmt;
 use millstream_platform::address::{Address, Transport};
 use millstream_platform::socket::{ActivationError, BoundSocket, take_activated};
 
-use crate::engine::{Gate, Listen};
+use crate::config::{Gate, Listen};
 
 /// Listening sockets that this process was given: by a service manager
 /// ([`from_environment`](Self::from_environment)), or by the process before it

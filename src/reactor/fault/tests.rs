@@ -18,11 +18,12 @@ use millstream_platform::socket::{
 };
 
 use super::*;
+use crate::config::{Connect, ConnectError, OpenDatagram};
 use crate::conn::Conn;
 use crate::datagram::DatagramSocket;
 use crate::engine::{Builder, Engine, start_in_this_thread};
 use crate::handler::Action;
-use crate::reactor::{Connect, ConnectError, OpenDatagram, Reactors};
+use crate::reactor::Reactors;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 

@@ -10,7 +10,7 @@ use super::session::{Keepalive, SessionLimits};
 use super::shared::{OpenLimits, Shared};
 use super::{Client, Defaults};
 use crate::codec::Framed;
-use crate::engine::ConfigError;
+use crate::config::ConfigError;
 use crate::rpc::frame::{FRAME_TIMEOUT, HEADER};
 use crate::rpc::{Chain, FrameLimits, Middleware};
 use crate::{

@@ -15,9 +15,9 @@ use crate::unwind::{Shielded, catch};
 /// [`Builder::accept_filter`](crate::Builder::accept_filter) sees it.
 #[derive(Clone, Debug)]
 pub struct Accepting {
-    pub(super) peer: Address,
-    pub(super) listener: ListenerId,
-    pub(super) connections: usize,
+    pub(crate) peer: Address,
+    pub(crate) listener: ListenerId,
+    pub(crate) connections: usize,
 }
 
 impl Accepting {
@@ -40,7 +40,7 @@ impl Accepting {
 }
 
 /// An address as it is compared with others: IPv4 where it is mapped into IPv6.
-pub(super) fn canonical(address: Address) -> Address {
+pub(crate) fn canonical(address: Address) -> Address {
     match address {
         Address::Ip(SocketAddr::V6(v6)) => match v6.ip().to_ipv4_mapped() {
             Some(v4) => (v4, v6.port()).into(),
@@ -57,12 +57,12 @@ type Judge = dyn Fn(&Accepting) -> bool + Send + Sync;
 pub(crate) struct AcceptFilter(Option<Arc<Shielded<Box<Judge>>>>);
 
 impl AcceptFilter {
-    pub(super) fn new(judge: impl Fn(&Accepting) -> bool + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(judge: impl Fn(&Accepting) -> bool + Send + Sync + 'static) -> Self {
         AcceptFilter(Some(Arc::new(Shielded::new(Box::new(judge)))))
     }
 
     /// Asks whether a connection may come in, and counts it if not. A panic is a no.
-    pub(super) fn lets_in(&self, accepting: impl FnOnce() -> Accepting, no: &Refusals) -> bool {
+    pub(crate) fn lets_in(&self, accepting: impl FnOnce() -> Accepting, no: &Refusals) -> bool {
         let Some(judge) = &self.0 else { return true };
         let accepting = accepting();
         let yes = catch(|| judge(&accepting)).unwrap_or_else(|_| {
@@ -85,7 +85,7 @@ impl fmt::Debug for AcceptFilter {
 
 /// How many connections were not let in, and how often the filter panicked.
 #[derive(Default)]
-pub(super) struct Refusals {
-    pub(super) filtered: AtomicU64,
-    pub(super) panics: AtomicU64,
+pub(crate) struct Refusals {
+    pub(crate) filtered: AtomicU64,
+    pub(crate) panics: AtomicU64,
 }

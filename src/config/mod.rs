@@ -1,4 +1,20 @@
 //! What a user configures, its defaults, and what is wrong with it.
+//!
+//! - This file has the values that the builder sets;
+//! - `listen` says where to listen and how, `filter` who is let in, `balance` which reactor gets a
+//!   connection;
+//! - `connect`, `datagram` and `adopt` say how a reactor comes to a connection or a socket by
+//!   itself, and `backoff` how long it waits until it tries again;
+//! - `error` is what the engine says to a configuration.
+
+mod adopt;
+mod backoff;
+pub mod balance;
+mod connect;
+mod datagram;
+mod error;
+mod filter;
+mod listen;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -6,9 +22,17 @@ use std::time::Duration;
 use millstream_platform::driver::Budget;
 use millstream_platform::socket::SocketOptions;
 
-use super::StartError;
-use super::filter::AcceptFilter;
-use super::listen::Listen;
+pub use self::adopt::AdoptError;
+pub use self::backoff::Backoff;
+pub use self::connect::{Connect, ConnectError, Target};
+pub use self::datagram::{OpenDatagram, OpenError};
+pub use self::error::{ConfigError, ListenError, StartError};
+pub use self::filter::Accepting;
+pub(crate) use self::filter::{AcceptFilter, Refusals, canonical};
+pub use self::listen::Listen;
+#[cfg(feature = "proxy-protocol")]
+pub(crate) use self::listen::ProxyRule;
+pub(crate) use self::listen::{Gate, Rules};
 
 /// Who accepts connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,18 +74,6 @@ pub enum InputOverflow {
     /// Reading pauses until a callback has taken something. A handler that waits for more than the
     /// cap then waits for ever, or until a timeout.
     Pause,
-}
-
-/// A value that the engine can't be started with.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the configuration is unusable: {field} = {value}: {reason}")]
-pub struct ConfigError {
-    /// The builder's method that set it.
-    pub field: &'static str,
-    /// The value.
-    pub value: String,
-    /// What is wrong with it.
-    pub reason: &'static str,
 }
 
 /// How much output of a connection may wait.

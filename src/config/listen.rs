@@ -16,10 +16,7 @@ use millstream_platform::socket::{
 };
 use socket2::SockRef;
 
-#[cfg(feature = "proxy-protocol")]
-use super::listeners::ProxyRule;
-use super::listeners::Rules;
-use super::{ConfigError, StartError};
+use super::{ConfigError, ListenError};
 #[cfg(feature = "proxy-protocol")]
 use crate::proxy::LONGEST_V1;
 
@@ -51,6 +48,27 @@ pub struct Listen {
     #[cfg(feature = "proxy-protocol")]
     proxy: Option<ProxyRule>,
     inherited: Option<Inherited>,
+}
+
+/// What is done with the connections of a listener.
+#[derive(Default)]
+pub(crate) struct Rules {
+    /// To be set on each, where they don't have them from the listener.
+    pub(crate) options: Option<SocketOptions>,
+    /// How many there may be at the same time.
+    pub(crate) most: Option<usize>,
+    #[cfg(feature = "proxy-protocol")]
+    pub(crate) proxy: Option<ProxyRule>,
+}
+
+/// That a proxy says first who its client is.
+#[cfg(feature = "proxy-protocol")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ProxyRule {
+    /// How long that may take.
+    pub(crate) timeout: Duration,
+    /// How many bytes it may have.
+    pub(crate) most: usize,
 }
 
 /// Sockets that listen already.
@@ -162,7 +180,7 @@ impl Listen {
     }
 
     /// When it is to be accepted on.
-    pub(super) fn gate(&self) -> Gate {
+    pub(crate) fn gate(&self) -> Gate {
         self.inherited.as_ref().map_or_else(Gate::opened, |inherited| inherited.gate.clone())
     }
 
@@ -242,7 +260,7 @@ impl Listen {
     }
 
     /// What holds for its connections; `options` are to be set on each.
-    pub(super) fn rules(&self, options: Option<SocketOptions>) -> Rules {
+    pub(crate) fn rules(&self, options: Option<SocketOptions>) -> Rules {
         Rules {
             options,
             most: self.most,
@@ -259,12 +277,12 @@ impl Listen {
     }
 
     /// The options of what it accepts, with those of the engine.
-    pub(super) fn options_over(&self, defaults: &SocketOptions) -> SocketOptions {
+    pub(crate) fn options_over(&self, defaults: &SocketOptions) -> SocketOptions {
         self.options.clone().or(defaults)
     }
 
     /// Whether such a socket has its options, and may have these values.
-    pub(super) fn check_options(&self) -> Result<(), ListenError> {
+    pub(crate) fn check_options(&self) -> Result<(), ListenError> {
         let checked = self.options.check_for(self.transport, SocketRole::Listener);
         checked.map_err(|error| self.option_error(error))
     }
@@ -323,7 +341,7 @@ impl Listen {
 
     /// Opens the sockets: with `shares`, so many that share an address, if it can be shared; else one. A port that
     /// the system chose for the first one is the others', too.
-    pub(super) fn open(
+    pub(crate) fn open(
         &self,
         shares: Option<usize>,
         backlog: u32,
@@ -415,39 +433,6 @@ impl Place {
             Place::Unix(address) => address.into(),
         }
     }
-}
-
-/// Why an address can't be listened on.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ListenError {
-    /// It is no address, or something else that was asked for doesn't go with it.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The socket can't have an option.
-    #[error("cannot listen on {address}")]
-    Option {
-        /// The address.
-        address: Box<Address>,
-        /// Which option, and why.
-        #[source]
-        source: OptionError,
-    },
-    /// The operating system refused.
-    #[error("cannot listen on {address}")]
-    Refused {
-        /// The address.
-        address: Address,
-        /// What the operating system says; [`io::ErrorKind::AddrInUse`] if somebody listens there.
-        #[source]
-        source: io::Error,
-    },
-    /// The thread that would accept does not start.
-    #[error("nobody accepts")]
-    Acceptor(#[source] Box<StartError>),
-    /// The engine stops, and listens no more.
-    #[error("the engine stops")]
-    Stopped,
 }
 
 impl From<SocketAddr> for Listen {
