@@ -16,6 +16,7 @@
 //! 14. [What is guaranteed, and what is not](guarantees)
 //! 15. [How we measure](measuring)
 //! 16. [Coming from gnet, netpoll, libuv or mio](migrating)
+//! 17. [What is in it, what is not, and the examples](overview)
 
 #[doc = include_str!("../docs/guide/first_server.md")]
 pub mod first_server {}
@@ -65,3 +66,6 @@ pub mod measuring {}
 
 #[doc = include_str!("../docs/guide/migrating.md")]
 pub mod migrating {}
+
+#[doc = include_str!("../docs/guide/overview.md")]
+pub mod overview {}

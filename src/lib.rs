@@ -75,6 +75,11 @@ pub mod rpc;
 pub mod sim;
 mod unwind;
 
+/// So that the code of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use bytes::Bytes;
 pub use millstream_platform::address::{Address, BadUnixAddress, Transport, UnixAddress};
 pub use millstream_platform::log::LogLimit;
