@@ -11,12 +11,13 @@ use millstream_platform::socket::{listen_tcp, local_addr};
 
 pub use crate::base::{table, timers};
 use crate::config::StartError;
-use crate::engine::{Builder, Engine, start_in_this_thread};
+use crate::engine::{Builder, start_in_this_thread};
 use crate::handler::EventHandler;
 use crate::reactor::EventLoop;
-pub use crate::reactor::inbox;
 #[cfg(feature = "rpc")]
 pub use crate::rpc::lone::{LoneCall, LoneEnd};
+use crate::shared::Engine;
+pub use crate::shared::inbox;
 
 /// How long a turn waits for what is sure to come.
 const PATIENCE: Duration = Duration::from_secs(10);

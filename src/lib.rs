@@ -71,6 +71,7 @@ mod reactor;
 pub mod restart;
 #[cfg(feature = "rpc")]
 pub mod rpc;
+mod shared;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod unwind;
@@ -99,10 +100,11 @@ pub use crate::conn::{
     SendDescriptorsError,
 };
 pub use crate::datagram::{Datagram, DatagramRemote, DatagramSocket, SendError};
-pub use crate::engine::{
-    AlreadyStopping, Builder, Engine, Listener, Resolve, RunError, Stats, WaitError,
-};
+pub use crate::engine::{Builder, RunError};
 pub use crate::handler::{Action, EventHandler};
 #[cfg(feature = "proxy-protocol")]
 pub use crate::proxy::{ProxyHeader, ProxyVersion};
-pub use crate::reactor::{Reactor, ReactorStats, Reactors};
+pub use crate::reactor::{Reactor, Reactors};
+pub use crate::shared::{
+    AlreadyStopping, Engine, Listener, ReactorStats, Resolve, Stats, WaitError,
+};

@@ -48,9 +48,10 @@ use millstream_platform::driver::sim::{SimDriver, SimNetwork};
 use millstream_platform::time::after;
 
 use crate::config::{Config, StartError};
-use crate::engine::{AlreadyStopping, Builder, Engine, start_in_this_thread};
+use crate::engine::{Builder, start_in_this_thread};
 use crate::handler::EventHandler;
 use crate::reactor::EventLoop;
+use crate::shared::{AlreadyStopping, Engine};
 
 /// An engine of one reactor on a simulated network: see the [module](self).
 pub struct Simulation<H: EventHandler> {

@@ -16,9 +16,9 @@ use millstream_platform::memory::{DatagramQueue, Route};
 pub use self::error::SendError;
 pub use self::remote::DatagramRemote;
 use crate::base::{Clock, DatagramId, ListenerId};
-use crate::engine::Engine;
 use crate::handler::EventHandler;
-use crate::reactor::{Counters, DatagramEntry, Reactors};
+use crate::reactor::{DatagramEntry, Reactors};
+use crate::shared::{Counters, Engine};
 
 /// The longest payload over IPv4 (RFC 768: 16 bits of length, less the two headers).
 const LONGEST_V4: usize = 65_507;

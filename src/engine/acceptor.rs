@@ -8,13 +8,12 @@ use std::time::Duration;
 use millstream_platform::address::PeerAddress;
 use millstream_platform::driver::{Driver, Event, Host, Space, Token};
 
-use super::acceptance::Acceptance;
-use super::listeners::State;
-use super::{Account, Admission, Engine};
 use crate::config::balance::Balance;
 use crate::config::canonical;
 use crate::log::limited;
-use crate::reactor::{Arrival, Counters, Inbox, Notify};
+use crate::shared::{
+    Acceptance, Account, Admission, Arrival, Engine, Entrance, Inbox, ListenerState, Notify,
+};
 use crate::unwind::{Shielded, catch};
 
 /// A thread that accepts for all reactors.
@@ -29,18 +28,6 @@ pub(crate) struct Acceptor<D: Driver> {
     /// Each reactor's number of connections, as the balancer sees it.
     connections: Vec<usize>,
     engine: Engine,
-}
-
-/// Where a reactor takes new connections in, and listeners of its own.
-pub(crate) struct Entrance<D: Driver> {
-    pub(crate) arrivals: Arc<Inbox<Arrival<D>>>,
-    pub(crate) counters: Arc<Counters>,
-}
-
-impl<D: Driver> Clone for Entrance<D> {
-    fn clone(&self) -> Self {
-        Entrance { arrivals: Arc::clone(&self.arrivals), counters: Arc::clone(&self.counters) }
-    }
 }
 
 /// Gives no room for bytes: who uses it receives none, or few.
@@ -149,7 +136,7 @@ impl<D: Driver> Acceptor<D> {
         }
     }
 
-    fn hand_over(&mut self, socket: D::Socket, peer: PeerAddress, listener: Arc<State>) {
+    fn hand_over(&mut self, socket: D::Socket, peer: PeerAddress, listener: Arc<ListenerState>) {
         if !self.engine.admit(&peer, &listener) {
             tracing::debug!(%peer, "refused by a limit or the filter");
             return; // Dropping the socket closes it.

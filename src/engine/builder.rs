@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use millstream_platform::socket::SocketOptions;
 
-use super::resolver::{self, Resolve};
 use super::start::start;
-use super::{Engine, WaitError};
 use crate::config::balance::{Balance, RoundRobin};
 use crate::config::{
     AcceptFilter, AcceptMode, Accepting, Config, InputOverflow, Listen, Pinning, StartError,
 };
 use crate::handler::EventHandler;
+use crate::shared::{Engine, Resolve, WaitError, system};
 
 /// How an engine is to run; [`Engine::builder`] makes one. Every value has a default, and is checked
 /// when the engine starts.
@@ -28,7 +27,7 @@ impl Default for Builder {
         Builder {
             config: Config::default(),
             balance: Box::new(RoundRobin::default()),
-            resolve: Arc::new(resolver::system),
+            resolve: Arc::new(system),
         }
     }
 }

@@ -2,16 +2,12 @@
 
 use std::env;
 use std::io;
-use std::sync::PoisonError;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use millstream_platform::time::after;
-
-use super::Engine;
-use super::start::spawn;
 use crate::log::limited;
+use crate::shared::{Engine, spawn};
 
 /// The thread that tells the service manager; it runs until the engine begins to stop.
 const THREAD: &str = "millstream-service";
@@ -65,29 +61,9 @@ impl Engine {
         turns
     }
 
-    /// Waits until the engine stops, or for so long. Answers whether it stops.
-    fn wait_for_stop(&self, limit: Option<Duration>) -> bool {
-        let end = limit.map(|limit| after(Instant::now(), limit));
-        let mut threads = self.threads();
-        while !self.is_stopping() {
-            let changed = &self.shared.threads_changed;
-            let Some(end) = end else {
-                threads = changed.wait(threads).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            let waited = changed.wait_timeout(threads, left);
-            threads = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
-    }
-
     #[cfg(feature = "signals")]
     fn has_manager(&self) -> bool {
-        self.threads().running.iter().any(|name| name == THREAD)
+        self.has_thread(THREAD)
     }
 
     /// Tells that a reload begins, and, when the answer is dropped, that it has ended.

@@ -14,7 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag::register_conditional_default;
 use signal_hook::iterator::Signals;
 
-use super::Engine;
+use crate::shared::Engine;
 use crate::unwind::{Shielded, catch};
 
 static STOP: [Handled; 2] = [Handled::new(SIGINT), Handled::new(SIGTERM)];

@@ -1,9 +1,7 @@
 //! Making the engine's sockets and threads.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
 use std::time::Duration;
 
 #[cfg(any(feature = "sim", feature = "internals"))]
@@ -13,22 +11,20 @@ use millstream_platform::cpu;
 use millstream_platform::driver::Driver;
 use millstream_platform::driver::{Budget, Polling, Readiness};
 
-use super::acceptor::{Acceptor, Entrance};
-#[cfg(any(feature = "sim", feature = "internals"))]
-use super::listeners::Open;
-use super::listeners::{Server, Staff};
-use super::memory::Memory;
-#[cfg(any(feature = "sim", feature = "internals"))]
-use super::resolver::Resolve;
-use super::resolver::Resolver;
-use super::{Builder, Engine, ReactorPort, Running};
+use super::Builder;
+use super::acceptor::Acceptor;
 #[cfg(any(feature = "sim", feature = "internals"))]
 use crate::config::Rules;
 use crate::config::balance::Balance;
 use crate::config::{Config, Pinning, StartError};
 use crate::handler::EventHandler;
 use crate::reactor::{Doors, EventLoop, Reactors};
-use crate::unwind::{Shielded, catch, drop_caught};
+#[cfg(any(feature = "sim", feature = "internals"))]
+use crate::shared::Open;
+#[cfg(any(feature = "sim", feature = "internals"))]
+use crate::shared::Resolve;
+use crate::shared::{Engine, Entrance, Memory, ReactorPort, Resolver, Server, Staff, spawn};
+use crate::unwind::{Shielded, catch};
 
 type Report = Result<Booted, StartError>;
 
@@ -55,7 +51,7 @@ where
     // What is inherited must not be kept open by the configuration.
     let listens = std::mem::take(&mut config.listen);
     let config = Arc::new(config);
-    let listeners = &engine.shared.listeners;
+    let listeners = engine.known_listeners();
     listeners.set_up(&config, count);
     for listen in listens {
         listeners.add(&listen, &engine)?;
@@ -87,27 +83,6 @@ fn cores_for(pinning: &Pinning, reactors: usize) -> Vec<Option<usize>> {
         }
     };
     (0..reactors).map(|reactor| cores.get(reactor).copied()).collect()
-}
-
-/// Starts a thread that [`Engine::wait`] waits for.
-pub(crate) fn spawn(
-    engine: &Engine,
-    name: String,
-    body: impl FnOnce() + Send + 'static,
-) -> io::Result<()> {
-    engine.threads().running.push(name.clone());
-    let running = Running { engine: engine.clone(), name: name.clone() };
-    let spawned = thread::Builder::new().name(name).spawn(move || {
-        let running = running.enter();
-        if catch(body).is_err() {
-            // A fault of the engine itself: callbacks' panics never get here.
-            running.fail();
-        }
-        // The last thread drops what the user gave the engine.
-        let _ = drop_caught(running);
-    });
-    // On failure the closure was dropped, and with it `running`, which takes the name off the list.
-    spawned.map(drop)
 }
 
 /// Makes the reactors' threads, and waits until each has booted. On failure none is left running:
@@ -222,7 +197,7 @@ pub(crate) fn start_in_this_thread<D: Driver, H: EventHandler>(
     let mut event_loop =
         EventLoop::new(0, driver, handler, doors, reactors, engine.clone(), config);
     event_loop.boot().map_err(|panic| StartError::panicked(0, "on_boot", panic))?;
-    let state = engine.shared.listeners.note(
+    let state = engine.known_listeners().note(
         address.to_string(),
         address,
         Transport::Tcp,
@@ -249,7 +224,7 @@ fn run_reactors(reactors: Vec<Booted>, balance: Box<dyn Balance>, engine: &Engin
 }
 
 /// Starts the main acceptor, which takes the balancer; answers where it is given listeners.
-pub(super) fn spawn_acceptor(
+pub(crate) fn spawn_acceptor(
     engine: &Engine,
     config: &Config,
     balance: &mut Option<Shielded<Box<dyn Balance>>>,

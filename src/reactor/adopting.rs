@@ -9,8 +9,8 @@ use super::EventLoop;
 use super::connection::Origin;
 use super::outgoing::Done;
 use crate::config::AdoptError;
-use crate::engine::Admission;
 use crate::handler::EventHandler;
+use crate::shared::Admission;
 
 /// What callbacks of this module are reported as.
 const CALLBACK: &str = "Reactors::adopt";

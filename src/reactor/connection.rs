@@ -7,7 +7,6 @@ use millstream_platform::address::{Address, PeerAddress};
 use millstream_platform::driver::Token;
 use millstream_platform::memory::Ring;
 
-use super::counters::Counters;
 use super::deadline;
 use super::mailbox::Order;
 use super::reactors::Reactors;
@@ -18,8 +17,8 @@ use crate::base::{
     Timers,
 };
 use crate::conn::{CloseRequest, Conn, Detach, Pending, Remote};
-use crate::engine::Account;
 use crate::handler::{Action, EventHandler};
+use crate::shared::{Account, Counters};
 
 /// A connection in the reactor's table. Its size is what an idle connection costs, so what is seldom
 /// used is boxed, and buffers are leased only while there is something in them.

@@ -15,14 +15,13 @@ use millstream_platform::memory::{DatagramQueue, Sent};
 use millstream_platform::socket::DatagramSocket as SystemSocket;
 
 use super::connection::Alarm;
-use super::counters::Counters;
 use super::mailbox::{Command, DatagramOrder};
 use super::{EventLoop, Serving};
 use crate::base::{CloseReason, ListenerId, Table, TimerKey};
 use crate::config::{OpenDatagram, OpenError};
 use crate::datagram::{DatagramRemote, DatagramSocket};
-use crate::engine::Open;
 use crate::handler::{Action, EventHandler};
+use crate::shared::{Counters, Open};
 use crate::unwind::catch;
 
 /// What waits is sent before the flush stage once it takes so many bytes: enough for few calls, and little

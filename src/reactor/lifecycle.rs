@@ -11,12 +11,12 @@ use millstream_platform::socket::{SocketRole, Stream};
 use super::callback::Invoked;
 use super::connection::{Connection, Origin, Phase};
 use super::mailbox::{Command, DatagramOrder, Order};
-use super::{Arrival, EventLoop, Reactor, Serving};
+use super::{EventLoop, Reactor, Serving};
 use crate::base::{CloseReason, Closed, Completion};
 use crate::conn::{CloseRequest, Detached, Fault};
-use crate::engine::{Account, Admission, ListenerState};
 use crate::handler::{Action, EventHandler};
 use crate::log::limited;
+use crate::shared::{Account, Admission, Arrival, ListenerState};
 use crate::unwind::{Panic, catch, drop_caught};
 
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
@@ -41,7 +41,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(crate) fn listen(
         &mut self,
         listener: D::Listener,
-        open: crate::engine::Open,
+        open: crate::shared::Open,
     ) -> io::Result<()> {
         self.acceptance.listen(listener, open, &mut self.driver)
     }

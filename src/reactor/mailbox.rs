@@ -10,13 +10,13 @@ use millstream_platform::driver::Token;
 
 use super::Reactor;
 use super::datagrams::Opened;
-use super::inbox::Inbox;
 use super::outgoing::Done;
 use crate::base::Completion;
 use crate::config::{AdoptError, Connect, ConnectError, OpenDatagram};
 use crate::conn::Conn;
 use crate::datagram::DatagramSocket;
 use crate::handler::{Action, EventHandler};
+use crate::shared::Inbox;
 
 /// The inbox of a reactor for what it is asked, from any thread.
 pub(crate) type Mailbox<H> = Inbox<Command<H>>;

@@ -17,24 +17,22 @@
 //! Work per turn is bounded: each of the stages 3 to 7 goes on until its share is used up, by the clock or by the
 //! amount of work, whichever comes first, and has left the rest to the next turn, which then doesn't wait.
 //! Only when the engine stops are all connections looked at in one turn.
-//! Everything here runs on the reactor's own thread, but for [`Mailbox::post`](inbox::Inbox::post).
+//! Everything here runs on the reactor's own thread, but for `Mailbox::post`.
 //!
 //! - `turn` has the stages; `callback` runs one callback and acts on what it asked for;
 //! - `datagrams` has all that concerns sockets for datagrams;
 //! - `lifecycle` opens and closes connections; `outgoing` makes some, by the order of `race`, and `adopting` takes
 //!   others in; `flush` sends; `deadline`
 //!   watches the clock, `pressure` the memory; `fault` keeps a panic of the engine itself to what was being served;
-//! - `connection`, `counters`, `share` are what these keep, `inbox` how other threads reach it.
+//! - `connection` and `share` are what these keep.
 
 mod adopting;
 mod callback;
 mod connection;
-mod counters;
 mod datagrams;
 mod deadline;
 mod fault;
 mod flush;
-pub mod inbox;
 mod lifecycle;
 mod mailbox;
 mod outgoing;
@@ -44,7 +42,6 @@ mod proxied;
 mod reactors;
 mod relay;
 mod share;
-mod sync;
 mod turn;
 
 use std::collections::VecDeque;
@@ -52,7 +49,6 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millstream_platform::address::PeerAddress;
 use millstream_platform::driver::{Driver, Token};
 use millstream_platform::memory::{OutputPool, RingPool};
 
@@ -60,20 +56,17 @@ pub(crate) use self::connection::Control;
 #[cfg(feature = "proxy-protocol")]
 pub(crate) use self::connection::Proxy;
 use self::connection::{Alarm, Connection};
-pub(crate) use self::counters::Counters;
-pub use self::counters::ReactorStats;
 pub(crate) use self::datagrams::DatagramEntry;
 use self::datagrams::Datagrams;
-pub(crate) use self::inbox::{Inbox, Notify};
 pub(crate) use self::mailbox::{DatagramOrder, Mailbox, Order};
 use self::outgoing::{Attempt, Handshake};
 use self::pressure::Pressure;
 pub use self::reactors::Reactors;
 use self::share::{Later, Share};
-use crate::base::{Clock, CloseReason, ListenerId, StallDetector, Table, TimerKey, Timers};
+use crate::base::{Clock, CloseReason, StallDetector, Table, TimerKey, Timers};
 use crate::config::Config;
-use crate::engine::{Acceptance, Admission, Engine, Entrance, ListenerState, Open, ReactorPort};
 use crate::handler::EventHandler;
+use crate::shared::{Acceptance, Arrival, Counters, Engine, Entrance, Inbox, Notify, ReactorPort};
 
 /// The size of the chunks that small writes are gathered in.
 const OUTPUT_CHUNK: usize = 16 * 1024;
@@ -81,23 +74,6 @@ const OUTPUT_CHUNK: usize = 16 * 1024;
 const OUTPUT_CHUNKS_KEPT: usize = 256;
 /// How many bytes of unused rings a reactor keeps, if it does not use more.
 const RING_BYTES_KEPT: usize = 4 * 1024 * 1024;
-
-/// What comes to a thread to be taken in.
-pub(crate) enum Arrival<D: Driver> {
-    /// A connection that the acceptor accepted.
-    Connection {
-        socket: D::Socket,
-        peer: PeerAddress,
-        listener: Arc<ListenerState>,
-        admission: Admission,
-    },
-    /// A listener to accept on.
-    Listener { socket: D::Listener, open: Open },
-    /// A socket for datagrams.
-    Datagrams { socket: D::DatagramSocket, open: Open },
-    /// A listener is to be closed.
-    Close(ListenerId),
-}
 
 /// A reactor.
 pub(crate) struct EventLoop<D: Driver, H: EventHandler> {

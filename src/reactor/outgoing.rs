@@ -21,8 +21,8 @@ use super::mailbox::Command;
 use crate::base::{Race, Step, Table, TimerKey};
 use crate::config::{Connect, ConnectError, Target};
 use crate::conn::Conn;
-use crate::engine::Admission;
 use crate::handler::{Action, EventHandler};
+use crate::shared::Admission;
 
 /// Who is told what came of an attempt.
 pub(crate) type Done<H, E> = Box<dyn FnOnce(&mut H, Result<&mut Conn<'_, H>, E>) -> Action + Send>;

@@ -9,8 +9,8 @@ use super::EventLoop;
 use super::connection::{Connection, Phase};
 use super::deadline::ticks;
 use crate::base::CloseReason;
-use crate::engine::Told;
 use crate::handler::EventHandler;
+use crate::shared::Told;
 
 /// What a reactor knows of the engine's memory.
 pub(super) struct Pressure {

@@ -20,7 +20,7 @@ use super::Inherited;
 use super::message::{self, Entry, GO, MessageError, NO, READY};
 use super::server::{self, Server};
 use crate::config::{Gate, StartError};
-use crate::engine::{Engine, spawn};
+use crate::shared::{Engine, spawn};
 
 /// How many processes may wait to take over.
 const BACKLOG: u32 = 16;

@@ -21,7 +21,7 @@ use millstream_platform::address::Transport;
 use millstream_platform::socket::{receive_descriptors, send_bytes, send_descriptors};
 use socket2::Socket;
 
-use crate::engine::Duplicates;
+use crate::shared::Duplicates;
 
 /// The newcomer has started.
 pub(super) const READY: u8 = b'R';

@@ -20,8 +20,9 @@ use socket2::{SockRef, Socket};
 
 use super::message::{self, GO, NO, READY, STAYS};
 use crate::base::Table;
-use crate::engine::{Duplicates, Engine, NoRoom};
+use crate::engine::NoRoom;
 use crate::log::limited;
+use crate::shared::{Duplicates, Engine};
 use crate::unwind::catch;
 
 /// How many newcomers may be on their way at a time.

@@ -8,7 +8,7 @@ use millstream_platform::driver::{Listening, Token};
 use millstream_platform::time::after;
 
 use super::Engine;
-use super::listeners::{Open, State};
+use super::listeners::{ListenerState, Open};
 use crate::base::{ListenerId, Table};
 use crate::log::limited;
 
@@ -55,7 +55,7 @@ impl Acceptance {
     }
 
     /// Which listener it is.
-    pub(crate) fn listener(&self, listener: Token) -> Option<&Arc<State>> {
+    pub(crate) fn listener(&self, listener: Token) -> Option<&Arc<ListenerState>> {
         self.listeners.get(listener).map(|open| &open.0)
     }
 

@@ -14,24 +14,24 @@ use millstream_platform::socket::{BoundSocket, SocketFile, local_addr};
 use millstream_platform::time::after;
 
 use super::Engine;
-use super::acceptor::Entrance;
-use super::start::spawn_acceptor;
+use super::arrival::{Arrival, Entrance};
+use super::inbox::Inbox;
 use crate::base::ListenerId;
 use crate::config::balance::Balance;
 use crate::config::{AcceptMode, Config, Gate, Listen, ListenError, Rules, StartError};
-use crate::reactor::{Arrival, Inbox};
+use crate::engine::spawn_acceptor;
 use crate::unwind::Shielded;
 
 /// A place where an engine listens, for any thread; clones are the same one. Dropping it closes nothing:
 /// [`close`](Self::close) does, and the engine's stop.
 #[derive(Clone)]
 pub struct Listener {
-    state: Arc<State>,
+    state: Arc<ListenerState>,
     engine: Engine,
 }
 
 /// What is known of a listener.
-pub(crate) struct State {
+pub(crate) struct ListenerState {
     id: ListenerId,
     /// What it was called when it was opened.
     name: String,
@@ -54,7 +54,7 @@ struct Sockets {
     duplicates: Vec<Option<Arc<OwnedFd>>>,
 }
 
-impl State {
+impl ListenerState {
     pub(crate) fn id(&self) -> ListenerId {
         self.id
     }
@@ -88,7 +88,7 @@ impl State {
 }
 
 /// A listener's socket on its way to whoever accepts, and while that accepts; which one of its sockets it is.
-pub(crate) struct Open(pub(crate) Arc<State>, pub(crate) usize);
+pub(crate) struct Open(pub(crate) Arc<ListenerState>, pub(crate) usize);
 
 impl Drop for Open {
     fn drop(&mut self) {
@@ -103,7 +103,7 @@ impl Drop for Open {
 }
 
 impl Listener {
-    pub(super) fn new(state: Arc<State>, engine: Engine) -> Self {
+    pub(crate) fn new(state: Arc<ListenerState>, engine: Engine) -> Self {
         Listener { state, engine }
     }
 
@@ -160,7 +160,7 @@ impl fmt::Debug for Listener {
 
 /// Sockets that are bound, and nobody accepts for yet.
 struct Bound {
-    state: Arc<State>,
+    state: Arc<ListenerState>,
     gate: Gate,
     sockets: Vec<(BoundSocket, Open)>,
 }
@@ -177,9 +177,9 @@ type Inlet = Arc<Inbox<Arrival<Readiness>>>;
 
 /// A thread that serves sockets.
 #[derive(Clone)]
-pub(super) struct Server {
-    pub(super) inlet: Inlet,
-    pub(super) watcher: Watcher,
+pub(crate) struct Server {
+    pub(crate) inlet: Inlet,
+    pub(crate) watcher: Watcher,
 }
 
 impl Server {
@@ -213,7 +213,7 @@ pub(crate) struct Listeners(Mutex<Inner>);
 #[derive(Default)]
 struct Inner {
     last: u32,
-    open: Vec<Arc<State>>,
+    open: Vec<Arc<ListenerState>>,
     /// How many sockets are not closed yet.
     sockets: Arc<AtomicUsize>,
     /// What listeners are opened with; none in an engine that runs in one thread.
@@ -234,13 +234,13 @@ struct Setup {
 }
 
 /// Who accepts.
-pub(super) struct Staff {
-    pub(super) reactors: Vec<Server>,
+pub(crate) struct Staff {
+    pub(crate) reactors: Vec<Server>,
     /// Where the main acceptor hands connections over, and how it chooses: it is made for the first listener that
     /// needs it.
-    pub(super) entrances: Vec<Entrance<Readiness>>,
-    pub(super) balance: Option<Shielded<Box<dyn Balance>>>,
-    pub(super) acceptor: Option<Server>,
+    pub(crate) entrances: Vec<Entrance<Readiness>>,
+    pub(crate) balance: Option<Shielded<Box<dyn Balance>>>,
+    pub(crate) acceptor: Option<Server>,
 }
 
 impl Listeners {
@@ -267,7 +267,7 @@ impl Listeners {
         let duplicates = duplicates.collect::<Result<_, _>>().map_err(failed)?;
         let transport = first.transport();
         // The system lets the engine's sockets share a port, but which listener a connection is of would be chance.
-        let taken = |state: &Arc<State>| {
+        let taken = |state: &Arc<ListenerState>| {
             (state.address, state.transport) == (address, transport) && state.sockets().open > 0
         };
         if self.lock().open.iter().any(taken) {
@@ -283,7 +283,7 @@ impl Listeners {
     }
 
     /// Adds a listener to those that are known.
-    pub(super) fn note(
+    pub(crate) fn note(
         &self,
         name: String,
         address: Address,
@@ -291,12 +291,12 @@ impl Listeners {
         sockets: usize,
         file: Weak<SocketFile>,
         rules: Rules,
-    ) -> Arc<State> {
+    ) -> Arc<ListenerState> {
         let mut inner = self.lock();
         inner.last += 1;
         let id = ListenerId(NonZeroU32::new(inner.last).expect("there are fewer than 2^32"));
         inner.sockets.fetch_add(sockets, Ordering::Relaxed);
-        let state = Arc::new(State {
+        let state = Arc::new(ListenerState {
             id,
             name,
             address,
@@ -316,28 +316,28 @@ impl Listeners {
 
 impl Listeners {
     /// Where the engine listens, in the order of the listeners' ids.
-    pub(super) fn addresses(&self) -> Vec<Address> {
+    pub(crate) fn addresses(&self) -> Vec<Address> {
         self.lock().open.iter().map(|state| state.address).collect()
     }
 
     /// The listeners, as handles of their engine.
-    pub(super) fn handles(&self, engine: &Engine) -> Vec<Listener> {
-        let handle = |state: &Arc<State>| engine.listener(Arc::clone(state));
+    pub(crate) fn handles(&self, engine: &Engine) -> Vec<Listener> {
+        let handle = |state: &Arc<ListenerState>| engine.listener(Arc::clone(state));
         self.lock().open.iter().map(handle).collect()
     }
 
     /// How many sockets of listeners are open.
-    pub(super) fn sockets(&self) -> usize {
+    pub(crate) fn sockets(&self) -> usize {
         self.lock().sockets.load(Ordering::Relaxed)
     }
 
     /// Lets listeners be opened, which wait until somebody accepts.
-    pub(super) fn set_up(&self, config: &Arc<Config>, reactors: usize) {
+    pub(crate) fn set_up(&self, config: &Arc<Config>, reactors: usize) {
         self.lock().setup = Some(Setup { config: Arc::clone(config), reactors });
     }
 
     /// Has the reactors and the acceptor accept from now on.
-    pub(super) fn staff(&self, staff: Staff, engine: &Engine) -> Result<(), ListenError> {
+    pub(crate) fn staff(&self, staff: Staff, engine: &Engine) -> Result<(), ListenError> {
         let mut inner = self.lock();
         inner.staff = Some(staff);
         let waiting = std::mem::take(&mut inner.waiting);
@@ -347,7 +347,7 @@ impl Listeners {
     }
 
     /// Closes what waits: nobody will accept.
-    pub(super) fn abandon(&self) {
+    pub(crate) fn abandon(&self) {
         let mut inner = self.lock();
         let waiting = (std::mem::take(&mut inner.waiting), std::mem::take(&mut inner.assigned));
         drop(inner);
@@ -355,7 +355,7 @@ impl Listeners {
     }
 
     /// Opens a listener.
-    pub(super) fn add(&self, listen: &Listen, engine: &Engine) -> Result<Listener, ListenError> {
+    pub(crate) fn add(&self, listen: &Listen, engine: &Engine) -> Result<Listener, ListenError> {
         let setup = self.lock().setup.clone().filter(|_| !engine.is_stopping());
         let Setup { config, reactors } = setup.ok_or(ListenError::Stopped)?;
         let bound = self.bind(listen, &config, reactors)?;
@@ -374,7 +374,7 @@ impl Listeners {
 
     /// The sockets, to be handed on to another process. It takes no descriptors, of which there may be none left.
     pub(crate) fn duplicates(&self) -> Vec<Duplicates> {
-        let of = |state: &Arc<State>| Duplicates {
+        let of = |state: &Arc<ListenerState>| Duplicates {
             name: state.name.clone(),
             transport: state.transport,
             file: state.file.upgrade(),

@@ -38,7 +38,7 @@ where
 }
 
 /// The operating system's resolver, as the standard library asks it.
-pub(super) fn system(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+pub(crate) fn system(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok((host, port).to_socket_addrs()?.collect())
 }
 
@@ -75,7 +75,7 @@ struct Queue {
 }
 
 impl Resolver {
-    pub(super) fn new(resolve: Arc<dyn Resolve>, threaded: bool) -> Self {
+    pub(crate) fn new(resolve: Arc<dyn Resolve>, threaded: bool) -> Self {
         let resolve = Shielded::new(resolve);
         let shared = Shared { resolve, queue: Mutex::default(), changed: Condvar::new() };
         Resolver { shared: Arc::new(shared), threaded }
@@ -105,7 +105,7 @@ impl Resolver {
     }
 
     /// Forgets what waits and has the threads end, each when the lookup that it has begun is over.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         let mut queue = self.shared.queue();
         queue.stopped = true;
         let waiting = std::mem::take(&mut queue.waiting);
