@@ -56,8 +56,6 @@
 mod base;
 pub mod codec;
 mod config;
-mod conn;
-mod datagram;
 mod engine;
 pub mod guide;
 mod handler;
@@ -95,16 +93,14 @@ pub use crate::config::{
     AcceptMode, Accepting, AdoptError, Backoff, ConfigError, Connect, ConnectError, InputOverflow,
     Listen, ListenError, OpenDatagram, OpenError, Pinning, StartError, Target, balance,
 };
-pub use crate::conn::{
-    Conn, DetachError, Detached, Input, OtherReactor, Output, OutputBuffer, Prefixed, Remote,
-    SendDescriptorsError,
-};
-pub use crate::datagram::{Datagram, DatagramRemote, DatagramSocket, SendError};
 pub use crate::engine::{Builder, RunError};
-pub use crate::handler::{Action, EventHandler};
+pub use crate::handler::{
+    Action, Conn, Datagram, DatagramRemote, DatagramSocket, DetachError, Detached, EventHandler,
+    Input, OtherReactor, Output, OutputBuffer, Prefixed, Reactor, Reactors, Remote,
+    SendDescriptorsError, SendError,
+};
 #[cfg(feature = "proxy-protocol")]
 pub use crate::proxy::{ProxyHeader, ProxyVersion};
-pub use crate::reactor::{Reactor, Reactors};
 pub use crate::shared::{
     AlreadyStopping, Engine, Listener, ReactorStats, Resolve, Stats, WaitError,
 };

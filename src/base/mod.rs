@@ -4,23 +4,26 @@
 //! - `ids` name connections, sockets for datagrams, listeners and timers;
 //! - `close` and `completion` say how something ended;
 //! - `table`, `timers` and `clock` are what a reactor keeps things in, and goes by;
-//! - `race` is the order in which a host's addresses are tried, `stall` finds callbacks that block.
+//! - `race` is the order in which a host's addresses are tried, `share` how much a turn does of one
+//!   kind, `stall` finds callbacks that block.
 
 mod clock;
 mod close;
 mod completion;
 mod ids;
 mod race;
+mod share;
 mod stall;
 pub mod table;
 pub mod timers;
 
-pub(crate) use self::clock::Clock;
+pub(crate) use self::clock::{Clock, ticks};
 pub use self::close::{CloseReason, ProxyError};
 pub(crate) use self::completion::Completion;
 pub use self::completion::{Closed, Stopped};
 pub use self::ids::{ConnId, DatagramId, ListenerId, TimerId};
 pub(crate) use self::race::{Race, Step};
+pub(crate) use self::share::{COST, LOOK_AFTER, Share};
 pub(crate) use self::stall::{Delay, StallDetector};
 pub(crate) use self::table::Table;
 pub(crate) use self::timers::{OwnedTimers, TimerKey, Timers};

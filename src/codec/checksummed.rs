@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::Codec;
 use super::scratch::with_scratch;
-use crate::conn::{Input, Output};
+use crate::handler::{Input, Output};
 
 /// The size of a checksum.
 const SIZE: usize = 4;

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::Codec;
 use super::split::{Delimiter, Splitter, TooLong};
-use crate::conn::{Input, Output};
+use crate::handler::{Input, Output};
 
 /// Frames that end with a delimiter of any bytes.
 ///

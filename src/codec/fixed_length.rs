@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::Codec;
-use crate::conn::{Input, Output};
+use crate::handler::{Input, Output};
 
 /// Frames that all have the same length. What is less when the stream ends is no frame.
 ///

@@ -6,10 +6,7 @@ use std::time::Duration;
 
 use super::Codec;
 use crate::base::{CloseReason, TimerId};
-use crate::conn::{Conn, Output};
-use crate::datagram::{Datagram, DatagramSocket};
-use crate::handler::{Action, EventHandler};
-use crate::reactor::Reactor;
+use crate::handler::{Action, Conn, Datagram, DatagramSocket, EventHandler, Output, Reactor};
 
 /// How many frames of a connection are served before others have their turn.
 const FRAMES_PER_TURN: usize = 1024;

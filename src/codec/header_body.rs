@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 use thiserror::Error;
 
 use super::Codec;
-use crate::conn::{Input, Output};
+use crate::handler::{Input, Output};
 
 /// The default maximum length of a body.
 const MAX_BODY_LENGTH: usize = 8 * 1024 * 1024;

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::Codec;
 use super::split::{Delimiter, Splitter, TooLong};
-use crate::conn::{Input, Output};
+use crate::handler::{Input, Output};
 
 /// The default maximum length of a line.
 const MAX_LENGTH: usize = 8 * 1024;

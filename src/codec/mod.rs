@@ -56,7 +56,7 @@ pub use self::tokio_util::{Compat, CompatError};
 
 use std::error::Error;
 
-use crate::conn::{Input, Output};
+use crate::handler::{Input, Output};
 
 /// How frames are told apart in a stream of bytes.
 ///

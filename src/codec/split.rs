@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::conn::Input;
+use crate::handler::Input;
 
 /// What stands between two frames.
 pub(super) trait Delimiter {

@@ -10,7 +10,7 @@ use tokio_util::codec::{Decoder, Encoder};
 
 use super::Codec;
 use super::scratch::with_scratch;
-use crate::conn::{Input, Output};
+use crate::handler::{Input, Output};
 
 /// How much a decoder is given at a time, and what a connection keeps.
 const PORTION: usize = 8 * 1024;

@@ -17,8 +17,8 @@ use super::acceptor::Acceptor;
 use crate::config::Rules;
 use crate::config::balance::Balance;
 use crate::config::{Config, Pinning, StartError};
-use crate::handler::EventHandler;
-use crate::reactor::{Doors, EventLoop, Reactors};
+use crate::handler::{EventHandler, Reactors};
+use crate::reactor::{Doors, EventLoop};
 #[cfg(any(feature = "sim", feature = "internals"))]
 use crate::shared::Open;
 #[cfg(any(feature = "sim", feature = "internals"))]

@@ -6,10 +6,8 @@ use millstream_platform::driver::{Driver, Socket};
 use millstream_platform::socket::Stream;
 
 use super::EventLoop;
-use super::connection::Origin;
-use super::outgoing::Done;
 use crate::config::AdoptError;
-use crate::handler::EventHandler;
+use crate::handler::{Done, EventHandler, Origin};
 use crate::shared::Admission;
 
 /// What callbacks of this module are reported as.

@@ -5,11 +5,9 @@ use millstream_platform::memory::{Ring, RingPool};
 use millstream_platform::time::after;
 
 use super::EventLoop;
-use super::connection::{Control, Phase};
 use crate::base::{CloseReason, Delay};
 use crate::config::InputOverflow;
-use crate::conn::{CloseRequest, Conn, Input, Output};
-use crate::handler::{Action, EventHandler};
+use crate::handler::{Action, CloseRequest, Conn, Control, EventHandler, Input, Output, Phase};
 use crate::log::limited;
 use crate::unwind::catch;
 

@@ -10,18 +10,17 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use millstream_platform::address::Address;
-use millstream_platform::driver::{Datagram, DatagramLink, Driver, Token};
-use millstream_platform::memory::{DatagramQueue, Sent};
+use millstream_platform::driver::{Datagram, Driver, Token};
+use millstream_platform::memory::DatagramQueue;
 use millstream_platform::socket::DatagramSocket as SystemSocket;
 
-use super::connection::Alarm;
-use super::mailbox::{Command, DatagramOrder};
 use super::{EventLoop, Serving};
-use crate::base::{CloseReason, ListenerId, Table, TimerKey};
+use crate::base::{CloseReason, Table};
 use crate::config::{OpenDatagram, OpenError};
-use crate::datagram::{DatagramRemote, DatagramSocket};
-use crate::handler::{Action, EventHandler};
-use crate::shared::{Counters, Open};
+use crate::handler::{
+    Action, Alarm, Command, DatagramEntry, DatagramOrder, DatagramSocket, EventHandler, Opened,
+};
+use crate::shared::Open;
 use crate::unwind::catch;
 
 /// What waits is sent before the flush stage once it takes so many bytes: enough for few calls, and little
@@ -38,10 +37,6 @@ const ERRORS_PER_SECOND: u32 = 100;
 /// What callbacks of this module are reported as.
 const OPENED: &str = "Reactors::open_datagram";
 const ADOPTED: &str = "Reactors::adopt_datagram";
-
-/// Who is told what came of opening a socket.
-pub(crate) type Opened<H> =
-    Box<dyn FnOnce(&mut H, Result<&mut DatagramSocket<'_, H>, OpenError>) -> Action + Send>;
 
 /// The sockets of a reactor.
 pub(super) struct Datagrams<H: EventHandler> {
@@ -78,72 +73,6 @@ impl<H: EventHandler> Datagrams<H> {
     /// Whether there is something to flush.
     pub(super) fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()
-    }
-}
-
-/// A socket in the reactor's table.
-pub(crate) struct DatagramEntry<H: EventHandler> {
-    pub(crate) local: Address,
-    pub(crate) peer: Option<Address>,
-    /// It is bound to no address of its own, so that each datagram came to one of several.
-    pub(crate) on_all_addresses: bool,
-    /// What waits to be sent; between callbacks none if nothing does.
-    pub(crate) queue: Option<DatagramQueue>,
-    /// Made when it is first asked for.
-    pub(crate) remote: Option<DatagramRemote<H>>,
-    /// It was asked to close.
-    pub(crate) closing: bool,
-    open: Option<Open>,
-    /// The patience with a queue that is not sent, from which on no callback runs.
-    patience: Option<TimerKey>,
-    /// When it receives again, after errors in a row.
-    resume: Option<TimerKey>,
-    /// In which second the handler was told of an error last, and how many it was told in that.
-    told: (u64, u32),
-    /// An error of sending that the handler wasn't told yet.
-    error: Option<io::Error>,
-    /// What of its queue is counted as held.
-    held: usize,
-    /// It is on the list of what to flush.
-    dirty: bool,
-}
-
-impl<H: EventHandler> DatagramEntry<H> {
-    pub(crate) fn listener(&self) -> Option<ListenerId> {
-        self.open.as_ref().map(|open| open.0.id())
-    }
-
-    /// Whether it closes since an earlier callback.
-    pub(crate) fn is_deaf(&self) -> bool {
-        self.patience.is_some()
-    }
-
-    /// From here on it is closing, and its handles say so.
-    pub(crate) fn note_closing(&mut self) {
-        self.closing = true;
-        if let Some(remote) = &self.remote {
-            remote.note_closing();
-        }
-    }
-
-    /// Gives up on the datagram that would be sent next.
-    pub(super) fn drop_front(&mut self) {
-        if let Some(queue) = self.queue.as_mut().filter(|queue| !queue.is_empty()) {
-            queue.drop_one();
-        }
-    }
-
-    /// Sends what can be sent now.
-    pub(crate) fn flush(&mut self, token: Token, link: &mut dyn DatagramLink, counters: &Counters) {
-        let Some(queue) = &mut self.queue else { return };
-        while let Err(error) = link.flush_datagrams(token, queue) {
-            counters.datagram_errors.add(1);
-            self.error = Some(error);
-        }
-        let Sent { datagrams, bytes, dropped } = queue.take_sent();
-        counters.datagrams_out.add(datagrams);
-        counters.bytes_out.add(bytes);
-        counters.datagrams_dropped.add(dropped);
     }
 }
 

@@ -9,10 +9,9 @@ use std::time::Duration;
 use millstream_platform::driver::{Driver, Token};
 
 use super::EventLoop;
-use super::connection::{Alarm, Connection, Phase};
-use crate::base::{CloseReason, ProxyError, TimerKey, Timers};
+use crate::base::{CloseReason, ProxyError, ticks};
 use crate::config::Config;
-use crate::handler::EventHandler;
+use crate::handler::{Connection, EventHandler, Phase, arm_by};
 
 /// While the engine stops, a peer that has been sent everything and sends nothing itself is waited for no longer
 /// than this: it may keep its end open for as long as it likes.
@@ -28,28 +27,6 @@ enum Missed {
     Frame,
     Write,
     Close,
-}
-
-/// In how many ticks from a noted one on a time has passed: one more, because what was noted in a tick may have
-/// happened at its end.
-pub(super) fn ticks(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).saturating_add(1)
-}
-
-/// Sees to it that a connection's timer fires at this tick at the latest.
-pub(super) fn arm_by(
-    timers: &mut Timers<Alarm>,
-    deadline: &mut Option<TimerKey>,
-    tick: u64,
-    token: Token,
-) {
-    if let Some(key) = *deadline {
-        if timers.at(key).is_some_and(|at| at <= tick) {
-            return;
-        }
-        timers.cancel(key);
-    }
-    *deadline = Some(timers.arm(tick, Alarm::Deadline(token)));
 }
 
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {

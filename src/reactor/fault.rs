@@ -9,10 +9,9 @@ use std::{io, mem};
 
 use millstream_platform::driver::{Driver, Event, Token, fault};
 
-use super::connection::Phase;
 use super::{EventLoop, Serving};
 use crate::base::CloseReason;
-use crate::handler::EventHandler;
+use crate::handler::{EventHandler, Phase};
 use crate::unwind::catch;
 
 /// After so many faults in one turn they concern no single source any more.

@@ -3,10 +3,9 @@
 use bytes::Bytes;
 use millstream_platform::driver::{Driver, Token};
 
-use super::connection::Phase;
 use super::{EventLoop, Serving};
 use crate::base::{CloseReason, Closed, Completion};
-use crate::handler::{Action, EventHandler};
+use crate::handler::{Action, EventHandler, Phase};
 
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Puts a connection on the list of what to flush in this turn.

@@ -9,12 +9,12 @@ use millstream_platform::driver::{Driver, Socket, Token, fault};
 use millstream_platform::socket::{SocketRole, Stream};
 
 use super::callback::Invoked;
-use super::connection::{Connection, Origin, Phase};
-use super::mailbox::{Command, DatagramOrder, Order};
-use super::{EventLoop, Reactor, Serving};
+use super::{EventLoop, Serving};
 use crate::base::{CloseReason, Closed, Completion};
-use crate::conn::{CloseRequest, Detached, Fault};
-use crate::handler::{Action, EventHandler};
+use crate::handler::{
+    Action, CloseRequest, Command, Connection, DatagramOrder, Detached, EventHandler, Fault, Order,
+    Origin, Phase, Reactor,
+};
 use crate::log::limited;
 use crate::shared::{Account, Admission, Arrival, ListenerState};
 use crate::unwind::{Panic, catch, drop_caught};

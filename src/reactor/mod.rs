@@ -24,48 +24,36 @@
 //! - `lifecycle` opens and closes connections; `outgoing` makes some, by the order of `race`, and `adopting` takes
 //!   others in; `flush` sends; `deadline`
 //!   watches the clock, `pressure` the memory; `fault` keeps a panic of the engine itself to what was being served;
-//! - `connection` and `share` are what these keep.
+//! - `share` is how much of its time a turn gives to each stage.
 
 mod adopting;
 mod callback;
-mod connection;
 mod datagrams;
 mod deadline;
 mod fault;
 mod flush;
 mod lifecycle;
-mod mailbox;
 mod outgoing;
 mod pressure;
 #[cfg(feature = "proxy-protocol")]
 mod proxied;
-mod reactors;
 mod relay;
 mod share;
 mod turn;
 
 use std::collections::VecDeque;
-use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use millstream_platform::driver::{Driver, Token};
 use millstream_platform::memory::{OutputPool, RingPool};
 
-pub(crate) use self::connection::Control;
-#[cfg(feature = "proxy-protocol")]
-pub(crate) use self::connection::Proxy;
-use self::connection::{Alarm, Connection};
-pub(crate) use self::datagrams::DatagramEntry;
 use self::datagrams::Datagrams;
-pub(crate) use self::mailbox::{DatagramOrder, Mailbox, Order};
 use self::outgoing::{Attempt, Handshake};
 use self::pressure::Pressure;
-pub use self::reactors::Reactors;
-use self::share::{Later, Share};
-use crate::base::{Clock, CloseReason, StallDetector, Table, TimerKey, Timers};
+use crate::base::{Clock, CloseReason, Share, StallDetector, Table, TimerKey, Timers};
 use crate::config::Config;
-use crate::handler::EventHandler;
+use crate::handler::{Alarm, Connection, EventHandler, Later, Mailbox, Reactors};
 use crate::shared::{Acceptance, Arrival, Counters, Engine, Entrance, Inbox, Notify, ReactorPort};
 
 /// The size of the chunks that small writes are gathered in.
@@ -212,44 +200,5 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             engine,
             config,
         }
-    }
-}
-
-/// A reactor, for callbacks that have no connection, on the reactor's own thread.
-pub struct Reactor<'a> {
-    index: usize,
-    connections: usize,
-    now: Instant,
-    engine: &'a Engine,
-    tick: &'a mut Option<Duration>,
-    /// It stays on its thread, like everything that a callback is given.
-    not_send: PhantomData<*const ()>,
-}
-
-impl Reactor<'_> {
-    /// The reactor's index, from 0.
-    pub fn index(&self) -> usize {
-        self.index
-    }
-
-    /// How many connections the reactor has, without those that are being made.
-    pub fn connections(&self) -> usize {
-        self.connections
-    }
-
-    /// The time, as [`Conn::now`](crate::Conn::now) tells it.
-    pub fn now(&self) -> Instant {
-        self.now
-    }
-
-    /// The engine.
-    pub fn engine(&self) -> Engine {
-        self.engine.clone()
-    }
-
-    /// Has [`EventHandler::on_tick`] called this often from now on, or not at all. At least a
-    /// millisecond passes between two ticks.
-    pub fn set_tick(&mut self, interval: Option<Duration>) {
-        *self.tick = interval;
     }
 }

@@ -16,16 +16,10 @@ use millstream_platform::driver::{Driver, Token};
 use millstream_platform::socket::SocketRole;
 
 use super::EventLoop;
-use super::connection::{Alarm, Origin};
-use super::mailbox::Command;
 use crate::base::{Race, Step, Table, TimerKey};
 use crate::config::{Connect, ConnectError, Target};
-use crate::conn::Conn;
-use crate::handler::{Action, EventHandler};
+use crate::handler::{Action, Alarm, Command, Done, EventHandler, Origin};
 use crate::shared::Admission;
-
-/// Who is told what came of an attempt.
-pub(crate) type Done<H, E> = Box<dyn FnOnce(&mut H, Result<&mut Conn<'_, H>, E>) -> Action + Send>;
 
 /// What callbacks of this module are reported as.
 const CALLBACK: &str = "Reactors::connect";

@@ -6,10 +6,8 @@ use std::time::Duration;
 use millstream_platform::driver::{Driver, Token};
 
 use super::EventLoop;
-use super::connection::{Connection, Phase};
-use super::deadline::ticks;
-use crate::base::CloseReason;
-use crate::handler::EventHandler;
+use crate::base::{CloseReason, ticks};
+use crate::handler::{Connection, EventHandler, Phase};
 use crate::shared::Told;
 
 /// What a reactor knows of the engine's memory.

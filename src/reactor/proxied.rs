@@ -9,10 +9,9 @@ use millstream_platform::driver::{Driver, Received, Token};
 
 use super::EventLoop;
 use super::callback::keep_unread;
-use super::connection::{Peer, Phase, Proxy};
 use crate::base::ProxyError;
 use crate::config::ProxyRule;
-use crate::handler::EventHandler;
+use crate::handler::{EventHandler, Peer, Phase, Proxy};
 use crate::proxy::ProxyHeader;
 
 /// How long a peer whose header was refused has to end what it is sending.

@@ -6,26 +6,11 @@
 use millstream_platform::driver::{Driver, Received, Token};
 
 use super::EventLoop;
-use super::connection::{Connection, Phase, Status};
 use crate::base::CloseReason;
-use crate::conn::Output;
-use crate::handler::{Action, EventHandler};
+use crate::handler::{Action, Connection, EventHandler, Output, Phase, Relay, Status};
 
 /// From how many bytes at once on it costs less to have the driver relay than to receive and send them.
 const LARGE: usize = 16 * 1024;
-
-/// A connection's part in relaying.
-#[derive(Default)]
-pub(crate) struct Relay {
-    /// Where what it receives goes.
-    to: Option<Token>,
-    /// Whose bytes it sends.
-    from: Option<Token>,
-    /// The other one has something to send, which comes first.
-    waits: bool,
-    /// Bytes came in large pieces.
-    large: bool,
-}
 
 /// What is relayed, and where it is.
 #[derive(Clone, Copy)]
@@ -34,13 +19,6 @@ enum Relayed<'a> {
     Lent(Received),
     /// It was received before.
     Kept(&'a [u8]),
-}
-
-impl Relay {
-    /// Whether reading waits until what was read is sent.
-    pub(super) fn waits(&self) -> bool {
-        self.waits
-    }
 }
 
 impl<H: EventHandler> Connection<H> {

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use millstream_platform::driver::{Driver, Event, Host, Received, Space, Token};
 
-use super::connection::{Alarm, Connection, Phase};
-use super::mailbox::{Command, Order, ReactorClosure};
-use super::{EventLoop, Reactor, Serving};
+use super::{EventLoop, Serving};
 use crate::base::{CloseReason, Table, TimerId};
-use crate::handler::{Action, EventHandler};
+use crate::handler::{
+    Action, Alarm, Command, Connection, EventHandler, Order, Phase, Reactor, ReactorClosure,
+};
 use crate::unwind::{Panic, catch};
 
 /// How many timers fire in one turn; the others that are due fire in the next ones.

@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::metadata::MetadataView;
 use super::status::{Code, Status};
 use crate::codec::Codec;
-use crate::conn::{Input, Output, Prefixed};
+use crate::handler::{Input, Output, Prefixed};
 
 /// What a frame begins with: "MS".
 const MAGIC: u16 = 0x4d53;

@@ -19,9 +19,8 @@ use super::resolver::Resolver;
 use super::threads::OWN_ENGINE;
 use crate::config::{AcceptFilter, Accepting, Config, Listen, ListenError, Refusals};
 use crate::engine::Builder;
-use crate::handler::EventHandler;
+use crate::handler::{EventHandler, Reactors};
 use crate::log::limited;
-use crate::reactor::Reactors;
 
 /// How long after a stop's deadline [`Engine::wait`] waits for the threads to end, which by then have
 /// nothing left to do but that.

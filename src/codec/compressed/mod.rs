@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use super::Codec;
 use super::scratch::with_scratch;
-use crate::conn::{Input, Output};
+use crate::handler::{Input, Output};
 
 /// The marker of a payload that is as it was.
 const STORED: u8 = 0;

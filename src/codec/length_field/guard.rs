@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::field::MAX_WIDTH;
 use super::{LengthField, LengthFieldError};
-use crate::conn::{Output, Prefixed};
+use crate::handler::{Output, Prefixed};
 
 /// A frame whose body is written piece by piece, made by [`LengthField::begin`].
 ///
@@ -102,7 +102,7 @@ impl fmt::Debug for LengthFieldGuard<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conn::OutputBuffer;
+    use crate::handler::OutputBuffer;
 
     #[test]
     fn what_is_too_long_is_not_kept() {

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use self::field::{Field, MAX_WIDTH, NotVarint};
 use super::Codec;
-use crate::conn::{Input, Output};
+use crate::handler::{Input, Output};
 
 /// The default maximum length of a frame.
 const MAX_FRAME_LENGTH: usize = 8 * 1024 * 1024;

@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::reply::{BadHead, Head, Reply};
 use super::{MAX_FRAME_LENGTH, Protocol, Replies};
 use crate::codec::Codec;
-use crate::conn::{Input, Output};
+use crate::handler::{Input, Output};
 
 /// The fewest bytes that a reply takes.
 const SHORTEST: usize = 3;

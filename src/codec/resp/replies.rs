@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::reply::{Elements, Reply};
 use super::{CRLF, Protocol};
-use crate::conn::Output;
+use crate::handler::Output;
 
 /// Bulk strings up to here are written in one piece with what surrounds them.
 const SMALL: usize = 4 * 1024;

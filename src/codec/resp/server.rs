@@ -7,7 +7,7 @@ use super::inline::{self, Unbalanced};
 use super::number::{line, parse_integer, short_head};
 use super::{CRLF, MAX_FRAME_LENGTH, Protocol, Replies, Reply};
 use crate::codec::Codec;
-use crate::conn::{Input, Output};
+use crate::handler::{Input, Output};
 
 /// The longest line: an inline command, or a number.
 const MAX_LINE: usize = 64 * 1024;

@@ -19,11 +19,8 @@ use millstream_platform::socket::{
 
 use super::*;
 use crate::config::{Connect, ConnectError, OpenDatagram};
-use crate::conn::Conn;
-use crate::datagram::DatagramSocket;
 use crate::engine::{Builder, start_in_this_thread};
-use crate::handler::Action;
-use crate::reactor::Reactors;
+use crate::handler::{Action, Conn, DatagramSocket, Reactors};
 use crate::shared::Engine;
 
 const DEADLINE: Duration = Duration::from_secs(20);

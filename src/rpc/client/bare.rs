@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::session::{Keepalive, Outcome, Session, SessionLimits};
 use crate::codec::Codec;
-use crate::conn::{Input, Output};
+use crate::handler::{Input, Output};
 use crate::rpc::frame::{FrameCodec, FrameError, FrameLimits, Request, Response};
 use crate::rpc::status::Status;
 

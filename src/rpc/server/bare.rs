@@ -7,7 +7,7 @@ use super::Server;
 use super::session::{Outlook, Session};
 use super::stats::Counters;
 use crate::codec::Codec;
-use crate::conn::{Input, Output};
+use crate::handler::{Input, Output};
 use crate::rpc::call::{Handler, Unpacking};
 use crate::rpc::frame::FrameCodec;
 use crate::rpc::reply::{Body, Line};

@@ -15,7 +15,7 @@ use super::backlog::{Backlog, Waiting, is_time_for, sendable};
 use super::limits::Limits;
 use super::stats::Counters;
 use crate::base::CloseReason;
-use crate::conn::Output;
+use crate::handler::Output;
 use crate::rpc::call::{Call, End, Handler, Hooks, Parts};
 use crate::rpc::compression::{Packed, compress};
 use crate::rpc::frame::{self, Format, Frame, FrameError, Refusal, Request, Response};

@@ -4,7 +4,7 @@ use fastrand::Rng;
 
 use super::*;
 use crate::codec::Codec;
-use crate::conn::{Input, OutputBuffer};
+use crate::handler::{Input, OutputBuffer};
 use crate::rpc::frame::FrameCodec;
 
 const SECOND: Duration = Duration::from_secs(1);

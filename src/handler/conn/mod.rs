@@ -25,13 +25,13 @@ pub(crate) use self::output::{Fault, Pending};
 pub use self::output_buffer::OutputBuffer;
 pub use self::prefixed::Prefixed;
 pub use self::remote::Remote;
+#[cfg(feature = "proxy-protocol")]
+use super::Proxy;
+use super::{Control, Order, Reactors};
 use crate::base::{ConnId, ListenerId, TimerId};
 use crate::handler::{Action, EventHandler};
 #[cfg(feature = "proxy-protocol")]
 use crate::proxy::ProxyHeader;
-#[cfg(feature = "proxy-protocol")]
-use crate::reactor::Proxy;
-use crate::reactor::{Control, Order, Reactors};
 
 /// A connection, for the time of one callback, on its reactor's thread. It is not `Send`: what leaves
 /// the thread is a [`Remote`].

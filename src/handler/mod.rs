@@ -1,11 +1,39 @@
-//! The callbacks that a user implements.
+//! The callbacks that a user implements, and all that they are given. These types name each other: a
+//! callback is given a connection, a connection leads to the reactors, and what these are asked are
+//! closures over connections. So they are one room, and the only one with such a ring.
+//!
+//! - This file has the callbacks; `conn` and `datagram` are what they may touch, with the handles for
+//!   other threads, `reactor` is for callbacks that have neither;
+//! - `reactors` is the way to what another reactor keeps, `mailbox` what is asked there;
+//! - `connection` is a connection as its reactor keeps it.
+
+mod conn;
+mod connection;
+mod datagram;
+mod mailbox;
+mod reactor;
+mod reactors;
 
 use std::io;
 
+pub(crate) use self::conn::{CloseRequest, Fault};
+pub use self::conn::{
+    Conn, DetachError, Detached, Input, OtherReactor, Output, OutputBuffer, Prefixed, Remote,
+    SendDescriptorsError,
+};
+pub(crate) use self::connection::{
+    Alarm, Connection, Control, Later, Origin, Phase, Relay, Status, arm_by,
+};
+#[cfg(feature = "proxy-protocol")]
+pub(crate) use self::connection::{Peer, Proxy};
+pub(crate) use self::datagram::DatagramEntry;
+pub use self::datagram::{Datagram, DatagramRemote, DatagramSocket, SendError};
+pub(crate) use self::mailbox::{
+    Command, DatagramOrder, Done, Mailbox, Opened, Order, ReactorClosure,
+};
+pub use self::reactor::Reactor;
+pub use self::reactors::Reactors;
 use crate::base::{CloseReason, TimerId};
-use crate::conn::Conn;
-use crate::datagram::{Datagram, DatagramSocket};
-use crate::reactor::Reactor;
 
 /// What the engine does after a callback.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Datagrams: what a callback may do with the socket they come to.
 
+mod entry;
 mod error;
 mod options;
 mod remote;
@@ -13,11 +14,11 @@ pub use millstream_platform::driver::Datagram;
 use millstream_platform::driver::{DatagramLink, Token};
 use millstream_platform::memory::{DatagramQueue, Route};
 
+pub(crate) use self::entry::DatagramEntry;
 pub use self::error::SendError;
 pub use self::remote::DatagramRemote;
 use crate::base::{Clock, DatagramId, ListenerId};
-use crate::handler::EventHandler;
-use crate::reactor::{DatagramEntry, Reactors};
+use crate::handler::{EventHandler, Reactors};
 use crate::shared::{Counters, Engine};
 
 /// The longest payload over IPv4 (RFC 768: 16 bits of length, less the two headers).

@@ -8,8 +8,7 @@ use bytes::Bytes;
 
 use super::Conn;
 use crate::base::{Closed, Completion, ConnId, Stopped};
-use crate::handler::{Action, EventHandler};
-use crate::reactor::{Order, Reactors};
+use crate::handler::{Action, EventHandler, Order, Reactors};
 use crate::unwind::drop_caught;
 
 /// A handle of a connection for any thread: cheap to clone, `Send` and `Sync`.

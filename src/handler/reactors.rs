@@ -4,13 +4,13 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 
-use super::Reactor;
+use super::conn::Conn;
+use super::datagram::DatagramSocket;
 use super::mailbox::{Command, DatagramOrder, Mailbox, Order};
+use super::reactor::Reactor;
+use super::{Action, EventHandler};
 use crate::base::{ConnId, DatagramId, Stopped};
 use crate::config::{AdoptError, Connect, ConnectError, OpenDatagram, OpenError};
-use crate::conn::Conn;
-use crate::datagram::DatagramSocket;
-use crate::handler::{Action, EventHandler};
 use crate::unwind::drop_caught;
 
 /// All reactors of an engine, for any thread: how what one reactor keeps is reached from another, by

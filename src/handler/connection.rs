@@ -7,17 +7,14 @@ use millstream_platform::address::{Address, PeerAddress};
 use millstream_platform::driver::Token;
 use millstream_platform::memory::Ring;
 
-use super::deadline;
+use super::conn::{CloseRequest, Conn, Detach, Pending, Remote};
 use super::mailbox::Order;
 use super::reactors::Reactors;
-use super::relay::Relay;
-use super::share::{Later, Share};
+use super::{Action, EventHandler};
 use crate::base::{
-    Clock, CloseReason, Completion, ConnId, ListenerId, OwnedTimers, ProxyError, TimerId, TimerKey,
-    Timers,
+    Clock, CloseReason, Completion, ConnId, ListenerId, OwnedTimers, ProxyError, Share, TimerId,
+    TimerKey, Timers, ticks,
 };
-use crate::conn::{CloseRequest, Conn, Detach, Pending, Remote};
-use crate::handler::{Action, EventHandler};
 use crate::shared::{Account, Counters};
 
 /// A connection in the reactor's table. Its size is what an idle connection costs, so what is seldom
@@ -160,6 +157,26 @@ pub(crate) enum Proxy {
         source: PeerAddress,
         destination: PeerAddress,
     },
+}
+
+/// A connection's part in relaying.
+#[derive(Default)]
+pub(crate) struct Relay {
+    /// Where what it receives goes.
+    pub(crate) to: Option<Token>,
+    /// Whose bytes it sends.
+    pub(crate) from: Option<Token>,
+    /// The other one has something to send, which comes first.
+    pub(crate) waits: bool,
+    /// Bytes came in large pieces.
+    pub(crate) large: bool,
+}
+
+impl Relay {
+    /// Whether reading waits until what was read is sent.
+    pub(crate) fn waits(&self) -> bool {
+        self.waits
+    }
 }
 
 /// How far a connection is on its way to being closed. It only goes down this list.
@@ -373,6 +390,9 @@ impl<H> Default for Extras<H> {
     }
 }
 
+/// What a connection left for later: who, and what is called then.
+pub(crate) type Later<H> = (Token, fn(&mut H, &mut Conn<'_, H>) -> Action);
+
 /// What a timer is for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Alarm {
@@ -388,6 +408,22 @@ pub(crate) enum Alarm {
     Receive(Token),
     /// The handler's tick.
     Tick,
+}
+
+/// Sees to it that a connection's timer fires at this tick at the latest.
+pub(crate) fn arm_by(
+    timers: &mut Timers<Alarm>,
+    deadline: &mut Option<TimerKey>,
+    tick: u64,
+    token: Token,
+) {
+    if let Some(key) = *deadline {
+        if timers.at(key).is_some_and(|at| at <= tick) {
+            return;
+        }
+        timers.cancel(key);
+    }
+    *deadline = Some(timers.arm(tick, Alarm::Deadline(token)));
 }
 
 /// What a callback reaches of its connection beside input, output and state.
@@ -444,9 +480,9 @@ impl<H: EventHandler> Control<'_, H> {
             return;
         }
         let now = if status.paused { 0 } else { self.clock.tick() };
-        status.frame_by = now.saturating_add(deadline::ticks(timeout)).min(NO_FRAME - 1);
+        status.frame_by = now.saturating_add(ticks(timeout)).min(NO_FRAME - 1);
         if let Some(at) = status.frame_deadline() {
-            deadline::arm_by(self.timers, &mut status.deadline, at, self.token);
+            arm_by(self.timers, &mut status.deadline, at, self.token);
         }
     }
 

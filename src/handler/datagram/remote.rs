@@ -9,8 +9,7 @@ use millstream_platform::address::Address;
 
 use super::DatagramSocket;
 use crate::base::{Closed, Completion, DatagramId, Stopped};
-use crate::handler::{Action, EventHandler};
-use crate::reactor::{DatagramOrder, Reactors};
+use crate::handler::{Action, DatagramOrder, EventHandler, Reactors};
 use crate::unwind::drop_caught;
 
 /// A handle of a socket for datagrams for any thread: cheap to clone, `Send` and `Sync`.

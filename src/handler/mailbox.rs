@@ -8,14 +8,12 @@ use bytes::Bytes;
 use millstream_platform::address::Address;
 use millstream_platform::driver::Token;
 
-use super::Reactor;
-use super::datagrams::Opened;
-use super::outgoing::Done;
+use super::conn::Conn;
+use super::datagram::DatagramSocket;
+use super::reactor::Reactor;
+use super::{Action, EventHandler};
 use crate::base::Completion;
-use crate::config::{AdoptError, Connect, ConnectError, OpenDatagram};
-use crate::conn::Conn;
-use crate::datagram::DatagramSocket;
-use crate::handler::{Action, EventHandler};
+use crate::config::{AdoptError, Connect, ConnectError, OpenDatagram, OpenError};
 use crate::shared::Inbox;
 
 /// The inbox of a reactor for what it is asked, from any thread.
@@ -57,6 +55,13 @@ pub(crate) enum Order<H: EventHandler> {
     Run { closure: Closure<H>, done: Option<Completion> },
 }
 
-pub(super) type ReactorClosure<H> = Box<dyn FnOnce(&mut H, &mut Reactor<'_>) -> Action + Send>;
+pub(crate) type ReactorClosure<H> = Box<dyn FnOnce(&mut H, &mut Reactor<'_>) -> Action + Send>;
 type DatagramClosure<H> = Box<dyn FnOnce(&mut H, &mut DatagramSocket<'_, H>) -> Action + Send>;
 type Closure<H> = Box<dyn FnOnce(&mut H, &mut Conn<'_, H>) -> Action + Send>;
+
+/// Who is told what came of an attempt.
+pub(crate) type Done<H, E> = Box<dyn FnOnce(&mut H, Result<&mut Conn<'_, H>, E>) -> Action + Send>;
+
+/// Who is told what came of opening a socket.
+pub(crate) type Opened<H> =
+    Box<dyn FnOnce(&mut H, Result<&mut DatagramSocket<'_, H>, OpenError>) -> Action + Send>;

@@ -1,0 +1,52 @@
+//! A stage's share of a turn, by time and by work.
+
+use std::time::{Duration, Instant};
+
+use millstream_platform::time::after;
+
+/// What an event counts beside its bytes.
+pub(crate) const COST: usize = 8 * 1024;
+/// After so much the clock is looked at, which costs too much after each event.
+pub(crate) const LOOK_AFTER: usize = 8 * COST;
+/// The most that is done in a row, however fast; also where the clock stands still meanwhile, in simulations.
+const MOST: usize = 64 * LOOK_AFTER;
+
+/// A stage's share of a turn, by time and by work.
+pub(crate) struct Share {
+    /// How long a stage may take, from its first look at the clock on.
+    pub(crate) time: Duration,
+    pub(crate) ends: Option<Instant>,
+    pub(crate) done: usize,
+    pub(crate) look_at: usize,
+    /// By how many halves connections get less at a time, because the last turns could not serve all that were ready.
+    pub(crate) halves: u32,
+}
+
+impl Share {
+    pub(crate) fn new(time: Duration) -> Self {
+        Share { time, ends: None, done: 0, look_at: LOOK_AFTER, halves: 0 }
+    }
+
+    /// A stage begins.
+    pub(crate) fn begin(&mut self, ends: Option<Instant>) {
+        (self.ends, self.done, self.look_at) = (ends, 0, LOOK_AFTER);
+    }
+
+    /// Whether the stage has had its share.
+    pub(crate) fn look(&mut self, now: Instant) -> bool {
+        let ends = *self.ends.get_or_insert_with(|| after(now, self.time));
+        let is_over = now >= ends || self.done >= MOST;
+        if !is_over {
+            self.look_at = self.done + LOOK_AFTER;
+        }
+        is_over
+    }
+
+    /// How many of so many units of work a connection does at a time. With many others that is less.
+    pub(crate) fn of(&self, units: usize) -> usize {
+        (units >> self.halves).max(units.min(LEAST))
+    }
+}
+
+/// The share of a connection is never less than this.
+const LEAST: usize = 64;
