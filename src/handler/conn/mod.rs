@@ -212,7 +212,7 @@ impl<H: EventHandler> Conn<'_, H> {
     /// Stops reading from the peer until [`resume_reading`](Self::resume_reading). The peer is slowed
     /// down by the transport's flow control. The read timeout stands still; the idle timeout does not. A connection
     /// that can carry no more data closes all the same; an orderly end is told after resuming: see
-    /// [the guide](crate::guide::backpressure#a-peer-that-is-gone-meanwhile).
+    /// [the guide](crate::guide::backpressure#a-peer-that-goes-away-while-reading-is-paused).
     pub fn pause_reading(&mut self) {
         self.control.status.paused_by_handler = true;
     }
