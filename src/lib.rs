@@ -1,5 +1,5 @@
 //! **millstream** is a multi-reactor event-loop networking engine: an acceptor hands connections to
-//! reactors, each a thread pinned to a core with an event loop of its own, and a reactor calls your
+//! reactors, each a thread with its own event loop, and a reactor calls your
 //! [`EventHandler`] when something happens.
 //!
 //! ```
@@ -39,15 +39,17 @@
 //! - `crc32c`: `codec::Checksummed`, a checksum behind each frame.
 //! - `deflate` and `lz4`: `codec::Compressed`, frames that are compressed, with `codec::Deflate` or
 //!   `codec::Lz4`.
-//! - `proxy-protocol`: `Listen::proxy_protocol` and `ProxyHeader`, with which a proxy tells who its clients
-//!   are.
+//! - `proxy-protocol`: `Listen::proxy_protocol` and `ProxyHeader`, with which a proxy tells who its
+//!   clients are.
 //! - `tokio-util`: `codec::Compat`, the codecs that were made for tokio-util.
-//! - `rpc`: the module `rpc`, remote procedure calls. With `deflate` and `lz4` their bodies can be compressed.
-//! - `rpc-postcard`, `rpc-messagepack` and `rpc-json`: typed calls, whose values are encoded in this way:
-//!   `rpc::service!`, `rpc::typed`, `rpc::Encoding`. Each turns `rpc` on.
-//! - `signals`: `Engine::stop_on_signals` and `Engine::on_hangup`, what SIGTERM, SIGINT and SIGHUP do.
-//! - `sd-notify`: `Engine::notify_service_manager`, which tells systemd that the engine runs and stops, and
-//!   feeds its watchdog.
+//! - `rpc`: the module `rpc`, remote procedure calls. With `deflate` and `lz4` their bodies can be
+//!   compressed.
+//! - `rpc-postcard`, `rpc-messagepack` and `rpc-json`: typed calls, whose values are encoded in
+//!   this way: `rpc::service!`, `rpc::typed`, `rpc::Encoding`. Each turns `rpc` on.
+//! - `signals`: `Engine::stop_on_signals` and `Engine::on_hangup`, what SIGTERM, SIGINT and SIGHUP
+//!   do.
+//! - `sd-notify`: `Engine::notify_service_manager`, which tells systemd that the engine runs and
+//!   stops, and feeds its watchdog.
 //!
 //! The default build has no feature; it is the engine.
 #![forbid(unsafe_code)]

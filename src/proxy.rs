@@ -1,4 +1,5 @@
-//! The PROXY protocol: what a proxy tells a server about its client, in front of what the client sends.
+//! The PROXY protocol: what a proxy tells a server about its client, in front of what the client
+//! sends.
 //!
 //! The protocol is specified at <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>.
 //!
@@ -20,8 +21,8 @@ const V1: &[u8] = b"PROXY ";
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The longest line of version 1, with its CRLF.
 pub(crate) const LONGEST_V1: usize = 107;
-/// What is in front of the addresses in version 2: how it begins, the command, the kind of addresses, and
-/// the length of what follows.
+/// What is in front of the addresses in version 2: how it begins, the command, the kind of
+/// addresses, and the length of what follows.
 const V2_HEAD: usize = 16;
 /// The commands of version 2: the proxy speaks for itself, or for a client.
 const LOCAL: u8 = 0x20;
@@ -84,7 +85,8 @@ impl Family {
     }
 }
 
-/// The two ends of the connection that a proxy passes on. A proxy sends it in front of everything else:
+/// The two ends of the connection that a proxy passes on. A proxy sends it in front of everything
+/// else:
 ///
 /// ```
 /// use std::net::SocketAddr;
@@ -105,7 +107,8 @@ pub struct ProxyHeader {
     pub destination: Address,
 }
 
-/// What a header was found to be: the addresses, or none if the proxy speaks for itself; and its length.
+/// What a header was found to be: the addresses, or none if the proxy speaks for itself; and its
+/// length.
 pub(crate) type Decoded = (Option<ProxyHeader>, usize);
 
 impl ProxyHeader {
@@ -115,9 +118,9 @@ impl ProxyHeader {
     }
 
     /// Writes it, for example to [`Conn::output`](crate::Conn::output) in
-    /// [`on_open`](crate::EventHandler::on_open), before anything else is written. Where one end is IPv4 and
-    /// the other IPv6, both are written as IPv6; where one is an IP address and the other a Unix socket, as
-    /// unknown.
+    /// [`on_open`](crate::EventHandler::on_open), before anything else is written. Where one end is
+    /// IPv4 and the other IPv6, both are written as IPv6; where one is an IP address and the other
+    /// a Unix socket, as unknown.
     ///
     /// # Errors
     /// Those of `to`.
@@ -448,7 +451,7 @@ mod tests {
         none(b"PROXY UNKNOWN ffff::1 ffff::1 1 1\r\n");
         none(b"PROXY UNKNOWN any\rthing\n \xff\r\n");
         none(&[b"PROXY UNKNOWN ", &[b'x'; LONGEST_V1 - 16][..], b"\r\n"].concat());
-        // A command of its own means no address, whatever kind it names.
+        // The command LOCAL means no address, whatever kind it names.
         none(&v2(&[0x20, 0x00, 0, 0]));
         none(&v2(&[0x20, 0x11, 0, 0]));
         none(&v2(&[0x20, 0xff, 0, 2, 7, 7]));
@@ -471,7 +474,7 @@ mod tests {
         let at = header.len() - 4;
         header[at..].copy_from_slice(&checksum.to_be_bytes());
         assert!(matches!(verdict(&header), Ok(Some((Some(_), 39)))));
-        // Another kind of extension would be no checksum.
+        // Another kind of extension would not be a checksum.
         for at in (V2_HEAD..header.len()).filter(|at| *at != 32) {
             let mut wrong = header.clone();
             wrong[at] ^= 1;
@@ -536,8 +539,8 @@ mod tests {
         }
     }
 
-    /// Whatever comes is a header, a part of one, or none; nothing panics, and nothing is read that is not
-    /// there.
+    /// Whatever comes is a header, a part of one, or none; nothing panics, and nothing is read that
+    /// is not there.
     #[test]
     fn hostile_bytes_do_no_harm_however_they_are_cut() {
         let seed = 0x5eed;

@@ -1,9 +1,9 @@
 //! An engine on an in-memory network, with virtual time and faults from a seed (feature `sim`).
 //!
-//! A [`Simulation`] is one reactor, the very code that serves real connections, in the calling thread
-//! and on a network that is not there. Nothing sleeps: when nothing is to be done, time jumps to the
-//! next thing that is. The same seed and the same calls give the same history, so a failure is
-//! replayed by its seed.
+//! A [`Simulation`] is one reactor, the very code that serves real connections, in the calling
+//! thread and on a network that is not there. Nothing sleeps: when nothing is to be done, time
+//! jumps to the next thing that is. The same seed and the same calls give the same history, so a
+//! failure is replayed by its seed.
 //!
 //! ```
 //! use std::time::Duration;
@@ -64,8 +64,8 @@ pub struct Simulation<H: EventHandler> {
 
 impl<H: EventHandler> Simulation<H> {
     /// Starts an engine with this handler. Of the builder, what concerns addresses, threads, socket
-    /// options and busy polling is not used; its resolver is asked in this thread, and no virtual time passes
-    /// meanwhile.
+    /// options and busy polling is not used; its resolver is asked in this thread, and no virtual
+    /// time passes meanwhile.
     ///
     /// # Errors
     /// A value of the builder can't be used, or `on_boot` panicked.
@@ -99,7 +99,7 @@ impl<H: EventHandler> Simulation<H> {
         self.network.connect(&self.address)
     }
 
-    /// Listens in place of the engine, for it to connect to; port 0 stands for a free one.
+    /// Listens, for the engine to connect to; port 0 stands for a free one.
     ///
     /// # Errors
     /// `AddrInUse` if somebody listens there.
@@ -112,8 +112,8 @@ impl<H: EventHandler> Simulation<H> {
         self.network.silence(address);
     }
 
-    /// Makes a far end for datagrams; port 0 stands for a free one. The engine's own sockets are opened by
-    /// [`Reactors::open_datagram`](crate::Reactors::open_datagram).
+    /// Makes a far end for datagrams; port 0 stands for a free one. The engine's own sockets are
+    /// opened by [`Reactors::open_datagram`](crate::Reactors::open_datagram).
     ///
     /// # Errors
     /// `AddrInUse` if there is one on that address.
@@ -147,15 +147,15 @@ impl<H: EventHandler> Simulation<H> {
         self.network.set_faults(faults);
     }
 
-    /// Runs for so much virtual time. `false`: the engine has stopped.
+    /// Runs for this much virtual time. `false`: the engine has stopped.
     pub fn run(&mut self, time: Duration) -> bool {
         self.run_until(time, || false);
         self.event_loop.is_some()
     }
 
-    /// Runs until a condition holds, which is looked at after each turn, or for so much virtual time.
-    /// Answers whether the condition holds. When the engine has stopped, time goes on for what is still
-    /// on its way to the peers.
+    /// Runs until a condition holds, which is looked at after each turn, or for this much virtual
+    /// time. Returns whether the condition holds. When the engine has stopped, time goes on for
+    /// what is still on its way to the peers.
     pub fn run_until(&mut self, time: Duration, mut condition: impl FnMut() -> bool) -> bool {
         let end = after(self.now(), time);
         loop {
@@ -173,8 +173,8 @@ impl<H: EventHandler> Simulation<H> {
         }
     }
 
-    /// Runs one turn of the reactor, which passes at most `limit` of virtual time. `false`: the engine
-    /// has stopped.
+    /// Runs one turn of the reactor, which passes at most `limit` of virtual time. `false`: the
+    /// engine has stopped.
     pub fn turn(&mut self, limit: Duration) -> bool {
         let Some(event_loop) = &mut self.event_loop else { return false };
         if event_loop.turn(Some(limit)) {

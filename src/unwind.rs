@@ -1,8 +1,8 @@
 //! Catching panics, for the whole engine: the one doorway, as `tests/tidy.rs` sees to.
 //!
-//! A panic carries a payload, and a payload's destructor is the user's code, too. If that panics where nobody
-//! expects it, the thread ends; if it does so in a thread that has ended already, the process. So no payload
-//! leaves this module.
+//! A panic carries a payload, and a payload's destructor is the user's code, too. If that panics
+//! where nobody expects it, the thread ends; if it does so in a thread that has ended already, the
+//! process. So no payload leaves this module.
 
 use crate::log::limited;
 use std::any::Any;
@@ -10,8 +10,8 @@ use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// How many payloads are dropped whose destructors panic, each with the next one as its payload. The last one is
-/// forgotten.
+/// How many payloads are dropped whose destructors panic, each with the next one as its payload.
+/// The last one is forgotten.
 const MOST_PAYLOADS: usize = 16;
 
 /// A panic that was caught.
@@ -59,8 +59,8 @@ fn discard(mut payload: Box<dyn Any + Send>) {
     mem::forget(payload);
 }
 
-/// A value of the user's that the engine has until its end, on whichever thread that comes. A panic of its
-/// destructor ends nothing else.
+/// A value of the user's that the engine has until its end, on whichever thread that comes. A panic
+/// of its destructor ends nothing else.
 pub(crate) struct Shielded<T>(Option<T>);
 
 impl<T> Shielded<T> {
@@ -98,7 +98,7 @@ mod tests {
 
     use super::*;
 
-    /// Panics when it is dropped, with one that does so, too, so many times.
+    /// Panics when it is dropped, with one that does so as well, this many times.
     struct Bomb(usize, Arc<()>);
 
     impl Drop for Bomb {

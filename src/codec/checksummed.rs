@@ -14,9 +14,10 @@ const SIZE: usize = 4;
 
 /// Puts a CRC32C behind the payload of each frame, and checks it. Feature `crc32c`.
 ///
-/// It wraps any codec whose frames are bytes, another wrapper too. The checksum is the Castagnoli CRC
-/// of [RFC 3720, appendix B.4], over the payload alone, in 4 bytes behind it, by default in big-endian
-/// order. It finds accidents, every flipped bit among them; it is no protection against a forger.
+/// It wraps any codec whose frames are bytes, another wrapper too. The checksum is the Castagnoli
+/// CRC of [RFC 3720, appendix B.4], over the payload alone, in 4 bytes behind it, by default in
+/// big-endian order. It finds accidents, every flipped bit among them; it does not protect against
+/// forgery.
 ///
 /// A frame that was borrowed from the input stays borrowed.
 ///

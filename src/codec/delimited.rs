@@ -12,15 +12,15 @@ use crate::handler::{Input, Output};
 
 /// Frames that end with a delimiter of any bytes.
 ///
-/// The delimiter is no part of a frame, unless [`keep_delimiter`](Self::keep_delimiter) says so. What has
-/// no delimiter behind it when the stream ends is no frame.
+/// The delimiter is not part of a frame, unless [`keep_delimiter`](Self::keep_delimiter) says so.
+/// Bytes that have no delimiter behind it when the stream ends are not a frame.
 ///
-/// Decoding gives [`DelimitedError::TooLong`] once for a frame that is longer than the maximum, and passes
-/// over the rest of it, without keeping it; the next frame is the one behind it.
+/// Decoding gives [`DelimitedError::TooLong`] once for a frame that is longer than the maximum, and
+/// passes over the rest of it, without keeping it; the next frame is the one behind it.
 ///
-/// A clone shares what was computed for searching, so a server makes one codec and clones it for each
-/// connection. Frames that come byte by byte are searched in linear time; each read searches as many
-/// bytes again as the delimiter has.
+/// A clone shares what was computed for searching, so a server makes one codec and clones it for
+/// each connection. Frames that come byte by byte are searched in linear time; each read searches
+/// as many bytes again as the delimiter has.
 ///
 /// ```
 /// use millstream::codec::{Codec, Delimited, DelimitedError};
@@ -116,8 +116,8 @@ pub enum DelimitedError {
         /// The maximum, without the delimiter.
         max_length: usize,
     },
-    /// A frame to be written contains the delimiter, or would together with the beginning of the one
-    /// that is written behind it, so it would end too early.
+    /// A frame to be written contains the delimiter, or would together with the beginning of the
+    /// one that is written behind it, so it would end too early.
     #[error("a frame to be written has a delimiter at index {at}")]
     Delimiter {
         /// Where the first one begins.
@@ -137,7 +137,8 @@ impl Needle {
     /// Where a delimiter begins in `frame`, the delimiter being appended to it.
     fn find_too_early(&self, frame: &[u8]) -> Option<usize> {
         let needle = self.bytes();
-        // One that begins with the last bytes of the frame goes on with the delimiter's own first ones.
+        // One that begins with the last bytes of the frame goes on with the delimiter's own first
+        // ones.
         let overlaps =
             |len: &usize| frame.ends_with(&needle[..*len]) && needle.starts_with(&needle[*len..]);
         let overlap = || (1..needle.len()).rev().find(overlaps).map(|len| frame.len() - len);

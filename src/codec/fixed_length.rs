@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::Codec;
 use crate::handler::{Input, Output};
 
-/// Frames that all have the same length. What is less when the stream ends is no frame.
+/// Frames that all have the same length. Fewer bytes at the end of the stream are not a frame.
 ///
 /// ```
 /// use millstream::codec::{Codec, FixedLength};

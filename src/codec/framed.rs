@@ -18,8 +18,8 @@ pub type FramedConn<'a, F> = Conn<'a, Framed<F>>;
 
 type ErrorOf<F> = <<F as FrameHandler>::Codec as Codec>::Error;
 
-/// The callbacks of a server whose protocol has frames. [`Framed`] makes an [`EventHandler`] of it, and
-/// all that is said there about threads, order and panics holds here.
+/// The callbacks of a server whose protocol has frames. [`Framed`] makes an [`EventHandler`] of it,
+/// and all that is said there about threads, order and panics holds here.
 ///
 /// ```
 /// use millstream::codec::{FrameHandler, Framed, FramedConn, Lines};
@@ -56,20 +56,20 @@ pub trait FrameHandler: Sized + 'static {
     /// The codec for a new connection.
     fn codec(&self) -> Self::Codec;
 
-    /// A frame arrived. It is no more after the callback; [`FramedConn::send`](Conn::send) answers.
+    /// A frame arrived. It is gone after the callback; [`FramedConn::send`](Conn::send) replies.
     ///
-    /// Frames that have arrived wait while the connection is [paused](Conn::pause_reading), and while
-    /// more output waits than the [high-water mark](crate::Builder::water_marks) says, unless that
-    /// [doesn't pause reading](crate::Builder::pause_reading_at_high_water).
+    /// Frames that have arrived wait while the connection is [paused](Conn::pause_reading), and
+    /// while more output waits than the [high-water mark](crate::Builder::water_marks) says, unless
+    /// that [doesn't pause reading](crate::Builder::pause_reading_at_high_water).
     fn on_frame(
         &mut self,
         conn: &mut FramedConn<'_, Self>,
         frame: <Self::Codec as Codec>::Frame<'_>,
     ) -> Action;
 
-    /// What arrived is no frame. By default the connection closes once its output is flushed; what is
-    /// written here is a part of that. [`Action::Continue`] goes on behind the bad frame, if the codec
-    /// can; otherwise the connection closes all the same.
+    /// What arrived is not a frame. By default the connection closes once its output is flushed;
+    /// what is written here is a part of that. [`Action::Continue`] goes on behind the bad frame,
+    /// if the codec can; otherwise the connection closes all the same.
     fn on_error(&mut self, _conn: &mut FramedConn<'_, Self>, _error: ErrorOf<Self>) -> Action {
         Action::Close
     }
@@ -104,8 +104,8 @@ pub trait FrameHandler: Sized + 'static {
         Action::Continue
     }
 
-    /// See [`EventHandler::on_closing`]. Frames that were not served by then are not served any more;
-    /// where the close flushes, [`FramedConn::send`](Conn::send) sends a last one.
+    /// See [`EventHandler::on_closing`]. Frames that were not served before it are not served any
+    /// more; where the close flushes, [`FramedConn::send`](Conn::send) sends a last one.
     fn on_closing(&mut self, _conn: &mut FramedConn<'_, Self>, _reason: &CloseReason) {}
 
     /// See [`EventHandler::on_close`].
@@ -155,9 +155,9 @@ pub trait FrameHandler: Sized + 'static {
 
 /// An [`EventHandler`] that decodes, and calls a [`FrameHandler`] frame by frame.
 ///
-/// What a read brought is served at once, up to [`frames_per_turn`](Self::frames_per_turn); the rest comes
-/// in the next turn, without a new read. It dereferences to the frame handler, which is what
-/// [`Remote::run`](crate::Remote::run) is for.
+/// What a read brought is served at once, up to [`frames_per_turn`](Self::frames_per_turn); the
+/// rest comes in the next turn, without a new read. It dereferences to the frame handler, which is
+/// what [`Remote::run`](crate::Remote::run) is for.
 pub struct Framed<F> {
     handler: F,
     frames_per_turn: usize,
@@ -185,13 +185,15 @@ impl<F: FrameHandler> Framed<F> {
     }
 
     /// How long after its first byte a frame must be whole: otherwise the connection closes with
-    /// [`CloseReason::FrameTimeout`]. By default a minute; `None` for no limit, with which a peer that sends a
-    /// byte now and then holds its connection for ever, as no [`idle_timeout`](crate::Builder::idle_timeout) and
-    /// no [`read_timeout`](crate::Builder::read_timeout) comes.
+    /// [`CloseReason::FrameTimeout`]. By default a minute; `None` for no limit, with which a peer
+    /// that sends a byte now and then holds its connection for ever, as no
+    /// [`idle_timeout`](crate::Builder::idle_timeout) and no
+    /// [`read_timeout`](crate::Builder::read_timeout) comes.
     ///
-    /// What counts is time in which the engine reads. While reading is [paused](Conn::pause_reading) or the
-    /// output is above the high-water mark, and while frames wait for their turn, the peer can do nothing. A frame
-    /// that comes whole costs nothing, one that comes in parts a timer once in this time.
+    /// What counts is time in which the engine reads. While reading is
+    /// [paused](Conn::pause_reading) or the output is above the high-water mark, and while frames
+    /// wait for their turn, the peer can do nothing. A frame that comes whole costs nothing, one
+    /// that comes in parts a timer once in this time.
     pub fn frame_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.frame_timeout = timeout.into();
         self
@@ -254,7 +256,7 @@ impl<F: FrameHandler> Framed<F> {
         });
     }
 
-    /// No whole frame is left. If none will come, either, the handler is told.
+    /// No whole frame is left. If none will come either, the handler is told.
     #[inline]
     fn end(&mut self, conn: &mut FramedConn<'_, F>) -> Action {
         conn.hold_input(false);

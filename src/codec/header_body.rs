@@ -1,4 +1,4 @@
-//! Frames of a header that tells how long the body behind it is.
+//! Frames of a header, which has the length of the body after it.
 
 use std::error::Error as StdError;
 
@@ -22,15 +22,15 @@ pub trait BodyLength<C: Codec> {
     fn body_length(&self, header: &C::Frame<'_>) -> Result<u64, Self::Error>;
 }
 
-/// Frames of a header that tells how long the body behind it is.
+/// Frames of a header, which has the length of the body after it.
 ///
-/// The header is a frame of any other codec, which bounds its length; a [`BodyLength`] reads the body's
-/// length out of it; the frame is both. While the body arrives, the header is not looked at; when all is
-/// there, it is decoded once more, by a clone of its codec from before.
+/// The header is a frame of any other codec, which bounds its length; a [`BodyLength`] reads the
+/// body's length out of it; the frame is both. While the body arrives, the header is not looked at;
+/// when all is there, it is decoded once more, by a clone of its codec from before.
 ///
-/// Errors of the header's codec are passed on, and what they took is taken. (The end of a header that was
-/// too long waits with the frame behind it, if one read brought both.) All others take nothing, and so
-/// end the connection. What is incomplete when the stream ends stays so.
+/// Errors of the header's codec are passed on, and what they took is taken. (The end of a header
+/// that was too long waits with the frame behind it, if one read brought both.) All others take
+/// nothing, and so end the connection. What is incomplete when the stream ends stays so.
 ///
 /// # A header of lines with a content length
 /// ```
@@ -74,7 +74,7 @@ pub struct HeaderBody<C, L> {
     header: C,
     body_length: L,
     max_body_length: usize,
-    /// The header is complete; it and its body need so many bytes of input.
+    /// The header is complete; it and its body need this many bytes of input.
     needed: usize,
 }
 
@@ -84,8 +84,8 @@ impl<C: Codec + Clone, L: BodyLength<C>> HeaderBody<C, L> {
         HeaderBody { header, body_length, max_body_length: MAX_BODY_LENGTH, needed: 0 }
     }
 
-    /// The most bytes that a body may have, read or written. What a connection can receive is limited by
-    /// its [`input_cap`](crate::Builder::input_cap), too, which counts header and body.
+    /// The most bytes that a body may have, read or written. What a connection can receive is
+    /// limited by its [`input_cap`](crate::Builder::input_cap), too, which counts header and body.
     pub fn max_body_length(mut self, bytes: usize) -> Self {
         self.max_body_length = bytes;
         self
@@ -120,7 +120,7 @@ impl<C: Codec + Clone, L: BodyLength<C>> Codec for HeaderBody<C, L> {
             return Ok(None);
         }
         self.needed = 0;
-        // Nothing has happened before the body is there, too.
+        // Nothing has happened until the body is there, too.
         let (mut header_codec, mut ahead) = (self.header.clone(), input.clone());
         let frame = match header_codec.decode(&mut ahead) {
             Ok(Some(header)) => {
@@ -144,7 +144,7 @@ impl<C: Codec + Clone, L: BodyLength<C>> Codec for HeaderBody<C, L> {
         self.header.is_within_frame()
     }
 
-    /// That the header tells the body's length is up to the caller.
+    /// It is up to the caller that the header has the body's length.
     #[inline]
     fn encode(
         &mut self,

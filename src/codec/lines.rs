@@ -14,13 +14,13 @@ const MAX_LENGTH: usize = 8 * 1024;
 
 /// Frames that are lines of bytes.
 ///
-/// A line ends with a line feed (LF); a carriage return (CR) right before it belongs to the ending. A
-/// frame is the line without its ending. When the stream ends, what is behind the last line feed is a
-/// line, too, unless it is empty.
+/// A line ends with a line feed (LF); a carriage return (CR) right before it belongs to the ending.
+/// A frame is the line without its ending. When the stream ends, what is behind the last line feed
+/// is a line, too, unless it is empty.
 ///
 /// A line may have [`max_length`](Self::max_length) bytes, its ending not counted. For a longer one
-/// decoding gives [`LineError::TooLong`] once and passes over the rest of it, without keeping it; the
-/// next frame is the line behind it.
+/// decoding gives [`LineError::TooLong`] once and passes over the rest of it, without keeping it;
+/// the next frame is the line behind it.
 ///
 /// ```
 /// use millstream::codec::{Codec, LineError, Lines};
@@ -59,7 +59,8 @@ impl Lines {
         self
     }
 
-    /// Writes a carriage return and a line feed behind each line. Reading takes both endings anyway.
+    /// Writes a carriage return and a line feed behind each line. Reading takes both endings
+    /// anyway.
     pub fn crlf(mut self) -> Self {
         self.ending = b"\r\n";
         self
@@ -103,8 +104,8 @@ impl Codec for Lines {
         self.splitter.is_discarding()
     }
 
-    /// A line whose own last byte is a carriage return loses it where it is decoded again, unless lines
-    /// are written with [`crlf`](Lines::crlf).
+    /// A line whose own last byte is a carriage return loses it where it is decoded again, unless
+    /// lines are written with [`crlf`](Lines::crlf).
     #[inline]
     fn encode(&mut self, line: &[u8], output: &mut Output<'_>) -> Result<(), LineError> {
         if line.len() > self.splitter.max_length {
@@ -120,7 +121,8 @@ impl Codec for Lines {
 
 /// Frames that are lines of UTF-8 text.
 ///
-/// They are [`Lines`], each of which is checked. One that is not UTF-8 is an error that takes the line.
+/// They are [`Lines`], each of which is checked. One that is not UTF-8 is an error that takes the
+/// line.
 ///
 /// ```
 /// use millstream::codec::{Codec, LineError, Lines, Utf8Lines};

@@ -1,19 +1,19 @@
-//! Codecs: how a protocol's frames are cut out of the bytes that arrive, and written into those that
-//! leave.
+//! Codecs: how a protocol's frames are cut out of the bytes that arrive, and written into those
+//! that leave.
 //!
-//! A [`Codec`] knows its frames and nothing else: no connection, no clock, no thread. It decodes from
-//! an [`Input`] and encodes to an [`Output`], which a connection has and which can be made of plain
-//! memory, too (`Input::from` and [`OutputBuffer`](crate::OutputBuffer)). [`Framed`] makes an
-//! [`EventHandler`](crate::EventHandler) of a codec and a [`FrameHandler`], which is called frame by
-//! frame.
+//! A [`Codec`] knows its frames and nothing else: no connection, no clock, no thread. It decodes
+//! from an [`Input`] and encodes to an [`Output`], which a connection has and which can be made of
+//! plain memory, too (`Input::from` and [`OutputBuffer`](crate::OutputBuffer)). [`Framed`] makes an
+//! [`EventHandler`](crate::EventHandler) of a codec and a [`FrameHandler`], which is called frame
+//! by frame.
 //!
 //! | codec | its frames |
 //! | --- | --- |
 //! | [`Lines`], [`Utf8Lines`] | lines of bytes, and of text |
 //! | [`Delimited`] | what stands between delimiters of any bytes |
-//! | [`FixedLength`] | so many bytes each |
+//! | [`FixedLength`] | a fixed number of bytes each |
 //! | [`LengthField`] | what begins with its length, in any of the usual ways |
-//! | [`HeaderBody`] | a header of another codec, and a body whose length it tells |
+//! | [`HeaderBody`] | a header of another codec, and a body whose length it has |
 //!
 //! Each has a maximum length, and none copies a frame or allocates for it.
 
@@ -60,11 +60,11 @@ use crate::handler::{Input, Output};
 
 /// How frames are told apart in a stream of bytes.
 ///
-/// A codec belongs to one connection and may keep what it knows about the frame that is arriving. It
-/// allocates nothing and copies nothing as long as its frames borrow from the input.
+/// A codec belongs to one connection and may keep what it knows about the frame that is arriving.
+/// It allocates nothing and copies nothing as long as its frames borrow from the input.
 ///
 /// # A codec of fifteen lines
-/// Frames of one byte that tells the length, and so many bytes:
+/// Frames of one byte for the length, and that many bytes:
 ///
 /// ```
 /// use std::convert::Infallible;
@@ -112,21 +112,21 @@ pub trait Codec {
     /// What can be wrong with a frame.
     type Error: Error + 'static;
 
-    /// Takes the next frame out of the input; `None`, and nothing taken, if a part of it is missing.
-    /// (Of a frame that it reported as too long, a codec may take what there is.)
+    /// Takes the next frame out of the input; `None`, and nothing taken, if a part of it is
+    /// missing. (Of a frame that it reported as too long, a codec may take what there is.)
     ///
-    /// It is called again with the same bytes and more behind them. What was looked at without finding
-    /// the frame's end is best noted in the codec, so that a frame that comes byte by byte costs no more
-    /// than its length.
+    /// It is called again with the same bytes and more behind them. What was looked at without
+    /// finding the frame's end is best noted in the codec, so that a frame that comes byte by byte
+    /// costs no more than its length.
     ///
     /// # Errors
-    /// The bytes are no frame. A codec that can go on behind them takes them; an error for which
-    /// nothing was taken ends the connection, whatever its handler answers.
+    /// The bytes are not a frame. A codec that can go on after them takes them; an error for which
+    /// nothing was taken ends the connection, whatever its handler returns.
     fn decode<'a>(&mut self, input: &mut Input<'a>)
     -> Result<Option<Self::Frame<'a>>, Self::Error>;
 
-    /// Like [`decode`](Self::decode), when no more bytes will come. A codec for which the stream's end
-    /// ends a frame answers it here. By default, what is incomplete stays so.
+    /// Like [`decode`](Self::decode), when no more bytes will come. A codec for which the stream's
+    /// end ends a frame returns it here. By default, what is incomplete stays so.
     ///
     /// # Errors
     /// As for `decode`.

@@ -9,7 +9,8 @@ pub(super) trait Delimiter {
     /// The most bytes that it has; at least one.
     fn max_len(&self) -> usize;
 
-    /// The first one in `bytes`, of whose first `searched` bytes it is known that none begins there.
+    /// The first one in `bytes`, of whose first `searched` bytes it is known that none begins
+    /// there.
     fn find(&self, bytes: &[u8], searched: usize) -> Option<Range<usize>>;
 }
 
@@ -19,14 +20,14 @@ pub(super) struct TooLong;
 
 /// Splits a stream into frames of a bounded length.
 ///
-/// It never needs more than one frame and one delimiter of input. Each byte is searched once, and at
-/// the border of two reads as often as the delimiter is long.
+/// It never needs more than one frame and one delimiter of input. Each byte is searched once, and
+/// at the border of two reads as often as the delimiter is long.
 #[derive(Clone, Debug)]
 pub(super) struct Splitter<D> {
     pub(super) delimiter: D,
     /// Of a frame without its delimiter.
     pub(super) max_length: usize,
-    /// No delimiter begins in so many bytes of the input.
+    /// No delimiter begins in this many bytes of the input.
     searched: usize,
     /// The frame that is arriving was too long.
     discarding: bool,
@@ -48,8 +49,8 @@ impl<D: Delimiter> Splitter<D> {
         self.discarding
     }
 
-    /// Takes the next frame and its delimiter. `None`: it is not complete; of one that was too long,
-    /// what there is was dropped.
+    /// Takes the next frame and its delimiter. `None`: it is not complete; of one that was too
+    /// long, what there is was dropped.
     #[inline]
     pub(super) fn next<'a>(&mut self, input: &mut Input<'a>) -> Result<Option<Split<'a>>, TooLong> {
         if self.discarding && !self.discard(input) {
@@ -66,7 +67,8 @@ impl<D: Delimiter> Splitter<D> {
         Ok(Some(Split { frame: &with_delimiter[..found.start], with_delimiter }))
     }
 
-    /// Takes what is left when no more will come. `None`: nothing, or the rest of what was too long.
+    /// Takes what is left when no more will come. `None`: nothing, or the rest of what was too
+    /// long.
     pub(super) fn rest<'a>(&mut self, input: &mut Input<'a>) -> Result<Option<&'a [u8]>, TooLong> {
         self.searched = 0;
         let rest = input.take_all();
@@ -100,7 +102,8 @@ impl<D: Delimiter> Splitter<D> {
         found.is_some()
     }
 
-    /// Drops the bytes in which no delimiter begins, but not those which may be the beginning of one.
+    /// Drops the bytes in which no delimiter begins, but not those which may be the beginning of
+    /// one.
     fn drop_searched(&mut self, input: &mut Input<'_>) {
         self.searched = 0;
         input.skip(input.len().saturating_sub(self.delimiter.max_len() - 1));

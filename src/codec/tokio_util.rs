@@ -21,13 +21,13 @@ const MAX_BUFFERED: usize = 16 * 1024 * 1024;
 ///
 /// `I` is what is encoded, for one codec of tokio-util can often encode several types.
 ///
-/// A decoder wants memory of its own, so what arrives is copied, once. Whole frames wait in the
-/// connection's input; only a part of a frame is kept here, up to [`max_buffered`](Self::max_buffered).
-/// Between frames at most 8 KiB stay allocated.
+/// A decoder needs its own memory, so what arrives is copied, once. Whole frames wait in the
+/// connection's input; only a part of a frame is kept here, up to
+/// [`max_buffered`](Self::max_buffered). Between frames at most 8 KiB stay allocated.
 ///
-/// When the peer ends, the decoder's `decode_eof` is asked. By default it answers an error if a frame is
-/// incomplete. A connection can go on behind an error if the decoder can; one that answers errors without
-/// taking anything ends it.
+/// When the peer ends, the decoder's `decode_eof` is asked. By default it returns an error if a
+/// frame is incomplete. A connection can go on behind an error if the decoder can; one that returns
+/// errors without taking anything ends it.
 ///
 /// ```
 /// use millstream::codec::{Compat, FrameHandler, Framed, FramedConn};
@@ -96,17 +96,17 @@ impl<T: Decoder, I> Compat<T, I> {
         Compat { codec, received, copied: 0, max_buffered, item: PhantomData }
     }
 
-    /// How many bytes the decoder may leave waiting for the rest of their frame; by default 16 MiB. A
-    /// frame that needs more is an error that ends the connection.
+    /// How many bytes the decoder may leave waiting for the rest of their frame; by default 16 MiB.
+    /// A frame that needs more is an error that ends the connection.
     ///
-    /// What the decoder reserves for itself is beyond this: limit its frames, too.
+    /// What the decoder reserves for itself is beyond this: limit its frames as well.
     pub fn max_buffered(mut self, bytes: usize) -> Self {
         self.max_buffered = bytes;
         self
     }
 
-    /// Copies the next portion of the input behind the part of a frame that is here: as much again, so
-    /// that a decoder which looks at everything anew does so seldom.
+    /// Copies the next portion of the input behind the part of a frame that is here: as much again,
+    /// so that a decoder that looks at everything again rarely does so.
     fn copy_portion(&mut self, input: &Input<'_>) -> Result<(), CompatError<T::Error>>
     where
         T::Error: Error + 'static,

@@ -30,8 +30,8 @@ const MODE: u32 = 0o600;
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
-/// A restart without a refused connection: this process takes over the listening sockets of the one before
-/// it, and later hands them on to the next.
+/// A restart without a refused connection: this process takes over the listening sockets of the one
+/// before it, and later hands them on to the next.
 ///
 /// ```
 /// # use millstream::{Action, Conn, Engine, EventHandler, UnixAddress};
@@ -61,7 +61,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Dropping it gives the attempt up: the process before this one goes on as if nothing had happened.
+/// Dropping it gives the attempt up: the process before this one goes on as if nothing had
+/// happened.
 #[derive(Debug)]
 pub struct Handover {
     /// The listening sockets of the process before this one; nothing if there is none.
@@ -76,7 +77,7 @@ pub struct Handover {
 /// Whom this process comes after.
 #[derive(Debug)]
 enum Role {
-    /// Nobody. Those who come after this one connect here, and wait until it is ready.
+    /// None. Processes that come after this one connect here, and wait until it is ready.
     First(Listener),
     Next(Predecessor),
 }
@@ -124,7 +125,8 @@ pub enum HandoverError {
         #[source]
         source: Box<InheritError>,
     },
-    /// The process before this one ended the attempt: this one was not ready in time, or another one was before.
+    /// The process before this one ended the attempt: this one was not ready in time, or another
+    /// one was before.
     #[error("the process before this one goes on")]
     Refused,
     /// The engine that is to take over stops already.
@@ -154,8 +156,8 @@ impl HandoverError {
         }
     }
 
-    /// Whether it may be over in a moment: who served ends or sends others away, or another process begins
-    /// to listen.
+    /// Whether it may be over in a moment: the one that served ends or sends others away, or
+    /// another process begins to listen.
     fn passes(&self) -> bool {
         match self {
             HandoverError::Refused => true,
@@ -166,18 +168,19 @@ impl HandoverError {
 }
 
 impl Handover {
-    /// Takes over from the process that serves handovers at this address, if there is one: asks it for its
-    /// listening sockets, which both have from here on. The other one goes on accepting, and this one does
-    /// not begin to, before it is [`ready`](Self::ready). If there is none, this process is the first, and
-    /// those that are started from here on wait for it.
+    /// Takes over from the process that serves handovers at this address, if there is one: asks it
+    /// for its listening sockets, which both have from here on. The other one goes on accepting,
+    /// and this one does not begin to, before it is [`ready`](Self::ready). If there is none, this
+    /// process is the first, and those that are started from here on wait for it.
     ///
-    /// A handover takes no longer than `timeout`: the other process waits for so long between this call and
-    /// `ready` (what it was given itself counts), and both calls wait for so long for its answers. A process
-    /// that is just starting, ending or handing over to another one is waited for, too.
+    /// A handover takes no longer than `timeout`: the other process waits that long between this
+    /// call and `ready` (what it was given itself counts), and both calls wait that long for its
+    /// answers. A process that is just starting, ending or handing over to another one is waited
+    /// for, too.
     ///
     /// # Errors
-    /// There is a process and it can't be reached, is another user's, of an incompatible version, or does
-    /// not answer in time; or there is none, and the address can't be listened on.
+    /// There is a process and it can't be reached, is another user's, of an incompatible version,
+    /// or does not answer in time; or there is none, and the address can't be listened on.
     pub fn take(address: UnixAddress, timeout: Duration) -> Result<Self, HandoverError> {
         let deadline = after(Instant::now(), timeout);
         let mut pause = FIRST_PAUSE;
@@ -199,13 +202,14 @@ impl Handover {
         matches!(self.role, Role::Next(_))
     }
 
-    /// Says that the engine has started: this process accepts on what it has [inherited](Self::inherited), and
-    /// a moment later, if it is still there, the one before it accepts no more and drains. What was not taken from
-    /// there is closed.
+    /// Says that the engine has started: this process accepts on what it has
+    /// [inherited](Self::inherited), and a moment later, if it is still there, the one before it
+    /// accepts no more and drains. What was not taken from there is closed.
     ///
-    /// From here on the engine serves handovers itself, on a thread that ends with it. When a newcomer serves,
-    /// the engine stops, with `drain` as its timeout. Any thread may call it but the engine's own, which it would
-    /// keep waiting. If the process before this one has ended meanwhile, this one takes over, too.
+    /// From here on the engine serves handovers itself, on a thread that ends with it. When a
+    /// newcomer serves, the engine stops, with `drain` as its timeout. Any thread may call it but
+    /// the engine's own, which it would keep waiting. If the process before this one has ended
+    /// meanwhile, this one takes over, too.
     ///
     /// # Errors
     /// The process before this one goes on, if there is one, and this one should end.
@@ -287,14 +291,15 @@ impl Predecessor {
         Ok(Predecessor { stream, socket, files })
     }
 
-    /// Asks it whether this process may accept. If it has ended already, nobody is to be waited for.
+    /// Asks it whether this process may accept. If it has ended already, nobody is to be waited
+    /// for.
     fn ask(self, deadline: Instant) -> Result<(Listener, server::Predecessor), HandoverError> {
         // If this fails, an answer may have come before.
         let told = send_bytes(&self.stream, &[READY]);
         let mut answer = message::read(&self.stream, 1, deadline);
         if answer.is_err() {
-            // From here on the other process can't answer any more. It may have done so just before, and
-            // count on this one.
+            // From here on the other process can't answer any more. It may have done so just
+            // before, and count on this one.
             let _ = self.stream.shutdown(Shutdown::Read);
             answer = message::read(&self.stream, 1, after(Instant::now(), LAST_LOOK)).or(answer);
         }
@@ -332,7 +337,7 @@ fn connect(address: &UnixAddress, timeout: Duration) -> io::Result<Option<UnixSt
             Ok(()) => return Ok(Some(OwnedFd::from(socket).into())),
             Err(error) => match error.kind() {
                 ErrorKind::NotFound | ErrorKind::ConnectionRefused => return Ok(None),
-                ErrorKind::Interrupted => {} // A signal is no reason to give up.
+                ErrorKind::Interrupted => {} // A signal is not a reason to give up.
                 _ => return Err(error),
             },
         }

@@ -27,19 +27,20 @@ struct Group {
 }
 
 impl Inherited {
-    /// What the service manager has opened for this process: sockets of systemd and of other managers with
-    /// its protocol, sd_listen_fds(3). There is nothing if the environment (`LISTEN_PID`, `LISTEN_FDS`,
-    /// `LISTEN_FDNAMES`) does not speak of any, or speaks to another process. Their files stay where they are: the
-    /// manager has the sockets, too.
+    /// What the service manager has opened for this process: sockets of systemd and of other
+    /// managers with its protocol, sd_listen_fds(3). There is nothing if the environment
+    /// (`LISTEN_PID`, `LISTEN_FDS`, `LISTEN_FDNAMES`) does not speak of any, or speaks to another
+    /// process. Their files stay where they are: the manager has the sockets, too.
     ///
-    /// To be called once in a process, by any thread. What is taken are duplicates, since the environment is only
-    /// text, and a descriptor that it speaks of may have an owner in this process: that is neither closed nor
-    /// replaced, and nothing is done at all unless each descriptor came through the start of this program and is a
-    /// socket that can be served. So the descriptors themselves stay open, also when the engine has closed its
-    /// listener: then whoever connects waits until this process has ended, as they would for the manager. They
-    /// don't block any more, and are closed when another program is executed. The variables stay: removing them is
-    /// unsafe as soon as there are threads. They do not concern programs that this one starts, which have another
-    /// process id.
+    /// To be called once in a process, by any thread. What is taken are duplicates, since the
+    /// environment is only text, and a descriptor that it speaks of may have an owner in this
+    /// process: that is neither closed nor replaced, and nothing is done at all unless each
+    /// descriptor came through the start of this program and is a socket that can be served. So the
+    /// descriptors themselves stay open, also when the engine has closed its listener: then a
+    /// client that connects waits until this process has ended, as it would for the manager. They
+    /// don't block any more, and are closed when another program is executed. The variables stay:
+    /// removing them is unsafe as soon as there are threads. They do not concern programs that this
+    /// one starts, which have another process id.
     ///
     /// ```
     /// use millstream::restart::Inherited;
@@ -50,8 +51,8 @@ impl Inherited {
     /// ```
     ///
     /// # Errors
-    /// The environment makes no sense, a descriptor is not open, was opened in this process, or is no socket that
-    /// listens or takes datagrams, or they were taken before.
+    /// The environment makes no sense, a descriptor is not open, was opened in this process, or is
+    /// not a socket that listens or takes datagrams, or they were taken before.
     pub fn from_environment() -> Result<Self, ActivationError> {
         let mut inherited = Inherited::waiting_for(Gate::opened());
         for (name, socket, address) in take_activated()? {
@@ -82,9 +83,10 @@ impl Inherited {
         self.groups.is_empty()
     }
 
-    /// What was inherited for this, taken from here, or else this itself. So a program names its addresses in
-    /// one way, whether it is the first to listen there or not. It is found by what the process before this one
-    /// called it, as `127.0.0.1:0`, or by its address. A backlog or a mode holds only for what is opened here.
+    /// What was inherited for this, taken from here, or else this itself. So a program names its
+    /// addresses in one way, whether it is the first to listen there or not. It is found by what
+    /// the process before this one called it, as `127.0.0.1:0`, or by its address. A backlog or a
+    /// mode holds only for what is opened here.
     pub fn listen(&mut self, wanted: impl Into<Listen>) -> Listen {
         let wanted = wanted.into();
         let (name, address) = (wanted.to_string(), wanted.address());
@@ -103,8 +105,8 @@ impl Inherited {
         }
     }
 
-    /// Takes those with this name: what the service manager calls them (`FileDescriptorName=`), or what the
-    /// process before this one did.
+    /// Takes those with this name: what the service manager calls them (`FileDescriptorName=`), or
+    /// what the process before this one did.
     pub fn named(&mut self, name: &str) -> Vec<Listen> {
         let all = std::mem::take(&mut self.groups).into_iter();
         let (named, others): (Vec<_>, Vec<_>) = all.partition(|group| group.name == name);

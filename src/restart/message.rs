@@ -1,11 +1,12 @@
 //! What passes between two processes at a handover.
 //!
-//! The one that serves sends a **greeting**: magic, version and length of the rest; then for each listener
-//! its transport, its name, the path of its file if it removes that, and the number of its sockets; then
-//! the sockets themselves. The first listener is the handover's own. The newcomer says [`READY`] when it has started,
-//! and is told [`GO`] if it may accept, or [`NO`], which may come at any time. It says [`STAYS`] when it has
-//! accepted for a while, or ends in order; only then the other one goes. A newcomer that ends the connection before
-//! that has failed; a predecessor that ends it without a [`NO`] has ended itself.
+//! The one that serves sends a **greeting**: magic, version and length of the rest; then for each
+//! listener its transport, its name, the path of its file if it removes that, and the number of its
+//! sockets; then the sockets themselves. The first listener is the handover's own. The newcomer
+//! says [`READY`] when it has started, and is told [`GO`] if it may accept, or [`NO`], which may
+//! come at any time. It says [`STAYS`] when it has accepted for a while, or ends in order; only
+//! then the other one goes. A newcomer that ends the connection before that has failed; a
+//! predecessor that ends it without a [`NO`] has ended itself.
 //!
 //! Numbers are big-endian; texts have their length in front, in two bytes.
 
@@ -122,7 +123,7 @@ pub(super) fn receive(
     Ok(entries.into_iter().map(sockets).collect())
 }
 
-/// Reads so many bytes by this time.
+/// Reads this many bytes by this time.
 pub(super) fn read(
     mut stream: &UnixStream,
     count: usize,

@@ -29,15 +29,16 @@ use crate::unwind::catch;
 const MOST_NEWCOMERS: usize = 16;
 /// How long to wait when there are no descriptors to accept with.
 const RETRY: Duration = Duration::from_millis(100);
-/// How long this process has served before it tells the one before it to go. What fails at its first
-/// connections fails within that time, and then the other one is still there.
+/// How long this process has served before it tells the one before it to go. What fails at its
+/// first connections fails within that time, and then the other one is still there.
 const PROBATION: Duration = Duration::from_millis(200);
 /// A newcomer that accepts has at least this long to say that it stays.
 const STAYS_WITHIN: Duration = Duration::from_secs(3);
-/// How long a process may take to say that it has given another one up, once that can't speak any more.
+/// How long a process may take to say that it has given another one up, once that can't speak any
+/// more.
 const SAYS_NO_WITHIN: Duration = Duration::from_secs(1);
-/// How many descriptors are kept for newcomers in a process that has no others left. One would do, if
-/// nobody else could take it in the moment in which it is free.
+/// How many descriptors are kept for newcomers in a process that has no others left. One would do,
+/// if nobody else could take it in the moment in which it is free.
 const RESERVE: usize = 4;
 /// How often a reserve that was used is filled up.
 const REFILL: Duration = Duration::from_secs(1);
@@ -73,7 +74,8 @@ struct Newcomer {
 #[derive(Debug)]
 pub(super) struct Predecessor {
     stream: UnixStream,
-    /// The files of Unix sockets, which are this process' from then on, unless a newcomer has them already.
+    /// The files of Unix sockets, which are this process' from then on, unless a newcomer has them
+    /// already.
     files: Vec<Arc<SocketFile>>,
     /// When it is to be told.
     due: Instant,
@@ -88,7 +90,8 @@ impl Predecessor {
     /// Tells it to go. `false`: it has given this process up before, and stays itself.
     fn relieve(&mut self) -> bool {
         if send_bytes(&self.stream, &[STAYS]).is_err() {
-            // It has ended, or it has shut its end and says in a moment that it has given this process up.
+            // It has ended, or it has shut its end and says in a moment that it has given this
+            // process up.
             let _ = self.stream.set_read_timeout(Some(SAYS_NO_WITHIN));
             if self.stream.read(&mut [0; 1]).is_ok_and(|read| read == 1) {
                 return false;
@@ -148,7 +151,8 @@ impl Server {
                 return self.retire();
             }
         }
-        // An engine that was asked to stop has not failed, and its predecessor is not to go on in its place.
+        // An engine that was asked to stop has not failed, and its predecessor is not to go on in
+        // its place.
         if !self.engine.has_failed() {
             self.relieve_predecessor();
         }
@@ -164,7 +168,7 @@ impl Server {
         false
     }
 
-    /// A panic of the engine itself: whoever was being served is refused, and nobody else.
+    /// A panic of the engine itself: the one that was being served is refused, and no other.
     #[cold]
     fn give_up_on_the_served(&mut self) {
         self.engine.note_fault();
@@ -195,8 +199,9 @@ impl Server {
         false
     }
 
-    /// Gives a process the listeners, if it is one of the same user. One that is sent away before it was given
-    /// anything comes again; while another one is about to take over, that is who it will find.
+    /// Gives a process the listeners, if it is one of the same user. One that is sent away before
+    /// it was given anything comes again; while another one is about to take over, that is who it
+    /// will find.
     fn greet(&mut self, stream: Stream) -> io::Result<()> {
         let user = peer_credentials(&stream.socket)?.uid;
         if user != own_user() {
@@ -217,7 +222,8 @@ impl Server {
         self.driver.adopt(token, stream).inspect_err(|_| {
             self.newcomers.remove(token);
         })?;
-        // From here on the newcomer goes on with them, also should this process end before it is ready.
+        // From here on the newcomer goes on with them, also should this process end before it is
+        // ready.
         listeners.iter().flat_map(|listener| &listener.file).for_each(|file| file.stay());
         Ok(())
     }
@@ -234,8 +240,8 @@ impl Server {
         listeners
     }
 
-    /// A newcomer says something. Returns whether it has taken over. The first one that is ready may
-    /// accept, unless it is gone by then.
+    /// A newcomer says something. Returns whether it has taken over. The first one that is ready
+    /// may accept, unless it is gone by then.
     fn hear(&mut self, token: Token, bytes: Received) -> bool {
         let said = self.driver.parts(Some(bytes)).0;
         match (said, self.successor) {
@@ -287,7 +293,8 @@ impl Server {
         limited!(warn, why, "a process did not take over");
     }
 
-    /// Whether a newcomer whose time is over has said just now that it stays. From here on it can't.
+    /// Whether a newcomer whose time is over has said just now that it stays. From here on it
+    /// can't.
     fn stays_after_all(&mut self, token: Token) -> bool {
         let mut said = [MaybeUninit::uninit()];
         let look = |socket: &Socket| {
@@ -317,8 +324,9 @@ impl Server {
             let _ = self.tell(other, NO);
         }
         let deadline = after(Instant::now(), self.drain);
-        // Before the stop, so that whoever is accepted gets to its reactor while that still takes connections. A
-        // callback that blocks its reactor may leave the others no time to drain, but not all of it.
+        // Before the stop, so that an accepted connection gets to its reactor while that still
+        // takes connections. A callback that blocks its reactor may leave the others no time to
+        // drain, but not all of it.
         self.engine.known_listeners().leave(self.drain / 2);
         let _ = self.engine.stop_by(deadline);
     }

@@ -19,10 +19,10 @@ use crate::unwind::catch;
 /// Runs calls: a method, a [`Router`](super::Router) of methods, or what stands behind a
 /// [`Middleware`](super::Middleware).
 ///
-/// On a server it runs on a reactor's thread, where each reactor has a value of its own, and it must not
+/// On a server it runs on a reactor's thread, where each reactor has its own value, and it must not
 /// block: what takes longer is answered [later](Call::answer_later).
 pub trait Handler {
-    /// Answers a call, or sees to it that it is answered.
+    /// Answers a call, or makes sure that it is answered.
     ///
     /// # Errors
     /// The status that the call ends with, unless it was answered already.
@@ -54,7 +54,8 @@ impl<F: FnMut(&mut Call<'_>) -> Result<Answer, Status>> Handler for F {
     }
 }
 
-/// A call was answered, or somebody has the [`Reply`] to answer it with: what a [`Handler`] has to show.
+/// A call was answered, or somebody has the [`Reply`] to answer it with: what a [`Handler`] has to
+/// show.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Answer {
     is_later: bool,
@@ -155,8 +156,8 @@ pub(super) struct Parts<'a> {
 #[derive(Default)]
 struct Values(Option<Box<(Box<dyn Any>, Values)>>);
 
-/// A call on its way through [middleware](super::Middleware): on a server from the connection to its method,
-/// on a client from the caller to the connection.
+/// A call on its way through [middleware](super::Middleware): on a server from the connection to
+/// its method, on a client from the caller to the connection.
 pub struct Call<'a> {
     parts: Parts<'a>,
     outgoing: Metadata,
@@ -234,20 +235,20 @@ impl<'a> Call<'a> {
         self.parts.metadata
     }
 
-    /// What goes along to the other end: with the response on a server, with the request on a client. It
-    /// has to be there before the call is answered or passed on.
+    /// What goes along to the other end: with the response on a server, with the request on a
+    /// client. It has to be there before the call is answered or passed on.
     pub fn outgoing(&mut self) -> &mut Metadata {
         &mut self.outgoing
     }
 
-    /// The trace that it belongs to: the one that came along, otherwise the one that goes along. A call that is made
-    /// for this one goes along with a [child](TraceContext::child) of it.
+    /// The trace that it belongs to: the one that came along, otherwise the one that goes along. A
+    /// call that is made for this one goes along with a [child](TraceContext::child) of it.
     pub fn trace_context(&self) -> Option<TraceContext> {
         self.metadata().trace_context().or_else(|| self.outgoing.view().trace_context())
     }
 
-    /// Leaves a value for what is further inside, which finds it by its type: who the caller is, for example.
-    /// A later one of the same type hides it.
+    /// Leaves a value for the layers further inside, which find it by its type: for example, who
+    /// the caller is. A later one of the same type hides it.
     pub fn insert(&mut self, value: impl Any) {
         let outer = std::mem::take(&mut self.values);
         self.values = Values(Some(Box::new((Box::new(value), outer))));
@@ -285,8 +286,8 @@ impl<'a> Call<'a> {
         self.parts.now
     }
 
-    /// When it ends, if it isn't answered before: the earliest of the deadlines of the caller, of the server and
-    /// of the method, as far as they are known here.
+    /// When it ends, if it isn't answered before: the earliest of the deadlines of the caller, of
+    /// the server and of the method, as far as they are known here.
     pub fn deadline(&self) -> Option<Instant> {
         self.parts.deadline
     }
@@ -325,7 +326,8 @@ impl<'a> Call<'a> {
         Ok(Answer::NOW)
     }
 
-    /// Answers with a body that `fill` writes in place, encoded as `format` says. The server compresses it.
+    /// Answers with a body that `fill` writes in place, encoded as `format` says. The server
+    /// compresses it.
     ///
     /// # Errors
     /// Those of `fill`, with which nothing was answered, and those of [`answer`](Self::answer).
@@ -350,17 +352,17 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Takes what the call is answered with later, from any thread. If more than one is taken, the first that is used, or
-    /// dropped, answers.
+    /// Takes what the call is answered with later, from any thread. If more than one is taken, the
+    /// first that is used, or dropped, answers.
     pub fn answer_later(&mut self) -> (Answer, Reply) {
         let mut reply = self.exchange.answer_later(self.parts.deadline);
         reply.metadata().append(&self.outgoing);
         (Answer::LATER, reply)
     }
 
-    /// Has `hook` called once when the call ends, however that comes: on a server on the reactor's thread, when the
-    /// answer was written; on a client where the call completes. The one that was added last is called first. A panic in
-    /// one is caught and logged.
+    /// Has `hook` called once when the call ends, however that comes: on a server on the reactor's
+    /// thread, when the answer was written; on a client where the call completes. The one that was
+    /// added last is called first. A panic in one is caught and logged.
     pub fn on_end(&mut self, hook: impl FnOnce(&End<'_>) + Send + 'static) {
         self.hooks.add(Box::new(hook));
     }

@@ -20,7 +20,8 @@ use crate::codec::{
 
 /// How a body is compressed. Features `deflate` and `lz4`.
 ///
-/// A response is compressed as its request was, if it is [long enough](super::Server::compress_from).
+/// A response is compressed as its request was, if it is [long
+/// enough](super::Server::compress_from).
 #[cfg(any(feature = "deflate", feature = "lz4"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "deflate", feature = "lz4"))))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,8 +94,8 @@ fn refused(error: CompressedError<std::convert::Infallible>) -> Status {
     }
 }
 
-/// What a body is compressed to for this format, which may be longer; `None` if that is not built in, or the body
-/// is too long.
+/// What a body is compressed to for this format, which may be longer; `None` if that is not built
+/// in, or the body is too long.
 #[cold]
 pub(super) fn compress(format: Format, body: &[u8]) -> Option<Bytes> {
     #[cfg(any(feature = "deflate", feature = "lz4"))]
@@ -124,7 +125,7 @@ impl<'a> Packed<'a> {
     }
 
     /// What it was before it was compressed. There is memory for it only if what it is compressed
-    /// to can stand for so much.
+    /// to can stand for this much.
     ///
     /// # Errors
     /// It is not compressed in a way that is built in, it is damaged, or it is too long.

@@ -67,8 +67,8 @@ pub struct Request<'a> {
     pub one_way: bool,
     /// It is tried again, and an earlier try may have been run.
     pub is_retry: bool,
-    /// The time that is left, in whole milliseconds; `None` without a deadline. Zero is sent as one millisecond,
-    /// and more than 49 days as 49 days.
+    /// The time that is left, in whole milliseconds; `None` without a deadline. Zero is sent as one
+    /// millisecond, and more than 49 days as 49 days.
     pub timeout: Option<Duration>,
     /// The method's name in UTF-8, which is not checked: a name that is none is that of no method.
     pub method: &'a [u8],
@@ -95,8 +95,8 @@ pub struct Response<'a> {
     pub metadata: MetadataView<'a>,
     /// How the body is encoded.
     pub format: Format,
-    /// The body, as it is on the wire; what there is of it with a status that is not [`Code::Ok`] means
-    /// nothing.
+    /// The body, as it is on the wire; what there is of it with a status that is not [`Code::Ok`]
+    /// means nothing.
     pub body: &'a [u8],
 }
 
@@ -107,7 +107,8 @@ impl<'a> Response<'a> {
     }
 }
 
-/// How a body is encoded and compressed, each by a number from 0 to 15; a frame with a greater one is not sent.
+/// How a body is encoded and compressed, each by a number from 0 to 15; a frame with a greater one
+/// is not sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Format {
     /// 0 raw bytes, 1 postcard, 2 MessagePack, 3 JSON.
@@ -250,8 +251,9 @@ impl Header {
 pub struct FrameLimits {
     /// The longest head in bytes, which is the method's name and the metadata; by default 16 KiB.
     pub max_head: usize,
-    /// The longest body in bytes, as it is on the wire and when it is not compressed any more; by default
-    /// 10 MiB. The engine's [`input_cap`](crate::Builder::input_cap) must allow head and body together.
+    /// The longest body in bytes, as it is on the wire and when it is not compressed any more; by
+    /// default 10 MiB. The engine's [`input_cap`](crate::Builder::input_cap) must allow head and
+    /// body together.
     pub max_body: usize,
 }
 
@@ -263,8 +265,8 @@ impl Default for FrameLimits {
 
 /// The codec of RPC frames.
 ///
-/// A frame that is too long, or of an unknown kind, is an error as soon as its header is there. Its bytes are
-/// passed over as they come, without being kept.
+/// A frame that is too long, or of an unknown kind, is an error as soon as its header is there. Its
+/// bytes are passed over as they come, without being kept.
 #[derive(Clone, Debug, Default)]
 pub struct FrameCodec {
     limits: FrameLimits,
@@ -278,7 +280,8 @@ impl FrameCodec {
         FrameCodec { limits, passing_over: 0 }
     }
 
-    /// Where in a frame the connection is, of whose input so many bytes are unread: a number that changes with every byte.
+    /// Where in a frame the connection is, of whose input this many bytes are unread: a number that
+    /// changes with every byte.
     pub(super) fn place(&self, unread: usize) -> u64 {
         self.passing_over + unread as u64
     }
@@ -359,8 +362,8 @@ impl Codec for FrameCodec {
     }
 }
 
-/// Checks magic and version as soon as they are there: a peer that speaks something else may send less than a header
-/// and wait.
+/// Checks magic and version as soon as they are there: a peer that speaks something else may send
+/// less than a header and wait.
 #[inline]
 fn check_start(bytes: &[u8]) -> Result<(), FrameError> {
     match *bytes {
@@ -623,12 +626,14 @@ pub enum FrameError {
     /// The peer speaks another version. Nothing of it was taken.
     #[error("version {0} of the protocol is not spoken here, only {VERSION}")]
     Version(u8),
-    /// A frame can't be served. It was taken, or is going to be passed over; the next one is served.
+    /// A frame can't be served. It was taken, or is going to be passed over; the next one is
+    /// served.
     #[error("frame {id} is refused: {why}")]
     Refused {
         /// Its id.
         id: u64,
-        /// Whether its sender waits for a response, or may do so: it is a request or of an unknown kind.
+        /// Whether its sender waits for a response, or may do so: it is a request or of an unknown
+        /// kind.
         expects_response: bool,
         /// Whether it is a response: no other one comes for the request.
         is_response: bool,

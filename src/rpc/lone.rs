@@ -49,7 +49,8 @@ impl LoneCall {
         LoneCall { metadata: Metadata::new(), timeout: None, is_client: false, now }
     }
 
-    /// Makes the call of the method `lone.Lone/call`. If it is not answered at once, that has to happen in `later`.
+    /// Makes the call of the method `lone.Lone/call`. If it is not answered at once, that has to
+    /// happen in `later`.
     ///
     /// # Panics
     /// It is not answered by then.

@@ -1,4 +1,4 @@
-//! What goes along with a call beside its body.
+//! What goes along with a call besides its body.
 
 use std::fmt;
 use std::str;
@@ -16,9 +16,9 @@ pub(super) const TRACESTATE: &str = "tracestate";
 
 /// Pairs of a key and a value that go along with a call, as they are on the wire.
 ///
-/// A key has 1 to 255 bytes: lower case letters, digits, `-`, `_` and `.`. A value is any bytes, up to
-/// 65,535. A key may come more than once. How much there may be in all is limited by the receiver
-/// ([`max_head`](super::FrameLimits::max_head)).
+/// A key has 1 to 255 bytes: lower case letters, digits, `-`, `_` and `.`. A value is any bytes, up
+/// to 65,535. A key may come more than once. How much there may be in all is limited by the
+/// receiver ([`max_head`](super::FrameLimits::max_head)).
 ///
 /// ```
 /// use millstream::rpc::Metadata;
@@ -64,7 +64,7 @@ impl Metadata {
         self.encoded.extend_from_slice(&other.encoded);
     }
 
-    /// Whether there is no pair.
+    /// Whether there are no pairs.
     pub fn is_empty(&self) -> bool {
         self.encoded.is_empty()
     }
@@ -146,7 +146,7 @@ impl<'a> MetadataView<'a> {
         })
     }
 
-    /// Whether there is no pair.
+    /// Whether there are no pairs.
     pub fn is_empty(&self) -> bool {
         self.encoded.is_empty()
     }
@@ -217,8 +217,8 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// Reads a `traceparent`; `None` if it is none. Of a version that is not known yet, what the first one has
-    /// is read, as the specification wants.
+    /// Reads a `traceparent`; `None` if it is none. Of a version that is not known yet, what the
+    /// first one has is read, as the specification wants.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let text = str::from_utf8(text).ok()?;
         let mut parts = text.splitn(5, '-');
@@ -258,7 +258,7 @@ impl fmt::Display for TraceContext {
     }
 }
 
-/// A number of so many lower case hexadecimal digits.
+/// A number of this many lower case hexadecimal digits.
 fn hex(digits: &str, count: usize) -> Option<u128> {
     let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     if digits.len() != count || !digits.bytes().all(is_digit) {

@@ -1,9 +1,9 @@
 //! Remote procedure calls (feature `rpc`): methods by name, many calls at a time on a connection.
 //!
-//! A [`Server`] gives calls to a [`Router`] of methods, which answer at once, or later by a [`Reply`] from any thread. A
-//! [`Client`] calls from any thread: it waits, makes a future, or calls back. Both have [layers](Middleware) of the same
-//! kind around their calls. Each call has a deadline and can be cancelled, and ends exactly once, with a response or with a
-//! [`Status`].
+//! A [`Server`] gives calls to a [`Router`] of methods, which answer at once, or later by a
+//! [`Reply`] from any thread. A [`Client`] calls from any thread: it waits, makes a future, or
+//! calls back. Both have [layers](Middleware) of the same kind around their calls. Each call has a
+//! deadline and can be cancelled, and ends exactly once, with a response or with a [`Status`].
 //!
 //! ```
 //! use std::time::Duration;

@@ -11,11 +11,11 @@ use super::frame::Format;
 use super::metadata::Metadata;
 use super::status::Status;
 
-/// Answers a call that was not answered at once: from any thread, exactly once. One that is dropped answers
-/// [`Code::Internal`](super::Code::Internal).
+/// Answers a call that was not answered at once: from any thread, exactly once. One that is dropped
+/// answers [`Code::Internal`](super::Code::Internal).
 ///
-/// An answer for which nobody waits any more, because the deadline passed, the caller cancelled it, or the connection
-/// is gone, is dropped in silence.
+/// An answer for which nobody waits any more, because the deadline passed, the caller cancelled it,
+/// or the connection is gone, is dropped in silence.
 #[must_use = "dropping it answers with an error"]
 pub struct Reply {
     id: u64,
@@ -25,7 +25,7 @@ pub struct Reply {
     metadata: Metadata,
 }
 
-/// What a reply goes by to the call that it answers. It may be called from any thread.
+/// The way of a reply to the call that it answers. It may be called from any thread.
 pub(super) trait Line: Send + Sync {
     /// Answers the call with this id, if it is still there.
     fn answer(&self, id: u64, answer: Result<Body, Status>);
@@ -38,7 +38,8 @@ pub(super) struct Body {
     pub(super) bytes: Bytes,
 }
 
-/// Whether somebody waits for an answer. Both ends of a call have it, and it is gone when neither needs it.
+/// Whether somebody waits for an answer. Both ends of a call have it, and it is gone when neither
+/// needs it.
 #[derive(Default)]
 pub(super) struct Caller {
     gone: AtomicBool,
@@ -106,8 +107,8 @@ impl Reply {
         &mut self.metadata
     }
 
-    /// Whether nobody waits for the answer any more: the caller cancelled it, its deadline passed, or its
-    /// connection is gone. Work for it can end.
+    /// Whether nobody waits for the answer any more: the caller cancelled it, its deadline passed,
+    /// or its connection is gone. Work for it can end.
     pub fn is_cancelled(&self) -> bool {
         self.line.as_ref().is_none_or(|(_, caller)| caller.gone.load(Ordering::Acquire))
     }

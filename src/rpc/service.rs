@@ -9,8 +9,8 @@ use super::call::{Answer, Call};
 use super::server::Router;
 use super::status::Status;
 
-/// Methods that share a state, such as a trait of [`service!`](super::service) has; added to a router by
-/// [`Router::service`].
+/// Methods that share a state, such as a trait of [`service!`](super::service) has; added to a
+/// router by [`Router::service`].
 ///
 /// ```
 /// use millstream::rpc::{Router, Service};

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-/// The codes of a status, which are [gRPC's](https://grpc.io/docs/guides/status-codes/), by name and number.
+/// The codes of a status, which are [gRPC's](https://grpc.io/docs/guides/status-codes/), by name
+/// and number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u32)]
 #[non_exhaustive]

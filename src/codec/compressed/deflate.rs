@@ -35,7 +35,8 @@ impl Deflate {
         Deflate { level: DEFAULT_LEVEL }
     }
 
-    /// How hard it is to try, from 0 (not at all) over 1 (fast) to 9 (small); what is above means 9.
+    /// How hard it is to try, from 0 (not at all) over 1 (fast) to 9 (small); what is above
+    /// means 9.
     pub fn level(mut self, level: u32) -> Self {
         self.level = level.min(MAX_LEVEL);
         self
@@ -66,7 +67,8 @@ impl Compression for Deflate {
             frame.truncate(start + compressor.total_out() as usize);
             let ended = matches!(status, Ok(Status::StreamEnd));
             if ended {
-                // In zlib-rs 0.6.8 a reset forgets that output was waiting, and the next stream panics.
+                // In zlib-rs 0.6.8 a reset forgets that output was waiting, and the next stream
+                // panics.
                 compressor.reset();
                 *kept = Some(compressor);
             }

@@ -31,7 +31,7 @@ impl Lz4 {
 
 impl Compression for Lz4 {
     const MARKER: u8 = 2;
-    /// A byte of a match's length adds at most so many bytes to it.
+    /// A byte of a match's length adds at most this many bytes to it.
     const MAX_RATIO: usize = 255;
 
     fn compress(&self, payload: &[u8], frame: &mut BytesMut) -> bool {

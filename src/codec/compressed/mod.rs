@@ -28,22 +28,22 @@ const THRESHOLD: usize = 256;
 /// How long a payload may be.
 const MAX_LENGTH: usize = 8 * 1024 * 1024;
 
-/// How bytes are compressed: `Deflate`, `Lz4`, or one of your own.
+/// How bytes are compressed: `Deflate`, `Lz4`, or your own.
 #[cfg_attr(docsrs, doc(cfg(any(feature = "deflate", feature = "lz4"))))]
 pub trait Compression {
     /// What a frame begins with whose payload is compressed in this way. 0 says that it is not
     /// compressed, 1 is `Deflate`, 2 is `Lz4`.
     const MARKER: u8;
 
-    /// How many bytes one compressed byte can stand for. A frame that says it has more is refused before
-    /// there is memory for it.
+    /// How many bytes one compressed byte can stand for. A frame that says it has more is refused
+    /// before there is memory for it.
     const MAX_RATIO: usize;
 
-    /// Writes the compressed payload behind what is in `frame`. `false`: it can't be made shorter, and
-    /// what was written does not count.
+    /// Writes the compressed payload behind what is in `frame`. `false`: it can't be made shorter,
+    /// and what was written does not count.
     fn compress(&self, payload: &[u8], frame: &mut BytesMut) -> bool;
 
-    /// Fills `payload` with what was compressed; answers how long it is.
+    /// Fills `payload` with what was compressed; returns how long it is.
     ///
     /// # Errors
     /// The bytes are not exactly one compressed payload, or it is longer than `payload`.
@@ -52,8 +52,8 @@ pub trait Compression {
 
 /// Compresses the payload of each frame. Features `deflate` and `lz4`.
 ///
-/// It wraps any codec whose frames are bytes, another wrapper too. Each frame is compressed on its own
-/// and begins with one byte:
+/// It wraps any codec whose frames are bytes, another wrapper too. Each frame is compressed on its
+/// own and begins with one byte:
 ///
 /// | first byte | what follows |
 /// | --- | --- |
@@ -62,12 +62,12 @@ pub trait Compression {
 /// | 2 | the payload's length in 4 bytes, big-endian, and an LZ4 block |
 ///
 /// A payload is sent as it is when it is shorter than the [threshold](Self::threshold), and when
-/// compressing would make it longer. It is borrowed from the input then; one that was compressed owns
-/// its memory. That memory never exceeds [`max_length`](Self::max_length), whatever the frame says, nor
-/// what a frame of its size can hold.
+/// compressing would make it longer. It is borrowed from the input then; one that was compressed
+/// owns its memory. That memory never exceeds [`max_length`](Self::max_length), whatever the frame
+/// says, nor what a frame of its size can hold.
 ///
-/// What an algorithm keeps between frames (DEFLATE a few 100 KiB) belongs to the thread, so connections
-/// add nothing to it.
+/// What an algorithm keeps between frames (DEFLATE a few 100 KiB) belongs to the thread, so
+/// connections add nothing to it.
 ///
 #[cfg_attr(feature = "deflate", doc = "```")]
 #[cfg_attr(not(feature = "deflate"), doc = "```ignore")]
@@ -92,8 +92,8 @@ pub struct Compressed<C, A> {
     max_length: usize,
 }
 
-/// What can be wrong with a [`Compressed`] frame. But for the first, a frame that arrived was taken, so
-/// the next one can be decoded.
+/// What can be wrong with a [`Compressed`] frame. But for the first, a frame that arrived was
+/// taken, so the next one can be decoded.
 #[derive(Debug, Error)]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "deflate", feature = "lz4"))))]
 #[non_exhaustive]
@@ -186,8 +186,8 @@ impl<C, A: Compression> Compressed<C, A> {
     }
 }
 
-/// Writes a payload's length and what it is compressed to. `false`: it can't be made shorter, and what was
-/// written does not count.
+/// Writes a payload's length and what it is compressed to. `false`: it can't be made shorter, and
+/// what was written does not count.
 pub(crate) fn pack(algorithm: &impl Compression, payload: &[u8], out: &mut BytesMut) -> bool {
     let Ok(length) = u32::try_from(payload.len()) else { return false };
     out.put_u32(length);

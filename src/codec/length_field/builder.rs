@@ -60,9 +60,9 @@ impl LengthFieldBuilder {
         self
     }
 
-    /// The length field is a base-128 varint of up to 64 bits, as
-    /// [Protocol Buffers](https://protobuf.dev/programming-guides/encoding/#varints) have it: 1 to 10
-    /// bytes. One with more bytes than its value takes is decoded, too.
+    /// The length field is a base-128 varint of up to 64 bits, as [Protocol
+    /// Buffers](https://protobuf.dev/programming-guides/encoding/#varints) have it: 1 to 10 bytes.
+    /// One with more bytes than its value takes is decoded as well.
     pub fn varint(mut self) -> Self {
         self.width = None;
         self
@@ -81,29 +81,29 @@ impl LengthFieldBuilder {
     }
 
     /// What is to be added to the length field's value for the number of bytes behind the field; by
-    /// default 0. It is negative where the value counts something in front of them, too.
+    /// default 0. It is negative where the value counts something before them as well.
     pub fn length_adjustment(mut self, bytes: i64) -> Self {
         self.adjustment = bytes;
         self
     }
 
-    /// The length field's value counts the field and what stands in front of it, too, as an adjustment
-    /// by so many bytes does. An adjustment that is given comes on top.
+    /// The length field's value also counts the field and what comes before it, as an adjustment
+    /// by that many bytes does. An adjustment that is given comes on top.
     pub fn length_includes_header(mut self) -> Self {
         self.includes_header = true;
         self
     }
 
-    /// How many bytes to strip from the front of a frame, counted from its very first one; by default
-    /// all up to and including the length field.
+    /// How many bytes to strip from the front of a frame, counted from its very first one; by
+    /// default all up to and including the length field.
     pub fn num_skip(mut self, bytes: usize) -> Self {
         self.num_skip = Some(bytes);
         self
     }
 
-    /// The most bytes behind the length field, read or written; by default 8 MiB. What a connection can
-    /// receive is limited by its [`input_cap`](crate::Builder::input_cap), too, which counts the whole
-    /// frame.
+    /// The most bytes behind the length field, read or written; by default 8 MiB. What a connection
+    /// can receive is limited by its [`input_cap`](crate::Builder::input_cap), too, which counts
+    /// the whole frame.
     pub fn max_frame_length(mut self, bytes: usize) -> Self {
         self.max_frame_length = bytes;
         self
@@ -116,7 +116,7 @@ impl LengthFieldBuilder {
     pub fn build(self) -> Result<LengthField, LengthFieldOptionsError> {
         let field = self.field()?;
         let (max_frame_length, offset) = (self.max_frame_length, self.offset);
-        // Frames are taken whole, so the sum must be a number, too.
+        // Frames are taken whole, so the sum must also be a number.
         if max_frame_length.checked_add(MAX_WIDTH).is_none_or(|it| it.checked_add(offset).is_none())
         {
             return Err(LengthFieldOptionsError::TooLong { max_frame_length, offset });
@@ -161,10 +161,10 @@ impl LengthFieldBuilder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum LengthFieldOptionsError {
-    /// The length field can't have so many bytes.
+    /// The length field can't have this many bytes.
     #[error("a length field has 1 to 8 bytes, not {0}")]
     Width(usize),
-    /// A varint has an order of its own.
+    /// A varint has its own order.
     #[error("a varint is neither big-endian nor little-endian")]
     VarintEndianness,
     /// How long a varint is depends on its value, so that can't count the varint itself.
@@ -185,15 +185,15 @@ pub enum LengthFieldOptionsError {
         /// The [offset](LengthFieldBuilder::length_field_offset).
         offset: usize,
     },
-    /// No value of the field is right: by the adjustment or the bytes to skip a frame has at least `min`
-    /// bytes behind the length field, by the maximum or the width of the field at most `max`.
+    /// No value of the field is right: by the adjustment or the bytes to skip a frame has at least
+    /// `min` bytes behind the length field, by the maximum or the width of the field at most `max`.
     #[error(
         "no frame is possible: at least {min} bytes behind the length field, and at most {max}"
     )]
     NoLength {
-        /// At least so many.
+        /// The least it may be.
         min: i128,
-        /// At most so many; negative if the highest value is too low already.
+        /// The most it may be; negative if the highest value is too low already.
         max: i128,
     },
 }

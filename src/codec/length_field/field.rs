@@ -1,4 +1,4 @@
-//! The field that tells a length.
+//! The field that has a length.
 
 /// The most bytes that a field has: those of a varint of 64 bits.
 pub(super) const MAX_WIDTH: usize = 10;
@@ -16,7 +16,8 @@ pub(super) enum Field {
 pub(super) struct NotVarint;
 
 impl Field {
-    /// The length at the beginning of `bytes`, and how many bytes it takes; `None` if a part is missing.
+    /// The length at the beginning of `bytes`, and how many bytes it takes; `None` if a part is
+    /// missing.
     #[inline]
     pub(super) fn read(self, bytes: &[u8]) -> Result<Option<(u64, usize)>, NotVarint> {
         match self {
@@ -27,8 +28,8 @@ impl Field {
         }
     }
 
-    /// Writes a length, which must not be higher than [`max_value`](Self::max_value), into the front
-    /// bytes; answers how many they are.
+    /// Writes a length, which must not be higher than [`max_value`](Self::max_value), into the
+    /// front bytes; returns how many they are.
     #[inline]
     pub(super) fn write(self, value: u64, bytes: &mut [u8; MAX_WIDTH]) -> usize {
         match self {
@@ -76,7 +77,7 @@ fn unused_bits(width: usize) -> usize {
 
 #[inline]
 fn read_fixed(bytes: &[u8], width: usize, little_endian: bool) -> Option<u64> {
-    // Mostly the beginning of the frame is there, too. So eight bytes are read at once, and those
+    // Usually the beginning of the frame is there, too. So eight bytes are read at once, and those
     // which are not the field's are shifted out.
     let eight = match bytes.first_chunk() {
         Some(eight) => *eight,

@@ -59,8 +59,8 @@ impl<'o, 'a> LengthFieldGuard<'o, 'a> {
     /// Fills the length in; the frame is output from here on.
     ///
     /// # Errors
-    /// The body is too long or too short, or there are not as many bytes in front of the length field as
-    /// there must be. Nothing was written then.
+    /// The body is too long or too short, or there are not as many bytes in front of the length
+    /// field as there must be. Nothing was written then.
     pub fn finish(mut self) -> Result<(), LengthFieldError> {
         let LengthField { offset, field, lengths, .. } = self.codec;
         if self.front != offset {
@@ -81,8 +81,8 @@ impl<'o, 'a> LengthFieldGuard<'o, 'a> {
     }
 }
 
-/// Writing takes everything or answers [`io::ErrorKind::BrokenPipe`] when nothing more will be sent.
-/// That the body is too long is only told when it is finished.
+/// Writing takes everything or returns [`io::ErrorKind::BrokenPipe`] when nothing more will be
+/// sent. A body that is too long is an error only when it is finished.
 impl Write for LengthFieldGuard<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.fits(bytes.len()) { Write::write(&mut self.frame, bytes) } else { Ok(bytes.len()) }

@@ -18,14 +18,15 @@ const MAX_FRAME_LENGTH: usize = 8 * 1024 * 1024;
 
 /// Frames that begin with their length.
 ///
-/// By default that is four bytes, big-endian, which count the bytes behind them and are stripped. The
-/// [`builder`](Self::builder) has the options, under the names that
+/// By default that is four bytes, big-endian, which count the bytes behind them and are stripped.
+/// The [`builder`](Self::builder) has the options, under the names that
 /// [Netty](https://netty.io/4.1/api/io/netty/handler/codec/LengthFieldBasedFrameDecoder.html) and
 /// [tokio-util](https://docs.rs/tokio-util/latest/tokio_util/codec/length_delimited/) made usual.
 ///
-/// A frame is bounded by the [maximum](LengthFieldBuilder::max_frame_length), and a length that can't be
-/// right is an error as soon as it has arrived. It takes nothing, since nobody knows where the next frame
-/// begins, so it ends the connection. A frame that is incomplete when the stream ends stays so.
+/// A frame is bounded by the [maximum](LengthFieldBuilder::max_frame_length), and a length that
+/// can't be right is an error as soon as it has arrived. It takes nothing, since no one knows where
+/// the next frame begins, so it ends the connection. A frame that is incomplete when the stream
+/// ends stays so.
 ///
 /// ```
 /// use millstream::codec::{Codec, LengthField, LengthFieldError};
@@ -47,9 +48,9 @@ const MAX_FRAME_LENGTH: usize = 8 * 1024 * 1024;
 /// ```
 ///
 /// # Encoding
-/// An item is what a frame has beside its length field: the body, and in front of it the bytes that stand
-/// before the field, if there is an [offset](LengthFieldBuilder::length_field_offset). The bytes to skip
-/// concern only decoding.
+/// An item is what a frame has besides its length field: the body, and in front of it the bytes
+/// that stand before the field, if there is an [offset](LengthFieldBuilder::length_field_offset).
+/// The bytes to skip concern only decoding.
 ///
 /// ```
 /// # use millstream::codec::{Codec, LengthField};
@@ -86,9 +87,9 @@ impl LengthField {
     /// Begins a frame whose body is written piece by piece. Nothing of it is sent before it is
     /// [finished](LengthFieldGuard::finish).
     ///
-    /// The bytes for a varint are reserved before its value is known: as many as the longest possible
-    /// frame needs, so that a smaller value is padded, as decoders of varints allow. By default these are
-    /// four bytes. [`encode`](Codec::encode) writes the shortest varint.
+    /// The bytes for a varint are reserved before its value is known: as many as the longest
+    /// possible frame needs, so that a smaller value is padded, as decoders of varints allow. By
+    /// default these are four bytes. [`encode`](Codec::encode) writes the shortest varint.
     ///
     /// ```
     /// use millstream::codec::{LengthField, LengthFieldError};
@@ -107,8 +108,8 @@ impl LengthField {
         self.begin_behind(&[], output)
     }
 
-    /// Like [`begin`](Self::begin), with the bytes that stand in front of the length field: as many as
-    /// its [offset](LengthFieldBuilder::length_field_offset).
+    /// Like [`begin`](Self::begin), with the bytes that stand in front of the length field: as many
+    /// as its [offset](LengthFieldBuilder::length_field_offset).
     pub fn begin_behind<'o, 'a>(
         &self,
         front: &[u8],
@@ -161,7 +162,8 @@ impl Codec for LengthField {
         let mut field = [0; MAX_WIDTH];
         let width = self.field.write(value, &mut field);
         if front.is_empty() && width == 4 {
-            // By far the most usual, and copying a number of bytes that is known costs next to nothing.
+            // By far the most usual, and copying a number of bytes that is known costs next to
+            // nothing.
             output.write_parts([&field[..4], body]);
         } else {
             output.write_parts([front, &field[..width], body]);
@@ -170,8 +172,8 @@ impl Codec for LengthField {
     }
 }
 
-/// Which numbers of bytes may be behind a length field, and the values that stand for them: two ranges of
-/// the same size. All options that concern lengths are in them.
+/// Which numbers of bytes may be behind a length field, and the values that stand for them: two
+/// ranges of the same size. All options that concern lengths are in them.
 #[derive(Clone, Copy, Debug)]
 struct Lengths {
     min_value: u64,
@@ -230,8 +232,8 @@ impl Lengths {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum LengthFieldError {
-    /// The length that arrived is more than a frame may have, or more than a number can hold after the
-    /// [adjustment](LengthFieldBuilder::length_adjustment).
+    /// The length that arrived is more than a frame may have, or more than a number can hold after
+    /// the [adjustment](LengthFieldBuilder::length_adjustment).
     #[error("a length field has the value {value}, at most {max} is right")]
     TooLarge {
         /// The field's value.
@@ -248,7 +250,7 @@ pub enum LengthFieldError {
         /// The smallest that is right.
         min: u64,
     },
-    /// What arrived is no varint of 64 bits.
+    /// What arrived is not a varint of 64 bits.
     #[error("a length field is no varint of 64 bits: {field:02x?}")]
     Varint {
         /// Its first ten bytes.

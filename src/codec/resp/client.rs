@@ -12,8 +12,8 @@ const SHORTEST: usize = 3;
 /// How much of what is wrong is shown.
 const SHOWN: usize = 32;
 
-/// The codec of a client: its frames are [replies](Reply), what it encodes are commands, each a slice
-/// of arguments.
+/// The codec of a client: its frames are [replies](Reply), what it encodes are commands, each a
+/// slice of arguments.
 ///
 /// Attributes are passed over. Strings and arrays of unknown length (`$?`, `*?`), which no server
 /// sends, are errors.
@@ -43,7 +43,7 @@ pub struct RespClient {
 struct Progress {
     /// What begins here was not found complete.
     position: usize,
-    /// So many bytes from there on have no line's end.
+    /// This many bytes from there on have no end of a line.
     searched: usize,
     /// How many replies are missing, those inside of others counted.
     missing: usize,
@@ -61,7 +61,7 @@ impl RespClient {
         self
     }
 
-    /// Goes on as far as the bytes reach; answers whether the reply is complete.
+    /// Goes on as far as the bytes reach; returns whether the reply is complete.
     fn advance(&self, bytes: &[u8], progress: &mut Progress) -> Result<bool, ReplyError> {
         while progress.missing > 0 {
             let rest = bytes.get(progress.position..).unwrap_or_default();
@@ -72,7 +72,7 @@ impl RespClient {
             let Some((head, length)) = Head::parse(allowed, &mut progress.searched)? else {
                 return if rest.len() > room { Err(self.too_long()) } else { Ok(false) };
             };
-            // What is still missing takes some bytes, too.
+            // What is still missing also takes some bytes.
             let missing = progress.missing.saturating_add(head.inner()) - head.counts();
             if missing.saturating_mul(SHORTEST).saturating_add(length) > room {
                 return Err(self.too_long());
@@ -121,15 +121,15 @@ impl Codec for RespClient {
     }
 }
 
-/// What is wrong with a reply. All of it ends the connection, since nobody knows where the next reply
-/// begins.
+/// What is wrong with a reply. All of it ends the connection, since no one knows where the next
+/// reply begins.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ReplyError {
     /// No reply begins with this byte.
     #[error("no reply begins with the byte {0:#04x}")]
     Kind(u8),
-    /// What follows the first byte is no such value.
+    /// What follows the first byte is not such a value.
     #[error("a reply that begins with '{}' has the value \"{value}\"", char::from(*kind))]
     Value {
         /// The first byte.
@@ -137,7 +137,7 @@ pub enum ReplyError {
         /// The beginning of what follows it.
         value: String,
     },
-    /// Behind a string whose length was told there is no CRLF.
+    /// A string whose length was given does not end with CRLF.
     #[error("expected CRLF behind a string of a known length")]
     NoEnd,
     /// The reply is, or is going to be, longer than a frame may be.

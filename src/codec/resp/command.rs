@@ -8,7 +8,7 @@ use super::number::{parse_integer, short_head};
 
 /// A command: its name and what follows it, borrowed from the input.
 pub struct Command<'a> {
-    /// So many bulk strings, each found to be one. They are borrowed, but for those of an inline
+    /// This many bulk strings, each found to be one. They are borrowed, but for those of an inline
     /// command, whose quoting had to be undone.
     bulks: Cow<'a, [u8]>,
     len: usize,
@@ -47,12 +47,13 @@ pub struct Arguments<'c> {
 }
 
 impl<'c> Arguments<'c> {
-    /// The arguments in bulk strings that [`as_bulks`](Self::as_bulks) had. What is no bulk string ends them.
+    /// The arguments in bulk strings that [`as_bulks`](Self::as_bulks) had. Anything but a bulk
+    /// string ends them.
     pub fn from_bulks(bulks: &'c [u8], len: usize) -> Self {
         Arguments { rest: bulks, len }
     }
 
-    /// The arguments that are left as they are sent: so many bulk strings, without the head that counts
+    /// The arguments that are left as they are sent: bulk strings, without the head that counts
     /// them. It is for taking them elsewhere.
     pub fn as_bulks(&self) -> &'c [u8] {
         self.rest

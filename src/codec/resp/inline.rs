@@ -5,10 +5,10 @@ use std::io::Write;
 /// A quote is not closed, or something follows it without space between.
 pub(super) struct Unbalanced;
 
-/// Splits a line into words, and answers them as bulk strings, and how many there are.
+/// Splits a line into words, and returns them as bulk strings, with their number.
 ///
-/// In double quotes `\n`, `\r`, `\t`, `\b` and `\a` stand for what they do in C, `\xHH` for a byte, and a
-/// backslash before anything else for that; in single quotes only `\'` is special.
+/// In double quotes `\n`, `\r`, `\t`, `\b` and `\a` stand for what they do in C, `\xHH` for a byte,
+/// and a backslash before anything else for that; in single quotes only `\'` is special.
 pub(super) fn split(line: &[u8]) -> Result<(Vec<u8>, usize), Unbalanced> {
     let mut words = Words { rest: line, word: Vec::new() };
     let (mut bulks, mut count) = (Vec::with_capacity(line.len() + 16), 0);

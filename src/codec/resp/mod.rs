@@ -1,11 +1,13 @@
 //! RESP, the protocol of Redis: a codec that is written by hand.
 //!
-//! [`RespServer`] decodes commands and [`RespClient`] decodes replies, both in versions 2 and 3 of the
-//! protocol ([the specification](https://redis.io/docs/latest/develop/reference/protocol-spec)). They
-//! are the example of a codec for a protocol in which speed is everything:
+//! [`RespServer`] decodes commands and [`RespClient`] decodes replies, both in versions 2 and 3 of
+//! the protocol ([the
+//! specification](https://redis.io/docs/latest/develop/reference/protocol-spec)). They are the
+//! example of a codec for a protocol in which speed is everything:
 //!
-//! - A frame is the range of the input that was found to be one. [`Command`] and [`Reply`] walk through
-//!   it when they are asked, so a frame of any number of parts is decoded without allocating.
+//! - A frame is the range of the input that was found to be one. [`Command`] and [`Reply`] walk
+//!   through it when they are asked, so a frame of any number of parts is decoded without
+//!   allocating.
 //! - What was found to be right is noted, so a frame that comes byte by byte is looked at once.
 //! - Nesting is counted, not followed: no input makes the decoder recurse.
 //! - Every number that a peer sends is checked against a limit before it is used.

@@ -37,8 +37,8 @@ pub fn parse_integer(text: &[u8]) -> Option<i64> {
     if negative { 0_i64.checked_sub_unsigned(number) } else { number.try_into().ok() }
 }
 
-/// The length and the size of the head `$LENGTH CRLF`, if it has the short form of most of them, one or
-/// two digits, and something is behind it.
+/// The length and the size of the head `$LENGTH CRLF`, if it has the short form of most of them,
+/// one or two digits, and something is behind it.
 #[inline(always)]
 pub(super) fn short_head(bytes: &[u8], kind: u8) -> Option<(usize, usize)> {
     let &[first, a, b, c, d] = bytes.first_chunk()?;
@@ -55,8 +55,8 @@ pub(super) fn short_head(bytes: &[u8], kind: u8) -> Option<(usize, usize)> {
 }
 
 /// The text of a line that begins in front of `bytes`, up to its CRLF. `searched` bytes of it are
-/// known to have no end; if it has none, that is noted there. A CR that no LF follows is part of the
-/// text.
+/// known to have no end; if it has none, that is noted there. A CR that no LF follows is part of
+/// the text.
 #[inline]
 pub(super) fn line<'a>(bytes: &'a [u8], searched: &mut usize) -> Option<&'a [u8]> {
     let from = (*searched).min(bytes.len());

@@ -13,8 +13,9 @@ const SMALL: usize = 4 * 1024;
 /// More than the head of a bulk string and its CRLF need.
 const FRAMING: usize = 32;
 
-/// Writes replies, part by part, as the connection's version of the protocol has them. What version 2
-/// lacks is written as what Redis writes instead: a map as a flat array, a double as a bulk string.
+/// Writes replies, part by part, as the connection's version of the protocol has them. What version
+/// 2 lacks is written as what Redis writes instead: a map as a flat array, a double as a bulk
+/// string.
 ///
 /// What is called first is written first; after an array of three, three elements must follow.
 pub struct Replies<'o, 'a> {
@@ -49,7 +50,7 @@ impl<'o, 'a> Replies<'o, 'a> {
         self.text(b'+', text);
     }
 
-    /// An error; its first word tells which kind it is. Line ends in it become spaces.
+    /// An error; its first word names its kind. Line ends in it become spaces.
     pub fn error(&mut self, text: &[u8]) {
         self.text(b'-', text);
     }
@@ -106,24 +107,24 @@ impl<'o, 'a> Replies<'o, 'a> {
         }
     }
 
-    /// Nothing, in place of a bulk string.
+    /// Nothing, instead of a bulk string.
     #[inline]
     pub fn null(&mut self) {
         self.output.write(if self.is_resp3() { b"_\r\n" } else { b"$-1\r\n" });
     }
 
-    /// Nothing, in place of an array.
+    /// Nothing, instead of an array.
     pub fn null_array(&mut self) {
         self.output.write(if self.is_resp3() { b"_\r\n" } else { b"*-1\r\n" });
     }
 
-    /// An array; so many elements follow.
+    /// An array; this many elements follow.
     #[inline]
     pub fn array(&mut self, len: usize) {
         self.length(b'*', len);
     }
 
-    /// A map; so many keys follow, each before its value.
+    /// A map; this many keys follow, each before its value.
     pub fn map(&mut self, len: usize) {
         if self.is_resp3() {
             self.length(b'%', len);
@@ -132,12 +133,12 @@ impl<'o, 'a> Replies<'o, 'a> {
         }
     }
 
-    /// A set; so many elements follow.
+    /// A set; this many elements follow.
     pub fn set(&mut self, len: usize) {
         self.length(if self.is_resp3() { b'~' } else { b'*' }, len);
     }
 
-    /// A message that answers no command; so many elements follow.
+    /// A message that is not a reply to a command; this many elements follow.
     pub fn push(&mut self, len: usize) {
         self.length(if self.is_resp3() { b'>' } else { b'*' }, len);
     }
@@ -175,8 +176,8 @@ impl<'o, 'a> Replies<'o, 'a> {
         self.output.write(CRLF);
     }
 
-    /// A whole reply. The elements of an array and the like are written as they are, whatever version
-    /// they were encoded in.
+    /// A whole reply. The elements of an array and the like are written as they are, whatever
+    /// version they were encoded in.
     pub fn reply(&mut self, reply: &Reply<'_>) {
         match reply {
             Reply::Simple(text) => self.simple(text),
@@ -234,7 +235,7 @@ impl fmt::Debug for Replies<'_, '_> {
     }
 }
 
-/// Puts a first byte, a number and CRLF in front of `room`; answers how long that is.
+/// Puts a first byte, a number and CRLF in front of `room`; returns how long that is.
 #[inline(always)]
 fn put_head(room: &mut [u8], kind: u8, number: i64) -> usize {
     room[0] = kind;
@@ -250,7 +251,7 @@ fn put_head(room: &mut [u8], kind: u8, number: i64) -> usize {
     end + 2
 }
 
-/// Text in memory of its own.
+/// Text in its own memory.
 struct Text {
     bytes: [u8; 32],
     len: usize,

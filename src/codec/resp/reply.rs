@@ -11,7 +11,7 @@ use super::number::{line, parse_integer};
 pub enum Reply<'a> {
     /// A short text without a line's end.
     Simple(&'a [u8]),
-    /// An error. Its first word tells which kind it is.
+    /// An error. Its first word names its kind.
     Error(&'a [u8]),
     /// An integer.
     Integer(i64),
@@ -38,7 +38,7 @@ pub enum Reply<'a> {
     Map(Elements<'a>),
     /// Elements in no order.
     Set(Elements<'a>),
-    /// A message that answers no command.
+    /// A message that is not a reply to a command.
     Push(Elements<'a>),
 }
 
@@ -72,7 +72,7 @@ impl<'a> Reply<'a> {
     }
 }
 
-/// How long so many replies are that follow each other. What is inside of them is counted, too, which
+/// How long this many consecutive replies are. What is inside of them is also counted, which
 /// needs no stack.
 fn length_of(bytes: &[u8], count: usize) -> Option<usize> {
     let (mut position, mut missing) = (0, count);
@@ -122,7 +122,7 @@ impl fmt::Debug for Elements<'_> {
     }
 }
 
-/// The beginning of a reply: all of it, or what tells how many follow inside.
+/// The beginning of a reply: all of it, or the number of those that follow inside.
 pub(super) enum Head<'a> {
     Leaf(Reply<'a>),
     Aggregate(Aggregate, usize),
@@ -138,7 +138,7 @@ pub(super) enum Aggregate {
     Attribute,
 }
 
-/// Why something is no reply: what is wrong, with which bytes.
+/// Why something is not a reply: what is wrong, with which bytes.
 pub(super) enum BadHead<'a> {
     Kind(u8),
     Value(u8, &'a [u8]),
@@ -148,8 +148,8 @@ pub(super) enum BadHead<'a> {
 type Parsed<'a> = Result<Option<(Head<'a>, usize)>, BadHead<'a>>;
 
 impl<'a> Head<'a> {
-    /// Reads a head and tells its length; `None` if a part of it is missing. `searched` is noted as by
-    /// [`line`].
+    /// Reads a head and returns its length; `None` if a part of it is missing. `searched` is noted
+    /// as by [`line`].
     pub(super) fn parse(bytes: &'a [u8], searched: &mut usize) -> Parsed<'a> {
         let Some(&kind) = bytes.first() else { return Ok(None) };
         if !b"+-:$_#,(!=*%~>|".contains(&kind) {

@@ -18,8 +18,8 @@ const MAX_BULK_LENGTH: usize = 512 * 1024 * 1024;
 
 /// The codec of a server: its frames are [commands](Command), what it encodes are [replies](Reply).
 ///
-/// A command is an array of bulk strings or a line of words (an inline command). Empty ones are passed
-/// over, as Redis does. In contrast to Redis, the CRLF behind a bulk string is checked.
+/// A command is an array of bulk strings or a line of words (an inline command). Empty ones are
+/// passed over, as Redis does. In contrast to Redis, the CRLF behind a bulk string is checked.
 ///
 /// A reply whose parts are not known in advance is written with [`Replies`] instead.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub struct RespServer {
     max_frame_length: usize,
     protocol: Protocol,
     progress: Progress,
-    /// So many bytes of the line that is arriving are known to have no end.
+    /// This many bytes of the line that is arriving are known to have no end of line.
     searched: usize,
 }
 
@@ -111,7 +111,7 @@ impl RespServer {
         Ok(Some((command, position)))
     }
 
-    /// The number of arguments, and the length of the head that tells it.
+    /// The number of arguments, and the length of the head that has it.
     #[inline]
     fn count(&mut self, bytes: &[u8]) -> Result<Option<(usize, usize)>, ProtocolError> {
         let head = match short_head(bytes, b'*') {
@@ -137,10 +137,12 @@ impl RespServer {
         }
     }
 
-    /// How long the argument at `position` is with its head and its end; `None` if a part is missing.
+    /// How long the argument at `position` is with its head and its end; `None` if a part is
+    /// missing.
     #[inline]
     fn bulk(&mut self, bytes: &[u8], position: usize) -> Result<Option<usize>, ProtocolError> {
-        // Should the handler have taken a part of the command by itself, there is nothing to be found.
+        // Should the handler have taken a part of the command by itself, there is nothing to be
+        // found.
         let rest = bytes.get(position..).unwrap_or_default();
         let (length, head) = match short_head(rest, b'$') {
             Some(head) => head,
@@ -200,7 +202,7 @@ impl RespServer {
     }
 }
 
-/// A number on a line of its own.
+/// A number that is a whole line.
 enum Number {
     Missing,
     TooLong,
@@ -208,7 +210,7 @@ enum Number {
     Complete(Option<i64>, usize),
 }
 
-/// Reads the number behind a first byte that tells what it is for.
+/// Reads the number after the first byte, which says what it is for.
 #[cold]
 fn number(bytes: &[u8], searched: &mut usize) -> Number {
     match line(bytes, searched) {
@@ -264,12 +266,12 @@ impl Codec for RespServer {
     }
 }
 
-/// What is wrong with a command. All of it ends the connection, since nobody knows where the next
+/// What is wrong with a command. All of it ends the connection, since no one knows where the next
 /// command begins. Redis' words are used where it has some.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ProtocolError {
-    /// The number of arguments is no number, or above the limit.
+    /// The number of arguments is not a number, or above the limit.
     #[error("Protocol error: invalid multibulk length")]
     InvalidCount,
     /// The number of arguments has more than 64 KiB of digits.
@@ -278,7 +280,7 @@ pub enum ProtocolError {
     /// Instead of an argument, something begins with this byte.
     #[error("Protocol error: expected '$', got '{}'", char::from(*.0))]
     NoBulk(u8),
-    /// The length of an argument is no number, negative, or above the limit.
+    /// The length of an argument is not a number, negative, or above the limit.
     #[error("Protocol error: invalid bulk length")]
     InvalidLength,
     /// The length of an argument has more than 64 KiB of digits.

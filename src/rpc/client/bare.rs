@@ -8,19 +8,19 @@ use crate::handler::{Input, Output};
 use crate::rpc::frame::{FrameCodec, FrameError, FrameLimits, Request, Response};
 use crate::rpc::status::Status;
 
-/// The client's end of a connection that is made of memory: bytes come in, bytes go out, and the output tells the
-/// time ([`OutputBuffer::set_now`](crate::OutputBuffer::set_now)). `T` is what belongs to a call; it is given back
-/// when the call ends, with the response, or with why there is none and whether the call may have been run all the
-/// same.
+/// The client's end of a connection that is made of memory: bytes come in, bytes go out, and the
+/// output tells the time ([`OutputBuffer::set_now`](crate::OutputBuffer::set_now)). `T` is what
+/// belongs to a call; it is given back when the call ends, with the response, or with why there is
+/// none and whether the call may have been run all the same.
 pub struct BareClient<T> {
     codec: FrameCodec,
     session: Session<T>,
 }
 
 impl<T> BareClient<T> {
-    /// A connection that begins at `now`. At most so many calls are open at a time, and none begins while more bytes
-    /// than `max_unsent` wait to be sent. With `keepalive`, a ping is sent after the first time without a frame, and
-    /// its answer is awaited for the second.
+    /// A connection that begins at `now`. At most this many calls are open at a time, and none
+    /// begins while more bytes than `max_unsent` wait to be sent. With `keepalive`, a ping is sent
+    /// after the first time without a frame, and its answer is awaited for the second.
     pub fn new(
         now: Instant,
         limits: FrameLimits,
@@ -33,8 +33,8 @@ impl<T> BareClient<T> {
         BareClient { codec: FrameCodec::new(limits), session }
     }
 
-    /// Starts a call, whose request gets its id and its time here; answers the id, or gives back the value if it
-    /// can't be started now.
+    /// Starts a call, whose request gets its id and its time here; returns the id, or gives back
+    /// the value if it can't be started now.
     pub fn start(
         &mut self,
         deadline: Instant,
@@ -46,7 +46,7 @@ impl<T> BareClient<T> {
         started.map_err(|(_, value)| value)
     }
 
-    /// Sends a request for which nothing comes back; answers whether it was sent.
+    /// Sends a request for which nothing comes back; returns whether it was sent.
     pub fn send(
         &mut self,
         deadline: Instant,
@@ -61,7 +61,7 @@ impl<T> BareClient<T> {
         self.session.cancel(id, output)
     }
 
-    /// Takes the whole frames out of `input`; answers whether the connection goes on.
+    /// Takes the whole frames out of `input`; returns whether the connection goes on.
     pub fn receive(
         &mut self,
         input: &mut Input<'_>,
@@ -88,7 +88,7 @@ impl<T> BareClient<T> {
         }
     }
 
-    /// Does what is due; answers whether the connection goes on.
+    /// Does what is due; returns whether the connection goes on.
     pub fn on_time(
         &mut self,
         output: &mut Output<'_>,

@@ -18,8 +18,8 @@ use crate::{
     UnixAddress,
 };
 
-/// How a client is to run; [`Client::builder`] makes one. Every value but the address has a default, and is checked by
-/// [`build`](Self::build).
+/// How a client is to run; [`Client::builder`] makes one. Every value but the address has a
+/// default, and is checked by [`build`](Self::build).
 #[must_use]
 pub struct ClientBuilder<M = ()> {
     engine: crate::Builder,
@@ -90,21 +90,23 @@ impl<M> ClientBuilder<M> {
         self
     }
 
-    /// How many connections each reactor makes to each address. By default one, which carries any number of calls. They
-    /// are made when the first call comes, and again with a call when they were lost.
+    /// How many connections each reactor makes to each address. By default one, which carries any
+    /// number of calls. They are made when the first call comes, and again with a call when they
+    /// were lost.
     pub fn connections(mut self, connections: usize) -> Self {
         self.settings.connections = connections;
         self
     }
 
-    /// How many reactors the client has, each a thread with connections of its own, among which calls take turns. By
-    /// default one.
+    /// How many reactors the client has, each a thread with its own connections, among which calls
+    /// take turns. By default one.
     pub fn reactors(mut self, reactors: usize) -> Self {
         self.reactors = reactors;
         self
     }
 
-    /// How long an attempt to connect may take, with a resolution of one millisecond. By default 10 seconds.
+    /// How long an attempt to connect may take, with a resolution of one millisecond. By default 10
+    /// seconds.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
@@ -131,7 +133,8 @@ impl<M> ClientBuilder<M> {
         self
     }
 
-    /// What random choices are drawn from, those of [`Choice::Random`] and all delays, so that they can be repeated.
+    /// What random choices are drawn from, those of [`Choice::Random`] and all delays, so that they
+    /// can be repeated.
     pub fn seed(mut self, seed: u64) -> Self {
         self.settings.seed = seed;
         self
@@ -140,7 +143,8 @@ impl<M> ClientBuilder<M> {
 
 /// Deadlines and what is done when something fails.
 impl<M> ClientBuilder<M> {
-    /// The timeout of a call that has none of its own, with a resolution of one millisecond. By default 30 seconds.
+    /// The timeout of a call that sets none, with a resolution of one millisecond. By default 30
+    /// seconds.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -161,8 +165,9 @@ impl<M> ClientBuilder<M> {
         self
     }
 
-    /// Pings the server when calls wait for it and nothing came from it for `interval`; a connection on which nothing
-    /// comes within `timeout` after that is broken. By default 20 and 10 seconds.
+    /// Pings the server when calls wait for it and nothing came from it for `interval`; a
+    /// connection on which nothing comes within `timeout` after that is broken. By default 20 and
+    /// 10 seconds.
     pub fn keepalive(mut self, interval: Duration, timeout: Duration) -> Self {
         self.settings.session.keepalive = Some(Keepalive { interval, timeout });
         self
@@ -175,8 +180,8 @@ impl<M> ClientBuilder<M> {
         self
     }
 
-    /// How long calls that are under way may still take when the last [`Client`] is dropped. By default
-    /// 10 seconds.
+    /// How long calls that are under way may still take when the last [`Client`] is dropped. By
+    /// default 10 seconds.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = timeout;
         self
@@ -185,23 +190,24 @@ impl<M> ClientBuilder<M> {
 
 /// Limits.
 impl<M> ClientBuilder<M> {
-    /// How many calls may be in flight on a connection; more of them wait. By default 4,096. A server has a limit of its
-    /// own, and refuses what is above that.
+    /// How many calls may be in flight on a connection; more of them wait. By default 4,096. A
+    /// server has a limit of its own, and refuses what is above that.
     pub fn max_in_flight(mut self, calls: usize) -> Self {
         self.settings.session.max_calls = calls;
         self
     }
 
-    /// From how many bytes on that wait to be sent on a connection it takes no more calls, until they are half of
-    /// that. By default 1 MiB.
+    /// From how many bytes on that wait to be sent on a connection it takes no more calls, until
+    /// they are half of that. By default 1 MiB.
     pub fn max_unsent(mut self, bytes: usize) -> Self {
         self.settings.session.max_unsent = bytes;
         self
     }
 
-    /// How many calls may be under way in all, waiting ones included, and how many bytes their requests may have. One
-    /// more fails at once with [`Code::ResourceExhausted`](crate::rpc::Code::ResourceExhausted). By default 65,536 and
-    /// 64 MiB.
+    /// How many calls may be under way in all, waiting ones included, and how many bytes their
+    /// requests may have. One more fails at once with
+    /// [`Code::ResourceExhausted`](crate::rpc::Code::ResourceExhausted). By default 65,536 and 64
+    /// MiB.
     pub fn max_open(mut self, calls: usize, bytes: usize) -> Self {
         self.open_limits = OpenLimits { calls, bytes };
         self
@@ -246,7 +252,8 @@ impl<M: Middleware> ClientBuilder<M> {
         let (session, frame) = (&settings.session, settings.frame);
         // A frame is refused, in either direction, before it is longer than this.
         let longest = HEADER.saturating_add(frame.max_head).saturating_add(frame.max_body);
-        // What is sent whatever waits: cancellations, at most one for each call, and a moment's pongs.
+        // What is sent whatever waits: cancellations, at most one for each call, and a moment's
+        // pongs.
         let unasked = HEADER.saturating_mul(session.max_calls).saturating_add(64 * 1024);
         let unsent = session.max_unsent.saturating_add(longest).saturating_add(unasked);
         let engine = self
@@ -255,7 +262,8 @@ impl<M: Middleware> ClientBuilder<M> {
             .input_cap(longest, InputOverflow::Close)
             .output_cap(unsent)
             .water_marks(session.max_unsent / 2, session.max_unsent)
-            // Responses are read whatever waits to be sent, so that the server is never kept from reading.
+            // Responses are read whatever waits to be sent, so that the server is never kept from
+            // reading.
             .pause_reading_at_high_water(false);
         let shared = Arc::new(Shared::new(reactors, self.open_limits));
         let defaults = Defaults {

@@ -16,8 +16,8 @@ use crate::rpc::Status;
 /// How long after its deadline a call is waited for that its reactor should have ended by then.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// A call that [`Client::start`](super::Client::start) began. It is under way whether it is polled or not; dropping it
-/// cancels it. It needs no runtime, and works on every one.
+/// A call that [`Client::start`](super::Client::start) began. It is under way whether it is polled
+/// or not; dropping it cancels it. It needs no runtime, and works on every one.
 #[must_use = "dropping it cancels the call"]
 pub struct Calling {
     slot: Arc<Slot>,
@@ -105,7 +105,7 @@ impl Calling {
 impl Future for Calling {
     type Output = Result<Response, Status>;
 
-    /// After the call's end it answers an error.
+    /// After the call's end it returns an error.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.slot.take(context.waker()) {
             Some(result) => {

@@ -78,7 +78,7 @@ impl Exchange for LocalExchange {
         });
         let reply =
             Reply::new(self.number, deadline, Arc::clone(&late.caller), Arc::clone(&late) as _);
-        // The reply of a call that was answered already answers nobody.
+        // The reply of a call that was answered already has no effect.
         let _ = self.put(Local::Later(late));
         reply
     }
@@ -99,8 +99,8 @@ enum State {
 }
 
 impl LateAnswer {
-    /// Gives the call to its reactor, which ends it with the answer, or in time without one. `false`: it has
-    /// failed.
+    /// Gives the call to its reactor, which ends it with the answer, or in time without one.
+    /// `false`: it has failed.
     pub(super) fn start(&self, number: u64, job: Box<Job>) -> bool {
         let is_begun = self.shared.post(self.reactor, Message::Start { number, job });
         if let State::NotStarted(Some(answer)) = self.replace(State::Started) {

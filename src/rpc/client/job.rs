@@ -17,7 +17,7 @@ use crate::rpc::reply::Caller;
 use crate::rpc::{End, Format, Metadata, MetadataView, Status};
 use crate::unwind::catch;
 
-/// A call: what is asked, who waits for it, and how far it is.
+/// A call: what is asked, what waits for it, and how far it is.
 pub(super) struct Job {
     pub(super) call: Outgoing,
     pub(super) promise: Promise,
@@ -74,7 +74,8 @@ impl Job {
         Box::new(Job { call, promise, place, attempts, may_have_run, backoff })
     }
 
-    /// When something is to be done about it, as long as it was not sent: from then on its connection knows.
+    /// When something is to be done about it, as long as it was not sent: from then on its
+    /// connection knows.
     pub(super) fn timer(&self) -> Option<Instant> {
         match self.place {
             Place::Waiting | Place::Queued { .. } | Place::Elsewhere(_) => Some(self.call.deadline),
@@ -107,13 +108,14 @@ impl Job {
     }
 }
 
-/// Who is told how a call ended.
+/// What learns how a call ended.
 pub(super) enum Then {
     Callback(Box<dyn FnOnce(Result<Response, Status>) + Send>),
     Slot(Arc<Slot>),
 }
 
-/// Tells exactly once how a call ended: with what it is given, or that the client has stopped when it is dropped.
+/// Tells exactly once how a call ended: with what it is given, or that the client has stopped when
+/// it is dropped.
 pub(super) struct Promise {
     shared: Arc<Shared>,
     /// `None` once it was told.
@@ -136,7 +138,7 @@ impl Promise {
         Ok(())
     }
 
-    /// Notes that an admitted call holds so many bytes now.
+    /// Notes that an admitted call holds this many bytes now.
     pub(super) fn note_bytes(&mut self, bytes: usize) {
         if let Some(admitted) = &mut self.admitted {
             self.shared.exchange(std::mem::replace(admitted, bytes), bytes);

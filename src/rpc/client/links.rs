@@ -101,7 +101,8 @@ impl Pool {
         self.write_queue(conn)
     }
 
-    /// After something has happened: closes a connection that has nothing more to do, and sets its timer.
+    /// After something has happened: closes a connection that has nothing more to do, and sets its
+    /// timer.
     fn settle(&mut self, conn: &mut Conn<'_>) -> Action {
         let now = conn.now();
         let Some(Connected { link, session, timer }) = &mut conn.state.0 else {

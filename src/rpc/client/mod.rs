@@ -1,10 +1,11 @@
 //! The client: any thread calls, a reactor of the client's own engine does the rest.
 //!
 //! - `session` is one connection's calls, without I/O;
-//! - `links` are the connections' callbacks around it, and `pool` is what a reactor has: its calls, its connections,
-//!   which call takes which connection (`choice`), and which is tried again (`retry`);
-//! - `job` is a call on its way, `calling` is how it is waited for, `exchange` how a layer answers it without the
-//!   network;
+//! - `links` are the connections' callbacks around it, and `pool` is what a reactor has: its calls,
+//!   its connections, which call takes which connection (`choice`), and which is tried again
+//!   (`retry`);
+//! - `job` is a call on its way, `calling` is how it is waited for, `exchange` how a layer answers
+//!   it without the network;
 //! - `shared` is what the calling threads and the reactors have in common.
 
 #[cfg(feature = "internals")]
@@ -49,12 +50,13 @@ use crate::{Engine, WaitError};
 /// The longest that a call may take.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Calls the methods of a server, or of several that serve the same, from any thread. Clones are the same client.
+/// Calls the methods of a server, or of several that serve the same, from any thread. Clones are
+/// the same client.
 ///
-/// Calls share few connections, any number at a time on each, and each call ends exactly once: with a
-/// [`Response`] or with a [`Status`], by its deadline at the latest. [`call`](Self::call) waits for that,
-/// [`start`](Self::start) answers a future, [`call_then`](Self::call_then) calls back, and [`send`](Self::send) wants
-/// no response at all.
+/// Calls share few connections, any number at a time on each, and each call ends exactly once: with
+/// a [`Response`] or with a [`Status`], by its deadline at the latest. [`call`](Self::call) waits
+/// for that, [`start`](Self::start) returns a future, [`call_then`](Self::call_then) calls back,
+/// and [`send`](Self::send) wants no response at all.
 ///
 /// A call waits for a connection as long as one is being made to some address. Where the last
 /// attempt failed at all of them, it ends at once with
@@ -62,8 +64,9 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// [wait for a server](Request::wait_for_ready) until its deadline. [`RetryPolicy`] says which
 /// calls are tried again.
 ///
-/// When the last clone is dropped, the client ends: connections close once the calls on them have ended, or after the
-/// [`drain_timeout`](ClientBuilder::drain_timeout). [`stop`](Self::stop) waits for that.
+/// When the last clone is dropped, the client ends: connections close once the calls on them have
+/// ended, or after the [`drain_timeout`](ClientBuilder::drain_timeout). [`stop`](Self::stop) waits
+/// for that.
 ///
 /// ```
 /// use std::time::Duration;
@@ -96,7 +99,8 @@ struct Inner<M> {
     middleware: M,
 }
 
-/// What a call is given that doesn't say otherwise, and what limits it before it comes to a reactor.
+/// What a call is given that doesn't say otherwise, and what limits it before it comes to a
+/// reactor.
 struct Defaults {
     timeout: Duration,
     wait_for_ready: bool,
@@ -121,9 +125,10 @@ impl<M> Client<M> {
         self.inner.shared.stats()
     }
 
-    /// Ends the client, and waits for that: no more calls begin, those on a connection may still end within `timeout`,
-    /// all others fail with [`Code::Unavailable`](super::Code::Unavailable). It takes no longer than that and a moment
-    /// more. If it is stopping already, the first one's deadline stands.
+    /// Ends the client, and waits for that: no more calls begin, those on a connection may still
+    /// end within `timeout`, all others fail with [`Code::Unavailable`](super::Code::Unavailable).
+    /// It takes no longer than that and a moment more. If it is stopping already, the first one's
+    /// deadline stands.
     ///
     /// # Errors
     /// A callback blocks a reactor, this is a callback, or the operating system failed the client.
@@ -137,8 +142,9 @@ impl<M: Middleware> Client<M> {
     /// Calls a method, and waits on this thread for the response, until the deadline at the latest.
     ///
     /// # Errors
-    /// The status that the call ends with. On a reactor of this client, where waiting would never end, it is
-    /// [`Code::FailedPrecondition`](super::Code::FailedPrecondition), and nothing was sent.
+    /// The status that the call ends with. On a reactor of this client, where waiting would never
+    /// end, it is [`Code::FailedPrecondition`](super::Code::FailedPrecondition), and nothing was
+    /// sent.
     pub fn call(&self, request: Request) -> Result<Response, Status> {
         if self.inner.shared.is_own_thread() {
             return Err(Status::failed_precondition("a client's reactor cannot wait for a call"));
@@ -146,16 +152,17 @@ impl<M: Middleware> Client<M> {
         self.start(request).wait()
     }
 
-    /// Begins a call of a method; the future answers its end. It needs no runtime. Dropping it cancels the
-    /// call.
+    /// Begins a call of a method; the future resolves when it ends. It needs no runtime. Dropping
+    /// it cancels the call.
     pub fn start(&self, request: Request) -> Calling {
         let slot = Arc::new(Slot::default());
         let line = self.begin(request, false, Then::Slot(Arc::clone(&slot)));
         Calling::new(slot, line)
     }
 
-    /// Calls a method, and has `done` called exactly once with how it ended: on a reactor of the client, where it must
-    /// not block, or on this thread if nothing was sent. A panic in it is caught and counted.
+    /// Calls a method, and has `done` called exactly once with how it ended: on a reactor of the
+    /// client, where it must not block, or on this thread if nothing was sent. A panic in it is
+    /// caught and counted.
     pub fn call_then(
         &self,
         request: Request,
@@ -164,8 +171,8 @@ impl<M: Middleware> Client<M> {
         let _ = self.begin(request, false, Then::Callback(Box::new(done)));
     }
 
-    /// Has a method run without a response. `Ok` says that the request is going to be sent if there is a connection
-    /// before its deadline, and nothing of what becomes of it.
+    /// Has a method run without a response. `Ok` says that the request is going to be sent if there
+    /// is a connection before its deadline, and nothing about its outcome.
     ///
     /// # Errors
     /// It can't be sent: it is too long, or the client has too much under way or stops.
@@ -248,7 +255,8 @@ struct Passage {
     hooks: Hooks,
 }
 
-/// Leads a call through the layers. It is sent when it is through, so that all that they ask for is known.
+/// Leads a call through the layers. It is sent when it is through, so that all that they ask for is
+/// known.
 fn pass(
     middleware: &impl Middleware,
     parts: Parts<'_>,
@@ -267,7 +275,7 @@ fn pass(
     }
 }
 
-/// Whether a request makes a frame; answers how many bytes it holds.
+/// Checks that a request makes a frame; returns how many bytes it holds.
 fn check(call: &Outgoing, limits: FrameLimits) -> Result<usize, Status> {
     let name = call.method.len();
     if !(1..=LONGEST_METHOD).contains(&name) {

@@ -1,8 +1,9 @@
 //! A reactor's calls and connections: what belongs where.
 //!
-//! All of it lives on the reactor's thread. Calls come in by messages, wait for a connection, and are given to one;
-//! what they come to is told by the connections' sessions. Whoever changes something that others wait for asks for
-//! [`Pool::pump`], which looks after everything that is to be done.
+//! All of it lives on the reactor's thread. Calls come in by messages, wait for a connection, and
+//! are given to one; what they come to is told by the connections' sessions. Code that changes
+//! something that others wait for asks for [`Pool::pump`], which looks after everything that is to
+//! be done.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::mem::take;
@@ -87,7 +88,7 @@ struct Link {
     /// It is going to look at its queue.
     is_called: bool,
     takes_calls: bool,
-    /// So much waits to be sent that it takes no calls for now.
+    /// So many bytes wait to be sent that it takes no calls for now.
     is_full: bool,
     /// The server has answered a call.
     has_served: bool,
@@ -171,7 +172,7 @@ impl Pool {
         self.shared.request_pump(self.reactor);
     }
 
-    /// Looks at up to so many messages; those that are left come with the next pump.
+    /// Looks at up to this many messages; those that are left come with the next pump.
     fn take_messages(&mut self, most: usize) {
         self.shared.take_messages(self.reactor, &mut self.messages);
         for _ in 0..most {
@@ -206,8 +207,9 @@ impl Pool {
 }
 
 impl Link {
-    /// Whether it takes one more call, of which it may have so many. Those that ended in its queue count until it looks
-    /// there, so that the queue of a connection that is stuck does not grow.
+    /// Whether it takes one more call, of which it may have this many. Those that ended in its
+    /// queue count until it looks there, so that the queue of a connection that is stuck does not
+    /// grow.
     fn has_room(&self, most: usize) -> bool {
         self.takes_calls && !self.is_full && self.calls < most && self.queue.len() < most
     }
@@ -265,7 +267,8 @@ impl Pool {
         job.promise.complete(Err(Status::cancelled("the caller gave up")));
     }
 
-    /// Ends calls whose deadline has come before they were sent, and goes on with those whose delay is over.
+    /// Ends calls whose deadline has come before they were sent, and goes on with those whose delay
+    /// is over.
     fn fire_timers(&mut self, now: Instant) {
         while let Some(&(at, number)) = self.timers.first()
             && at <= now
@@ -366,7 +369,8 @@ impl Pool {
         }
     }
 
-    /// Connects to all addresses that have too few connections, those that are down when they may be tried again.
+    /// Connects to all addresses that have too few connections, those that are down when they may
+    /// be tried again.
     fn connect(&mut self, now: Instant) {
         let Some(reactors) = self.shared.reactors().filter(|_| !self.is_stopping) else { return };
         for (index, address) in self.addresses.iter_mut().enumerate() {
@@ -436,8 +440,8 @@ impl Pool {
         self.request_pump();
     }
 
-    /// Gives a connection no more calls: the server takes none, or it is over. Those that it has not sent wait for
-    /// another one.
+    /// Gives a connection no more calls: the server takes none, or it is over. Those that it has
+    /// not sent wait for another one.
     pub(super) fn retire(&mut self, now: Instant, link: usize, is_broken: bool) {
         let Some(retired) = self.links.get_mut(link) else { return };
         if !std::mem::replace(&mut retired.takes_calls, false) {
@@ -466,7 +470,8 @@ impl Pool {
         }
     }
 
-    /// A connection looks at its queue: answers the call in front, which is still there when it looks again.
+    /// A connection looks at its queue: returns the call in front, which is still there when it
+    /// looks again.
     pub(super) fn queued(&mut self, link: usize) -> Option<(u64, &mut Job)> {
         let link = self.links.get_mut(link)?;
         link.is_called = false;
@@ -508,8 +513,8 @@ impl Pool {
         &self.settings.addresses[address].0
     }
 
-    /// Leaves an address alone for a while. If it is left alone already, its connections fail together, and that is one
-    /// failure.
+    /// Leaves an address alone for a while. If it is left alone already, its connections fail
+    /// together, and that is one failure.
     fn set_down(&mut self, now: Instant, address: usize) {
         let address = &mut self.addresses[address];
         if address.down_until.is_some_and(|until| until > now) {
@@ -518,7 +523,7 @@ impl Pool {
         address.down_until = now.checked_add(address.backoff.next_delay());
     }
 
-    /// A server that answers is there.
+    /// A server that answers can be reached.
     fn note_service(&mut self, link: usize) {
         let Some(link) = self.links.get_mut(link) else { return };
         if !std::mem::replace(&mut link.has_served, true) {

@@ -40,7 +40,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request to a method, named by service, `/` and method, in at most 255 bytes; without a body.
+    /// A request to a method, named by service, `/` and method, in at most 255 bytes; without a
+    /// body.
     pub fn new(method: impl Into<Cow<'static, str>>) -> Self {
         Request {
             method: method.into(),
@@ -60,14 +61,15 @@ impl Request {
         self
     }
 
-    /// How the body is encoded and compressed, which is up to the caller. By default it is raw bytes.
+    /// How the body is encoded and compressed, which is up to the caller. By default it is raw
+    /// bytes.
     pub fn format(mut self, format: Format) -> Self {
         self.format = format;
         self
     }
 
-    /// Has the client compress the body, behind the layers, and with that the server its response, if that is
-    /// [long enough](crate::rpc::Server::compress_from).
+    /// Has the client compress the body, behind the layers, and with that the server its response,
+    /// if that is [long enough](crate::rpc::Server::compress_from).
     #[cfg(any(feature = "deflate", feature = "lz4"))]
     #[cfg_attr(docsrs, doc(cfg(any(feature = "deflate", feature = "lz4"))))]
     pub fn compression(mut self, compression: Compression) -> Self {
@@ -97,14 +99,15 @@ impl Request {
         self
     }
 
-    /// The time after which the call ends, all attempts included, with a resolution of one millisecond; by default
-    /// the client's [`timeout`](super::ClientBuilder::timeout). A year is as long as it gets.
+    /// The time after which the call ends, all attempts included, with a resolution of one
+    /// millisecond; by default the client's [`timeout`](super::ClientBuilder::timeout). A year is
+    /// as long as it gets.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Whether it waits until its deadline for a server that can be reached, in place of failing at
+    /// Whether it waits until its deadline for a server that can be reached, instead of failing at
     /// once while none can; by default as the client's
     /// [`wait_for_ready`](super::ClientBuilder::wait_for_ready) says.
     pub fn wait_for_ready(mut self, waits: bool) -> Self {
@@ -112,8 +115,8 @@ impl Request {
         self
     }
 
-    /// Whether it does no harm to run the request twice, so that it may be tried again when nobody knows whether it was
-    /// run. By default it does.
+    /// Whether it does no harm to run the request twice, so that it may be tried again when nobody
+    /// knows whether it was run. By default it does.
     pub fn idempotent(mut self, idempotent: bool) -> Self {
         self.idempotent = idempotent;
         self

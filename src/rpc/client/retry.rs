@@ -9,8 +9,9 @@ use crate::rpc::{Code, Status};
 ///
 /// A call that failed is tried again if
 ///
-/// - it was not run: the server says so, or took no more requests when it came. Whatever it does, it is done once;
-///   or it is [idempotent](super::Request::idempotent), so that it does no harm to run it twice;
+/// - it was not run: the server says so, or took no more requests when it came. Whatever it does,
+///   it is done once; or it is [idempotent](super::Request::idempotent), so that it does no harm to
+///   run it twice;
 /// - and its status is [`Code::Unavailable`]: another attempt may succeed;
 /// - and there were fewer attempts than `max_attempts`;
 /// - and the next one begins before its deadline, which is one for all attempts.
@@ -25,8 +26,8 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Up to so many attempts, the first one included, with the delays that `backoff` says. Each call
-    /// has delays of its own.
+    /// Up to this many attempts, the first one included, with the delays of `backoff`. Each call
+    /// has its own delays.
     pub fn new(max_attempts: u32, backoff: Backoff) -> Self {
         RetryPolicy { max_attempts, backoff }
     }
@@ -36,7 +37,8 @@ impl RetryPolicy {
         Self::new(1, Backoff::new(Duration::ZERO, Duration::ZERO))
     }
 
-    /// Whether a call is tried again after so many attempts, of which the last one ended so.
+    /// Whether a call is retried after this many attempts, of which the last one ended with this
+    /// status.
     pub(super) fn allows(
         &self,
         attempts: u32,

@@ -1,5 +1,5 @@
-//! One connection's calls, without a socket and without a clock: what arrives and the time come in, what is to be
-//! sent goes into an output, and the calls that end come out.
+//! One connection's calls, without a socket and without a clock: what arrives and the time come in,
+//! what is to be sent goes into an output, and the calls that end come out.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -23,9 +23,9 @@ pub(super) struct SessionLimits {
 /// When the server is asked whether it is there.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Keepalive {
-    /// After so long without anything from it while calls wait.
+    /// After this long without anything from it while calls wait.
     pub(super) interval: Duration,
-    /// Within so long something has to come.
+    /// Within this time something has to come.
     pub(super) timeout: Duration,
 }
 
@@ -132,7 +132,7 @@ impl<T> Session<T> {
         !self.is_leaving && output.is_writable() && unsent <= self.limits.max_unsent
     }
 
-    /// Starts a call, whose request gets its id and its time here; answers the id.
+    /// Starts a call, whose request gets its id and its time here; returns the id.
     ///
     /// # Errors
     /// Nothing was sent, and the call's value comes back.
@@ -236,14 +236,15 @@ impl<T> Session<T> {
         ended(value, Outcome::Failed { status, may_have_run: true });
     }
 
-    /// Where in a frame the connection is, as the codec tells: who sends slowly is not silent.
+    /// Where in a frame the connection is, according to the codec: a peer that sends slowly is not
+    /// silent.
     pub(super) fn note_place(&mut self, place: u64, now: Instant) {
         if std::mem::replace(&mut self.place, place) != place {
             self.heard(now);
         }
     }
 
-    /// Who takes what is sent is not silent, either: a ping waits behind it.
+    /// A peer that takes what is sent is not silent either: a ping waits behind it.
     fn note_unsent(&mut self, now: Instant, output: &Output<'_>) {
         let unsent = output.pending();
         if unsent < std::mem::replace(&mut self.unsent, unsent) {
@@ -364,7 +365,7 @@ fn send_always(frame: &Frame<'_>, output: &mut Output<'_>) {
     debug_assert!(written.is_ok(), "{written:?}");
 }
 
-/// Answers what is no business of a client.
+/// Answers what a client does not serve.
 fn refuse(id: u64, status: &Status, output: &mut Output<'_>) {
     let response = Response {
         id,

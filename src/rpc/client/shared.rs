@@ -138,7 +138,7 @@ impl Shared {
         (number, (number % self.inboxes.len() as u64) as usize)
     }
 
-    /// Takes a call of so many bytes in, if there is room for it.
+    /// Takes a call of this many bytes in, if there is room for it.
     pub(super) fn admit(&self, bytes: usize) -> Result<(), Status> {
         let calls = self.open_calls.fetch_add(1, Ordering::Relaxed);
         let others = self.open_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -152,7 +152,7 @@ impl Shared {
         )))
     }
 
-    /// A call that was admitted holds so many other bytes now.
+    /// A call that was admitted now holds this many bytes instead.
     pub(super) fn exchange(&self, before: usize, after: usize) {
         self.open_bytes.fetch_add(after, Ordering::Relaxed);
         self.open_bytes.fetch_sub(before, Ordering::Relaxed);
@@ -164,7 +164,8 @@ impl Shared {
         self.open_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Tells a reactor something. `false`: it comes too late and is dropped, and a call in it fails.
+    /// Tells a reactor something. `false`: it comes too late and is dropped, and a call in it
+    /// fails.
     pub(super) fn post(&self, reactor: usize, message: Message) -> bool {
         let mut inbox = self.inbox(reactor);
         if inbox.is_closed && !matches!(message, Message::Cancel { .. }) {
@@ -188,14 +189,14 @@ impl Shared {
         }
         drop(inbox);
         if let Some(reactors) = self.reactors() {
-            // The closure owns nothing, and costs no memory. An error says that the reactor has ended, and its
-            // handler has dropped the messages, or is going to.
+            // The closure owns nothing, and costs no memory. An error says that the reactor has
+            // ended, and its handler has dropped the messages, or is going to.
             let _ = reactors.run(reactor, |pool, reactor| pool.pump(reactor));
         }
     }
 
-    /// Takes all messages of a reactor behind those that it has; answers whether it has any. From here on it is called
-    /// again when there are more.
+    /// Takes all messages of a reactor, after those that it has; returns whether it has any. From
+    /// here on it is called again when there are more.
     pub(super) fn take_messages(&self, reactor: usize, messages: &mut VecDeque<Message>) -> bool {
         let mut inbox = self.inbox(reactor);
         inbox.is_announced = false;

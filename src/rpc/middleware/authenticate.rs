@@ -9,11 +9,11 @@ use crate::rpc::status::Status;
 
 /// Has a function look at each call before it goes on: at its method, its metadata, its deadline.
 ///
-/// What the function finds out, most often who the caller is, is a [value](Call::value) of the call for what is behind
-/// this layer. What it fails with ends the call:
+/// What the function finds out, most often who the caller is, is a [value](Call::value) of the call
+/// for what is behind this layer. What it fails with ends the call:
 /// [`Code::Unauthenticated`](crate::rpc::Code::Unauthenticated) if nobody knows who the caller is,
-/// [`Code::PermissionDenied`](crate::rpc::Code::PermissionDenied) if the caller may not do that. On a client such
-/// a function can put the credentials into what [goes along](Call::outgoing).
+/// [`Code::PermissionDenied`](crate::rpc::Code::PermissionDenied) if the caller may not do that. On
+/// a client such a function can put the credentials into what [goes along](Call::outgoing).
 ///
 /// ```
 /// use millstream::rpc::{Authenticate, Call, Status};

@@ -10,9 +10,10 @@ use crate::rpc::status::{Code, Status};
 
 /// A `tracing` span around each call, and an event in it when the call has ended.
 ///
-/// The span, `rpc`, has the method, the side (`server` or `client`), and, where there are such, the time that was left
-/// and the [trace](Call::trace_context). The event has the code, the duration, and the message of a call that failed.
-/// Where nobody listens to its level, nothing is put together.
+/// The span, `rpc`, has the method, the side (`server` or `client`), and, where there are such, the
+/// time that was left and the [trace](Call::trace_context). The event has the code, the duration,
+/// and the message of a call that failed. Where nobody listens to its level, nothing is put
+/// together.
 #[derive(Clone, Copy, Debug)]
 pub struct Logging {
     level: Level,

@@ -16,11 +16,11 @@ pub use self::set_metadata::SetMetadata;
 use super::call::{Answer, Call, Handler};
 use super::status::Status;
 
-/// A layer around the calls of a server or a client: it looks at a call, changes it, lets it pass on or not, and sees
-/// how it ended ([`Call::on_end`]).
+/// A layer around the calls of a server or a client: it looks at a call, changes it, lets it pass
+/// on or not, and sees how it ended ([`Call::on_end`]).
 ///
-/// Layers are called in the order in which they were added, the first one outermost. On a client they run on the
-/// caller's thread, so there they are shared between threads.
+/// Layers are called in the order in which they were added, the first one outermost. On a client
+/// they run on the caller's thread, so there they are shared between threads.
 pub trait Middleware {
     /// Handles a call, most often by passing it on to `next`.
     ///

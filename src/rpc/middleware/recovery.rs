@@ -9,11 +9,11 @@ use crate::rpc::call::{Answer, Call, Handler};
 use crate::rpc::status::Status;
 use crate::unwind::catch;
 
-/// A panic in what is behind this layer ends the call with [`Code::Internal`](crate::rpc::Code::Internal), and
-/// nothing else.
+/// A panic in what is behind this layer ends the call with
+/// [`Code::Internal`](crate::rpc::Code::Internal), and nothing else.
 ///
-/// Without it, a panic in a method of a server closes the connection, with all calls on it. The panic's message is
-/// logged, by a `tracing` event of level ERROR; the other end is not told.
+/// Without it, a panic in a method of a server closes the connection, with all calls on it. The
+/// panic's message is logged, by a `tracing` event of level ERROR; the other end is not told.
 #[derive(Clone, Debug, Default)]
 pub struct Recovery {
     panics: Arc<AtomicU64>,

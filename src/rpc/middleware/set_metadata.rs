@@ -7,8 +7,8 @@ use crate::rpc::call::{Answer, Call, Handler};
 use crate::rpc::metadata::{Metadata, MetadataError, TRACEPARENT, TraceContext};
 use crate::rpc::status::Status;
 
-/// Adds metadata to what [goes along](Call::outgoing) with a call: on a client with the request, on a server with
-/// the response.
+/// Adds metadata to what [goes along](Call::outgoing) with a call: on a client with the request, on
+/// a server with the response.
 ///
 /// ```
 /// use millstream::rpc::{Call, Metadata, SetMetadata};
@@ -44,8 +44,9 @@ impl<F: Fn(&mut Call<'_>) -> Result<(), MetadataError>> SetMetadata<F> {
 }
 
 impl SetMetadata<fn(&mut Call<'_>) -> Result<(), MetadataError>> {
-    /// Has each call belong to a [trace](Call::trace_context), as W3C's Trace Context has it: one that comes with
-    /// a `traceparent` stays in its trace, for one that has none a trace begins here. Layers further inside see it.
+    /// Has each call belong to a [trace](Call::trace_context), as W3C's Trace Context has it: one
+    /// that comes with a `traceparent` stays in its trace, for one that has none a trace begins
+    /// here. Layers further inside see it.
     pub fn trace() -> Self {
         SetMetadata::with(|call| match call.trace_context() {
             Some(_) => Ok(()),

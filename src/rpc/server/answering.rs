@@ -15,7 +15,7 @@ use crate::rpc::metadata::Metadata;
 use crate::rpc::reply::{self, Reply};
 use crate::rpc::status::Status;
 
-/// What a method answers a call by.
+/// What a method answers a call with.
 pub(super) struct Answering<'s, 'o, 'a> {
     session: &'s mut Session,
     output: &'o mut Output<'a>,
@@ -56,7 +56,7 @@ impl<'s, 'o, 'a> Answering<'s, 'o, 'a> {
         Response::ok(self.id, metadata.view(), format)
     }
 
-    /// Has an answer wait for which there is no room now.
+    /// Makes an answer wait for which there is no room now.
     #[cold]
     fn wait(&mut self, metadata: &Metadata, format: Format, body: Bytes) -> Result<(), Status> {
         let body = reply::Body { metadata: metadata.clone(), format, bytes: body };

@@ -108,13 +108,13 @@ fn longest(answer: &Result<Body, Status>) -> usize {
     }
 }
 
-/// Room that answers leave, for pongs and what else is sent whatever waits.
+/// Room that answers leave, for pongs and whatever else is sent at once.
 #[inline]
 pub(super) fn reserve(output: &Output<'_>) -> usize {
     (output.cap() / 8).min(64 * 1024)
 }
 
-/// Whether the output takes a frame of this length now. Less than that is no reason to wait.
+/// Whether the output takes a frame of this length now. Less than that is not a reason to wait.
 #[inline]
 pub(super) fn fits(length: usize, output: &Output<'_>) -> bool {
     length.saturating_add(reserve(output)) <= output.room()

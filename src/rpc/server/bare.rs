@@ -13,8 +13,8 @@ use crate::rpc::frame::FrameCodec;
 use crate::rpc::reply::{Body, Line};
 use crate::rpc::status::Status;
 
-/// The server's end of a connection that is made of memory: bytes come in, bytes go out, and the output tells the
-/// time ([`OutputBuffer::set_now`](crate::OutputBuffer::set_now)).
+/// The server's end of a connection that is made of memory: bytes come in, bytes go out, and the
+/// output tells the time ([`OutputBuffer::set_now`](crate::OutputBuffer::set_now)).
 pub struct BareServer<H> {
     codec: FrameCodec,
     session: Session,
@@ -43,7 +43,7 @@ impl<H: Handler> BareServer<H> {
         BareServer { codec: FrameCodec::new(server.frame_limits), session, handler, replies }
     }
 
-    /// Takes the whole frames out of `input` and runs them; answers whether the connection goes on.
+    /// Takes the whole frames out of `input` and runs them; returns whether the connection goes on.
     pub fn receive(&mut self, input: &mut Input<'_>, output: &mut Output<'_>) -> bool {
         let BareServer { codec, session, handler, .. } = self;
         loop {
@@ -64,7 +64,7 @@ impl<H: Handler> BareServer<H> {
         }
     }
 
-    /// Writes the replies that were given; answers whether the connection goes on.
+    /// Writes the replies that were given; returns whether the connection goes on.
     pub fn write_replies(&mut self, output: &mut Output<'_>) -> bool {
         let replies =
             std::mem::take(&mut *self.replies.0.lock().unwrap_or_else(PoisonError::into_inner));
@@ -78,7 +78,7 @@ impl<H: Handler> BareServer<H> {
         outlook == Outlook::Open
     }
 
-    /// Does what is due; answers whether the connection goes on.
+    /// Does what is due; returns whether the connection goes on.
     pub fn on_time(&mut self, output: &mut Output<'_>) -> bool {
         self.session.on_time(output) == Outlook::Open
     }
@@ -88,12 +88,12 @@ impl<H: Handler> BareServer<H> {
         self.session.next_time()
     }
 
-    /// Takes no more requests; answers whether the connection goes on.
+    /// Takes no more requests; returns whether the connection goes on.
     pub fn go_away(&mut self, output: &mut Output<'_>) -> bool {
         self.session.go_away(output) == Outlook::Open
     }
 
-    /// The peer sends nothing more; answers whether the connection goes on.
+    /// The peer sends nothing more; returns whether the connection goes on.
     pub fn peer_ended(&mut self, output: &mut Output<'_>) -> bool {
         self.session.peer_ended(output) == Outlook::Open
     }

@@ -8,12 +8,13 @@ use super::router::Router;
 use crate::rpc::call::{Answer, Call};
 use crate::rpc::status::Status;
 
-/// Whether a server and its services serve: what the service `millstream.Health` answers. A clone is the same one,
-/// for any thread.
+/// Whether a server and its services serve: what the service `millstream.Health` answers. A clone
+/// is the same one, for any thread.
 ///
-/// Its method `millstream.Health/check` takes the name of a service, or nothing for the server as a whole, and
-/// answers with nothing if it serves. Else the call fails with [`Code::Unavailable`](crate::rpc::Code::Unavailable), or
-/// with [`Code::NotFound`](crate::rpc::Code::NotFound) if nobody ever said whether it does.
+/// Its method `millstream.Health/check` takes the name of a service, or nothing for the server as a
+/// whole, and answers with nothing if it serves. Else the call fails with
+/// [`Code::Unavailable`](crate::rpc::Code::Unavailable), or with
+/// [`Code::NotFound`](crate::rpc::Code::NotFound) if nobody ever said whether it does.
 #[derive(Clone, Default)]
 pub struct Health {
     services: Arc<RwLock<HashMap<String, bool>>>,

@@ -30,8 +30,8 @@ use super::frame::FrameLimits;
 use super::middleware::{Chain, Middleware};
 use crate::codec::Framed;
 
-/// A server: what it allows, what its calls pass through, and what it counts. A clone is the same server; an engine
-/// asks it for the handler of each reactor.
+/// A server: what it allows, what its calls pass through, and what it counts. A clone is the same
+/// server; an engine asks it for the handler of each reactor.
 ///
 /// ```
 /// use millstream::Engine;
@@ -48,8 +48,8 @@ use crate::codec::Framed;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// When the engine stops, each connection is told that no more requests are run, and closes when its open ones have
-/// ended.
+/// When the engine stops, each connection is told that no more requests are run, and closes when
+/// its open ones have ended.
 #[derive(Clone)]
 pub struct Server<M = ()> {
     middleware: M,
@@ -94,8 +94,8 @@ impl<M> Server<M> {
         self
     }
 
-    /// How many calls of all connections may wait for their reply, which is looked at without a lock: each reactor
-    /// may exceed it by one. By default 100,000.
+    /// How many calls of all connections may wait for their reply, which is looked at without a
+    /// lock: each reactor may exceed it by one. By default 100,000.
     pub fn max_in_flight_total(mut self, calls: usize) -> Self {
         self.limits.max_in_flight_total = calls;
         self
@@ -119,22 +119,24 @@ impl<M> Server<M> {
         self
     }
 
-    /// Has every call end after this time at the latest; by default only the caller's deadline and the method's
-    /// count.
+    /// Has every call end after this time at the latest; by default only the caller's deadline and
+    /// the method's count.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.limits.timeout = Some(timeout);
         self
     }
 
-    /// Has a ping sent when nothing came from a peer for `interval`, and its connection closed if nothing comes
-    /// within `timeout` then, and it takes nothing of what is sent. A peer that has ended its side answers no pings;
-    /// it is asked all the same, by which it is seen if it is gone. By default no pings are sent.
+    /// Has a ping sent when nothing came from a peer for `interval`, and its connection closed if
+    /// nothing comes within `timeout` after that, and it takes nothing of what is sent. A peer that
+    /// has ended its side answers no pings; it is asked all the same, by which it is seen if it is
+    /// gone. By default no pings are sent.
     pub fn keepalive(mut self, interval: Duration, timeout: Duration) -> Self {
         self.limits.keepalive = Some((interval, timeout));
         self
     }
 
-    /// Closes a connection on which no call was for this long, and tells the peer first. By default none is closed.
+    /// Closes a connection on which no call was for this long, and tells the peer first. By default
+    /// none is closed.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.limits.idle_timeout = Some(timeout);
         self
@@ -149,8 +151,8 @@ impl<M> Server<M> {
         self
     }
 
-    /// How many bytes an answer needs to be compressed, in the way its request was; by default 1,024. An
-    /// answer to a request that was not compressed never is.
+    /// How many bytes an answer needs to be compressed, in the way its request was; by default
+    /// 1,024. An answer to a request that was not compressed never is.
     pub fn compress_from(mut self, bytes: usize) -> Self {
         self.limits.compress_from = bytes;
         self

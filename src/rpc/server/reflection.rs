@@ -8,9 +8,9 @@ use crate::rpc::call::Call;
 use crate::rpc::status::Status;
 
 /// Adds the two methods, whose answers have one name a line, in order:
-/// `millstream.Reflection/services` has the services, and `millstream.Reflection/methods` the methods, of
-/// the service that the body names or, if it is empty, of all. A service that is not there is
-/// [`Code::NotFound`](crate::rpc::Code::NotFound).
+/// `millstream.Reflection/services` has the services, and `millstream.Reflection/methods` the
+/// methods, of the service that the body names or, if it is empty, of all. A service that is not
+/// there is [`Code::NotFound`](crate::rpc::Code::NotFound).
 pub(super) fn add_to(router: Router, names: Arc<RwLock<Vec<String>>>) -> Router {
     let all = Arc::clone(&names);
     router

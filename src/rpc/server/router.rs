@@ -11,7 +11,8 @@ use crate::rpc::call::{Answer, Call, Handler};
 use crate::rpc::service::Service;
 use crate::rpc::status::Status;
 
-/// The methods of a server, by name. Each reactor has a router of its own, so methods may own what they like.
+/// The methods of a server, by name. Each reactor has its own router, so methods may own what they
+/// like.
 ///
 /// A name is that of the service, `/`, and that of the method, as in gRPC's paths; 1 to 255 bytes.
 ///
@@ -112,8 +113,8 @@ impl Router {
         health.add_to(self)
     }
 
-    /// Adds the service `millstream.Reflection`, which lists services and methods, those that are added later
-    /// and itself included.
+    /// Adds the service `millstream.Reflection`, which lists services and methods, those that are
+    /// added later and itself included.
     pub fn reflection(self) -> Self {
         let names = Arc::clone(&self.names);
         reflection::add_to(self, names)

@@ -25,7 +25,8 @@ pub struct Serving<M, H> {
     counters: Arc<Counters>,
 }
 
-/// What a server keeps of a connection: nothing before the first frame, unless something is to happen without one.
+/// What a server keeps of a connection: nothing before the first frame, unless something is to
+/// happen without one.
 #[derive(Default)]
 pub struct ConnectionState {
     session: Option<Box<Session>>,
@@ -70,8 +71,8 @@ impl<M: Middleware + 'static, H: Handler + 'static> Serving<M, H> {
     }
 }
 
-/// Sees to it that the session is asked when something is due. A timer that is too early is left: when it runs out, it
-/// is set anew.
+/// Sees to it that the session is asked when something is due. A timer that is too early is left:
+/// when it runs out, it is set again.
 fn arm_timer<F: FrameHandler<State = ConnectionState>>(conn: &mut FramedConn<'_, F>) {
     let next = conn.state.session.as_ref().and_then(|session| session.next_time());
     let Some(next) = next else { return };

@@ -1,7 +1,8 @@
 //! One connection's calls on the server: which of them are open, and what may come next.
 //!
-//! There is no socket here and no thread: frames come in, and what goes out is written to an [`Output`], which
-//! tells the time, too. An immediate answer leaves no trace; only a call that is answered later has an entry.
+//! There is no socket here and no thread: frames come in, and what goes out is written to an
+//! [`Output`], which tells the time, too. An immediate answer leaves no trace; only a call that is
+//! answered later has an entry.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -131,8 +132,8 @@ impl Session {
             Frame::Request(request) => return self.request(arrived, &request, handler, output),
             Frame::Cancel { id } => self.cancel(id, arrived),
             Frame::Ping(id) => write(&Frame::Pong(id), output),
-            // A server asks for nothing, so no response is of use, and a client that takes nothing more
-            // simply ends.
+            // A server asks for nothing, so no response is of use, and a client that takes nothing
+            // more simply ends.
             Frame::Pong(_) | Frame::Response(_) | Frame::GoAway { .. } => {}
         }
         self.outlook()
@@ -227,7 +228,7 @@ impl Session {
             Err(status) => Some(status),
         };
         if is_later {
-            self.take(request.id); // Whoever has the reply comes too late.
+            self.take(request.id); // The holder of the reply comes too late.
         }
         match status {
             None => self.end(hooks, None),
@@ -388,7 +389,7 @@ impl Session {
     #[cold]
     pub(super) fn wait(&mut self, id: u64, body: Body, output: &Output<'_>) -> Result<(), Status> {
         let body = sendable(Ok(body), output)?;
-        self.take(id); // Whoever has the reply comes too late.
+        self.take(id); // The holder of the reply comes too late.
         self.put_off(id, Open::new(false, Hooks::default()), Ok(body));
         Ok(())
     }
@@ -427,7 +428,8 @@ impl Session {
         self.end(hooks, status.as_ref());
     }
 
-    /// The body of an answer, compressed as its request was, if that is worth it and was not done already.
+    /// The body of an answer, compressed as its request was, if that is worth it and was not done
+    /// already.
     #[inline]
     pub(super) fn compressed(
         &self,
@@ -465,14 +467,16 @@ impl Session {
         }
     }
 
-    /// Where in a frame the connection is, as the codec tells: who sends slowly is not silent.
+    /// Where in a frame the connection is, according to the codec: a peer that sends slowly is not
+    /// silent.
     pub(super) fn note_place(&mut self, place: u64, now: Instant) {
         if std::mem::replace(&mut self.place, place) != place {
             self.hear(now);
         }
     }
 
-    /// Who takes what is sent is not silent, either: a ping waits behind it, and its pong may not be read meanwhile.
+    /// A peer that takes what is sent is not silent either: a ping waits behind it, and its pong
+    /// may not be read yet.
     fn note_unsent(&mut self, output: &Output<'_>) {
         let unsent = output.pending();
         if unsent < std::mem::replace(&mut self.unsent, unsent) {
@@ -502,7 +506,8 @@ impl Session {
         self.outlook()
     }
 
-    /// When the next ping is sent, or the last one has waited for too long. Later than the clock can tell is never.
+    /// When the next ping is sent, or the last one has waited for too long. Later than the clock
+    /// can tell is never.
     fn ping_time(&self) -> Option<Instant> {
         let (interval, patience) = self.limits.keepalive?;
         match self.pinged {
@@ -511,7 +516,8 @@ impl Session {
         }
     }
 
-    /// A peer that has ended its side can't answer; but if it is gone, its system resets the connection.
+    /// A peer that has ended its side can't answer; but if it is gone, its system resets the
+    /// connection.
     fn ping(&mut self, now: Instant, output: &mut Output<'_>) {
         write(&Frame::Ping(0), output);
         if self.peer_ended {
@@ -531,7 +537,7 @@ impl Session {
             || !self.backlog.is_empty()
     }
 
-    /// Sees to it that answers that wait are looked at: the low-water mark tells when it is their
+    /// Makes sure that answers that wait are looked at: the low-water mark says when it is their
     /// turn, unless only the cap keeps them.
     pub(super) fn plan(&mut self, output: &Output<'_>) {
         let is_told = self.backlog.is_empty() || output.is_above_high_water();
@@ -572,7 +578,8 @@ impl Session {
         }
     }
 
-    /// Refuses what expects a response: a request, or something of which only a newer peer knows what its id means.
+    /// Refuses what expects a response: a request, or something of which only a newer peer knows
+    /// what its id means.
     fn refuse(&mut self, id: u64, why: &Refusal, output: &mut Output<'_>) -> Outlook {
         if !matches!(why, Refusal::Kind(_)) {
             if id <= self.last {
@@ -600,8 +607,8 @@ impl Session {
         Outlook::Over
     }
 
-    /// The connection begins to close: who works for its calls is told at once, and the peer, where
-    /// it may not know why.
+    /// The connection begins to close: methods that work for its calls learn of it at once, and so
+    /// does the peer, where it may not know why.
     pub(super) fn closing(&mut self, reason: &CloseReason, output: &mut Output<'_>) {
         if let CloseReason::FrameTimeout = reason {
             let _ = self.break_off(&Status::unavailable(reason.to_string()), output);

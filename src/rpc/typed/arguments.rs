@@ -12,7 +12,7 @@ use serde::ser::{Serialize, SerializeTuple, Serializer};
 ///
 /// In MessagePack and in JSON nil or null stand for none, too. There those at the end may be
 /// missing that are an `Option`, and are `None` then. So a method can be given another argument
-/// without breaking those who call it as it was. In postcard, which doesn't tell how many there
+/// without breaking clients that call it as it was. In postcard, which doesn't say how many there
 /// are, all must be there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Arguments<T>(pub T);

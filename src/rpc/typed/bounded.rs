@@ -1,5 +1,6 @@
-//! A deserializer around another one that bounds how deep values are nested, and what it says of their number:
-//! neither postcard nor MessagePack's does so for every type, and a peer chooses the bytes.
+//! A deserializer around another one that bounds how deep values are nested, and what it says of
+//! their number: neither postcard nor MessagePack's does so for every type, and a peer chooses the
+//! bytes.
 
 use std::cell::Cell;
 use std::fmt;
@@ -10,8 +11,8 @@ use serde::de::{
 
 /// How deep values may be nested, which is what serde_json allows.
 const MAX_DEPTH: u8 = 128;
-/// How many values there may be for each byte: a byte can be the only one of several values within each other, and
-/// some values have none.
+/// How many values there may be for each byte: a byte can be the only one of several values within
+/// each other, and some values have none.
 const VALUES_PER_BYTE: usize = 32;
 /// How many more values there may be.
 const VALUES: usize = 1024;
@@ -47,7 +48,8 @@ impl Bounds<'_> {
 }
 
 impl<'b, T> Bounded<'b, T> {
-    /// Bounds what is read from a body of this length, of which so many values are [left](most_values).
+    /// Bounds what is read from a body of this length, of which this many values are
+    /// [left](most_values).
     pub(super) fn new(inner: T, length: usize, left: &'b Cell<usize>) -> Self {
         Bounded { inner, bounds: Bounds { depth: MAX_DEPTH, believed: length, left } }
     }

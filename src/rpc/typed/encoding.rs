@@ -11,11 +11,12 @@ use thiserror::Error;
 use super::bounded::{Bounded, most_values};
 use crate::rpc::frame::Format;
 
-/// How the values of typed calls are encoded. Each way is a feature, and is named in every frame: an answer is
-/// encoded as its request was.
+/// How the values of typed calls are encoded. Each way is a feature, and is named in every frame:
+/// an answer is encoded as its request was.
 ///
-/// However a request is encoded, reading it takes no memory that its bytes don't account for, and values that are
-/// nested in more than 128 levels are refused; an `Option` and an enum, too, are a level.
+/// However a request is encoded, reading it takes no memory that its bytes don't account for, and
+/// values that are nested in more than 128 levels are refused; an `Option` and an enum, too, are a
+/// level.
 ///
 #[cfg_attr(feature = "rpc-json", doc = "```")]
 #[cfg_attr(not(feature = "rpc-json"), doc = "```ignore")]
@@ -32,16 +33,17 @@ use crate::rpc::frame::Format;
 #[repr(u8)]
 #[non_exhaustive]
 pub enum Encoding {
-    /// [postcard](https://postcard.jamesmunns.com/wire-format), small and fast. Both ends must have the same
-    /// types. Feature `rpc-postcard`.
+    /// [postcard](https://postcard.jamesmunns.com/wire-format), small and fast. Both ends must have
+    /// the same types. Feature `rpc-postcard`.
     ///
-    /// A value of a type that has nothing to tell, such as `()`, takes no byte. So that a few bytes can't stand for any
-    /// number of them, a body may have 32 values for each of its bytes and 1,024 more.
+    /// A value of a type that has nothing to tell, such as `()`, takes no byte. So that a few bytes
+    /// can't stand for any number of them, a body may have 32 values for each of its bytes and
+    /// 1,024 more.
     #[cfg(feature = "rpc-postcard")]
     #[cfg_attr(docsrs, doc(cfg(feature = "rpc-postcard")))]
     Postcard = 1,
-    /// [MessagePack](https://github.com/msgpack/msgpack/blob/master/spec.md), with structs as maps by their
-    /// fields' names, so that a field can be added. Feature `rpc-messagepack`.
+    /// [MessagePack](https://github.com/msgpack/msgpack/blob/master/spec.md), with structs as maps
+    /// by their fields' names, so that a field can be added. Feature `rpc-messagepack`.
     #[cfg(feature = "rpc-messagepack")]
     #[cfg_attr(docsrs, doc(cfg(feature = "rpc-messagepack")))]
     MessagePack = 2,
@@ -75,8 +77,8 @@ impl Encoding {
     /// Writes a value.
     ///
     /// # Errors
-    /// The encoding has no way to write it, for example a map in JSON whose keys are no text; the value's
-    /// own `Serialize` failed; or so did `out`. Part of it may have been written then.
+    /// The encoding has no way to write it, for example a map in JSON whose keys are not text; the
+    /// value's own `Serialize` failed; or so did `out`. Part of it may have been written then.
     pub fn encode<T: Serialize + ?Sized>(
         self,
         value: &T,

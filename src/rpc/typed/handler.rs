@@ -16,9 +16,9 @@ use crate::rpc::status::Status;
 /// Makes a handler of a function from a request to its response.
 ///
 /// The response is encoded as the request was, in place. A request that can't be read ends with
-/// [`Code::InvalidArgument`](crate::rpc::Code::InvalidArgument), one whose encoding is not built in with
-/// [`Code::Unimplemented`](crate::rpc::Code::Unimplemented), and the function is not called. An error of another
-/// type becomes a [`Status`] by `?`, if it can.
+/// [`Code::InvalidArgument`](crate::rpc::Code::InvalidArgument), one whose encoding is not built in
+/// with [`Code::Unimplemented`](crate::rpc::Code::Unimplemented), and the function is not called.
+/// An error of another type becomes a [`Status`] by `?`, if it can.
 ///
 /// ```
 /// use millstream::rpc::{Router, Status, typed};
@@ -40,8 +40,8 @@ pub fn typed<Q: DeserializeOwned, A: Serialize>(
     }
 }
 
-/// Makes a handler of a function that gets a request and what it is to be answered with [later](TypedReply), from
-/// any thread. Otherwise it is as [`typed`].
+/// Makes a handler of a function that gets a request and what it is to be answered with
+/// [later](TypedReply), from any thread. Otherwise it is as [`typed`].
 pub fn typed_later<Q: DeserializeOwned, A: Serialize>(
     mut method: impl FnMut(&mut Call<'_>, Q, TypedReply<A>),
 ) -> impl Handler {

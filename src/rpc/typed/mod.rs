@@ -1,4 +1,4 @@
-//! Calls with values in place of bytes.
+//! Calls with values instead of bytes.
 
 mod arguments;
 #[cfg(any(feature = "rpc-postcard", feature = "rpc-messagepack"))]

@@ -14,8 +14,9 @@ use super::encoding::Encoding;
 use crate::rpc::Compression;
 use crate::rpc::{Call, Calling, Client, MetadataError, Middleware, Request, Response, Status};
 
-/// A call of a typed method that has not begun: what a client of [`service!`](crate::rpc::service) makes of each
-/// method. It is given what is particular about it, and then done in one of the ways of a [`Client`].
+/// A call of a typed method that has not begun: what a client of [`service!`](crate::rpc::service)
+/// makes of each method. It is given what is particular about it, and then done in one of the ways
+/// of a [`Client`].
 ///
 /// `Q` is the request's type, `A` the response's.
 ///
@@ -98,8 +99,8 @@ impl<M: Middleware, Q: Serialize, A: DeserializeOwned> TypedRequest<'_, M, Q, A>
     /// Calls, and waits for the response: [`Client::call`].
     ///
     /// # Errors
-    /// The status that the call ends with. If the request can't be written, or the response not be read,
-    /// it is [`Code::Internal`](crate::rpc::Code::Internal).
+    /// The status that the call ends with. If the request can't be written, or the response not be
+    /// read, it is [`Code::Internal`](crate::rpc::Code::Internal).
     pub fn call(self) -> Result<A, Status> {
         let (client, request) = self.encode()?;
         decode(&client.call(request)?)
@@ -169,7 +170,7 @@ impl<M, Q, A> fmt::Debug for TypedRequest<'_, M, Q, A> {
     }
 }
 
-/// A typed call that has begun: a [`Calling`] that answers a value.
+/// A typed call that has begun: a [`Calling`] that returns a value.
 #[must_use = "dropping it cancels the call"]
 pub struct TypedCalling<A> {
     /// Or why it could not begin, until that was told.
@@ -180,7 +181,7 @@ pub struct TypedCalling<A> {
 impl<A: DeserializeOwned> Future for TypedCalling<A> {
     type Output = Result<A, Status>;
 
-    /// After the call's end it answers an error.
+    /// After the call's end it returns an error.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.calling {
             Ok(calling) => Pin::new(calling).poll(context).map(|response| decode(&response?)),

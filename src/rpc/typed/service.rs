@@ -1,6 +1,7 @@
 //! Services as traits.
 
-/// Makes of the methods of a service the trait that a server implements, and the client that calls them.
+/// Makes of the methods of a service the trait that a server implements, and the client that calls
+/// them.
 ///
 #[cfg_attr(feature = "rpc-json", doc = "```")]
 #[cfg_attr(not(feature = "rpc-json"), doc = "```ignore")]
@@ -57,7 +58,7 @@
 ///     }
 ///
 ///     fn close_year(&mut self, _call: &mut Call<'_>, year: u16, reply: TypedReply<Vec<String>>) {
-///         std::thread::spawn(move || reply.send(&vec![format!("{year} was no good year")]));
+///         std::thread::spawn(move || reply.send(&vec![format!("{year} was a bad year")]));
 ///     }
 /// }
 ///
@@ -72,24 +73,26 @@
 /// let transfer = bank.transfer("Ada".to_owned(), "Charles".to_owned(), 7);
 /// let refused = transfer.timeout(Duration::from_secs(10)).call().unwrap_err();
 /// assert_eq!(refused.to_string(), "NOT_FOUND: no account \"Ada\"");
-/// assert_eq!(bank.close_year(1929).call()?, ["1929 was no good year"]);
+/// assert_eq!(bank.close_year(1929).call()?, ["1929 was a bad year"]);
 /// # engine.stop(Duration::from_secs(5))?;
 /// # engine.wait()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// # The server's side
-/// Each method of the trait has `&mut self`, the [`Call`](crate::rpc::Call) with its metadata and deadline, and the arguments.
-/// It answers with a `Result`, whose error is the trait's `Error`, anything that becomes a
-/// [`Status`](crate::rpc::Status). A method that is marked `later` answers nothing at once; it is given a
-/// [`TypedReply`](crate::rpc::TypedReply) to do so from any thread. `into_service` makes the
-/// [`Service`](crate::rpc::Service) that [`Router::service`](crate::rpc::Router::service) takes.
+/// Each method of the trait has `&mut self`, the [`Call`](crate::rpc::Call) with its metadata and
+/// deadline, and the arguments. It returns a `Result`, whose error is the trait's `Error`, anything
+/// that becomes a [`Status`](crate::rpc::Status). A method that is marked `later` returns nothing;
+/// it is given a [`TypedReply`](crate::rpc::TypedReply) to do so from any thread. `into_service`
+/// makes the [`Service`](crate::rpc::Service) that [`Router::service`](crate::rpc::Router::service)
+/// takes.
 ///
 /// # The client's side
-/// The client is made of a [`Client`](crate::rpc::Client) and an [`Encoding`](crate::rpc::Encoding). Each of its methods
-/// takes the arguments and answers a [`TypedRequest`](crate::rpc::TypedRequest), which is given a timeout or
-/// metadata, and then called: `call()` waits, `.await` and `start()` make a future of it, and `call_then` calls back. A
-/// method that is marked `idempotent` may be [tried again](crate::rpc::Request::idempotent).
+/// The client is made of a [`Client`](crate::rpc::Client) and an
+/// [`Encoding`](crate::rpc::Encoding). Each of its methods takes the arguments and returns a
+/// [`TypedRequest`](crate::rpc::TypedRequest), which is given a timeout or metadata, and then
+/// called: `call()` waits, `.await` and `start()` make a future of it, and `call_then` calls back.
+/// A method that is marked `idempotent` may be [tried again](crate::rpc::Request::idempotent).
 ///
 /// # On the wire
 /// A method's name is that of the service, `/`, and that of the function. The request is the
@@ -102,9 +105,9 @@
 ///
 /// | change | postcard | MessagePack, JSON |
 /// | --- | --- | --- |
-/// | another argument at the end, an `Option` | breaks | `None` for those who don't send it |
-/// | another field of a struct, with `#[serde(default)]` | breaks | the default for those who don't send it; skipped by those who don't know it, unless they deny unknown fields |
-/// | another variant of an enum, at the end | breaks those who get it and don't know it | the same |
+/// | another argument at the end, an `Option` | breaks | `None` for clients that don't send it |
+/// | another field of a struct, with `#[serde(default)]` | breaks | the default; skipped if not known |
+/// | another variant of an enum, at the end | breaks peers that don't know it | the same |
 /// | another name of an argument | nothing | nothing |
 /// | another name of a field | nothing | breaks |
 ///

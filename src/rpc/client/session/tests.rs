@@ -305,7 +305,7 @@ fn a_response_that_can_not_be_read_fails_its_call() {
     );
 }
 
-// --- against a model -------------------------------------------------------------------------------
+// --- against a model -----------------------------------------------------------------------------
 
 /// What a session should do, in the simplest way.
 #[derive(Default)]
