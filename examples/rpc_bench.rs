@@ -1,8 +1,10 @@
-//! How fast calls are on this machine: a server and a client in one process, which talk over loopback.
+//! How fast calls are on this machine: a server and a client in one process, which talk over
+//! loopback.
 //!
-//! A fixed number of calls is in flight all the time: as soon as one ends, the next one begins. Each carries a body of its
-//! own, and what comes back is compared with it. Server and client share the machine's cores, so the figures are those of both
-//! together; `cargo bench -p millstream-benches --bench rpc` measures the server alone, beside others.
+//! A fixed number of calls is in flight all the time: as soon as one ends, the next one begins.
+//! Each carries a body of its own, and what comes back is compared with it. Server and client share
+//! the machine's cores, so the figures are those of both together;
+//! `cargo bench -p millstream-benches --bench rpc` measures the server alone, next to others.
 //!
 //! With `--listen` it is a plain server that runs until SIGINT or SIGTERM.
 
@@ -26,7 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Measures calls over loopback.
 #[derive(Parser)]
 struct Options {
-    /// Run as a plain server on this address, for example 127.0.0.1:7000 (port 0: any that is free).
+    /// Run as a plain server on this address, for example 127.0.0.1:7000 (port 0: any that is
+    /// free).
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
     /// The server's reactors, each a thread with an event loop.
@@ -60,7 +63,7 @@ impl Load {
     fn call(self: Arc<Self>, over: Sender<Result<(), Status>>) {
         let begin = Instant::now();
         if begin >= self.end {
-            let _ = over.send(Ok(())); // Whoever waits may have seen a failure.
+            let _ = over.send(Ok(())); // The receiver may have seen a failure.
             return;
         }
         let mut body = vec![0; self.size];

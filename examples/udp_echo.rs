@@ -1,8 +1,8 @@
 //! An echo server for datagrams, under load or on its own.
 //!
-//! Without arguments it starts the server, drives it over loopback for a few seconds, checks every byte that
-//! comes back, and prints how much that was. With `--listen` it is a plain server that runs until SIGINT or
-//! SIGTERM.
+//! Without arguments it starts the server, drives it over loopback for a few seconds, checks every
+//! byte that comes back, and prints how much that was. With `--listen` it is a plain server that
+//! runs until SIGINT or SIGTERM.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 
@@ -24,11 +24,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// An echo server for datagrams: under its own load, or, with --listen, for others.
 #[derive(Parser)]
 struct Options {
-    /// Run as a plain server on this address, for example udp://127.0.0.1:7000, udp://:7000 (port 0: any
-    /// that is free) or unixgram:///run/echo.socket.
+    /// Run as a plain server on this address, for example udp://127.0.0.1:7000, udp://:7000 (port
+    /// 0: any that is free) or unixgram:///run/echo.socket.
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// Number of reactors, each a thread with an event loop and a socket of its own [default: one per
+    /// Number of reactors, each a thread with an event loop and its own socket [default: one per
     /// available core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     reactors: Option<u16>,
@@ -58,7 +58,7 @@ impl EventHandler for Echo {
         datagram: Datagram<'_>,
     ) -> Action {
         match socket.reply(&datagram, datagram.bytes) {
-            // Whoever sends datagrams expects that some get lost.
+            // A sender of datagrams expects that some get lost.
             Ok(()) | Err(SendError::Full { .. }) => Action::Continue,
             Err(error) => {
                 eprintln!("udp_echo: {} is not answered: {error}", datagram.from);

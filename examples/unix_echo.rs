@@ -1,8 +1,8 @@
 //! An echo server on a Unix socket, which says who connects.
 //!
 //! `unix_echo /tmp/echo.socket --mode 600` listens on a path, where only the same user may connect;
-//! `unix_echo @echo` on a name without a file (Linux). Try it with `socat - UNIX-CONNECT:/tmp/echo.socket`. It runs
-//! until SIGINT or SIGTERM.
+//! `unix_echo @echo` on a name without a file (Linux). Try it with
+//! `socat - UNIX-CONNECT:/tmp/echo.socket`. It runs until SIGINT or SIGTERM.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 
@@ -14,17 +14,18 @@ use millstream::{Action, Conn, Engine, EventHandler, Listen};
 
 /// How long connections have to take what is left for them when the server stops.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A connection on which nothing moves for so long is closed.
+/// A connection on which nothing moves for this long is closed.
 const MOST_SILENCE: Duration = Duration::from_secs(300);
-/// One that takes nothing of what waits for it for so long is cut off.
+/// One that takes nothing of its output for this long is cut off.
 const MOST_STUCK: Duration = Duration::from_secs(60);
 
 /// An echo server on a Unix socket.
 #[derive(Parser)]
 struct Options {
-    /// A path, or @ and a name that is no file.
+    /// A path, or @ and a name that is not a file.
     name: String,
-    /// The mode of the socket's file, in octal: who may write to it may connect [default: what the mask leaves].
+    /// The mode of the socket's file, in octal: anyone who may write to it may connect [default:
+    /// what the mask leaves].
     #[arg(long, value_parser = |text: &str| u32::from_str_radix(text, 8))]
     mode: Option<u32>,
 }

@@ -1,5 +1,5 @@
-//! What framing costs: decoding alone, beside tokio-util's codecs, and a connection whose frames are
-//! echoed, beside one whose bytes are.
+//! What framing costs: decoding alone, compared with tokio-util's codecs, and a connection whose
+//! frames are echoed, compared with one whose bytes are.
 //!
 //!     cargo bench -p millstream-benches --bench codec
 
@@ -24,7 +24,7 @@ fn lines() -> Vec<u8> {
     [&[b'x'; FRAME - 1][..], b"\n"].concat().repeat(FRAMES)
 }
 
-/// Decodes all frames, and answers how many bytes are in them.
+/// Decodes all frames, and returns how many bytes are in them.
 fn decode<C>(codec: &mut C, bytes: &[u8]) -> usize
 where
     C: for<'a> Codec<Frame<'a> = &'a [u8]>,

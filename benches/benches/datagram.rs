@@ -1,5 +1,6 @@
-//! What a datagram costs a server that sends it back: the engine beside a loop over recvmmsg and sendmmsg that
-//! is written by hand, in rounds that take turns. What is measured is the processor time of the server's thread.
+//! What a datagram costs a server that sends it back: the engine compared with a loop over recvmmsg
+//! and sendmmsg that is written by hand, in rounds that take turns. What is measured is the
+//! processor time of the server's thread.
 //!
 //!     cargo bench -p millstream-benches --bench datagram -- --rounds 5 --seconds 1
 
@@ -30,8 +31,8 @@ const BUFFER: usize = 64 * 1024;
 const ENGINE: &str = "millstream-0";
 const BY_HAND: &str = "by-hand";
 
-/// Clients, bytes of a datagram, and how many are in flight for each client: together no more than a socket's
-/// receive buffer of the usual size has room for, so that none is lost.
+/// Clients, bytes of a datagram, and how many are in flight for each client: together no more than
+/// a socket's receive buffer of the usual size has room for, so that none is lost.
 const CASES: [(usize, usize, usize); 7] =
     [(1, 64, 1), (8, 64, 1), (8, 64, 16), (50, 64, 4), (8, 1024, 1), (8, 1024, 8), (50, 1024, 1)];
 
@@ -89,8 +90,8 @@ fn median(values: &mut [f64]) -> f64 {
 }
 
 impl Case {
-    /// Has the clients send and receive for a time; answers the nanoseconds of the server's thread for each datagram
-    /// that came back.
+    /// Makes the clients send and receive for a time; returns the nanoseconds of the server's
+    /// thread for each datagram that came back.
     fn run(self, to: SocketAddr, thread: &str, time: Duration) -> io::Result<f64> {
         let clients: Vec<UdpSocket> = (0..self.clients)
             .map(|_| {
@@ -109,7 +110,7 @@ impl Case {
         Ok((processor_time(thread)? - before) as f64 / f64::from(echoed.max(1)))
     }
 
-    /// Each client sends what may be in flight, and then receives it; answers how much came back.
+    /// Each client sends what may be in flight, and then receives it; returns how much came back.
     fn exchange(self, clients: &[UdpSocket]) -> io::Result<u32> {
         let (sent, mut received) = (vec![7; self.size], vec![0; self.size + 1]);
         for client in clients {
@@ -145,7 +146,7 @@ fn processor_time(thread: &str) -> io::Result<u64> {
     Err(io::Error::other(format!("there is no thread {thread}")))
 }
 
-// --- the engine -------------------------------------------------------------------------------------------
+// --- the engine ----------------------------------------------------------------------------------
 
 struct Echo;
 
@@ -171,7 +172,7 @@ fn start_engine() -> Engine {
     builder.start(|_reactor| Echo).expect("it starts")
 }
 
-// --- by hand ----------------------------------------------------------------------------------------------
+// --- by hand -------------------------------------------------------------------------------------
 
 /// A thread that waits, receives many datagrams by one call, and sends them back by as few.
 struct ByHand {

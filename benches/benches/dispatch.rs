@@ -1,5 +1,5 @@
-//! One turn of a reactor on real sockets, from the wait to the last send, in which each of so many
-//! connections has a message echoed. What the peers do is not in the time.
+//! One turn of a reactor on real sockets, from the wait to the last send, in which each of a number
+//! of connections has a message echoed. What the peers do is not in the time.
 //!
 //!     cargo bench -p millstream-benches --bench dispatch
 

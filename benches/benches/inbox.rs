@@ -1,5 +1,5 @@
-//! The inbox: posts per second from one and from several threads, how many of them wake, and a round
-//! trip to a sleeping reactor beside one that is nothing but two eventfds.
+//! The inbox: posts per second from one and from several threads, how many of them wake, and a
+//! round trip to a sleeping reactor compared with one over nothing but two eventfds.
 //!
 //!     cargo bench -p millstream-benches --bench inbox
 
@@ -48,7 +48,7 @@ impl Reactor {
         Self { poll, events: Events::with_capacity(8), notify, inbox }
     }
 
-    /// Takes so many messages, asleep whenever there is none.
+    /// Takes this many messages, asleep whenever there is none.
     fn take(&mut self, mut count: u64) {
         while count > 0 {
             self.notify.prepare_to_sleep();
@@ -65,7 +65,7 @@ impl Reactor {
     }
 }
 
-/// Posts from so many threads at once while the reactor takes them, until all are taken.
+/// Posts from this many threads at once while the reactor takes them, until all are taken.
 fn contend(reactor: &mut Reactor, posters: u64, posts: u64) -> Duration {
     let each = posts.div_ceil(posters);
     let start = Instant::now();

@@ -1,5 +1,5 @@
-//! Instructions on the hot path, counted by callgrind: one turn of a reactor on real sockets, and the
-//! data structures under it.
+//! Instructions on the hot path, counted by callgrind: one turn of a reactor on real sockets, and
+//! the data structures under it.
 //!
 //!     scripts/count-instructions
 //!
@@ -113,7 +113,7 @@ fn idle_turn(mut echoes: Echoes) {
     }
 }
 
-/// A wheel with so many timers within the next minute.
+/// A wheel with this many timers within the next minute.
 fn wheel(armed: u64) -> Timers<u64> {
     let mut timers = Timers::new();
     for number in 0..armed {
@@ -245,7 +245,8 @@ library_benchmark_group!(
 
 main!(
     config = LibraryBenchmarkConfig::default()
-        // The C library copies memory with what the processor has; so the counts are the same on any.
+        // The C library copies memory with what the processor has; so the counts are the same on
+        // any.
         .env("GLIBC_TUNABLES", "glibc.cpu.hwcaps=-AVX2,-AVX_Fast_Unaligned_Load,-ERMS")
         .tool(
             Callgrind::with_args(["--cache-sim=no"])

@@ -1,5 +1,5 @@
-//! The example `kv` beside redis-server: CPU time per request, throughput, latency and memory per key,
-//! under redis-benchmark, each server on the same core in turn.
+//! The example `kv` compared with redis-server: CPU time per request, throughput, latency and
+//! memory per key, under redis-benchmark, each server on the same core in turn.
 //!
 //!     cargo bench -p millstream-benches --bench kv -- [--rounds N] [--record]
 //!
@@ -33,7 +33,7 @@ const KEYS: &str = "1000000";
 /// No answer is waited for longer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Measures the example kv beside redis-server.
+/// Compares the example kv with redis-server.
 #[derive(Parser)]
 struct Options {
     /// Rounds, in each of which both servers are measured once.
@@ -170,7 +170,7 @@ struct Stand {
 }
 
 impl Stand {
-    /// Measures all commands at one depth on a server of its own.
+    /// Measures all commands at one depth on its own server.
     fn measure(
         &self,
         contestant: &Contestant,

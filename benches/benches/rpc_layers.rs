@@ -1,5 +1,5 @@
-//! What a layer costs that only lets calls pass: calls without a connection, through none, one and ten such layers, and
-//! through the layers that there are, each on its own.
+//! What a layer costs that only lets calls pass: calls without a connection, through none, one and
+//! ten such layers, and through the layers that there are, each on its own.
 //!
 //!     cargo bench -p millstream-benches --bench rpc_layers
 
@@ -23,7 +23,7 @@ impl Middleware for Pass {
     }
 }
 
-/// Ten layers' cost beside none's is exact enough to tell that of one.
+/// The cost of ten layers, less that of none, is exact enough for the cost of one.
 fn ten() -> impl Middleware {
     let two = || Chain::new(Pass, Pass);
     let four = || Chain::new(two(), two());

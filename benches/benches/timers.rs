@@ -15,7 +15,7 @@ fn span(number: u64, limit: u64) -> u64 {
     number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % limit
 }
 
-/// A wheel with so many timers within the next minute.
+/// A wheel with this many timers within the next minute.
 fn wheel(armed: u64) -> (Timers<u64>, Vec<TimerKey>) {
     let mut timers = Timers::new();
     let keys = (0..armed).map(|number| timers.arm(1 + span(number, 2 * IDLE), number)).collect();

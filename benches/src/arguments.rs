@@ -34,8 +34,8 @@ pub fn seconds(
     }
 }
 
-/// Where a server listens for connections: whatever the engine understands, as long as it is not for datagrams,
-/// of which such a server would hear nothing.
+/// Where a server listens for connections: whatever the engine understands, as long as it is not
+/// for datagrams, of which such a server would hear nothing.
 ///
 /// # Errors
 ///
@@ -49,8 +49,8 @@ pub fn stream_address(text: &str) -> Result<String, String> {
     }
 }
 
-/// `HOST:PORT`, with a name or an IP address. Of several addresses that a name stands for, the first
-/// one where somebody listens.
+/// `HOST:PORT`, with a name or an IP address. Of several addresses that a name stands for, the
+/// first one where somebody listens.
 ///
 /// # Errors
 ///

@@ -2,8 +2,8 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-/// A non-blocking connection whose input goes straight back out of the buffer it was read into. Only
-/// what the socket does not take is kept, and nothing is read until that is gone.
+/// A non-blocking connection whose input goes straight back out of the buffer it was read into.
+/// Only what the socket does not take is kept, and nothing is read until that is gone.
 #[derive(Debug)]
 pub struct EchoConnection<S> {
     stream: S,
@@ -39,8 +39,8 @@ impl<S: Read + Write> EchoConnection<S> {
         Self { stream, unsent: Vec::new() }
     }
 
-    /// Handles an event: echoes through `buffer` until the socket is drained or full. False once the
-    /// connection is done.
+    /// Handles an event: echoes through `buffer` until the socket is drained or full. False once
+    /// the connection is done.
     ///
     /// # Errors
     ///
@@ -51,15 +51,16 @@ impl<S: Read + Write> EchoConnection<S> {
         if was_blocked && !self.flush()? {
             return Ok(true);
         }
-        // While it was blocked, an event to read may have been passed over. One that is only to write,
-        // as each new connection gives, is not worth a `recv`.
+        // While it was blocked, an event to read may have been passed over. One that is only to
+        // write, as each new connection gives, is not worth a `recv`.
         if !(was_blocked || event.readable) {
             return Ok(true);
         }
         loop {
             match self.echo(buffer)? {
                 Echoed::Filled => {}
-                // The end of the stream gives no event of its own if it was there when this one was made.
+                // The end of the stream gives no separate event if it was there when this one was
+                // made.
                 Echoed::Short if event.read_closed => {}
                 Echoed::Short | Echoed::Nothing | Echoed::Blocked => return Ok(true),
                 Echoed::Closed => return Ok(false),

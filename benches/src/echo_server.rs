@@ -1,5 +1,5 @@
-//! What the echo servers of the benchmark have in common: their options, their listening sockets and
-//! their threads. The servers in `peers/`, a workspace of its own, take in this file, too.
+//! What the echo servers of the benchmark have in common: their options, their listening sockets
+//! and their threads. The servers in `peers/`, a separate workspace, also include this file.
 // What a server listens on is its output.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -28,9 +28,9 @@ pub struct Options {
     pub threads: NonZeroUsize,
 }
 
-/// A listening socket in blocking mode. Others may listen on the same address with this function; the
-/// kernel spreads the connections over them. What is accepted inherits TCP_NODELAY on Linux, which
-/// saves a system call for each connection.
+/// A listening socket in blocking mode. Others may listen on the same address with this function;
+/// the kernel spreads the connections over them. What is accepted inherits TCP_NODELAY on Linux,
+/// which saves a system call for each connection.
 ///
 /// # Errors
 ///
@@ -50,7 +50,7 @@ pub fn announce(address: SocketAddr) {
     println!("listening on {address}");
 }
 
-/// Runs a `serve` on each of the threads asked for, each with a listener of its own. The first one
+/// Runs a `serve` on each of the threads asked for, each with its own listener. The first one
 /// that fails ends the process.
 ///
 /// # Errors

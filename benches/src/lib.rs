@@ -23,6 +23,6 @@ pub mod progress_line;
 pub mod report;
 pub mod stand;
 
-/// How often each benchmark of `benches/instructions.rs` does its operation; what is counted is divided
-/// by it.
+/// How often each benchmark of `benches/instructions.rs` does its operation; what is counted is
+/// divided by it.
 pub const COUNTED_ROUNDS: usize = 1_000;

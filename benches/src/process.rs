@@ -7,9 +7,9 @@
 //! | context switches | `/proc/PID/task/*/status` |
 //! | memory | `RssAnon` in `/proc/PID/status`: resident, and of no file |
 //!
-//! The CPU time of a running thread may be one scheduler tick old, so samples should be seconds apart.
-//! What a thread spent that ended between two samples is not in the figures, nor what descendants do that
-//! are younger than the first sample.
+//! The CPU time of a running thread may be one scheduler tick old, so samples should be seconds
+//! apart. What a thread spent that ended between two samples is not in the figures, nor what
+//! descendants do that are younger than the first sample.
 
 use std::fmt;
 use std::fs;
@@ -134,7 +134,8 @@ impl ProcessMeter {
         Ok(())
     }
 
-    /// What all of the processes spent so far. Until measuring begins new descendants are looked for.
+    /// What all of the processes spent so far. Until measuring begins new descendants are looked
+    /// for.
     fn usage(&mut self) -> io::Result<Usage> {
         if self.with_descendants && self.first.is_none() {
             self.processes.truncate(1);

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// How often a line is written to what is no terminal.
+/// How often a line is written to anything but a terminal.
 const LOG_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A progress line on stderr: rewritten in place on a terminal, else a plain line now and then.

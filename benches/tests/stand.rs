@@ -185,7 +185,7 @@ fn a_server_that_ends_under_the_load_is_an_error() {
     );
 }
 
-/// A program that writes `line` in place of putting a load on the server.
+/// A program that writes `line` instead of putting a load on the server.
 fn program(name: &str, line: &str) -> Contestant {
     let script = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::write(&script, format!("#!/bin/sh\necho '{line}'\ncat\n")).unwrap();
@@ -210,7 +210,7 @@ fn what_a_load_of_another_program_says_is_told() {
 
 #[test]
 fn a_server_of_calls_is_sent_calls() {
-    // An echo is no answer to one.
+    // An echo is not an answer to one.
     let scenario: Scenario = "2x64x1".parse().unwrap();
     let server = contestant(epoll_echo(), Protocol::Rpc);
     let error = stand().measure(&server, &scenario, 0.0, |_| {}).unwrap_err();

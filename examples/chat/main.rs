@@ -1,5 +1,5 @@
-//! A chat: every line that a client writes goes to all others. The first one is its name. Clients can be
-//! `nc 127.0.0.1 7000` in several terminals.
+//! A chat: every line that a client writes goes to all others. The first one is its name. Clients
+//! can be `nc 127.0.0.1 7000` in several terminals.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 

@@ -1,11 +1,12 @@
 //! The room: what a client writes goes to all others, on whichever reactor they are.
 //!
-//! Each reactor keeps a list of its own clients. A line is posted once to each reactor, which hands it to those
-//! on its list. Memory is bounded, whatever clients do:
+//! Each reactor keeps a list of its own clients. A line is posted once to each reactor, which hands
+//! it to the ones on its list. Memory is bounded, whatever clients do:
 //!
-//! - A client has one line on its way. The next one is served when all reactors have handed out the last.
-//! - A client that doesn't read misses lines while its output is above the high-water mark, and is told
-//!   how many when it has caught up.
+//! - A client has one line on its way. The next one is served when all reactors have handed out the
+//!   last.
+//! - A client that doesn't read misses lines while its output is above the high-water mark, and is
+//!   told how many when it has caught up.
 //! - A line that is too long, or no text, closes its client; so does one that is not whole after a
 //!   minute, by the default of [`Framed`].
 
@@ -21,9 +22,9 @@ pub(crate) const LONGEST_LINE: usize = 1024;
 /// A client that has more than this many bytes to read still misses what is said.
 pub(crate) const HIGH_WATER: usize = 64 * 1024;
 
-/// Who says nothing for so long is asked to leave.
+/// A client that says nothing for this long is asked to leave.
 const MOST_SILENCE: Duration = Duration::from_secs(60 * 60);
-/// Who takes nothing of what waits for it for so long is cut off.
+/// A client that takes nothing of its output for this long is cut off.
 const MOST_STUCK: Duration = Duration::from_secs(60);
 
 /// A client, as other connections and reactors see it.
@@ -126,7 +127,8 @@ impl Room {
     }
 }
 
-/// Posts a line to all reactors, the own one included. `said` is dropped when all have handed it out.
+/// Posts a line to all reactors, the own one included. `said` is dropped when all have handed it
+/// out.
 fn say(
     reactors: &Reactors<Framed<Room>>,
     from: ConnId,

@@ -1,5 +1,6 @@
-//! A client for protocols of lines: it connects, sends a message or what comes in by standard input, and
-//! prints what comes back, until the server ends the connection or is silent for too long.
+//! A client for protocols of lines: it connects, sends a message or what comes in by standard
+//! input, and prints what comes back, until the server ends the connection or is silent for too
+//! long.
 
 #![allow(clippy::print_stderr, reason = "a program's output")]
 
@@ -65,7 +66,8 @@ impl EventHandler for Client {
     }
 }
 
-/// Sends standard input as it is, each piece when the one before it was sent, and then ends our side.
+/// Sends standard input as it is, each piece when the one before it was sent, and then ends our
+/// side.
 fn send_input(remote: &Remote<Client>, over: &Sender<Outcome>) {
     let mut input = io::stdin().lock();
     let (done, sent) = channel();

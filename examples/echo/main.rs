@@ -1,8 +1,8 @@
 //! An echo server, under load or on its own.
 //!
 //! Without arguments it starts the server, drives it over loopback for a few seconds, checks every
-//! byte that comes back, and prints what it measured. With `--listen` it is a plain server that runs
-//! until SIGINT or SIGTERM.
+//! byte that comes back, and prints what it measured. With `--listen` it is a plain server that
+//! runs until SIGINT or SIGTERM.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 
@@ -20,16 +20,17 @@ use millstream_benches::progress_line::ProgressLine;
 
 /// How long connections have to take what is left for them when the server stops.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A connection on which nothing moves for so long is closed.
+/// A connection on which nothing moves for this long is closed.
 const MOST_SILENCE: Duration = Duration::from_secs(300);
-/// One that takes nothing of what waits for it for so long is cut off. A frame must be whole within
+/// One that takes nothing of its output for this long is cut off. A frame must be whole within
 /// a minute, by the default of [`Framed`].
 const MOST_STUCK: Duration = Duration::from_secs(60);
 
 /// An echo server: under its own load, or, with --listen, for others.
 #[derive(Parser)]
 struct Options {
-    /// Run as a plain server on this address, for example 127.0.0.1:7000 (port 0: any that is free).
+    /// Run as a plain server on this address, for example 127.0.0.1:7000 (port 0: any that is
+    /// free).
     #[arg(long, value_name = "ADDR", value_parser = stream_address)]
     listen: Option<String>,
     /// Number of reactors, each a thread with an event loop [default: one per available core].
@@ -38,7 +39,7 @@ struct Options {
     /// Let each reactor accept for itself (SO_REUSEPORT) instead of one acceptor for all.
     #[arg(long)]
     reuse_port: bool,
-    /// Look for something to do for so many microseconds before waiting for it.
+    /// Look for something to do for this many microseconds before waiting for it.
     #[arg(long, value_name = "MICROS", value_parser = clap::value_parser!(u64).range(1..))]
     busy_poll: Option<u64>,
     /// Serve frames, each of which begins with the number of bytes behind that, in four bytes,

@@ -1,9 +1,9 @@
 //! A key-value server that speaks Redis' protocol, in memory.
 //!
-//! `cargo run --release --example kv -- --listen 127.0.0.1:6379` serves until SIGINT or SIGTERM; any Redis
-//! client can talk to it. `store/` has the keys and values and knows no network, `commands/` has the
-//! commands and their table, `server.rs` brings frames to commands, `pubsub.rs` messages to those who
-//! listen.
+//! `cargo run --release --example kv -- --listen 127.0.0.1:6379` serves until SIGINT or SIGTERM;
+//! any Redis client can talk to it. `store/` has the keys and values and knows no network,
+//! `commands/` has the commands and their table, `server.rs` brings frames to commands, `pubsub.rs`
+//! messages to those that listen.
 //!
 //! # Where it differs from Redis
 //! - **Left out**: transactions (MULTI, EXEC, DISCARD, WATCH), CLIENT REPLY, databases other than
@@ -26,7 +26,7 @@
 //! - **POST and `Host:`** close the connection, as in Redis, but by a reset, with what was still to
 //!   be sent.
 //! - **A subscriber** with more than 32 MiB of output waiting, replies included, is cut off when a
-//!   message comes. UNSUBSCRIBE without names answers in any order.
+//!   message comes. UNSUBSCRIBE without names replies in any order.
 //! - **At the end** replies of commands that came in time are sent; clients that don't take them
 //!   have five seconds.
 
@@ -58,9 +58,9 @@ use crate::shards::Shards;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The most output that may wait for a connection: a reply, and messages of channels.
 const OUTPUT_CAP: usize = 2 * MOST_REPLY;
-/// Who takes nothing of what waits for it for so long is cut off. A command must be whole within a
-/// minute, by the default of [`Framed`]; between commands a client may be silent for as long as it
-/// likes, as with Redis.
+/// A client that takes nothing of its output for this long is cut off. A command must be whole
+/// within a minute, by the default of [`Framed`]; between commands a client may be silent for as
+/// long as it likes, as with Redis.
 const MOST_STUCK: Duration = Duration::from_secs(60);
 
 /// A key-value server that speaks Redis' protocol, in memory.

@@ -13,9 +13,9 @@ use crate::store::{Bytes, matches};
 
 /// A subscriber with more output waiting than this is cut off, as Redis does.
 const MOST_PENDING: usize = 32 * 1024 * 1024;
-/// With so many bytes of messages on their way on a reactor, those who publish there wait.
+/// With this many bytes of messages on their way on a reactor, publishers wait.
 const MOST_ON_THE_WAY: usize = 4 * 1024 * 1024;
-/// What a message on its way takes beside its bytes, roughly.
+/// What a message on its way takes besides its bytes, roughly.
 const OVERHEAD: usize = 64;
 
 type Names = HashSet<Bytes, RandomState>;
@@ -39,7 +39,7 @@ pub struct Subscribers {
     outgoing: HashMap<ConnId, Vec<Delivery>, RandomState>,
     /// The bytes of all that.
     on_the_way: usize,
-    /// Who waits until there is less of it.
+    /// What waits until there is less of it.
     publishers: Vec<Remote<Framed<Server>>>,
 }
 
@@ -153,7 +153,8 @@ impl Subscribers {
         self.take(id);
     }
 
-    /// Has a message brought to all that listen, and answers to how many. Its own one asks for it.
+    /// Brings a message to all that listen, and returns to how many. The publisher's own reactor
+    /// asks for it.
     pub fn publish(&mut self, message: &Arc<Message>, own: Option<ConnId>) -> usize {
         let channel = self.channels.get(&message.channel).map(|listeners| (None, listeners));
         let patterns =
@@ -180,12 +181,13 @@ impl Subscribers {
         count
     }
 
-    /// Whether so much is on its way that those who publish must wait.
+    /// Whether so much is on its way that publishers must wait.
     pub fn are_full(&self) -> bool {
         self.on_the_way > MOST_ON_THE_WAY
     }
 
-    /// Has a connection that was [held](crate::server::Session::holds) go on when less is on its way.
+    /// Has a connection that was [held](crate::server::Session::holds) go on when less is on its
+    /// way.
     pub fn hold(&mut self, publisher: Remote<Framed<Server>>) {
         self.publishers.push(publisher);
     }

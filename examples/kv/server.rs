@@ -68,7 +68,7 @@ impl Server {
         }
     }
 
-    /// Runs a command and writes what it answers.
+    /// Runs a command and writes its reply.
     #[inline]
     pub fn run_or_fail(
         &mut self,
@@ -145,8 +145,8 @@ impl Server {
             || conn.state.queue.is_empty() && self.shards.is_local(found, arguments)
     }
 
-    /// Puts a command off until all replies before its own are written, unless that can wait in their
-    /// queue. Answers whether it did.
+    /// Puts a command off until all replies before its own are written, unless that can wait in
+    /// their queue. Returns whether it did.
     fn defer(&mut self, conn: &mut FramedConn<'_, Self>, arguments: &Arguments<'_>) -> bool {
         let name = arguments.clone().next().unwrap_or_default();
         let found = commands::find(name).filter(|found| found.takes(arguments.len()));
@@ -165,7 +165,7 @@ pub fn protocol(conn: &mut FramedConn<'_, Server>) -> Protocol {
     conn.codec().map_or(Protocol::Resp2, |codec| codec.protocol())
 }
 
-/// Reads from a connection, unless it has to wait for other reactors, or for those who listen.
+/// Reads from a connection, unless it has to wait for other reactors, or for subscribers.
 pub fn read_or_pause(conn: &mut FramedConn<'_, Server>) {
     if conn.state.queue.is_blocked() || conn.state.holds > 0 {
         conn.pause_reading();
@@ -253,7 +253,7 @@ impl FrameHandler for Server {
         Action::Continue
     }
 
-    /// From here on it counts as gone, for those who publish, too, however long its peer takes to
+    /// From here on it counts as gone, also for publishers, however long its peer takes to
     /// end its side.
     fn on_closing(&mut self, conn: &mut FramedConn<'_, Self>, _reason: &CloseReason) {
         self.clients.remove(&conn.id());

@@ -1,12 +1,12 @@
 //! Keys that belong to other reactors.
 //!
-//! A key belongs to the shard that its hash says, and a shard to a reactor. A command whose keys are
-//! elsewhere is carried there and runs among the callbacks of that reactor, without a lock; its reply
-//! comes back into the queue of its connection, which keeps the order of the requests. All commands of
-//! a connection for the same key go the same way, and stay in order.
+//! A key belongs to the shard that its hash says, and a shard to a reactor. A command whose keys
+//! are elsewhere is carried there and runs among the callbacks of that reactor, without a lock; its
+//! reply comes back into the queue of its connection, which keeps the order of the requests. All
+//! commands of a connection for the same key go the same way, and stay in order.
 //!
-//! **What is atomic**: what a command does on one shard. A command with keys on several (MSET, DEL, KEYS,
-//! FLUSHDB and the like) is split; another client can see one part done and another not.
+//! **What is atomic**: what a command does on one shard. A command with keys on several (MSET, DEL,
+//! KEYS, FLUSHDB and the like) is split; another client can see one part done and another not.
 //!
 //! **What is bounded**: how many of a connection's replies are on their way, and how many bytes. A
 //! shard serves a connection [`SLICE`] bytes of replies, keeps the requests behind them, and goes
@@ -14,8 +14,8 @@
 //! Long values are not copied on their way, and a reply as a whole is bounded in
 //! `commands/size.rs`.
 //!
-//! **What is not gathered**: INFO and CLIENT LIST tell of the reactor of the connection that asks, of its
-//! clients, commands and keys. DBSIZE counts the keys of all.
+//! **What is not gathered**: INFO and CLIENT LIST tell of the reactor of the connection that asks,
+//! of its clients, commands and keys. DBSIZE counts the keys of all.
 
 #[cfg(test)]
 pub mod tests;
@@ -41,11 +41,11 @@ use crate::store::Millis;
 /// In the cursor of a scan, above the part.
 const CURSOR_SHARD: u32 = 8;
 
-/// A connection with so many replies on their way is not read until half of them have come.
+/// A connection with this many replies on their way is not read until half of them have come.
 const MOST_WAITING: usize = 256;
-/// The same for so many bytes of requests and replies.
+/// The same for this many bytes of requests and replies.
 const MOST_BYTES: usize = 1024 * 1024;
-/// A shard serves a connection until its replies have so many bytes, and then waits for it.
+/// A shard serves a connection until its replies have this many bytes, and then waits for it.
 const SLICE: usize = 1024 * 1024;
 /// Instead of a reply that can't come any more.
 const ABORTED: &[u8] =
@@ -128,7 +128,7 @@ struct Waiting {
     parts: Vec<Awaited>,
 }
 
-/// What one shard answers.
+/// What one shard replies.
 struct Awaited {
     shard: usize,
     /// The size of the request, and then of the reply.
@@ -481,7 +481,8 @@ impl Server {
         self.shards.outgoing[shard].push(request);
         if first {
             let all = reactors.clone();
-            // Inboxes are looked at behind all connections. A reactor that has stopped drops requests.
+            // Inboxes are looked at behind all connections. A reactor that has stopped drops
+            // requests.
             let _ = reactors.run(self.shards.own, move |server, _| {
                 let batch = std::mem::take(&mut server.shards.outgoing[shard]);
                 let _ = all.run(shard, move |server, reactor| {
@@ -564,7 +565,8 @@ impl Server {
         Encoded::take(&mut self.shards.scratch)
     }
 
-    /// Has an error written behind all replies that are on their way, and then the connection closed.
+    /// Has an error written behind all replies that are on their way, and then the connection
+    /// closed.
     pub fn end_with(&mut self, conn: &mut FramedConn<'_, Self>, error: &ProtocolError) -> Action {
         conn.input.take_all();
         let mut buffer = OutputBuffer::new();
@@ -602,8 +604,8 @@ impl Server {
         action
     }
 
-    /// Asks for what was withheld, if it is next and the peer has taken what there is. Otherwise the next
-    /// reply or the low-water mark comes here again.
+    /// Asks for what was withheld, if it is next and the peer has taken what there is. Otherwise
+    /// the next reply or the low-water mark comes here again.
     fn ask_for_more(&mut self, conn: &mut FramedConn<'_, Self>) {
         while conn.output.pending() <= HIGH_WATER
             && let Some(shard) = conn.state.queue.next_withheld()

@@ -1,5 +1,5 @@
-//! A proxy: it connects to an upstream for each client and relays both ways, with backpressure, and with the end
-//! of either direction carried through. Both sides are TCP or Unix sockets.
+//! A proxy: it connects to an upstream for each client and relays both ways, with backpressure, and
+//! with the end of either direction carried through. Both sides are TCP or Unix sockets.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 
@@ -17,17 +17,18 @@ use self::relay::Relay;
 
 /// How long connections have to take what is left for them when the proxy stops.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Who takes nothing of what waits for it for so long is cut off, and the other side with it.
+/// A peer that takes nothing of its output for this long is cut off, and the other side with it.
 const MOST_STUCK: Duration = Duration::from_secs(60);
 
 /// A proxy for streams.
 #[derive(Parser)]
 struct Options {
-    /// Where clients connect to, for example 127.0.0.1:8000 (port 0: any that is free), tcp://:8000 or
-    /// unix:///run/proxy.sock.
+    /// Where clients connect to, for example 127.0.0.1:8000 (port 0: any that is free), tcp://:8000
+    /// or unix:///run/proxy.sock.
     #[arg(long, value_name = "ADDR", value_parser = stream_address)]
     listen: String,
-    /// Where the upstream listens, for example localhost:7000, [::1]:7000 or unix:///run/server.sock.
+    /// Where the upstream listens, for example localhost:7000, [::1]:7000 or
+    /// unix:///run/server.sock.
     #[arg(long, value_name = "ADDR", value_parser = parse_upstream)]
     to: Connect,
     /// Number of reactors, each a thread with an event loop [default: one per available core].

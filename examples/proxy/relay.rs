@@ -1,4 +1,4 @@
-//! The relay: each client is relayed to a connection of its own to the upstream, and back.
+//! The relay: each client is relayed to its own connection to the upstream, and back.
 
 use std::error::Error;
 
@@ -55,7 +55,8 @@ fn turn_away(client: &Remote<Relay>) -> Action {
     Action::Continue
 }
 
-/// Relays both ways. A client that is gone by now leaves its upstream nowhere to relay to, which closes it.
+/// Relays both ways. A client that is gone by now leaves its upstream nowhere to relay to, which
+/// closes it.
 fn pair(upstream: &mut Conn<'_, Relay>, client: &Remote<Relay>) -> Action {
     let back = upstream.remote();
     let _ = client.run(move |_, client| client.relay_to(&back).into());

@@ -1,11 +1,13 @@
 //! A server that is restarted while it serves, without a refused connection or a lost reply.
 //!
-//! Start it, and then start it again, as often as you like, with the same options: each new process takes
-//! over from the one before it, which serves the connections it has and ends. It answers every line with
-//! its process id and that line. When it is about to end it says `bye`, and goes on answering until its client
-//! has ended the connection; a client that connects again then gets to the new process.
+//! Start it, and then start it again, as often as you like, with the same options: each new process
+//! takes over from the one before it, which serves the connections it has and ends. It replies to
+//! every line with its process id and that line. When it is about to end it says `bye`, and goes on
+//! answering until its client has ended the connection; a client that connects again then gets to
+//! the new process.
 //!
-//! It also takes sockets from a service manager, as with `systemd-socket-activate -l 7000 restart …`.
+//! It also takes sockets from a service manager, as with
+//! `systemd-socket-activate -l 7000 restart …`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 
@@ -21,22 +23,24 @@ use millstream::codec::{FrameHandler, Framed, FramedConn, Lines};
 use millstream::restart::{Handover, Inherited};
 use millstream::{AcceptMode, Action, Engine, Reactor, UnixAddress};
 
-/// A connection on which nothing moves for so long is closed.
+/// A connection on which nothing moves for this long is closed.
 const MOST_SILENCE: Duration = Duration::from_secs(300);
-/// One that takes nothing of what waits for it for so long is cut off. A line must be whole within
+/// One that takes nothing of its output for this long is cut off. A line must be whole within
 /// a minute, by the default of [`Framed`].
 const MOST_STUCK: Duration = Duration::from_secs(60);
 
 /// A server that is restarted while it serves.
 #[derive(Parser)]
 struct Options {
-    /// Where to listen, for example 127.0.0.1:7000 or unix:///run/name.socket; may be given several times.
+    /// Where to listen, for example 127.0.0.1:7000 or unix:///run/name.socket; may be given several
+    /// times.
     #[arg(long, value_name = "ADDR", required = true, value_parser = stream_address)]
     listen: Vec<String>,
     /// The Unix socket over which the next process takes over.
     #[arg(long, value_name = "PATH")]
     handover: PathBuf,
-    /// Seconds that a process may take to take over, and that its predecessor then has for its connections.
+    /// Seconds that a process may take to take over, and that its predecessor then has for its
+    /// connections.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
     /// Seconds to prepare before serving, as a server does that fills its caches.
@@ -50,7 +54,7 @@ struct Options {
     reuse_port: bool,
 }
 
-/// Answers lines.
+/// Replies to lines.
 struct Server;
 
 impl FrameHandler for Server {
@@ -102,7 +106,7 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> anyhow::Result<()> {
     let pid = process::id();
     let timeout = Duration::from_secs(options.timeout);
-    // Before this process opens descriptors of its own, which could be taken for the manager's.
+    // Before this process opens its own descriptors, which could be taken for the manager's.
     let activated = Inherited::from_environment()?;
     let mut handover = Handover::take(UnixAddress::path(&options.handover)?, timeout)?;
     if handover.has_predecessor() {

@@ -1,5 +1,5 @@
-//! A client of the example `rpc_server` that shows what calls can do: metadata, deadlines, cancellation, several at once,
-//! and who is let in.
+//! A client of the example `rpc_server` that shows what calls can do: metadata, deadlines,
+//! cancellation, several at once, and who is let in.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 
@@ -103,7 +103,7 @@ fn echo(client: &Client<impl Middleware>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Who has no time to wait is told so in time; the server gives up, too.
+/// A caller that has no time to wait learns in time; the server gives up, too.
 fn deadline(office: &OfficeClient<impl Middleware>) {
     let begin = Instant::now();
     let result = office.work(LONG).timeout(Duration::from_millis(100)).call();
@@ -111,7 +111,8 @@ fn deadline(office: &OfficeClient<impl Middleware>) {
     println!("a deadline of 100 ms: {outcome}, after {} ms", begin.elapsed().as_millis());
 }
 
-/// A call is a future, which works on every executor; dropping it cancels the call, and the server gives up, too.
+/// A call is a future, which works on every executor; dropping it cancels the call, and the server
+/// gives up, too.
 fn cancellation(
     client: &Client<impl Middleware>,
     office: &OfficeClient<impl Middleware>,

@@ -1,7 +1,9 @@
-//! A server of remote procedure calls: a typed service and a method of bytes, behind layers that recover from panics,
-//! log, trace and ask who calls; with health, reflection, limits, and a stop that lets open calls end.
+//! A server of remote procedure calls: a typed service and a method of bytes, behind layers that
+//! recover from panics, log, trace and ask who calls; with health, reflection, limits, and a stop
+//! that lets open calls end.
 //!
-//! `rpc_server --listen 127.0.0.1:7000 --token sesame`, and then `rpc_client 127.0.0.1:7000 --token sesame`.
+//! `rpc_server --listen 127.0.0.1:7000 --token sesame`, and then
+//! `rpc_client 127.0.0.1:7000 --token sesame`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 
@@ -35,12 +37,13 @@ struct Options {
     /// Number of reactors, each a thread with an event loop.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1024))]
     reactors: u16,
-    /// What callers have to know, as the pair `token` of their metadata [default: anybody may call].
+    /// What callers have to know, as the pair `token` of their metadata [default: anybody may
+    /// call].
     #[arg(long)]
     token: Option<String>,
 }
 
-/// Who calls, as the layer in front of the methods has found out.
+/// Who is calling, as the layer before the methods has found out.
 struct Caller(&'static str);
 
 fn authenticate(call: &Call<'_>, token: Option<&str>) -> Result<Caller, Status> {
@@ -52,7 +55,7 @@ fn authenticate(call: &Call<'_>, token: Option<&str>) -> Result<Caller, Status> 
     }
 }
 
-/// What the methods share; each reactor has one of its own.
+/// What the methods share; each reactor has its own.
 struct Worker;
 
 impl Office for Worker {

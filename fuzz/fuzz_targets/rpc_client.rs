@@ -1,4 +1,5 @@
-//! Any bytes to an RPC client's connection with calls open: see the module that it shares with the tests.
+//! Any bytes to an RPC client's connection with calls open: see the module that it shares with the
+//! tests.
 #![no_main]
 
 #[path = "../../tests/codec/check/mod.rs"]

@@ -7,7 +7,7 @@ use std::path::Path;
 use millstream_benches::report::{self, Record};
 use millstream_benches::stand::unused;
 
-/// Writes the record into the folder, and page and chart beside it.
+/// Writes the record into the folder, and page and chart next to it.
 pub(super) fn write(record: &Record, folder: &Path) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(folder).map_err(|error| about(folder, &error))?;
     let path = unused(folder, &format!("{}-{}", record.date, record.profile));
@@ -15,7 +15,7 @@ pub(super) fn write(record: &Record, folder: &Path) -> Result<(), Box<dyn Error>
     write_rendered(record, &path)
 }
 
-/// Makes page and chart from the record at `path`, beside it.
+/// Makes page and chart from the record at `path`, next to it.
 pub(super) fn render(path: &Path) -> Result<(), Box<dyn Error>> {
     let text = fs::read_to_string(path).map_err(|error| about(path, &error))?;
     let record = serde_json::from_str(&text)

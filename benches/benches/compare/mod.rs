@@ -1,9 +1,10 @@
 //! What the benchmarks `echo` and `rpc` have in common: servers are compared under loads.
 //!
-//! Each server in turn runs on cores of its own, the load on others, in interleaved rounds.
-//! Interleaving (A B C, A B C, …) spreads what disturbs the machine over all servers; the median over
-//! the rounds drops what hit only one; and the ratio to the first server is taken within each round,
-//! so that a slow minute of the machine does not count. Every measurement has a new server process.
+//! Each server in turn runs on its own cores, the load on others, in interleaved rounds.
+//! Interleaving (A B C, A B C, …) spreads what disturbs the machine over all servers; the median
+//! over the rounds drops what hit only one; and the ratio to the first server is taken within each
+//! round, so that a slow minute of the machine does not count. Every measurement has a new server
+//! process.
 
 mod files;
 mod options;
@@ -29,7 +30,7 @@ pub(crate) struct Comparison<'a> {
     pub(crate) profile: &'static str,
     pub(crate) known: Vec<Known>,
     pub(crate) commands: Vec<Contestant>,
-    /// Those who were asked for, not only taken along.
+    /// Those that were asked for, not only included.
     pub(crate) requested: Vec<String>,
     pub(crate) scenarios: Vec<Scenario>,
     pub(crate) rounds: usize,

@@ -14,7 +14,8 @@ pub(crate) const SHORTEST: f64 = 0.5;
 
 #[derive(Debug, Args)]
 pub(crate) struct SharedOptions {
-    /// Scenarios instead of the listed ones: names, or CONNECTIONSxSIZExIN_FLIGHT, such as 50x1kx16.
+    /// Scenarios instead of the listed ones: names, or CONNECTIONSxSIZExIN_FLIGHT, such as
+    /// 50x1kx16.
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub(crate) scenario: Vec<Scenario>,
     /// Event loops of each server.
@@ -33,7 +34,7 @@ pub(crate) struct SharedOptions {
     /// Where the files go [default: a folder of the benchmark's name in cargo's target folder].
     #[arg(long, value_name = "FOLDER")]
     output: Option<PathBuf>,
-    /// Measure nothing; make page and chart from a record, beside it.
+    /// Measure nothing; make page and chart from a record, next to it.
     #[arg(long, value_name = "FILE")]
     pub(crate) render: Option<PathBuf>,
     /// What cargo passes to every benchmark.
@@ -42,9 +43,9 @@ pub(crate) struct SharedOptions {
     /// More servers to measure: a name and a command, with {port} where the port to listen on
     /// belongs.
     ///
-    /// The command is split at spaces, and must have no quotes. It had best be the server itself. If it
-    /// starts others, what they spend counts, too, and they are ended with it; but only while they are
-    /// its descendants, and in its process group.
+    /// The command is split at spaces, and must have no quotes. It should be the server itself. If
+    /// it starts others, what they spend counts, too, and they are ended with it; but only while
+    /// they are its descendants, and in its process group.
     #[arg(value_name = "NAME=COMMAND")]
     pub(crate) commands: Vec<Contestant>,
 }
@@ -75,7 +76,7 @@ impl SharedOptions {
         listed.iter().map(|name| name.parse().expect("a listed scenario is one")).collect()
     }
 
-    /// The names of those who were asked for: with `only`, or as commands.
+    /// The names of those that were asked for: with `only`, or as commands.
     pub(crate) fn requested(&self, only: &[String]) -> Vec<String> {
         only.iter().chain(self.commands.iter().map(|one| &one.name)).cloned().collect()
     }

@@ -180,7 +180,7 @@ impl Runner {
         Ok(Capacities { baseline: baseline.transpose()?, own: own.unwrap_or_default() })
     }
 
-    /// All rounds of a scenario. Who fails is not asked again.
+    /// All rounds of a scenario. One that fails is not measured again.
     fn scenario(
         &mut self,
         contestants: &[Contestant],

@@ -19,10 +19,10 @@ const CHOSEN: &str = "chosen";
 
 /// Compares echo servers by CPU time per message, throughput, latency and memory.
 ///
-/// Builds them, measures each in turn on cores of its own under load from others, prints a table for
-/// every scenario, and writes a record (JSON), a page with charts (HTML) and a chart (SVG). The machine
-/// should have nothing else to do. Paths are relative to the repository's root. No file is ever
-/// overwritten: the second record of a day has -2 behind its name.
+/// Builds them, measures each in turn on its own cores under load from others, prints a table for
+/// every scenario, and writes a record (JSON), a page with charts (HTML) and a chart (SVG). The
+/// machine should have nothing else to do. Paths are relative to the repository's root. No file is
+/// ever overwritten: the second record of a day has -2 behind its name.
 #[derive(Debug, Parser)]
 #[command(
     name = "echo",

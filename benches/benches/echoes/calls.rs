@@ -38,7 +38,7 @@ impl Middleware for Pass {
     }
 }
 
-/// One connection, on which so many calls are made in every turn.
+/// One connection, on which this many calls are made in every turn.
 pub(crate) struct Calls<M: Middleware + 'static> {
     stepper: Stepper<Framed<Serving<M, Router>>>,
     peer: TcpStream,
@@ -51,7 +51,7 @@ pub(crate) struct Calls<M: Middleware + 'static> {
 }
 
 impl Calls<()> {
-    /// So many calls a turn with so many bytes. All is warm.
+    /// This many calls a turn with this many bytes. All is warm.
     pub(crate) fn plain(count: usize, body: usize) -> Self {
         Calls::of(&Server::new(), count, body)
     }

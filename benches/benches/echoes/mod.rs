@@ -12,10 +12,11 @@ use millstream::codec::{FrameHandler, Framed, FramedConn, LengthField};
 use millstream::internals::Stepper;
 use millstream::{Action, Conn, Engine, EventHandler};
 
-/// Warming up takes so long, by when the stall detector knows the rate of the processor's counter.
+/// Warming up takes this long, by when the stall detector knows the rate of the processor's
+/// counter.
 const WARM_UP: Duration = Duration::from_millis(50);
 
-/// Sends everything back, in pieces of so many bytes.
+/// Sends everything back, in pieces of this many bytes.
 pub(crate) struct Echo {
     piece: usize,
 }
@@ -48,7 +49,7 @@ impl FrameHandler for EchoFrames {
     }
 }
 
-/// So many frames of so many bytes, of which four tell the length.
+/// This many frames of this many bytes, of which four are the length.
 pub(crate) fn length_field_frames(count: usize, size: usize) -> Vec<u8> {
     let body = size - 4;
     let frame = [&(body as u32).to_be_bytes()[..], &vec![1; body]].concat();
@@ -64,14 +65,14 @@ pub(crate) struct Echoes<H: EventHandler = Echo> {
 }
 
 impl Echoes {
-    /// So many connections, messages of so many bytes, and pieces of so many. All is warm.
+    /// This many connections, messages of this many bytes, and pieces of this many. All is warm.
     pub(crate) fn warm(connections: usize, message: usize, piece: usize) -> Self {
         Self::of(Echo { piece }, connections, vec![1; message])
     }
 }
 
 impl Echoes<Framed<EchoFrames>> {
-    /// One connection, with so many frames of so many bytes in a message. All is warm.
+    /// One connection, with this many frames of this many bytes in a message. All is warm.
     pub(crate) fn framed(count: usize, size: usize) -> Self {
         Self::of(Framed::new(EchoFrames), 1, length_field_frames(count, size))
     }

@@ -14,13 +14,13 @@ use millstream_benches::arguments::seconds;
 use millstream_benches::report::Subject;
 use millstream_benches::stand::{Contestant, KNOWN_RPC, Protocol, RPC, Role};
 
-/// Compares RPC servers by CPU time per call, throughput and latency, beside a loop on epoll that echoes
-/// the same bytes without any protocol.
+/// Compares RPC servers by CPU time per call, throughput and latency, compared with a loop on epoll
+/// that echoes the same bytes without any protocol.
 ///
 /// Each answers calls with what is in them, on one core, in its own protocol. Prints a table for
-/// every scenario, and writes a record (JSON), a page with charts (HTML) and a chart (SVG). The machine
-/// should have nothing else to do. A COMMAND is a server of millstream's protocol, with the method
-/// echo.Echo/echo.
+/// every scenario, and writes a record (JSON), a page with charts (HTML) and a chart (SVG). The
+/// machine should have nothing else to do. A COMMAND is a server of millstream's protocol, with the
+/// method echo.Echo/echo.
 #[derive(Parser)]
 #[command(
     name = "rpc",

@@ -9,7 +9,7 @@
 #define BACKLOG 1024
 
 // Reads the command line, listens on as many sockets as it asks for threads, says where on standard
-// output, and runs `serve`, which must not return, on each thread with a socket of its own. The sockets
+// output, and runs `serve`, which must not return, on each thread with its own socket. The sockets
 // are in blocking mode, and what is accepted from them has TCP_NODELAY.
 _Noreturn void run_on_threads(int argc, char **argv, void (*serve)(int listener));
 

@@ -1,20 +1,22 @@
-// The echo server on io_uring: what the kernel's completions can do at best. One ring per thread, each
-// with a listener of its own.
+// The echo server on io_uring: what the kernel's completions can do at best. One ring per thread,
+// each with its own listener.
 //
-// Tuned: one io_uring_enter per turn submits all sends and waits. Accepting and receiving are requested
-// once (multishot); received bytes come in buffers the kernel picks (a buffer ring) and are sent from
-// where they are; sockets are direct descriptors, which exist in the ring only. Completions run when the
-// loop waits (DEFER_TASKRUN), on a ring that only this thread uses (SINGLE_ISSUER).
+// Tuned: one io_uring_enter per turn submits all sends and waits. Accepting and receiving are
+// requested once (multishot); received bytes come in buffers the kernel picks (a buffer ring) and
+// are sent from where they are; sockets are direct descriptors, which exist in the ring only.
+// Completions run when the loop waits (DEFER_TASKRUN), on a ring that only this thread uses
+// (SINGLE_ISSUER).
 //
-// A send that takes everything posts no completion (CQE_SKIP_SUCCESS). It never waits for the socket
-// (MSG_DONTWAIT), so when io_uring_enter returns, it either has taken everything or its completion says
-// how much it took (MSG_WAITALL makes less than everything a failure). So buffers go back to the kernel
-// a turn later, without a word from it. A connection has one send a turn, of all it received in it;
-// what was not taken is copied, and one send at a time, with a completion, carries it out. Until that
-// is done the connection's later bytes queue up behind it, and its receiving is cancelled.
+// A send that takes everything posts no completion (CQE_SKIP_SUCCESS). It never waits for the
+// socket (MSG_DONTWAIT), so when io_uring_enter returns, it either has taken everything or its
+// completion says how much it took (MSG_WAITALL makes less than everything a failure). So buffers
+// go back to the kernel a turn later, without a word from it. A connection has one send a turn, of
+// all it received in it; what was not taken is copied, and one send at a time, with a completion,
+// carries it out. Until that is done the connection's later bytes queue up behind it, and its
+// receiving is cancelled.
 //
-// Buffers are few at first and doubled when the kernel runs out of them: it uses them in turn, and many
-// would only spread the same bytes over more pages and cache lines.
+// Buffers are few at first and doubled when the kernel runs out of them: it uses them in turn, and
+// many would only spread the same bytes over more pages and cache lines.
 #define _GNU_SOURCE
 #include "common.h"
 
@@ -108,7 +110,8 @@ static void push(struct list *list, int slot) {
     list->slots[list->count++] = slot;
 }
 
-// Has the end of the turn look what comes next for a connection. While it receives, that is nothing.
+// Has the end of the turn look what comes next for a connection. While it receives, that is
+// nothing.
 static void changed(struct loop *loop, int slot) {
     struct connection *connection = &loop->connections[slot];
     if (connection->receiving || connection->changed)
@@ -117,7 +120,7 @@ static void changed(struct loop *loop, int slot) {
     push(&loop->changed, slot);
 }
 
-// --- requests ----------------------------------------------------------------------------------------
+// --- requests ------------------------------------------------------------------------------------
 
 // An entry to fill. When there is none, those that are filled are submitted early.
 static struct io_uring_sqe *next_entry(struct loop *loop) {
@@ -169,7 +172,7 @@ static void request_close(struct loop *loop, int slot) {
     tag(entry, OTHER, slot, IOSQE_CQE_SKIP_SUCCESS);
 }
 
-// --- the pool of buffers -----------------------------------------------------------------------------
+// --- the pool of buffers -------------------------------------------------------------------------
 
 static char *buffer(struct loop *loop, int id) {
     return loop->memory + (size_t)id * STRIDE;
@@ -202,7 +205,7 @@ static void grow_pool(struct loop *loop) {
         give_buffer(loop, loop->buffers++);
 }
 
-// --- a connection ------------------------------------------------------------------------------------
+// --- a connection --------------------------------------------------------------------------------
 
 static bool is_blocked(const struct connection *connection) {
     return connection->in_flight.data != NULL;
@@ -226,7 +229,7 @@ static void proceed(struct loop *loop, int slot) {
     }
 }
 
-// Gives up on a connection. It is closed when the kernel has nothing of it any more.
+// Gives up on a connection. It is closed when the kernel holds none of it any more.
 static void abandon(struct loop *loop, int slot) {
     struct connection *connection = &loop->connections[slot];
     connection->failed = true;
@@ -281,7 +284,7 @@ static void keep(struct loop *loop, struct kept *kept, const struct chain *chain
     }
 }
 
-// --- sending what was received -----------------------------------------------------------------------
+// --- sending what was received -------------------------------------------------------------------
 
 // One message of several buffers. Both arrays have room for all buffers there are.
 static struct msghdr *gather(struct loop *loop, const struct chain *chain) {
@@ -345,7 +348,7 @@ static void settle_sent(struct loop *loop) {
     loop->sent.count = 0;
 }
 
-// --- completions -------------------------------------------------------------------------------------
+// --- completions ---------------------------------------------------------------------------------
 
 static void accepted(struct loop *loop, const struct io_uring_cqe *completion) {
     int slot = completion->res;
@@ -409,10 +412,10 @@ static void reap(struct loop *loop) {
     io_uring_cq_advance(&loop->ring, count);
 }
 
-// --- the loop ----------------------------------------------------------------------------------------
+// --- the loop ------------------------------------------------------------------------------------
 
-// Submits everything, waits for a completion, and reaps all there are. Afterwards every send has said
-// what it had to say.
+// Submits everything, waits for a completion, and reaps all there are. Afterwards every send has
+// said what it had to say.
 static void submit_and_reap(struct loop *loop) {
     bool again;
     do {

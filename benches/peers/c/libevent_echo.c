@@ -1,10 +1,10 @@
-// The echo server on libevent: one event base per thread, each with a listener of its own.
+// The echo server on libevent: one event base per thread, each with its own listener.
 //
-// Tuned: plain events instead of bufferevents, whose buffers cost more than the rest of the loop; they
-// are part of the connection, so they are not allocated apart; no locks, as no base is shared; changes
-// of interest are gathered (the changelist); the base's clock is not read after each wait. All
-// connections of a loop receive into one buffer. Only what the socket does not take is copied; until
-// that is gone, nothing is read.
+// Tuned: plain events instead of bufferevents, whose buffers cost more than the rest of the loop;
+// they are part of the connection, so they are not allocated apart; no locks, as no base is shared;
+// changes of interest are gathered (the changelist); the base's clock is not read after each wait.
+// All connections of a loop receive into one buffer. Only what the socket does not take is copied;
+// until that is gone, nothing is read.
 #define _GNU_SOURCE
 #include "common.h"
 

@@ -1,8 +1,8 @@
-// The echo server on libuv: one loop per thread, each with a listener of its own.
+// The echo server on libuv: one loop per thread, each with its own listener.
 //
-// Tuned: all connections of a loop receive into one buffer, and what was received is sent at once with
-// uv_try_write, so a message costs one recv and one send and nothing is allocated. Only what the socket
-// does not take is copied and queued; until that is gone, nothing is read.
+// Tuned: all connections of a loop receive into one buffer, and what was received is sent at once
+// with uv_try_write, so a message costs one recv and one send and nothing is allocated. Only what
+// the socket does not take is copied and queued; until that is gone, nothing is read.
 #include "common.h"
 
 #include <stdio.h>

@@ -1,9 +1,9 @@
 //! The load of an RPC client: as many calls in flight on as many connections as millstream's load
 //! generator is asked for, with the same messages, schedule, checks and figures.
 //!
-//! It is a program for each library, which the benchmark gives the load to. Each of its threads is an
-//! event loop with connections of its own, on which it makes all calls from one task. At a rate it
-//! polls for what is due, so it needs a core of its own.
+//! It is a program for each library, which the benchmark gives the load to. Each of its threads is
+//! an event loop with its own connections, on which it makes all calls from one task. At a rate it
+//! polls for what is due, so it needs its own core.
 
 use std::error::Error;
 use std::future::Future;
@@ -30,7 +30,7 @@ pub trait Client: Send + Sized {
     /// Why a call failed.
     type Error: Error + Send + Sync + 'static;
 
-    /// Connects, with room for so many calls at a time.
+    /// Connects, with room for this many calls at a time.
     fn connect(address: SocketAddr, calls: usize) -> impl Future<Output = io::Result<Self>>;
 
     /// Has the server echo a body.

@@ -1,8 +1,8 @@
 //! The echo service on tarpc, both ends tuned.
 //!
-//! The format is postcard, which tarpc does not bring along: of those it could use it is the shortest
-//! on the wire, and bodies are copied whole in place of byte by byte. Handlers run in the task of their
-//! connection, with no task for each call. Buffers hold all calls that are under way.
+//! The format is postcard, which tarpc does not bring along: of those it could use it is the
+//! shortest on the wire, and bodies are copied whole instead of byte by byte. Handlers run in the
+//! task of their connection, with no task for each call. Buffers hold all calls that are under way.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,10 +24,11 @@ use crate::calls;
 use crate::echo_server::BUFFER;
 use service::{Echo, EchoClient};
 
-/// Responses that may wait to be sent in each connection: more than anybody has calls in flight, as those
-/// who wait for room keep others from being sent.
+/// Responses that may wait to be sent in each connection: more than anybody has calls in flight, as
+/// those that wait for room keep others from being sent.
 const RESPONSES: usize = 1 << 20;
-/// Calls of each connection that are handled at once: with as many as come, their futures fill the caches.
+/// Calls of each connection that are handled at once: with as many as come, their futures fill the
+/// caches.
 const AT_ONCE: usize = 64;
 
 #[allow(missing_docs, reason = "the macro writes items without any")]

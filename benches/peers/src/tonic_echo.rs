@@ -1,7 +1,7 @@
 //! The echo service on tonic, as its code generator would write it, and both ends tuned.
 //!
-//! Windows of HTTP/2 are large enough that nothing waits for an update, and streams are not limited to
-//! the usual 200 on a connection. There is no router, as there is only one service.
+//! Windows of HTTP/2 are large enough that nothing waits for an update, and streams are not limited
+//! to the usual 200 on a connection. There is no router, as there is only one service.
 
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};

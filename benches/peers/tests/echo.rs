@@ -65,7 +65,7 @@ fn check_c(name: &str) {
     }
 }
 
-/// The folder they are in, built anew by the first test that asks.
+/// The folder they are in, built by the first test that asks.
 fn c_servers() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {

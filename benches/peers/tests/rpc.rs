@@ -1,4 +1,4 @@
-//! The RPC servers answer their loads, and a load finds out who answers wrongly.
+//! The RPC servers answer their loads, and a load finds out which answers are wrong.
 
 #[allow(dead_code, reason = "only its server is used here")]
 mod contestant;

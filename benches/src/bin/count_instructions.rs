@@ -135,7 +135,7 @@ fn hint(verdicts: &[Verdict]) -> Option<String> {
     (gains > 0).then(|| format!("HINT: {gains} better by more than {TOLERANCE} %; {lower}"))
 }
 
-/// Prints what has changed, and answers what became of each.
+/// Prints what has changed, and returns what became of each.
 fn print_table(baseline: &Counts, now: &Counts) -> Vec<Verdict> {
     let (baseline, now) = (&baseline.instructions, &now.instructions);
     let names: BTreeSet<&String> = baseline.keys().chain(now.keys()).collect();

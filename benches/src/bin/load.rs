@@ -25,8 +25,8 @@ const DAY: f64 = 86_400.0;
 /// Puts echo load on a TCP server, and reports throughput, latency and what it costs.
 ///
 /// The server must send back every byte it gets, in order. Without --rate or --churn the load is a
-/// closed loop: each connection keeps --in-flight messages under way, and sends the next one when an
-/// echo is complete. Numbers may end with k, for 1024.
+/// closed loop: each connection keeps --in-flight messages under way, and sends the next one when
+/// an echo is complete. Numbers may end with k, for 1024.
 #[derive(Parser)]
 #[command(
     name = "load",
@@ -50,8 +50,8 @@ struct Options {
     /// Bytes in each message.
     #[arg(short, long, value_name = "BYTES", default_value = "64", value_parser = count)]
     size: usize,
-    /// What is around each message: nothing; the number of its bytes, in four bytes, big-endian; or a call
-    /// of millstream's RPC protocol.
+    /// What is around each message: nothing; the number of its bytes, in four bytes, big-endian; or
+    /// a call of millstream's RPC protocol.
     #[arg(long, value_enum, default_value = "none")]
     framing: Framing,
     /// Messages each connection has in flight: always, or with --rate at most; with --churn, the
@@ -70,27 +70,28 @@ struct Options {
     /// Cores to pin the generator threads to, in turn, such as 0,2-3.
     #[arg(long, value_name = "CORES")]
     cores: Option<Cores>,
-    /// How long to wait for the server, in seconds: for a connection's first echo, for the next byte of
-    /// one that has messages in flight, and, when the time is over, for everything in flight.
+    /// How long to wait for the server, in seconds: for a connection's first echo, for the next
+    /// byte of one that has messages in flight, and, when the time is over, for everything in
+    /// flight.
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds(0.1..=DAY))]
     patience: Duration,
-    /// How much of each echo is checked: every byte, every byte of one message in 64, or only how much
-    /// comes back.
+    /// How much of each echo is checked: every byte, every byte of one message in 64, or only how
+    /// much comes back.
     #[arg(long, value_enum, default_value = "all")]
     verify: Verify,
 
     /// Open loop: messages per second, on all connections together; at most 10⁹.
     ///
-    /// They are due at fixed times, however fast the server is, and latency counts from then, also for
-    /// what had to wait for earlier messages of its connection. What is due by the end and was not
-    /// echoed is an error. Between messages that are less than a millisecond apart the generator polls
-    /// without sleeping: give it a core of its own.
+    /// They are due at fixed times, however fast the server is, and latency counts from then, also
+    /// for what had to wait for earlier messages of its connection. What is due by the end and was
+    /// not echoed is an error. Between messages that are less than a millisecond apart the
+    /// generator polls without sleeping: give it its own core.
     #[arg(long, value_name = "MESSAGES", help_heading = "When messages are sent")]
     rate: Option<f64>,
     /// Close each connection when its messages are echoed, and open a new one; measure connections.
     ///
-    /// It is closed with a reset, after the last echo: a closing handshake would use up the ports of
-    /// this host.
+    /// It is closed with a reset, after the last echo: a closing handshake would use up the ports
+    /// of this host.
     #[arg(long, conflicts_with = "rate", help_heading = "When messages are sent")]
     churn: bool,
 
@@ -107,12 +108,12 @@ struct Options {
     #[arg(long, value_name = "N", default_value = "0", value_parser = count, help_heading = "Other connections")]
     stuck: usize,
 
-    /// The server's process id: report what it and its descendants spend, per message or, with --churn,
-    /// per connection.
+    /// The server's process id: report what it and its descendants spend, per message or, with
+    /// --churn, per connection.
     #[arg(long, value_name = "PID", help_heading = "Output")]
     server_pid: Option<u32>,
-    /// Print everything as one JSON object: settings and times in seconds, but latencies and CPU times
-    /// in nanoseconds.
+    /// Print everything as one JSON object: settings and times in seconds, but latencies and CPU
+    /// times in nanoseconds.
     #[arg(long, help_heading = "Output")]
     json: bool,
 }

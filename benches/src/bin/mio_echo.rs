@@ -1,5 +1,5 @@
-//! The hand-written echo loop on mio that the engine is compared with: edge-triggered, one `recv` and
-//! one `send` per event, a loop per thread. SIGTERM ends it, by its default action.
+//! The hand-written echo loop on mio that the engine is compared with: edge-triggered, one `recv`
+//! and one `send` per event, a loop per thread. SIGTERM ends it, by its default action.
 #![allow(clippy::print_stderr)]
 
 use std::io::{self, ErrorKind};
@@ -60,7 +60,7 @@ impl Server {
                 Ok((stream, _)) => self.add(stream),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if is_momentary(&error) => {}
-                // Out of files, most likely. Whoever connects next gives the next event.
+                // Out of files, most likely. The next client that connects gives the next event.
                 Err(error) => return eprintln!("accept: {error}"),
             }
         }

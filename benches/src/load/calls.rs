@@ -1,5 +1,5 @@
-//! The messages of a connection as calls of millstream's RPC protocol, version 1: a client's side of it,
-//! written apart from millstream, so that a server is not measured by its own mistakes.
+//! The messages of a connection as calls of millstream's RPC protocol, version 1: a client's side
+//! of it, written apart from millstream, so that a server is not measured by its own mistakes.
 //!
 //! A frame is a header of 24 bytes, a head and a body; numbers are big-endian.
 //!
@@ -46,11 +46,11 @@ pub(super) struct Calls {
 
 /// A part of an answer.
 enum Part {
-    /// So many bytes of it are there.
+    /// This many bytes of it are there.
     Header(usize, [u8; HEADER]),
-    /// So many bytes are to be skipped, before the body of this message.
+    /// This many bytes are to be skipped, before the body of this message.
     Head(usize, u64),
-    /// So many bytes of the body of this message were seen.
+    /// This many bytes of the body of this message were seen.
     Body(usize, u64),
 }
 
@@ -78,7 +78,7 @@ impl Calls {
         self.unsent.as_slices().0
     }
 
-    /// The kernel took so much of it.
+    /// How much of it the kernel took.
     pub(super) fn sent(&mut self, count: usize) {
         self.unsent.drain(..count);
     }
@@ -170,7 +170,7 @@ fn header(kind: [u8; 4], head: usize, body: usize, id: u64) -> [u8; HEADER] {
     header
 }
 
-/// Where the message is among those that are awaited, mostly the first.
+/// Where the message is among those that are awaited, usually the first.
 fn place(number: u64, awaited: &VecDeque<Awaited>) -> Option<usize> {
     if awaited.front()?.number == number {
         return Some(0);

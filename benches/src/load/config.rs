@@ -43,8 +43,8 @@ pub struct Load {
     pub message_size: usize,
     /// What is around each message.
     pub framing: Framing,
-    /// Messages each connection keeps under way, at most. At least 1; on all connections together at
-    /// most 1,048,576.
+    /// Messages each connection keeps under way, at most. At least 1; on all connections together
+    /// at most 1,048,576.
     pub in_flight: usize,
     /// How long to measure: from a tenth of a second to a day.
     #[serde(with = "seconds")]
@@ -55,8 +55,8 @@ pub struct Load {
     /// Generator threads, among which the connections are divided. From 1 to 1,024; more than there
     /// are connections are not started.
     pub threads: usize,
-    /// Cores to pin the generator threads to, in turn; the thread of the crowd is the last. If there
-    /// are none, the threads are not pinned.
+    /// Cores to pin the generator threads to, in turn; the thread of the crowd is the last. If
+    /// there are none, the threads are not pinned.
     pub cores: Vec<usize>,
     /// When messages are sent.
     pub mode: Mode,
@@ -189,11 +189,11 @@ impl fmt::Display for Load {
 pub enum Framing {
     /// Nothing: the server sends back every byte it gets.
     None,
-    /// Each message begins with the number of bytes behind that, in four bytes, big-endian. It is at least
-    /// so long.
+    /// Each message begins with the number of bytes behind that, in four bytes, big-endian. It is
+    /// at least that long.
     LengthField,
-    /// Each message is the body of a call of `echo.Echo/echo` in millstream's RPC protocol, and comes back
-    /// in its answer. Answers may come in any order.
+    /// Each message is the body of a call of `echo.Echo/echo` in millstream's RPC protocol, and
+    /// comes back in its answer. Answers may come in any order.
     Rpc,
 }
 
@@ -201,12 +201,13 @@ pub enum Framing {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Each connection keeps `in_flight` messages under way, and sends a new one for each echo. So the
-    /// rate is the server's, and a server that pauses is asked less in that time.
+    /// Each connection keeps `in_flight` messages under way, and sends a new one for each echo. So
+    /// the rate is the server's, and a server that pauses is asked less in that time.
     Closed,
-    /// Messages are due at fixed times, on one connection after another, however fast the server is.
-    /// Latency counts from when a message was due, also if its connection had `in_flight` under way and
-    /// it had to wait for one of them; so a pause of the server shows on every message it delayed.
+    /// Messages are due at fixed times, on one connection after another, however fast the server
+    /// is. Latency counts from when a message was due, also if its connection had `in_flight` under
+    /// way and it had to wait for one of them; so a pause of the server shows on every message it
+    /// delayed.
     Open {
         /// Messages per second, on all connections together: more than 0, and at most 10⁹.
         rate: f64,
@@ -215,14 +216,14 @@ pub enum Mode {
     /// measured is how long that takes: from connecting to the last byte of the last echo.
     ///
     /// The generator closes with a reset: it has every byte by then, and a closing handshake would
-    /// leave each port unusable for a minute (on Linux's loopback a second), of which an address has
-    /// 28,000.
+    /// leave each port unusable for a minute (on Linux's loopback a second), of which an address
+    /// has 28,000.
     Churn,
 }
 
-/// Connections besides the measured ones. Each echoes one message before the load begins. They are on a
-/// thread of their own, which all but the idle ones keep busy. Their messages are checked as all are, but
-/// not in the figures; what the server spends on them is.
+/// Connections besides the measured ones. Each echoes one message before the load begins. They are
+/// on a separate thread, which all but the idle ones keep busy. Their messages are checked as all
+/// are, but not in the figures; what the server spends on them is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Crowd {
     /// How many are open and silent.

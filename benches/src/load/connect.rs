@@ -1,8 +1,8 @@
 //! How the connections come about.
 //!
 //! They are opened in batches, each awaited until all of its connections have echoed a first
-//! message: only that proves that the server accepted them, and that the next batch does not overflow
-//! its backlog (an overflow costs a second, until the kernel tries again).
+//! message: only that proves that the server accepted them, and that the next batch does not
+//! overflow its backlog (an overflow costs a second, until the kernel tries again).
 
 use std::io::{self, ErrorKind};
 use std::ops::Range;

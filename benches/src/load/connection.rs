@@ -148,7 +148,7 @@ impl Connection {
             return Ok(());
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
-            // The end of the stream gives no event of its own if it was there when this one was made.
+            // The end of the stream gives no separate event if it was there when this one was made.
             self.receive(event.is_read_closed(), context)?;
         }
         self.send(context)
@@ -230,8 +230,8 @@ impl Connection {
 
     /// Counts the messages that `count` more bytes complete, and offers as many new ones.
     ///
-    /// One look at the clock serves both: it comes after the bytes were read and before the next are
-    /// sent, so a latency is never made to look shorter than it was.
+    /// One look at the clock serves both: it comes after the bytes were read and before the next
+    /// are sent, so a latency is never made to look shorter than it was.
     fn complete(&mut self, count: usize, context: &mut Context) {
         let now = context.clock.now();
         context.now = now;
@@ -264,8 +264,8 @@ impl Connection {
         }
     }
 
-    /// Sends what is offered. After a short send the socket is full, and an event will tell when it no
-    /// longer is.
+    /// Sends what is offered. After a short send the socket is full, and an event will tell when it
+    /// no longer is.
     pub(super) fn send(&mut self, context: &Context) -> Result<(), LoadError> {
         while self.write(context)? {}
         Ok(())
@@ -325,7 +325,7 @@ impl Connection {
 /// How many messages `count` more bytes complete; what is left over is `partial`.
 fn whole_messages(partial: &mut usize, count: usize, message_size: usize) -> usize {
     *partial += count;
-    // Mostly it is one message, and a division is the slowest instruction here.
+    // Usually it is one message, and a division is the slowest instruction here.
     let messages = if *partial == message_size { 1 } else { *partial / message_size };
     *partial -= messages * message_size;
     messages

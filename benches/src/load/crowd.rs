@@ -27,7 +27,7 @@ pub(super) struct CrowdLoop {
     generator: Generator,
     manners: Vec<Manner>,
     /// Those that can read or write now. They take turns of one system call each way, so that those
-    /// whom the server never stops keep nobody from his turn, nor this thread from ending.
+    /// that the server never stops keep no other from its turn, nor this thread from ending.
     ready: BTreeSet<usize>,
     dropped: BTreeSet<usize>,
 }
@@ -110,8 +110,8 @@ impl CrowdLoop {
         self.unless_dropped(index, more)
     }
 
-    /// Notes whom the server has closed: it may do so with those that don't behave. Who is gone has
-    /// nothing more to do.
+    /// Notes which ones the server has closed: it may do so with those that don't behave. One that
+    /// is gone has nothing more to do.
     fn unless_dropped(
         &mut self,
         index: usize,

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::pattern::LENGTH_FIELD;
 use super::run::OTHER_FILES;
 
-/// Why [`run`](super::run) gave up. Connections are numbered from 0, those of the crowd after the others,
-/// and those of a churn on from there.
+/// Why [`run`](super::run) gave up. Connections are numbered from 0, those of the crowd after the
+/// others, and those of a churn on from there.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// A number of the configuration, or a product of some, is zero or too large.
@@ -51,7 +51,7 @@ pub enum LoadError {
         /// The most it may be.
         most: f64,
     },
-    /// This process may not open so many connections.
+    /// This process may not open this many connections.
     #[error(
         "{connections} connections need as many open files and {OTHER_FILES} more, and this process may \
          have {limit}: see `ulimit -n`"
@@ -122,7 +122,7 @@ pub enum LoadError {
         /// What the library says that made the call.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// What came back answers no call, or not as it should.
+    /// What came back does not answer a call, or not as it should.
     #[error("connection {connection} was answered wrongly")]
     Answer {
         /// Which connection.
@@ -163,8 +163,8 @@ pub enum LoadError {
     Poll(#[from] io::Error),
 }
 
-/// What is wrong with an answer, where messages are sent in calls. Calls are numbered from 1 on each
-/// connection.
+/// What is wrong with an answer, where messages are sent in calls. Calls are numbered from 1 on
+/// each connection.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerError {
     /// Something else came where an answer should begin.

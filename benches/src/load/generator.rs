@@ -57,7 +57,7 @@ pub(super) enum Next {
     Message,
     /// The next message, if it is due.
     WhenDue(Pace),
-    /// A new connection, if it was the last message of its own.
+    /// A new connection, if that was its last message.
     Connection,
 }
 

@@ -2,22 +2,24 @@
 //!
 //! In: a [`Load`], which says where to, how much and for how long. Out: a [`Report`], or the first
 //! [`LoadError`], which names the connection at fault. [`run`] blocks the calling thread, which
-//! connects, reports progress and collects; the load itself comes from threads of its own, which
+//! connects, reports progress and collects; the load itself comes from its own threads, which
 //! inherit the caller's CPU affinity.
 //!
-//! [`Mode`] says when messages are sent: as soon as echoes come (closed loop), at a fixed rate (open
-//! loop), or on ever new connections (churn). [`Framing`] says what is around them: nothing, a length, or a
-//! call of millstream's RPC protocol. In the open loop a thread sleeps whole milliseconds and
-//! spends the rest of the time to the next message polling, so it needs a core of its own; what
-//! became due at once is sent at once. [`Crowd`] are connections besides the measured ones.
+//! [`Mode`] says when messages are sent: as soon as echoes come (closed loop), at a fixed rate
+//! (open loop), or on ever new connections (churn). [`Framing`] says what is around them: nothing,
+//! a length, or a call of millstream's RPC protocol. In the open loop a thread sleeps whole
+//! milliseconds and spends the rest of the time to the next message polling, so it needs its own
+//! core; what became due at once is sent at once. [`Crowd`] are connections besides the measured
+//! ones.
 //!
-//! Protocols that it does not speak are spoken by a [`Worker`] in place of its own event loop, such as a
-//! client on another library, which is best a program of its own: see [`LoadProgram`].
+//! Protocols that it does not speak are spoken by a [`Worker`] instead of its own event loop, such
+//! as a client on another library, which is best its own program: see [`LoadProgram`].
 //!
-//! Where things are: `pattern` what is sent and how it is checked; `connection` one connection, `calls` what is
-//! sent on it where messages are in calls; `pace`
-//! when messages are due; `generator` the event loop of one thread, `crowd` that of the crowd's;
-//! `connect` how all connections get there; `run` the threads and their schedule; `program` the same in another process.
+//! Where things are: `pattern` what is sent and how it is checked; `connection` one connection,
+//! `calls` what is sent on it where messages are in calls; `pace` when messages are due;
+//! `generator` the event loop of one thread, `crowd` that of the crowd's; `connect` how all
+//! connections get there; `run` the threads and their schedule; `program` the same in another
+//! process.
 
 mod calls;
 mod clock;

@@ -1,6 +1,6 @@
 //! What is sent, and the check that it came back.
 //!
-//! The stream of a connection is one pseudo-random block, repeated, from a start of its own. So what
+//! The stream of a connection is one pseudo-random block, repeated, from its own start. So what
 //! belongs at any position is a slice of the block: to send costs no copy, and to check costs one
 //! comparison of slices. A lost, doubled, swapped or foreign stretch of bytes shows, because
 //! stretches of the block differ wherever they begin.
@@ -30,7 +30,7 @@ pub(super) struct Pattern {
     unit: usize,
 }
 
-/// The messages of a load, by connection and number, for those who send them by themselves.
+/// The messages of a load, by connection and number, for loads that send them by themselves.
 pub struct Messages {
     pattern: Pattern,
     size: usize,
@@ -54,8 +54,8 @@ impl Messages {
         message
     }
 
-    /// Compares what came back with the message `number` of `connection`, as far as the load asks for
-    /// it.
+    /// Compares what came back with the message `number` of `connection`, as far as the load asks
+    /// for it.
     ///
     /// # Errors
     ///
@@ -108,7 +108,8 @@ impl Pattern {
         Self::of(pseudo_random_bytes().take(PERIOD).collect(), 1)
     }
 
-    /// A pattern of messages of one size, each of which begins with the number of bytes behind that.
+    /// A pattern of messages of one size, each of which begins with the number of bytes behind
+    /// that.
     pub(super) fn of_frames(size: usize) -> Self {
         let messages = (PERIOD / size).max(1);
         let mut period: Vec<u8> = pseudo_random_bytes().take(messages * size).collect();
@@ -124,21 +125,24 @@ impl Pattern {
         Self { block: bytes.into_iter().cycle().take(period + MAX_CHUNK).collect(), period, unit }
     }
 
-    /// What `connection` has at `position` of its stream: `length` bytes, but at most [`MAX_CHUNK`].
+    /// What `connection` has at `position` of its stream: `length` bytes, but at most
+    /// [`MAX_CHUNK`].
     pub(super) fn chunk(&self, connection: usize, position: u64, length: u64) -> &[u8] {
         let length = length.min(MAX_CHUNK as u64) as usize;
         let offset = ((self.start(connection) + position) % self.period as u64) as usize;
         &self.block[offset..offset + length]
     }
 
-    /// Where in the block a connection's stream starts. The factor spreads neighbours over the block;
-    /// without frames the period is prime, and no two of 65,521 connections start at the same place.
+    /// Where in the block a connection's stream starts. The factor spreads neighbours over the
+    /// block; without frames the period is prime, and no two of 65,521 connections start at the
+    /// same place.
     fn start(&self, connection: usize) -> u64 {
         let starts = (self.period / self.unit) as u64;
         (connection as u64).wrapping_mul(40_503) % starts * self.unit as u64
     }
 
-    /// The message `number` of `connection` where all have `size` bytes, in as many pieces as it takes.
+    /// The message `number` of `connection` where all have `size` bytes, in as many pieces as it
+    /// takes.
     pub(super) fn message(
         &self,
         connection: usize,
@@ -163,8 +167,8 @@ impl Pattern {
     }
 }
 
-/// Those parts of the stretch `range` of a connection's stream that are of messages in the sample. On
-/// neighbouring connections these are different messages.
+/// Those parts of the stretch `range` of a connection's stream that are of messages in the sample.
+/// On neighbouring connections these are different messages.
 pub(super) fn sampled(
     connection: usize,
     range: Range<u64>,

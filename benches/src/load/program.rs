@@ -1,6 +1,6 @@
 //! A load from another process: a program that is given the load as its only argument, as JSON, and
-//! writes lines of JSON, first of its progress, in the end of its figures. It ends when its standard input
-//! does, so that what it spent can be looked at until then.
+//! writes lines of JSON, first of its progress, in the end of its figures. It ends when its
+//! standard input does, so that what it spent can be looked at until then.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
@@ -24,9 +24,9 @@ enum Line {
     Failure(String),
 }
 
-/// The `main` of such a program: reads the load, has `run` put it on the server, and writes what that
-/// tells. Something that is not a load, or fails, is told in the last line. Then it waits for the end of its
-/// standard input.
+/// The `main` of such a program: reads the load, has `run` put it on the server, and writes what
+/// that tells. Something that is not a load, or fails, is told in the last line. Then it waits for
+/// the end of its standard input.
 pub fn be_program(
     run: impl FnOnce(&Load, &mut dyn FnMut(Progress)) -> Result<Report, LoadError>,
 ) -> ExitCode {
@@ -58,8 +58,8 @@ fn write(line: &Line) {
     let _ = io::stdout().lock().write_all(b"\n");
 }
 
-/// A running program that puts a load on a server. Dropping it ends it, and not before does it end by
-/// itself.
+/// A running program that puts a load on a server. Dropping it ends it, and not before does it end
+/// by itself.
 #[derive(Debug)]
 pub struct LoadProgram {
     child: Child,

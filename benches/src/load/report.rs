@@ -19,15 +19,16 @@ pub struct Report {
     pub bytes: u64,
     /// How long was measured: the duration, and what it took to drain.
     pub elapsed: Duration,
-    /// Messages not echoed by the end of the drain: sent, or, in [`Mode::Open`], due but never sent.
+    /// Messages not echoed by the end of the drain: sent, or, in [`Mode::Open`], due but never
+    /// sent.
     pub errors: u64,
     /// Connections of the crowd that the server closed.
     pub dropped: u64,
     /// Connections completed, in [`Mode::Churn`].
     pub connections_made: u64,
-    /// Latencies in nanoseconds: of messages, from offering them to the kernel, or, in [`Mode::Open`],
-    /// from when they were due, to having read the last byte; in [`Mode::Churn`] of connections, from
-    /// connecting to having read the last byte.
+    /// Latencies in nanoseconds: of messages, from offering them to the kernel, or, in
+    /// [`Mode::Open`], from when they were due, to having read the last byte; in [`Mode::Churn`] of
+    /// connections, from connecting to having read the last byte.
     pub histogram: Histogram<u64>,
 }
 

@@ -37,8 +37,8 @@ pub fn run(load: &Load, mut progress: impl FnMut(Progress)) -> Result<Report, Lo
 
 /// What puts one thread's share of a load on the server by its own means.
 pub trait Worker: Send {
-    /// Keeps the server loaded as `schedule` says, with figures that count from its `measure` on, tells
-    /// `lane` now and then how far it is, and ends soon after `stop` was set.
+    /// Keeps the server loaded as `schedule` says, with figures that count from its `measure` on,
+    /// tells `lane` now and then how far it is, and ends soon after `stop` was set.
     ///
     /// # Errors
     ///
@@ -52,9 +52,9 @@ pub trait Worker: Send {
     ) -> Result<Tally, LoadError>;
 }
 
-/// Like [`run`], but what sends is made by `connect`, from the numbers of a thread's connections: all of
-/// them are there when it returns, and have had a message echoed. There is no crowd then, and no
-/// churn.
+/// Like [`run`], but what sends is made by `connect`, from the numbers of a thread's connections:
+/// all of them are there when it returns, and have had a message echoed. There is no crowd then,
+/// and no churn.
 ///
 /// # Errors
 ///
@@ -102,7 +102,7 @@ fn conduct<W: Worker>(
     Ok(Report::from_tallies(&tallies, load.mode, load.message_size))
 }
 
-/// Asks whether this process may open so many connections, before it tries.
+/// Asks whether this process may open this many connections, before it tries.
 ///
 /// # Errors
 ///
@@ -164,7 +164,7 @@ struct Board {
     lanes: Box<[Lane]>,
 }
 
-/// What one generator thread has done so far, for the progress. On a cache line of its own, as it is
+/// What one generator thread has done so far, for the progress. On its own cache line, as it is
 /// written in each turn.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -196,7 +196,7 @@ impl Board {
     }
 }
 
-/// Runs each worker, and the crowd if there is one, on a thread of its own. `report` reports the
+/// Runs each worker, and the crowd if there is one, on its own thread. `report` reports the
 /// progress, and says when it wants to do so again.
 fn drive<W: Worker>(
     workers: Vec<W>,
@@ -241,8 +241,8 @@ fn pin(thread: usize, cores: &[usize]) -> Result<(), LoadError> {
     }
 }
 
-/// Waits until all threads are finished. The first error stops the others; and when the `generators`
-/// are finished, the crowd is stopped.
+/// Waits until all threads are finished. The first error stops the others; and when the
+/// `generators` are finished, the crowd is stopped.
 fn collect(
     results: &Receiver<Result<Tally, LoadError>>,
     generators: usize,

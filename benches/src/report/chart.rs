@@ -1,4 +1,4 @@
-//! The drawings: a row for each contestant, and a panel beside the other for each kind of figure.
+//! The drawings: a row for each contestant, and panels side by side, one for each kind of figure.
 
 use std::ops::Range;
 
@@ -30,7 +30,7 @@ const AXIS: u32 = 26;
 const NAMES: u32 = 130;
 const FONT: u32 = 13;
 
-/// From so many connections on, memory per connection is more than chance.
+/// From this many connections on, memory per connection is more than chance.
 const MANY: usize = 1_000;
 
 /// A row: whose it is.
@@ -39,7 +39,7 @@ struct Row<'a> {
     role: Role,
 }
 
-/// A bar, and what is written at its end; and dots beside it.
+/// A bar, and what is written at its end; and dots next to it.
 struct Bar {
     value: f64,
     label: String,
@@ -100,7 +100,7 @@ fn draw_panel(
     }
 }
 
-/// All scenarios: each contestant's CPU time relative to the baseline's, as a file of its own.
+/// All scenarios: each contestant's CPU time relative to the baseline's, as its own file.
 ///
 /// # Errors
 ///

@@ -1,8 +1,8 @@
 //! What a benchmark found out, and how it is shown: on the terminal, and as a page with charts.
 //!
-//! Where things are: `metrics` the figures; `record` all of a run, as it is kept; `table` a scenario on
-//! the terminal; `chart` drawings; `palette` their colours, in light and dark; `page` everything for a
-//! browser; `text` numbers as people read them.
+//! Where things are: `metrics` the figures; `record` all of a run, as it is kept; `table` a
+//! scenario on the terminal; `chart` drawings; `palette` their colours, in light and dark; `page`
+//! everything for a browser; `text` numbers as people read them.
 
 mod chart;
 mod metrics;

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::metrics::{Metrics, geometric_mean};
 use crate::stand::{Machine, Role, Scenario};
 
-/// Below this part of its time at work a generator has time to wait, so that the figures are not its own.
+/// Below this part of its time at work a generator has time to wait, so that the figures are not
+/// its own.
 const SATURATED: f64 = 0.95;
 /// What is noted then.
 pub(super) const SATURATED_NOTE: &str = "load generator saturated";
@@ -76,7 +77,7 @@ pub enum Subject {
     /// Those that echo bytes.
     #[default]
     Echo,
-    /// Those that answer calls with the same bytes, beside a loop that echoes them.
+    /// Those that answer calls with the same bytes, compared with a loop that echoes them.
     Rpc,
 }
 
@@ -125,8 +126,8 @@ impl Outcome {
 }
 
 impl ScenarioResults {
-    /// From the rounds of each contestant and why it failed, the baseline's at `baseline`; and from the
-    /// capacity that its rate was a part of.
+    /// From the rounds of each contestant and why it failed, the baseline's at `baseline`; and from
+    /// the capacity that its rate was a part of.
     #[must_use]
     pub fn new(
         scenario: Scenario,
@@ -241,8 +242,8 @@ impl Record {
         means
     }
 
-    /// Who lacks a figure that must be there: of the baseline, millstream itself and those who were
-    /// `requested` by name, all that could not be measured or failed anywhere.
+    /// Which lack a figure that must be there: of the baseline, millstream itself and those that
+    /// were `requested` by name, all that could not be measured or failed anywhere.
     #[must_use]
     pub fn failures(&self, requested: &[String]) -> Vec<&str> {
         let failed = |&(index, _): &(usize, &Entry)| {

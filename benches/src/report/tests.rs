@@ -162,7 +162,7 @@ fn the_table_has_every_contestant_and_says_who_failed() {
     assert!(text.contains(FAILURE), "{text}");
 }
 
-/// The third contestant is one that others are compared with; the load is at a rate of its own.
+/// The third contestant is one that others are compared with; the load is at its own rate.
 fn rpc_record() -> Record {
     let mut record = record();
     record.subject = Subject::Rpc;
@@ -238,7 +238,7 @@ fn the_page_is_well_formed_and_has_everything() {
     let charts = document.descendants().filter(|node| node.has_tag_name(svg("svg"))).count();
     assert_eq!(charts, 1 + record.scenarios.len());
     for (name, _) in NAMES {
-        // Once in each chart and each table; who always failed has no mean.
+        // Once in each chart and each table; one that always failed has no mean.
         let count = texts.iter().filter(|text| **text == name).count();
         assert!(count >= 2 * record.scenarios.len(), "{name}: {count}");
     }

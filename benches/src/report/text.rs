@@ -57,8 +57,8 @@ pub fn waiting_time(time: Duration) -> String {
     }
 }
 
-/// The words of a command in a line. Of absolute paths only the last part stays: where things are on
-/// one machine is nobody else's business.
+/// The words of a command in a line. Of absolute paths only the last part stays: where things are
+/// on one machine is nobody else's business.
 #[must_use]
 pub fn command_line(words: impl IntoIterator<Item = String>) -> String {
     let words: Vec<String> = words.into_iter().map(|word| without_folders(&word)).collect();

@@ -106,8 +106,8 @@ impl Folders {
     }
 }
 
-/// Builds `chosen`, each of which is to have that many event loops. The builders' own output goes to
-/// stderr. Returns what can be run, and those that cannot for want of a library of the system's.
+/// Builds `chosen`, each of which is to have that many event loops. The builders' own output goes
+/// to stderr. Returns what can be run, and those that cannot for want of a library of the system's.
 ///
 /// # Errors
 ///

@@ -31,7 +31,8 @@ pub enum Protocol<P> {
     Echo,
     /// millstream's RPC protocol.
     Rpc,
-    /// That of a library, which only this program knows. See [`LoadProgram`](crate::load::LoadProgram).
+    /// That of a library, which only this program knows. See
+    /// [`LoadProgram`](crate::load::LoadProgram).
     Own(P),
 }
 
@@ -114,7 +115,7 @@ pub const KNOWN: [Known; 12] = [
     Known::c("libevent", "libevent_echo", "libevent_core"),
 ];
 
-/// All RPC servers, which echo, too, beside the same baseline.
+/// All RPC servers, which also echo, with the same baseline.
 pub const KNOWN_RPC: [Known; 4] = [
     EPOLL,
     Known {
@@ -153,7 +154,7 @@ impl Known {
         matches!(self.program, Program::Peer(_) | Program::C(_))
     }
 
-    /// Itself with its program, at `path`, its version and, if it speaks a protocol of its own, who else
+    /// Itself with its program, at `path`, its version and, if it speaks its own protocol, who else
     /// does.
     pub(super) fn contestant(
         &self,

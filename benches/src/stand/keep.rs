@@ -1,4 +1,4 @@
-//! What keeping a record takes: a commit that it names, and a file of its own.
+//! What keeping a record takes: a commit that it names, and its own file.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -65,8 +65,8 @@ pub enum MeasureError {
 }
 
 impl Stand {
-    /// Starts a server, puts `scenario` on it, and ends it. Where messages are sent at a rate it is a
-    /// part of `capacity`.
+    /// Starts a server, puts `scenario` on it, and ends it. Where messages are sent at a rate it is
+    /// a part of `capacity`.
     ///
     /// # Errors
     ///

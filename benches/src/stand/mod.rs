@@ -1,10 +1,10 @@
-//! What `cargo bench --bench echo` and `--bench rpc` measure with: scenarios, contestants, and a stand that puts one on
-//! the other.
+//! What `cargo bench --bench echo` and `--bench rpc` measure with: scenarios, contestants, and a
+//! stand that puts one on the other.
 //!
-//! Where things are: `scenario` the loads; `contestant` the servers, and `build` how they come to be;
-//! `server` a running one; `measure` one measurement; `plan` how long all of them take; `cores` where
-//! they run; `machine` and `versions` what is written down with the figures; `keep` where a record goes
-//! that is kept.
+//! Where things are: `scenario` the loads; `contestant` the servers, and `build` how they come to
+//! be; `server` a running one; `measure` one measurement; `plan` how long all of them take; `cores`
+//! where they run; `machine` and `versions` what is written down with the figures; `keep` where a
+//! record goes that is kept.
 
 mod build;
 mod contestant;

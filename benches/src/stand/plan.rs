@@ -54,7 +54,7 @@ pub struct TimeLeft {
 }
 
 impl TimeLeft {
-    /// For work that is planned to take so long.
+    /// For work that is planned to take this long.
     #[must_use]
     pub fn new(planned: Duration) -> Self {
         Self { planned, done: Duration::ZERO, spent: Duration::ZERO }
@@ -66,7 +66,7 @@ impl TimeLeft {
         self.spent += spent;
     }
 
-    /// A step that was planned to take so long is left out.
+    /// A step that was planned to take this long is left out.
     pub fn skip(&mut self, planned: Duration) {
         self.planned = self.planned.saturating_sub(planned);
     }

@@ -55,9 +55,9 @@ const OPEN: &str = "open-";
 /// Followed by the percentage of the server's own capacity.
 const OWN: &str = "own-";
 
-/// What the capacity is that open loops are given as a percentage of, the baseline's or the server's own: how many
-/// messages a second are answered here. One in flight: a schedule sends messages one by one, and whoever gains from
-/// batches has none there.
+/// What the capacity is that open loops are given as a percentage of, the baseline's or the
+/// server's own: how many messages a second are answered here. One in flight: a schedule sends
+/// messages one by one, and a server that gains from batches has none there.
 const CAPACITY: &str = "50x64x1";
 
 /// Each connection costs a file descriptor of the generator and of the server.
@@ -108,7 +108,7 @@ pub enum Traffic {
     Churn,
 }
 
-/// Why a text is no scenario.
+/// Why a text is not a scenario.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScenarioError {
     /// Neither a name nor three numbers.
@@ -218,8 +218,8 @@ impl Scenario {
         self.connections + self.idle + self.flooding
     }
 
-    /// The scenario that tells the capacity, if its [`rate`](Self::rate) depends on one: where each server
-    /// gives its own, all are measured, else the baseline.
+    /// The scenario that tells the capacity, if its [`rate`](Self::rate) depends on one: where each
+    /// server gives its own, all are measured, else the baseline.
     #[must_use]
     pub fn capacity(&self) -> Option<Self> {
         match self.traffic {
@@ -230,7 +230,7 @@ impl Scenario {
         }
     }
 
-    /// Whether each server is asked at a rate of its own.
+    /// Whether each server is asked at its own rate.
     #[must_use]
     pub fn has_own_rates(&self) -> bool {
         matches!(self.traffic, Traffic::Own { .. })

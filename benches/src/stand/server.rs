@@ -30,11 +30,11 @@ const LOOK: Duration = Duration::from_millis(5);
 /// What starts it, all of util-linux.
 const TOOLS: [&str; 2] = ["taskset", "setpriv"];
 
-/// The server that runs, for the thread that handles signals. Taken out before the process is reaped,
-/// so that the id is never that of a stranger.
+/// The server that runs, for the thread that handles signals. Taken out before the process is
+/// reaped, so that the id is never that of a stranger.
 static RUNNING: Mutex<Option<Pid>> = Mutex::new(None);
 
-/// A running server, in a process group of its own. Dropping it ends the group.
+/// A running server, in its own process group. Dropping it ends the group.
 #[derive(Debug)]
 pub struct Server {
     child: Child,

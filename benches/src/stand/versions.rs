@@ -7,7 +7,7 @@ use std::process::Command;
 pub(super) fn locked(lock: &str, dependent: &str, package: &str) -> Option<String> {
     let dependencies = sections(lock, dependent).next()?.lines().filter_map(dependency);
     let (_, chosen) = dependencies.map(name_and_version).find(|(name, _)| *name == package)?;
-    // The version is beside the name only where there are several.
+    // The version is next to the name only where there are several.
     let only = || sections(lock, package).next()?.lines().find_map(version);
     chosen.or_else(only).map(str::to_owned)
 }

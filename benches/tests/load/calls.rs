@@ -27,7 +27,8 @@ struct Answer {
 }
 
 impl Answer {
-    /// The right one to the first request in `bytes`, which is taken out; none if it isn't there whole.
+    /// The right one to the first request in `bytes`, which is taken out; none if it isn't there
+    /// whole.
     fn to(bytes: &mut Vec<u8>) -> Option<Self> {
         let header: [u8; HEADER] = *bytes.first_chunk()?;
         let number = |at: usize, size: usize| {
@@ -55,8 +56,8 @@ impl Answer {
     }
 }
 
-/// A server that is given the right answers to all requests that came at once, and sends what it makes of
-/// them. Ids must rise by one.
+/// A server that is given the right answers to all requests that came at once, and sends what it
+/// makes of them. Ids must rise by one.
 fn answering(change: impl Fn(Vec<Answer>) -> Vec<u8> + Send + Sync + 'static) -> SocketAddr {
     server(move |mut stream: TcpStream| {
         let (mut buffer, mut input, mut id) = (vec![0; 100_000], Vec::new(), 0);

@@ -20,7 +20,7 @@ fn crowded(address: SocketAddr, crowd: Crowd) -> Load {
     Load { mode, crowd, deadlines, warm_up: Duration::ZERO, ..short_load(address) }
 }
 
-/// Runs `load`, and expects its messages and nothing of the crowd in the report, in good time.
+/// Runs `load`, and expects its messages and nothing from the crowd in the report, in good time.
 fn run_crowded(load: &Load) -> Report {
     let began = Instant::now();
     let report = run(load, |progress| {

@@ -52,8 +52,8 @@ fn a_message_is_as_late_as_it_came_after_it_was_due() {
         };
         let report = run(&load, |_| {}).unwrap();
         assert_eq!((report.messages, report.errors), (500, 0), "{report}");
-        // The first waits for the whole pause, and those due in its first half, 200 of the 500, for at
-        // least the other half.
+        // The first waits for the whole pause, and those due in its first half, 200 of the 500, for
+        // at least the other half.
         assert!(report.p999() >= Some(PAUSE), "{report}");
         assert!(Duration::from_nanos(report.histogram.value_at_quantile(0.61)) >= PAUSE / 2);
     }
@@ -153,8 +153,8 @@ fn connections_come_and_go_with_their_messages() {
     let missing = 3 * report.connections_made - report.messages;
     assert!(missing <= 3 * 4, "{report}");
 
-    // The first connections prove that the server is there, with one message; the last are not followed
-    // by others, and end normally. All others have three messages and end with a reset.
+    // The first connections prove that the server is there, with one message; the last are not
+    // followed by others, and end normally. All others have three messages and end with a reset.
     let mut kinds = [0, 0, 0];
     while let Ok(end) = ends.recv_timeout(Duration::from_secs(5)) {
         let kind = match end {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use millstream_benches::load::{Deadlines, Load};
 
-/// Starts a server that handles each connection with `serve` on a thread of its own. The threads end
+/// Starts a server that handles each connection with `serve` on its own thread. The threads end
 /// with the test process, or when the generator closes their connections.
 pub(super) fn server(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use crate::store::WrongType;
 
-/// An error repeats so many bytes of what was sent.
+/// An error repeats this many bytes of what was sent.
 pub const MOST_SHOWN: usize = 128;
 
 #[derive(Debug, Error)]

@@ -27,7 +27,7 @@ pub fn hmset(
     Ok(())
 }
 
-/// Sets fields; answers how many of them are new.
+/// Sets fields; returns how many of them are new.
 fn set_fields(
     store: &mut Store,
     mut arguments: Arguments<'_>,

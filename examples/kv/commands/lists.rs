@@ -72,7 +72,7 @@ impl End {
         }
     }
 
-    /// Fails if a reply of so many elements from here on is too long.
+    /// Fails if a reply of this many elements from here on is too long.
     fn check(self, list: &List, count: usize) -> Outcome {
         match self {
             End::Front => Size::check_texts(list.iter().take(count)),

@@ -1,5 +1,5 @@
-//! The commands: a table that tells of each how many arguments it takes, which of them are keys, and
-//! what runs it.
+//! The commands: a table that tells of each how many arguments it takes, which of them are keys,
+//! and what runs it.
 
 mod connection;
 mod expiry;
@@ -38,11 +38,11 @@ pub enum Run {
 /// A command.
 pub struct Command {
     pub name: &'static str,
-    /// How many arguments it takes, its name being one; at least so many if negative.
+    /// How many arguments it takes, its name being one; at least this many if negative.
     pub arity: i8,
     pub flags: &'static [&'static str],
-    /// The first and the last of its keys, counted from the end if negative, and the distance between
-    /// two; 0 if it has none.
+    /// The first and the last of its keys, counted from the end if negative, and the distance
+    /// between two; 0 if it has none.
     pub keys: (i8, i8, i8),
     pub group: &'static str,
     pub run: Run,

@@ -7,7 +7,7 @@ use crate::store::{LONG_TEXT, Text};
 pub const MOST_REPLY: usize = 1024 * 1024 * 1024;
 /// The most bytes of it that are copied: they take memory, and the time of all other connections.
 const MOST_COPIED: usize = 128 * 1024 * 1024;
-/// About what an element takes beside its bytes.
+/// About what an element takes besides its bytes.
 const FRAMING: usize = 16;
 
 /// The sum of what a reply is going to have.

@@ -64,7 +64,8 @@ fn elsewhere(client: &mut TcpStream) -> String {
     keys.find(|key| shards.of(key.as_bytes()) != own).expect("some key is elsewhere")
 }
 
-/// The commands around one that panics on another reactor get their own replies, and it gets an error.
+/// The commands around one that panics on another reactor get their own replies, and it gets an
+/// error.
 #[test]
 fn a_panic_elsewhere_is_answered() {
     let (engine, mut client) = start();

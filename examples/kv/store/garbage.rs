@@ -18,7 +18,7 @@ pub fn drop_elsewhere(garbage: impl Any + Send) {
     }
 }
 
-/// `None`: there is no thread to be had, and everything is dropped where it is.
+/// `None`: no thread could be made, and everything is dropped where it is.
 fn start() -> Option<Sender<Garbage>> {
     let (collector, garbage) = channel::<Garbage>();
     let collect = move || garbage.iter().for_each(drop);

@@ -1,7 +1,7 @@
 //! Patterns as Redis has them.
 
-/// Whether `text` is as `pattern` says: `*` stands for anything, `?` for a byte, `[a-c]` and `[^a-c]` for
-/// a byte of some or not of some, and a backslash takes the next byte as it is.
+/// Whether `text` is as `pattern` says: `*` stands for anything, `?` for a byte, `[a-c]` and
+/// `[^a-c]` for a byte of some or not of some, and a backslash takes the next byte as it is.
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut at, mut begin) = (0, 0);
     // Behind the last star: where to go on in both if what follows does not fit. Going back to the
@@ -25,7 +25,7 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// Whether the beginning of a pattern that is no star stands for `byte`; if so, how long it is.
+/// Whether the beginning of a pattern that is not a star stands for `byte`; if so, how long it is.
 fn one(pattern: &[u8], byte: u8) -> Option<usize> {
     match pattern {
         [] => None,

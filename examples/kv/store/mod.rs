@@ -1,4 +1,5 @@
-//! Keys and values, and when they are gone. It knows no network and no clock: the time is an argument.
+//! Keys and values, and when they are gone. It knows no network and no clock: the time is an
+//! argument.
 
 mod garbage;
 mod glob;
@@ -25,7 +26,7 @@ pub type Hash = HashMap<Bytes, Text, RandomState>;
 pub type List = VecDeque<Text>;
 pub type Set = HashSet<Bytes, RandomState>;
 
-/// The keys are in so many tables, so that one that grows stops the server for a short time only.
+/// The keys are in this many tables, so that one that grows stops the server for a short time only.
 const PARTS: usize = 256;
 /// A collection with more elements than this is dropped elsewhere, as is what has more bytes.
 const MOST_DROPPED: usize = 1024;
@@ -337,7 +338,7 @@ impl Store {
         self.len += 1;
     }
 
-    /// Removes a key; answers what it had.
+    /// Removes a key; returns what it had.
     pub fn remove(&mut self, key: &[u8], now: Millis) -> Option<Entry> {
         let (entry, _) = self.occupied(key, now)?.remove();
         self.len -= 1;
@@ -365,7 +366,8 @@ impl Store {
         place.map(|place| place.into_mut().collection().map(|kind| &*kind)).transpose()
     }
 
-    /// Changes the collection of a key, which is made if the key has none and removed if it is empty then.
+    /// Changes the collection of a key, which is made if the key has none and removed if it is
+    /// empty then.
     pub fn change<K: Kind, T>(
         &mut self,
         key: &[u8],

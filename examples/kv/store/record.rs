@@ -164,7 +164,7 @@ impl Record {
         self.0 = memory.into_boxed_slice();
     }
 
-    /// Puts text behind the value; answers how long it is then.
+    /// Puts text behind the value; returns how long it is then.
     pub fn append(&mut self, text: &[u8]) -> usize {
         let mut digits = itoa::Buffer::new();
         if let Scalar::Integer(number) = self.value() {
@@ -187,7 +187,7 @@ impl Record {
 mod tests {
     use super::*;
 
-    /// Random changes, beside plain fields.
+    /// Random changes, compared with plain fields.
     #[test]
     fn a_record_is_what_was_put_in() {
         let mut rng = fastrand::Rng::with_seed(7);

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use super::{Entry, Millis, Part, Store};
 
-// A cursor has, from its lowest bit on: the part (8 bits), 8 bits for the shard, the generation of the
-// part (16), and the bucket in its table.
+// A cursor has, from its lowest bit on: the part (8 bits), 8 bits for the shard, the generation of
+// the part (16), and the bucket in its table.
 const GENERATION_SHIFT: u32 = 16;
 const BUCKET_SHIFT: u32 = 32;
 
@@ -15,7 +15,7 @@ impl Store {
     /// says that it has enough, and returns the next cursor; 0 begins and ends. A key that is there
     /// all the time is visited at least once.
     ///
-    /// A table that moved its entries in between is begun anew.
+    /// A table that moved its entries in between is begun again.
     pub fn scan<'s>(
         &'s self,
         cursor: u64,
@@ -68,9 +68,9 @@ impl Store {
         None
     }
 
-    /// Removes keys that are gone, looking at about `budget` places of the tables; the next call goes
-    /// on from there. Tables in which no key has a deadline are passed over. A table that is mostly
-    /// empty by now is made smaller.
+    /// Removes keys that are gone, looking at about `budget` places of the tables; the next call
+    /// goes on from there. Tables in which no key has a deadline are passed over. A table that is
+    /// mostly empty by now is made smaller.
     pub fn sweep(&mut self, now: Millis, budget: usize) -> usize {
         let (before, mut left) = (self.len, budget);
         for _ in 0..self.parts.len() {

@@ -1,4 +1,4 @@
-//! The store, beside a plain map.
+//! The store, compared with a plain map.
 
 use std::collections::{BTreeMap, BTreeSet};
 

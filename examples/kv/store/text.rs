@@ -7,7 +7,7 @@ use bytes::Bytes;
 /// A value of this many bytes or more is kept so that replies share it instead of copying it.
 pub const LONG_TEXT: usize = 16 * 1024;
 
-/// Bytes that don't change. They take 16 bytes beside their own memory.
+/// Bytes that don't change. They take 16 bytes besides their own memory.
 pub enum Text {
     Short(Box<[u8]>),
     Long(Box<Bytes>),

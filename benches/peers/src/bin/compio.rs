@@ -1,8 +1,8 @@
 //! compio: io_uring, a runtime per thread, each with its own listener.
 //!
 //! Tuned: completions run when the loop asks for them instead of interrupting it (`DEFER_TASKRUN`),
-//! and the kernel is told that one thread submits (`SINGLE_ISSUER`); each connection has one buffer,
-//! which goes to the kernel and comes back.
+//! and the kernel is told that one thread submits (`SINGLE_ISSUER`); each connection has one
+//! buffer, which goes to the kernel and comes back.
 
 use std::io;
 

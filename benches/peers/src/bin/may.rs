@@ -1,9 +1,9 @@
-//! may: a coroutine with a stack of its own for each connection, over epoll; the code in it looks as
+//! may: a coroutine with its own stack for each connection, over epoll; the code in it looks as
 //! if it blocked.
 //!
 //! Tuned: built without time-outs, cancelling and stealing, which cost something in every call; the
-//! workers are not pinned, because whoever starts a server says where it runs; the stack is as small
-//! as the calls in it allow, and the buffer is on the heap.
+//! workers are not pinned, because the starter of a server says where it runs; the stack is as
+//! small as the calls in it allow, and the buffer is on the heap.
 
 use std::io::{self, Read, Write};
 

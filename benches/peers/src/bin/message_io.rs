@@ -1,10 +1,10 @@
 //! message-io: one event loop over mio, which calls back for each piece received.
 //!
-//! Tuned: the network half alone (`network::split`), without the queue of signals and the lock that a
-//! `node` adds. It has its own receive buffer of 64 KiB and its own backlog of 1024.
+//! Tuned: the network half alone (`network::split`), without the queue of signals and the lock that
+//! a `node` adds. It has its own receive buffer of 64 KiB and its own backlog of 1024.
 //!
-//! It has one loop, and nothing to set TCP_NODELAY with. Its `send` spins while the socket is full, so
-//! one peer that doesn't read stops the whole server.
+//! It has one loop, and nothing to set TCP_NODELAY with. Its `send` spins while the socket is full,
+//! so one peer that doesn't read stops the whole server.
 
 use std::io::{self, ErrorKind};
 

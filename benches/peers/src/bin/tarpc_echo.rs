@@ -1,4 +1,5 @@
-//! The RPC echo server on tarpc: a runtime per thread that shares nothing, each with its own listener.
+//! The RPC echo server on tarpc: a runtime per thread that shares nothing, each with its own
+//! listener.
 //!
 //! Tuned: see `tarpc_echo` in the library, which has both ends.
 

@@ -1,7 +1,7 @@
 //! tokio as most use it: one runtime whose threads share the tasks, one listener.
 //!
-//! Tuned: the accepting loop is a task, because the future that `block_on` is given runs on a thread
-//! beside the workers; each connection has one buffer that it keeps; no timers are built.
+//! Tuned: the accepting loop is a task, because the future that `block_on` is given runs on a
+//! thread next to the workers; each connection has one buffer that it keeps; no timers are built.
 
 use std::io;
 

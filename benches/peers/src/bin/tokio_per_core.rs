@@ -1,5 +1,5 @@
-//! tokio as those use it who want the most of it: a runtime per thread that shares nothing, each with
-//! its own listener.
+//! tokio as those use it who want the most of it: a runtime per thread that shares nothing, each
+//! with its own listener.
 //!
 //! Tuned: no task ever moves to another thread, so waking one takes no lock that is contended; each
 //! connection has one buffer that it keeps; no timers are built.

@@ -1,4 +1,5 @@
-//! The RPC echo server on tonic: a runtime per thread that shares nothing, each with its own listener.
+//! The RPC echo server on tonic: a runtime per thread that shares nothing, each with its own
+//! listener.
 //!
 //! Tuned: see `tonic_echo` in the library, which has both ends.
 

@@ -1,5 +1,5 @@
-//! Whether a server that is compared with the engine does its work at all: whatever the peers do, each
-//! gets back exactly what it sent, and a signal ends the server.
+//! Whether a server that is compared with the engine does its work at all: whatever the peers do,
+//! each gets back exactly what it sent, and a signal ends the server.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -16,7 +16,7 @@ use socket2::{Domain, Socket, Type};
 
 /// How long anything may take, on a machine that is busy with other tests.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// When nothing has been taken for so long, a peer counts as blocked.
+/// When nothing has been taken for this long, a peer counts as blocked.
 const BLOCKED: Duration = Duration::from_millis(100);
 /// Of the client's sockets; small, so that the server's fill up, too.
 const SOCKET_BUFFER: usize = 64 * 1024;

@@ -16,8 +16,8 @@ use slab::Slab;
 const LISTENER: u64 = u64::MAX;
 const EVENTS: usize = 1_024;
 
-/// One registration for the life of a connection: there is an event to write only after a write would
-/// have blocked.
+/// One registration for the life of a connection: there is an event to write only after a write
+/// would have blocked.
 const INTEREST: EventFlags =
     EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
 
