@@ -32,6 +32,13 @@ impl Default for Builder {
     }
 }
 
+impl Engine {
+    /// Begins to configure an engine.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+}
+
 /// Who listens, and on how many threads.
 impl Builder {
     /// Listens on an address, in addition to those named before. A running engine can listen on more:

@@ -1,11 +1,12 @@
 //! How an engine is configured, started and connected with the rest of the process.
 //!
 //! - `builder` is what a user sets;
-//! - `start` makes the threads; `acceptor` is the one that accepts for several reactors;
+//! - `start` makes the threads, `listening` opens listeners; `acceptor` is the one that accepts for several reactors;
 //! - `signals` and `service` connect it with the process's signals and with the service manager.
 
 mod acceptor;
 mod builder;
+mod listening;
 #[cfg(feature = "sd-notify")]
 mod service;
 #[cfg(feature = "signals")]
@@ -14,6 +15,5 @@ mod start;
 
 pub(crate) use self::acceptor::NoRoom;
 pub use self::builder::{Builder, RunError};
-pub(crate) use self::start::spawn_acceptor;
 #[cfg(any(feature = "sim", feature = "internals"))]
 pub(crate) use self::start::start_in_this_thread;

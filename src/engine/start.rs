@@ -224,7 +224,7 @@ fn run_reactors(reactors: Vec<Booted>, balance: Box<dyn Balance>, engine: &Engin
 }
 
 /// Starts the main acceptor, which takes the balancer; answers where it is given listeners.
-pub(crate) fn spawn_acceptor(
+pub(super) fn spawn_acceptor(
     engine: &Engine,
     config: &Config,
     balance: &mut Option<Shielded<Box<dyn Balance>>>,

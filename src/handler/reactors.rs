@@ -11,6 +11,7 @@ use super::reactor::Reactor;
 use super::{Action, EventHandler};
 use crate::base::{ConnId, DatagramId, Stopped};
 use crate::config::{AdoptError, Connect, ConnectError, OpenDatagram, OpenError};
+use crate::shared::Engine;
 use crate::unwind::drop_caught;
 
 /// All reactors of an engine, for any thread: how what one reactor keeps is reached from another, by
@@ -289,6 +290,20 @@ impl<H: EventHandler> Reactors<H> {
             let _ = drop_caught(command);
             Stopped
         })
+    }
+}
+
+/// Its reactors, which the engine itself knows nothing of but that they run.
+impl Engine {
+    /// The engine's reactors, for example to have one of them connect; `None` if `H` is not the type of
+    /// the engine's handler. In `on_boot` the own reactor is there, the others perhaps not yet.
+    pub fn reactors<H: EventHandler>(&self) -> Option<Reactors<H>> {
+        self.handle().get()?.downcast_ref().cloned()
+    }
+
+    /// Makes known how the reactors are asked.
+    pub(crate) fn set_handle<H: EventHandler>(&self, reactors: Reactors<H>) {
+        let _ = self.handle().set(Box::new(reactors));
     }
 }
 

@@ -17,9 +17,7 @@ use super::listeners::{Listener, ListenerState, Listeners};
 use super::memory::Memory;
 use super::resolver::Resolver;
 use super::threads::OWN_ENGINE;
-use crate::config::{AcceptFilter, Accepting, Config, Listen, ListenError, Refusals};
-use crate::engine::Builder;
-use crate::handler::{EventHandler, Reactors};
+use crate::config::{AcceptFilter, Accepting, Config, Refusals};
 use crate::log::limited;
 
 /// How long after a stop's deadline [`Engine::wait`] waits for the threads to end, which by then have
@@ -104,15 +102,17 @@ pub struct Stats {
     pub reactors: Vec<ReactorStats>,
     /// Sockets that listen at this moment. Where each reactor accepts for itself, a listener has one for each.
     pub listening_sockets: usize,
-    /// Connections that a limit refused, or the [`Builder::memory_budget`].
+    /// Connections that a limit refused, or the
+    /// [`Builder::memory_budget`](crate::Builder::memory_budget).
     pub refused: u64,
     /// How many bytes of memory unread input and unsent output hold at this moment.
     pub memory_held: usize,
-    /// How many they may: the [`Builder::memory_budget`].
+    /// How many they may: the [`Builder::memory_budget`](crate::Builder::memory_budget).
     pub memory_budget: Option<usize>,
-    /// Connections that the [`Builder::accept_filter`] did not let in.
+    /// Connections that the [`Builder::accept_filter`](crate::Builder::accept_filter) did not let
+    /// in.
     pub filtered: u64,
-    /// How often the [`Builder::accept_filter`] panicked.
+    /// How often the [`Builder::accept_filter`](crate::Builder::accept_filter) panicked.
     pub filter_panics: u64,
     /// How often a listener could not accept.
     pub accept_errors: u64,
@@ -123,11 +123,6 @@ pub struct Stats {
 }
 
 impl Engine {
-    /// Begins to configure an engine.
-    pub fn builder() -> Builder {
-        Builder::default()
-    }
-
     pub(crate) fn new(config: &Config, resolver: Resolver) -> Self {
         let Config { max_connections, max_connections_per_source, ipv6_source_prefix, .. } = config;
         let limits =
@@ -162,24 +157,13 @@ impl Engine {
         self.shared.listeners.handles(self)
     }
 
-    /// Listens on one more address. Any thread may call it, callbacks included. When it returns, connections
-    /// can be made, and are accepted soon.
-    ///
-    /// # Errors
-    /// The address can't be used, the operating system refuses to watch one more socket, or the engine stops. Nothing
-    /// is left of it then, and nothing else ends.
-    pub fn listen(&self, listen: impl Into<Listen>) -> Result<Listener, ListenError> {
-        self.shared.listeners.add(&listen.into(), self)
-    }
-
-    pub(super) fn listener(&self, state: Arc<ListenerState>) -> Listener {
+    pub(crate) fn listener(&self, state: Arc<ListenerState>) -> Listener {
         Listener::new(state, self.clone())
     }
 
-    /// The engine's reactors, for example to have one of them connect; `None` if `H` is not the type of
-    /// the engine's handler. In `on_boot` the own reactor is there, the others perhaps not yet.
-    pub fn reactors<H: EventHandler>(&self) -> Option<Reactors<H>> {
-        self.shared.handle.get()?.downcast_ref().cloned()
+    /// Where what knows the type of the engine's handler keeps how its reactors are asked.
+    pub(crate) fn handle(&self) -> &OnceLock<Box<dyn Any + Send + Sync>> {
+        &self.shared.handle
     }
 
     /// How many connections there are, those that are being made included.
@@ -395,11 +379,6 @@ impl Engine {
         // In this order: who sees that a connection is gone may count on its place.
         self.shared.limits.release(account);
         counters.connections.fetch_sub(1, Ordering::Release);
-    }
-
-    /// Makes known how the reactors are asked.
-    pub(crate) fn set_handle<H: EventHandler>(&self, reactors: Reactors<H>) {
-        let _ = self.shared.handle.set(Box::new(reactors));
     }
 
     /// Makes the reactors known, to be woken by a stop; also by one that came before this.

@@ -3,14 +3,14 @@
 use std::fmt;
 use std::io;
 use std::num::NonZeroU32;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use millstream_platform::address::{Address, Transport};
 use millstream_platform::driver::{Readiness, Watcher};
-use millstream_platform::socket::{BoundSocket, SocketFile, local_addr};
+use millstream_platform::socket::{BoundSocket, SocketFile};
 use millstream_platform::time::after;
 
 use super::Engine;
@@ -18,8 +18,7 @@ use super::arrival::{Arrival, Entrance};
 use super::inbox::Inbox;
 use crate::base::ListenerId;
 use crate::config::balance::Balance;
-use crate::config::{AcceptMode, Config, Gate, Listen, ListenError, Rules, StartError};
-use crate::engine::spawn_acceptor;
+use crate::config::{Config, Gate, Rules};
 use crate::unwind::Shielded;
 
 /// A place where an engine listens, for any thread; clones are the same one. Dropping it closes nothing:
@@ -47,11 +46,11 @@ pub(crate) struct ListenerState {
 }
 
 /// The sockets of a listener.
-struct Sockets {
+pub(crate) struct Sockets {
     /// How many are not closed yet.
-    open: usize,
+    pub(crate) open: usize,
     /// A second descriptor of each, as long as it is not closed.
-    duplicates: Vec<Option<Arc<OwnedFd>>>,
+    pub(crate) duplicates: Vec<Option<Arc<OwnedFd>>>,
 }
 
 impl ListenerState {
@@ -63,11 +62,15 @@ impl ListenerState {
         self.address
     }
 
+    pub(crate) fn transport(&self) -> Transport {
+        self.transport
+    }
+
     pub(crate) fn rules(&self) -> &Rules {
         &self.rules
     }
 
-    fn sockets(&self) -> MutexGuard<'_, Sockets> {
+    pub(crate) fn sockets(&self) -> MutexGuard<'_, Sockets> {
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -159,42 +162,27 @@ impl fmt::Debug for Listener {
 }
 
 /// Sockets that are bound, and nobody accepts for yet.
-struct Bound {
-    state: Arc<ListenerState>,
-    gate: Gate,
-    sockets: Vec<(BoundSocket, Open)>,
+pub(crate) struct Bound {
+    pub(crate) state: Arc<ListenerState>,
+    pub(crate) gate: Gate,
+    pub(crate) sockets: Vec<(BoundSocket, Open)>,
 }
 
 /// Sockets that are watched by whoever is to serve them, and wait for a gate.
-struct Assigned {
-    id: ListenerId,
-    gate: Gate,
-    sockets: Vec<(Inlet, Arrival<Readiness>)>,
+pub(crate) struct Assigned {
+    pub(crate) id: ListenerId,
+    pub(crate) gate: Gate,
+    pub(crate) sockets: Vec<(Inlet, Arrival<Readiness>)>,
 }
 
 /// Where a thread that serves sockets is given them.
-type Inlet = Arc<Inbox<Arrival<Readiness>>>;
+pub(crate) type Inlet = Arc<Inbox<Arrival<Readiness>>>;
 
 /// A thread that serves sockets.
 #[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) inlet: Inlet,
     pub(crate) watcher: Watcher,
-}
-
-impl Server {
-    /// Has a socket watched, to be served as soon as it is posted.
-    fn watch(&self, socket: BoundSocket, open: Open) -> io::Result<(Inlet, Arrival<Readiness>)> {
-        let arrival = match socket {
-            BoundSocket::Listener(socket) => {
-                Arrival::Listener { socket: self.watcher.watch(socket)?, open }
-            }
-            BoundSocket::Datagrams(socket) => {
-                Arrival::Datagrams { socket: self.watcher.watch(socket)?, open }
-            }
-        };
-        Ok((Arc::clone(&self.inlet), arrival))
-    }
 }
 
 /// A listener's sockets, once more.
@@ -211,26 +199,26 @@ pub(crate) struct Duplicates {
 pub(crate) struct Listeners(Mutex<Inner>);
 
 #[derive(Default)]
-struct Inner {
+pub(crate) struct Inner {
     last: u32,
-    open: Vec<Arc<ListenerState>>,
+    pub(crate) open: Vec<Arc<ListenerState>>,
     /// How many sockets are not closed yet.
     sockets: Arc<AtomicUsize>,
     /// What listeners are opened with; none in an engine that runs in one thread.
-    setup: Option<Setup>,
+    pub(crate) setup: Option<Setup>,
     /// Who accepts; none before the reactors run.
-    staff: Option<Staff>,
+    pub(crate) staff: Option<Staff>,
     /// What waits for somebody who accepts.
-    waiting: Vec<Bound>,
+    pub(crate) waiting: Vec<Bound>,
     /// What waits for its gate.
-    assigned: Vec<Assigned>,
+    pub(crate) assigned: Vec<Assigned>,
 }
 
 /// What listeners are opened with.
 #[derive(Clone)]
-struct Setup {
-    config: Arc<Config>,
-    reactors: usize,
+pub(crate) struct Setup {
+    pub(crate) config: Arc<Config>,
+    pub(crate) reactors: usize,
 }
 
 /// Who accepts.
@@ -244,42 +232,8 @@ pub(crate) struct Staff {
 }
 
 impl Listeners {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Opens the sockets that a configuration asks for.
-    fn bind(
-        &self,
-        listen: &Listen,
-        config: &Config,
-        reactors: usize,
-    ) -> Result<Bound, ListenError> {
-        let shares = (config.accept_mode == AcceptMode::ReusePort).then_some(reactors);
-        let options = listen.options_over(&config.options);
-        let sockets = listen.open(shares, config.backlog, &options)?;
-        let first = sockets.first().expect("there is a socket");
-        let failed = |source| ListenError::Refused { address: listen.address(), source };
-        let address = local_addr(first).map_err(failed)?;
-        let file = first.file().map(Arc::downgrade).unwrap_or_default();
-        let duplicate = |socket: &BoundSocket| socket.as_fd().try_clone_to_owned();
-        let duplicates = sockets.iter().map(|socket| duplicate(socket).map(Arc::new).map(Some));
-        let duplicates = duplicates.collect::<Result<_, _>>().map_err(failed)?;
-        let transport = first.transport();
-        // The system lets the engine's sockets share a port, but which listener a connection is of would be chance.
-        let taken = |state: &Arc<ListenerState>| {
-            (state.address, state.transport) == (address, transport) && state.sockets().open > 0
-        };
-        if self.lock().open.iter().any(taken) {
-            return Err(failed(io::ErrorKind::AddrInUse.into()));
-        }
-        let options = options.not_inherited(transport);
-        let rules = listen.rules(options);
-        let state = self.note(listen.to_string(), address, transport, sockets.len(), file, rules);
-        state.sockets().duplicates = duplicates;
-        let open = |(index, socket)| (socket, Open(Arc::clone(&state), index));
-        let sockets = sockets.into_iter().enumerate().map(open).collect();
-        Ok(Bound { state, gate: listen.gate(), sockets })
     }
 
     /// Adds a listener to those that are known.
@@ -331,45 +285,12 @@ impl Listeners {
         self.lock().sockets.load(Ordering::Relaxed)
     }
 
-    /// Lets listeners be opened, which wait until somebody accepts.
-    pub(crate) fn set_up(&self, config: &Arc<Config>, reactors: usize) {
-        self.lock().setup = Some(Setup { config: Arc::clone(config), reactors });
-    }
-
-    /// Has the reactors and the acceptor accept from now on.
-    pub(crate) fn staff(&self, staff: Staff, engine: &Engine) -> Result<(), ListenError> {
-        let mut inner = self.lock();
-        inner.staff = Some(staff);
-        let waiting = std::mem::take(&mut inner.waiting);
-        waiting.into_iter().try_for_each(|bound| inner.assign(bound, engine))?;
-        inner.admit();
-        Ok(())
-    }
-
     /// Closes what waits: nobody will accept.
     pub(crate) fn abandon(&self) {
         let mut inner = self.lock();
         let waiting = (std::mem::take(&mut inner.waiting), std::mem::take(&mut inner.assigned));
         drop(inner);
         drop(waiting);
-    }
-
-    /// Opens a listener.
-    pub(crate) fn add(&self, listen: &Listen, engine: &Engine) -> Result<Listener, ListenError> {
-        let setup = self.lock().setup.clone().filter(|_| !engine.is_stopping());
-        let Setup { config, reactors } = setup.ok_or(ListenError::Stopped)?;
-        let bound = self.bind(listen, &config, reactors)?;
-        let state = Arc::clone(&bound.state);
-        let mut inner = self.lock();
-        let assigned = inner.assign(bound, engine);
-        inner.admit();
-        drop(inner);
-        if let Err(error) = assigned {
-            self.forget(state.id);
-            return Err(error);
-        }
-        tracing::info!(address = %state.address, transport = %state.transport, "listening");
-        Ok(engine.listener(state))
     }
 
     /// The sockets, to be handed on to another process. It takes no descriptors, of which there may be none left.
@@ -409,7 +330,7 @@ impl Listeners {
     }
 
     /// Has a listener closed.
-    fn forget(&self, id: ListenerId) {
+    pub(crate) fn forget(&self, id: ListenerId) {
         let mut inner = self.lock();
         inner.open.retain(|state| state.id != id);
         inner.waiting.retain(|bound| bound.state.id != id);
@@ -422,61 +343,12 @@ impl Listeners {
 }
 
 impl Inner {
-    /// Has sockets watched by whoever is to serve them: whatever the system refuses is known from here on, and
-    /// those who asked are told. Without anybody who serves yet they wait.
-    fn assign(&mut self, bound: Bound, engine: &Engine) -> Result<(), ListenError> {
-        if engine.is_stopping() {
-            return Ok(());
-        }
-        let Some((staff, setup)) = self.staff.as_mut().zip(self.setup.as_ref()) else {
-            self.waiting.push(bound);
-            return Ok(());
-        };
-        let nobody = |error| ListenError::Acceptor(Box::new(error));
-        let servers = staff.servers_of(&bound, &setup.config, engine).map_err(nobody)?;
-        let Bound { state, gate, sockets } = bound;
-        let refused = |source| ListenError::Refused { address: state.address, source };
-        let sockets = sockets.into_iter().zip(servers.iter().cycle());
-        let sockets = sockets.map(|((socket, open), server)| server.watch(socket, open));
-        let sockets = sockets.collect::<Result<_, _>>().map_err(refused)?;
-        self.assigned.push(Assigned { id: state.id, gate, sockets });
-        Ok(())
-    }
-
     /// Gives the sockets whose gate is open to whoever serves them.
-    fn admit(&mut self) {
+    pub(crate) fn admit(&mut self) {
         for assigned in self.assigned.extract_if(.., |assigned| assigned.gate.is_open()) {
             for (inlet, arrival) in assigned.sockets {
                 drop(inlet.post(arrival));
             }
         }
-    }
-}
-
-impl Staff {
-    /// Who serves a listener's sockets, in turn: the reactors if they accept for themselves and there is a socket
-    /// for each, else the main acceptor or, with datagrams, one of the reactors.
-    fn servers_of(
-        &mut self,
-        bound: &Bound,
-        config: &Config,
-        engine: &Engine,
-    ) -> Result<Vec<Server>, StartError> {
-        let count = self.reactors.len();
-        // A single reactor accepts for itself: there is nothing to choose, and handing over to it would cost
-        // more than accepting does.
-        let by_reactors = count == 1 || config.accept_mode == AcceptMode::ReusePort;
-        if by_reactors && bound.sockets.len() >= count {
-            return Ok(self.reactors.clone());
-        }
-        if !bound.state.transport.is_stream() {
-            // Nobody accepts datagrams and hands them over: one reactor has the socket.
-            return Ok(vec![self.reactors[bound.state.id.index() % count].clone()]);
-        }
-        if self.acceptor.is_none() {
-            let balance = &mut self.balance;
-            self.acceptor = Some(spawn_acceptor(engine, config, balance, &self.entrances)?);
-        }
-        Ok(self.acceptor.iter().cloned().collect())
     }
 }

@@ -30,7 +30,9 @@ pub use self::engine::{AlreadyStopping, Engine, Stats, WaitError};
 pub(crate) use self::inbox::{Inbox, Notify};
 pub(crate) use self::limits::Account;
 pub use self::listeners::Listener;
-pub(crate) use self::listeners::{Duplicates, ListenerState, Open, Server, Staff};
+pub(crate) use self::listeners::{
+    Assigned, Bound, Duplicates, Inlet, Inner, ListenerState, Listeners, Open, Server, Setup, Staff,
+};
 pub(crate) use self::memory::{Memory, Told};
 pub use self::resolver::Resolve;
 pub(crate) use self::resolver::{Resolver, system};

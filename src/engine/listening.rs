@@ -1,0 +1,162 @@
+//! Opening listeners: their sockets, and who serves them.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use millstream_platform::driver::Readiness;
+use millstream_platform::socket::{BoundSocket, local_addr};
+
+use super::start::spawn_acceptor;
+use crate::config::{AcceptMode, Config, Listen, ListenError, StartError};
+use crate::shared::{
+    Arrival, Assigned, Bound, Engine, Inlet, Inner, Listener, ListenerState, Listeners, Open,
+    Server, Setup, Staff,
+};
+
+impl Engine {
+    /// Listens on one more address. Any thread may call it, callbacks included. When it returns, connections
+    /// can be made, and are accepted soon.
+    ///
+    /// # Errors
+    /// The address can't be used, the operating system refuses to watch one more socket, or the engine stops. Nothing
+    /// is left of it then, and nothing else ends.
+    pub fn listen(&self, listen: impl Into<Listen>) -> Result<Listener, ListenError> {
+        self.known_listeners().add(&listen.into(), self)
+    }
+}
+
+impl Listeners {
+    /// Opens the sockets that a configuration asks for.
+    fn bind(
+        &self,
+        listen: &Listen,
+        config: &Config,
+        reactors: usize,
+    ) -> Result<Bound, ListenError> {
+        let shares = (config.accept_mode == AcceptMode::ReusePort).then_some(reactors);
+        let options = listen.options_over(&config.options);
+        let sockets = listen.open(shares, config.backlog, &options)?;
+        let first = sockets.first().expect("there is a socket");
+        let failed = |source| ListenError::Refused { address: listen.address(), source };
+        let address = local_addr(first).map_err(failed)?;
+        let file = first.file().map(Arc::downgrade).unwrap_or_default();
+        let duplicate = |socket: &BoundSocket| socket.as_fd().try_clone_to_owned();
+        let duplicates = sockets.iter().map(|socket| duplicate(socket).map(Arc::new).map(Some));
+        let duplicates = duplicates.collect::<Result<_, _>>().map_err(failed)?;
+        let transport = first.transport();
+        // The system lets the engine's sockets share a port, but which listener a connection is of would be chance.
+        let taken = |state: &Arc<ListenerState>| {
+            (state.address(), state.transport()) == (address, transport) && state.sockets().open > 0
+        };
+        if self.lock().open.iter().any(taken) {
+            return Err(failed(io::ErrorKind::AddrInUse.into()));
+        }
+        let options = options.not_inherited(transport);
+        let rules = listen.rules(options);
+        let state = self.note(listen.to_string(), address, transport, sockets.len(), file, rules);
+        state.sockets().duplicates = duplicates;
+        let open = |(index, socket)| (socket, Open(Arc::clone(&state), index));
+        let sockets = sockets.into_iter().enumerate().map(open).collect();
+        Ok(Bound { state, gate: listen.gate(), sockets })
+    }
+
+    /// Lets listeners be opened, which wait until somebody accepts.
+    pub(crate) fn set_up(&self, config: &Arc<Config>, reactors: usize) {
+        self.lock().setup = Some(Setup { config: Arc::clone(config), reactors });
+    }
+
+    /// Has the reactors and the acceptor accept from now on.
+    pub(crate) fn staff(&self, staff: Staff, engine: &Engine) -> Result<(), ListenError> {
+        let mut inner = self.lock();
+        inner.staff = Some(staff);
+        let waiting = std::mem::take(&mut inner.waiting);
+        waiting.into_iter().try_for_each(|bound| inner.assign(bound, engine))?;
+        inner.admit();
+        Ok(())
+    }
+
+    /// Opens a listener.
+    pub(crate) fn add(&self, listen: &Listen, engine: &Engine) -> Result<Listener, ListenError> {
+        let setup = self.lock().setup.clone().filter(|_| !engine.is_stopping());
+        let Setup { config, reactors } = setup.ok_or(ListenError::Stopped)?;
+        let bound = self.bind(listen, &config, reactors)?;
+        let state = Arc::clone(&bound.state);
+        let mut inner = self.lock();
+        let assigned = inner.assign(bound, engine);
+        inner.admit();
+        drop(inner);
+        if let Err(error) = assigned {
+            self.forget(state.id());
+            return Err(error);
+        }
+        tracing::info!(address = %state.address(), transport = %state.transport(), "listening");
+        Ok(engine.listener(state))
+    }
+}
+
+impl Inner {
+    /// Has sockets watched by whoever is to serve them: whatever the system refuses is known from here on, and
+    /// those who asked are told. Without anybody who serves yet they wait.
+    fn assign(&mut self, bound: Bound, engine: &Engine) -> Result<(), ListenError> {
+        if engine.is_stopping() {
+            return Ok(());
+        }
+        let Some((staff, setup)) = self.staff.as_mut().zip(self.setup.as_ref()) else {
+            self.waiting.push(bound);
+            return Ok(());
+        };
+        let nobody = |error| ListenError::Acceptor(Box::new(error));
+        let servers = staff.servers_of(&bound, &setup.config, engine).map_err(nobody)?;
+        let Bound { state, gate, sockets } = bound;
+        let refused = |source| ListenError::Refused { address: state.address(), source };
+        let sockets = sockets.into_iter().zip(servers.iter().cycle());
+        let sockets = sockets.map(|((socket, open), server)| server.watch(socket, open));
+        let sockets = sockets.collect::<Result<_, _>>().map_err(refused)?;
+        self.assigned.push(Assigned { id: state.id(), gate, sockets });
+        Ok(())
+    }
+}
+
+impl Staff {
+    /// Who serves a listener's sockets, in turn: the reactors if they accept for themselves and there is a socket
+    /// for each, else the main acceptor or, with datagrams, one of the reactors.
+    fn servers_of(
+        &mut self,
+        bound: &Bound,
+        config: &Config,
+        engine: &Engine,
+    ) -> Result<Vec<Server>, StartError> {
+        let count = self.reactors.len();
+        // A single reactor accepts for itself: there is nothing to choose, and handing over to it would cost
+        // more than accepting does.
+        let by_reactors = count == 1 || config.accept_mode == AcceptMode::ReusePort;
+        if by_reactors && bound.sockets.len() >= count {
+            return Ok(self.reactors.clone());
+        }
+        if !bound.state.transport().is_stream() {
+            // Nobody accepts datagrams and hands them over: one reactor has the socket.
+            return Ok(vec![self.reactors[bound.state.id().index() % count].clone()]);
+        }
+        if self.acceptor.is_none() {
+            let balance = &mut self.balance;
+            self.acceptor = Some(spawn_acceptor(engine, config, balance, &self.entrances)?);
+        }
+        Ok(self.acceptor.iter().cloned().collect())
+    }
+}
+
+impl Server {
+    /// Has a socket watched, to be served as soon as it is posted.
+    fn watch(&self, socket: BoundSocket, open: Open) -> io::Result<(Inlet, Arrival<Readiness>)> {
+        let arrival = match socket {
+            BoundSocket::Listener(socket) => {
+                Arrival::Listener { socket: self.watcher.watch(socket)?, open }
+            }
+            BoundSocket::Datagrams(socket) => {
+                Arrival::Datagrams { socket: self.watcher.watch(socket)?, open }
+            }
+        };
+        Ok((Arc::clone(&self.inlet), arrival))
+    }
+}
