@@ -1,8 +1,8 @@
 //! How connections come in: who gets them, how many there may be, and what doesn't stop the engine
 //! from accepting.
 //!
-//! - Each balancer, and what a user's own one may do, in the main acceptor's mode; in reuse-port mode
-//!   the system spreads connections, and nobody asks the balancer.
+//! - Each balancer, and what a user's own one may do, in the main acceptor's mode; in reuse-port
+//!   mode the system spreads connections, and nobody asks the balancer.
 //! - Limits are exact in every mode, refused connections are counted, and places are given back.
 //! - F9, the open-files limit is reached, and F10, connections are reset before they are accepted.
 //! - Listening: the backlog, several addresses, IPv6, two engines on one port.
@@ -25,7 +25,7 @@ use self::common::{DEADLINE, Echo, TestEngine, eventually, modes, read_exactly, 
 const BOTH: [AcceptMode; 2] = [AcceptMode::MainAcceptor, AcceptMode::ReusePort];
 const REACTORS: usize = 3;
 
-/// Greets with a byte of its own, then echoes.
+/// Greets with its own byte, then echoes.
 struct Greeter(u8);
 
 impl Greeter {
@@ -49,7 +49,7 @@ impl EventHandler for Greeter {
     }
 }
 
-// --- clients ---------------------------------------------------------------------------------------
+// --- clients -------------------------------------------------------------------------------------
 
 /// Connects to an address from a source address, whose port the system chooses.
 fn connect_from(source: [u8; 4], to: SocketAddr) -> TcpStream {
@@ -81,7 +81,7 @@ fn greeting(mut stream: &TcpStream) -> Option<usize> {
     }
 }
 
-/// Connects so many clients, one after the other, each once the last one is greeted; answers them
+/// Connects this many clients, one after the other, each once the last one is greeted; returns them
 /// with their greetings.
 #[track_caller]
 fn greeted(engine: &TestEngine, count: usize) -> Vec<(TcpStream, usize)> {
@@ -99,7 +99,7 @@ fn assert_echoes(mut stream: &TcpStream) {
     assert_eq!(read_exactly(&mut stream, 4), b"ping");
 }
 
-// --- balancing -------------------------------------------------------------------------------------
+// --- balancing -----------------------------------------------------------------------------------
 
 fn balanced(balance: impl Balance) -> TestEngine {
     let builder = Engine::builder().reactors(REACTORS).balance(balance);
@@ -230,7 +230,7 @@ fn in_reuse_port_mode_no_balancer_is_asked() {
     assert!(questions.try_recv().is_err(), "the balancer was asked");
 }
 
-// --- limits ----------------------------------------------------------------------------------------
+// --- limits --------------------------------------------------------------------------------------
 
 /// Connects until it is served: the place that was given back is taken again.
 fn take_place(connect: impl Fn() -> TcpStream) -> TcpStream {
@@ -324,7 +324,7 @@ fn a_connection_that_its_source_may_not_have_takes_no_place_in_the_total() {
     assert_eq!(engine.stats().refused, 4);
 }
 
-// --- a thread that is kept from accepting ----------------------------------------------------------
+// --- a thread that is kept from accepting --------------------------------------------------------
 
 /// Keeps the thread that accepts in its first callback until it is let go.
 struct Gate {
@@ -429,7 +429,7 @@ fn no_more_connections_wait_than_the_backlog_allows() {
     }
 }
 
-// --- listening -------------------------------------------------------------------------------------
+// --- listening -----------------------------------------------------------------------------------
 
 #[test]
 fn each_of_several_listeners_gets_a_port_and_is_served() {
@@ -568,9 +568,9 @@ fn two_engines_share_a_port_in_reuse_port_mode_and_stop_separately() {
     }
 }
 
-// --- the open-files limit --------------------------------------------------------------------------
+// --- the open-files limit ------------------------------------------------------------------------
 
-/// F9, with an engine in a process of its own whose limit is low. The clients are in this one.
+/// F9, with an engine in another process whose limit is low. The clients are in this one.
 #[cfg(target_os = "linux")] // The processor's time is read from /proc.
 mod out_of_files {
     use std::io::{self, BufRead, BufReader};
@@ -712,7 +712,8 @@ mod out_of_files {
         line.trim_end().to_owned()
     }
 
-    /// The engine's process: answers each byte of the control connection with a report, until it ends.
+    /// The engine's process: replies to each byte of the control connection with a report, until it
+    /// ends.
     fn serve(control: &str) {
         tracing_subscriber::fmt().with_writer(|| Log).init();
         let (control, reuse_port) = control.split_once(' ').expect("an address and a mode");

@@ -34,7 +34,7 @@ fn echo(on: On, conn: &mut Conn<'_, Probe>) -> Action {
 
 type Outcome = Result<ConnId, AdoptError>;
 
-/// Has a reactor adopt a socket; answers where it tells what came of it.
+/// Has a reactor adopt a socket; returns where it tells what came of it.
 fn adopt<H: EventHandler>(
     reactors: &Reactors<H>,
     reactor: usize,
@@ -112,8 +112,8 @@ fn a_callback_adopts_for_its_own_reactor_and_for_others() {
     }
 }
 
-/// For each byte it gets, has that reactor adopt one end of a pair, and keeps the other end, from which it
-/// passes on what comes.
+/// For each byte it gets, has that reactor adopt one end of a pair, and keeps the other end, from
+/// which it passes on what comes.
 struct Adopter;
 
 impl EventHandler for Adopter {

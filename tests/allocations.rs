@@ -1,8 +1,8 @@
-//! In the steady state the engine allocates nothing from the heap, whatever the size and the number of
-//! the messages: not for a datagram, not for a message that is echoed at once, not for one that comes in parts, not for
-//! deadlines or timers.
+//! In the steady state the engine allocates nothing from the heap, whatever the size and the number
+//! of the messages: not for a datagram, not for a message that is echoed at once, not for one that
+//! comes in parts, not for deadlines or timers.
 //!
-//! The whole is one test, in a process of its own, because the allocator counts for the whole process.
+//! The whole is one test, in its own process, because the allocator counts for the whole process.
 //! Clients use buffers that are prepared before.
 
 mod common;
@@ -69,7 +69,7 @@ fn the_steady_state_allocates_nothing() {
     echo_datagrams();
 }
 
-// --- messages that come whole --------------------------------------------------------------------------
+// --- messages that come whole --------------------------------------------------------------------
 
 #[derive(Clone, Copy, Debug)]
 struct Load {
@@ -144,7 +144,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Sends the rest of a message, if the window allows it; answers how many bytes went.
+    /// Sends the rest of a message, if the window allows it; returns how many bytes went.
     fn send(&self, client: &mut Client) -> usize {
         let allowed = self.total.min(client.received + self.window) - client.sent;
         let rest = &self.message[client.sent % self.message.len()..];
@@ -154,7 +154,7 @@ impl Exchange<'_> {
         sent
     }
 
-    /// Receives and compares; answers how many bytes came.
+    /// Receives and compares; returns how many bytes came.
     fn receive(&mut self, client: &mut Client) -> usize {
         let expected = &self.message[client.received % self.message.len()..];
         let room = &mut self.buffer[..expected.len()];
@@ -173,14 +173,14 @@ fn unless_blocked(moved: std::io::Result<usize>) -> usize {
     }
 }
 
-// --- messages that come in parts -------------------------------------------------------------------------
+// --- messages that come in parts -----------------------------------------------------------------
 
 const FRAME: usize = 1000;
 /// Says that the first part has begun to come.
 const PART: &[u8] = b"p";
 
-/// Echoes frames of [`FRAME`] bytes. What is no frame yet stays unread, which takes a ring, and sets a
-/// timer, which the rest cancels.
+/// Echoes frames of [`FRAME`] bytes. What is not a frame yet stays unread, which takes a ring, and
+/// sets a timer, which the rest cancels.
 struct Frames;
 
 impl EventHandler for Frames {
@@ -223,7 +223,7 @@ fn echo_messages_in_parts(builder: Builder, kind: &str, connections: usize) {
     });
 }
 
-// --- datagrams ---------------------------------------------------------------------------------------------
+// --- datagrams -----------------------------------------------------------------------------------
 
 fn echo_datagrams() {
     // No more than the socket's receive buffer has room for.

@@ -1,5 +1,5 @@
-//! Memory is bounded by configuration, not by peers: the water marks and the pausing of reading, the
-//! caps of output and input, and what a handler makes of them. No byte is lost on the way.
+//! Memory is bounded by configuration, not by peers: the water marks and the pausing of reading,
+//! the caps of output and input, and what a handler makes of them. No byte is lost on the way.
 //!
 //! Faults: F7 (a huge write to one peer), F11 (a peer stops reading while we write).
 
@@ -55,7 +55,7 @@ fn ignorer(on: On, _: &mut Conn<'_, Probe>) -> Action {
     on.usual()
 }
 
-/// Sends on a thread of its own, which can take as long as the other side takes to read.
+/// Sends on its own thread, which can take as long as the other side takes to read.
 fn send(client: &TcpStream, bytes: Vec<u8>) -> JoinHandle<()> {
     let mut client = client.try_clone().unwrap();
     thread::spawn(move || client.write_all(&bytes).expect("all is taken"))
@@ -68,10 +68,11 @@ fn assert_serves_others(stage: &Stage) {
     assert_eq!(read_exactly(&mut other, 6), b"others");
 }
 
-// --- the water marks -------------------------------------------------------------------------------
+// --- the water marks -----------------------------------------------------------------------------
 
-/// Checks that a connection's callbacks tell of the marks in pairs, each exactly when it is due: the
-/// high mark right after the callback that left more than it, the low one with no more than it left.
+/// Checks that a connection's callbacks tell of the marks in pairs, each exactly when it is due:
+/// the high mark right after the callback that left more than it, the low one with no more than it
+/// left.
 #[derive(Default)]
 struct Marks {
     above: bool,
@@ -98,8 +99,8 @@ impl Marks {
     }
 }
 
-/// F11: a peer that reads in fits gets pieces of random size, from callbacks and from `on_low_water`.
-/// The marks are told in pairs, each when it is due.
+/// F11: a peer that reads in fits gets pieces of random size, from callbacks and from
+/// `on_low_water`. The marks are told in pairs, each when it is due.
 #[test]
 fn the_marks_are_told_in_pairs_when_they_are_due() {
     for_each_seed(3, |seed| {
@@ -132,15 +133,15 @@ fn the_marks_are_told_in_pairs_when_they_are_due() {
     });
 }
 
-/// Checks a note; answers how much its callback wrote.
+/// Checks a note; returns how much its callback wrote.
 #[track_caller]
 fn follow(marks: &mut Marks, note: &Note) -> usize {
     marks.check(note);
     note.left - note.pending
 }
 
-/// Exactly as much as the high mark is not above it; one byte more is. With the low mark at zero, it is
-/// told when everything is sent.
+/// Exactly as much as the high mark is not above it; one byte more is. With the low mark at zero,
+/// it is told when everything is sent.
 #[test]
 fn the_marks_are_exact() {
     let stage = Stage::start(builder().water_marks(0, HIGH), ignorer);
@@ -185,8 +186,8 @@ fn an_echo_to_a_peer_that_stops_reading_is_bounded() {
     assert!(most <= HIGH + RECEIVE_BUFFER, "{most} pending at most");
 }
 
-/// Writes more than the kernel takes, with the peer not reading. The high mark is told then, and not
-/// again when more is written.
+/// Writes more than the kernel takes, with the peer not reading. The high mark is told then, and
+/// not again when more is written.
 fn get_stuck(stage: &Stage, remote: &Remote<Probe>) {
     run(remote, |conn| conn.output.write_bytes(vec![0; STUCK - 1]));
     run(remote, |conn| conn.output.write(&[0]));
@@ -218,8 +219,8 @@ fn reading_goes_on_above_the_high_mark_if_so_configured() {
     stage.expect(On::LowWater);
 }
 
-/// A handler that gets rid of its output in `on_high_water` itself hears of the low mark all the same,
-/// and reading goes on.
+/// A handler that gets rid of its output in `on_high_water` itself hears of the low mark all the
+/// same, and reading goes on.
 #[test]
 fn the_low_mark_is_told_when_the_handler_flushes_by_itself() {
     for pausing in [true, false] {
@@ -271,14 +272,15 @@ fn the_low_mark_does_not_undo_a_handlers_pause() {
     }
 }
 
-// --- pausing ---------------------------------------------------------------------------------------
+// --- pausing -------------------------------------------------------------------------------------
 
-/// Where a handler pauses, and whether a timer's callback resumes, or a closure from another thread.
+/// Where a handler pauses, and whether a timer's callback resumes, or a closure from another
+/// thread.
 const PAUSES: [(On, bool); 4] =
     [(On::Open, true), (On::Open, false), (On::Traffic, true), (On::Traffic, false)];
 
-/// While reading is paused there is no traffic and no end of input. After resuming, what the peer sent
-/// meanwhile comes without any new byte from it, and then its end.
+/// While reading is paused there is no traffic and no end of input. After resuming, what the peer
+/// sent meanwhile comes without any new byte from it, and then its end.
 #[test]
 fn a_paused_connection_hears_nothing_and_loses_nothing() {
     for (from, by_timer) in PAUSES {
@@ -342,8 +344,8 @@ fn pausing_at_random_loses_nothing() {
     });
 }
 
-/// A Unix peer that closes leaves nobody to send to. It is told at once, unless there is something to receive; a
-/// reset, which is what a close with something unread is, in any case.
+/// A Unix peer that closes leaves nobody to send to. It is told at once, unless there is something
+/// to receive; a reset, which is what a close with something unread is, in any case.
 #[test]
 fn a_unix_peer_that_is_gone_is_told_while_reading_is_paused() {
     for (sent, answered, reason) in [(0, 0, "peer"), (1, 0, ""), (0, 1, "failed"), (1, 1, "failed")]
@@ -376,7 +378,7 @@ fn a_unix_peer_that_is_gone_is_told_while_reading_is_paused() {
     }
 }
 
-// --- the cap of output -----------------------------------------------------------------------------
+// --- the cap of output ---------------------------------------------------------------------------
 
 const CAP: usize = MIB;
 /// F7 has a gigabyte; a quarter of it is as far beyond the cap.
@@ -487,7 +489,7 @@ fn the_output_cap_is_exact_in_small_steps() {
     }
 }
 
-// --- the cap of input ------------------------------------------------------------------------------
+// --- the cap of input ----------------------------------------------------------------------------
 
 const INPUT_CAP: usize = 64 * KIB;
 
@@ -515,9 +517,9 @@ fn input_beyond_the_cap_closes_the_connection() {
     assert_same(&read_to_reset(&mut beyond), b"");
 }
 
-/// With pausing, a handler that leaves everything hears no more, comes to rest, and is never given more
-/// than the cap and what one read brings. When it takes bytes, be it in a timer or for another thread,
-/// reading goes on without the peer's doing.
+/// With pausing, a handler that leaves everything hears no more, comes to rest, and is never given
+/// more than the cap and what one read brings. When it takes bytes, be it in a timer or for another
+/// thread, reading goes on without the peer's doing.
 #[test]
 fn input_beyond_the_cap_pauses_reading() {
     let request = pattern(MIB, 15);
@@ -594,10 +596,10 @@ fn taking_a_part_makes_room_for_more() {
     sender.join().expect("all is sent");
 }
 
-// --- streaming -------------------------------------------------------------------------------------
+// --- streaming -----------------------------------------------------------------------------------
 
-/// Starts a server that streams a body to one peer, from `on_open` and `on_low_water`: it writes until
-/// more than the high mark is pending or the body is at its end, which ends the connection.
+/// Starts a server that streams a body to one peer, from `on_open` and `on_low_water`: it writes
+/// until more than the high mark is pending or the body is at its end, which ends the connection.
 fn stream(body: Bytes, piece: usize) -> Stage {
     let rest = Mutex::new(body);
     Stage::start(builder(), move |on, conn| {
@@ -629,7 +631,8 @@ fn most_pending(stage: &Stage) -> usize {
     }
 }
 
-/// A body of 64 MiB is streamed by refilling at the low mark, to a peer that reads as fast as it can.
+/// A body of 64 MiB is streamed by refilling at the low mark, to a peer that reads as fast as it
+/// can.
 #[test]
 fn a_large_body_is_streamed_with_bounded_memory() {
     let body = Bytes::from(pattern(64 * MIB, 17));

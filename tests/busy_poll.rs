@@ -1,5 +1,5 @@
-//! Busy polling: a reactor that looks instead of waiting does all that it does otherwise, needs no wake
-//! meanwhile, and falls asleep when its time is over.
+//! Busy polling: a reactor that looks instead of waiting does all that it does otherwise, needs no
+//! wake meanwhile, and falls asleep when its time is over.
 
 mod common;
 

@@ -1,10 +1,10 @@
 //! Every byte that goes in or out arrives, once and in its place.
 //!
-//! - Messages of all sizes, whole and in pieces, over many connections at a time, in each accept mode;
-//!   what a handler leaves unread is kept in a ring of either kind.
+//! - Messages of all sizes, whole and in pieces, over many connections at a time, in each accept
+//!   mode; what a handler leaves unread is kept in a ring of either kind.
 //! - All ways to write, mixed (F13), and all ways to read.
-//! - F6, a peer that floods; F8, what a budget or urgent data leaves over; F22, bytes that a handler
-//!   doesn't read; and peers that read slowly.
+//! - F6, a peer that floods; F8, what a budget or urgent data leaves over; F22, bytes that a
+//!   handler doesn't read; and peers that read slowly.
 
 mod common;
 
@@ -59,8 +59,8 @@ fn rings() -> impl Iterator<Item = (String, Builder)> {
     })
 }
 
-/// Leaves the input alone until it has so many bytes, then sends all of it back. It tells how many
-/// there are.
+/// Leaves the input alone until it has this many bytes, then sends all of it back. It tells how
+/// many there are.
 struct Hoard {
     until: usize,
     unread: Option<Sender<usize>>,
@@ -95,7 +95,7 @@ impl EventHandler for Hoard {
     }
 }
 
-// --- messages --------------------------------------------------------------------------------------
+// --- messages ------------------------------------------------------------------------------------
 
 #[test]
 fn messages_of_every_size_come_back() {
@@ -135,7 +135,8 @@ fn a_message_left_in_the_input_until_it_is_whole_comes_back() {
     }
 }
 
-/// The ring fills up to its last byte before it grows: nothing bigger than a byte asks for more room.
+/// The ring fills up to its last byte before it grows: nothing bigger than a byte asks for more
+/// room.
 #[test]
 fn a_message_that_fills_its_ring_byte_by_byte_comes_back() {
     const WHOLE: usize = 300 * KIB;
@@ -217,7 +218,7 @@ fn frames_in_random_pieces_come_back_whole() {
     });
 }
 
-// --- many connections ------------------------------------------------------------------------------
+// --- many connections ----------------------------------------------------------------------------
 
 #[test]
 fn a_thousand_connections_at_a_time_each_get_their_own_bytes() {
@@ -281,7 +282,7 @@ fn peers_that_read_slowly_get_every_byte_and_hold_nobody_up() {
     });
 }
 
-// --- writing ---------------------------------------------------------------------------------------
+// --- writing -------------------------------------------------------------------------------------
 
 /// Writes a story in all ways there are, in random order, whenever there is room below the marks.
 struct Teller {
@@ -393,8 +394,8 @@ fn all_ways_to_write_keep_the_order_on_a_tiny_send_buffer() {
     });
 }
 
-/// Writes its bytes in one call, in slices of the length that the client asks for, and tells how long
-/// the call took.
+/// Writes its bytes in one call, in slices of the length that the client asks for, and tells how
+/// long the call took.
 struct Slices {
     bytes: Bytes,
     took: Sender<Duration>,
@@ -437,7 +438,7 @@ fn five_thousand_slices_in_one_write_arrive_in_order() {
     }
 }
 
-/// The least time of three writes of so many slices of one byte each.
+/// The least time of three writes of this many slices of one byte each.
 fn time_of(count: usize) -> Duration {
     let bytes = pattern(count, 1);
     let (engine, times) = slices(&bytes, 4 * MIB);
@@ -457,11 +458,12 @@ fn the_time_of_a_gather_grows_with_its_slices_not_with_their_square() {
     assert!(many < few * 32, "eight times the slices took {few:?} and then {many:?}");
 }
 
-// --- reading ---------------------------------------------------------------------------------------
+// --- reading -------------------------------------------------------------------------------------
 
 const LINES: &str = "one two\nthree\r\nfour,five;rest of it";
 
-/// Something to do with the input, and what it answers as text, in the order in which they are done.
+/// Something to do with the input, and what it returns as text, in the order in which they are
+/// done.
 type Step = (fn(&mut Input<'_>) -> String, &'static str);
 
 const STEPS: [Step; 20] = [
@@ -546,14 +548,14 @@ fn all_ways_to_read_see_the_same_bytes_lent_or_kept() {
     }
 }
 
-// --- bytes that are left over ----------------------------------------------------------------------
+// --- bytes that are left over --------------------------------------------------------------------
 
 fn turns(engine: &Engine) -> u64 {
     engine.stats().reactors[0].turns
 }
 
-/// The only reactor, which has one connection, does nothing as long as nothing happens, and is there
-/// when something does.
+/// The only reactor, which has one connection, does nothing as long as nothing happens, and is
+/// there when something does.
 #[track_caller]
 fn assert_sleeps(engine: &TestEngine, name: &str) {
     let before = engine.stats().reactors[0].clone();
@@ -660,7 +662,7 @@ fn bytes_around_urgent_data_all_arrive() {
     }
 }
 
-// --- a peer that floods ----------------------------------------------------------------------------
+// --- a peer that floods --------------------------------------------------------------------------
 
 /// What a client is, by its first byte.
 const KEEPER: u8 = b'K';
@@ -742,8 +744,8 @@ const FLOODS: usize = 2;
 /// What may be read from the floods before the victim's request: four turns' worth.
 const FAIR: usize = 4 * FLOODS * READ_BUDGET;
 
-/// F6: everything is there when the reactor goes on: much from the floods, little from the victim. It is
-/// counted, not timed, how much of the former is served before the latter.
+/// F6: everything is there when the reactor goes on: much from the floods, little from the victim.
+/// It is counted, not timed, how much of the former is served before the latter.
 #[test]
 fn a_flood_holds_others_up_by_its_budget_and_no_more() {
     for mode in BOTH {
@@ -751,7 +753,7 @@ fn a_flood_holds_others_up_by_its_budget_and_no_more() {
             let (deliveries, served) = channel();
             let (go, gate) = channel();
             let gate = Mutex::new(Some(gate));
-            // With one reactor there would be no main acceptor.
+            // With one reactor there would not be a main acceptor.
             let reactors = if mode == AcceptMode::MainAcceptor { 2 } else { 1 };
             let builder = Engine::builder().accept_mode(mode).reactors(reactors).balance(First);
             let builder = builder.read_budget(READ_BUDGET).receive_buffer(READ_BUDGET);

@@ -13,7 +13,8 @@ use millstream::SocketOptions;
 use millstream::codec::Framed;
 use room::{HIGH_WATER, LONGEST_LINE, Room};
 
-/// How many lines are said, of the greatest length: 16 MiB, more than the kernel keeps for who doesn't read.
+/// How many lines are said, of the greatest length: 16 MiB, more than the kernel keeps for who
+/// doesn't read.
 const LINES: usize = 16 * 1024;
 
 fn join(engine: &TestEngine, name: &str) -> BufReader<TcpStream> {
@@ -31,9 +32,9 @@ fn next_line(guest: &mut impl BufRead) -> String {
     line.trim_end().to_owned()
 }
 
-/// A guest who doesn't read misses lines, and is told how many, and so is the other one if it reads too slowly, on
-/// the same reactor and on another one. Meanwhile little waits for the one, and no queue of requests grows, although
-/// the speaker doesn't wait for anything.
+/// A guest who doesn't read misses lines, and is told how many, and so is the other one if it reads
+/// too slowly, on the same reactor and on another one. Meanwhile little waits for the one, and no
+/// queue of requests grows, although the speaker doesn't wait for anything.
 #[test]
 fn a_guest_who_does_not_read_misses_lines_and_takes_no_memory() {
     for reactors in [1, 2] {
@@ -68,7 +69,8 @@ fn a_guest_who_does_not_read_misses_lines_and_takes_no_memory() {
     }
 }
 
-/// Reads until the guest has heard each line, or been told that it missed it; answers how many it missed.
+/// Reads until the guest has heard each line, or been told that it missed it; returns how many it
+/// missed.
 fn listen(guest: &mut impl BufRead, said: &str, mut meanwhile: impl FnMut()) -> usize {
     let (mut heard, mut missed) = (0, 0);
     while heard + missed < LINES {

@@ -1,11 +1,11 @@
-//! How connections close: who ends first and how, from which callback, with what still under way in
-//! either direction. Each test compares every byte that the peer got, whether it saw an orderly end
-//! or a reset, and the reason that `on_close` was told. That every connection has exactly one
-//! `on_close`, after which its state is dropped, and that nothing is left in the engine, the stage
-//! checks at the end of each test.
+//! How connections close: which side ends first and how, from which callback, with what still under
+//! way in either direction. Each test compares every byte that the peer got, whether it saw an
+//! orderly end or a reset, and the reason that `on_close` was told. That every connection has
+//! exactly one `on_close`, after which its state is dropped, and that nothing is left in the
+//! engine, the stage checks at the end of each test.
 //!
-//! Faults: F16 (bytes, then half-close), F17 (close with pending output), F19 (the peer closes as the
-//! callback returns).
+//! Faults: F16 (bytes, then half-close), F17 (close with pending output), F19 (the peer closes as
+//! the callback returns).
 
 mod common;
 
@@ -26,7 +26,8 @@ use common::{
 };
 
 const MIB: usize = 1024 * 1024;
-/// More than the kernel takes for a peer that doesn't read, with the send buffer of [`small_buffer`].
+/// More than the kernel takes for a peer that doesn't read, with the send buffer of
+/// [`small_buffer`].
 const STUCK: usize = 8 * MIB;
 /// A deadline for the engine to miss.
 const SOON: Duration = Duration::from_millis(50);
@@ -52,7 +53,7 @@ fn nudge(mut client: &TcpStream) {
     client.write_all(b"!").expect("the connection stands");
 }
 
-// --- who ends first --------------------------------------------------------------------------------
+// --- which side ends first -----------------------------------------------------------------------
 
 /// The peer ends, and by default so do we, after the reply.
 #[test]
@@ -87,8 +88,8 @@ const WAYS: [(&str, Way); 2] = [
     }),
 ];
 
-/// What each callback writes before it closes arrives; no other callback follows but `on_close`, which
-/// comes when the peer has ended, too.
+/// What each callback writes before it closes arrives; no other callback follows but `on_close`,
+/// which comes when the peer has ended, too.
 #[test]
 fn each_callback_can_close() {
     let callbacks = [On::Open, On::Traffic, On::End, On::Timer, On::HighWater, On::LowWater];
@@ -157,11 +158,11 @@ fn a_remote_can_close() {
     }
 }
 
-// --- half-close ------------------------------------------------------------------------------------
+// --- half-close ----------------------------------------------------------------------------------
 
-/// F16: with the reactor held up until the peer's bytes and its end are all in the kernel, many reads
-/// and turns are pending when the end is known. A handler that takes the bytes as they come, and one
-/// that leaves them, both get all of them before `on_end`, and the reply arrives.
+/// F16: with the reactor held up until the peer's bytes and its end are all in the kernel, many
+/// reads and turns are pending when the end is known. A handler that takes the bytes as they come,
+/// and one that leaves them, both get all of them before `on_end`, and the reply arrives.
 #[test]
 fn all_bytes_come_before_the_end_and_the_reply_arrives() {
     let request = pattern(32 * 1024, 16);
@@ -272,7 +273,7 @@ fn both_sides_half_close_with_pending_data() {
     assert_eq!(closed.reason, "peer");
 }
 
-/// Sends on a thread of its own, which can take as long as the other side takes to read.
+/// Sends on its own thread, which can take as long as the other side takes to read.
 fn send_and_end(client: &TcpStream, bytes: Vec<u8>) -> thread::JoinHandle<()> {
     let mut client = client.try_clone().unwrap();
     thread::spawn(move || {
@@ -281,7 +282,7 @@ fn send_and_end(client: &TcpStream, bytes: Vec<u8>) -> thread::JoinHandle<()> {
     })
 }
 
-// --- resets ----------------------------------------------------------------------------------------
+// --- resets --------------------------------------------------------------------------------------
 
 /// A reset is a failure, whatever is going on.
 #[test]
@@ -302,7 +303,8 @@ fn a_peers_reset_is_told_as_a_failure() {
     }
 }
 
-/// A close that waits for a stuck peer, which resets: the output was cut off, and the handler is told.
+/// A close that waits for a stuck peer, which resets: the output was cut off, and the handler is
+/// told.
 #[test]
 fn a_reset_before_the_output_is_flushed_is_told_as_a_failure() {
     let stage = Stage::start(small_buffer(patient()), |on, _| on.usual());
@@ -358,9 +360,9 @@ fn assert_prefix(got: &[u8], whole: &[u8]) {
     assert_same(got, &whole[..got.len()]);
 }
 
-// --- close with pending output ---------------------------------------------------------------------
+// --- close with pending output -------------------------------------------------------------------
 
-/// Asks a connection to write a pattern and close; answers when it is closing, with the peer stuck.
+/// Asks a connection to write a pattern and close; returns when it is closing, with the peer stuck.
 fn begin_close(client: &TcpStream, stage: &Stage) {
     nudge(client);
     assert!(stage.expect(On::Traffic).left > 0, "the peer is stuck");
@@ -433,7 +435,8 @@ fn a_close_leaves_a_peer_that_never_ends() {
     assert!(client.take_error().unwrap().is_none(), "it got no reset");
 }
 
-/// While a close waits for a stuck peer, the write timeout goes on, and says what cut the output off.
+/// While a close waits for a stuck peer, the write timeout goes on, and says what cut the output
+/// off.
 #[test]
 fn a_close_cut_off_by_the_write_timeout_says_so() {
     let stage = Stage::start(small_buffer(patient()).write_timeout(SOON), write_and_close);
@@ -444,8 +447,8 @@ fn a_close_cut_off_by_the_write_timeout_says_so() {
 }
 
 /// The peer has sent much that is never read, and goes on sending. A close in that state would make
-/// the kernel reset the connection, and the peer lose the reply; ours reads and drops until the peer
-/// has ended.
+/// the kernel reset the connection, and the peer lose the reply; ours reads and drops until the
+/// peer has ended.
 #[test]
 fn a_reply_arrives_whole_though_the_request_is_never_read() {
     let reply = pattern(MIB, 7);
@@ -484,7 +487,7 @@ fn no_callback_runs_while_a_connection_closes() {
     assert_eq!((closed.reason, &closed.received[..]), ("local", &b"!"[..]));
 }
 
-// --- the end of a connection's life ----------------------------------------------------------------
+// --- the end of a connection's life --------------------------------------------------------------
 
 /// F19: the peer ends or resets at the moment at which a callback returns, which closes or doesn't.
 #[test]
@@ -517,8 +520,9 @@ fn a_peer_that_closes_as_the_callback_returns_is_closed_once() {
     });
 }
 
-/// The state is dropped exactly once and after `on_close`, also when nothing of the connection is left
-/// but a `Remote`. (The stage checks it for all connections of all tests; this shows that it can tell.)
+/// The state is dropped exactly once and after `on_close`, also when nothing is left of the
+/// connection but a `Remote`. (The stage checks it for all connections of all tests; this shows
+/// that it can tell.)
 #[test]
 fn the_state_is_dropped_once_after_on_close() {
     let stage = Stage::start(Stage::builder(), |on, _| on.usual());

@@ -1,5 +1,6 @@
 //! The framings: each against a naive function, whatever the pieces in which a stream comes; what a
-//! hostile peer may send; and whole servers of them, on real connections and on the simulated network.
+//! hostile peer may send; and whole servers of them, on real connections and on the simulated
+//! network.
 //!
 //! A failure prints the seed and the command that replays it.
 

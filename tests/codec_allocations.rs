@@ -1,6 +1,6 @@
 //! Decoding and encoding a frame allocates nothing.
 //!
-//! The whole is one test, in a process of its own, because the allocator counts for the whole process.
+//! The whole is one test, in its own process, because the allocator counts for the whole process.
 
 use millstream::codec::{
     BodyLength, Codec, Delimited, FixedLength, HeaderBody, LengthField, Lines, Utf8Lines,
@@ -25,7 +25,8 @@ impl BodyLength<FixedLength> for OneByte {
     }
 }
 
-/// Decodes a stream of frames, of which at first only a part is there, so that codecs wait for more.
+/// Decodes a stream of frames, of which at first only a part is there, so that codecs wait for
+/// more.
 fn decode_all<C: Codec>(mut codec: C, frame: &[u8]) {
     let name = std::any::type_name::<C>();
     let stream = frame.repeat(FRAMES);

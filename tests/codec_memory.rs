@@ -1,8 +1,8 @@
 //! What the wrappers around codecs allocate: nothing for a frame in the steady state, and for a
-//! decompressed one no more than its limit, whatever it says about itself. What a codec of tokio-util
-//! needed for a large frame is given back.
+//! decompressed one no more than its limit, whatever it says about itself. What a codec of
+//! tokio-util needed for a large frame is given back.
 //!
-//! The whole is one test, in a process of its own, because the allocator counts for the whole process.
+//! The whole is one test, in its own process, because the allocator counts for the whole process.
 #![cfg(all(feature = "crc32c", feature = "deflate", feature = "lz4", feature = "tokio-util"))]
 
 mod common;

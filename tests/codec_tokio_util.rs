@@ -85,7 +85,7 @@ where
     (TestEngine::start(Engine::builder().reactors(1), factory), tells)
 }
 
-/// Sends `stream` in random pieces to an engine and ends; answers what came back.
+/// Sends `stream` in random pieces to an engine and ends; returns what came back.
 fn exchange(engine: &TestEngine, stream: &[u8], rng: &mut Rng) -> Vec<u8> {
     let mut client = engine.connect();
     let mut reader = client.try_clone().expect("a socket can be shared");
@@ -103,7 +103,7 @@ fn exchange(engine: &TestEngine, stream: &[u8], rng: &mut Rng) -> Vec<u8> {
     })
 }
 
-// --- on an engine --------------------------------------------------------------------------------------
+// --- on an engine --------------------------------------------------------------------------------
 
 #[test]
 fn lines_are_served() {
@@ -252,7 +252,7 @@ fn frames_wait_while_reading_is_paused() {
     assert_eq!(receive(&lines), "four");
 }
 
-// --- without one ---------------------------------------------------------------------------------------
+// --- without one ---------------------------------------------------------------------------------
 
 /// Whole frames stay in the input; the part of one is taken.
 #[test]
@@ -295,7 +295,7 @@ fn exactly_as_much_as_allowed_may_be_buffered() {
     }
 }
 
-/// A decoder that looks at everything anew each time, and counts what it looked at.
+/// A decoder that looks at everything again each time, and counts what it looked at.
 #[derive(Debug, Default)]
 struct Forgetful {
     looked_at: usize,
@@ -323,7 +323,8 @@ impl Encoder<&[u8]> for Forgetful {
     }
 }
 
-/// A large frame that has arrived costs in proportion to its length, and what it needed is given back.
+/// A large frame that has arrived costs in proportion to its length, and what it needed is given
+/// back.
 #[test]
 fn a_large_frame_is_not_looked_at_again_and_again() {
     const LENGTH: usize = 4 << 20;

@@ -1,5 +1,5 @@
-//! `Checksummed` and `Compressed`: what is sent arrives, whatever its pieces; what is damaged on its way,
-//! lies about its size or is another's is told, and the next frame arrives all the same.
+//! `Checksummed` and `Compressed`: what is sent arrives, whatever its pieces; what is damaged on
+//! its way, lies about its size or is another's is told, and the next frame arrives all the same.
 #![cfg(all(feature = "crc32c", feature = "deflate", feature = "lz4"))]
 
 mod common;
@@ -23,7 +23,7 @@ use millstream::codec::{
 };
 use millstream::{Input, Output, OutputBuffer};
 
-/// Frames of four bytes that tell a length, and so many bytes; at most [`Blocks::LIMIT`].
+/// Frames of four bytes that tell a length, and this many bytes; at most [`Blocks::LIMIT`].
 #[derive(Clone)]
 struct Blocks;
 
@@ -101,7 +101,7 @@ fn random_payload(rng: &mut Rng) -> Vec<u8> {
     (0..length).map(|_| rng.u32(..values) as u8).collect()
 }
 
-// --- what is sent arrives ------------------------------------------------------------------------------
+// --- what is sent arrives ------------------------------------------------------------------------
 
 /// Sends payloads in pieces of any size.
 fn round_trip<C: Codec<Error: Debug> + Wrapper>(name: &str, mut codec: C, rng: &mut Rng) {
@@ -169,9 +169,10 @@ fn the_framing_decides_what_is_too_long() {
     );
 }
 
-// --- checksums -----------------------------------------------------------------------------------------
+// --- checksums -----------------------------------------------------------------------------------
 
-/// The examples of RFC 3720, appendix B.4, which lists a CRC's bytes as they are sent there: little-endian.
+/// The examples of RFC 3720, appendix B.4, which lists a CRC's bytes as they are sent there:
+/// little-endian.
 #[test]
 fn checksums_are_those_of_the_rfc() {
     let ascending: Vec<u8> = (0..32).collect();
@@ -233,7 +234,7 @@ fn a_frame_without_room_for_a_checksum_is_told() {
     }
 }
 
-// --- compression ---------------------------------------------------------------------------------------
+// --- compression ---------------------------------------------------------------------------------
 
 /// The bytes behind a frame's length and marker.
 fn compressed_by<A: Compression>(algorithm: A, payload: &[u8]) -> Vec<u8> {

@@ -1,11 +1,11 @@
-//! Programs that must not compile: nothing that belongs to a callback leaves its thread or outlives it, and a service
-//! has the shape and the methods that it should have.
+//! Programs that must not compile: nothing that belongs to a callback leaves its thread or outlives
+//! it, and a service has the shape and the methods that it should have.
 //!
-//! Each case is a program in `compile_fail/`, with the compiler's messages beside it. The messages depend
-//! on the compiler's version, so with another one than [`VERSION`] the test is skipped. To renew them:
-//! set `VERSION`, run `TRYBUILD=overwrite cargo test --test compile_fail`, and read the difference: each
-//! message must still say what is wrong, such as the borrow or the thread. `threads.rs` has the rules that
-//! need no message.
+//! Each case is a program in `compile_fail/`, with the compiler's messages next to it. The messages
+//! depend on the compiler's version, so with another one than [`VERSION`] the test is skipped. To
+//! renew them: set `VERSION`, run `TRYBUILD=overwrite cargo test --test compile_fail`, and read the
+//! difference: each message must still say what is wrong, such as the borrow or the thread.
+//! `threads.rs` has the rules that need no message.
 
 use std::process::Command;
 

@@ -1,9 +1,9 @@
 //! What an engine can be started with, and what becomes of it when it can't.
 //!
-//! - Every value that can't be used is refused before anything is started, by its name, with what was
-//!   given and what is wrong with it; the values at the edges of what is allowed are taken.
-//! - A start that fails names what failed (a panic of the user's code, an address) and leaves nothing
-//!   behind: no thread, no handler, no port.
+//! - Every value that can't be used is refused before anything is started, by its name, with what
+//!   was given and what is wrong with it; the values at the edges of what is allowed are taken.
+//! - A start that fails names what failed (a panic of the user's code, an address) and leaves
+//!   nothing behind: no thread, no handler, no port.
 //! - A callback can stop an engine that has only just booted, which is the earliest part of F20.
 
 mod common;
@@ -27,7 +27,7 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 /// The largest size that is allowed.
 const LARGEST: usize = isize::MAX as usize / 4;
 
-// --- values ----------------------------------------------------------------------------------------
+// --- values --------------------------------------------------------------------------------------
 
 /// What a builder is refused for: the field, the value, the reason.
 type Refusal = (Builder, &'static str, &'static str, &'static str);
@@ -261,7 +261,7 @@ fn an_engine_need_not_listen() {
     }
 }
 
-// --- the user's code at start ----------------------------------------------------------------------
+// --- the user's code at start --------------------------------------------------------------------
 
 /// A handler whose `on_boot` is given, and that says when it exists no more.
 struct Booting {
@@ -305,7 +305,7 @@ fn start_that_panics(
 
 const BOTH: [AcceptMode; 2] = [AcceptMode::MainAcceptor, AcceptMode::ReusePort];
 
-/// An address that nobody uses. Where all of 127.0.0.0/8 is this machine, it is on a host of its own,
+/// An address that nobody uses. Where all of 127.0.0.0/8 is this machine, it is on its own host,
 /// so that no port the system gives to another test is in the way.
 fn free_address() -> SocketAddr {
     let host = if cfg!(target_os = "linux") { [127, 0, 0, 77] } else { [127, 0, 0, 1] };
@@ -412,7 +412,7 @@ fn run_returns_when_a_callback_has_stopped_the_engine() {
     }
 }
 
-// --- addresses -------------------------------------------------------------------------------------
+// --- addresses -----------------------------------------------------------------------------------
 
 /// What a start that can't listen fails with.
 fn listen_error(builder: Builder) -> (Address, ErrorKind, String) {

@@ -1,7 +1,9 @@
-//! Descriptors and wake-ups: what the engine's sockets are to the system, and who is woken for them.
+//! Descriptors and wake-ups: what the engine's sockets are to the system, and who is woken for
+//! them.
 //!
-//! Faults: F2 (a write fails while its descriptor could be used again), F3 (a duplicate of a descriptor lives
-//! on), F14 (long connections amid short ones), F15 (several reactors, one listener).
+//! Faults: F2 (a write fails while its descriptor could be used again), F3 (a duplicate of a
+//! descriptor lives on), F14 (long connections amid short ones), F15 (several reactors, one
+//! listener).
 
 mod common;
 
@@ -16,14 +18,15 @@ use common::{
 use millstream::balance::{LeastConnections, RoundRobin};
 use millstream::{AcceptMode, Action, CloseReason, Conn, Engine, EventHandler};
 
-// --- a write that fails ----------------------------------------------------------------------------
+// --- a write that fails --------------------------------------------------------------------------
 
 /// What a connection begins with that is to be written to after its peer is gone.
 const DOOMED: u8 = b'!';
 /// The size of the engine's receive buffer: less than the doomed connection sends.
 const RECEIVE_BUFFER: usize = 1024;
 
-/// Echoes. A doomed connection's callback meets the test twice: before it writes, and when that has failed.
+/// Echoes. A doomed connection's callback meets the test twice: before it writes, and when that has
+/// failed.
 #[derive(Clone)]
 struct Late {
     arrived: Sender<()>,
@@ -50,7 +53,7 @@ impl EventHandler for Late {
             return Action::Continue;
         }
         self.meet();
-        conn.output.write(&[0; 64 * 1024]); // So much is offered to the system at once.
+        conn.output.write(&[0; 64 * 1024]); // This much is offered to the system at once.
         assert!(!conn.output.is_writable(), "the system has told that the peer is gone");
         self.meet();
         Action::Continue
@@ -67,9 +70,9 @@ impl EventHandler for Late {
     }
 }
 
-/// F2 of the fault checklist: while a callback's write has failed and its connection is not closed yet, other
-/// threads connect and accept. The newcomers have descriptors of their own: they see their own bytes and no
-/// others. From the old descriptor nothing more is read, although there is more.
+/// F2 of the fault checklist: while a callback's write has failed and its connection is not closed
+/// yet, other threads connect and accept. The newcomers have their own descriptors: they see their
+/// own bytes and no others. From the old descriptor nothing more is read, although there is more.
 #[test]
 fn a_descriptor_whose_write_failed_is_not_another_connections_too() {
     for ended_before in [false, true] {
@@ -86,7 +89,8 @@ fn a_descriptor_whose_write_failed_is_not_another_connections_too() {
         let engine =
             TestEngine::start(builder, move |_| handlers.lock().expect("it is whole").clone());
         for round in 0..10 {
-            // In turn: this one on reactor 0, which then waits for the test; those below on reactor 1.
+            // In turn: this one on reactor 0, which then waits for the test; those below on
+            // reactor 1.
             let mut doomed = engine.connect();
             doomed.write_all(&[DOOMED; 8 * RECEIVE_BUFFER]).expect("it is taken");
             receive(&arrived);
@@ -125,7 +129,7 @@ fn assert_own_echo(client: &mut TcpStream, seed: u64) {
     assert_same(&read_exactly(client, 10_000), &message(seed));
 }
 
-// --- duplicates of descriptors ---------------------------------------------------------------------
+// --- duplicates of descriptors -------------------------------------------------------------------
 
 #[cfg(target_os = "linux")]
 mod duplicates {
@@ -170,8 +174,8 @@ mod duplicates {
         text.lines().filter(kernels).map(str::to_owned).collect()
     }
 
-    /// F3 of the fault checklist: a child process gets none of the engine's descriptors, neither listeners
-    /// and connections of both kinds nor what its threads wait on.
+    /// F3 of the fault checklist: a child process gets none of the engine's descriptors, neither
+    /// listeners and connections of both kinds nor what its threads wait on.
     #[test]
     fn a_child_process_inherits_nothing_of_the_engine() {
         let before = inherited();
@@ -228,9 +232,10 @@ mod duplicates {
         })
     }
 
-    /// F3 of the fault checklist: the engine closes a connection of which another process has a duplicate, so
-    /// the system's socket stays. The reactor rests. What comes for the dead descriptor disturbs nobody: at
-    /// most one turn for each arrival, and then the reactor rests again.
+    /// F3 of the fault checklist: the engine closes a connection of which another process has a
+    /// duplicate, so the system's socket stays. The reactor rests. What comes for the dead
+    /// descriptor disturbs nobody: at most one turn for each arrival, and then the reactor rests
+    /// again.
     #[test]
     fn a_duplicate_that_lives_on_does_not_make_the_reactor_spin() {
         let engine = TestEngine::start(Engine::builder().reactors(1), |_| Closer);
@@ -267,7 +272,7 @@ mod duplicates {
     }
 }
 
-// --- who gets the connections, and who is woken ----------------------------------------------------
+// --- which reactor gets the connections, and which is woken --------------------------------------
 
 /// Says hello, and then echoes.
 struct Greeter;
@@ -297,9 +302,9 @@ fn greeted(engine: &TestEngine) -> TcpStream {
 const LONG: usize = 2000;
 const REACTORS: usize = 4;
 
-/// F14 of the fault checklist: long connections that come amid short ones in random number. The balancers keep
-/// the reactors within a tenth of the mean. In reuse-port mode the system's hash decides, which is not even:
-/// one half more than the mean would be ten standard deviations.
+/// F14 of the fault checklist: long connections that come amid short ones in random number. The
+/// balancers keep the reactors within a tenth of the mean. In reuse-port mode the system's hash
+/// decides, which is not even: one half more than the mean would be ten standard deviations.
 #[test]
 fn long_connections_amid_short_ones_are_spread_over_the_reactors() {
     let builder = || Engine::builder().reactors(REACTORS);
@@ -329,8 +334,8 @@ fn long_connections_amid_short_ones_are_spread_over_the_reactors() {
     }
 }
 
-/// F15 of the fault checklist: of eight reactors that could serve a new connection one is woken. A crowd that is
-/// woken for each would make eight turns.
+/// F15 of the fault checklist: of eight reactors that could serve a new connection one is woken. A
+/// crowd that is woken for each would make eight turns.
 #[test]
 fn a_new_connection_wakes_one_reactor() {
     const CONNECTIONS: u64 = 200;

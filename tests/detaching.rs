@@ -30,7 +30,7 @@ fn adopt(stage: &Stage, socket: impl Into<OwnedFd>) {
     reactors.adopt(0, socket, |_, _| Action::Continue).expect("the engine runs");
 }
 
-/// Detaches a connection; answers where it comes out.
+/// Detaches a connection; returns where it comes out.
 fn detach(conn: &mut Conn<'_, Probe>) -> Receiver<Detached> {
     let (told, detached) = channel();
     conn.detach(move |_, detached| {
@@ -253,8 +253,8 @@ fn any_callback_of_an_open_connection_detaches() {
     }
 }
 
-/// A closure on the connection's reactor detaches, too; the handle then says that the connection is closed, and
-/// so does the completion of a write that was not sent.
+/// A closure on the connection's reactor detaches, too; the handle then says that the connection is
+/// closed, and so does the completion of a write that was not sent.
 #[test]
 fn requests_of_other_threads_end_with_the_detaching() {
     let stage = Stage::start(Stage::builder().output_cap(32 << 20), |on, _| on.usual());

@@ -58,7 +58,8 @@ fn a_close_is_a_close_although_a_duplicate_lives() {
     }
 }
 
-/// A listener's duplicates accept in place of the engine when it listens no more, and before that beside it.
+/// A listener's duplicates accept instead of the engine when it listens no more, and before that
+/// along with it.
 #[test]
 fn a_duplicated_listener_goes_on_when_the_engine_closes_its_own() {
     for (mode, builder) in modes() {

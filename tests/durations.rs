@@ -1,4 +1,5 @@
-//! Every time that a user gives may be none, or as long as there is, or end at the last moment that the clock can tell.
+//! Every time that a user gives may be none, or as long as there is, or end at the last moment that
+//! the clock can tell.
 
 mod common;
 
@@ -19,7 +20,8 @@ use millstream::{
 const MAX: Duration = Duration::MAX;
 const ZERO: Duration = Duration::ZERO;
 
-/// The longest time from now on that ends within the clock's range, less a moment for the test to use it.
+/// The longest time from now on that ends within the clock's range, less a moment for the test to
+/// use it.
 fn to_the_end_of_the_clock() -> Duration {
     let (mut good, mut bad) = (ZERO, MAX);
     while bad.saturating_sub(good) > Duration::from_millis(1) {

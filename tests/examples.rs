@@ -62,7 +62,7 @@ impl Program {
         connect(&self.address())
     }
 
-    /// Waits until it has ended; answers whether it did so well.
+    /// Waits until it has ended; returns whether it did so well.
     fn ends_well(&mut self) -> bool {
         let mut status = None;
         eventually("the program ends", || {
@@ -121,7 +121,8 @@ fn the_echo_server_under_load_prints_what_it_measured() {
     }
 }
 
-/// On a Unix socket it has the mode that was asked for, says who connects, and takes its file along.
+/// On a Unix socket it has the mode that was asked for, says who connects, and takes its file
+/// along.
 #[test]
 fn the_unix_echo_server_says_who_connects() {
     let folder = Folder::new();
@@ -178,7 +179,7 @@ fn the_echo_server_serves_frames() {
     assert_eq!(read_exactly(&mut client, 9), b"\0\0\0\x05three");
 }
 
-/// The client sends a message, or what is piped into it, and prints what the server answers.
+/// The client sends a message, or what is piped into it, and prints what the server replies.
 #[test]
 fn the_client_prints_what_comes_back() {
     let mut server = Program::start(&["--listen", "127.0.0.1:0"]);
@@ -299,8 +300,8 @@ fn servers_for_connections_refuse_to_listen_for_datagrams() {
     }
 }
 
-/// The proxy in front of the echo server: several clients at once get their own bytes back, and each one's
-/// end comes through to the upstream, whose end comes back behind the last byte.
+/// The proxy in front of the echo server: several clients at once get their own bytes back, and
+/// each one's end comes through to the upstream, whose end comes back behind the last byte.
 #[test]
 fn the_proxy_relays_both_ways_and_carries_ends_through() {
     let mut server = Program::start(&["--listen", "127.0.0.1:0"]);
@@ -366,7 +367,8 @@ fn the_proxy_tells_what_is_wrong_with_an_upstream() {
     }
 }
 
-/// Without an upstream the client's connection is reset, since nobody has ended it, and the proxy goes on.
+/// Without an upstream the client's connection is reset, since nobody has ended it, and the proxy
+/// goes on.
 #[test]
 fn the_proxy_resets_clients_that_it_has_no_upstream_for() {
     let upstream = TcpListener::bind("127.0.0.1:0").expect("there is a port");
@@ -405,7 +407,8 @@ impl Guest {
     }
 }
 
-/// Three clients, who are on two reactors: each hears what the others say, who comes and who leaves.
+/// Three clients, who are on two reactors: each hears what the others say, who comes and who
+/// leaves.
 #[test]
 fn the_chat_tells_everybody_what_the_others_say() {
     let arguments = ["--listen", "127.0.0.1:0", "--reactors", "2"];
@@ -441,8 +444,8 @@ fn the_chat_tells_everybody_what_the_others_say() {
     ann.hears("* Cid left");
 }
 
-/// The echo server for datagrams says where it listens, echoes, and ends cleanly on a signal; under its own load it
-/// says what came back.
+/// The echo server for datagrams says where it listens, echoes, and ends cleanly on a signal; under
+/// its own load it says what came back.
 #[test]
 fn the_datagram_echo_server_serves_and_drives_itself() {
     let arguments = ["--listen", "udp://127.0.0.1:0", "--reactors", "2"];
@@ -479,8 +482,8 @@ fn rpc_client(arguments: &[&str]) -> process::Output {
         .expect("cargo has built the example")
 }
 
-/// The two examples of remote procedure calls, with each other: the client shows what calls can do, and the server
-/// notices who has given up, and ends on a signal.
+/// The two examples of remote procedure calls, with each other: the client shows what calls can do,
+/// and the server notices who has given up, and ends on a signal.
 #[test]
 fn the_rpc_client_calls_the_rpc_server() {
     let arguments = ["--listen", "127.0.0.1:0", "--token", "sesame"];
@@ -517,7 +520,8 @@ fn the_rpc_client_calls_the_rpc_server() {
     reading.join().expect("it reads");
     let last = said.try_iter().last().expect("it says what it did");
     let (calls, failed) = last.split_once(" calls, ").expect("it counts them");
-    // Reflection, a greeting, bytes, one past its deadline, bytes, a cancelled one, five at once; a stranger's.
+    // Reflection, a greeting, bytes, one past its deadline, bytes, a cancelled one, five at once; a
+    // stranger's.
     assert!(["11", "12"].contains(&calls) && failed.ends_with(" of them failed"), "{last}");
 }
 

@@ -63,8 +63,8 @@ fn turns_until_answered<H: EventHandler>(
     panic!("it is not answered");
 }
 
-/// However many are busy, a turn hands out so much and no more, and who becomes ready is served in the next one. The
-/// busy ones all get their parts.
+/// However many are busy, a turn hands out a bounded amount, and what becomes ready is served in
+/// the next one. The busy ones all get their parts.
 #[test]
 fn a_quiet_connection_waits_for_one_turn_behind_any_number_of_busy_ones() {
     for (seed, busy) in [(1, 10), (2, 500), (3, 2000)] {
@@ -75,7 +75,8 @@ fn a_quiet_connection_waits_for_one_turn_behind_any_number_of_busy_ones() {
         let mut quiet = peers.pop().expect("there is one more");
         let load = vec![b'x'; WINDOW];
         peers.iter_mut().for_each(|peer| assert_eq!(fill(peer, &load), WINDOW));
-        // The first turns serve everybody, three in four for the first time; from then on all are busy.
+        // The first turns serve everybody, three in four for the first time; from then on all are
+        // busy.
         while bytes_in(&simulation) < 2 * busy * BUFFER {
             simulation.turn(Duration::from_millis(1));
         }
@@ -100,8 +101,8 @@ fn a_quiet_connection_waits_for_one_turn_behind_any_number_of_busy_ones() {
     }
 }
 
-/// Who is quiet and who is not gets something: those that are always ready and never busy don't keep the busy ones
-/// waiting for ever.
+/// Both quiet and busy ones get something: those that are always ready and never busy don't keep
+/// the busy ones waiting for ever.
 #[test]
 fn busy_connections_go_on_behind_a_crowd_that_is_always_ready() {
     let mut simulation =
@@ -147,8 +148,8 @@ impl FrameHandler for Counting {
     }
 }
 
-/// Frames that wait in memory are bounded in a turn as what arrives is, and neither other threads nor timers wait for
-/// more than that.
+/// Frames that wait in memory are bounded in a turn as what arrives is, and neither other threads
+/// nor timers wait for more than that.
 #[test]
 fn frames_that_wait_keep_nobody_for_longer_than_a_turn() {
     const BUSY: usize = 300;

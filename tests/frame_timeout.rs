@@ -1,5 +1,6 @@
-//! [`Framed::frame_timeout`]: a peer that sends a byte now and then does not hold its connection for ever, and only
-//! time in which it could have sent counts against it. In virtual time a timeout comes at its very tick.
+//! [`Framed::frame_timeout`]: a peer that sends a byte now and then does not hold its connection
+//! for ever, and only time in which it could have sent counts against it. In virtual time a timeout
+//! comes at its very tick.
 
 mod common;
 
@@ -31,7 +32,8 @@ enum News {
     Closing(String, Instant),
 }
 
-/// Tells of frames, and of the end. Goes on behind a line that is too long, and after the peer's end.
+/// Tells of frames, and of the end. Goes on behind a line that is too long, and after the peer's
+/// end.
 struct Server(Sender<News>);
 
 impl Server {
@@ -90,7 +92,7 @@ impl World {
 
     fn with(builder: Builder, options: impl FnOnce(Framed<Server>) -> Framed<Server>) -> Self {
         let (tell, news) = channel();
-        // Idle and read timeouts are no use against a slow peer.
+        // Idle and read timeouts are useless against a slow peer.
         let often = NOW_AND_THEN * 3;
         let builder = builder.read_timeout(often).idle_timeout(often);
         let server = options(Framed::new(Server(tell)));
@@ -106,7 +108,8 @@ impl World {
         assert_eq!(self.peer.send(bytes).expect("it is open"), bytes.len());
     }
 
-    /// Sends a byte now and then for so long; answers how long the connection lasted if it was closed.
+    /// Sends a byte now and then for this long; returns how long the connection lasted if it was
+    /// closed.
     fn drip(&mut self, byte: u8, time: Duration) -> Option<(String, Instant)> {
         let end = self.sim.now() + time;
         while self.sim.now() < end {
@@ -158,7 +161,7 @@ impl World {
         self.sim.turn(Duration::ZERO);
     }
 
-    /// It came so long after the tick of something: the tick's end counts.
+    /// It came this long after the tick of something: the tick's end counts.
     #[track_caller]
     fn assert_after(&self, closing: Option<(String, Instant)>, since: Instant, time: Duration) {
         let (reason, at) = closing.expect("the connection closes");
@@ -211,8 +214,8 @@ fn a_byte_now_and_then_does_not_hold_a_socket() {
     assert_eq!(read_to_end(&mut client), b"too slow");
 }
 
-/// Frames that come in parts, but in time, are served for ever, and an idle connection between two of them has no
-/// frame that could be late.
+/// Frames that come in parts, but in time, are served for ever, and an idle connection between two
+/// of them has no frame that could be late.
 #[test]
 fn frames_in_parts_that_are_in_time_are_served_for_ever() {
     let builder = Engine::builder();
@@ -362,7 +365,8 @@ impl<C: for<'a> Codec<Frame<'a> = &'a [u8]>> BodyLength<C> for OneByte {
     }
 }
 
-/// Whether a codec says that it is within a frame, or leaves a part of one unread, after each of these pieces.
+/// Whether a codec says that it is within a frame, or leaves a part of one unread, after each of
+/// these pieces.
 fn within<C: Codec>(mut codec: C, pieces: &[&[u8]]) -> Vec<bool> {
     let mut unread = Vec::new();
     let mut answers = Vec::new();

@@ -1,6 +1,6 @@
-//! [`Framed`]: frames are served in order and once, whatever the pieces they come in; a turn's budget,
-//! the high-water mark and a pause hold frames back and lose none; an error ends the connection, or the
-//! bad frame, as the handler likes.
+//! [`Framed`]: frames are served in order and once, whatever the pieces they come in; a turn's
+//! budget, the high-water mark and a pause hold frames back and lose none; an error ends the
+//! connection, or the bad frame, as the handler likes.
 
 mod common;
 
@@ -19,8 +19,9 @@ use millstream::{
     SocketOptions, TimerId,
 };
 
-/// Frames of two bytes that tell a length, and so many bytes. The length 0xFFFF is wrong; so is 0xFFFE,
-/// which is taken, so that the stream goes on behind it. At the end, what is left is a frame, too.
+/// Frames of two bytes that tell a length, and this many bytes. The length 0xFFFF is wrong; so is
+/// 0xFFFE, which is taken, so that the stream goes on behind it. At the end, what is left is a
+/// frame, too.
 struct Short;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -293,8 +294,8 @@ fn connections_share_the_reactor_by_frames() {
     assert!(order.windows(3).all(|three| three != [three[0]; 3]), "{order:?}");
 }
 
-/// However many reads bring more, a turn serves what the budget allows: once for a read, and once for
-/// what was left.
+/// However many reads bring more, a turn serves what the budget allows: once for a read, and once
+/// for what was left.
 #[test]
 fn the_budget_holds_over_many_reads() {
     #[derive(Default)]
@@ -458,7 +459,8 @@ fn frames_wait_while_reading_is_paused() {
     assert_eq!(rig.until_closed(), ["ended", "closed"]);
 }
 
-/// Whether it is the handler that pauses, with frames left, or the engine, above the high-water mark.
+/// Whether it is the handler that pauses, with frames left, or the engine, above the high-water
+/// mark.
 #[test]
 fn a_reset_is_told_though_frames_wait() {
     for holding in [&b"pause"[..], b"large"] {

@@ -1,8 +1,8 @@
 //! Listening sockets that were there before, and how engines hand them to each other.
 //!
 //! - Inherited sockets: any number for one address, in every mode; what can't be listened on.
-//! - A handover between two engines: who has the sockets and their files, before and after; newcomers that
-//!   give up, are late, say nonsense, or come in numbers.
+//! - A handover between two engines: which has the sockets and their files, before and after;
+//!   newcomers that give up, are late, say nonsense, or come in numbers.
 //! - What a newcomer does that finds something else at the address.
 
 mod common;
@@ -30,9 +30,9 @@ use socket2::{Domain, Socket, Type};
 use self::common::folder::Folder;
 use self::common::{DEADLINE, Echo, assert_empty, eventually, modes, read_exactly, read_to_end};
 
-// --- inherited sockets -------------------------------------------------------------------------------
+// --- inherited sockets ---------------------------------------------------------------------------
 
-/// So many sockets that share a port.
+/// This many sockets that share a port.
 fn sockets(count: usize) -> (SocketAddr, Vec<OwnedFd>) {
     let mut address = SocketAddr::from(([127, 0, 0, 1], 0));
     let mut sockets = Vec::new();
@@ -65,8 +65,8 @@ fn stop(engine: &Engine) {
     assert_empty(engine);
 }
 
-/// Whoever waits in any of the queues is served, whether there are fewer sockets than reactors or more; and
-/// who comes later is, too.
+/// A client that waits in any of the queues is served, whether there are fewer sockets than
+/// reactors or more; and so is one that comes later.
 #[test]
 fn all_inherited_sockets_are_accepted_on() {
     for count in [1, 2, 3, 5] {
@@ -139,7 +139,7 @@ fn what_cannot_be_inherited_is_told() {
     stop(&engine);
 }
 
-// --- handovers -------------------------------------------------------------------------------------
+// --- handovers -----------------------------------------------------------------------------------
 
 /// What two engines hand over.
 struct Rig {
@@ -255,8 +255,8 @@ impl EventHandler for Gated {
     }
 }
 
-/// Whoever waits in any of the queues is served by the newcomer, and whoever is accepted by the old one is
-/// served there.
+/// A client that waits in any of the queues is served by the newcomer, and one that is accepted by
+/// the old one is served there.
 #[test]
 fn the_queues_of_all_reactors_are_handed_over() {
     const CLIENTS: usize = 60;
@@ -377,7 +377,8 @@ fn a_newcomer_that_stops_leaves_its_predecessor_alone() {
     stop(&engine);
 }
 
-/// What is opened after a newcomer was given the listeners is not one of them, and ends with its engine.
+/// What is opened after a newcomer was given the listeners is not one of them, and ends with its
+/// engine.
 #[test]
 fn a_listener_that_came_too_late_takes_its_file_along() {
     let rig = Rig::new();
@@ -425,7 +426,7 @@ fn who_says_nonsense_does_not_take_over() {
     stop(&next);
 }
 
-/// What a newcomer asks for beside the address holds for the sockets that it inherits.
+/// What a newcomer asks for besides the address holds for the sockets that it inherits.
 #[test]
 fn limits_hold_for_inherited_sockets() {
     let rig = Rig::new();
@@ -473,7 +474,7 @@ fn addresses_may_change() {
     stop(&end);
 }
 
-// --- who serves if one of the two fails ----------------------------------------------------------------
+// --- which serves if one of the two fails --------------------------------------------------------
 
 /// A newcomer that is played by hand.
 struct Puppet(UnixStream);
@@ -562,8 +563,8 @@ fn a_newcomer_says_that_it_stays_and_nothing_else() {
     }
 }
 
-/// While one newcomer may accept, another one that is ready is refused, and one that has just come waits
-/// for whoever serves then.
+/// While one newcomer may accept, another one that is ready is refused, and one that has just come
+/// waits for the one that serves then.
 #[test]
 fn one_newcomer_at_a_time_accepts() {
     let rig = Rig::new();
@@ -615,8 +616,8 @@ fn serve_by_hand(rig: &Rig) -> (UnixListener, thread::JoinHandle<UnixStream>) {
     (listener, greets)
 }
 
-/// A newcomer that has given up waiting can't be told any more that it may accept: the other one would go,
-/// and nobody would serve.
+/// A newcomer that has given up waiting can't be told any more that it may accept: the other one
+/// would go, and nobody would serve.
 #[test]
 fn a_newcomer_that_has_given_up_cannot_be_told_to_serve() {
     let rig = Rig { timeout: Duration::from_millis(200), ..Rig::new() };
@@ -637,7 +638,8 @@ fn a_newcomer_that_has_given_up_cannot_be_told_to_serve() {
     stop(&engine);
 }
 
-/// A newcomer that has taken too long to say that it stays learns that the other one serves, and ends.
+/// A newcomer that has taken too long to say that it stays learns that the other one serves, and
+/// ends.
 #[test]
 fn a_newcomer_that_was_given_up_ends() {
     let rig = Rig::new();
@@ -701,9 +703,9 @@ fn one_that_waits_for_the_first_may_be_the_first_itself() {
     });
 }
 
-// --- what a newcomer finds -------------------------------------------------------------------------
+// --- what a newcomer finds -----------------------------------------------------------------------
 
-/// What a newcomer answers to somebody who says this and then waits, or ends.
+/// What a newcomer replies to a peer that says this and then waits, or ends.
 fn found(says: &'static [u8], ends: bool) -> HandoverError {
     let rig = Rig { timeout: Duration::from_millis(300), ..Rig::new() };
     let listener = UnixListener::bind(rig.handover_path()).expect("the folder is new");
@@ -740,7 +742,8 @@ fn a_newcomer_tells_what_is_wrong_with_its_predecessor() {
     assert!(matches!(found(b"mill", false), HandoverError::Timeout));
 }
 
-/// The socket of a process that has crashed is replaced, also if it crashes while it says something.
+/// The socket of a process that has crashed is replaced, also if it crashes while it says
+/// something.
 #[test]
 fn a_predecessor_that_crashed_is_none() {
     let promises_a_socket = b"millhand\0\x02\0\0\0\x0e\0\x04unix\0\0\0\0\0\0\0\x01";

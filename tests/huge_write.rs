@@ -2,7 +2,7 @@
 //!
 //! Faults: F7 (a huge write to one peer). What is beyond the cap is in `backpressure.rs`.
 //!
-//! The whole is one test, in a process of its own, because the allocator counts for the whole process.
+//! The whole is one test, in its own process, because the allocator counts for the whole process.
 #![cfg(target_pointer_width = "64")] // A gigabyte may wait at once.
 
 mod common;
@@ -23,10 +23,11 @@ const MIB: usize = 1024 * 1024;
 /// A gigabyte, in pieces of one MiB.
 const PIECES: usize = 1024;
 const HIGH_WATER: usize = 64 * 1024;
-/// What the heap may grow by: the pieces' places in the queue, the pools, what the test itself needs.
+/// What the heap may grow by: the pieces' places in the queue, the pools, what the test itself
+/// needs.
 const GROWTH: usize = 3 * MIB;
 
-/// Who asks for it gets a gigabyte; others get back what they send.
+/// A client that asks for it gets a gigabyte; others get back what they send.
 struct Generous {
     piece: Bytes,
 }
@@ -74,8 +75,9 @@ fn in_use() -> usize {
     stats.bytes_allocated.wrapping_sub(stats.bytes_deallocated)
 }
 
-/// F7 of the fault checklist, with one reactor for all: written piece by piece as the peer takes it, and all at
-/// once by reference. Each turn sends no more than the write budget, so the other connection has many turns.
+/// F7 of the fault checklist, with one reactor for all: written piece by piece as the peer takes
+/// it, and all at once by reference. Each turn sends no more than the write budget, so the other
+/// connection has many turns.
 #[test]
 fn a_gigabyte_for_one_peer_leaves_memory_and_time_for_the_others() {
     let piece = Bytes::from(pattern(MIB, 7));

@@ -1,7 +1,7 @@
-//! What an idle connection costs: of the heap, per connection, with 10,000 of them. Buffers are leased
-//! only while there is something in them.
+//! What an idle connection costs: of the heap, per connection, with 10,000 of them. Buffers are
+//! leased only while there is something in them.
 //!
-//! One test in a process of its own, because the allocator counts for the whole process. The clients
+//! One test in its own process, because the allocator counts for the whole process. The clients
 //! live in another process.
 
 mod common;
@@ -16,7 +16,7 @@ static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 
 const CONNECTIONS: usize = 10_000;
 /// The most bytes of the heap that a connection may take, beyond the handler's own state.
-/// mio's poll back end keeps more of its own for each socket.
+/// mio's poll back end keeps more memory for each socket.
 const MOST: usize = if cfg!(mio_unsupported_force_poll_poll) { 512 } else { 240 };
 
 /// How many bytes of the heap are allocated now.

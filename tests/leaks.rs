@@ -1,5 +1,5 @@
-//! Connections that come and go leave nothing behind: no descriptor, no memory, no place in a table. A process of
-//! its own: it counts what the process has.
+//! Connections that come and go leave nothing behind: no descriptor, no memory, no place in a
+//! table. A process of its own: it counts what the process has.
 //!
 //! `MILLSTREAM_CYCLES=1000000 cargo test --release --test leaks -- --nocapture` is the long run.
 

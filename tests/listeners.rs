@@ -1,5 +1,5 @@
-//! Listeners of all kinds: Unix sockets and their files, families of TCP, and listeners that come and go while the
-//! engine runs.
+//! Listeners of all kinds: Unix sockets and their files, families of TCP, and listeners that come
+//! and go while the engine runs.
 
 mod common;
 
@@ -202,7 +202,7 @@ fn the_file_goes_with_the_socket_unless_it_is_somebody_elses() {
     UnixStream::connect(&paths[1]).expect("the other one still listens");
 }
 
-/// The mask is the process', so each gets one of its own, in which this test runs alone.
+/// The mask belongs to the process, so each gets its own process, in which this test runs alone.
 #[test]
 fn the_files_mode_is_what_was_asked_for_under_any_mask() {
     const MASK: &str = "MILLSTREAM_MASK";
@@ -262,8 +262,8 @@ fn an_abstract_name_is_no_file_and_is_free_again_after_a_close() {
     }
 }
 
-/// Opens and closes listeners in its callbacks: for a byte 1 it opens one on a path of its own, for 0 it closes the
-/// one that it opened last.
+/// Opens and closes listeners in its callbacks: for a byte 1 it opens one on its own path, for 0 it
+/// closes the one that it opened last.
 struct Opens {
     folder: PathBuf,
     engine: Option<Engine>,
@@ -386,7 +386,8 @@ fn threads_open_and_close_listeners_while_others_are_served() {
     }
 }
 
-/// Listens where it is told as soon as it boots, and echoes. A second one closes its listener at once.
+/// Listens where it is told as soon as it boots, and echoes. A second one closes its listener at
+/// once.
 struct Early(PathBuf);
 
 impl EventHandler for Early {
@@ -420,7 +421,7 @@ fn an_engine_listens_as_it_boots() {
     }
 }
 
-/// An engine that does not start leaves no socket, whoever has a handle of it.
+/// An engine that does not start leaves no socket, even if something has a handle of it.
 #[test]
 fn an_engine_that_does_not_start_listens_no_more() {
     struct Fails(Sender<Engine>, PathBuf);
@@ -467,7 +468,7 @@ fn an_engine_that_stops_listens_no_more() {
     assert!(!folder.join("socket").exists());
 }
 
-/// A text that is no address changes nothing.
+/// A text that is not an address changes nothing.
 #[test]
 fn a_bad_address_is_told() {
     let engine = TestEngine::start(Engine::builder().reactors(1), |_| Echo);
@@ -500,7 +501,8 @@ fn each_family_is_listened_on_alone_or_both_together() {
                     converse(&stream, b"hello");
                 }
                 for address in not {
-                    // Somebody else may listen on that very port of the other family, but not every time.
+                    // Somebody else may listen on that very port of the other family, but not every
+                    // time.
                     let refused = (0..5).any(|_| {
                         let listener = engine.listen(text).expect("there is a port");
                         let port = listener.local_addr().port().expect("it is TCP");

@@ -1,7 +1,7 @@
 //! Who may come in, and how listeners of one engine differ.
 //!
-//! - The accept filter: asked once for each connection, in both modes and on the simulated network; whom
-//!   it refuses costs nothing and is counted; one that panics refuses.
+//! - The accept filter: asked once for each connection, in both modes and on the simulated network;
+//!   whom it refuses costs nothing and is counted; one that panics refuses.
 //! - Two protocols on two ports in one engine, and a limit of one listener.
 
 mod common;
@@ -123,7 +123,7 @@ fn the_filter_is_asked_on_the_simulated_network_too() {
     assert!(simulation.run(Duration::from_secs(1)));
 }
 
-// --- listeners apart -------------------------------------------------------------------------------
+// --- listeners apart -----------------------------------------------------------------------------
 
 /// Two protocols: letters are sent back in capitals on one port, backwards on the other.
 struct Two;

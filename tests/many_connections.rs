@@ -1,5 +1,5 @@
-//! As many connections in one process as there may be open files, nearly: all open, all are served, all
-//! close, and nothing is left.
+//! As many connections in one process as there may be open files, nearly: all open, all are served,
+//! all close, and nothing is left.
 
 mod common;
 
@@ -8,7 +8,7 @@ use common::{Echo, TestEngine, eventually};
 use millstream::{CloseReason, Engine};
 
 const CONNECTIONS: usize = 19_000;
-/// With the listeners, and what the engine and the test need beside.
+/// With the listeners, and what else the engine and the test need.
 const FILES: usize = CONNECTIONS + 100;
 
 #[test]

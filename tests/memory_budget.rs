@@ -20,7 +20,7 @@ const BUDGET: usize = 1024 * KIB;
 /// What a reactor's number may be out of date by.
 const GRAIN: usize = BUDGET / 256;
 
-/// Answers lines, and leaves unread what is none yet.
+/// Replies to lines, and leaves unread what is not a line yet.
 #[derive(Default)]
 struct Lines {
     shed: Rc<Cell<u64>>,
@@ -110,8 +110,8 @@ fn a_crowd_that_does_not_read_is_closed_before_it_holds_more_than_the_budget() {
     }
 }
 
-/// Who holds some of the memory reads no more from 7/8 of the budget on, and again once it is 3/4.
-/// Who holds none is served meanwhile.
+/// A connection that holds some of the memory is not read from 7/8 of the budget on, and again once
+/// it is 3/4. One that holds none is served during that time.
 #[test]
 fn reading_pauses_near_the_budget_and_goes_on_afterwards() {
     let builder = Engine::builder().memory_budget(Some(BUDGET));
@@ -138,7 +138,7 @@ fn reading_pauses_near_the_budget_and_goes_on_afterwards() {
     assert_eq!(shed(&simulation.engine().stats()), 0);
 }
 
-/// Who holds some memory and gets no further does not keep the others from reading for ever.
+/// One that holds some memory and makes no progress does not keep the others from reading for ever.
 #[test]
 fn pressure_that_lasts_is_ended() {
     let builder = Engine::builder().memory_budget(Some(BUDGET));
@@ -191,7 +191,8 @@ fn the_worst_is_closed_wherever_it_is() {
     let mut others = Vec::new();
     for count in 1..=5 {
         let mut other = engine.connect();
-        let on_first = engine.connect(); // Holds nothing, so that the other ones are all on the second reactor.
+        // Holds nothing, so that the other ones are all on the second reactor.
+        let on_first = engine.connect();
         other.write_all(b"some").expect("it is read");
         eventually("it is there", || held(1) == count * 64 * KIB);
         others.push((other, on_first));
@@ -199,7 +200,8 @@ fn the_worst_is_closed_wherever_it_is() {
     ends_with_a_reset(&mut worst);
     eventually("it is let go", || held(0) == 0 && engine.stats().memory_held == 5 * 64 * KIB);
     assert_eq!(shed(&engine.stats()), 1);
-    eventually("the others are open", || engine.connections() == 10); // The last may still be on its way in.
+    // The last may still be on its way in.
+    eventually("the others are open", || engine.connections() == 10);
 }
 
 /// Writes much, and then has its reactor wait before the turn is over.

@@ -1,5 +1,5 @@
-//! What a crowd of connections took goes back to the system when it has gone, although other memory that was taken
-//! meanwhile stays in use. Alone in its process, whose memory is looked at.
+//! What a crowd of connections took goes back to the system when it has gone, although other memory
+//! that was taken meanwhile stays in use. Alone in its process, whose memory is looked at.
 
 #![cfg(target_os = "linux")]
 
@@ -15,7 +15,7 @@ const PIECE: usize = 16 * 1024;
 const PIECES: usize = 96;
 const MIB: usize = 1024 * 1024;
 
-/// Sends much to whoever asks, and takes a little memory beside each piece that it keeps.
+/// Sends much to each client that asks, and takes a little memory next to each piece that it keeps.
 #[derive(Default)]
 struct Flood {
     #[expect(clippy::vec_box, reason = "each is to be taken from the allocator by itself")]
@@ -47,7 +47,7 @@ fn resident() -> usize {
 
 #[test]
 fn memory_goes_back_when_a_crowd_has_gone() {
-    // What stays in the sockets of those who don't read is not the process's.
+    // What stays in the sockets of those that don't read is not the process's.
     let options = millstream::SocketOptions::new().send_buffer(64 * 1024);
     let builder = Engine::builder().reactors(1).memory_budget(None).socket_options(options);
     let engine = TestEngine::start(builder, |_| Flood::default());

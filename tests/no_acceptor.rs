@@ -1,6 +1,6 @@
-//! An engine that listens nowhere has no thread that accepts, and gets it with its first listener, or a later one
-//! if the system has no descriptors then. The threads and the descriptors of the whole process count, so each of
-//! these tests is alone in it.
+//! An engine that listens nowhere has no thread that accepts, and gets it with its first listener,
+//! or a later one if the system has no descriptors then. The threads and the descriptors of the
+//! whole process count, so each of these tests is alone in it.
 #![cfg(target_os = "linux")]
 
 mod common;

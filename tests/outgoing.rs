@@ -1,5 +1,5 @@
-//! Outgoing connections over several engines, reactors and threads. What one reactor does with one of
-//! them is in `behaviour`.
+//! Outgoing connections over several engines, reactors and threads. What one reactor does with one
+//! of them is in `behaviour`.
 
 mod common;
 
@@ -17,7 +17,7 @@ use millstream::{
 };
 
 /// Sends its messages one by one, each when the one before it came back, and then closes. In an
-/// engine that listens, too, it echoes to those who connect.
+/// engine that also listens, it echoes to those that connect.
 struct Client {
     reactor: usize,
     told: Sender<Told>,
@@ -56,7 +56,7 @@ impl EventHandler for Client {
             conn.output.write(message);
             return Action::Continue;
         }
-        let _ = self.told.send(Told::Echoed(self.reactor)); // Nobody listens if the test has failed.
+        let _ = self.told.send(Told::Echoed(self.reactor)); // It fails if the test has failed.
         Action::Close
     }
 
@@ -221,10 +221,11 @@ fn each_attempt_ends_once_however_the_engine_stops() {
                 let (reactors, attempt, begun, refused) = (&reactors, &attempt, &begun, &refused);
                 scope.spawn(move || {
                     while attempt(reactors, number % 2).is_ok() {
-                        // The listener's backlog is short, and the more attempts the longer the stop.
+                        // The listener's backlog is short, and the more attempts the longer the
+                        // stop.
                         if begun.fetch_add(1, Ordering::Relaxed) > 200 {
-                            // sleep: paces the flood, so that a busy machine can work off in time what
-                            // was asked before the stop.
+                            // sleep: paces the flood, so that a busy machine can work off in time
+                            // what was asked before the stop.
                             thread::sleep(Duration::from_micros(50));
                         }
                     }

@@ -48,7 +48,7 @@ fn memory_takes_what_a_connection_takes() {
     }
 }
 
-/// A writer that fails after so many bytes.
+/// A writer that fails after this many bytes.
 struct Until(usize, Vec<u8>);
 
 impl Write for Until {
@@ -104,7 +104,8 @@ fn a_prefix_of_another_size_panics() {
     OutputBuffer::new().output().prefixed(4).finish(&[1, 2]);
 }
 
-/// A large body is not sent before its prefix is known, although large writes usually go out at once.
+/// A large body is not sent before its prefix is known, although large writes usually go out at
+/// once.
 #[test]
 fn a_connection_sends_the_prefix_first() {
     struct Numbering;
@@ -158,7 +159,8 @@ fn what_comes_after_the_end_is_dropped() {
     assert_eq!(panics, 0);
 }
 
-/// A body that doesn't fit below the cap ends the connection as any other write does, finished or not.
+/// A body that doesn't fit below the cap ends the connection as any other write does, finished or
+/// not.
 #[test]
 fn the_cap_holds_for_bodies_too() {
     struct Overflowing;

@@ -1,6 +1,6 @@
-//! A panic in the user's code closes the connection that it concerns, if there is one, and nothing else:
-//! the peer sees the end or a reset, the other connections of the same reactor echo on, the panic is
-//! counted, and the engine ends well.
+//! A panic in the user's code closes the connection that it concerns, if there is one, and nothing
+//! else: the peer sees the end or a reset, the other connections of the same reactor echo on, the
+//! panic is counted, and the engine ends well.
 //!
 //! Covers F21 of the fault checklist.
 
@@ -75,7 +75,8 @@ impl Place {
     }
 }
 
-/// Panics where the message says so, with a payload whose destructor panics, too; the hook keeps it silent.
+/// Panics where the message says so, with a payload whose destructor panics, too; the hook keeps it
+/// silent.
 fn explode() -> ! {
     std::panic::panic_any(FragilePayload);
 }
@@ -213,7 +214,7 @@ impl Rig {
         Rig { witness: engine.connect(), closed, engine }
     }
 
-    /// The witness has noticed nothing, and so many panics were counted.
+    /// The witness has noticed nothing, and this many panics were counted.
     #[track_caller]
     fn assert_unnoticed(&mut self, panics: u64, place: Place) {
         echo(&mut self.witness, b"still there?");
@@ -256,7 +257,7 @@ fn connect_in_vain(engine: &TestEngine) {
     }
 }
 
-// --- callbacks of a connection -----------------------------------------------------------------------
+// --- callbacks of a connection -------------------------------------------------------------------
 
 /// F21 of the fault checklist: where the user's code panics, and what the connection closes with.
 #[test]
@@ -268,7 +269,7 @@ fn a_panic_is_counted_and_closes_its_connection_and_no_other() {
         (Place::OnHighWater, "panicked"),
         (Place::OnLowWater, "panicked"),
         (Place::Closure, "panicked"),
-        // These were closing already, for a reason of their own.
+        // These were closing already, for their own reason.
         (Place::OnClose, "local"),
         (Place::StateDrop, "local"),
         (Place::CloseCompletion, "local"),
@@ -306,8 +307,8 @@ fn a_panic_in_on_open_closes_the_new_connection_and_the_next_one_opens() {
     echo(&mut rig.engine.connect(), b"the next one opens");
 }
 
-/// F21 of the fault checklist. A completion belongs to whoever asked for the write: the connection has
-/// no part in it.
+/// F21 of the fault checklist. A completion belongs to the one that asked for the write: the
+/// connection has no part in it.
 #[test]
 fn a_panic_in_the_completion_of_a_write_is_counted_and_its_connection_stays_open() {
     let mut rig = Rig::new(Engine::builder());
@@ -320,8 +321,8 @@ fn a_panic_in_the_completion_of_a_write_is_counted_and_its_connection_stays_open
     rig.assert_unnoticed(1, Place::WriteCompletion);
 }
 
-/// F21 of the fault checklist, and what [`Remote::write_then`](millstream::Remote::write_then) says of
-/// panics: they are counted where a reactor runs the completion.
+/// F21 of the fault checklist, and what [`Remote::write_then`](millstream::Remote::write_then) says
+/// of panics: they are counted where a reactor runs the completion.
 #[test]
 fn a_panic_in_the_completion_of_a_write_that_came_too_late_is_counted() {
     let mut rig = Rig::new(Engine::builder());
@@ -329,7 +330,7 @@ fn a_panic_in_the_completion_of_a_write_that_came_too_late_is_counted() {
     rig.assert_unnoticed(1, Place::LostWriteCompletion);
 }
 
-// --- callbacks of the reactor ------------------------------------------------------------------------
+// --- callbacks of the reactor --------------------------------------------------------------------
 
 /// F21 of the fault checklist.
 #[test]
@@ -394,7 +395,7 @@ impl EventHandler for Booting {
     }
 }
 
-// --- the user's code outside of callbacks ------------------------------------------------------------
+// --- the user's code outside of callbacks --------------------------------------------------------
 
 /// Panics each other time.
 struct Unbalanced(bool);
@@ -574,8 +575,8 @@ impl Drop for Fragile {
     }
 }
 
-/// F21 of the fault checklist: a closure whose connection is gone is dropped on the reactor, and what it
-/// owns is the user's code, too.
+/// F21 of the fault checklist: a closure whose connection is gone is dropped on the reactor, and
+/// what it owns is the user's code, too.
 #[test]
 fn a_panic_in_the_drop_of_a_closure_that_came_too_late_harms_nobody() {
     let mut rig = Rig::new(Engine::builder());

@@ -97,8 +97,8 @@ fn a_unix_connection_knows_whose_the_other_end_is() {
     assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
 
-/// Descriptors go with the byte they were written with, in order and once, between plain bytes and through a
-/// socket that is full.
+/// Descriptors go with the byte they were written with, in order and once, between plain bytes and
+/// through a socket that is full.
 #[test]
 fn descriptors_go_with_their_bytes() {
     for_each_seed(5, |seed| {
@@ -233,7 +233,8 @@ fn received_descriptors_are_kept_up_to_a_bound() {
     assert_closed(writer);
 }
 
-/// A peer that sends descriptors to somebody who wants none gets neither the reactor's nor its own bytes stuck.
+/// A peer that sends descriptors to somebody who wants none gets neither the reactor's nor its own
+/// bytes stuck.
 #[test]
 fn a_connection_that_wants_no_descriptors_loses_no_byte() {
     let stage = Stage::start(Stage::builder(), echo);

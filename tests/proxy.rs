@@ -1,5 +1,5 @@
-//! The relay of the example `proxy` between peers of the test: backpressure both ways, and how ends and
-//! failures of one side reach the other.
+//! The relay of the example `proxy` between peers of the test: backpressure both ways, and how ends
+//! and failures of one side reach the other.
 //!
 //! Faults: F12 (a proxy between a fast and a slow side).
 
@@ -46,7 +46,7 @@ impl Stage {
         Stage { engine, upstream }
     }
 
-    /// Connects a client; answers it and its upstream's end.
+    /// Connects a client; returns it and its upstream's end.
     fn pair(&self) -> (TcpStream, TcpStream) {
         (self.engine.connect(), self.accept())
     }
@@ -72,8 +72,8 @@ impl Stage {
         reactor.bytes_in.saturating_sub(reactor.bytes_out).try_into().expect("it is less")
     }
 
-    /// Waits until nothing moves any more because so many directions are full, of each of which a part of one
-    /// read is held.
+    /// Waits until nothing moves any more because this many directions are full, of each of which a
+    /// part of one read is held.
     #[track_caller]
     fn gets_stuck(&self, directions: usize) {
         let (mut turns, mut since) = (0, Instant::now());
@@ -115,9 +115,10 @@ fn send(mut to: TcpStream, sent: Arc<AtomicU64>) -> JoinHandle<()> {
     })
 }
 
-/// F12 of the fault checklist: one side sends as fast as it can, the other one doesn't read, and then reads in
-/// fits. The sender is stopped and goes on, the proxy holds no more than one read, and
-/// every byte arrives, and behind the last one the end. The opposite direction is still open then.
+/// F12 of the fault checklist: one side sends as fast as it can, the other one doesn't read, and
+/// then reads in fits. The sender is stopped and goes on, the proxy holds no more than one read,
+/// and every byte arrives, and behind the last one the end. The opposite direction is still open
+/// then.
 #[test]
 fn a_slow_side_stops_the_fast_one_and_no_byte_is_lost() {
     for towards_client in [false, true] {
@@ -155,8 +156,9 @@ fn relay_under_pressure(stage: &Stage, fast: &TcpStream, slow: &TcpStream, seed:
     sender.join().expect("all is sent");
 }
 
-/// F12: an upstream that answers as it reads, and a client that begins to read when everything is stuck. That
-/// output waits for the upstream must not keep the proxy from reading the answers that the upstream is stuck with.
+/// F12: an upstream that answers as it reads, and a client that begins to read when everything is
+/// stuck. That output waits for the upstream must not keep the proxy from reading the answers that
+/// the upstream is stuck with.
 #[test]
 fn both_directions_may_be_full_at_once() {
     let stage = Stage::start();
@@ -196,8 +198,8 @@ fn what_comes_before_the_upstream_is_kept() {
     stage.assert_all_closed();
 }
 
-/// One side is reset: the other one gets what was received before that, and is reset, too, so that it doesn't take
-/// a part for the whole.
+/// One side is reset: the other one gets what was received before that, and is reset, too, so that
+/// it doesn't take a part for the whole.
 #[test]
 fn a_side_that_fails_resets_the_other() {
     let stage = Stage::start();

@@ -1,8 +1,8 @@
 //! The PROXY protocol, accepted and sent.
 //!
-//! - Version 1 and 2, over IPv4, IPv6 and Unix sockets, in both accept modes: the address that was told is the
-//!   peer's, and what follows the header arrives, in one piece with it or byte by byte.
-//! - What is no header, too long, too late or cut off opens no connection, and is counted.
+//! - Version 1 and 2, over IPv4, IPv6 and Unix sockets, in both accept modes: the address that was
+//!   told is the peer's, and what follows the header arrives, in one piece with it or byte by byte.
+//! - What is not a header, too long, too late or cut off opens no connection, and is counted.
 //! - A proxy on the engine tells its server who its client is.
 
 mod common;
@@ -156,7 +156,8 @@ fn a_connection_opens_with_its_header_and_echoes_much_behind_it() {
     }
 }
 
-/// A connection that waits for its header when the engine begins to drain is told of that when it opens.
+/// A connection that waits for its header when the engine begins to drain is told of that when it
+/// opens.
 #[test]
 fn the_drain_is_told_after_the_opening() {
     for (name, builder) in modes() {
@@ -204,7 +205,8 @@ impl EventHandler for Draining {
     }
 }
 
-/// While reading is paused there is no traffic, and what came behind the header is there when it goes on.
+/// While reading is paused there is no traffic, and what came behind the header is there when it
+/// goes on.
 #[test]
 fn what_is_behind_the_header_waits_for_a_pause_to_end() {
     let builder = Stage::builder().listen(tcp());
@@ -265,7 +267,7 @@ fn a_unix_listener_takes_headers_too() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-// --- what opens nothing ------------------------------------------------------------------------------
+// --- what opens nothing --------------------------------------------------------------------------
 
 #[test]
 fn what_is_no_header_is_reset_and_counted() {
@@ -311,7 +313,7 @@ fn who_does_not_say_in_time_is_reset_and_counted() {
         }
         eventually("both are counted", || bad_headers(&engine.stats()) == 2);
         assert!(seen.try_recv().is_err());
-        // Whoever has said it may take its time after that.
+        // A client that has said it may take its time after that.
         let (mut slow, _) = client(&engine);
         slow.write_all(b"PROXY UNKNOWN\r\n").unwrap();
         receive(&seen);
@@ -409,7 +411,7 @@ fn a_bad_configuration_is_refused() {
     );
 }
 
-// --- sending ---------------------------------------------------------------------------------------
+// --- sending -------------------------------------------------------------------------------------
 
 /// A proxy's way: the header is the first thing that is written.
 #[test]
@@ -436,7 +438,7 @@ fn a_proxy_tells_its_server_who_its_client_is() {
     }
 }
 
-/// Who is still sending hears of the refusal as who has sent all: by its reading.
+/// A client that is still sending learns of the refusal like one that has sent all: by reading.
 #[test]
 fn a_refusal_is_the_same_however_the_header_is_cut() {
     let line = [b"PROXY UNKNOWN ".to_vec(), vec![b'x'; 200], b"\r\nhello".to_vec()].concat();
@@ -445,7 +447,7 @@ fn a_refusal_is_the_same_however_the_header_is_cut() {
         for cut in [1, 106, 107, 108, 150, line.len()] {
             let (mut client, _) = client(&engine);
             client.write_all(&line[..cut]).unwrap();
-            // sleep: lets the server see the first piece alone, mostly.
+            // sleep: lets the server see the first piece alone, usually.
             std::thread::sleep(Duration::from_millis(20));
             let rest = client.write_all(&line[cut..]);
             let read = client.read_to_end(&mut Vec::new());

@@ -1,7 +1,8 @@
-//! What the system refuses one thread, as a sandbox does, or a system at its limits: it fails what was asked for, or
-//! another way is taken, and nothing else ends.
+//! What the system refuses one thread, as a sandbox does, or a system at its limits: it fails what
+//! was asked for, or another way is taken, and nothing else ends.
 #![cfg(all(target_os = "linux", not(mio_unsupported_force_poll_poll)))] // It is about epoll.
-#![cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))] // As `common::denied`.
+// As `common::denied`.
+#![cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
 
 mod common;
 
@@ -204,7 +205,7 @@ impl EventHandler for Hasty {
     }
 }
 
-/// What [`WaitError::Failed`] says holds for whoever waits.
+/// What [`WaitError::Failed`] says holds for every thread that waits.
 #[test]
 fn every_wait_tells_that_the_system_failed_a_thread() {
     let engine = Engine::builder().listen("127.0.0.1:0").reactors(1).start(|_| Hasty);
@@ -216,8 +217,8 @@ fn every_wait_tells_that_the_system_failed_a_thread() {
     }
 }
 
-/// Where a sandbox doesn't know accept4(2), connections are accepted by accept(2); they don't block, and are closed
-/// when another program is executed.
+/// Where a sandbox doesn't know accept4(2), connections are accepted by accept(2); they don't
+/// block, and are closed when another program is executed.
 #[test]
 fn connections_are_accepted_by_the_older_call() {
     for error in [libc::ENOSYS, libc::EPERM, libc::EACCES] {

@@ -71,7 +71,8 @@ fn datagrams_are_received_and_answered_where_those_calls_for_many_are_refused() 
         LazyLock::new(|| [libc::SYS_recvmmsg, libc::SYS_sendmmsg].map(Call::any));
     for error in REFUSALS {
         let (engine, port, errors) = datagrams_without(&*CALLS, error);
-        // The answer comes from the address that was asked, which the system tells along with each datagram.
+        // The answer comes from the address that was asked, which the system tells along with each
+        // datagram.
         for host in [[127, 0, 0, 1], [127, 0, 0, 2]] {
             let address = SocketAddr::from((host, port));
             assert_answers(address);
@@ -115,7 +116,8 @@ fn receiving_that_always_fails_is_tried_ever_less_often() {
         // sleep: the subject is what the reactor does while nothing happens.
         std::thread::sleep(Duration::from_secs(1));
         let stats = &engine.stats().reactors[0];
-        // Of 1, 2, 4 and so on milliseconds eleven are a second; some more for a machine that is slow.
+        // Of 1, 2, 4 and so on milliseconds eleven are a second; some more for a machine that is
+        // slow.
         assert!(stats.datagram_errors < 30, "error {error}: {} errors", stats.datagram_errors);
         assert_eq!(errors.load(Relaxed), stats.datagram_errors, "error {error}: each is told");
         assert!(stats.turns < 200, "error {error}: {} turns", stats.turns);

@@ -20,7 +20,7 @@ use socket2::SockRef;
 /// Relays each connection to a new one and back.
 struct Relay {
     upstream: SocketAddr,
-    /// Who is given the clients' handles.
+    /// What is given the clients' handles.
     clients: Sender<Remote<Relay>>,
 }
 
@@ -85,7 +85,7 @@ impl Stand {
     }
 }
 
-/// Sends bytes in pieces from a thread of its own, and then ends.
+/// Sends bytes in pieces from its own thread, and then ends.
 fn send(mut stream: TcpStream, bytes: Vec<u8>, piece: usize) -> thread::JoinHandle<()> {
     thread::spawn(move || {
         for piece in bytes.chunks(piece) {
@@ -95,8 +95,8 @@ fn send(mut stream: TcpStream, bytes: Vec<u8>, piece: usize) -> thread::JoinHand
     })
 }
 
-/// Whether they come in pieces or in streams, bytes arrive as they were sent, in both directions at once, and
-/// so does the end of each.
+/// Whether they come in pieces or in streams, bytes arrive as they were sent, in both directions at
+/// once, and so does the end of each.
 #[test]
 fn both_directions_are_relayed_to_the_last_byte_and_so_are_their_ends() {
     let stand = Stand::start(Engine::builder().reactors(2));
@@ -175,7 +175,7 @@ fn a_reset_is_passed_on_to_whoever_is_sending() {
         };
         reset(server);
         let sent = sender.join().expect("it does not panic");
-        // The system tells it once, to whoever asks first.
+        // The system tells it once, to the first that asks.
         let told = sent.and_then(|()| (&client).read(&mut [0; 1]));
         let error = told.expect_err("it is not an orderly end");
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
@@ -194,7 +194,7 @@ fn what_is_on_its_way_when_the_engine_stops_arrives() {
     assert_eq!(read_to_end(&mut &client), b"");
 }
 
-/// A connection that leaves the engine leaves nothing of it to relay to.
+/// A connection that leaves the engine leaves nothing to relay to.
 #[test]
 fn a_side_that_is_detached_ends_the_other() {
     let stand = Stand::start(Engine::builder().reactors(1));

@@ -1,6 +1,6 @@
 //! [`Remote`], the handle that crosses threads: what one thread asks is done in its order, every
-//! completion runs exactly once, a closed connection answers [`Closed`] and nothing worse, and a handle
-//! never reaches the connection that has its place now.
+//! completion runs exactly once, a closed connection returns [`Closed`] and nothing worse, and a
+//! handle never reaches the connection that has its place now.
 //!
 //! Covers F1 (at the level of the API), F4, F5 and F18 of the fault checklist.
 
@@ -25,7 +25,7 @@ use millstream::{
 };
 use socket2::SockRef;
 
-// --- the rig ---------------------------------------------------------------------------------------
+// --- the rig -------------------------------------------------------------------------------------
 
 /// What the handler tells of its callbacks.
 enum News {
@@ -36,8 +36,8 @@ enum News {
     Closed(String, thread::ThreadId),
 }
 
-/// Tells of its callbacks, and echoes lines. What is not a whole line stays unread; a wake that finds
-/// nothing unread writes `!`.
+/// Tells of its callbacks, and echoes lines. What is not a whole line stays unread; a wake that
+/// finds nothing unread writes `!`.
 struct Reporter {
     news: Sender<News>,
     /// Counted by closures.
@@ -92,7 +92,7 @@ impl Rig {
         Rig { news, engine: TestEngine::start(builder.reactors(1), factory) }
     }
 
-    /// Connects; answers the client and the handle of the server's connection.
+    /// Connects; returns the client and the handle of the server's connection.
     fn connect(&self) -> (TcpStream, Remote<Reporter>) {
         let client = self.engine.connect();
         match receive(&self.news) {
@@ -142,8 +142,8 @@ impl Outcomes {
         }
     }
 
-    /// Waits until no completion is left, and answers what they said, in the order of requests. Each
-    /// of `0..requests` must have been completed exactly once.
+    /// Waits until no completion is left, and returns what they said, in the order of requests.
+    /// Each of `0..requests` must have been completed exactly once.
     #[track_caller]
     fn of(self, requests: usize) -> Vec<Result<(), Closed>> {
         drop(self.sender);
@@ -169,7 +169,7 @@ fn reset(client: TcpStream) {
     drop(client);
 }
 
-// --- order -----------------------------------------------------------------------------------------
+// --- order ---------------------------------------------------------------------------------------
 
 #[test]
 fn what_each_of_many_threads_writes_arrives_completely_and_in_its_order() {
@@ -278,7 +278,7 @@ fn closures_that_a_reactor_has_accepted_run_though_the_engine_stops() {
     assert_eq!(ran.load(Ordering::Relaxed), CLOSURES);
 }
 
-// --- what the requests do ----------------------------------------------------------------------------
+// --- what the requests do ------------------------------------------------------------------------
 
 #[test]
 fn a_wake_calls_on_traffic_with_what_is_unread() {
@@ -331,7 +331,7 @@ fn is_open_until_on_close() {
     assert!(!remote.is_open() && !clone.is_open());
 }
 
-// --- completions -----------------------------------------------------------------------------------
+// --- completions ---------------------------------------------------------------------------------
 
 /// A server that can't push much into the kernel while its client doesn't read.
 fn narrow() -> Builder {
@@ -342,7 +342,7 @@ fn narrow() -> Builder {
 const CHUNKS: usize = 256;
 const CHUNK: usize = 64 * 1024;
 
-/// Writes the chunks, each with a completion. Answers how many had completed when the reactor had
+/// Writes the chunks, each with a completion. Returns how many had completed when the reactor had
 /// seen all and the client had read nothing.
 fn write_chunks(remote: &Remote<Reporter>, bytes: &[u8], outcomes: &Outcomes) -> usize {
     let completed = Arc::new(AtomicU64::new(0));
@@ -359,8 +359,8 @@ fn write_chunks(remote: &Remote<Reporter>, bytes: &[u8], outcomes: &Outcomes) ->
     look(remote, &completed)
 }
 
-/// Answers how many writes have completed while others wait for the kernel. Each look is in a later turn
-/// of the reactor than the one before.
+/// Returns how many writes have completed while others wait for the kernel. Each look is in a later
+/// turn of the reactor than the one before.
 fn look(remote: &Remote<Reporter>, completed: &Arc<AtomicU64>) -> usize {
     let (sender, seen) = channel();
     let completed = Arc::clone(completed);
@@ -484,7 +484,7 @@ fn completions_run_on_the_reactors_thread_and_once_it_is_closed_on_the_callers()
     assert_eq!(at_once, [thread::current().id(); 2]);
 }
 
-// --- closed connections ------------------------------------------------------------------------------
+// --- closed connections --------------------------------------------------------------------------
 
 /// Asks for everything that a handle offers: each must answer that the connection is closed.
 #[track_caller]
@@ -559,7 +559,8 @@ fn requests_that_a_stop_overtakes_complete_exactly_once() {
                 let deadline = Instant::now() + DEADLINE;
                 while remote.is_open() {
                     assert!(Instant::now() < deadline, "it is open after the engine ended");
-                    // So many that a busy machine completes them in the moment that a stop has for it.
+                    // This many that a busy machine completes them in the moment that a stop has
+                    // for it.
                     let asked = requests.load(Ordering::Relaxed);
                     if asked - completed.load(Ordering::Relaxed).min(asked) > 10_000 {
                         thread::yield_now();
@@ -583,8 +584,8 @@ fn requests_that_a_stop_overtakes_complete_exactly_once() {
     assert!(taken >= 1_000, "{taken} completed well");
 }
 
-/// Asks its own connection for things in `on_close`, with a handle that it made at `on_open` or that
-/// it makes only there.
+/// Asks its own connection for things in `on_close`, with a handle that it made at `on_open` or
+/// that it makes only there.
 struct LastWords {
     early: bool,
     said: Sender<(bool, Result<(), Closed>)>,
@@ -624,7 +625,7 @@ fn in_on_close_the_connections_handles_answer_closed_also_one_that_is_made_there
     }
 }
 
-// --- strangers ---------------------------------------------------------------------------------------
+// --- strangers -----------------------------------------------------------------------------------
 
 /// Knows each connection by a number that is in its state and is not used again.
 struct Numbered {
@@ -705,8 +706,8 @@ fn read_numbers(client: &mut TcpStream) {
     }
 }
 
-/// F1 of the fault checklist, at the level of the API: connections come and go in the same few places
-/// while threads keep asking through handles of those that were there before.
+/// F1 of the fault checklist, at the level of the API: connections come and go in the same few
+/// places while threads keep asking through handles of those that were there before.
 #[test]
 fn a_stale_handle_never_reaches_the_connection_that_has_its_place_now() {
     for_each_seed(1, hammer_on_places_that_are_used_again);
@@ -750,7 +751,7 @@ impl Drop for OnDrop<'_> {
     }
 }
 
-// --- wake-ups ------------------------------------------------------------------------------------------
+// --- wake-ups ------------------------------------------------------------------------------------
 
 /// Lets threads go on together: when all of them have arrived in a round, each gets a message.
 struct Gate {
@@ -865,7 +866,7 @@ fn a_busy_reactor_is_not_woken_by_each_request() {
     assert!(woken < 10, "{woken} wake-ups for {} requests", THREADS * POSTS);
 }
 
-// --- panics --------------------------------------------------------------------------------------------
+// --- panics --------------------------------------------------------------------------------------
 
 /// F5 of the fault checklist.
 #[test]
@@ -921,9 +922,10 @@ fn closures_of_many_threads_that_panic_close_only_their_own_connections() {
     eventually("only the witness is left", || rig.engine.connections() == 1);
 }
 
-// --- reactors --------------------------------------------------------------------------------------
+// --- reactors ------------------------------------------------------------------------------------
 
-/// What each reactor keeps is its own; a closure goes there, and its reply comes back by [`Remote`].
+/// What each reactor keeps is its own; a closure goes there, and its reply comes back by
+/// [`Remote`].
 #[test]
 fn another_reactor_is_reached_by_a_closure_that_runs_there() {
     const REACTORS: usize = 3;

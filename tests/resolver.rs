@@ -1,5 +1,5 @@
-//! Who looks host names up, on which threads, and what becomes of lookups that take long. What comes of
-//! the addresses is in `behaviour`.
+//! Who looks host names up, on which threads, and what becomes of lookups that take long. What
+//! comes of the addresses is in `behaviour`.
 
 mod common;
 

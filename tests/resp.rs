@@ -1,4 +1,5 @@
-//! The codec of Redis' protocol, beside its specification. Damaged streams are in `codec.rs`.
+//! The codec of Redis' protocol, compared with its specification. Damaged streams are in
+//! `codec.rs`.
 
 mod common;
 
@@ -174,7 +175,8 @@ fn bulk_strings_of_every_size() {
     }
 }
 
-/// What the writer wrote is decoded, whatever way it is cut, and encoding that gives the same bytes.
+/// What the writer wrote is decoded, whatever way it is cut, and encoding that gives the same
+/// bytes.
 #[test]
 fn replies_survive_any_cut() {
     for_each_seed(500, |seed| {

@@ -1,5 +1,5 @@
-//! Restarts under load: a chain of processes that take over from each other, while clients count what gets
-//! lost.
+//! Restarts under load: a chain of processes that take over from each other, while clients count
+//! what gets lost.
 //!
 //! `MILLSTREAM_RESTARTS=1000 cargo test --test restart under_load` runs more of them.
 #![cfg(target_os = "linux")]
@@ -51,7 +51,7 @@ impl Server {
         Server { child, lines }
     }
 
-    /// Waits until it says this, behind its process id; answers what follows.
+    /// Waits until it says this, behind its process id; returns what follows.
     #[track_caller]
     fn says(&self, what: &str) -> String {
         let line = receive(&self.lines);
@@ -59,7 +59,7 @@ impl Server {
         rest.unwrap_or_else(|| panic!("{line:?} is not {what:?}")).trim().to_owned()
     }
 
-    /// Waits until it has ended; answers whether it did so well.
+    /// Waits until it has ended; returns whether it did so well.
     #[track_caller]
     fn ends_well(mut self) -> bool {
         let mut status = None;
@@ -114,7 +114,7 @@ impl Client {
         Ok(Client { stream: BufReader::new(stream), asked: 0, bye: false })
     }
 
-    /// Sends a line; answers who replied.
+    /// Sends a line; returns which process replied.
     fn ask(&mut self) -> Result<u32, String> {
         self.asked += 1;
         let question = format!("question {}", self.asked);
@@ -160,7 +160,7 @@ impl Load {
         load
     }
 
-    /// Adds a client that connects again after so many questions, and when the server says bye.
+    /// Adds a client that connects again after this many questions, and when the server says bye.
     fn add(&mut self, place: &Place, questions: usize) {
         let (place, stop) = (place.clone(), Arc::clone(&self.stop));
         self.clients.push(thread::spawn(move || {
@@ -178,7 +178,7 @@ impl Load {
         }));
     }
 
-    /// Answers how many replies there were. Each question had its own.
+    /// Returns how many replies there were. Each question had its own.
     fn finish(self) -> usize {
         self.stop.store(true, Ordering::Relaxed);
         let client = |client: JoinHandle<_>| client.join().expect("it does not panic");
@@ -335,8 +335,8 @@ fn a_process_without_descriptors_hands_over() {
     assert_eq!(client.ask(), Ok(newcomer.child.id()));
 }
 
-/// At whatever moment a newcomer is killed, somebody serves; unless it had served for a while itself, and the
-/// one before it was gone.
+/// At whatever moment a newcomer is killed, somebody serves; unless it had served for a while
+/// itself, and the one before it was gone.
 #[test]
 fn a_newcomer_that_is_killed_leaves_one_that_serves() {
     for_each_seed(1, |seed| kill_newcomers(fastrand::Rng::with_seed(seed)));

@@ -1,7 +1,8 @@
-//! In the steady state the server allocates nothing from the heap for a call that is answered at once: with raw bytes,
-//! on one connection or many, with a deadline, metadata, timeouts of the server's, and behind layers.
+//! In the steady state the server allocates nothing from the heap for a call that is answered at
+//! once: with raw bytes, on one connection or many, with a deadline, metadata, timeouts of the
+//! server's, and behind layers.
 //!
-//! The whole is one test, in a process of its own, because the allocator counts for the whole process.
+//! The whole is one test, in its own process, because the allocator counts for the whole process.
 
 mod common;
 
@@ -23,8 +24,8 @@ static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 
 /// Rounds that are counted together.
 const ROUNDS: usize = 20;
-/// After this many equal counts in a row without an allocation the steady state is shown. Before that, pools grow to
-/// what the load needs at a time.
+/// After this many equal counts in a row without an allocation the steady state is shown. Before
+/// that, pools grow to what the load needs at a time.
 const QUIET: usize = 3;
 /// It has to come within this many counts.
 const COUNTS: usize = 15;

@@ -1,7 +1,7 @@
-//! What a peer can make of the bytes of an encoding: reading takes no memory that they don't account for, and ends
-//! before the stack does.
+//! What a peer can make of the bytes of an encoding: reading takes no memory that they don't
+//! account for, and ends before the stack does.
 //!
-//! The whole is one test, in a process of its own, because the allocator counts for the whole process.
+//! The whole is one test, in its own process, because the allocator counts for the whole process.
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
@@ -15,7 +15,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 
-/// What is allocated for a few bytes that are no value: messages of errors.
+/// What is allocated for a few bytes that are not a value: messages of errors.
 const LITTLE: usize = 4096;
 
 /// A list that believes what it is told about its length, as some collections do.
@@ -76,7 +76,7 @@ fn encode(encoding: Encoding, value: &impl Serialize) -> Vec<u8> {
     body
 }
 
-/// The bytes are no such value, and finding that out takes little.
+/// The bytes are not such a value, and finding that out takes little.
 fn assert_cheap<T: DeserializeOwned + Debug>(encoding: Encoding, body: &[u8]) {
     let region = Region::new(ALLOCATOR);
     let error = encoding.decode::<T>(body).expect_err("it is no value");

@@ -1,5 +1,6 @@
-//! The frames of RPC: what is sent arrives, whatever its pieces; what is cut waits, and what is damaged has the outcome
-//! that the protocol's page says; limits hold to the byte, and nothing is kept of what is refused.
+//! The frames of RPC: what is sent arrives, whatever its pieces; what is cut waits, and what is
+//! damaged has the outcome that the protocol's page says; limits hold to the byte, and nothing is
+//! kept of what is refused.
 
 mod common;
 

@@ -44,7 +44,7 @@ fn the_fuzzers_inputs_to_a_client() {
     replay("rpc_client", |data| client::Case::read(data).check());
 }
 
-/// A frame that takes long, of which something comes all the time, is no silence.
+/// A frame that takes long, of which something comes all the time, is not silence.
 #[test]
 fn slow_peers_are_not_silent_ones() {
     let (mut now, limits) = (Instant::now(), server::limits());

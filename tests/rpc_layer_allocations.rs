@@ -1,7 +1,7 @@
-//! A call allocates nothing on its way through the layers that have nothing to keep, as long as nobody listens to what
-//! they log.
+//! A call allocates nothing on its way through the layers that have nothing to keep, as long as
+//! nobody listens to what they log.
 //!
-//! It is a process of its own, because the allocator counts for the whole process.
+//! It is its own process, because the allocator counts for the whole process.
 
 use std::time::Duration;
 

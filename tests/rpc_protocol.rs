@@ -1,4 +1,5 @@
-//! The protocol's page: its test vectors, decoded and encoded, and its tables of what others need to know by number.
+//! The protocol's page: its test vectors, decoded and encoded, and its tables of what others need
+//! to know by number.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Scenarios that the suites of other engines run, in every accept mode: batches of frames, a transfer in messages
-//! that halve, many short connections at once.
+//! Scenarios that the suites of other engines run, in every accept mode: batches of frames, a
+//! transfer in messages that halve, many short connections at once.
 
 mod common;
 

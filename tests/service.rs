@@ -1,5 +1,5 @@
-//! An engine as a service: what signals do to it, and what the service manager is told. Signals and the
-//! environment are the process's, so each test runs this very program once more, as [`child`].
+//! An engine as a service: what signals do to it, and what the service manager is told. Signals and
+//! the environment are the process's, so each test runs this very program once more, as [`child`].
 
 #![allow(clippy::print_stdout, reason = "the child tells the test what happens by it")]
 
@@ -30,7 +30,7 @@ const LONG: Duration = Duration::from_secs(600);
 /// SIGTERM's number.
 const TERM: i32 = 15;
 
-// --- the child -------------------------------------------------------------------------------------
+// --- the child -----------------------------------------------------------------------------------
 
 fn say(text: impl std::fmt::Display) {
     println!("{SAYS}{text}");
@@ -146,7 +146,7 @@ fn service(polls: bool) {
     say("ended");
 }
 
-// --- and its tests ---------------------------------------------------------------------------------
+// --- and its tests -------------------------------------------------------------------------------
 
 /// The child process, which is ended with the test.
 struct Child {
@@ -312,7 +312,7 @@ impl Manager {
         told
     }
 
-    /// Waits until it is told nothing for so long.
+    /// Waits until it is told nothing for this long.
     fn wait_for_silence(&self, time: Duration) {
         self.socket.set_read_timeout(Some(time)).expect("a socket has timeouts");
         eventually("nothing is told", || {

@@ -1,5 +1,5 @@
-//! Reads that give less than they have room for, although more is there: whatever ends them early, all bytes come,
-//! and no byte waits for the next one to announce it.
+//! Reads that give less than they have room for, although more is there: whatever ends them early,
+//! all bytes come, and no byte waits for the next one to announce it.
 
 #![cfg(target_os = "linux")]
 
@@ -78,8 +78,8 @@ fn write_elsewhere(socket: &UnixStream, text: &str) {
     assert!(status.expect("there is such a program").success());
 }
 
-/// A socket that asks for credentials gives no bytes of two writers at once, and one that was accepted asks for them
-/// if its listener does. Descriptors end a read, too.
+/// A socket that asks for credentials gives no bytes of two writers at once, and one that was
+/// accepted asks for them if its listener does. Descriptors end a read, too.
 #[test]
 fn another_writer_ends_a_read() {
     for (wants_credentials, wants_descriptors) in
@@ -127,8 +127,8 @@ fn take_urgent(socket: impl AsFd) {
     assert_eq!(socket.recv_out_of_band(&mut byte).expect("it has come"), 1);
 }
 
-/// Somebody else takes the urgent data out, of which only the mark is left: before the socket is adopted, or when
-/// the handler has shown it.
+/// Somebody else takes the urgent data out, of which only the mark is left: before the socket is
+/// adopted, or when the handler has shown it.
 #[test]
 fn urgent_data_that_is_taken_leaves_a_mark() {
     for adopted in [true, false] {

@@ -1,6 +1,6 @@
 //! The whole engine on the simulated network, with connections that break: from each seed a random
-//! configuration, a handler that does anything a handler may do, peers that behave as they like, and
-//! requests from outside between the turns. A model knows what should come of it:
+//! configuration, a handler that does anything a handler may do, peers that behave as they like,
+//! and requests from outside between the turns. A model knows what should come of it:
 //!
 //! - every byte, in both directions: what a peer receives is the beginning of what was written for
 //!   it, and all of it if it sees an orderly end;
@@ -8,7 +8,8 @@
 //! - completions, each once, and with the truth; closures in the order they were asked for;
 //! - timers, exactly at their ticks;
 //! - attempts to connect, each told of once, and counted;
-//! - what is relayed: in its order, and all of it, unless the connection ended otherwise than by its source;
+//! - what is relayed: in its order, and all of it, unless the connection ended otherwise than by
+//!   its source;
 //! - no turns without a reason; an end by the stop's deadline; nothing left behind.
 //!
 //! A failure prints the seed and the command that replays it. `scripts/simulate` runs more seeds.
@@ -43,7 +44,7 @@ use plan::Plan;
 const SEEDS: u64 = 800;
 /// No history is longer.
 const MOST_TURNS: u64 = 30_000;
-/// How many turns in a row may do nothing while no time passes, beside dropping what arrives at
+/// How many turns in a row may do nothing while no time passes, except dropping what arrives at
 /// connections that close, which nobody counts.
 const MOST_IDLE_TURNS: u64 = 8;
 
@@ -78,7 +79,7 @@ fn after_the_engines_end_a_peer_still_learns_of_it() {
     assert!(simulation.run_until(Duration::from_secs(5), || peer.ended()), "time stands still");
 }
 
-/// Plays a seed's history, and answers its digest.
+/// Plays a seed's history, and returns its digest.
 fn play(seed: u64) -> u64 {
     let mut rng = Rng::with_seed(seed);
     let plan = Arc::new(Plan::draw(&mut rng));
@@ -290,7 +291,7 @@ impl Game {
         life.record(Source::Outside, life.outside.len() - 1, len)
     }
 
-    /// A connection that can't do it answers at once.
+    /// A connection that can't do it says so at once.
     fn assert_answered(&self, refused: bool, request: usize) {
         let answered = self.model.lock().answers[request].is_some();
         assert_eq!(answered, refused, "request {request}");

@@ -1,5 +1,6 @@
-//! Socket options: that what is asked for is what the kernel has, on accepted and on outgoing connections,
-//! for the whole engine, for a listener and for one connection, and that what can't be had is refused.
+//! Socket options: that what is asked for is what the kernel has, on accepted and on outgoing
+//! connections, for the whole engine, for a listener and for one connection, and that what can't be
+//! had is refused.
 
 mod common;
 
@@ -115,8 +116,8 @@ fn a_listeners_and_an_outgoing_connections_options_are_theirs_alone() {
     }
 }
 
-/// Has the first reactor connect, and answers what came of it.
-#[allow(clippy::result_large_err, reason = "that is what the engine answers")]
+/// Has the first reactor connect, and returns what came of it.
+#[allow(clippy::result_large_err, reason = "that is what the engine returns")]
 fn connect(stage: &Stage, connect: Connect) -> Result<(), ConnectError> {
     let (send, done) = channel();
     let reactors = stage.reactors::<Probe>().expect("it is the handler");
@@ -161,7 +162,7 @@ fn an_ipv6_connection_has_a_traffic_class() {
     (0..2).for_each(|_| drop(stage.wait_for(On::Open)));
 }
 
-// --- Linux ------------------------------------------------------------------------------------------
+// --- Linux ---------------------------------------------------------------------------------------
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -280,7 +281,7 @@ mod linux {
         }
     }
 
-    /// Whoever connects first and says nothing is accepted after whoever speaks.
+    /// A client that connects first and says nothing is accepted after one that speaks.
     #[test]
     fn accepting_is_deferred_until_something_is_sent() {
         let options = SocketOptions::new().defer_accept(60 * SECOND);
@@ -324,7 +325,7 @@ mod linux {
     }
 }
 
-// --- what can't be had -------------------------------------------------------------------------------
+// --- what can't be had ---------------------------------------------------------------------------
 
 #[test]
 fn a_value_that_is_out_of_range_is_refused_everywhere() {
@@ -387,7 +388,8 @@ fn a_refusal_reads_as_one_sentence() {
     assert_eq!(error.to_string(), sentence);
 }
 
-/// Of several listeners, the one that can't have its option is named, before the engine runs and then.
+/// Of several listeners, the one that can't have its option is named, before the engine runs and
+/// then.
 #[test]
 fn a_listener_that_cannot_have_an_option_is_named() {
     let wrong = SocketOptions::new().send_buffer(0);
@@ -475,7 +477,7 @@ fn a_listeners_option_is_none_of_a_connections() {
     assert!(matches!(error, OptionError::Unfit { role: SocketRole::Connection, .. }), "{error}");
 }
 
-/// On an engine that listens with it, an option of listeners is no hindrance to connecting.
+/// On an engine that listens with it, an option of listeners does not prevent connecting.
 #[test]
 #[cfg(target_os = "linux")]
 fn the_engines_options_are_set_where_they_fit() {

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use common::{DEADLINE, TestEngine, eventually, read_exactly, read_to_reset, receive};
 use millstream::{Action, CloseReason, Conn, Connect, ConnectError, Engine, EventHandler};
 
-/// Each attempt to connect is counted once, by what came of it: a connection, a refusal, no room, a close as it
-/// opened, or the engine's stop.
+/// Each attempt to connect is counted once, by what came of it: a connection, a refusal, no room, a
+/// close as it opened, or the engine's stop.
 #[test]
 fn attempts_to_connect_are_counted_by_what_came_of_them() {
     let builder = Engine::builder().reactors(1).max_connections(3);

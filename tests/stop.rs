@@ -1,8 +1,8 @@
-//! Stopping: the engine ends by its deadline, whatever it is doing; it closes orderly what closes in
-//! time, cuts off the rest, and leaves the port free.
+//! Stopping: the engine ends by its deadline, whatever it is doing; it closes orderly what closes
+//! in time, cuts off the rest, and leaves the port free.
 //!
 //! Covers F20 of the fault checklist. That nothing leaks over many starts and stops is in
-//! `stop_cycles.rs`, a process of its own.
+//! `stop_cycles.rs`, its own process.
 
 mod common;
 
@@ -61,7 +61,7 @@ fn closed_with(engine: &Engine, reason: &str) -> u64 {
     engine.stats().reactors.iter().map(|reactor| reactor.closed[index]).sum()
 }
 
-// --- what the engine is doing ------------------------------------------------------------------------
+// --- what the engine is doing --------------------------------------------------------------------
 
 /// F20 of the fault checklist: before the first connection.
 #[test]
@@ -183,13 +183,13 @@ fn a_blocked_callback_is_named_after_the_deadline_and_the_engine_ends_when_it_re
         }
         assert!(Instant::now() >= deadline, "{mode}: it did not wait for the deadline");
         release.send(()).expect("it is blocked");
-        // Each call answers at once: the deadline is over.
+        // Each call returns at once: the deadline is over.
         eventually("it ends when the callback returns", || engine.wait().is_ok());
         assert_over(&engine, &mode);
     }
 }
 
-// --- who stops, and how often --------------------------------------------------------------------------
+// --- what stops, and how often -------------------------------------------------------------------
 
 /// F20 of the fault checklist: twice.
 #[test]
@@ -264,7 +264,7 @@ struct Stopper {
 }
 
 impl Stopper {
-    /// What the callback answers, which stops if it is the one.
+    /// What the callback returns, which stops if it is the one.
     fn at(&self, place: From, otherwise: Action) -> Action {
         if self.from != place {
             return otherwise;
@@ -426,18 +426,19 @@ fn dropping_all_its_handles_does_not_stop_the_engine() {
     }
 }
 
-// --- draining ------------------------------------------------------------------------------------------
+// --- draining ------------------------------------------------------------------------------------
 
 /// What a [`Draining`] handler tells.
 #[derive(Debug, PartialEq, Eq)]
 enum News {
     Opened,
-    /// `on_shutdown` was called on this reactor, which had so many connections.
+    /// `on_shutdown` was called on this reactor, which had this many connections.
     Shutdown(usize, usize),
     Closed(String),
 }
 
-/// Answers the first bytes with many and further ones with an echo, and tells of its callbacks.
+/// Replies to the first bytes with many and to further ones with an echo, and tells of its
+/// callbacks.
 struct Draining {
     answer: Arc<Vec<u8>>,
     on_shutdown: Action,
@@ -669,7 +670,7 @@ fn on_drain_is_told_once_per_connection_that_on_shutdown_leaves_alone() {
     }
 }
 
-/// Whoever has a connection when the engine stops is not turned away, however far it has got.
+/// A client that has a connection when the engine stops is not turned away, however far it has got.
 #[test]
 fn connections_on_their_way_to_a_reactor_are_drained_like_the_others() {
     let builder = Engine::builder().reactors(2).inbox_budget(1);

@@ -1,5 +1,5 @@
-//! Many starts and stops leave neither a thread nor a descriptor behind. A process of its own: it counts
-//! what the process has.
+//! Many starts and stops leave neither a thread nor a descriptor behind. A separate process: it
+//! counts what the process has.
 //!
 //! Covers F20 of the fault checklist.
 

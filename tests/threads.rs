@@ -1,6 +1,6 @@
-//! Which thread may use what, as the types say it: handles cross threads, what belongs to a reactor does
-//! not, and a handler needs neither `Send` nor `Sync`. That borrowed parts don't outlive their callback is
-//! in `compile_fail.rs`.
+//! Which thread may use what, as the types say it: handles cross threads, what belongs to a reactor
+//! does not, and a handler needs neither `Send` nor `Sync`. That borrowed parts don't outlive their
+//! callback is in `compile_fail.rs`.
 
 mod common;
 

@@ -1,7 +1,7 @@
 //! What no lint can see: a few rules about the source text itself.
 //!
-//! Each rule is a function from a file to the lines that break it, and is itself tried on a text that
-//! breaks it. To add a rule, write the function, put it into [`RULES`] and add its sample.
+//! Each rule is a function from a file to the lines that break it, and is itself tried on a text
+//! that breaks it. To add a rule, write the function, put it into [`RULES`] and add its sample.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -75,7 +75,7 @@ fn every_dependency_has_its_reason() {
     }
 }
 
-// --- the rules -------------------------------------------------------------------------------------
+// --- the rules -----------------------------------------------------------------------------------
 
 fn no_unsafe_code(file: &File) -> Vec<Finding> {
     if !is_rust_in(file, &["src/", "examples/"]) {
@@ -154,7 +154,7 @@ fn examples_to_copy(file: &File) -> Vec<Finding> {
     lines_where(file, why, |line| may_not && has_word(code(line), "millstream_benches"))
 }
 
-// --- reading the text ------------------------------------------------------------------------------
+// --- reading the text ----------------------------------------------------------------------------
 
 fn lines_where(file: &File, why: &str, breaks: impl Fn(&str) -> bool) -> Vec<Finding> {
     let numbered = file.text.lines().enumerate();
@@ -188,8 +188,8 @@ fn is_explained(lines: &[&str], index: usize) -> bool {
     above.take_while(|line| line.starts_with("//")).any(|line| line.starts_with("// sleep:"))
 }
 
-/// The lines outside of test modules, which start at a `#[cfg(…test…)]` before a `mod` and end at the next
-/// brace in the first column; each with its index.
+/// The lines outside of test modules, which start at a `#[cfg(…test…)]` before a `mod` and end at
+/// the next brace in the first column; each with its index.
 fn lines_without_tests(text: &str) -> Vec<(usize, &str)> {
     let lines: Vec<&str> = text.lines().collect();
     let (mut others, mut index) = (Vec::new(), 0);
@@ -224,7 +224,7 @@ fn dependencies(manifest: &str) -> Vec<&str> {
     names
 }
 
-// --- walking the tree ------------------------------------------------------------------------------
+// --- walking the tree ----------------------------------------------------------------------------
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -261,7 +261,7 @@ fn relative(path: &Path) -> String {
     inside.to_string_lossy().replace('\\', "/")
 }
 
-// --- the rules find what they are for --------------------------------------------------------------
+// --- the rules find what they are for ------------------------------------------------------------
 
 fn found(rule: Rule, path: &str, text: &str) -> Vec<usize> {
     let file = File { path: path.into(), text: text.into() };

@@ -1,8 +1,8 @@
-//! Deadlines, timers and ticks: each comes once, not early, and only while it applies. How late they
-//! come is up to the machine and is not asserted.
+//! Deadlines, timers and ticks: each comes once, not early, and only while it applies. How late
+//! they come is up to the machine and is not asserted.
 //!
-//! Where a test shows that something does *not* happen, a timer of the same reactor is the witness that
-//! its time has passed: a deadline that was due before would have come before.
+//! Where a test shows that something does *not* happen, a timer of the same reactor is the witness
+//! that its time has passed: a deadline that was due before would have come before.
 //!
 //! Faults: F11 (a peer stops reading: the write timeout), F17 (the close timeout).
 
@@ -59,7 +59,7 @@ fn assert_not_before(time: Instant, earliest: Instant) {
     assert!(time >= earliest, "{:?} too early", earliest - time);
 }
 
-// --- the deadlines ---------------------------------------------------------------------------------
+// --- the deadlines -------------------------------------------------------------------------------
 
 /// A deadline: how it is set, and what makes it run, on the connection's reactor.
 struct Deadline {
@@ -138,8 +138,8 @@ fn lifetime(stage: &Stage, counts: fn(&Note) -> bool) -> (Vec<Instant>, End) {
     }
 }
 
-/// A peer that sends a byte now and then postpones the idle timeout and the read timeout: they come no
-/// earlier than their time after its last byte.
+/// A peer that sends a byte now and then postpones the idle timeout and the read timeout: they come
+/// no earlier than their time after its last byte.
 #[test]
 fn what_a_peer_sends_postpones_the_idle_and_the_read_timeout() {
     let builders = [
@@ -175,7 +175,8 @@ fn what_we_send_postpones_the_idle_timeout() {
     let _client = stage.connect();
     let (sent, end) = lifetime(&stage, |note| note.left > 0);
     assert_eq!(end.reason, "idle timeout");
-    // If the machine is slow, a timer is due together with the timeout, which it then can't postpone.
+    // If the machine is slow, a timer is due together with the timeout, which it then can't
+    // postpone.
     let in_time = |pair: &&[Instant]| pair[1] - pair[0] < TIMEOUT;
     let last = sent[sent.windows(2).take_while(in_time).count()];
     assert_not_before(end.now, last + TIMEOUT);
@@ -197,8 +198,8 @@ fn what_we_send_does_not_postpone_the_read_timeout() {
     assert_eq!(stage.closed().reason, "read timeout");
 }
 
-/// While reading is paused the peer can't be heard, so the read timeout stands still; it begins anew
-/// with resuming.
+/// While reading is paused the peer can't be heard, so the read timeout stands still; it begins
+/// again with resuming.
 #[test]
 fn the_read_timeout_stands_still_while_reading_is_paused() {
     let builder = Stage::builder().read_timeout(TIMEOUT).close_timeout(ms(1));
@@ -327,7 +328,7 @@ fn a_deadline_is_not_early_when_its_callback_took_long() {
     }
 }
 
-// --- timers ----------------------------------------------------------------------------------------
+// --- timers --------------------------------------------------------------------------------------
 
 /// The next timer that fires, which must not be early.
 #[track_caller]
@@ -408,8 +409,8 @@ fn many_timers_fire_in_order() {
     });
 }
 
-/// Checks all pairs: the one that was set first comes first, unless it has more delay than the other,
-/// by more than it took to set them all.
+/// Checks all pairs: the one that was set first comes first, unless it has more delay than the
+/// other, by more than it took to set them all.
 fn assert_in_order(delays: &[Duration], place: &[Option<usize>], took: Duration) {
     for second in 0..delays.len() {
         for first in 0..second {
@@ -510,7 +511,7 @@ fn the_id_of_another_connections_timer_cancels_nothing() {
     assert_eq!(fired(&stage), 0);
 }
 
-/// Timers end with their connection: they don't fire, and nothing of them is left.
+/// Timers end with their connection: they don't fire, and nothing is left of them.
 #[test]
 fn timers_end_with_their_connection() {
     let stage = Stage::start(Stage::builder(), |on, _| on.usual());
@@ -528,7 +529,7 @@ fn timers_end_with_their_connection() {
     assert_eq!(fired(&stage), 0); // The witness; the others were not set with arm.
 }
 
-// --- ticks -----------------------------------------------------------------------------------------
+// --- ticks ---------------------------------------------------------------------------------------
 
 /// A handler that tells of its ticks, and sets the interval as planned. Its connections end
 /// [`LONG`] after they were written to.
@@ -539,7 +540,7 @@ struct Ticker {
     stopping: bool,
 }
 
-/// What the tick is set to, by whom.
+/// What the tick is set to, and what set it.
 #[derive(Clone, Default)]
 struct Plan {
     at_boot: Option<Option<Duration>>,
@@ -651,8 +652,8 @@ fn a_tick_that_is_switched_off_comes_no_more() {
     }
 }
 
-/// Ticks go on while the engine waits for its connections, unless `on_shutdown` switches them off; and
-/// it can switch them on.
+/// Ticks go on while the engine waits for its connections, unless `on_shutdown` switches them off;
+/// and it can switch them on.
 #[test]
 fn on_shutdown_can_set_the_tick() {
     let with_tick = || one_reactor().tick(ms(5));
@@ -675,7 +676,7 @@ fn on_shutdown_can_set_the_tick() {
     }
 }
 
-// --- silence ---------------------------------------------------------------------------------------
+// --- silence -------------------------------------------------------------------------------------
 
 /// With nothing armed, a reactor with idle connections sleeps; also when timers were armed before.
 #[test]
@@ -704,8 +705,8 @@ fn an_idle_reactor_makes_no_turn() {
     assert_eq!((stage.turns_in(ms(150)), stats(&stage).timers), (0, 0));
 }
 
-/// With timeouts armed that are far away, a reactor with idle connections sleeps, too, but for a few
-/// turns in which the wheel of timers moves.
+/// With timeouts armed that are far away, a reactor with idle connections sleeps, too, but for a
+/// few turns in which the wheel of timers moves.
 #[test]
 fn a_reactor_with_far_deadlines_makes_few_turns() {
     let builder = Stage::builder().idle_timeout(DEADLINE * 9).read_timeout(DEADLINE * 10);

@@ -1,8 +1,9 @@
-//! Every name that Linux allows a Unix socket, wherever the engine meets one: a path of 108 bytes, which then
-//! has no zero at its end, and abstract names of up to 107 bytes, with zeros in them or of no byte at all.
+//! Every name that Linux allows a Unix socket, wherever the engine meets one: a path of 108 bytes,
+//! which then has no zero at its end, and abstract names of up to 107 bytes, with zeros in them or
+//! of no byte at all.
 //!
-//! - A client so named is served and told by its name, however it comes: accepted, adopted, by datagrams,
-//!   connected to, through a proxy. Nobody beside it notices.
+//! - A client so named is served and told by its name, however it comes: accepted, adopted, by
+//!   datagrams, connected to, through a proxy. No other connection notices.
 //! - Listeners so named: made here, inherited, and the handover's own.
 
 #![cfg(target_os = "linux")]
@@ -40,14 +41,14 @@ const LONGEST_ABSTRACT: usize = 107;
 struct Name(Vec<u8>);
 
 impl Name {
-    /// A path in a folder, of so many bytes.
+    /// A path in a folder, of this many bytes.
     fn path(folder: &Folder, file: &str, length: usize) -> Self {
         let mut name = folder.path(file).into_bytes();
         name.resize(length, b'x');
         Name(name)
     }
 
-    /// An abstract name that nobody else has, of so many bytes, with a zero among them.
+    /// An abstract name that nobody else has, of this many bytes, with a zero among them.
     fn abstract_name(length: usize) -> Self {
         static NAMES: AtomicUsize = AtomicUsize::new(0);
         let number = NAMES.fetch_add(1, Ordering::Relaxed);
@@ -300,7 +301,8 @@ fn a_proxy_tells_of_any_name() {
     }
 }
 
-/// A process that is no newcomer knocks, with the longest name: the engine and the handover go on.
+/// A process that is not a newcomer connects, with the longest name: the engine and the handover go
+/// on.
 #[test]
 fn a_handover_of_any_name_stands_a_stranger_of_any_name() {
     let folder = Folder::new();

@@ -1,4 +1,4 @@
-//! How connections end: who ends first and how, with bytes under way in either direction.
+//! How connections end: which side ends first and how, with bytes under way in either direction.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ fn patient() -> Builder {
     Engine::builder().close_timeout(DEADLINE)
 }
 
-/// A script: what comes makes it write so much, and close.
+/// A script: what comes makes it write this much, and close.
 fn write_and_close(bytes: Vec<u8>) -> impl Fn(On, &mut Conn<'_, Recorder>) -> Action {
     move |on, conn| {
         conn.input.take_all();
@@ -333,7 +333,8 @@ fn flushing<W: World>(seed: u64, by: &str) -> Stage<W> {
     Stage::start(seed, builder, flushing_script)
 }
 
-/// The peer keeps its socket open: the connection closes for a long time, and says so from the first moment on.
+/// The peer keeps its socket open: the connection closes for a long time, and says so from the
+/// first moment on.
 pub(crate) fn a_closing_connection_refuses_requests_at_once_whoever_closes_it<W: World>(seed: u64) {
     for (by, reason) in FLUSHING {
         let mut stage = flushing::<W>(seed, by);
@@ -378,7 +379,8 @@ pub(crate) fn a_last_word_is_sent_where_a_close_flushes<W: World>(seed: u64) {
     }
 }
 
-/// What cuts a connection off: nothing can be written any more, and nothing else follows than `on_close`.
+/// What cuts a connection off: nothing can be written any more, and nothing else follows than
+/// `on_close`.
 pub(crate) fn a_close_that_cuts_off_takes_no_last_word<W: World>(seed: u64) {
     let ways = [
         ("close_now", "local"),
@@ -462,7 +464,8 @@ pub(crate) fn a_panic_in_on_closing_cuts_off_and_is_the_reason<W: World>(seed: u
     }
 }
 
-/// What can't be flushed in time is cut off, and `on_close` is told that; so it is when a last word is too long.
+/// What can't be flushed in time is cut off, and `on_close` is told that; so it is when a last word
+/// is too long.
 pub(crate) fn the_reason_may_change_until_on_close<W: World>(seed: u64) {
     let cases = [(W::STUCK, 64 << 20, "flush timeout"), (1, 1000, "output overflow")];
     for (len, cap, at_last) in cases {

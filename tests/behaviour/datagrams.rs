@@ -1,4 +1,5 @@
-//! Datagrams: what one socket sends comes to another one as it was sent. The order is the network's affair.
+//! Datagrams: what one socket sends comes to another one as it was sent. The order is the network's
+//! affair.
 
 use std::sync::mpsc::channel;
 
@@ -36,7 +37,7 @@ fn pair<W: World>(stage: &mut Stage<W>) -> [Remote; 2] {
     [client, server]
 }
 
-/// Receives so many datagrams, and closes the sockets; answers the datagrams in order.
+/// Receives this many datagrams, and closes the sockets; returns the datagrams in order.
 fn receive<W: World>(stage: &mut Stage<W>, count: usize, sockets: &[Remote]) -> Vec<Vec<u8>> {
     let mut received: Vec<_> = (0..count).map(|_| stage.wait_for(On::Datagram).received).collect();
     received.sort();

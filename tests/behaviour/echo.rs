@@ -11,8 +11,8 @@ use crate::world::World;
 
 const MIB: usize = 1024 * 1024;
 
-/// Sizes around what matters: a byte, large writes, the receive buffer. With faults a mebibyte takes
-/// its time, so only the first seed has it, and the others a size by chance.
+/// Sizes around what matters: a byte, large writes, the receive buffer. With faults a mebibyte
+/// takes its time, so only the first seed has it, and the others a size by chance.
 fn sizes<W: World>(seed: u64) -> Vec<usize> {
     let every = [1, 999, 16 * 1024 - 1, 16 * 1024, 64 * 1024 + 1, MIB];
     if seed == 0 { every.to_vec() } else { vec![fastrand::Rng::with_seed(seed).usize(1..W::STUCK)] }
@@ -45,7 +45,7 @@ pub(crate) fn each_peer_gets_its_own_bytes<W: World>(seed: u64) {
     }
 }
 
-/// A script: answers each whole frame (two bytes of length, then as many) with its payload.
+/// A script: replies to each whole frame (two bytes of length, then as many) with its payload.
 fn answer_frames(on: On, conn: &mut Conn<'_, Recorder>) -> Action {
     while let Some(head) = conn.input.peek_exact(2) {
         let len = usize::from(u16::from_be_bytes([head[0], head[1]]));

@@ -221,8 +221,8 @@ pub(crate) fn a_race_ends_when_the_engine_stops<W: World>(seed: u64) {
     assert!(matches!(ended[..], [Err(ConnectError::Stopped { .. })]), "{ended:?}");
 }
 
-/// Some addresses answer, some refuse and some are silent, in any order. If one answers, it comes to a
-/// connection, if one is silent, to a timeout, and else each refusal is told.
+/// Some addresses answer, some refuse and some are silent, in any order. If one answers, it comes
+/// to a connection, if one is silent, to a timeout, and else each refusal is told.
 pub(crate) fn the_outcome_is_that_of_the_best_address<W: World>(seed: u64) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let (mut stage, resolve) = start::<W>(seed, Engine::builder());
@@ -239,7 +239,7 @@ pub(crate) fn the_outcome_is_that_of_the_best_address<W: World>(seed: u64) {
                 silences.push(silence);
                 known.push(address);
             }
-            // No port may be chosen twice, so those that refuse have addresses of their own.
+            // No port may be chosen twice, so those that refuse have their own addresses.
             _ => known.push(SocketAddr::from(([127, 0, 1, 1 + known.len() as u8], 1))),
         }
     }

@@ -6,9 +6,10 @@
 //! - on the simulated network with every fault that breaks no connection, from many seeds
 //!   (`harmless`).
 //!
-//! Virtual time makes deadlines exact, so in the simulation they are compared to the tick. At the end
-//! of each behaviour every connection has lived one whole life and nothing is left in the engine; see
-//! [`stage::Stage`]. A failure on the simulated network prints the seed that replays it.
+//! Virtual time makes deadlines exact, so in the simulation they are compared to the tick. At the
+//! end of each behaviour every connection has lived one whole life and nothing is left in the
+//! engine; see [`stage::Stage`]. A failure on the simulated network prints the seed that replays
+//! it.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -12,7 +12,8 @@ use crate::world::World;
 /// A moment in which nothing may happen.
 const MOMENT: Duration = Duration::from_millis(20);
 
-/// A script: pauses and ends the own side as soon as something came, or at once if asked, and leaves it unread.
+/// A script: pauses and ends the own side as soon as something came, or at once if asked, and
+/// leaves it unread.
 fn pause_on(when: On) -> impl Fn(On, &mut Conn<'_, Recorder>) -> Action {
     move |on, conn| {
         if on == when {
@@ -124,8 +125,8 @@ pub(crate) fn what_ended_on_both_sides_stays_until_all_is_received<W: World>(see
     stage.closed_by("peer");
 }
 
-/// The handler has something left to look at, and nobody else knows when it has done so. If it reads on then, it is
-/// told the end first.
+/// The handler has something left to look at, and nobody else knows when it has done so. If it
+/// reads on then, it is told the end first.
 pub(crate) fn what_ended_on_both_sides_stays_until_all_is_taken<W: World>(seed: u64) {
     for resumes in [false, true] {
         let mut stage = paused::<W>(seed, On::Traffic);

@@ -31,7 +31,7 @@ pub(crate) enum On {
 }
 
 impl On {
-    /// What a handler answers that doesn't care.
+    /// What a handler returns that doesn't care.
     pub(crate) fn usual(self) -> Action {
         if matches!(self, On::End | On::Shutdown) { Action::Close } else { Action::Continue }
     }
@@ -110,7 +110,8 @@ impl Drop for Guard {
     }
 }
 
-/// What the handler does in a connection's callbacks; in `Closing` and `Close`, what it answers does not count.
+/// What the handler does in a connection's callbacks; in `Closing` and `Close`, what it returns
+/// does not count.
 type Script = dyn Fn(On, &mut Conn<'_, Recorder>) -> Action + Send + Sync;
 /// What it does in `Tick` and `Shutdown`.
 type ReactorScript = dyn Fn(On, &mut Reactor<'_>) -> Action + Send + Sync;
@@ -220,7 +221,7 @@ impl EventHandler for Recorder {
         self.play_reactor(On::Tick, reactor)
     }
 
-    /// Answers as often as the first byte says, but where the socket is a client's.
+    /// Replies as often as the first byte says, but where the socket is a client's.
     fn on_datagram(
         &mut self,
         socket: &mut DatagramSocket<'_, Self>,

@@ -52,7 +52,8 @@ fn start<W: World>(seed: u64) -> Stage<W> {
     Stage::start(seed, Engine::builder(), collect)
 }
 
-/// Waits until both sides of a pair are closed, the first for this reason and the other one because of it.
+/// Waits until both sides of a pair are closed, the first for this reason and the other one because
+/// of it.
 fn both_close<W: World>(stage: &mut Stage<W>, first: &Remote<Recorder>, reason: &str) {
     assert_eq!(stage.closed_by(reason).id, Some(first.id()));
     stage.closed_by("relay");
@@ -99,8 +100,8 @@ pub(crate) fn full_directions_do_not_block_each_other<W: World>(seed: u64) {
     assert_eq!(stage.count(On::HighWater), stage.count(On::LowWater));
 }
 
-/// A handler that resumes reading after it asked to relay, in the same callback, is shown nothing more, although
-/// there is more than a turn's read.
+/// A handler that resumes reading after it asked to relay, in the same callback, is shown nothing
+/// more, although there is more than a turn's read.
 pub(crate) fn resuming_does_not_keep_bytes_from_being_relayed<W: World>(seed: u64) {
     let builder = Engine::builder().receive_buffer(100).read_budget(100);
     let mut stage = Stage::<W>::start(seed, builder, |on, conn| {
@@ -174,7 +175,7 @@ pub(crate) fn a_second_call_relays_elsewhere_and_leaves_the_first_target<W: Worl
     let split = front.len() + 1000 - got.len();
     assert_same(&got, &bytes[split..front.len() + 1000]);
     assert_same(&stage.receive(&mut first.0, split), &bytes[..split]);
-    // That it closes is no concern of the source any more.
+    // That it closes does not concern the source any more.
     first.1.close().expect("it is open");
     assert_same(&stage.receive_end(&mut first.0), b"");
     first.0.end();
@@ -394,8 +395,8 @@ pub(crate) fn a_reset_is_passed_on_while_the_other_side_is_stuck<W: World>(seed:
     assert_same(&got, &bytes[..got.len()]);
 }
 
-/// The last bytes are on their way, and their source has nothing more to receive or to send. Its handler may pause it
-/// by itself, too.
+/// The last bytes are on their way, and their source has nothing more to receive or to send. Its
+/// handler may pause it by itself, too.
 pub(crate) fn what_waits_is_relayed_though_both_sides_of_its_source_have_ended<W: World>(
     seed: u64,
 ) {
@@ -460,7 +461,8 @@ pub(crate) fn an_end_that_waited_is_relayed<W: World>(seed: u64) {
     stage.closed_by("peer");
 }
 
-/// More than a turn's read is unread when relaying begins, which is paused at the cap of what may be.
+/// More than a turn's read is unread when relaying begins, which is paused at the cap of what may
+/// be.
 pub(crate) fn what_was_unread_before_comes_first<W: World>(seed: u64) {
     let builder = Engine::builder().input_cap(5000, InputOverflow::Pause).water_marks(0, 1000);
     let mut stage = Stage::<W>::start(seed, builder, |on, _| on.usual());
@@ -478,8 +480,8 @@ pub(crate) fn what_was_unread_before_comes_first<W: World>(seed: u64) {
     stage.closed_by("peer");
 }
 
-/// Both directions are full when the engine stops, and one side breaks then: what the other one is to be sent is
-/// sent.
+/// Both directions are full when the engine stops, and one side breaks then: what the other one is
+/// to be sent is sent.
 pub(crate) fn a_stop_ends_each_side_behind_what_was_relayed<W: World>(seed: u64) {
     let builder = Engine::builder().close_timeout(DEADLINE);
     let mut stage = Stage::<W>::start(seed, builder, collect);

@@ -190,8 +190,8 @@ pub(crate) fn a_closed_connection_answers_every_request_that_it_is_closed<W: Wor
     assert_same(&echoed, b"undisturbed");
 }
 
-/// F1 of the fault checklist. The requests are made where the connection closes, so that they wait in
-/// the inbox until its place belongs to another one.
+/// F1 of the fault checklist. The requests are made where the connection closes, so that they wait
+/// in the inbox until its place belongs to another one.
 pub(crate) fn requests_for_a_closed_connection_never_reach_its_successor<W: World>(seed: u64) {
     const REQUESTS: usize = 500;
     let mut stage = Stage::<W>::start(seed, Engine::builder().inbox_budget(1), echo);
@@ -260,7 +260,8 @@ pub(crate) fn a_panic_in_a_closure_closes_and_one_in_a_completion_does_not<W: Wo
     assert_eq!(stage.panics(), 2);
 }
 
-/// A closure that was accepted but can't run any more is dropped; its completion is told, as a write's is.
+/// A closure that was accepted but can't run any more is dropped; its completion is told, as a
+/// write's is.
 pub(crate) fn requests_on_their_way_are_told_when_closing_is_decided<W: World>(seed: u64) {
     let mut stage = Stage::<W>::start(seed, Engine::builder().close_timeout(DEADLINE), echo);
     let (mut peer, remote) = stage.open();
@@ -300,8 +301,8 @@ pub(crate) fn requests_on_their_way_are_told_when_closing_is_decided<W: World>(s
     stage.closed_by("local");
 }
 
-/// A broker sends to everybody who listens, and waits until each message is sent or will not be. One says goodbye
-/// and keeps its socket open.
+/// A broker sends to everybody who listens, and waits until each message is sent or will not be.
+/// One says goodbye and keeps its socket open.
 pub(crate) fn one_that_keeps_its_socket_open_holds_up_no_publisher<W: World>(seed: u64) {
     let builder = Engine::builder().close_timeout(DEADLINE);
     let mut stage = Stage::<W>::start(seed, builder, |on, conn| {

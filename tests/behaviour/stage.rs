@@ -101,7 +101,7 @@ impl<W: World> Stage<W> {
         panic!("not within {MOST_TURNS} turns: {what}");
     }
 
-    /// Lets so much time pass.
+    /// Lets this much time pass.
     pub(crate) fn pass(&mut self, time: Duration) {
         let end = self.world.now() + time;
         loop {
@@ -198,7 +198,8 @@ impl<W: World> Stage<W> {
         });
     }
 
-    /// Sends as much of it as the engine takes, and answers how much that is: nothing goes for a while.
+    /// Sends as much of it as the engine takes, and returns how much that is: nothing goes for a
+    /// while.
     #[track_caller]
     pub(crate) fn send_until_stuck(&mut self, peer: &mut Peer<W>, bytes: &[u8]) -> usize {
         let mut sent = 0;
@@ -216,7 +217,7 @@ impl<W: World> Stage<W> {
         panic!("the engine takes all, slowly");
     }
 
-    /// Sends all of it, then ends if asked, and meanwhile and after that receives so many bytes.
+    /// Sends all of it, then ends if asked, and meanwhile and after that receives this many bytes.
     #[track_caller]
     pub(crate) fn exchange(
         &mut self,
@@ -237,7 +238,7 @@ impl<W: World> Stage<W> {
         peer.buffer.drain(..count).collect()
     }
 
-    /// Receives so many bytes.
+    /// Receives this many bytes.
     #[track_caller]
     pub(crate) fn receive(&mut self, peer: &mut Peer<W>, count: usize) -> Vec<u8> {
         self.until("a peer receives", |_| peer.pull() >= count);
@@ -278,8 +279,8 @@ impl<W: World> Stage<W> {
 
     // Time.
 
-    /// Something that was asked for at one time came `after` that: never earlier, and in virtual time
-    /// at the first tick that is not.
+    /// Something that was asked for at one time came `after` that: never earlier, and in virtual
+    /// time at the first tick that is not.
     #[track_caller]
     pub(crate) fn assert_due(&self, since: Instant, after: Duration, came: Instant) {
         match self.world.tick_zero() {
@@ -288,8 +289,8 @@ impl<W: World> Stage<W> {
         }
     }
 
-    /// A timeout came, counted from something whose tick alone is kept: never earlier, and in virtual
-    /// time so much after the end of that tick.
+    /// A timeout came, counted from something whose tick alone is kept: never earlier, and in
+    /// virtual time this much after the end of that tick.
     #[track_caller]
     pub(crate) fn assert_timeout(&self, since: Instant, after: Duration, came: Instant) {
         match self.world.tick_zero() {
@@ -364,8 +365,8 @@ fn assert_idle(engine: &Engine) {
     assert_eq!(idle(engine), [0; 5], "rings, output queues, timers, requests, connections");
 }
 
-/// A life begins with `on_open`, has its end of input at most once, and ends with `on_closing`, `on_close` and
-/// then the drop of the state.
+/// A life begins with `on_open`, has its end of input at most once, and ends with `on_closing`,
+/// `on_close` and then the drop of the state.
 fn assert_whole(life: &[On]) {
     let count = |on| life.iter().filter(|each| **each == on).count();
     assert_eq!(life.first(), Some(&On::Open), "a life begins with on_open: {life:?}");

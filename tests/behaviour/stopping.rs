@@ -80,7 +80,8 @@ pub(crate) fn a_stop_cuts_what_is_left_at_its_deadline<W: World>(seed: u64) {
     }
 }
 
-/// A peer that was sent everything and keeps its own end open is not waited for as long as a close may take.
+/// A peer that was sent everything and keeps its own end open is not waited for as long as a close
+/// may take.
 pub(crate) fn a_stop_does_not_wait_for_silent_peers<W: World>(seed: u64) {
     const SILENCE: Duration = Duration::from_millis(250);
     let builder = Engine::builder().close_timeout(DEADLINE);

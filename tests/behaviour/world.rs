@@ -20,7 +20,8 @@ pub(crate) trait World: Sized {
     /// Whether time is virtual, so that what is due comes at its very tick.
     const VIRTUAL: bool;
 
-    /// More bytes than the network holds for a peer that doesn't read. Below the default water marks.
+    /// More bytes than the network holds for a peer that doesn't read. Below the default water
+    /// marks.
     const STUCK: usize;
 
     /// Where the engine opens sockets for datagrams.
@@ -81,7 +82,7 @@ pub(crate) trait Far {
     fn was_reset(&self) -> bool;
 }
 
-// --- real sockets ----------------------------------------------------------------------------------
+// --- real sockets --------------------------------------------------------------------------------
 
 /// Real sockets, whose kernel keeps little of what a peer doesn't read.
 pub(crate) struct Loopback {
@@ -182,7 +183,7 @@ pub(crate) struct Stream {
 impl Far for Stream {
     fn send(&mut self, bytes: &[u8]) -> usize {
         let sent = self.stream.write(bytes);
-        // Whoever is told of a reset first is the only one.
+        // The first that is told of a reset is the only one.
         self.reset |= sent.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionReset);
         sent.unwrap_or(0)
     }
@@ -215,7 +216,7 @@ impl Far for Stream {
     }
 }
 
-// --- the simulation --------------------------------------------------------------------------------
+// --- the simulation ------------------------------------------------------------------------------
 
 /// The simulated network, with or without faults.
 pub(crate) struct Simulated<const FAULTS: bool> {

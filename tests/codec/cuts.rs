@@ -1,5 +1,6 @@
-//! A stream means the same in whatever two pieces it comes, and byte by byte: the same frames, which end at the
-//! same places, and the same errors, of which one that ends the connection is at the same place.
+//! A stream means the same in whatever two pieces it comes, and byte by byte: the same frames,
+//! which end at the same places, and the same errors, of which one that ends the connection is at
+//! the same place.
 
 use std::fmt::Debug;
 
@@ -84,7 +85,7 @@ fn without_places(steps: Steps) -> Vec<String> {
     steps.filter(|step| !step.starts_with("left ")).collect()
 }
 
-/// Some frames, and mostly a few changes.
+/// Some frames, and usually a few changes.
 fn near_valid(rng: &mut Rng, frequent: &[u8], frame: impl Fn(&mut Rng) -> Vec<u8>) -> Vec<u8> {
     let mut stream: Vec<u8> = (0..rng.usize(1..4)).flat_map(|_| frame(rng)).collect();
     for _ in 0..rng.usize(..4) {
@@ -172,8 +173,8 @@ fn commands_and_replies() {
         let stream = near_valid(&mut rng, b"*$-09:+x\"'\r\n", command);
         let server = RespServer::new().max_arguments(3).max_bulk_length(10);
         let server = server.max_frame_length([20, 200][rng.usize(..2)]);
-        // An error takes nothing, also none of the empty commands in front of it, which are taken if they
-        // came alone.
+        // An error takes nothing, also none of the empty commands in front of it, which are taken
+        // if they came alone.
         check_cuts(&server, &stream, words, without_places);
         let replies = [
             "+OK\r\n",

@@ -72,7 +72,7 @@ impl<C: Bytes> Echo<C> {
     }
 }
 
-// --- on the simulated network, with faults -----------------------------------------------------------------
+// --- on the simulated network, with faults -------------------------------------------------------
 
 #[test]
 fn on_a_simulated_network_every_frame_comes_back() {
@@ -157,7 +157,7 @@ fn simulate<C: Bytes>(echo: &Echo<C>, mut rng: Rng) {
     assert_empty(simulation.engine());
 }
 
-// --- on real connections ---------------------------------------------------------------------------------
+// --- on real connections -------------------------------------------------------------------------
 
 #[test]
 fn on_real_connections_every_frame_comes_back() {

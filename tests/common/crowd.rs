@@ -1,8 +1,9 @@
-//! Clients in processes of their own, for more connections than one process may have at both ends.
+//! Clients in their own processes, for more connections than one process may have at both ends.
 //!
-//! A crowd is the test's own program, started again to run the same test, which sees by the environment
-//! that it is to be the clients. It does what the lines on its standard input say and answers each with
-//! a line on standard error. It ends by itself: when its input ends, or when no line comes for too long.
+//! A crowd is the test's own program, started again to run the same test, which sees by the
+//! environment that it is to be the clients. It does what the lines on its standard input say and
+//! answers each with a line on standard error. It ends by itself: when its input ends, or when no
+//! line comes for too long.
 
 use std::env;
 use std::fs;
@@ -71,7 +72,7 @@ impl Crowd {
         writeln!(orders, "{order:?}").expect("the crowd listens");
     }
 
-    /// Waits until the last order is done. The crowd has deadlines of its own, so this ends.
+    /// Waits until the last order is done. The crowd has its own deadlines, so this ends.
     #[track_caller]
     pub fn finish(&mut self) {
         let mut answer = String::new();
@@ -163,9 +164,9 @@ fn again(test: &str) -> Command {
     command
 }
 
-/// Whether this process can have so many files open. If its limit can be raised to that, the test runs in
-/// another process which has it, and the answer is no; it is no as well, with a message, if the limit
-/// can't be raised that far.
+/// Whether this process can have this many files open. If its limit can be raised to that, the test
+/// runs in another process which has it, and the answer is no; it is no as well, with a message, if
+/// the limit can't be raised that far.
 #[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 pub fn has_files(test: &str, files: usize) -> bool {
     let Some((soft, hard)) = limits() else {

@@ -1,4 +1,5 @@
-//! System calls that are refused to one thread, as sandboxes refuse them, and a system that is at its limits.
+//! System calls that are refused to one thread, as sandboxes refuse them, and a system that is at
+//! its limits.
 
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
@@ -30,8 +31,8 @@ impl Call {
     }
 }
 
-/// From here on these calls fail with this error, for the calling thread and those that it makes. Nothing takes that
-/// back.
+/// From here on these calls fail with this error, for the calling thread and those that it makes.
+/// Nothing takes that back.
 pub fn deny(calls: &[Call], error: i32) {
     let rule = |call: &Call| {
         let equals = |(place, value)| {

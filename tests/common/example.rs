@@ -6,8 +6,8 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::SystemTime;
 
-/// The program of an example. Cargo builds it beside the tests, unless only some of them are asked for; what
-/// is missing or old then is built here.
+/// The program of an example. Cargo builds it along with the tests, unless only some of them are
+/// asked for; what is missing or old then is built here.
 pub fn example(name: &str) -> PathBuf {
     static BUILDING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = BUILDING.lock();
@@ -21,7 +21,8 @@ pub fn example(name: &str) -> PathBuf {
     program
 }
 
-/// Whether a program is there and none of its sources is newer. Cargo lists them in a file beside it.
+/// Whether a program is there and none of its sources is newer. Cargo lists them in a file next to
+/// it.
 fn is_current(program: &Path) -> bool {
     let Some(built) = modified(program) else { return false };
     let sources = fs::read_to_string(program.with_extension("d")).unwrap_or_default();

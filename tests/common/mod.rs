@@ -41,7 +41,8 @@ pub struct TestEngine {
 }
 
 impl TestEngine {
-    /// Starts an engine on a free port of the loopback address, in addition to what the builder has.
+    /// Starts an engine on a free port of the loopback address, in addition to what the builder
+    /// has.
     pub fn start<H: EventHandler>(
         builder: Builder,
         factory: impl Fn(usize) -> H + Send + Sync + 'static,
@@ -178,7 +179,8 @@ impl Drop for FragilePayload {
     }
 }
 
-/// Keeps panics whose message begins with `expected:`, or whose payload is fragile, from being printed.
+/// Keeps panics whose message begins with `expected:`, or whose payload is fragile, from being
+/// printed.
 pub fn silence_expected_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -212,7 +214,7 @@ pub fn assert_same(got: &[u8], expected: &[u8]) {
     assert_eq!(got.len(), expected.len(), "the lengths");
 }
 
-/// Reads so many bytes.
+/// Reads this many bytes.
 #[track_caller]
 pub fn read_exactly(stream: &mut impl Read, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
@@ -228,7 +230,7 @@ pub fn read_to_end(stream: &mut impl Read) -> Vec<u8> {
     bytes
 }
 
-/// Reads what comes until the connection is reset; answers what came before that.
+/// Reads what comes until the connection is reset; returns what came before that.
 #[track_caller]
 pub fn read_to_reset(stream: &mut impl Read) -> Vec<u8> {
     let mut bytes = Vec::new();

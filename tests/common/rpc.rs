@@ -1,5 +1,5 @@
-//! The far end of an RPC connection, frame by frame, over a socket and over the simulated network; and a server
-//! for it to call.
+//! The far end of an RPC connection, frame by frame, over a socket and over the simulated network;
+//! and a server for it to call.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -240,7 +240,8 @@ impl<H: EventHandler> Caller for SimCaller<H> {
     }
 }
 
-/// A server with this router, over TCP and over the simulated network, each with a test of its own run.
+/// A server with this router, over TCP and over the simulated network, each with a test of its own
+/// run.
 pub fn on_each(
     server: &Server,
     router: impl Fn() -> Router + Clone + Send + Sync + 'static,

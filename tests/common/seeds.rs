@@ -4,8 +4,8 @@ use std::env;
 use std::str::FromStr;
 use std::thread;
 
-/// Runs something with `count` seeds from 0 on; or with the one in `MILLSTREAM_SEED`, or with as many as
-/// `MILLSTREAM_SEEDS` says from there on.
+/// Runs something with `count` seeds from 0 on; or with the one in `MILLSTREAM_SEED`, or with as
+/// many as `MILLSTREAM_SEEDS` says from there on.
 pub fn for_each_seed(count: u64, run: impl Fn(u64)) {
     let first = number("MILLSTREAM_SEED");
     let count = number("MILLSTREAM_SEEDS").unwrap_or(if first.is_some() { 1 } else { count });

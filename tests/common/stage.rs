@@ -31,7 +31,7 @@ pub enum On {
 }
 
 impl On {
-    /// What a handler answers that doesn't care.
+    /// What a handler returns that doesn't care.
     pub fn usual(self) -> Action {
         if self == On::End { Action::Close } else { Action::Continue }
     }
@@ -103,7 +103,8 @@ enum Told {
     Dropped(ConnId),
 }
 
-/// What the handler does in each callback; in `Closing` and `Close`, what it answers does not count.
+/// What the handler does in each callback; in `Closing` and `Close`, what it returns does not
+/// count.
 type Script = dyn Fn(On, &mut Conn<'_, Probe>) -> Action + Send + Sync;
 
 /// The handler.
@@ -206,7 +207,7 @@ pub fn collect(conn: &mut Conn<'_, Probe>) {
     conn.state.received.extend_from_slice(conn.input.take_all());
 }
 
-/// Runs a closure on the connection's reactor, and waits for what it answers.
+/// Runs a closure on the connection's reactor, and waits for what it returns.
 #[track_caller]
 pub fn run<T: Send + 'static>(
     remote: &Remote<Probe>,
@@ -317,8 +318,8 @@ impl Stage {
         note.end.expect("on_close was noted with the end")
     }
 
-    /// Waits until the (first) reactor makes no more turns: it has nothing to do. One that spins never
-    /// comes there.
+    /// Waits until the (first) reactor makes no more turns: it has nothing to do. One that spins
+    /// never comes there.
     #[track_caller]
     pub fn comes_to_rest(&self) {
         let mut quiet = 0;
@@ -354,7 +355,8 @@ impl Stage {
         note
     }
 
-    /// The engine is gone: did every connection live one whole life, with the reason that was counted?
+    /// The engine is gone: did every connection live one whole life, with the reason that was
+    /// counted?
     fn check(&self, engine: &Engine) {
         let mut lives: HashMap<ConnId, Vec<On>> = HashMap::new();
         let mut reasons = [0; CloseReason::NAMES.len()];
@@ -374,8 +376,8 @@ impl Stage {
     }
 }
 
-/// A life begins with `on_open`, has its end of input at most once and no traffic after it, and ends
-/// with `on_closing`, `on_close` and then the drop of the state.
+/// A life begins with `on_open`, has its end of input at most once and no traffic after it, and
+/// ends with `on_closing`, `on_close` and then the drop of the state.
 fn assert_whole(life: &[On]) {
     let count = |on| life.iter().filter(|each| **each == on).count();
     assert_eq!(life.first(), Some(&On::Open), "a life begins with on_open: {life:?}");

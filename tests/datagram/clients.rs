@@ -20,7 +20,7 @@ fn start() -> (TestEngine, Reactors<Tell>, std::sync::mpsc::Receiver<News>) {
     (engine, reactors, news)
 }
 
-/// Opens a socket; answers its handle and its address.
+/// Opens a socket; returns its handle and its address.
 fn open(reactors: &Reactors<Tell>, how: OpenDatagram) -> (DatagramRemote<Tell>, Address) {
     let (tell, opened) = channel();
     reactors

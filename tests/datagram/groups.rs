@@ -9,7 +9,8 @@ use millstream::{Action, Address, Engine, OpenDatagram};
 use crate::client::{News, Tell};
 use crate::common::{TestEngine, receive};
 
-/// The interface for IPv6, which the system chooses: loopback interfaces seldom have a route to groups.
+/// The interface for IPv6, which the system chooses: loopback interfaces seldom have a route to
+/// groups.
 const ANY: u32 = 0;
 
 /// What is sent to a group comes to its members, and no more once they have left.
@@ -57,12 +58,13 @@ fn a_group_hears_what_is_sent_to_it() {
         remote.send_to(&to, "to the group").expect("it is open");
         let bytes = match receive(&news) {
             News::Datagram { bytes, .. } => bytes,
-            News::Error(ErrorKind::NetworkUnreachable) if !is_v4 => continue, // No way to any group.
+            News::Error(ErrorKind::NetworkUnreachable) if !is_v4 => continue, // No route.
             News::Error(error) => panic!("{error}"),
         };
         assert_eq!(bytes, b"to the group", "{to}");
 
-        // Whoever has left hears nothing: the next that comes is the one that is sent to the socket alone.
+        // One that has left hears nothing: the next that comes is the one that is sent to the
+        // socket alone.
         let (told, done) = channel();
         remote
             .run(move |_, member| {

@@ -1,4 +1,5 @@
-//! A proxy: what clients send to it goes to a server, by a socket of its own for each client, and back.
+//! A proxy: what clients send to it goes to a server, by a separate socket for each client, and
+//! back.
 
 use std::collections::HashMap;
 use std::thread;

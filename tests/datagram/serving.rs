@@ -55,13 +55,13 @@ fn ten_clients_get_their_own_datagrams_back() {
     }
 }
 
-/// Where each reactor has a socket of its own, and where one has it.
+/// Where each reactor has its own socket, and where one has it.
 #[test]
 fn the_reactors_share_the_sockets_as_the_mode_says() {
     for (mode, each) in [(AcceptMode::ReusePort, [2, 2, 2]), (AcceptMode::MainAcceptor, [1, 1, 0])]
     {
         let builder = Engine::builder().reactors(3).accept_mode(mode);
-        // Beside the listener of the test engine, which is the last one.
+        // Next to the listener of the test engine, which is the last one.
         let builder = builder.listen("udp://127.0.0.1:0").listen("udp://127.0.0.1:0");
         let engine = TestEngine::start(builder, |_| Echo);
         let sockets =
@@ -112,8 +112,8 @@ impl EventHandler for ToWhom {
     }
 }
 
-/// A server on all addresses answers from the one that it was asked at. Without that a peer that is connected
-/// would not hear it.
+/// A server on all addresses replies from the one that it was asked at. Without that a peer that is
+/// connected would not hear it.
 #[test]
 #[cfg(target_os = "linux")]
 fn the_answer_comes_from_the_address_that_was_asked() {
@@ -152,7 +152,7 @@ fn a_datagram_that_is_too_long_is_cut_and_says_so() {
     assert_eq!(engine.stats().reactors[0].datagrams_truncated, 2);
 }
 
-/// Sends what it is told to: so many datagrams, each of a size.
+/// Sends what it is told to: this many datagrams, each of a size.
 struct Many;
 
 impl EventHandler for Many {
@@ -178,8 +178,8 @@ impl EventHandler for Many {
     }
 }
 
-/// Many equal datagrams to one receiver, which the system takes and gives out in large pieces, are the ones that
-/// were sent, also where each of them is a call of its own.
+/// Many equal datagrams to one receiver, which the system takes and gives out in large pieces, are
+/// the ones that were sent, also where each of them is its own call.
 #[test]
 fn segments_arrive_whole_and_in_order() {
     let folder = Folder::new();
@@ -314,7 +314,8 @@ impl EventHandler for Wrong {
         assert_eq!(socket.waiting(), 0);
         let SendError::TooLong { len: 131_072, most } = errors[5] else { panic!("{}", errors[5]) };
         socket.send_segments(&datagram.from, &vec![0; most], 1000).expect("the queue is empty");
-        // More than the queue has room for and the system takes in one go: in the end it is full, or all went.
+        // More than the queue has room for and the system takes in one go: in the end it is full,
+        // or all went.
         let mut full = 0;
         let nobody = Address::from(SocketAddr::from(([127, 0, 0, 1], 9)));
         for number in 0..1000 {

@@ -44,7 +44,7 @@ impl EventHandler for Noted {
 const SERVER: ([u8; 4], u16) = ([10, 0, 0, 1], 53);
 const REQUESTS: u32 = 200;
 
-/// A client that asks until it is answered; answers what the server saw.
+/// A client that asks until it is answered; returns what the server saw.
 fn ask_until_answered(seed: u64, faults: Faults) -> Vec<String> {
     let seen = Rc::new(RefCell::new(Vec::new()));
     let handler = Noted(Rc::clone(&seen));
@@ -80,8 +80,8 @@ fn ask_until_answered(seed: u64, faults: Faults) -> Vec<String> {
     seen.take()
 }
 
-/// What a network does to datagrams is seen, and everything is answered in the end. The same seed has the same
-/// history.
+/// What a network does to datagrams is seen, and everything is answered in the end. The same seed
+/// has the same history.
 #[test]
 fn everything_is_answered_whatever_the_network_does() {
     let strikes = RefCell::new([0; 3]);

@@ -42,7 +42,7 @@ fn what_waits_is_sent_before_the_engine_ends() {
     assert_eq!(engine.stats().reactors[0].datagrams_out, u64::from(sent));
 }
 
-/// A Unix socket serves many, so whoever has no room costs its own datagrams and nobody else's.
+/// A Unix socket serves many, so a peer that has no room costs its own datagrams and no one else's.
 #[test]
 fn a_slow_receiver_does_not_hold_up_the_others() {
     let (tell, _news) = channel();
@@ -70,7 +70,8 @@ fn a_slow_receiver_does_not_hold_up_the_others() {
     assert_eq!(slow.receive().0, b"for one that doesn't read");
 }
 
-/// A queue that nobody takes is dropped at the deadline, and counted; so it is when a socket alone closes.
+/// A queue that nobody takes is dropped at the deadline, and counted; so it is when a socket alone
+/// closes.
 #[test]
 fn what_nobody_takes_is_dropped_at_the_deadline() {
     for stops in [false, true] {
@@ -111,7 +112,7 @@ fn what_nobody_takes_is_dropped_at_the_deadline() {
 /// What a test is told: the handle of a socket that closes, and the reason.
 type Closing = (DatagramRemote<Framed<LastWord>>, String);
 
-/// Serves datagrams beside frames, and has a last word.
+/// Serves datagrams as well as frames, and has a last word.
 struct LastWord(Sender<Closing>);
 
 impl FrameHandler for LastWord {

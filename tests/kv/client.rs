@@ -47,7 +47,7 @@ impl Client {
         }
     }
 
-    /// Sends a command of words, and answers the reply as text, with its ends of lines as `|`.
+    /// Sends a command of words, and returns the reply as text, with its ends of lines as `|`.
     pub fn ask(&mut self, command: &str) -> String {
         let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
         self.send(&encode(&words));

@@ -62,7 +62,7 @@ fn replies_of_shards_are_those_of_redis() {
     differential(&["--reactors", "2", "--store", "one"]);
 }
 
-/// What comes in pieces, is no command, or is typed by hand.
+/// What comes in pieces, is not a command, or is typed by hand.
 #[test]
 fn raw_bytes_are_answered_as_redis_does() {
     let Some(redis) = Server::redis() else { return };
@@ -135,7 +135,8 @@ fn programs_of_redis_work() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The Python that comes first, or the system's, whichever has Redis' client; if none, that is said.
+/// The Python that comes first, or the system's, whichever has Redis' client; if none, that is
+/// said.
 #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn python_with_redis() -> Option<&'static str> {
     let has_redis = |python: &&str| {

@@ -45,7 +45,7 @@ fn long_replies_wait_for_the_client() {
     assert!(more < 100 * MEBIBYTE, "{} MiB more", more / MEBIBYTE);
 }
 
-/// Who publishes waits for the messages that are on their way to many.
+/// A publisher waits for the messages that are on their way to many.
 #[test]
 fn messages_for_many_wait_for_their_delivery() {
     const LISTENERS: usize = 200;

@@ -1,4 +1,4 @@
-//! The key-value server, run as a user runs it: by itself, and beside Redis.
+//! The key-value server, run as a user runs it: by itself, and compared with Redis.
 
 #![allow(unreachable_pub, reason = "modules of a program")]
 

@@ -26,8 +26,8 @@ impl Server {
         Server { child, address: address.parse().expect("an address") }
     }
 
-    /// Redis; `None` if it is not installed. It can't choose a port and say which, so it is given one that
-    /// was free a moment ago, until that still is.
+    /// Redis; `None` if it is not installed. It can't choose a port and say which, so it is given
+    /// one that was free a moment ago, until that still is.
     pub fn redis() -> Option<Self> {
         if !is_installed("redis-server") {
             return None;
@@ -48,7 +48,7 @@ impl Server {
         command.args(["--save", "", "--appendonly", "no", "--dir"]).arg(std::env::temp_dir());
         let mut server = Server { child: spawn(command.stdout(Stdio::piped())), address };
         let stdout = server.child.stdout.take().expect("it is piped");
-        // Whether somebody accepts is no sign: that may be somebody else.
+        // That a connection is accepted proves nothing: it may be another process.
         let ready =
             |line: Result<String, _>| line.is_ok_and(|line| line.contains("Ready to accept"));
         BufReader::new(stdout).lines().any(ready).then_some(server)

@@ -80,7 +80,7 @@ fn messages_come_to_those_who_listen() {
     eventually("who left listens no more", || speaker.ask("PUBLISH news x") == ":0|");
 }
 
-/// After what is no command comes the error, and then the end.
+/// After what is not a command comes the error, and then the end.
 #[test]
 fn a_protocol_error_is_told_before_the_end() {
     let server = Server::kv(&[]);
@@ -133,7 +133,7 @@ fn slow_commands_are_understood() {
     let mut client = Client::connect(server.address);
     for byte in encode(&[b"ECHO", b"slow"]) {
         client.send(&[byte]);
-        // sleep: lets the server see the byte alone, mostly.
+        // sleep: lets the server see the byte alone, usually.
         thread::sleep(Duration::from_millis(1));
     }
     assert_eq!(text(&client.reply()), "$4|slow|");
@@ -203,7 +203,7 @@ fn shards_answer_in_order() {
     assert_eq!(client.ask("RANDOMKEY"), "$-1|");
 }
 
-/// Whoever doesn't listen any more gets no message, also if it was on its way at that moment.
+/// A client that doesn't listen any more gets no message, also if it was on its way at that moment.
 #[test]
 fn no_message_comes_behind_the_last_subscription() {
     let server = Server::kv(&[]);
@@ -230,7 +230,7 @@ fn no_message_comes_behind_the_last_subscription() {
     }
 }
 
-/// Who listens on another reactor gets the message, too, and is counted.
+/// A subscriber on another reactor also gets the message, and is counted.
 #[test]
 fn messages_cross_reactors() {
     let server = Server::kv(&["--reactors", "3"]);
@@ -244,8 +244,8 @@ fn messages_cross_reactors() {
     }
 }
 
-/// A web page can make a browser send any body: the connection ends at the first line or the host's, and no
-/// command behind it is run.
+/// A web page can make a browser send any body: the connection ends at the first line or the
+/// host's, and no command behind it is run.
 #[test]
 fn commands_in_a_request_of_http_are_not_run() {
     for options in STORES {
@@ -275,8 +275,8 @@ fn commands_in_a_request_of_http_are_not_run() {
     }
 }
 
-/// A reply of a value that is named very often takes no memory for each time; one that is too long is an
-/// error, and the connection goes on.
+/// A reply of a value that is named very often takes no memory for each time; one that is too long
+/// is an error, and the connection goes on.
 #[test]
 fn a_reply_is_bounded() {
     for options in STORES {
@@ -352,7 +352,8 @@ fn long_and_short_values_arrive_together() {
     }
 }
 
-/// Each reply is within the limit; those that many shards have ready wait for a peer that takes its time.
+/// Each reply is within the limit; those that many shards have ready wait for a peer that takes its
+/// time.
 #[test]
 fn long_replies_wait_for_each_other() {
     let server = Server::kv(&["--reactors", "16"]);

@@ -1,7 +1,7 @@
 //! Random streams of commands.
 
-/// Commands with what is put in place of their letters: `k` a key, `v` a value, `i` an integer, `n` a
-/// small one, `f` a field, `g` a pattern. What begins with `~` answers in any order, with `%` in
+/// Commands with what is put instead of their letters: `k` a key, `v` a value, `i` an integer, `n`
+/// a small one, `f` a field, `g` a pattern. What begins with `~` replies in any order, with `%` in
 /// pairs, with `^` with a time. Times are such that nothing depends on how fast a server is.
 const TEMPLATES: &str = "get k|get k|get k|set k v|set k v|set k i|set k v ex e|set k v px 100000|set k v nx|\
     set k v xx get|set k v keepttl|set k v get|set k v nx get|set k v exat 99999999999|set k v foo|set k v ex x|\

@@ -1,7 +1,8 @@
-//! Everything crossed with everything: how connections are accepted, over which transport, how the server
-//! writes, on how many reactors, with listeners of one kind or of all kinds at once, for clients that were dialled or
-//! adopted. In each case ten clients of each address send random bytes, 1 MiB on a stream or in datagrams of 1 KiB,
-//! compare what comes back byte by byte, and leave nothing behind.
+//! Everything crossed with everything: how connections are accepted, over which transport, how the
+//! server writes, on how many reactors, with listeners of one kind or of all kinds at once, for
+//! clients that were dialled or adopted. In each case ten clients of each address send random
+//! bytes, 1 MiB on a stream or in datagrams of 1 KiB, compare what comes back byte by byte, and
+//! leave nothing behind.
 //!
 //! `cargo test --test matrix -- unix/vectored` runs the cases whose names have that in them.
 
@@ -94,7 +95,8 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// Runs a case; a panic is its failure. Server and clients stop at its end, and their counters are at zero then.
+/// Runs a case; a panic is its failure. Server and clients stop at its end, and their counters are
+/// at zero then.
 fn run(case: &Case) {
     let server = Server::start(case);
     Clients::start(case).converse(&server);

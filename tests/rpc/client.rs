@@ -1,5 +1,5 @@
-//! Any bytes to a client's connection in memory with calls open, while time passes and calls are cancelled: each call
-//! ends exactly once, with the response that names it or with none.
+//! Any bytes to a client's connection in memory with calls open, while time passes and calls are
+//! cancelled: each call ends exactly once, with the response that names it or with none.
 //!
 //! The tests draw a case at random, and the fuzzer's target reads it from its bytes.
 

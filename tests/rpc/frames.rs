@@ -63,7 +63,8 @@ impl Case {
         let most_kept = HEADER + self.max_head + self.max_body;
         let pieces = Pieces { stream: &self.stream, seed: self.seed, most_kept };
         let mut decoded = pieces.decode(&mut self.codec(), written_again, |error| error);
-        // The end of a refused frame is left with what ends the connection, if both came in one piece.
+        // The end of a refused frame is left with what ends the connection, if both came in one
+        // piece.
         let ends = |step: &_| matches!(step, Err(FrameError::Magic(_) | FrameError::Version(_)));
         if decoded.steps.last().is_some_and(ends) {
             let surplus = decoded.left.len().saturating_sub(expected.left.len());
@@ -194,7 +195,7 @@ fn read<'a>(header: &[u8; HEADER], head: &'a [u8], body: &'a [u8]) -> Option<Fra
     })
 }
 
-/// What begins with its length in so many bytes, and what is behind it.
+/// What begins with its length in this many bytes, and what is behind it.
 fn split_prefixed(bytes: &[u8], width: usize) -> Option<(&[u8], &[u8])> {
     let length = number(bytes.get(..width)?) as usize;
     Some((bytes.get(width..width + length)?, &bytes[width + length..]))

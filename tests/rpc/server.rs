@@ -1,5 +1,6 @@
-//! Any bytes to a server's connection in memory, while time passes, replies come late and the server goes away: what
-//! it sends are frames, each request has one response, and nothing is left at the end.
+//! Any bytes to a server's connection in memory, while time passes, replies come late and the
+//! server goes away: what it sends are frames, each request has one response, and nothing is left
+//! at the end.
 //!
 //! The tests draw a case at random, and the fuzzer's target reads it from its bytes.
 
@@ -91,7 +92,8 @@ impl Case {
         run.check_nothing_is_left();
     }
 
-    /// Each request has its response, unless the connection broke or it was cancelled, and nothing else has.
+    /// Each request has its response, unless the connection broke or it was cancelled, and nothing
+    /// else has.
     fn check_responses(&self, run: &Run, saw_all: bool) {
         let cancelled = self.cancelled();
         let (mut asked, mut answered) = (self.requests(), run.responses());

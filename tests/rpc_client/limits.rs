@@ -11,7 +11,8 @@ use crate::common::{eventually, pattern};
 use crate::puppet::{self, Seen, Stage};
 use crate::{ask, begin, block_on, builder, code, echo, finish, receive};
 
-/// An address where nobody listens, nor will: a socket that does not listen has the port until the process ends.
+/// An address where nobody listens, nor will: a socket that does not listen has the port until the
+/// process ends.
 fn nowhere() -> String {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("there is a socket");
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -137,7 +138,8 @@ fn large_requests_wait_for_room_and_all_arrive() {
     finish(&client);
 }
 
-/// A server that reads nothing for a while costs those calls that are too much, at once, and no connection.
+/// A server that reads nothing for a while costs those calls that are too much, at once, and no
+/// connection.
 #[test]
 fn more_requests_than_may_wait_are_refused_and_the_others_arrive() {
     const LEN: usize = 1024 * 1024;
@@ -176,7 +178,8 @@ fn more_requests_than_may_wait_are_refused_and_the_others_arrive() {
     assert_eq!(finish(&client).connected, 1);
 }
 
-/// A request whose deadline comes while it is being sent ends in time; its frame is completed, and cancelled.
+/// A request whose deadline comes while it is being sent ends in time; its frame is completed, and
+/// cancelled.
 #[test]
 fn an_upload_that_is_slower_than_its_deadline_is_completed_and_cancelled() {
     let stage = Stage::new();

@@ -142,8 +142,8 @@ fn attempts_end_before_the_deadline() {
     assert_eq!(finish(&client).retried, 0);
 }
 
-/// Calls while a thread cuts connections: each ends once, with its own answer, and what is not idempotent is
-/// run at most once.
+/// Calls while a thread cuts connections: each ends once, with its own answer, and what is not
+/// idempotent is run at most once.
 #[test]
 fn under_losses_every_call_ends_once_and_runs_at_most_once() {
     for_each_seed(3, lose_connections);

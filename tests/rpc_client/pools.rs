@@ -147,7 +147,8 @@ fn no_call_waits_for_a_stuck_connection_while_another_has_room() {
     let large = |_| {
         let ended = begin(&client, echo(vec![0; 600_000]).timeout(short));
         for _ in 0..3 {
-            // The reactor answers this, so what came before has been given to a connection, and that has looked at it.
+            // The reactor answers this, so what came before has been given to a connection, and
+            // that has looked at it.
             let late = client.call(echo("").timeout(Duration::ZERO));
             assert_eq!(code(&late), Code::DeadlineExceeded);
         }

@@ -1,4 +1,5 @@
-//! A server whose strings the test pulls: it tells the test what it sees, and answers what the test says.
+//! A server whose strings the test pulls: it tells the test what it sees, and returns what the test
+//! says.
 
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -193,7 +194,7 @@ pub(crate) fn go_away_with(peer: &Peer, last: u64, code: Code, message: &'static
     });
 }
 
-/// Writes what may be no frame.
+/// Writes what may not be a frame.
 pub(crate) fn write(peer: &Peer, bytes: &'static [u8]) {
     send(peer, move |conn| conn.output.write(bytes));
 }

@@ -62,7 +62,7 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// Has calls made, some at a time, until it is told to end; answers how many.
+/// Has calls made, some at a time, until it is told to end; returns how many.
 fn call_on(client: &Client, next: &AtomicUsize, ends: &AtomicBool) -> usize {
     let mut count = 0;
     while !ends.load(Ordering::Relaxed) {
@@ -75,7 +75,8 @@ fn call_on(client: &Client, next: &AtomicUsize, ends: &AtomicBool) -> usize {
         for (is_idempotent, body, calling) in calls {
             match block_on(calling) {
                 Ok(response) => assert_eq!(response.body, body, "an answer of another call"),
-                // The system resets what it took in for a listener that was closed before it took that over.
+                // The system resets what it took in for a listener that was closed before it took
+                // that over.
                 Err(status) => {
                     assert!(!is_idempotent, "a restart loses a call: {status}");
                     assert_eq!(status.code(), Code::Unavailable);

@@ -97,7 +97,7 @@ fn malformed_heads_are_refused() {
         caller.send_bytes(&with_byte(25, 0xff));
         assert_eq!(caller.next().verdict(), (1, true, Code::Unimplemented));
     });
-    // A name that is shorter than the head: what is behind it is no metadata.
+    // A name that is shorter than the head: what is behind it is not metadata.
     goes_on_after(|caller| {
         caller.send_bytes(&with_byte(24, 8));
         assert_eq!(caller.next().verdict(), (1, true, Code::InvalidArgument));

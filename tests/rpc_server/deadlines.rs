@@ -60,7 +60,8 @@ fn the_earliest_of_caller_server_and_method_counts() {
     assert_eq!(caller.next(), Got::ok(5, b"in time"));
 }
 
-/// The requests come together; the first one keeps the reactor for longer than the others have time.
+/// The requests come together; the first one keeps the reactor for longer than the others have
+/// time.
 #[test]
 fn what_waited_too_long_is_not_run() {
     let (tell, told) = channel();
@@ -104,7 +105,8 @@ fn what_waited_too_long_is_not_run() {
     assert_eq!(run, ["slow", "patient"]);
 }
 
-/// The second request comes with the first, which keeps the reactor for longer than its method has time.
+/// The second request comes with the first, which keeps the reactor for longer than its method has
+/// time.
 #[test]
 fn what_waited_longer_than_its_method_may_take_is_not_run() {
     let (tell, told) = channel();

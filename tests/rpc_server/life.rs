@@ -321,7 +321,7 @@ fn a_frame_has_its_time_over_a_socket_as_well() {
     );
 }
 
-/// A connection may take long to close; who works for its calls does not have to wait for that.
+/// A connection may take long to close; what works for its calls does not have to wait for that.
 #[test]
 fn replies_are_cancelled_when_it_is_decided_that_their_connection_closes() {
     let (later, replies) = channel();

@@ -1,5 +1,5 @@
-//! The RPC server, called frame by frame: every way to answer, deadlines, limits, the life of a connection, bad
-//! input, and the services that are built in.
+//! The RPC server, called frame by frame: every way to answer, deadlines, limits, the life of a
+//! connection, bad input, and the services that are built in.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,4 +1,5 @@
-//! Answers for which there is no room in the output: they wait their turn, within limits, and the connection goes on.
+//! Answers for which there is no room in the output: they wait their turn, within limits, and the
+//! connection goes on.
 
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};

@@ -11,7 +11,8 @@ use crate::plan::Bogus;
 /// Ids from here on are none of calls.
 const STRANGE: u64 = 1_000_000;
 
-/// Now and then some frames; `last` is what was sent last, and `direction` 0 if the client seems to send them.
+/// Now and then some frames; `last` is what was sent last, and `direction` 0 if the client seems to
+/// send them.
 pub fn frames(bogus: Option<Bogus>, direction: usize, last: &[u8], rng: &mut Rng) -> Vec<u8> {
     let Some(bogus) = bogus.filter(|_| rng.u8(..3) == 0) else { return Vec::new() };
     let (strange, known) = (STRANGE + rng.u64(..100), rng.u64(..40));

@@ -21,9 +21,10 @@ pub struct OnEngine {
     simulation: Simulation<Framed<Serving<(), Router>>>,
     /// `None` once it was reset.
     peer: Option<SimPeer>,
-    /// After so many bytes from the client, or to it, the connection is reset.
+    /// After this many bytes from the client, or to it, the connection is reset.
     until_cut: [usize; 2],
-    /// How long the client may take to see what has arrived: a turn of the reactor does not end for it.
+    /// How long the client may take to see what has arrived: a turn of the reactor does not end for
+    /// it.
     reaction: Duration,
 }
 

@@ -40,7 +40,7 @@ impl Link {
         }
     }
 
-    /// Takes some of the bytes; answers how many.
+    /// Takes some of the bytes; returns how many.
     pub fn send(&mut self, now: Instant, bytes: &[u8]) -> usize {
         let mut taken = 0;
         while taken < bytes.len() && self.queue.len() < Self::PIECES && !self.has_ended {

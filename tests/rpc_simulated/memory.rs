@@ -58,7 +58,7 @@ impl InMemory {
         }
     }
 
-    /// Has the session do something; what it answers is whether the connection goes on.
+    /// Makes the session do something; what it returns is whether the connection goes on.
     fn act(&mut self, act: impl FnOnce(&mut BareServer<Router>, &mut OutputBuffer) -> bool) {
         let Some(session) = self.session.as_mut().filter(|_| !self.is_closing) else { return };
         let mut buffer = OutputBuffer::new();
@@ -114,7 +114,7 @@ impl InMemory {
         }
     }
 
-    /// Brings what was written towards the client; answers whether the link took anything.
+    /// Brings what was written towards the client; returns whether the link took anything.
     fn carry(&mut self) -> bool {
         let taken = self.to_client.send(self.now, &self.unsent);
         self.unsent.drain(..taken);

@@ -9,7 +9,8 @@ use millstream::rpc::{Answer, Call, Format, Reply, Router, Status};
 /// The key of the metadata that a response has: the number of its call.
 pub const NUMBER: &str = "number";
 
-/// A request's body begins with the number of its call, and with how long its method takes in milliseconds.
+/// A request's body begins with the number of its call, and with how long its method takes in
+/// milliseconds.
 pub fn body(number: usize, delay: Duration, filler: usize) -> Vec<u8> {
     let mut body = (number as u32).to_be_bytes().to_vec();
     body.extend((delay.as_millis() as u32).to_be_bytes());
@@ -70,7 +71,7 @@ impl Methods {
             })
     }
 
-    /// Notes that a call is run; answers its number.
+    /// Notes that a call is run; returns its number.
     fn note(&self, call: &mut Call<'_>) -> String {
         let number = read_u32(call.body(), 0);
         call.outgoing().insert(NUMBER, number.to_string()).expect("a pair");
@@ -107,7 +108,7 @@ impl Methods {
         noted.due.len() + noted.kept.len()
     }
 
-    /// The connection is gone: whoever has a reply can see it.
+    /// The connection is gone: the holder of a reply can see it.
     pub fn check_all_know(&self) {
         let noted = self.noted();
         let replies = noted.due.iter().map(|(_, reply, _)| reply).chain(&noted.kept);

@@ -53,7 +53,7 @@ pub struct Planned {
     pub method: Method,
     pub one_way: bool,
     pub timeout: Duration,
-    /// So long after its start, if it is open then.
+    /// This long after its start, if it is open then.
     pub cancel_after: Option<Duration>,
     /// How long its body is.
     pub filler: usize,
@@ -96,7 +96,7 @@ pub struct Plan {
     pub keepalive: bool,
     pub go_away_at: Option<Duration>,
     pub half_close_at: Option<Duration>,
-    /// After so many bytes from the client, or from the server, the connection is cut.
+    /// After this many bytes from the client, or from the server, the connection is cut.
     pub cut_after: [Option<usize>; 2],
     /// What the client seems to send, and the server.
     pub bogus: [Option<Bogus>; 2],
@@ -138,7 +138,8 @@ impl Plan {
             && self.server_timeout.is_none()
             && self.max_in_flight >= self.calls.len()
             && !from_client.contains(&self.bogus[0])
-            // The server's ping waits on the way behind much that it has not sent, and it is not patient enough for that.
+            // The server's ping waits on the way behind much that it has not sent, and it is not
+            // patient enough for that.
             && !(self.keepalive && self.bogus[1] == Some(Bogus::Refused))
     }
 }

@@ -18,7 +18,7 @@ const STEPS: usize = 1_000_000;
 pub trait Side {
     fn now(&self) -> Instant;
 
-    /// Takes some bytes; answers how many.
+    /// Takes some bytes; returns how many.
     fn send(&mut self, bytes: &[u8]) -> usize;
 
     fn end_sending(&mut self);
@@ -104,7 +104,7 @@ impl<'p> Client<'p> {
         }
     }
 
-    /// Does what is due; answers whether the connection goes on.
+    /// Does what is due; returns whether the connection goes on.
     fn step(&mut self, side: &mut impl Side) -> bool {
         let now = side.now();
         self.start(now);
@@ -199,7 +199,8 @@ impl<'p> Client<'p> {
         }
     }
 
-    /// Has the session write something, and sends it; now and then somebody else sends something, too.
+    /// Has the session write something, and sends it; now and then somebody else sends something,
+    /// too.
     fn write<T>(
         &mut self,
         now: Instant,

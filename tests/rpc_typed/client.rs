@@ -1,4 +1,5 @@
-//! The client of a service, in all forms of a call, and what it makes of a server that answers nonsense.
+//! The client of a service, in all forms of a call, and what it makes of a server that answers
+//! nonsense.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};

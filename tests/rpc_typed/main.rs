@@ -1,5 +1,5 @@
-//! Typed calls over real connections: every encoding, answers at once and later, errors that become statuses,
-//! services made of traits, bodies that make no sense, and compression.
+//! Typed calls over real connections: every encoding, answers at once and later, errors that become
+//! statuses, services made of traits, bodies that make no sense, and compression.
 
 mod client;
 #[path = "../common/mod.rs"]

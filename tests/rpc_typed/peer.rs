@@ -57,12 +57,12 @@ impl Peer {
         ended
     }
 
-    /// Sends a request; answers its id.
+    /// Sends a request; returns its id.
     pub(crate) fn send(&mut self, method: &str, format: Format, body: &[u8], one_way: bool) -> u64 {
         self.send_request(method, format, MetadataView::default(), body, one_way)
     }
 
-    /// Sends a request with metadata; answers its id.
+    /// Sends a request with metadata; returns its id.
     #[cfg(all(feature = "deflate", feature = "lz4"))]
     pub(crate) fn send_with(
         &mut self,

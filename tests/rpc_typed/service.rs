@@ -16,12 +16,12 @@ millstream::rpc::service! {
         idempotent fn sum() -> (i64, usize);
         /// Forgets them.
         fn clear();
-        /// The numbers, each so many times.
+        /// The numbers, each this many times.
         ///
         /// It takes a while.
         idempotent later fn repeat(times: u8, reverse: bool) -> Vec<i64>;
         later fn fail_later(why: String);
-        /// Answers what came along as `name`, and sends it back as metadata.
+        /// Returns what came along as `name`, and sends it back as metadata.
         fn name(call: u8,) -> Vec<u8>;
     }
 

@@ -1,4 +1,5 @@
-//! The handler: answers frames, does mischief by chance, and compares every callback with the model.
+//! The handler: replies to frames, does mischief by chance, and compares every callback with the
+//! model.
 
 use std::io::IoSlice;
 use std::net::SocketAddr;
@@ -93,7 +94,7 @@ impl Actor {
 
     // What it does.
 
-    /// Answers the whole frames that are unread, or some of them and the others later.
+    /// Replies to the whole frames that are unread, or to some of them and to the others later.
     fn answer(&mut self, conn: &mut Conn<'_, Self>) {
         while let Some(head) = conn.input.peek_exact(2) {
             if self.chance(self.plan.mischief * 0.2) {

@@ -1,7 +1,7 @@
 //! What should happen: each connection's life, every byte of both directions, every completion.
 //!
-//! A panic in a callback is a thing that the engine survives, so what is found wrong is kept here and
-//! looked at between turns.
+//! A panic in a callback is a thing that the engine survives, so what is found wrong is kept here
+//! and looked at between turns.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -89,9 +89,11 @@ pub(crate) struct Life {
     pub(crate) shown: usize,
     pub(crate) taken: usize,
     pub(crate) frames_taken: usize,
-    /// The records that the handler wrote, in order, by source and number, and their payloads' lengths.
+    /// The records that the handler wrote, in order, by source and number, and their payloads'
+    /// lengths.
     pub(crate) written: Vec<(Source, usize, usize)>,
-    /// What was written from outside: the payload's length, and the request, if it has a completion.
+    /// What was written from outside: the payload's length, and the request, if it has a
+    /// completion.
     pub(crate) outside: Vec<(usize, Option<usize>)>,
     /// A write was not taken.
     pub(crate) cut: bool,
@@ -194,7 +196,7 @@ impl Life {
         }
     }
 
-    /// Answers how many relayed bytes came behind all that was written.
+    /// Returns how many relayed bytes came behind all that was written.
     fn check(
         &self,
         received: &[u8],
@@ -246,7 +248,8 @@ impl Life {
         Ok(Some(relayed.unwrap_or(0)))
     }
 
-    /// After an orderly end: whose completion said that it was sent has arrived, the others have not.
+    /// After an orderly end: whose completion said that it was sent has arrived, the others have
+    /// not.
     fn check_answers(
         &self,
         arrived: usize,

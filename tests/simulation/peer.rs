@@ -19,7 +19,7 @@ pub(crate) struct Peer {
     largest_chunk: usize,
 }
 
-/// What a peer does when so many bytes of its stream are sent.
+/// What a peer does when this many bytes of its stream are sent.
 #[derive(Clone, Copy)]
 enum Fate {
     /// Ends its side, and goes when the engine has ended its own.

@@ -34,10 +34,10 @@ pub(crate) struct Plan {
     pub(crate) accept_budget: usize,
     /// How likely a connection is relayed as it opens.
     pub(crate) relays: f64,
-    /// How likely a callback does something beside answering.
+    /// How likely a callback does something besides replying.
     pub(crate) mischief: f64,
-    /// How likely something is asked from outside before a turn, up to ten things at once. It is less
-    /// than the engine does in a turn.
+    /// How likely something is asked from outside before a turn, up to ten things at once. It is
+    /// less than the engine does in a turn.
     pub(crate) outside: f64,
     /// The turn before which the engine is stopped, if not before by a callback.
     pub(crate) stop_at: Option<u64>,

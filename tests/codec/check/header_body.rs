@@ -61,7 +61,8 @@ impl Case {
 
     pub fn check(&self) {
         let expected = self.naive();
-        // The rest of a header that is too long may wait with the frame that came in the same piece.
+        // The rest of a header that is too long may wait with the frame that came in the same
+        // piece.
         let refused = |step: &Result<_, _>| matches!(step, Err(HeaderBodyError::Header(_)));
         let refused = if expected.steps.iter().any(refused) { self.stream.len() } else { 0 };
         let most_kept = self.max_header + 2 + self.max_body + refused;

@@ -59,7 +59,7 @@ impl Case {
         }
     }
 
-    /// Options that are mostly right, and frames that mostly are.
+    /// Options and frames that are right most of the time.
     pub fn draw(rng: &mut Rng) -> Self {
         let width = *rng.choice(&[None, Some(1), Some(2), Some(3), Some(4), Some(8)]).expect("one");
         let offset = if rng.bool() { 0 } else { rng.usize(..6) };
@@ -127,7 +127,7 @@ impl Case {
         builder.build()
     }
 
-    // --- the options, naively -----------------------------------------------------------------------
+    // --- the options, naively --------------------------------------------------------------------
 
     /// Why there can be no codec with these options.
     fn contradiction(&self) -> Option<&'static str> {
@@ -167,7 +167,7 @@ impl Case {
         i128::from(self.adjustment) - if self.includes_header { header as i128 } else { 0 }
     }
 
-    /// The value that stands for so many bytes behind the field; `None` if they may not be.
+    /// The value that stands for this many bytes behind the field; `None` if they may not be.
     fn value_for(&self, length: usize) -> Option<u64> {
         let value = u64::try_from(length as i128 - self.adjustment()).ok()?;
         let max = self.width.map_or(u64::MAX, |width| u64::MAX >> (64 - 8 * width.clamp(1, 8)));
@@ -176,7 +176,7 @@ impl Case {
         (value <= max && length <= self.max_frame_length && skipped).then_some(value)
     }
 
-    // --- frames, naively ------------------------------------------------------------------------------
+    // --- frames, naively -------------------------------------------------------------------------
 
     fn field(&self, mut value: u64) -> Vec<u8> {
         let Some(width) = self.width else {
@@ -253,7 +253,7 @@ impl Case {
         Ok(bytes.get(..whole).map(|frame| (&frame[skip as usize..], whole)))
     }
 
-    // --- encoding -------------------------------------------------------------------------------------
+    // --- encoding --------------------------------------------------------------------------------
 
     fn check_encoding(&self, mut codec: LengthField, item: &[u8]) {
         let encoded = encode(&mut codec, item);

@@ -1,7 +1,8 @@
-//! Each framing against a naive function over the whole stream, whatever the pieces in which it comes.
+//! Each framing against a naive function over the whole stream, whatever the pieces in which it
+//! comes.
 //!
-//! A case has options, a stream and a seed for the pieces. The tests draw it at random, and the fuzzer's
-//! targets (in `fuzz/`) read it from their bytes.
+//! A case has options, a stream and a seed for the pieces. The tests draw it at random, and the
+//! fuzzer's targets (in `fuzz/`) read it from their bytes.
 
 #![allow(dead_code, unreachable_pub, reason = "each fuzz target uses a part of it")]
 

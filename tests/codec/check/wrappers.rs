@@ -1,4 +1,5 @@
-//! What wrappers make of a frame of any bytes. They need features, so this is not a part of the others.
+//! What wrappers make of a frame of any bytes. They need features, so this is not a part of the
+//! others.
 
 #![allow(dead_code, unreachable_pub, reason = "a fuzz target uses a part of it")]
 

@@ -1,4 +1,4 @@
-//! Redis' protocol: commands and replies, beside plain readings of the specification.
+//! Redis' protocol: commands and replies, compared with plain readings of the specification.
 
 pub mod commands;
 pub mod replies;
@@ -7,8 +7,8 @@ use fastrand::Rng;
 use millstream::Input;
 use millstream::codec::Codec;
 
-/// Decodes a stream that comes in pieces, up to its end or an error: the frames, the error, and the most
-/// bytes that waited for more.
+/// Decodes a stream that comes in pieces, up to its end or an error: the frames, the error, and the
+/// most bytes that waited for more.
 pub fn decode<C: Codec, F>(
     codec: &mut C,
     pieces: &[&[u8]],
@@ -44,7 +44,7 @@ pub fn pieces<'a>(stream: &'a [u8], rng: &mut Rng) -> Vec<&'a [u8]> {
     pieces
 }
 
-/// Changes, adds and drops some bytes, mostly to such as mean something.
+/// Changes, adds and drops some bytes, usually to ones that mean something.
 fn damage(stream: &mut Vec<u8>, meaningful: &[u8], rng: &mut Rng) {
     for _ in 0..rng.usize(..4) {
         if stream.is_empty() {

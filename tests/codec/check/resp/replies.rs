@@ -74,7 +74,8 @@ struct Frame<'a> {
 type Naive = Result<Option<(String, usize)>, ReplyError>;
 
 impl Frame<'_> {
-    /// The reply that begins at `begin`, as text, and its end. So many others are missing behind it.
+    /// The reply that begins at `begin`, as text, and its end. This many others are missing behind
+    /// it.
     fn reply(&self, begin: usize, missing: usize) -> Naive {
         let rest = &self.stream[begin..];
         let Some(&kind) = rest.first() else { return Ok(None) };
@@ -140,7 +141,7 @@ impl Frame<'_> {
         self.fits(end, missing).map(|()| Some((format!("{leaf:?}"), end)))
     }
 
-    /// Whether there is room for what is read up to `end` and for so many replies behind it.
+    /// Whether there is room for what is read up to `end` and for this many replies behind it.
     fn fits(&self, end: usize, missing: usize) -> Result<(), ReplyError> {
         let max_length = self.max_length;
         let fits = missing.saturating_mul(3).saturating_add(end) <= max_length;
