@@ -147,7 +147,7 @@ impl<D: Driver> Acceptor<D> {
         let account = Account::new(&peer, Some(listener.id()));
         let chosen = self.choose(&peer);
         let reactor = &self.reactors[chosen];
-        let admission = Admission::new(&self.engine, &reactor.counters, account);
+        let admission = Admission::new(self.engine.limits(), &reactor.counters, account);
         // A reactor that has ended, because the engine stops, hands the arrival back, which releases
         // its admission.
         let arrival = Arrival::Connection { socket, peer, listener, admission };

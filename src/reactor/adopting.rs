@@ -19,7 +19,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if self.draining {
             return self.answer(CALLBACK, done, AdoptError::Stopped { socket });
         }
-        let Some(admission) = Admission::without_source(&self.engine, &self.counters) else {
+        let Some(admission) = Admission::without_source(self.engine.limits(), &self.counters)
+        else {
             return self.answer(CALLBACK, done, AdoptError::LimitReached { socket });
         };
         let (stream, peer) = match Stream::connected(socket) {

@@ -80,7 +80,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             return;
         }
         let account = Account::new(peer, Some(listener.id()));
-        let admission = Admission::new(&self.engine, &self.counters, account);
+        let admission = Admission::new(self.engine.limits(), &self.counters, account);
         self.open_accepted(socket, peer, &listener, admission);
     }
 
@@ -338,7 +338,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
         let Some(mut connection) = self.connections.remove(token) else { return };
         let account = connection.status.account();
-        let admission = Admission::kept(&self.engine, &self.counters, account);
+        let admission = Admission::kept(self.engine.limits(), &self.counters, account);
         let detached = match reason {
             CloseReason::Detached => self.detach(token, &mut connection),
             _ => None,

@@ -94,7 +94,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     fn begin_attempt(&mut self, token: Token) {
         let Some(attempt) = self.attempts.get_mut(token) else { return };
-        let Some(admission) = Admission::without_source(&self.engine, &self.counters) else {
+        let Some(admission) = Admission::without_source(self.engine.limits(), &self.counters)
+        else {
             return self.fail_attempt(token, |to| ConnectError::LimitReached { to });
         };
         let Connect { to, timeout, attempt_delay, options, .. } = &attempt.connect;

@@ -4,31 +4,30 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::counters::Counters;
-use super::engine::Engine;
-use super::limits::Account;
+use super::limits::{Account, Limits};
 
 /// A connection's place in the counts while it is on its way to its reactor. Dropped on the way, it
 /// is counted out.
-pub(crate) struct Admission(Option<(Engine, Arc<Counters>, Account)>);
+pub(crate) struct Admission(Option<(Arc<Limits>, Arc<Counters>, Account)>);
 
 impl Admission {
     /// Counts a connection in that the limits have admitted.
-    pub(crate) fn new(engine: &Engine, counters: &Arc<Counters>, account: Account) -> Self {
+    pub(crate) fn new(limits: &Arc<Limits>, counters: &Arc<Counters>, account: Account) -> Self {
         counters.connections.fetch_add(1, Ordering::Relaxed);
-        Admission::kept(engine, counters, account)
+        Admission::kept(limits, counters, account)
     }
 
     /// That of a connection that has kept its own.
-    pub(crate) fn kept(engine: &Engine, counters: &Arc<Counters>, account: Account) -> Self {
-        Admission(Some((engine.clone(), Arc::clone(counters), account)))
+    pub(crate) fn kept(limits: &Arc<Limits>, counters: &Arc<Counters>, account: Account) -> Self {
+        Admission(Some((Arc::clone(limits), Arc::clone(counters), account)))
     }
 
     /// Counts a connection in that was not accepted, and so counts against no limit per source; `None` if a
     /// limit is reached.
-    pub(crate) fn without_source(engine: &Engine, counters: &Arc<Counters>) -> Option<Self> {
+    pub(crate) fn without_source(limits: &Arc<Limits>, counters: &Arc<Counters>) -> Option<Self> {
         let account = Account::default();
-        let admitted = engine.shared.limits.admit(account, None);
-        admitted.then(|| Admission::new(engine, counters, account))
+        let admitted = limits.admit(account, None);
+        admitted.then(|| Admission::new(limits, counters, account))
     }
 
     /// The connection has arrived: its reactor counts it out.
@@ -39,8 +38,10 @@ impl Admission {
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        if let Some((engine, counters, account)) = self.0.take() {
-            engine.release(&counters, account);
+        if let Some((limits, counters, account)) = self.0.take() {
+            // In this order: who sees that a connection is gone may count on its place.
+            limits.release(account);
+            counters.connections.fetch_sub(1, Ordering::Release);
         }
     }
 }

@@ -33,7 +33,7 @@ pub struct Engine {
 
 pub(super) struct Shared {
     pub(super) listeners: Listeners,
-    pub(super) limits: Limits,
+    limits: Arc<Limits>,
     memory: Memory,
     resolver: Resolver,
     filter: AcceptFilter,
@@ -129,7 +129,7 @@ impl Engine {
             Limits::new(*max_connections, *max_connections_per_source, *ipv6_source_prefix);
         let shared = Shared {
             listeners: Listeners::default(),
-            limits,
+            limits: Arc::new(limits),
             memory: Memory::new(config.memory_budget.flatten()),
             resolver,
             filter: config.accept_filter.clone(),
@@ -354,6 +354,10 @@ impl Engine {
             && limits.admit(account, listener.rules().most)
     }
 
+    pub(crate) fn limits(&self) -> &Arc<Limits> {
+        &self.shared.limits
+    }
+
     pub(crate) fn memory(&self) -> &Memory {
         &self.shared.memory
     }
@@ -372,13 +376,6 @@ impl Engine {
     pub(crate) fn note_fault(&self) {
         self.shared.faults.fetch_add(1, Ordering::Relaxed);
         limited!(error, "the engine panicked; what it served has failed");
-    }
-
-    /// Counts a connection out.
-    pub(super) fn release(&self, counters: &Counters, account: Account) {
-        // In this order: who sees that a connection is gone may count on its place.
-        self.shared.limits.release(account);
-        counters.connections.fetch_sub(1, Ordering::Release);
     }
 
     /// Makes the reactors known, to be woken by a stop; also by one that came before this.
