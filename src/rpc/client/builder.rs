@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::choice::Choice;
+use super::ledger::OpenLimits;
 use super::pool::{Pool, Settings};
 use super::retry::RetryPolicy;
 use super::session::{Keepalive, SessionLimits};
-use super::shared::{OpenLimits, Shared};
+use super::shared::Shared;
 use super::{Client, Defaults};
 use crate::codec::Framed;
 use crate::config::ConfigError;

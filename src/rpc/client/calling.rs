@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use millstream_platform::time::after;
 
 use super::request::Response;
 use super::shared::{Message, Shared};
+use super::slot::Slot;
 use crate::rpc::Status;
 
 /// How long after its deadline a call is waited for that its reactor should have ended by then.
@@ -31,50 +32,6 @@ pub(super) struct Line {
     pub(super) reactor: usize,
     pub(super) number: u64,
     pub(super) deadline: Instant,
-}
-
-/// Where the end of a call is put, and where it is waited for.
-#[derive(Default)]
-pub(super) struct Slot {
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    result: Option<Result<Response, Status>>,
-    waker: Option<Waker>,
-}
-
-impl Slot {
-    /// The call has ended.
-    pub(super) fn fill(&self, result: Result<Response, Status>) {
-        let mut state = self.lock();
-        state.result = Some(result);
-        let waker = state.waker.take();
-        drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    /// Takes the result, or has the waker called when it is there.
-    fn take(&self, waker: &Waker) -> Option<Result<Response, Status>> {
-        let mut state = self.lock();
-        if state.result.is_some() {
-            return state.result.take();
-        }
-        let before = match &state.waker {
-            Some(before) if before.will_wake(waker) => None,
-            _ => state.waker.replace(waker.clone()),
-        };
-        drop(state);
-        drop(before); // This may run the user's code, without the lock.
-        None
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Calling {

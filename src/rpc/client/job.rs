@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::calling::Slot;
+use super::ledger::{Ledger, count};
 use super::request::Response;
-use super::shared::{Shared, count};
+use super::slot::Slot;
 use crate::Backoff;
 use crate::log::limited;
 use crate::rpc::call::Hooks;
@@ -117,23 +117,23 @@ pub(super) enum Then {
 /// Tells exactly once how a call ended: with what it is given, or that the client has stopped when
 /// it is dropped.
 pub(super) struct Promise {
-    shared: Arc<Shared>,
+    ledger: Arc<Ledger>,
     /// `None` once it was told.
     then: Option<Then>,
     pub(super) hooks: Hooks,
-    /// The bytes that were [admitted](Shared::admit).
+    /// The bytes that were [admitted](Ledger::admit).
     admitted: Option<usize>,
 }
 
 impl Promise {
-    pub(super) fn new(shared: Arc<Shared>, then: Then) -> Self {
-        count(&shared.counters.started);
-        Promise { shared, then: Some(then), hooks: Hooks::default(), admitted: None }
+    pub(super) fn new(ledger: Arc<Ledger>, then: Then) -> Self {
+        count(&ledger.counters.started);
+        Promise { ledger, then: Some(then), hooks: Hooks::default(), admitted: None }
     }
 
     /// Counts the call among those that are under way, until it ends.
     pub(super) fn admit(&mut self, bytes: usize) -> Result<(), Status> {
-        self.shared.admit(bytes)?;
+        self.ledger.admit(bytes)?;
         self.admitted = Some(bytes);
         Ok(())
     }
@@ -141,7 +141,7 @@ impl Promise {
     /// Notes that an admitted call holds this many bytes now.
     pub(super) fn note_bytes(&mut self, bytes: usize) {
         if let Some(admitted) = &mut self.admitted {
-            self.shared.exchange(std::mem::replace(admitted, bytes), bytes);
+            self.ledger.exchange(std::mem::replace(admitted, bytes), bytes);
         }
     }
 
@@ -157,10 +157,10 @@ impl Promise {
     /// `metadata` is an error's.
     fn tell(&mut self, result: Result<Response, Status>, metadata: MetadataView<'_>) {
         let Some(then) = self.then.take() else { return };
-        let counters = &self.shared.counters;
+        let counters = &self.ledger.counters;
         count(if result.is_ok() { &counters.succeeded } else { &counters.failed });
         if let Some(bytes) = self.admitted.take() {
-            self.shared.release(bytes);
+            self.ledger.release(bytes);
         }
         let end = match &result {
             Ok(response) => End { status: None, metadata: response.metadata.view() },
@@ -177,7 +177,7 @@ impl Promise {
     /// Runs the user's code.
     fn guard(&self, run: impl FnOnce()) {
         if catch(run).is_err() {
-            count(&self.shared.counters.panics);
+            count(&self.ledger.counters.panics);
             limited!(error, "who was told the end of a call panicked");
         }
     }

@@ -4,9 +4,10 @@
 //! - `links` are the connections' callbacks around it, and `pool` is what a reactor has: its calls,
 //!   its connections, which call takes which connection (`choice`), and which is tried again
 //!   (`retry`);
-//! - `job` is a call on its way, `calling` is how it is waited for, `exchange` how a layer answers
-//!   it without the network;
-//! - `shared` is what the calling threads and the reactors have in common.
+//! - `job` is a call on its way, `slot` where its end is put, `calling` how it is waited for,
+//!   `exchange` how a layer answers it without the network;
+//! - `shared` is what the calling threads and the reactors have in common, with the `ledger` of the
+//!   calls that are under way.
 
 #[cfg(feature = "internals")]
 mod bare;
@@ -15,31 +16,35 @@ mod calling;
 mod choice;
 mod exchange;
 mod job;
+mod ledger;
 mod links;
 mod pool;
 mod request;
 mod retry;
 mod session;
 mod shared;
+mod slot;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use millstream_platform::time::after;
+
 #[cfg(feature = "internals")]
 pub use self::bare::BareClient;
 pub use self::builder::ClientBuilder;
 pub use self::calling::Calling;
-use self::calling::{Line, Slot};
+use self::calling::Line;
 pub use self::choice::Choice;
 use self::exchange::{Local, LocalExchange};
 use self::job::{Job, Outgoing, Place, Promise, Then};
+pub use self::ledger::ClientStats;
 use self::request::packed;
 pub use self::request::{Request, Response};
 pub use self::retry::RetryPolicy;
-pub use self::shared::ClientStats;
 use self::shared::{Message, Shared};
-use millstream_platform::time::after;
+use self::slot::Slot;
 
 use super::call::{Hooks, Parts};
 use super::frame::LONGEST_METHOD;
@@ -122,7 +127,7 @@ impl<M> Client<M> {
 
     /// The client's numbers. It reads counters, and disturbs nobody.
     pub fn stats(&self) -> ClientStats {
-        self.inner.shared.stats()
+        self.inner.shared.ledger.stats()
     }
 
     /// Ends the client, and waits for that: no more calls begin, those on a connection may still
@@ -187,7 +192,7 @@ impl<M: Middleware> Client<M> {
     /// Begins a call. `None` if it has ended here.
     fn begin(&self, request: Request, one_way: bool, then: Then) -> Option<Line> {
         let Inner { shared, defaults, middleware, .. } = &*self.inner;
-        let mut promise = Promise::new(Arc::clone(shared), then);
+        let mut promise = Promise::new(Arc::clone(&shared.ledger), then);
         let (number, reactor) = shared.next_call();
         let now = Instant::now();
         let timeout = request.timeout.unwrap_or(defaults.timeout).min(LONGEST_TIMEOUT);

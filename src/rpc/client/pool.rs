@@ -16,10 +16,11 @@ use slab::Slab;
 
 use super::choice::{Choice, Chooser};
 use super::job::{Job, Place};
+use super::ledger::count;
 use super::request::Response;
 use super::retry::RetryPolicy;
 use super::session::{Outcome, SessionLimits};
-use super::shared::{Message, Shared, count};
+use super::shared::{Message, Shared};
 use crate::codec::Framed;
 use crate::log::limited;
 use crate::rpc::{Code, FrameLimits, MetadataView, Status};
@@ -322,7 +323,7 @@ impl Pool {
             return job.promise.fail(status, metadata);
         };
         tracing::debug!(method = %job.call.method, %status, "a call is tried again");
-        count(&self.shared.counters.retried);
+        count(&self.shared.ledger.counters.retried);
         job.may_have_run |= may_have_run;
         self.put(number, job, Place::Delayed(at));
         self.request_pump();
@@ -413,8 +414,8 @@ impl Pool {
     /// Takes a connection in.
     pub(super) fn add_link(&mut self, address: usize, remote: Remote<Framed<Pool>>) -> usize {
         self.addresses[address].is_refused = false;
-        count(&self.shared.counters.connected);
-        self.shared.counters.connections.fetch_add(1, Ordering::Relaxed);
+        count(&self.shared.ledger.counters.connected);
+        self.shared.ledger.counters.connections.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(address = self.name(address), "connected");
         self.request_pump();
         self.links.insert(Link {
@@ -431,7 +432,7 @@ impl Pool {
 
     /// A connection could not be made.
     pub(super) fn not_connected(&mut self, now: Instant, address: usize, error: String) {
-        count(&self.shared.counters.connect_failures);
+        count(&self.shared.ledger.counters.connect_failures);
         limited!(warn, address = self.name(address), error, "not connected");
         self.last_failure = Some(error);
         self.addresses[address].connections -= 1;
@@ -455,7 +456,7 @@ impl Pool {
         }
         self.addresses[address].connections -= 1;
         if is_broken {
-            count(&self.shared.counters.lost);
+            count(&self.shared.ledger.counters.lost);
         }
         if is_broken || !has_served {
             self.set_down(now, address);
@@ -466,7 +467,7 @@ impl Pool {
     /// Forgets a connection that is closed and was retired.
     pub(super) fn remove_link(&mut self, link: usize) {
         if self.links.try_remove(link).is_some() {
-            self.shared.counters.connections.fetch_sub(1, Ordering::Relaxed);
+            self.shared.ledger.counters.connections.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -541,6 +542,6 @@ impl Drop for Pool {
         while self.shared.take_messages(self.reactor, &mut self.messages) {
             self.messages.clear();
         }
-        self.shared.counters.connections.fetch_sub(self.links.len(), Ordering::Relaxed);
+        self.shared.ledger.counters.connections.fetch_sub(self.links.len(), Ordering::Relaxed);
     }
 }
