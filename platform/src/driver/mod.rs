@@ -56,6 +56,7 @@
 mod readiness;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod slots;
 mod waiting;
 
 use std::io::{self, IoSlice};

@@ -12,36 +12,22 @@ use socket2::SockRef;
 use super::name::Name;
 use super::stream;
 use crate::address::Transport;
+use crate::driver::slots::Slots;
 use crate::driver::{Event, Token};
 use crate::socket::Stream;
 
 /// The attempts to connect.
 #[derive(Default)]
-pub(super) struct Attempts {
-    entries: Vec<Option<Attempt>>,
-    len: usize,
-}
+pub(super) struct Attempts(Slots<Attempt>);
 
 struct Attempt {
     stream: TcpStream,
     transport: Transport,
-    generation: u32,
 }
 
 impl Attempts {
     pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
-    fn get(&self, token: Token) -> Option<&Attempt> {
-        let attempt = self.entries.get(token.index as usize)?.as_ref()?;
-        (attempt.generation == token.generation).then_some(attempt)
-    }
-
-    fn take(&mut self, token: Token) -> Option<Attempt> {
-        self.get(token)?;
-        self.len -= 1;
-        self.entries[token.index as usize].take()
+        self.0.len()
     }
 
     /// Registers a socket that connects. It is announced also if it is done already.
@@ -53,32 +39,24 @@ impl Attempts {
     ) -> io::Result<()> {
         let mut stream = stream::watched(socket.socket);
         registry.register(&mut stream, Name::Attempt(token).pack(), Interest::WRITABLE)?;
-        let index = token.index as usize;
-        if self.entries.len() <= index {
-            self.entries.resize_with(index + 1, || None);
-        }
-        self.entries[index] =
-            Some(Attempt { stream, transport: socket.transport, generation: token.generation });
-        self.len += 1;
+        self.0.insert(token, Attempt { stream, transport: socket.transport });
         Ok(())
     }
 
     pub(super) fn remove(&mut self, token: Token) {
-        drop(self.take(token));
+        self.0.remove(token);
     }
 
     /// A notification came; answers whom to put on the turn's list.
-    pub(super) fn note(&self, unpacked: Token) -> Option<Name> {
-        let attempt = self.entries.get(unpacked.index as usize)?.as_ref()?;
-        let generation = attempt.generation;
-        Name::is_generation(unpacked, generation)
-            .then_some(Name::Attempt(Token { generation, ..unpacked }))
+    pub(super) fn note(&mut self, unpacked: Token) -> Option<Name> {
+        let (token, _) = Name::find(unpacked, &mut self.0)?;
+        Some(Name::Attempt(token))
     }
 
     /// Ends an attempt that has come to something. Whoever adopts the socket registers it anew.
     pub(super) fn serve(&mut self, token: Token, registry: &Registry) -> Option<Event<Stream>> {
-        let outcome = outcome(&self.get(token)?.stream)?;
-        let Attempt { mut stream, transport, .. } = self.take(token)?;
+        let outcome = outcome(&self.0.get(token)?.stream)?;
+        let Attempt { mut stream, transport } = self.0.remove(token)?;
         let connected = outcome.and_then(|()| registry.deregister(&mut stream));
         Some(match connected {
             Ok(()) => {

@@ -31,6 +31,7 @@ use super::socket::SHORT_MEANS_DRAINED;
 use super::watch::{Arriving, Prepared, Watch};
 use super::{Spent, Turn, add, left, retry, stream};
 use crate::address::{Address, UnixAddress};
+use crate::driver::slots::Slots;
 use crate::driver::waiting::Waiting;
 use crate::driver::{Datagram, DatagramLink, Event, Token};
 use crate::memory::{DatagramQueue, PageBuffer};
@@ -55,7 +56,7 @@ pub(super) struct Datagrams {
 
 struct Sockets {
     registry: Arc<Registry>,
-    entries: Vec<Option<Socket>>,
+    slots: Slots<Socket>,
     /// The turn's number.
     turn: u32,
     write_budget: usize,
@@ -73,7 +74,6 @@ pub struct Socket {
     peer: Option<SocketAddr>,
     /// The last send told of an earlier datagram that found nobody.
     refused: bool,
-    generation: u32,
     spent: Spent,
     /// There may be something to receive.
     readable: bool,
@@ -168,7 +168,6 @@ impl Watch for socket::DatagramSocket {
             connected,
             peer: peer.filter(|_| cfg!(target_os = "linux")),
             refused: false,
-            generation: 0,
             spent: Spent::default(),
             readable: false,
             failures: 0,
@@ -344,8 +343,13 @@ impl Socket {
 
 impl Datagrams {
     pub(super) fn new(registry: Arc<Registry>, write_budget: usize) -> Self {
-        let sockets =
-            Sockets { registry, entries: Vec::new(), turn: 0, write_budget, deferred: Vec::new() };
+        let sockets = Sockets {
+            registry,
+            slots: Slots::default(),
+            turn: 0,
+            write_budget,
+            deferred: Vec::new(),
+        };
         let batch = Batch {
             buffers: PageBuffer::new(0),
             metas: [RecvMeta::default(); BATCH_SIZE],
@@ -372,35 +376,23 @@ impl Datagrams {
         token: Token,
         socket: Arriving<socket::DatagramSocket>,
     ) -> io::Result<()> {
-        let mut socket = socket.take_in(Name::Datagrams(token), &self.sockets.registry)?;
-        socket.generation = token.generation;
+        let socket = socket.take_in(Name::Datagrams(token), &self.sockets.registry)?;
         if self.batch.buffers.is_empty() {
             self.batch.buffers = PageBuffer::new(BATCH_SIZE * BUFFER);
         }
-        let index = token.index as usize;
-        if self.sockets.entries.len() <= index {
-            self.sockets.entries.resize_with(index + 1, || None);
-        }
-        self.sockets.entries[index] = Some(socket);
+        self.sockets.slots.insert(token, socket);
         Ok(())
     }
 
     pub(super) fn remove(&mut self, token: Token) {
-        let Sockets { registry, entries, .. } = &mut self.sockets;
-        let entry = entries.get_mut(token.index as usize);
-        if let Some(socket) =
-            entry.and_then(|entry| entry.take_if(|socket| socket.generation == token.generation))
-        {
-            socket.deregister(registry);
+        if let Some(socket) = self.sockets.slots.remove(token) {
+            socket.deregister(&self.sockets.registry);
         }
     }
 
     /// A notification came; answers whom to put on the turn's list.
     pub(super) fn note(&mut self, unpacked: Token, news: &Notification) -> Option<Name> {
-        let socket = self.sockets.entries.get_mut(unpacked.index as usize)?.as_mut()?;
-        if !Name::is_generation(unpacked, socket.generation) {
-            return None;
-        }
+        let (token, socket) = Name::find(unpacked, &mut self.sockets.slots)?;
         if news.is_readable() || news.is_error() {
             socket.readable = true;
             socket.read_until_blocked |= news.is_error();
@@ -410,16 +402,15 @@ impl Datagrams {
             socket.sendable = true;
         }
         if FORGETS_AFTER_AN_ERROR && news.is_error() {
-            let token = Token { index: unpacked.index, generation: socket.generation };
             // It fails only if the process is short of memory; then the socket is silent.
             let _ = socket.register_anew(token, &self.sockets.registry);
         }
-        socket.queue(Token { index: unpacked.index, generation: socket.generation })
+        socket.queue(token)
     }
 
     /// Receives again.
     pub(super) fn resume(&mut self, token: Token) -> Option<Name> {
-        let socket = self.sockets.get(token)?;
+        let socket = self.sockets.slots.get_mut(token)?;
         socket.halted = false;
         socket.queue(token)
     }
@@ -427,7 +418,7 @@ impl Datagrams {
     /// Gives one socket its next event.
     pub(super) fn serve(&mut self, token: Token, turn: &mut Turn) -> Option<Event<socket::Stream>> {
         let Datagrams { sockets, batch } = self;
-        let Some(socket) = sockets.get(token) else {
+        let Some(socket) = sockets.slots.get_mut(token) else {
             batch.clear(); // Only a socket that was closed in its batch leaves one behind.
             return None;
         };
@@ -469,7 +460,7 @@ impl Datagrams {
     /// Goes on behind what a socket received last; returns whom to put on the turn's list, and how often in a row
     /// the socket has failed.
     pub(super) fn skip(&mut self, token: Token) -> Option<(Option<Name>, u32)> {
-        let socket = self.sockets.get(token)?;
+        let socket = self.sockets.slots.get_mut(token)?;
         if self.batch.current.is_none() {
             self.batch.clear(); // What is in it can't be told.
             socket.note_failure();
@@ -490,22 +481,9 @@ impl Datagrams {
     }
 }
 
-impl Sockets {
-    fn get(&mut self, token: Token) -> Option<&mut Socket> {
-        let socket = self.entries.get_mut(token.index as usize)?.as_mut()?;
-        (socket.generation == token.generation).then_some(socket)
-    }
-
-    fn find(&self, token: Token) -> Option<&Socket> {
-        let socket = self.entries.get(token.index as usize)?.as_ref()?;
-        (socket.generation == token.generation).then_some(socket)
-    }
-}
-
 impl DatagramLink for Sockets {
     fn flush_datagrams(&mut self, token: Token, queue: &mut DatagramQueue) -> io::Result<()> {
-        let socket = self.entries.get_mut(token.index as usize).and_then(Option::as_mut);
-        let Some(socket) = socket.filter(|socket| socket.generation == token.generation) else {
+        let Some(socket) = self.slots.get_mut(token) else {
             queue.drop_all();
             return Ok(());
         };
@@ -546,12 +524,12 @@ impl DatagramLink for Sockets {
     }
 
     fn local_addr(&self, token: Token) -> io::Result<Address> {
-        let socket = self.find(token).ok_or(ErrorKind::NotConnected)?;
+        let socket = self.slots.get(token).ok_or(ErrorKind::NotConnected)?;
         socket::local_addr(&socket.socket)
     }
 
     fn socket(&self, token: Token) -> Option<SockRef<'_>> {
-        self.find(token).map(|socket| SockRef::from(&socket.socket))
+        self.slots.get(token).map(|socket| SockRef::from(&socket.socket))
     }
 }
 

@@ -18,6 +18,7 @@ use super::name::Name;
 use super::watch::{Arriving, Prepared, Watch};
 use super::{Spent, Turn, add, left, stream};
 use crate::address::{PeerAddress, Transport};
+use crate::driver::slots::Slots;
 use crate::driver::{Event, Token};
 use crate::socket::{self, SocketFile, Stream};
 
@@ -42,14 +43,10 @@ pub struct Accepting {
 }
 
 #[derive(Default)]
-pub(super) struct Listeners {
-    entries: Vec<Option<Listener>>,
-    len: usize,
-}
+pub(super) struct Listeners(Slots<Listener>);
 
 struct Listener {
     socket: Accepting,
-    generation: u32,
     /// It could not accept, and waits to be told to go on.
     halted: bool,
     /// It is on one of the turn's lists.
@@ -124,12 +121,7 @@ impl Listener {
 
 impl Listeners {
     pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
-    fn get(&mut self, token: Token) -> Option<&mut Listener> {
-        let listener = self.entries.get_mut(token.index as usize)?.as_mut()?;
-        (listener.generation == token.generation).then_some(listener)
+        self.0.len()
     }
 
     /// Takes a listener in. It comes to the turn's list once by itself: connections may be waiting.
@@ -141,14 +133,8 @@ impl Listeners {
     ) -> io::Result<Name> {
         let name = Name::Listener(token);
         let socket = listener.take_in(name, registry)?;
-        let index = token.index as usize;
-        if self.entries.len() <= index {
-            self.entries.resize_with(index + 1, || None);
-        }
-        let generation = token.generation;
-        self.entries[index] = Some(Listener {
+        let listener = Listener {
             socket,
-            generation,
             halted: false,
             queued: true,
             spent: Spent::default(),
@@ -156,38 +142,32 @@ impl Listeners {
             batch: 1,
             asked: 0,
             streak: 0,
-        });
-        self.len += 1;
+        };
+        self.0.insert(token, listener);
         Ok(name)
     }
 
     pub(super) fn remove(&mut self, token: Token, registry: &Registry) {
-        let Some(listener) = self.get(token) else { return };
+        let Some(mut listener) = self.0.remove(token) else { return };
         // A duplicate of its descriptor may live on. Should this fail, its notifications carry a generation
         // that is over.
         let _ = registry.deregister(listener.socket.source());
-        self.entries[token.index as usize] = None;
-        self.len -= 1;
     }
 
     /// A notification came; answers whom to put on the turn's list.
     pub(super) fn note(&mut self, unpacked: Token) -> Option<Name> {
-        let listener = self.entries.get_mut(unpacked.index as usize)?.as_mut()?;
-        if !Name::is_generation(unpacked, listener.generation) {
-            return None;
-        }
-        let token = Token { index: unpacked.index, generation: listener.generation };
+        let (token, listener) = Name::find(unpacked, &mut self.0)?;
         listener.queue(token)
     }
 
     /// Has a listener wait to be told to go on.
     pub(super) fn halt(&mut self, token: Token) -> Option<()> {
-        self.get(token)?.halted = true;
+        self.0.get_mut(token)?.halted = true;
         Some(())
     }
 
     pub(super) fn resume(&mut self, token: Token) -> Option<Name> {
-        let listener = self.get(token)?;
+        let listener = self.0.get_mut(token)?;
         listener.halted = false;
         listener.queue(token)
     }
@@ -199,7 +179,7 @@ impl Listeners {
         registry: &Registry,
         turn: &mut Turn,
     ) -> Option<Event<Stream>> {
-        let listener = self.get(token)?;
+        let listener = self.0.get_mut(token)?;
         listener.queued = false;
         loop {
             let accepted = listener.spent.in_turn(turn.number).incoming;

@@ -1,6 +1,7 @@
 //! How a driver's token and its kind become the one number that mio carries.
 
 use crate::driver::Token;
+use crate::driver::slots::Slots;
 
 /// Who a notification is for. The kinds are named apart: each lives in a table of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +51,11 @@ impl Name {
         }
     }
 
-    /// Whether an unpacked token names the user of its index that has this generation.
-    pub(super) fn is_generation(unpacked: Token, generation: u32) -> bool {
-        unpacked.generation == generation & Self::GENERATION_MASK
+    /// Finds whom an unpacked token names, and the whole token.
+    #[inline(always)]
+    pub(super) fn find<T>(unpacked: Token, slots: &mut Slots<T>) -> Option<(Token, &mut T)> {
+        let generation = |token: Token| token.generation & Self::GENERATION_MASK;
+        slots.at(unpacked.index, |token| generation(token) == unpacked.generation)
     }
 }
 

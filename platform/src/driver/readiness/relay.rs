@@ -23,7 +23,7 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 
 use super::retry_unblocked;
-use super::socket::{Incoming, Sockets, find};
+use super::socket::{Incoming, Sockets};
 use super::{Turn, add, left, sigpipe};
 use crate::driver::{Event, Received, Token};
 use crate::socket::Stream;
@@ -209,7 +209,7 @@ impl Sockets {
         buffer: &mut [u8],
         turn: &mut Turn,
     ) -> Option<Event<Stream>> {
-        let socket = find(&mut self.entries, token)?;
+        let socket = self.slots.get_mut(token)?;
         let mut incoming = socket.receive_within(token, buffer, false, turn, &mut self.passing);
         if let Some(error) = error {
             match incoming {

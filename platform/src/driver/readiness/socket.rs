@@ -23,13 +23,12 @@ use super::relay::Relaying;
 use super::slices::{Rest, cut, gather};
 use super::{Spent, Turn, add, left, retry_unblocked, stream};
 use crate::address::{Address, Transport};
+use crate::driver::slots::Slots;
 use crate::driver::waiting::Waiting;
 use crate::driver::{Event, Host, Link, Received, Space, Token};
 use crate::memory::{OutputPool, OutputQueue};
 use crate::socket::{NO_SIGNAL, Passing, Stream, local_addr, receive_unix};
 
-/// How many places for connections are kept in any case.
-const KEPT: usize = 1024;
 /// How many slices go into one system call; the queue's others follow in the next one.
 const SLICES_PER_SEND: usize = 64;
 /// Whether a read or a write that did less than it was asked for has drained the socket. mio's poll
@@ -38,8 +37,7 @@ pub(super) const SHORT_MEANS_DRAINED: bool = cfg!(not(mio_unsupported_force_poll
 
 pub(super) struct Sockets {
     pub(super) registry: Registry,
-    pub(super) entries: Vec<Option<Socket>>,
-    len: usize,
+    pub(super) slots: Slots<Socket>,
     /// The turn's number.
     pub(super) turn: u32,
     pub(super) write_budget: usize,
@@ -59,7 +57,6 @@ pub(super) type Passings = HashMap<u32, Box<Passing>>;
 pub(super) struct Socket {
     pub(super) stream: TcpStream,
     transport: Transport,
-    pub(super) generation: u32,
     pub(super) spent: Spent,
     /// There may be bytes, the end or an error to read.
     readable: bool,
@@ -356,14 +353,12 @@ impl Socket {
 
 impl Sockets {
     pub(super) fn new(registry: Registry, write_budget: usize) -> Self {
-        let (entries, deferred) = (Vec::new(), Vec::new());
         Sockets {
             registry,
-            entries,
-            len: 0,
+            slots: Slots::default(),
             turn: 0,
             write_budget,
-            deferred,
+            deferred: Vec::new(),
             suspects: Vec::new(),
             passing: Passings::new(),
             #[cfg(target_os = "linux")]
@@ -372,7 +367,7 @@ impl Sockets {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.len
+        self.slots.len()
     }
 
     /// Begins a turn: whoever was deferred to it is ready.
@@ -387,29 +382,15 @@ impl Sockets {
     }
 
     pub(super) fn get(&mut self, token: Token) -> Option<&mut Socket> {
-        find(&mut self.entries, token)
-    }
-
-    fn open(&self, token: Token) -> Option<&Socket> {
-        let socket = self.entries.get(token.index as usize)?.as_ref()?;
-        (socket.generation == token.generation).then_some(socket)
+        self.slots.get_mut(token)
     }
 
     pub(super) fn add(&mut self, token: Token, socket: Stream) -> io::Result<()> {
         let mut stream = stream::watched(socket.socket);
         self.registry.register(&mut stream, Name::Connection(token).pack(), interest())?;
-        let index = token.index as usize;
-        if self.entries.len() <= index {
-            // In steps of a quarter, not by doubling: this is memory of idle connections.
-            if self.entries.capacity() <= index {
-                self.entries.reserve_exact(1 + (index - self.entries.len()) + index / 4);
-            }
-            self.entries.resize_with(index + 1, || None);
-        }
-        self.entries[index] = Some(Socket {
+        let entry = Socket {
             stream,
             transport: socket.transport,
-            generation: token.generation,
             spent: Spent::default(),
             readable: false,
             read_until_blocked: Cell::new(!socket.drains),
@@ -427,16 +408,16 @@ impl Sockets {
             error_taken: false,
             queued: false,
             shared: Cell::new(false),
-        });
+        };
+        self.slots.insert(token, entry);
         if let Some(passing) = socket.passing {
             self.passing.insert(token.index, passing);
         }
-        self.len += 1;
         Ok(())
     }
 
     pub(super) fn remove(&mut self, token: Token, reset: bool) {
-        let Some(mut socket) = self.take(token) else { return };
+        let Some(mut socket) = self.slots.remove(token) else { return };
         if socket.transport == Transport::Unix {
             self.passing.remove(&token.index);
         }
@@ -456,7 +437,7 @@ impl Sockets {
     }
 
     pub(super) fn detach(&mut self, token: Token) -> Option<Stream> {
-        let mut socket = self.take(token)?;
+        let mut socket = self.slots.remove(token)?;
         // Should it fail, the notifications carry a generation that is over.
         let _ = self.registry.deregister(&mut socket.stream);
         let passing = self.passing.remove(&token.index);
@@ -464,22 +445,8 @@ impl Sockets {
         Some(Stream { socket: stream.into(), transport, passing, drains })
     }
 
-    fn take(&mut self, token: Token) -> Option<Socket> {
-        self.get(token)?;
-        self.len -= 1;
-        let socket = self.entries[token.index as usize].take();
-        let capacity = self.entries.capacity();
-        if capacity > KEPT && (self.len == 0 || self.len == capacity / 4) {
-            // After a crowd; those at the end may have gone.
-            let used = self.entries.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
-            self.entries.truncate(used);
-            self.entries.shrink_to_fit();
-        }
-        socket
-    }
-
     pub(super) fn shutdown(&mut self, token: Token) {
-        let Some(socket) = find(&mut self.entries, token) else { return };
+        let Some(socket) = self.slots.get_mut(token) else { return };
         // Fails only if the connection is broken, which a read reports.
         let _ = socket.stream.shutdown(Shutdown::Write);
         // Where the end of the peer's side is all that is announced, nothing tells that this was the last one.
@@ -490,10 +457,7 @@ impl Sockets {
 
     /// A notification came; answers whom to put on the turn's list.
     pub(super) fn note(&mut self, unpacked: Token, news: &Notification) -> Option<Name> {
-        let socket = self.entries.get_mut(unpacked.index as usize)?.as_mut()?;
-        if !Name::is_generation(unpacked, socket.generation) {
-            return None;
-        }
+        let (token, socket) = Name::find(unpacked, &mut self.slots)?;
         let to_the_end = news.is_read_closed() || news.is_error() || news.is_priority();
         if !socket.ended && (news.is_readable() || to_the_end) {
             socket.readable = true;
@@ -508,11 +472,11 @@ impl Sockets {
             socket.blocked = false;
             socket.sendable = true;
         }
-        socket.queue(Token { index: unpacked.index, generation: socket.generation })
+        socket.queue(token)
     }
 
     pub(super) fn pause(&mut self, token: Token, paused: bool) -> Option<Name> {
-        let socket = find(&mut self.entries, token)?;
+        let socket = self.slots.get_mut(token)?;
         socket.paused = paused;
         // Not in this turn, at whose end it may be detached: its error is for whoever has it next.
         if paused && socket.announced > Announced::Nothing {
@@ -531,7 +495,7 @@ impl Sockets {
         buffer: &mut [u8],
         turn: &mut Turn,
     ) -> Option<Event<Stream>> {
-        let socket = find(&mut self.entries, token)?;
+        let socket = self.slots.get_mut(token)?;
         socket.queued = false;
         if socket.failed {
             return None;
@@ -602,11 +566,8 @@ impl Sockets {
         pool: &mut OutputPool,
         more: &[IoSlice<'_>],
     ) -> io::Result<usize> {
-        let Some(socket) = self.entries.get_mut(token.index as usize).and_then(Option::as_mut)
-        else {
-            return Ok(0);
-        };
-        if socket.generation != token.generation || socket.blocked {
+        let Some(socket) = self.slots.get_mut(token) else { return Ok(0) };
+        if socket.blocked {
             return Ok(0);
         }
         let mut more = Rest::new(more);
@@ -654,31 +615,25 @@ impl Link for Sockets {
     }
 
     fn local_addr(&self, token: Token) -> io::Result<Address> {
-        let socket = self.open(token).ok_or(ErrorKind::NotConnected)?;
+        let socket = self.slots.get(token).ok_or(ErrorKind::NotConnected)?;
         local_addr(&socket.stream)
     }
 
     fn socket(&self, token: Token) -> Option<SockRef<'_>> {
-        self.open(token).map(|socket| SockRef::from(&socket.stream))
+        self.slots.get(token).map(|socket| SockRef::from(&socket.stream))
     }
 
     fn descriptor(&self, token: Token) -> Option<BorrowedFd<'_>> {
-        let socket = self.open(token)?;
+        let socket = self.slots.get(token)?;
         socket.shared.set(true);
         socket.read_until_blocked.set(true);
         Some(socket.stream.as_fd())
     }
 
     fn passing(&mut self, token: Token) -> Option<&mut Passing> {
-        self.open(token).filter(|socket| socket.transport == Transport::Unix)?;
+        self.slots.get(token).filter(|socket| socket.transport == Transport::Unix)?;
         Some(self.passing.entry(token.index).or_default())
     }
-}
-
-/// An open connection's socket.
-pub(super) fn find(entries: &mut [Option<Socket>], token: Token) -> Option<&mut Socket> {
-    let socket = entries.get_mut(token.index as usize)?.as_mut()?;
-    (socket.generation == token.generation).then_some(socket)
 }
 
 /// What a new connection is watched for. Urgent data is asked for where the system can tell, because

@@ -1,6 +1,5 @@
 //! The driver's sockets for datagrams.
 
-use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 
 use socket2::SockRef;
@@ -11,18 +10,18 @@ use super::network::SimNetwork;
 use super::peer::SimSocket;
 use super::wire::Wire;
 use crate::address::Address;
+use crate::driver::slots::Slots;
 use crate::driver::{DatagramLink, Event, Token};
 use crate::memory::DatagramQueue;
 
 /// The driver's sockets for datagrams: all that may be touched while a datagram is borrowed.
 pub(super) struct DatagramSockets {
     pub(super) network: SimNetwork,
-    pub(super) table: BTreeMap<u32, DatagramSocket>,
+    pub(super) table: Slots<DatagramSocket>,
     pub(super) write_budget: usize,
 }
 
 pub(super) struct DatagramSocket {
-    pub(super) generation: u32,
     pub(super) socket: SimDatagrams,
     /// How many bytes it may receive in this turn, and how many it may send.
     pub(super) left: usize,
@@ -34,15 +33,9 @@ pub(super) struct DatagramSocket {
 }
 
 impl DatagramSockets {
-    pub(super) fn get(&mut self, token: Token) -> Option<&mut DatagramSocket> {
-        let socket = self.table.get_mut(&token.index)?;
-        (socket.generation == token.generation).then_some(socket)
-    }
-
     pub(super) fn reap(&mut self, read_budget: usize, wire: &mut Wire, turn: &mut Vec<Notice>) {
         let (now, write_budget) = (wire.now(), self.write_budget);
-        for (&index, socket) in &mut self.table {
-            let token = Token { index, generation: socket.generation };
+        for (token, socket) in self.table.iter_mut() {
             (socket.left, socket.left_to_send) = (read_budget, write_budget);
             let address = socket.socket.address();
             if !socket.halted && wire.datagrams().has_arrived(&address) {
@@ -55,7 +48,7 @@ impl DatagramSockets {
     }
 
     pub(super) fn sent(&mut self, token: Token) -> Option<Event<SimSocket>> {
-        let socket = self.get(token)?;
+        let socket = self.table.get_mut(token)?;
         let waited = std::mem::take(&mut socket.waits_to_send);
         waited.then_some(Event::DatagramsSent { token })
     }
@@ -64,7 +57,7 @@ impl DatagramSockets {
 impl DatagramLink for DatagramSockets {
     fn flush_datagrams(&mut self, token: Token, queue: &mut DatagramQueue) -> io::Result<()> {
         let network = self.network.clone();
-        let Some(socket) = self.get(token) else {
+        let Some(socket) = self.table.get_mut(token) else {
             queue.drop_all();
             return Ok(());
         };
@@ -95,7 +88,7 @@ impl DatagramLink for DatagramSockets {
     }
 
     fn local_addr(&self, token: Token) -> io::Result<Address> {
-        let socket = self.table.get(&token.index).filter(|s| s.generation == token.generation);
+        let socket = self.table.get(token);
         let address = socket.map(|socket| socket.socket.address().into());
         address.ok_or_else(|| ErrorKind::NotConnected.into())
     }

@@ -1,6 +1,6 @@
 //! The driver: who has something to do, the turn, and each event.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use super::network::SimNetwork;
 use super::peer::{SimListener, SimSocket, Socket};
 use super::wire::Wire;
 use crate::address::Address;
+use crate::driver::slots::Slots;
 use crate::driver::waiting::Waiting;
 use crate::driver::{
     Budget, Datagram, DatagramLink, Datagrams, Event, Host, Link, Listening, Polling, Received,
@@ -40,8 +41,8 @@ pub struct SimDriver {
     serving: Option<Notice>,
     /// The wait was ended by a wake.
     woken: bool,
-    listeners: BTreeMap<u32, Listener>,
-    attempts: BTreeMap<u32, Attempt>,
+    listeners: Slots<Listener>,
+    attempts: Slots<Attempt>,
     connections: Connections,
     datagrams: DatagramSockets,
     /// The datagram that was handed out last.
@@ -61,7 +62,6 @@ pub(super) enum Notice {
 }
 
 struct Listener {
-    generation: u32,
     listener: SimListener,
     /// It failed to accept and waits to be resumed.
     stalled: bool,
@@ -71,18 +71,16 @@ struct Listener {
 
 /// An attempt to connect.
 struct Attempt {
-    generation: u32,
     socket: Socket,
 }
 
 /// The driver's connections: all that may be touched while received bytes are borrowed.
 struct Connections {
     network: SimNetwork,
-    table: BTreeMap<u32, Connection>,
+    table: Slots<Connection>,
 }
 
 struct Connection {
-    generation: u32,
     socket: Socket,
     paused: bool,
     /// How many bytes it may receive in this turn.
@@ -116,12 +114,12 @@ impl SimDriver {
             turn: Waiting::default(),
             serving: None,
             woken: false,
-            listeners: BTreeMap::new(),
-            attempts: BTreeMap::new(),
-            connections: Connections { network: network.clone(), table: BTreeMap::new() },
+            listeners: Slots::default(),
+            attempts: Slots::default(),
+            connections: Connections { network: network.clone(), table: Slots::default() },
             datagrams: DatagramSockets {
                 network: network.clone(),
-                table: BTreeMap::new(),
+                table: Slots::default(),
                 write_budget: budget.write,
             },
             parcel: None,
@@ -137,21 +135,18 @@ impl SimDriver {
     /// every time: nothing to forget, and fast enough for a simulation.
     fn reap(&mut self, wire: &mut Wire) {
         let mut news = Vec::new();
-        for (&index, listener) in &mut self.listeners {
+        for (token, listener) in self.listeners.iter_mut() {
             listener.left = self.budget.accept;
             if !listener.stalled && wire.can_accept(&listener.listener.address()) {
-                let generation = listener.generation;
-                news.push(Notice::Accept(Token { index, generation }));
+                news.push(Notice::Accept(token));
             }
         }
-        for (&index, attempt) in &self.attempts {
+        for (token, attempt) in self.attempts.iter_mut() {
             if wire.outcome(attempt.socket.id()).is_some() {
-                let generation = attempt.generation;
-                news.push(Notice::Connect(Token { index, generation }));
+                news.push(Notice::Connect(token));
             }
         }
-        for (&index, connection) in &mut self.connections.table {
-            let token = Token { index, generation: connection.generation };
+        for (token, connection) in self.connections.table.iter_mut() {
             connection.left = self.budget.read;
             connection.left_to_send = self.budget.write;
             if connection.can_receive(wire) {
@@ -168,11 +163,6 @@ impl SimDriver {
         news.into_iter().for_each(|notice| self.turn.push(Some(notice)));
     }
 
-    fn listener(&mut self, token: Token) -> Option<&mut Listener> {
-        let listener = self.listeners.get_mut(&token.index)?;
-        (listener.generation == token.generation).then_some(listener)
-    }
-
     fn act<H: Host>(&mut self, notice: Notice, host: &mut H) -> Option<Event<SimSocket>> {
         match notice {
             Notice::Accept(token) => self.accept(token),
@@ -186,7 +176,7 @@ impl SimDriver {
 
     fn accept(&mut self, token: Token) -> Option<Event<SimSocket>> {
         let network = self.network().clone();
-        let listener = self.listener(token).filter(|listener| listener.left > 0)?;
+        let listener = self.listeners.get_mut(token).filter(|listener| listener.left > 0)?;
         let mut wire = network.lock();
         if !wire.can_accept(&listener.listener.address()) {
             return None;
@@ -204,16 +194,11 @@ impl SimDriver {
         Some(Event::Accepted { listener: token, socket, peer: peer.into() })
     }
 
-    fn attempt(&self, token: Token) -> Option<&Attempt> {
-        let attempt = self.attempts.get(&token.index)?;
-        (attempt.generation == token.generation).then_some(attempt)
-    }
-
     /// Ends an attempt that has come to something.
     fn connected(&mut self, token: Token) -> Option<Event<SimSocket>> {
-        let id = self.attempt(token)?.socket.id();
+        let id = self.attempts.get(token)?.socket.id();
         let outcome = self.network().lock().outcome(id)?;
-        let attempt = self.attempts.remove(&token.index)?;
+        let attempt = self.attempts.remove(token)?;
         Some(match outcome {
             Ok(()) => Event::Connected { attempt: token, socket: SimSocket(attempt.socket) },
             Err(error) => Event::ConnectFailed { attempt: token, error },
@@ -224,7 +209,7 @@ impl SimDriver {
     fn receive<H: Host>(&mut self, token: Token, host: &mut H) -> Option<Event<SimSocket>> {
         let SimDriver { buffer, connections, turn, lent, .. } = self;
         let network = connections.network.clone();
-        let connection = connections.get(token)?;
+        let connection = connections.table.get_mut(token)?;
         let id = connection.socket.id();
         let mut wire = network.lock();
         if !connection.can_receive(&wire) {
@@ -267,12 +252,12 @@ pub(super) const DATAGRAM_COST: usize = 64;
 impl SimDriver {
     fn receive_datagram(&mut self, token: Token) -> Option<Event<SimSocket>> {
         let ready = |socket: &&mut DatagramSocket| socket.left > 0 && !socket.halted;
-        let socket = self.datagrams.get(token).filter(ready)?;
+        let socket = self.datagrams.table.get_mut(token).filter(ready)?;
         let arrived = socket.socket.take()?;
         let address = socket.socket.address();
         let more = self.network().lock().datagrams().has_arrived(&address);
         self.turn.push_more(more, Notice::Datagram(token));
-        let socket = self.datagrams.get(token)?;
+        let socket = self.datagrams.table.get_mut(token)?;
         match arrived {
             Arrived::Datagram(parcel) => {
                 socket.left = socket.left.saturating_sub(parcel.bytes.len() + DATAGRAM_COST);
@@ -373,15 +358,9 @@ fn front_bytes(queue: &OutputQueue, limit: usize) -> Vec<u8> {
 }
 
 impl Connections {
-    /// The connection of a token, unless its place belongs to another one by now.
-    fn get(&mut self, token: Token) -> Option<&mut Connection> {
-        let connection = self.table.get_mut(&token.index)?;
-        (connection.generation == token.generation).then_some(connection)
-    }
-
     fn sent(&mut self, token: Token) -> Option<Event<SimSocket>> {
         let network = self.network.clone();
-        let connection = self.get(token)?;
+        let connection = self.table.get_mut(token)?;
         let more_can_go = connection.can_send(&network.lock());
         more_can_go.then(|| {
             connection.waits_to_send = false;
@@ -399,7 +378,7 @@ impl Link for Connections {
         more: &[IoSlice<'_>],
     ) -> io::Result<usize> {
         let network = self.network.clone();
-        let Some(connection) = self.get(token) else { return Ok(0) };
+        let Some(connection) = self.table.get_mut(token) else { return Ok(0) };
         let taken = connection.send(&mut network.lock(), queue, pool, more);
         connection.failed |= taken.is_err();
         connection.waits_to_send = !queue.is_empty();
@@ -411,7 +390,7 @@ impl Link for Connections {
     }
 
     fn local_addr(&self, token: Token) -> io::Result<Address> {
-        let connection = self.table.get(&token.index).filter(|c| c.generation == token.generation);
+        let connection = self.table.get(token);
         let address = connection.and_then(|c| self.network.lock().local_addr(c.socket.id()));
         address.map(Address::from).ok_or_else(|| ErrorKind::NotConnected.into())
     }
@@ -473,7 +452,7 @@ impl Polling for SimDriver {
         let error = fault();
         match self.serving.take()? {
             Notice::Accept(listener) => {
-                self.listener(listener)?.stalled = true;
+                self.listeners.get_mut(listener)?.stalled = true;
                 Some(Event::AcceptFailed { listener, error })
             }
             Notice::Connect(attempt) => {
@@ -481,11 +460,11 @@ impl Polling for SimDriver {
                 Some(Event::ConnectFailed { attempt, error })
             }
             Notice::Receive(token) | Notice::Send(token) => {
-                self.connections.get(token)?.failed = true;
+                self.connections.table.get_mut(token)?.failed = true;
                 Some(Event::Failed { token, error })
             }
             Notice::Datagram(token) | Notice::SendDatagrams(token) => {
-                self.datagrams.get(token)?.halted = true;
+                self.datagrams.table.get_mut(token)?.halted = true;
                 Some(Event::DatagramFailed { token, error, in_a_row: 1 })
             }
         }
@@ -495,32 +474,23 @@ impl Polling for SimDriver {
 impl Listening for SimDriver {
     type Listener = SimListener;
 
-    /// # Panics
-    /// If the token's index is taken.
     fn listen(&mut self, token: Token, listener: SimListener) -> io::Result<()> {
-        let generation = token.generation;
-        let entry = Listener { generation, listener, stalled: false, left: 0 };
-        let before = self.listeners.insert(token.index, entry);
-        assert!(before.is_none(), "listener {token:?} takes the place of one that is open");
+        self.listeners.insert(token, Listener { listener, stalled: false, left: 0 });
         Ok(())
     }
 
     fn resume_accepting(&mut self, token: Token) {
-        if let Some(listener) = self.listener(token) {
+        if let Some(listener) = self.listeners.get_mut(token) {
             listener.stalled = false;
         }
     }
 
     fn unlisten(&mut self, token: Token) {
-        if self.listener(token).is_some() {
-            self.listeners.remove(&token.index);
-        }
+        self.listeners.remove(token);
     }
 }
 
 impl Streams for SimDriver {
-    /// # Panics
-    /// If the attempt's index is taken.
     fn connect(
         &mut self,
         attempt: Token,
@@ -532,27 +502,19 @@ impl Streams for SimDriver {
         let from = from.map(on_the_network).transpose()?;
         let id = self.network().lock().attempt(to, from);
         let socket = Socket::new(self.network().clone(), id);
-        let entry = Attempt { generation: attempt.generation, socket };
-        let before = self.attempts.insert(attempt.index, entry);
-        assert!(before.is_none(), "attempt {attempt:?} takes the place of another one");
+        self.attempts.insert(attempt, Attempt { socket });
         Ok(())
     }
 
     fn give_up(&mut self, attempt: Token) {
-        if self.attempt(attempt).is_none() {
-            return;
-        }
-        self.attempts.remove(&attempt.index);
-        if self.network().lock().chance(|faults| faults.late) {
+        let was_open = self.attempts.remove(attempt).is_some();
+        if was_open && self.network().lock().chance(|faults| faults.late) {
             self.turn.push(Some(Notice::Connect(attempt)));
         }
     }
 
-    /// # Panics
-    /// If the token's index is taken.
     fn adopt(&mut self, token: Token, socket: SimSocket) -> io::Result<()> {
         let connection = Connection {
-            generation: token.generation,
             socket: socket.0,
             paused: false,
             left: self.budget.read,
@@ -562,13 +524,12 @@ impl Streams for SimDriver {
             failed: false,
             waits_to_send: false,
         };
-        let before = self.connections.table.insert(token.index, connection);
-        assert!(before.is_none(), "connection {token:?} takes the place of one that is open");
+        self.connections.table.insert(token, connection);
         Ok(())
     }
 
     fn pause(&mut self, token: Token, paused: bool) {
-        if let Some(connection) = self.connections.get(token) {
+        if let Some(connection) = self.connections.table.get_mut(token) {
             connection.paused = paused;
         }
     }
@@ -586,7 +547,7 @@ impl Streams for SimDriver {
 
     fn shutdown(&mut self, token: Token) {
         let network = self.network().clone();
-        if let Some(connection) = self.connections.get(token) {
+        if let Some(connection) = self.connections.table.get_mut(token) {
             network.lock().shutdown(connection.socket.id());
         }
     }
@@ -598,8 +559,7 @@ impl Streams for SimDriver {
     }
 
     fn detach(&mut self, token: Token) -> Option<SimSocket> {
-        self.connections.get(token)?;
-        let connection = self.connections.table.remove(&token.index)?;
+        let connection = self.connections.table.remove(token)?;
         if self.network().lock().chance(|faults| faults.late) {
             self.turn.push(Some(Notice::Receive(token)));
             self.turn.push(Some(Notice::Send(token)));
@@ -634,36 +594,29 @@ impl Datagrams for SimDriver {
         Err(io::Error::new(ErrorKind::Unsupported, "the network is simulated"))
     }
 
-    /// # Panics
-    /// If the token's index is taken.
     fn open_datagrams(&mut self, token: Token, socket: SimDatagrams) -> io::Result<()> {
         socket.move_to_driver();
         let entry = DatagramSocket {
-            generation: token.generation,
             socket,
             left: self.budget.read,
             left_to_send: self.budget.write,
             waits_to_send: false,
             halted: false,
         };
-        let before = self.datagrams.table.insert(token.index, entry);
-        assert!(before.is_none(), "socket {token:?} takes the place of one that is open");
+        self.datagrams.table.insert(token, entry);
         Ok(())
     }
 
     fn resume_datagrams(&mut self, token: Token) {
-        if let Some(socket) = self.datagrams.get(token) {
+        if let Some(socket) = self.datagrams.table.get_mut(token) {
             socket.halted = false;
             self.turn.push(Some(Notice::Datagram(token)));
         }
     }
 
     fn close_datagrams(&mut self, token: Token) {
-        if self.datagrams.get(token).is_none() {
-            return;
-        }
-        self.datagrams.table.remove(&token.index);
-        if self.network().lock().chance(|faults| faults.late) {
+        let was_open = self.datagrams.table.remove(token).is_some();
+        if was_open && self.network().lock().chance(|faults| faults.late) {
             self.turn.push(Some(Notice::Datagram(token)));
             self.turn.push(Some(Notice::SendDatagrams(token)));
         }
