@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_platform::address::Address;
-use millstream_platform::driver::{Polling, Readiness, Wake};
+use millstream_platform::driver::{Readiness, SystemDriver, Wake};
 use millstream_platform::socket::{listen_tcp, local_addr};
 
 pub use crate::base::{table, timers};
@@ -23,14 +23,14 @@ pub use crate::shared::inbox;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A reactor on real sockets that the calling thread runs turn by turn.
-pub struct Stepper<H: EventHandler> {
+pub struct Stepper<H: EventHandler, D: SystemDriver = Readiness> {
     address: Address,
     engine: Engine,
     waker: Arc<dyn Wake>,
-    event_loop: EventLoop<Readiness, H>,
+    event_loop: EventLoop<D, H>,
 }
 
-impl<H: EventHandler> Stepper<H> {
+impl<H: EventHandler, D: SystemDriver> Stepper<H, D> {
     /// Makes a reactor that listens on a free port of the loopback interface. Of the builder, what
     /// concerns addresses and threads is not used.
     ///
@@ -45,10 +45,12 @@ impl<H: EventHandler> Stepper<H> {
         let listener =
             listen_tcp(address, false, config.backlog, false, &config.options).map_err(failed)?;
         let address = local_addr(&listener).map_err(failed)?;
-        let driver = Readiness::new(config.budget()).map_err(StartError::Driver)?;
+        let driver = D::open(config.budget()).map_err(StartError::Driver)?;
         let waker = driver.waker();
+        let listener = driver.watcher().listener(listener);
+        let listener = listener.map_err(StartError::Driver)?;
         let (engine, event_loop) =
-            start_in_this_thread(config, resolve, driver, address, listener.into(), handler)?;
+            start_in_this_thread(config, resolve, driver, address, listener, handler)?;
         Ok(Stepper { address, engine, waker, event_loop })
     }
 

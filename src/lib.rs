@@ -83,6 +83,7 @@ struct Readme;
 
 pub use bytes::Bytes;
 pub use millstream_platform::address::{Address, BadUnixAddress, Transport, UnixAddress};
+pub use millstream_platform::driver::{DriverChoice, UnknownDriver};
 pub use millstream_platform::log::LogLimit;
 pub use millstream_platform::socket::{
     Keepalive, OptionError, PeerCredentials, Socket, SocketOptions, SocketRole, UnusableSocket,

@@ -4,12 +4,15 @@
 //!   was given and what is wrong with it; the values at the edges of what is allowed are taken.
 //! - A start that fails names what failed (a panic of the user's code, an address) and leaves
 //!   nothing behind: no thread, no handler, no port.
+//! - The driver is chosen by the builder, or by the environment of an operator, which is stronger.
 //! - A callback can stop an engine that has only just booted, which is the earliest part of F20.
 
 mod common;
 
+use std::env;
 use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
@@ -17,8 +20,8 @@ use std::thread;
 use std::time::Duration;
 
 use millstream::{
-    AcceptMode, Action, Address, AlreadyStopping, Builder, ConfigError, Conn, Engine, EventHandler,
-    InputOverflow, Pinning, Reactor, SocketOptions, StartError,
+    AcceptMode, Action, Address, AlreadyStopping, Builder, ConfigError, Conn, DriverChoice, Engine,
+    EventHandler, InputOverflow, Pinning, Reactor, SocketOptions, StartError, UnknownDriver,
 };
 
 use self::common::{DEADLINE, Echo, TestEngine, modes, read_exactly, receive};
@@ -445,4 +448,74 @@ fn an_address_of_another_machine_fails_the_start_by_name() {
     let expected =
         (foreign.into(), ErrorKind::AddrNotAvailable, "cannot listen on 192.0.2.1:80".to_owned());
     assert_eq!(listen_error(builder().listen(foreign)), expected);
+}
+
+// --- the driver ------------------------------------------------------------------------------------
+
+/// What an operator forces a driver with.
+const VARIABLE: &str = "MILLSTREAM_DRIVER";
+
+/// Has the calling test run once more for each of these values, alone in a process whose
+/// environment has it. Returns what they print.
+fn for_values(values: &[&str], test: fn(value: &str)) -> Vec<String> {
+    const INSIDE: &str = "MILLSTREAM_DRIVER_TEST";
+    if let Ok(value) = env::var(INSIDE) {
+        test(&value);
+        return Vec::new();
+    }
+    let run = |value: &&str| {
+        let process = Command::new(env::current_exe().expect("a test is a program"))
+            .args(["--exact", thread::current().name().expect("a test has a name"), "--nocapture"])
+            .env(INSIDE, value)
+            .env(VARIABLE, value)
+            .output()
+            .expect("it is a program");
+        let text = String::from_utf8_lossy(&process.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&process.stderr);
+        assert!(process.status.success(), "with {value:?}: {text}{errors}");
+        text
+    };
+    values.iter().map(run).collect()
+}
+
+#[test]
+fn a_driver_that_there_is_not_starts_no_engine_whatever_the_program_says() {
+    for_values(&["epoll", "Readiness", "readiness ", "simulated"], |value| {
+        for choice in [DriverChoice::Automatic, DriverChoice::Readiness] {
+            let started = builder().driver(choice).listen(free_address()).start(|_| Echo);
+            let error = started.expect_err("there is no such driver");
+            let text = error.to_string();
+            for part in [VARIABLE, &format!("{value:?}"), "automatic, readiness"] {
+                assert!(text.contains(part), "{text}");
+            }
+            let StartError::UnknownDriver(unknown) = error else { panic!("{error:?}") };
+            assert_eq!(unknown.name, value);
+        }
+    });
+}
+
+#[test]
+fn a_driver_can_be_forced_and_is_named_by_the_statistics_and_the_log() {
+    let logs = for_values(&["readiness", "automatic", ""], |_| {
+        tracing_subscriber::fmt().with_ansi(false).init();
+        for choice in [DriverChoice::Automatic, DriverChoice::Readiness] {
+            let engine = TestEngine::start(builder().driver(choice), |_| Echo);
+            assert_eq!(engine.stats().driver, "readiness");
+        }
+    });
+    for log in logs {
+        let starts = log.lines().filter(|line| line.contains("the engine runs"));
+        let named = starts.filter(|line| line.contains("driver=\"readiness\""));
+        assert_eq!(named.count(), 2, "{log}");
+    }
+}
+
+#[test]
+fn a_drivers_text_is_its_name() {
+    for choice in [DriverChoice::Automatic, DriverChoice::Readiness] {
+        assert_eq!(choice.to_string().parse(), Ok(choice));
+    }
+    assert_eq!(DriverChoice::default().to_string(), "automatic");
+    let unknown = "io".parse::<DriverChoice>().expect_err("there is no such driver");
+    assert_eq!(unknown, UnknownDriver { name: "io".to_owned() });
 }

@@ -3,6 +3,7 @@
 use std::io;
 
 use millstream_platform::address::Address;
+use millstream_platform::driver::UnknownDriver;
 use millstream_platform::socket::OptionError;
 
 use crate::unwind::Panic;
@@ -62,6 +63,9 @@ pub enum StartError {
     /// An option of [`Builder::socket_options`](crate::Builder::socket_options) can't be used.
     #[error(transparent)]
     Option(#[from] OptionError),
+    /// The environment variable `MILLSTREAM_DRIVER` names no driver.
+    #[error("the environment variable MILLSTREAM_DRIVER is wrong: {0}")]
+    UnknownDriver(#[from] UnknownDriver),
     /// The socket at an address can't have an option.
     #[error("cannot listen on {address}")]
     ListenOption {

@@ -19,7 +19,7 @@ mod listen;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use millstream_platform::driver::Budget;
+use millstream_platform::driver::{Budget, DriverChoice};
 use millstream_platform::socket::SocketOptions;
 
 pub use self::adopt::AdoptError;
@@ -101,6 +101,7 @@ impl Default for OutputLimits {
 pub(crate) struct Config {
     pub(crate) listen: Vec<Listen>,
     pub(crate) reactors: Option<usize>,
+    pub(crate) driver: DriverChoice,
     pub(crate) pinning: Pinning,
     pub(crate) accept_mode: AcceptMode,
     pub(crate) backlog: u32,
@@ -137,6 +138,7 @@ impl Default for Config {
         Config {
             listen: Vec::new(),
             reactors: None,
+            driver: DriverChoice::Automatic,
             pinning: Pinning::Auto,
             accept_mode: AcceptMode::MainAcceptor,
             backlog: 1024,

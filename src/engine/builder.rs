@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_platform::driver::DriverChoice;
 use millstream_platform::socket::SocketOptions;
 
 use super::start::start;
@@ -52,6 +53,18 @@ impl Builder {
     /// can run at the same time, by its affinity mask and its control group's quota.
     pub fn reactors(mut self, count: usize) -> Self {
         self.config.reactors = Some(count);
+        self
+    }
+
+    /// Which driver the engine uses to talk to the operating system. By default
+    /// [`DriverChoice::Automatic`].
+    ///
+    /// The environment variable `MILLSTREAM_DRIVER`, if it is set and not empty, is stronger: it is
+    /// for operators, who know the machine and can't change the program. Its value is `automatic`
+    /// or `readiness`; with another one the engine does not start ([`StartError::UnknownDriver`]).
+    /// [`Stats::driver`](crate::Stats::driver) tells which one is in force.
+    pub fn driver(mut self, choice: DriverChoice) -> Self {
+        self.config.driver = choice;
         self
     }
 

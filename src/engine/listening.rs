@@ -4,14 +4,14 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use millstream_platform::driver::Readiness;
+use millstream_platform::driver::{Driver, Watch};
 use millstream_platform::socket::{BoundSocket, local_addr};
 
-use super::start::spawn_acceptor;
+use crate::base::ListenerId;
 use crate::config::{AcceptMode, Config, Listen, ListenError, StartError};
 use crate::shared::{
-    Arrival, Assigned, Bound, Engine, Inlet, Inner, Listener, ListenerState, Listeners, Open,
-    Server, Setup, Staff,
+    Arrival, Assigned, Bound, Engine, Inbox, Inner, Listener, ListenerState, Listeners, Open,
+    Serve, Serving, Setup, Staff,
 };
 
 impl Engine {
@@ -126,7 +126,7 @@ impl Staff {
         bound: &Bound,
         config: &Config,
         engine: &Engine,
-    ) -> Result<Vec<Server>, StartError> {
+    ) -> Result<Vec<Arc<dyn Serve>>, StartError> {
         let count = self.reactors.len();
         // A single reactor accepts for itself: there is nothing to choose, and handing over to it would cost
         // more than accepting does.
@@ -136,27 +136,36 @@ impl Staff {
         }
         if !bound.state.transport().is_stream() {
             // Nobody accepts datagrams and hands them over: one reactor has the socket.
-            return Ok(vec![self.reactors[bound.state.id().index() % count].clone()]);
+            return Ok(vec![Arc::clone(&self.reactors[bound.state.id().index() % count])]);
         }
         if self.acceptor.is_none() {
-            let balance = &mut self.balance;
-            self.acceptor = Some(spawn_acceptor(engine, config, balance, &self.entrances)?);
+            self.acceptor = Some((self.make_acceptor)(engine, config)?);
         }
         Ok(self.acceptor.iter().cloned().collect())
     }
 }
 
-impl Server {
-    /// Has a socket watched, to be served as soon as it is posted.
-    fn watch(&self, socket: BoundSocket, open: Open) -> io::Result<(Inlet, Arrival<Readiness>)> {
+/// A thread that serves sockets on this driver.
+pub(super) struct Server<D: Driver> {
+    pub(super) inlet: Arc<Inbox<Arrival<D>>>,
+    pub(super) watcher: Arc<dyn Watch<D>>,
+}
+
+impl<D: Driver> Serve for Server<D> {
+    fn watch(&self, socket: BoundSocket, open: Open) -> io::Result<Serving> {
         let arrival = match socket {
             BoundSocket::Listener(socket) => {
-                Arrival::Listener { socket: self.watcher.watch(socket)?, open }
+                Arrival::Listener { socket: self.watcher.listener(socket)?, open }
             }
             BoundSocket::Datagrams(socket) => {
-                Arrival::Datagrams { socket: self.watcher.watch(socket)?, open }
+                Arrival::Datagrams { socket: self.watcher.datagrams(socket)?, open }
             }
         };
-        Ok((Arc::clone(&self.inlet), arrival))
+        let inlet = Arc::clone(&self.inlet);
+        Ok(Box::new(move || drop(inlet.post(arrival))))
+    }
+
+    fn close(&self, listener: ListenerId) {
+        drop(self.inlet.post(Arrival::Close(listener)));
     }
 }

@@ -7,12 +7,11 @@ use std::time::Duration;
 #[cfg(any(feature = "sim", feature = "internals"))]
 use millstream_platform::address::{Address, Transport};
 use millstream_platform::cpu;
-#[cfg(any(feature = "sim", feature = "internals"))]
-use millstream_platform::driver::Driver;
-use millstream_platform::driver::{Budget, Polling, Readiness};
+use millstream_platform::driver::{Budget, Driver, DriverChoice, OnDriver, SystemDriver};
 
 use super::Builder;
 use super::acceptor::Acceptor;
+use super::listening::Server;
 #[cfg(any(feature = "sim", feature = "internals"))]
 use crate::config::Rules;
 use crate::config::balance::Balance;
@@ -23,17 +22,19 @@ use crate::reactor::{Doors, EventLoop};
 use crate::shared::Open;
 #[cfg(any(feature = "sim", feature = "internals"))]
 use crate::shared::Resolve;
-use crate::shared::{Engine, Entrance, Memory, ReactorPort, Resolver, Server, Staff, spawn};
+use crate::shared::{
+    Engine, Entrance, MakeAcceptor, Memory, ReactorPort, Resolver, Serve, Staff, spawn,
+};
 use crate::unwind::{Shielded, catch};
 
-type Report = Result<Booted, StartError>;
+type Report<D> = Result<Booted<D>, StartError>;
 
 /// A reactor that is ready to run, and what starts it.
-struct Booted {
+struct Booted<D: Driver> {
     reactor: usize,
     port: ReactorPort,
-    entrance: Entrance<Readiness>,
-    server: Server,
+    entrance: Entrance<D>,
+    server: Server<D>,
     go: Sender<()>,
 }
 
@@ -42,12 +43,40 @@ where
     H: EventHandler,
     F: Fn(usize) -> H + Send + Sync + 'static,
 {
+    let choice = DriverChoice::from_environment()?.unwrap_or(builder.config.driver);
+    choice.run(Start { builder: builder.driver(choice), factory })
+}
+
+/// A start on the driver that was chosen: everything from here on is made for that one.
+struct Start<F> {
+    builder: Builder,
+    factory: F,
+}
+
+impl<H, F> OnDriver for Start<F>
+where
+    H: EventHandler,
+    F: Fn(usize) -> H + Send + Sync + 'static,
+{
+    type Output = Result<Engine, StartError>;
+
+    fn run<D: SystemDriver>(self) -> Self::Output {
+        start_on::<D, H, F>(self.builder, self.factory)
+    }
+}
+
+fn start_on<D, H, F>(builder: Builder, factory: F) -> Result<Engine, StartError>
+where
+    D: SystemDriver,
+    H: EventHandler,
+    F: Fn(usize) -> H + Send + Sync + 'static,
+{
     let Builder { mut config, balance, resolve } = builder;
     let count = *config.reactors.get_or_insert_with(cpu::parallelism);
     config.check()?;
     config.memory_budget.get_or_insert_with(Memory::default_budget);
     let cores = cores_for(&config.pinning, count);
-    let engine = Engine::new(&config, Resolver::new(resolve, true));
+    let engine = Engine::new(&config, Resolver::new(resolve, true), D::NAME);
     // What is inherited must not be kept open by the configuration.
     let listens = std::mem::take(&mut config.listen);
     let config = Arc::new(config);
@@ -56,15 +85,16 @@ where
     for listen in listens {
         listeners.add(&listen, &engine)?;
     }
-    let started = spawn_reactors(&engine, &config, factory, &cores).and_then(|reactors| {
-        Ok(listeners.staff(run_reactors(reactors, balance, &engine), &engine)?)
-    });
+    let started =
+        spawn_reactors::<D, _, _>(&engine, &config, factory, &cores).and_then(|reactors| {
+            Ok(listeners.staff(run_reactors(reactors, balance, &engine), &engine)?)
+        });
     if let Err(error) = started {
         let _ = engine.stop(Duration::ZERO);
         engine.join();
         return Err(error);
     }
-    tracing::info!(addresses = ?engine.local_addrs(), reactors = count, "the engine runs");
+    tracing::info!(driver = D::NAME, addresses = ?engine.local_addrs(), reactors = count, "the engine runs");
     Ok(engine)
 }
 
@@ -87,13 +117,14 @@ fn cores_for(pinning: &Pinning, reactors: usize) -> Vec<Option<usize>> {
 
 /// Makes the reactors' threads, and waits until each has booted. On failure none is left running:
 /// each ends when it isn't told to go.
-fn spawn_reactors<H, F>(
+fn spawn_reactors<D, H, F>(
     engine: &Engine,
     config: &Arc<Config>,
     factory: F,
     cores: &[Option<usize>],
-) -> Result<Vec<Booted>, StartError>
+) -> Result<Vec<Booted<D>>, StartError>
 where
+    D: SystemDriver,
     H: EventHandler,
     F: Fn(usize) -> H + Send + Sync + 'static,
 {
@@ -113,7 +144,7 @@ where
         .map_err(StartError::Thread)?;
     }
     drop(report);
-    let mut booted: Vec<Booted> = reports.iter().take(cores.len()).collect::<Result<_, _>>()?;
+    let mut booted: Vec<Booted<D>> = reports.iter().take(cores.len()).collect::<Result<_, _>>()?;
     booted.sort_by_key(|booted| booted.reactor);
     Ok(booted)
 }
@@ -126,13 +157,13 @@ fn pin(reactor: usize, core: Option<usize>) {
 }
 
 /// The life of a reactor's thread.
-fn run_reactor<H: EventHandler>(
+fn run_reactor<D: SystemDriver, H: EventHandler>(
     reactor: usize,
     reactors: Reactors<H>,
     engine: &Engine,
     config: &Arc<Config>,
     factory: &impl Fn(usize) -> H,
-    report: &Sender<Report>,
+    report: &Sender<Report<D>>,
 ) {
     match boot(reactor, reactors, engine, config, factory) {
         Ok((event_loop, booted, start)) => {
@@ -146,16 +177,16 @@ fn run_reactor<H: EventHandler>(
     }
 }
 
-type Ready<H> = (EventLoop<Readiness, H>, Booted, Receiver<()>);
+type Ready<D, H> = (EventLoop<D, H>, Booted<D>, Receiver<()>);
 
-fn boot<H: EventHandler>(
+fn boot<D: SystemDriver, H: EventHandler>(
     reactor: usize,
     reactors: Reactors<H>,
     engine: &Engine,
     config: &Arc<Config>,
     factory: &impl Fn(usize) -> H,
-) -> Result<Ready<H>, StartError> {
-    let driver = Readiness::new(config.budget()).map_err(StartError::Driver)?;
+) -> Result<Ready<D, H>, StartError> {
+    let driver = D::open(config.budget()).map_err(StartError::Driver)?;
     let handler = catch(|| factory(reactor))
         .map_err(|panic| StartError::panicked(reactor, "factory", panic))?;
     let doors = Doors::new(&driver);
@@ -189,7 +220,7 @@ pub(crate) fn start_in_this_thread<D: Driver, H: EventHandler>(
     listener: D::Listener,
     handler: H,
 ) -> Result<(Engine, EventLoop<D, H>), StartError> {
-    let engine = Engine::new(&config, Resolver::new(resolve, false));
+    let engine = Engine::new(&config, Resolver::new(resolve, false), D::NAME);
     let doors = Doors::new(&driver);
     let reactors = Reactors::new(1);
     engine.set_handle(reactors.clone());
@@ -210,30 +241,47 @@ pub(crate) fn start_in_this_thread<D: Driver, H: EventHandler>(
 }
 
 /// Lets the reactors go, and makes them known to the engine.
-fn run_reactors(reactors: Vec<Booted>, balance: Box<dyn Balance>, engine: &Engine) -> Staff {
-    let (mut ports, mut entrances, mut servers) = (Vec::new(), Vec::new(), Vec::new());
+fn run_reactors<D: SystemDriver>(
+    reactors: Vec<Booted<D>>,
+    balance: Box<dyn Balance>,
+    engine: &Engine,
+) -> Staff {
+    let (mut ports, mut entrances) = (Vec::new(), Vec::new());
+    let mut servers: Vec<Arc<dyn Serve>> = Vec::new();
     for booted in reactors {
         // It fails only if the thread is gone, which the engine learns from the thread itself.
         let _ = booted.go.send(());
         ports.push(booted.port);
         entrances.push(booted.entrance);
-        servers.push(booted.server);
+        servers.push(Arc::new(booted.server));
     }
     engine.set_reactors(ports);
-    Staff { reactors: servers, entrances, balance: Some(Shielded::new(balance)), acceptor: None }
+    Staff { reactors: servers, acceptor: None, make_acceptor: acceptor_of(entrances, balance) }
 }
 
-/// Starts the main acceptor, which takes the balancer; answers where it is given listeners.
-pub(super) fn spawn_acceptor(
+/// What makes the main acceptor of these reactors.
+fn acceptor_of<D: SystemDriver>(
+    reactors: Vec<Entrance<D>>,
+    balance: Box<dyn Balance>,
+) -> MakeAcceptor {
+    let mut balance = Some(Shielded::new(balance));
+    Box::new(move |engine, config| {
+        let server = spawn_acceptor(engine, config, &mut balance, &reactors)?;
+        Ok(Arc::new(server))
+    })
+}
+
+/// Starts the main acceptor, which takes the balancer; returns where it is given listeners.
+fn spawn_acceptor<D: SystemDriver>(
     engine: &Engine,
     config: &Config,
     balance: &mut Option<Shielded<Box<dyn Balance>>>,
-    reactors: &[Entrance<Readiness>],
-) -> Result<Server, StartError> {
+    reactors: &[Entrance<D>],
+) -> Result<Server<D>, StartError> {
     let budget = Budget { receive_buffer: 0, ..config.budget() };
-    let driver = Readiness::new(budget).map_err(StartError::Driver)?;
+    let driver = D::open(budget).map_err(StartError::Driver)?;
     let (waker, watcher) = (driver.waker(), driver.watcher());
-    let (go, start) = channel::<Acceptor<Readiness>>();
+    let (go, start) = channel::<Acceptor<D>>();
     let run = move || start.recv().into_iter().for_each(Acceptor::run);
     spawn(engine, "millstream-acceptor".to_owned(), run).map_err(StartError::Thread)?;
     // Only now, so that another attempt can have it if there is no thread.

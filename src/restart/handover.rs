@@ -18,7 +18,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::Inherited;
 use super::message::{self, Entry, GO, MessageError, NO, READY};
-use super::server::{self, Server};
+use super::server::{self, Serve};
 use crate::config::{Gate, StartError};
 use crate::shared::{Engine, spawn};
 
@@ -226,14 +226,14 @@ impl Handover {
                 (socket, Some(predecessor))
             }
         };
-        let server = Server::new(engine.clone(), timeout, drain, socket, predecessor);
-        let server = server.map_err(unusable)?;
+        let serve = Serve { engine: engine.clone(), timeout, drain, socket, predecessor };
+        let serve = engine.driver_choice().run(serve).map_err(unusable)?;
         gate.open();
         engine.known_listeners().admit();
         if !inherited.is_empty() {
             tracing::warn!(?inherited, "nobody listens there any more");
         }
-        spawn(engine, "millstream-handover".to_owned(), move || server.run())
+        spawn(engine, "millstream-handover".to_owned(), serve)
             .map_err(|error| HandoverError::Thread(StartError::Thread(error).into()))
     }
 }

@@ -9,9 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_platform::address::Transport;
-use millstream_platform::driver::{
-    Budget, Event, Listening, Polling, Readiness, Received, Streams, Token,
-};
+use millstream_platform::driver::{Budget, Event, OnDriver, Received, SystemDriver, Token};
 use millstream_platform::socket::{
     Listener, SocketFile, Stream, own_user, peer_credentials, send_bytes,
 };
@@ -46,8 +44,8 @@ const REFILL: Duration = Duration::from_secs(1);
 const LISTENER: Token = Token { index: 0, generation: 0 };
 
 /// What runs on the handover's thread.
-pub(super) struct Server {
-    driver: Readiness,
+struct Server<D> {
+    driver: D,
     engine: Engine,
     /// How long a newcomer may take to be ready, and then the connections to end.
     timeout: Duration,
@@ -63,6 +61,25 @@ pub(super) struct Server {
     reserve: Vec<OwnedFd>,
     retry_at: Option<Instant>,
     refill_at: Option<Instant>,
+}
+
+/// What is to be served: newcomers that connect to a socket. With a driver it comes to what the
+/// thread runs.
+pub(super) struct Serve {
+    pub(super) engine: Engine,
+    pub(super) timeout: Duration,
+    pub(super) drain: Duration,
+    pub(super) socket: Listener,
+    pub(super) predecessor: Option<Predecessor>,
+}
+
+impl OnDriver for Serve {
+    type Output = io::Result<Box<dyn FnOnce() + Send>>;
+
+    fn run<D: SystemDriver>(self) -> Self::Output {
+        let server = Server::<D>::new(self)?;
+        Ok(Box::new(move || server.run()))
+    }
 }
 
 /// A process that has been given the listeners, and starts.
@@ -101,20 +118,14 @@ impl Predecessor {
     }
 }
 
-impl Server {
-    /// Serves newcomers that connect to this socket.
-    pub(super) fn new(
-        engine: Engine,
-        timeout: Duration,
-        drain: Duration,
-        socket: Listener,
-        predecessor: Option<Predecessor>,
-    ) -> io::Result<Self> {
+impl<D: SystemDriver> Server<D> {
+    fn new(serve: Serve) -> io::Result<Self> {
+        let Serve { engine, timeout, drain, socket, predecessor } = serve;
         let budget = Budget { receive_buffer: 16, read: 16, write: 16, accept: 1 };
-        let mut driver = Readiness::new(budget)?;
+        let mut driver = D::open(budget)?;
         let file = socket.file().cloned();
         let own = Arc::new(socket.as_fd().try_clone_to_owned()?);
-        driver.listen(LISTENER, socket.into())?;
+        driver.listen(LISTENER, driver.watcher().listener(socket)?)?;
         engine.wake_on_stop(driver.waker());
         let mut server = Server {
             driver,
@@ -135,7 +146,7 @@ impl Server {
     }
 
     /// Hands over, once, or ends with the engine.
-    pub(super) fn run(mut self) {
+    fn run(mut self) {
         while !self.engine.is_stopping() {
             if let Err(error) = self.driver.wait(self.patience()) {
                 tracing::error!(%error, "nobody can take over any more");

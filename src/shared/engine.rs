@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use millstream_platform::address::{Address, PeerAddress};
-use millstream_platform::driver::Wake;
+use millstream_platform::driver::{DriverChoice, Wake};
 use millstream_platform::time::after;
 
 use super::counters::{Counters, ReactorStats};
@@ -32,6 +32,9 @@ pub struct Engine {
 }
 
 pub(super) struct Shared {
+    /// The name of the driver that is in force, and the choice that it came of.
+    driver: &'static str,
+    choice: DriverChoice,
     pub(super) listeners: Listeners,
     limits: Arc<Limits>,
     memory: Memory,
@@ -98,6 +101,9 @@ pub enum WaitError {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Stats {
+    /// The name of the driver that is in force: `readiness`, or `simulated`. See
+    /// [`Builder::driver`](crate::Builder::driver).
+    pub driver: &'static str,
     /// Each reactor's.
     pub reactors: Vec<ReactorStats>,
     /// Sockets that listen at this moment. Where each reactor accepts for itself, a listener has one for each.
@@ -123,11 +129,13 @@ pub struct Stats {
 }
 
 impl Engine {
-    pub(crate) fn new(config: &Config, resolver: Resolver) -> Self {
+    pub(crate) fn new(config: &Config, resolver: Resolver, driver: &'static str) -> Self {
         let Config { max_connections, max_connections_per_source, ipv6_source_prefix, .. } = config;
         let limits =
             Limits::new(*max_connections, *max_connections_per_source, *ipv6_source_prefix);
         let shared = Shared {
+            driver,
+            choice: config.driver,
             listeners: Listeners::default(),
             limits: Arc::new(limits),
             memory: Memory::new(config.memory_budget.flatten()),
@@ -145,6 +153,11 @@ impl Engine {
             threads_changed: Condvar::new(),
         };
         Engine { shared: Arc::new(shared) }
+    }
+
+    /// What its driver was chosen by.
+    pub(crate) fn driver_choice(&self) -> DriverChoice {
+        self.shared.choice
     }
 
     /// The addresses it listens on, in the order they were given, each with its real port.
@@ -179,6 +192,7 @@ impl Engine {
             reactor.counters.snapshot(inbox_depth, wakeups)
         };
         Stats {
+            driver: self.shared.driver,
             reactors: self.ports().iter().map(snapshot).collect(),
             listening_sockets: self.shared.listeners.sockets(),
             refused: self.shared.limits.refused(),

@@ -9,17 +9,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use millstream_platform::address::{Address, Transport};
-use millstream_platform::driver::{Readiness, Watcher};
 use millstream_platform::socket::{BoundSocket, SocketFile};
 use millstream_platform::time::after;
 
 use super::Engine;
-use super::arrival::{Arrival, Entrance};
-use super::inbox::Inbox;
 use crate::base::ListenerId;
-use crate::config::balance::Balance;
-use crate::config::{Config, Gate, Rules};
-use crate::unwind::Shielded;
+use crate::config::{Config, Gate, Rules, StartError};
 
 /// A place where an engine listens, for any thread; clones are the same one. Dropping it closes nothing:
 /// [`close`](Self::close) does, and the engine's stop.
@@ -172,17 +167,19 @@ pub(crate) struct Bound {
 pub(crate) struct Assigned {
     pub(crate) id: ListenerId,
     pub(crate) gate: Gate,
-    pub(crate) sockets: Vec<(Inlet, Arrival<Readiness>)>,
+    pub(crate) sockets: Vec<Serving>,
 }
 
-/// Where a thread that serves sockets is given them.
-pub(crate) type Inlet = Arc<Inbox<Arrival<Readiness>>>;
+/// Has a socket served that is watched.
+pub(crate) type Serving = Box<dyn FnOnce() + Send>;
 
-/// A thread that serves sockets.
-#[derive(Clone)]
-pub(crate) struct Server {
-    pub(crate) inlet: Inlet,
-    pub(crate) watcher: Watcher,
+/// A thread that serves sockets, on whichever driver.
+pub(crate) trait Serve: Send + Sync {
+    /// Has a socket watched, and returns what has it served.
+    fn watch(&self, socket: BoundSocket, open: Open) -> io::Result<Serving>;
+
+    /// Has it close those sockets of a listener that it serves.
+    fn close(&self, listener: ListenerId);
 }
 
 /// A listener's sockets, once more.
@@ -223,13 +220,15 @@ pub(crate) struct Setup {
 
 /// Who accepts.
 pub(crate) struct Staff {
-    pub(crate) reactors: Vec<Server>,
-    /// Where the main acceptor hands connections over, and how it chooses: it is made for the first listener that
-    /// needs it.
-    pub(crate) entrances: Vec<Entrance<Readiness>>,
-    pub(crate) balance: Option<Shielded<Box<dyn Balance>>>,
-    pub(crate) acceptor: Option<Server>,
+    pub(crate) reactors: Vec<Arc<dyn Serve>>,
+    /// The main acceptor, and what makes it: for the first listener that needs it.
+    pub(crate) acceptor: Option<Arc<dyn Serve>>,
+    pub(crate) make_acceptor: MakeAcceptor,
 }
+
+/// Makes the main acceptor; if that fails, another time may go better.
+pub(crate) type MakeAcceptor =
+    Box<dyn FnMut(&Engine, &Config) -> Result<Arc<dyn Serve>, StartError> + Send>;
 
 impl Listeners {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -337,7 +336,7 @@ impl Listeners {
         inner.assigned.retain(|assigned| assigned.id != id);
         let Some(staff) = &inner.staff else { return };
         for server in staff.reactors.iter().chain(&staff.acceptor) {
-            drop(server.inlet.post(Arrival::Close(id)));
+            server.close(id);
         }
     }
 }
@@ -346,9 +345,7 @@ impl Inner {
     /// Gives the sockets whose gate is open to whoever serves them.
     pub(crate) fn admit(&mut self) {
         for assigned in self.assigned.extract_if(.., |assigned| assigned.gate.is_open()) {
-            for (inlet, arrival) in assigned.sockets {
-                drop(inlet.post(arrival));
-            }
+            assigned.sockets.into_iter().for_each(|serve| serve());
         }
     }
 }

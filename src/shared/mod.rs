@@ -31,7 +31,8 @@ pub(crate) use self::inbox::{Inbox, Notify};
 pub(crate) use self::limits::Account;
 pub use self::listeners::Listener;
 pub(crate) use self::listeners::{
-    Assigned, Bound, Duplicates, Inlet, Inner, ListenerState, Listeners, Open, Server, Setup, Staff,
+    Assigned, Bound, Duplicates, Inner, ListenerState, Listeners, MakeAcceptor, Open, Serve,
+    Serving, Setup, Staff,
 };
 pub(crate) use self::memory::{Memory, Told};
 pub use self::resolver::Resolve;

@@ -53,6 +53,7 @@
 //!     handed out, [`Polling::abandon`] gives up on the source alone: the connection, what the listener was about to accept, the
 //!     attempt, the datagram. The turn goes on with the others.
 
+mod choice;
 mod readiness;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -71,7 +72,8 @@ use crate::address::{Address, PeerAddress};
 use crate::memory::{DatagramQueue, OutputPool, OutputQueue};
 use crate::socket::{DatagramOptions, DatagramSocket, Passing, SocketOptions, Stream};
 
-pub use self::readiness::{Arriving, Readiness, Watcher};
+pub use self::choice::{DriverChoice, OnDriver, SystemDriver, UnknownDriver, Watch};
+pub use self::readiness::{Arriving, Readiness};
 
 /// The name under which a driver knows a connection, a listener or an attempt to connect: an index, which is reused, and a
 /// generation, which tells the users of one index apart.
@@ -360,6 +362,9 @@ pub trait DatagramLink {
 pub trait Polling: 'static {
     /// A connection before its adoption. It can move to another thread.
     type Socket: Socket;
+
+    /// What the driver is called, in statistics and in the log.
+    const NAME: &'static str;
 
     /// A handle that ends this driver's [`wait`](Self::wait) from any thread.
     fn waker(&self) -> Arc<dyn Wake>;

@@ -5,7 +5,8 @@ use super::Token;
 /// How many places are kept in any case.
 const KEPT: usize = 1024;
 
-/// A driver's sockets of one kind. A token whose socket was removed finds nothing, whoever has its place.
+/// A driver's sockets of one kind. A token whose socket was removed finds nothing, whoever has its
+/// place.
 pub(super) struct Slots<T> {
     slots: Vec<Option<Slot<T>>>,
     len: usize,

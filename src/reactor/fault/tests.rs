@@ -68,6 +68,8 @@ macro_rules! forward {
 impl Polling for Faulty {
     type Socket = Stream;
 
+    const NAME: &'static str = "faulty";
+
     forward! {
         fn waker(&self) -> Arc<dyn Wake>;
         fn now(&self) -> Instant;

@@ -28,7 +28,7 @@ use self::sending::Tried;
 use super::lone;
 use super::name::Name;
 use super::socket::SHORT_MEANS_DRAINED;
-use super::watch::{Arriving, Prepared, Watch};
+use super::watch::{Arriving, Prepare, Prepared};
 use super::{Spent, Turn, add, left, retry, stream};
 use crate::address::{Address, UnixAddress};
 use crate::driver::slots::Slots;
@@ -153,7 +153,7 @@ impl Batch {
     }
 }
 
-impl Watch for socket::DatagramSocket {
+impl Prepare for socket::DatagramSocket {
     type Prepared = Socket;
 
     fn prepare(self) -> io::Result<Socket> {

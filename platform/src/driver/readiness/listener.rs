@@ -15,7 +15,7 @@ use mio::{Interest, Registry};
 use socket2::SockRef;
 
 use super::name::Name;
-use super::watch::{Arriving, Prepared, Watch};
+use super::watch::{Arriving, Prepare, Prepared};
 use super::{Spent, Turn, add, left, stream};
 use crate::address::{PeerAddress, Transport};
 use crate::driver::slots::Slots;
@@ -63,7 +63,7 @@ struct Listener {
     streak: u32,
 }
 
-impl Watch for socket::Listener {
+impl Prepare for socket::Listener {
     type Prepared = Accepting;
 
     fn prepare(self) -> io::Result<Accepting> {

@@ -40,11 +40,12 @@ use self::datagram::Datagrams;
 use self::listener::Listeners;
 use self::name::Name;
 use self::socket::Sockets;
-pub use self::watch::{Arriving, Watcher};
+pub use self::watch::Arriving;
+use self::watch::Watcher;
 use super::waiting::Waiting;
 use super::{
     Budget, Datagram, DatagramLink, Event, Host, Link, Listening, Polling, Received, Socket,
-    Streams, Token, Wake, fault,
+    Streams, SystemDriver, Token, Wake, Watch, fault,
 };
 use crate::address::Address;
 use crate::driver;
@@ -64,7 +65,7 @@ pub struct Readiness {
     poll: Poll,
     events: Events,
     waker: Arc<ReadinessWaker>,
-    watcher: Watcher,
+    watcher: Arc<Watcher>,
     turn: Turn,
     sockets: Sockets,
     listeners: Listeners,
@@ -173,7 +174,7 @@ impl Readiness {
         Ok(Readiness {
             events: Events::with_capacity(EVENTS_PER_WAIT),
             waker: Arc::new(ReadinessWaker(waker)),
-            watcher: Watcher::new(Arc::clone(&shared)),
+            watcher: Arc::new(Watcher(Arc::clone(&shared))),
             turn: Turn {
                 budget,
                 number: 0,
@@ -192,12 +193,6 @@ impl Readiness {
             receive_buffer: PageBuffer::new(budget.receive_buffer),
             poll,
         })
-    }
-
-    /// Has sockets watched that this driver is to take in.
-    #[must_use]
-    pub fn watcher(&self) -> Watcher {
-        self.watcher.clone()
     }
 
     /// Serves what is no connection. Out of line, to keep the way of a message small.
@@ -243,8 +238,20 @@ impl Socket for Stream {
     }
 }
 
+impl SystemDriver for Readiness {
+    fn open(budget: Budget) -> io::Result<Self> {
+        Readiness::new(budget)
+    }
+
+    fn watcher(&self) -> Arc<dyn Watch<Self>> {
+        self.watcher.clone()
+    }
+}
+
 impl Polling for Readiness {
     type Socket = Stream;
+
+    const NAME: &'static str = "readiness";
 
     fn waker(&self) -> Arc<dyn Wake> {
         self.waker.clone()

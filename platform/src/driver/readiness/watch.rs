@@ -1,8 +1,9 @@
 //! Watching a socket before its driver takes it in.
 //!
-//! The operating system may refuse to watch one more socket. Whoever asks for one is to learn that at once, not
-//! the driver's thread later. So any thread may have it watched, under no name; when the driver takes it in it only gets
-//! its name, for which the system needs nothing that it could lack.
+//! The operating system may refuse to watch one more socket. Whoever asks for one is to learn that
+//! at once, not the driver's thread later. So any thread may have it watched, under no name; when
+//! the driver takes it in it only gets its name, for which the system needs nothing that it could
+//! lack.
 
 use std::io;
 use std::sync::Arc;
@@ -10,11 +11,14 @@ use std::sync::Arc;
 use mio::net::TcpStream;
 use mio::{Interest, Registry};
 
+use super::Readiness;
 use super::name::Name;
+use crate::driver::Watch;
+use crate::socket::{DatagramSocket, Listener};
 
 /// What can be watched before it is taken in: a [`Listener`](crate::socket::Listener) and a
 /// [`DatagramSocket`](crate::socket::DatagramSocket).
-pub trait Watch: Sized {
+pub trait Prepare: Sized {
     /// The socket as it can be watched.
     type Prepared: Prepared;
 
@@ -31,31 +35,33 @@ pub trait Prepared {
     fn source(&mut self) -> &mut TcpStream;
 }
 
-/// Has a [`Readiness`](super::Readiness) watch sockets, from any thread.
-#[derive(Clone)]
-pub struct Watcher(Arc<Registry>);
+/// Has a [`Readiness`] watch sockets.
+pub(super) struct Watcher(pub(super) Arc<Registry>);
 
 impl Watcher {
-    pub(super) fn new(registry: Arc<Registry>) -> Self {
-        Watcher(registry)
-    }
-
-    /// Has a socket watched. It is given to the driver, which takes it in, or dropped.
-    ///
-    /// # Errors
-    /// The operating system refused to watch it, or an option; the socket is closed.
-    pub fn watch<S: Watch>(&self, socket: S) -> io::Result<Arriving<S>> {
+    /// Has a socket watched.
+    fn watch<S: Prepare>(&self, socket: S) -> io::Result<Arriving<S>> {
         let mut socket = socket.prepare()?;
         self.0.register(socket.source(), Name::NOBODY, Interest::READABLE)?;
         Ok(Arriving(Way::Watched(Watched { socket: Some(socket), registry: Arc::clone(&self.0) })))
     }
 }
 
-/// A socket on its way to a [`Readiness`](super::Readiness). A [`Watcher`] has it watched already; one that is made of
-/// the bare socket is watched as it is taken in.
-pub struct Arriving<S: Watch>(Way<S>);
+impl Watch<Readiness> for Watcher {
+    fn listener(&self, socket: Listener) -> io::Result<Arriving<Listener>> {
+        self.watch(socket)
+    }
 
-enum Way<S: Watch> {
+    fn datagrams(&self, socket: DatagramSocket) -> io::Result<Arriving<DatagramSocket>> {
+        self.watch(socket)
+    }
+}
+
+/// A socket on its way to a [`Readiness`]. One that its [`Watch`] made is watched already; one that
+/// is made of the bare socket is watched as it is taken in.
+pub struct Arriving<S: Prepare>(Way<S>);
+
+enum Way<S: Prepare> {
     Bare(S),
     Watched(Watched<S::Prepared>),
 }
@@ -66,13 +72,13 @@ struct Watched<P: Prepared> {
     registry: Arc<Registry>,
 }
 
-impl<S: Watch> From<S> for Arriving<S> {
+impl<S: Prepare> From<S> for Arriving<S> {
     fn from(socket: S) -> Self {
         Arriving(Way::Bare(socket))
     }
 }
 
-impl<S: Watch> Arriving<S> {
+impl<S: Prepare> Arriving<S> {
     /// Gives it its name.
     pub(super) fn take_in(self, name: Name, registry: &Registry) -> io::Result<S::Prepared> {
         let name = name.pack();
@@ -94,8 +100,8 @@ impl<S: Watch> Arriving<S> {
 impl<P: Prepared> Drop for Watched<P> {
     fn drop(&mut self) {
         if let Some(socket) = &mut self.socket {
-            // Another process may have the socket, too, so that closing it here would not take it off the system's
-            // list. Should this fail, it is announced to nobody.
+            // Another process may have the socket, too, so that closing it here would not take it
+            // off the system's list. Should this fail, it is announced to nobody.
             let _ = self.registry.deregister(socket.source());
         }
     }

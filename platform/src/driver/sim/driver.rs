@@ -403,6 +403,8 @@ impl Link for Connections {
 impl Polling for SimDriver {
     type Socket = SimSocket;
 
+    const NAME: &'static str = "simulated";
+
     fn waker(&self) -> Arc<dyn Wake> {
         self.waker.clone()
     }

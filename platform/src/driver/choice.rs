@@ -1,0 +1,110 @@
+//! The choice of a driver: the one place that names those which an engine can be started on.
+
+use std::env;
+use std::fmt;
+use std::io;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::{Budget, Driver, Readiness};
+use crate::socket::{DatagramSocket, Listener, Stream};
+
+/// Which driver an engine talks to the operating system by. Its text is the lower-case name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DriverChoice {
+    /// `automatic`: the best one that the system has, which today is always `readiness`.
+    #[default]
+    Automatic,
+    /// `readiness`: epoll on Linux, kqueue on macOS and the BSDs.
+    Readiness,
+}
+
+/// What an operator forces a driver with.
+const VARIABLE: &str = "MILLSTREAM_DRIVER";
+
+const NAMES: [(&str, DriverChoice); 2] =
+    [("automatic", DriverChoice::Automatic), ("readiness", DriverChoice::Readiness)];
+
+/// A text names no driver.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no driver {name:?}; there are: {}", NAMES.map(|(name, _)| name).join(", "))]
+pub struct UnknownDriver {
+    /// The text.
+    pub name: String,
+}
+
+/// What is done with a driver, whichever it is: see [`DriverChoice::run`].
+pub trait OnDriver {
+    /// What comes of it.
+    type Output;
+
+    /// Does it with this driver.
+    fn run<D: SystemDriver>(self) -> Self::Output;
+}
+
+/// A driver of the operating system's sockets. It may be made in one thread and belong to another
+/// one.
+pub trait SystemDriver: Driver<Socket = Stream> + Send + Sized {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// The operating system lacks something that it needs.
+    fn open(budget: Budget) -> io::Result<Self>;
+
+    /// What has sockets watched for it.
+    fn watcher(&self) -> Arc<dyn Watch<Self>>;
+}
+
+/// Has sockets watched that a driver is to take in, on any thread. Whoever asks for one learns so
+/// what the operating system refuses.
+pub trait Watch<D: Driver>: Send + Sync {
+    /// Has a listener watched, to be given to [`Listening::listen`](super::Listening::listen), or
+    /// dropped.
+    ///
+    /// # Errors
+    /// The operating system refused to watch it; it is closed.
+    fn listener(&self, socket: Listener) -> io::Result<D::Listener>;
+
+    /// Has a socket for datagrams watched, to be given to
+    /// [`Datagrams::open_datagrams`](super::Datagrams::open_datagrams), or dropped.
+    ///
+    /// # Errors
+    /// The operating system refused to watch it or an option; it is closed.
+    fn datagrams(&self, socket: DatagramSocket) -> io::Result<D::DatagramSocket>;
+}
+
+impl DriverChoice {
+    /// What the environment variable `MILLSTREAM_DRIVER` says; `None` if it is not set, or empty.
+    ///
+    /// # Errors
+    /// It names no driver.
+    pub fn from_environment() -> Result<Option<Self>, UnknownDriver> {
+        let value = env::var_os(VARIABLE).filter(|value| !value.is_empty());
+        value.map(|value| value.to_string_lossy().parse()).transpose()
+    }
+
+    /// Does something with the driver that this stands for.
+    pub fn run<T: OnDriver>(self, task: T) -> T::Output {
+        match self {
+            DriverChoice::Automatic | DriverChoice::Readiness => task.run::<Readiness>(),
+        }
+    }
+}
+
+impl FromStr for DriverChoice {
+    type Err = UnknownDriver;
+
+    fn from_str(text: &str) -> Result<Self, UnknownDriver> {
+        let named = NAMES.iter().find(|(name, _)| *name == text);
+        let (_, choice) = named.ok_or_else(|| UnknownDriver { name: text.to_owned() })?;
+        Ok(*choice)
+    }
+}
+
+impl fmt::Display for DriverChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = NAMES.iter().find(|(_, choice)| choice == self);
+        f.pad(named.expect("each has a name").0)
+    }
+}
