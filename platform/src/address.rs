@@ -300,7 +300,7 @@ impl UnixAddress {
         self.as_bytes().strip_prefix(b"\0")
     }
 
-    /// Whether it is no name.
+    /// Whether it is not a name.
     pub fn is_unnamed(&self) -> bool {
         self.len == 0
     }

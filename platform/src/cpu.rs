@@ -19,8 +19,8 @@ pub fn parallelism() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Pins the calling thread to a core. `false`: it may not run there, or the operating system refused or
-/// has no such call.
+/// Pins the calling thread to a core. `false`: it may not run there, or the operating system
+/// refused or has no such call.
 #[must_use]
 pub fn pin_to(core: usize) -> bool {
     // The crate panics on a number that no core has.
@@ -28,20 +28,21 @@ pub fn pin_to(core: usize) -> bool {
 }
 
 /// A count that goes up at a steady rate, which depends on the machine. Reading it costs less than
-/// asking the system for the time. Only counts of one thread, and not far apart, are to be compared.
+/// asking the system for the time. Only counts of one thread, and not far apart, are to be
+/// compared.
 #[inline]
 pub fn counter() -> u64 {
     #[cfg(target_arch = "x86_64")]
     {
-        // SAFETY: every x86-64 processor has the instruction; it only reads a register. An operating
-        // system that forbids it to programs would be one that Rust has no target for.
+        // SAFETY: every x86-64 processor has the instruction; it only reads a register. An
+        // operating system that forbids it to programs would be one that Rust has no target for.
         unsafe { std::arch::x86_64::_rdtsc() }
     }
     #[cfg(target_arch = "aarch64")]
     {
         let count: u64;
-        // SAFETY: the virtual count register is readable by programs on every system that Rust has an
-        // aarch64 target for; reading it touches neither memory nor flags.
+        // SAFETY: the virtual count register is readable by programs on every system that Rust has
+        // an aarch64 target for; reading it touches neither memory nor flags.
         unsafe {
             std::arch::asm!("mrs {}, cntvct_el0", out(reg) count, options(nomem, nostack, preserves_flags));
         }
@@ -56,8 +57,8 @@ pub fn counter() -> u64 {
     }
 }
 
-/// For how long a thread was ready to run and another one had its processor, in all its life. It belongs to the
-/// thread that made it.
+/// For how long a thread was ready to run and another one had its processor, in all its life. It
+/// belongs to the thread that made it.
 #[derive(Debug)]
 pub struct WaitedClock {
     #[cfg(target_os = "linux")]
@@ -83,8 +84,8 @@ impl WaitedClock {
         self.nanoseconds().map(std::time::Duration::from_nanos).unwrap_or_default()
     }
 
-    /// The second of three numbers, by the kernel's documentation of scheduler statistics: time running, time
-    /// waiting to run, and how often.
+    /// The second of three numbers, by the kernel's documentation of scheduler statistics: time
+    /// running, time waiting to run, and how often.
     #[cfg(target_os = "linux")]
     fn nanoseconds(&self) -> Option<u64> {
         use std::os::unix::fs::FileExt;
@@ -134,7 +135,8 @@ mod tests {
         assert!(!pin_to(1_000_000));
     }
 
-    /// Two threads that share a core each wait for about half of the time, and one that sleeps does not wait.
+    /// Two threads that share a core each wait for about half of the time, and one that sleeps does
+    /// not wait.
     #[cfg(target_os = "linux")]
     #[test]
     fn a_thread_that_others_keep_from_running_waits() {

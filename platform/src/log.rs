@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Lets one line a second into a log, and counts the others: for what a peer can cause, who could otherwise
-/// fill the disk. It is made for a `static` next to the line. Any thread may use it.
+/// Lets one line a second into a log, and counts the others: for what a peer can cause, which could
+/// otherwise fill the disk. It is made for a `static` next to the line. Any thread may use it.
 ///
 /// ```
 /// # use millstream_platform::log::LogLimit; // Also `millstream::LogLimit`.

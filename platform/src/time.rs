@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 /// As good as never, and within the clock's range.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// The time so much after another. What is beyond the clock's range is as good as a year, and at the end of that range
-/// it is the same time.
+/// The time this much after another. What is beyond the clock's range is as good as a year, and at
+/// the end of that range it is the same time.
 #[must_use]
 pub fn after(time: Instant, duration: Duration) -> Instant {
     time.checked_add(duration).or_else(|| time.checked_add(YEAR)).unwrap_or(time)

@@ -66,8 +66,8 @@ impl Clock {
     }
 }
 
-/// In how many ticks from a noted one on a time has passed: one more, because what was noted in a tick may have
-/// happened at its end.
+/// In how many ticks from a noted one on a time has passed: one more, because what was noted in a
+/// tick may have happened at its end.
 pub(crate) fn ticks(time: Duration) -> u64 {
     u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).saturating_add(1)
 }

@@ -8,8 +8,8 @@ use std::io;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// The peer ended its side, and the handler let the connection close; or both sides ended while reading was
-    /// paused.
+    /// The peer ended its side, and the handler let the connection close; or both sides ended while
+    /// reading was paused.
     Peer,
     /// The handler or a [`Remote`](crate::Remote) closed it.
     Local,
@@ -31,17 +31,18 @@ pub enum CloseReason {
     InputOverflow,
     /// More was written than the [`output_cap`](crate::Builder::output_cap).
     OutputOverflow,
-    /// The engine held more memory than the [`memory_budget`](crate::Builder::memory_budget), and this
-    /// connection much of it.
+    /// The engine held more memory than the [`memory_budget`](crate::Builder::memory_budget), and
+    /// this connection much of it.
     Shed,
-    /// What came first on a listener with the PROXY protocol was no header of it. The connection never
-    /// opened: statistics count it, and no callback is told.
+    /// What came first on a listener with the PROXY protocol was not a header of it. The connection
+    /// never opened: statistics count it, and no callback is told.
     ProxyHeader(ProxyError),
     /// A callback panicked.
     Panicked,
     /// The engine stopped.
     Shutdown,
-    /// The connection that it was relayed with is closed: see [`Conn::relay_to`](crate::Conn::relay_to).
+    /// The connection that it was relayed with is closed: see
+    /// [`Conn::relay_to`](crate::Conn::relay_to).
     Relay,
     /// [`Conn::detach`](crate::Conn::detach) took it out of the engine; it goes on elsewhere.
     Detached,
@@ -105,7 +106,7 @@ impl fmt::Display for CloseReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProxyError {
-    /// It is no header.
+    /// It is not a header.
     #[error("it is malformed")]
     Malformed,
     /// It is longer than the listener allows.

@@ -1,4 +1,4 @@
-//! How whoever asked for something learns what came of it.
+//! How the one that asked for something learns the outcome.
 
 use crate::unwind::catch;
 
@@ -12,8 +12,8 @@ pub struct Closed;
 #[error("the engine has stopped")]
 pub struct Stopped;
 
-/// Calls a closure exactly once: with what [`complete`](Self::complete) is given, or with [`Closed`]
-/// when it is dropped before.
+/// Calls a closure exactly once: with what [`complete`](Self::complete) is given, or with
+/// [`Closed`] when it is dropped before.
 pub(crate) struct Completion(Option<Done>);
 
 type Done = Box<dyn FnOnce(Result<(), Closed>) + Send>;
@@ -23,7 +23,7 @@ impl Completion {
         Completion(Some(Box::new(done)))
     }
 
-    /// Completes; answers whether the closure panicked.
+    /// Completes; returns whether the closure panicked.
     pub(crate) fn complete(mut self, result: Result<(), Closed>) -> bool {
         self.call(result)
     }

@@ -62,8 +62,8 @@ impl fmt::Debug for DatagramId {
     }
 }
 
-/// Names a listener of an engine. The listeners that the [`Builder`](crate::Builder) names come first, in the
-/// order they were given; an id is not used again.
+/// Names a listener of an engine. The listeners that the [`Builder`](crate::Builder) names come
+/// first, in the order they were given; an id is not used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListenerId(pub(crate) NonZeroU32);
 
@@ -79,6 +79,7 @@ impl ListenerId {
     }
 }
 
-/// A timer that [`Conn::set_timer`](crate::Conn::set_timer) set. An id is not used again while its connection lives.
+/// A timer that [`Conn::set_timer`](crate::Conn::set_timer) set. An id is not used again while its
+/// connection lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimerId(pub(crate) TimerKey);

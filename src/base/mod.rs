@@ -1,5 +1,5 @@
-//! What everything else stands on: ids, ends, and the data structures of a reactor. Nothing here knows a driver, a
-//! handler or the engine.
+//! What everything else stands on: ids, ends, and the data structures of a reactor. Nothing here
+//! knows a driver, a handler or the engine.
 //!
 //! - `ids` name connections, sockets for datagrams, listeners and timers;
 //! - `close` and `completion` say how something ended;

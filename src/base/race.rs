@@ -1,5 +1,5 @@
-//! In which order the addresses of a host are tried, and when: RFC 8305, "Happy Eyeballs Version 2",
-//! sections 4 and 5. It connects nothing and reads no clock.
+//! In which order the addresses of a host are tried, and when: RFC 8305, "Happy Eyeballs Version
+//! 2", sections 4 and 5. It connects nothing and reads no clock.
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 use millstream_platform::address::Address;
 use millstream_platform::time::after;
 
-/// An address that has no room just now is tried again after this time, then after twice that, and so on up to the
-/// longest.
+/// An address that has no room just now is tried again after this time, then after twice that, and
+/// so on up to the longest.
 const FIRST_RETRY: Duration = Duration::from_millis(1);
 const LONGEST_RETRY: Duration = Duration::from_millis(100);
 /// How many addresses of a host are tried.
 const MOST_ADDRESSES: usize = 64;
 
-/// Attempts to connect to addresses one after the other, each begun a while after the one before it,
-/// or at once if that has failed.
+/// Attempts to connect to addresses one after the other, each begun a while after the one before
+/// it, or at once if that has failed.
 pub(crate) struct Race {
     /// Those that were not tried yet, in their order.
     waiting: VecDeque<Address>,
@@ -72,8 +72,8 @@ impl Race {
         self.failures.push((address, error));
     }
 
-    /// An address has no room just now, such as a Unix listener whose queue is full. It is tried again later, behind
-    /// those that wait.
+    /// An address has no room just now, such as a Unix listener whose queue is full. It is tried
+    /// again later, behind those that wait.
     pub(crate) fn put_off(&mut self, address: Address, now: Instant) {
         self.running -= 1;
         self.waiting.push_back(address);
@@ -91,7 +91,7 @@ impl Race {
 /// once.
 fn interleave(addresses: Vec<Address>) -> VecDeque<Address> {
     if addresses.len() < 2 {
-        return addresses.into(); // Mostly it is a single one.
+        return addresses.into(); // Usually it is a single one.
     }
     let is_ipv6 = |address: &Address| address.ip().is_some_and(|ip| ip.is_ipv6());
     let first_family = addresses.first().is_some_and(is_ipv6);
@@ -217,8 +217,8 @@ mod tests {
         assert_eq!(race.step(soon + DELAY), Step::Connect(v4(1)));
     }
 
-    /// Random failures at random times: each address is tried once, in order, and never does one begin
-    /// too early or stay behind.
+    /// Random failures at random times: each address is tried once, in order, and never does one
+    /// begin too early or stay behind.
     #[test]
     fn every_address_is_tried_once_and_in_time() {
         for seed in 0..200 {

@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use millstream_platform::time::after;
 
-/// What an event counts beside its bytes.
+/// What an event counts besides its bytes.
 pub(crate) const COST: usize = 8 * 1024;
-/// After so much the clock is looked at, which costs too much after each event.
+/// After this much the clock is looked at, which costs too much after each event.
 pub(crate) const LOOK_AFTER: usize = 8 * COST;
-/// The most that is done in a row, however fast; also where the clock stands still meanwhile, in simulations.
+/// The most that is done in a row, however fast; also where the clock stands still meanwhile, in
+/// simulations.
 const MOST: usize = 64 * LOOK_AFTER;
 
 /// A stage's share of a turn, by time and by work.
@@ -18,7 +19,8 @@ pub(crate) struct Share {
     pub(crate) ends: Option<Instant>,
     pub(crate) done: usize,
     pub(crate) look_at: usize,
-    /// By how many halves connections get less at a time, because the last turns could not serve all that were ready.
+    /// By how many halves connections get less at a time, because the last turns could not serve
+    /// all that were ready.
     pub(crate) halves: u32,
 }
 
@@ -42,7 +44,8 @@ impl Share {
         is_over
     }
 
-    /// How many of so many units of work a connection does at a time. With many others that is less.
+    /// How many of this many units of work a connection does at a time. With many others that is
+    /// less.
     pub(crate) fn of(&self, units: usize) -> usize {
         (units >> self.halves).max(units.min(LEAST))
     }

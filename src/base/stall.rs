@@ -5,19 +5,21 @@ use std::time::{Duration, Instant};
 use millstream_platform::cpu::{self, WaitedClock};
 use millstream_platform::time::after;
 
-/// The rate of the processor's counter is taken as known once it was watched for so long.
+/// The rate of the processor's counter is taken as known once it was watched for this long.
 const CALIBRATION: Duration = Duration::from_millis(10);
 
-/// How old the last look at the time in which the thread waited to run may be when a turn begins. What it waited
-/// for between that look and a callback is not told apart from what it waited for in the callback.
+/// How old the last look at the time in which the thread waited to run may be when a turn begins.
+/// What it waited for between that look and a callback is not told apart from what it waited for in
+/// the callback.
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Measures callbacks against a threshold.
 ///
 /// It reads the processor's counter before and after each. A reading between two callbacks would be
-/// half the work, but if the system gives the processor to someone else there, the next callback would
-/// be blamed for it. Only when the count looks suspicious is it turned into a time, and is the system asked
-/// whether the thread ran in it: on a busy machine it may not have, which is no callback's fault.
+/// half the work, but if the system gives the processor to someone else there, the next callback
+/// would be blamed for it. Only when the count looks suspicious is it turned into a time, and is
+/// the system asked whether the thread ran in it: on a busy machine it may not have, which is not
+/// the callback's fault.
 pub(crate) struct StallDetector {
     threshold: Option<Duration>,
     /// The count at which the callback began.
@@ -41,7 +43,7 @@ struct Waited {
 /// A callback that took longer than the threshold.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Delay {
-    /// It ran, or was blocked, for so long.
+    /// It ran, or was blocked, for this long.
     Stall(Duration),
     /// Others had the processor meanwhile.
     Preempted,
@@ -145,7 +147,8 @@ mod tests {
         assert!(detector.harmless > 0, "the rate is known by now");
     }
 
-    /// A callback computes for less than the threshold, and another thread has its core for the rest of the time.
+    /// A callback computes for less than the threshold, and another thread has its core for the
+    /// rest of the time.
     #[cfg(target_os = "linux")]
     #[test]
     fn time_in_which_others_had_the_processor_is_no_stall() {

@@ -15,8 +15,8 @@ struct Entry<T> {
 
 /// Values under [`Token`]s.
 ///
-/// Places are used again, generations come from one counter of the table. So a token whose value was
-/// removed finds nothing, whoever has its place, until 2^32 insertions later.
+/// Places are used again, generations come from one counter of the table. So a token whose value
+/// was removed finds nothing, even if its place is taken, until 2^32 insertions later.
 ///
 /// Invariant: every index is less than [`MAX`](Self::MAX), and no two entries have one generation
 /// unless 2^32 insertions lie between them.
@@ -32,10 +32,10 @@ impl<T> Default for Table<T> {
 }
 
 impl<T> Table<T> {
-    /// How many values fit in. Indexes are less than this, so a driver can pack a token into a `usize`:
-    /// 24 bits of index and, on a 32-bit machine, the low 8 bits of the generation. The index
-    /// `MAX` itself fits the 24 bits too and is never used, so a driver can have it for a purpose
-    /// of its own.
+    /// How many values fit in. Indexes are less than this, so a driver can pack a token into a
+    /// `usize`: 24 bits of index and, on a 32-bit machine, the low 8 bits of the generation. The
+    /// index `MAX` itself fits the 24 bits too and is never used, so a driver can use it for its own
+    /// purpose.
     pub const MAX: usize = (1 << 24) - 1;
 
     /// An empty table.
@@ -43,8 +43,8 @@ impl<T> Table<T> {
         Self { entries: Slab::new(), next_generation: 0 }
     }
 
-    /// Inserts the value that `f` makes, which is given the token that it will have. `None`, without
-    /// calling `f`, if the table is full.
+    /// Inserts the value that `f` makes, which is given the token that it will have. `None`,
+    /// without calling `f`, if the table is full.
     pub fn insert_with(&mut self, f: impl FnOnce(Token) -> T) -> Option<Token> {
         self.insert_below(Self::MAX, f)
     }

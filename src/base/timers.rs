@@ -2,27 +2,27 @@
 //!
 //! # Shape
 //!
-//! A deadline is a tick, a `u64` of milliseconds since the reactor's start, read as eleven digits of
-//! six bits. A timer is filed under the highest digit in which its deadline differs from the present
-//! tick: which digit that is names the level, the deadline's value of it names the slot. When the
-//! present reaches the beginning of a slot, its timers are filed anew, each at a lower level, until
-//! they are due. Eleven levels hold every `u64`, so no deadline is too far away.
+//! A deadline is a tick, a `u64` of milliseconds since the reactor's start, read as eleven digits
+//! of six bits. A timer is filed under the highest digit in which its deadline differs from the
+//! present tick: which digit that is names the level, the deadline's value of it names the slot.
+//! When the present reaches the beginning of a slot, its timers are filed again, each at a lower
+//! level, until they are due. Eleven levels hold every `u64`, so no deadline is too far away.
 //!
 //! Timers lie in one vector with a free list and are linked by index, so that arming and cancelling
 //! take constant time and, once the vector has grown to the peak, no allocation.
 //!
 //! # Invariants
 //!
-//! 1. A timer that is not due has `elapsed <= at` and lies in the list that `elapsed` and `at` alone
-//!    determine (`Timers::list_for`). So timers of one tick are always in the same list, in the order
-//!    in which they were armed.
+//! 1. A timer that is not due has `elapsed <= at` and lies in the list that `elapsed` and `at`
+//!    alone determine (`Timers::list_for`). So timers of one tick are always in the same list, in
+//!    the order in which they were armed.
 //! 2. Every occupied slot of a level lies behind the present tick's digit of that level. So what is
 //!    in a lower level is due before what is in a higher one, and the first bit of the first
 //!    bitmap that is not zero tells the next slot.
 //! 3. The timers of an owner form a circular chain with one anchor, a node that never fires. The
 //!    anchor is there exactly while the chain has a timer, and the owner knows it by its key: once
-//!    the last timer fired or was cancelled, that key is stale, which is how the owner, whom nobody
-//!    could tell, knows that it has none.
+//!    the last timer fired or was cancelled, that key is stale, which is how the owner, which
+//!    nobody could tell, knows that it has none.
 
 #![allow(unreachable_pub, reason = "the feature `internals` shows this module to the benchmarks")]
 
@@ -163,7 +163,7 @@ impl<T: Copy> Timers<T> {
         key
     }
 
-    /// Cancels a timer, owned or not, also one that is due and not popped, and answers its payload;
+    /// Cancels a timer, owned or not, also one that is due and not popped, and returns its payload;
     /// `None` if the key is stale.
     pub fn cancel(&mut self, key: TimerKey) -> Option<T> {
         let index = self.find(key)?;
@@ -182,7 +182,7 @@ impl<T: Copy> Timers<T> {
         (self.node(index).anchor == anchor).then(|| self.remove(index))
     }
 
-    /// Cancels all timers of `owner`, also those that are due and not popped, and answers how many
+    /// Cancels all timers of `owner`, also those that are due and not popped, and returns how many
     /// they were.
     pub fn cancel_all(&mut self, owner: &mut OwnedTimers) -> usize {
         let before = self.len;
@@ -194,11 +194,12 @@ impl<T: Copy> Timers<T> {
         before - self.len
     }
 
-    /// Until when there is nothing to do: a tick not later than the earliest deadline, or the tick of
-    /// the last [`advance`](Self::advance) if something is due; `None` if no timer is armed.
+    /// Until when there is nothing to do: a tick not later than the earliest deadline, or the tick
+    /// of the last [`advance`](Self::advance) if something is due; `None` if no timer is armed.
     ///
-    /// Advancing to that tick either makes a timer due or files timers one level or more lower. A timer
-    /// of an hour is refiled three times at most, one of any span ten times, mostly with many others.
+    /// Advancing to that tick either makes a timer due or files timers one level or more lower. A
+    /// timer of an hour is refiled three times at most, one of any span ten times, usually with
+    /// many others.
     pub fn next_wake(&self) -> Option<u64> {
         if self.is_empty() {
             return None;
@@ -256,7 +257,8 @@ impl<T: Copy> Timers<T> {
         Some((level as u16 * SLOTS as u16 + slot as u16, start))
     }
 
-    /// Files the timers of a list anew, after the present came to it: each at a lower level or as due.
+    /// Files the timers of a list again, after the present came to it: each at a lower level or as
+    /// due.
     fn refile(&mut self, list: u16) {
         while let Some(index) = self.first(list) {
             let at = self.node(index).at;
@@ -265,7 +267,8 @@ impl<T: Copy> Timers<T> {
         }
     }
 
-    /// Takes a timer out of its list and its chain, and frees it, and the anchor with its last timer.
+    /// Takes a timer out of its list and its chain, and frees it, and the anchor with its last
+    /// timer.
     fn remove(&mut self, index: u32) -> T {
         self.delist(index);
         self.detach(CHAIN, index);
@@ -317,7 +320,7 @@ impl<T: Copy> Timers<T> {
         self.node_mut(next).links[circle].prev = index;
     }
 
-    /// Takes `index` out of a circle and answers which node followed it: itself if it was alone.
+    /// Takes `index` out of a circle and returns the node that followed it: itself if it was alone.
     fn detach(&mut self, circle: usize, index: u32) -> u32 {
         let alone = Links { prev: index, next: index };
         let Links { prev, next } =
@@ -474,7 +477,7 @@ mod tests {
         due: bool,
     }
 
-    /// Timers beside a model: a list that is searched from end to end.
+    /// Timers, compared with a model: a list that is searched from end to end.
     struct Pair {
         timers: Timers<u64>,
         owners: [OwnedTimers; 3],

@@ -8,7 +8,7 @@ use millstream_platform::socket::UnusableSocket;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdoptError {
-    /// It is no connected stream socket.
+    /// It is not a connected stream socket.
     #[error("cannot adopt the descriptor {socket:?}")]
     Unusable {
         /// What was to be adopted.

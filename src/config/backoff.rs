@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-/// The delays between attempts that fail: random, below a bound that doubles from one to the next up to
-/// a longest one. So those who lost the same server at the same time don't come back at the same
-/// time. (It is known as exponential backoff with full jitter.)
+/// The delays between attempts that fail: random, below a bound that doubles from one to the next
+/// up to a longest one. So clients that lost the same server at the same time don't come back at
+/// the same time. (This is exponential backoff with full jitter.)
 ///
 /// It only computes; [`Connect::after`](crate::Connect::after) waits.
 ///
@@ -38,22 +38,22 @@ impl Backoff {
         Backoff { first, longest, bound: first, rng: Rng::new() }
     }
 
-    /// Draws the delays from this seed, so that they can be repeated; by default from one of its own.
+    /// Draws the delays from this seed, so that they can be repeated; by default from a random one.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.rng = Rng::with_seed(seed);
         self
     }
 
-    /// How long to wait before the next attempt, with a resolution of one nanosecond. Delays beyond 584
-    /// years are cut to that.
+    /// How long to wait before the next attempt, with a resolution of one nanosecond. Delays beyond
+    /// 584 years are cut to that.
     pub fn next_delay(&mut self) -> Duration {
         let bound = u64::try_from(self.bound.as_nanos()).unwrap_or(u64::MAX);
         self.bound = self.bound.saturating_mul(2).min(self.longest);
         Duration::from_nanos(self.rng.u64(0..=bound))
     }
 
-    /// Begins anew: what was tried has worked.
+    /// Begins again with the shortest: what was tried has worked.
     pub fn reset(&mut self) {
         self.bound = self.first;
     }

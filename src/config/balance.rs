@@ -4,14 +4,14 @@ use std::hash::{BuildHasher, RandomState};
 
 use millstream_platform::address::Address;
 
-/// Chooses the reactor for each new connection, on the acceptor's thread. It is not asked where there
-/// is one reactor.
+/// Chooses the reactor for each new connection, on the acceptor's thread. It is not called if there
+/// is only one reactor.
 ///
 /// The stock ones are [`RoundRobin`] (the default), [`LeastConnections`] and [`SourceHash`].
 pub trait Balance: Send + 'static {
-    /// Returns the index of the reactor that gets the connection from `peer`, which is an IPv4 address also where that
-    /// is mapped into IPv6. `connections` has each
-    /// reactor's number of connections, and is not empty. An answer beyond it counts from 0 again.
+    /// Returns the index of the reactor that gets the connection from `peer`, which is an IPv4
+    /// address also where that is mapped into IPv6. `connections` has each reactor's number of
+    /// connections, and is not empty. An index beyond it counts from 0 again.
     fn choose(&mut self, peer: Address, connections: &[usize]) -> usize;
 }
 
@@ -39,9 +39,9 @@ impl Balance for LeastConnections {
     }
 }
 
-/// The same reactor for all connections of one source address, whatever its port; those of Unix sockets, which
-/// have none, go where the fewest are. Which one it is
-/// differs from one value of this type to the next, so that nobody can aim at a reactor.
+/// The same reactor for all connections of one source address, whatever its port; those of Unix
+/// sockets, which have none, go where the fewest are. Which one it is differs from one value of
+/// this type to the next, so that no one can aim at a reactor.
 #[derive(Clone, Debug, Default)]
 pub struct SourceHash {
     keys: RandomState,

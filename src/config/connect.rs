@@ -10,8 +10,8 @@ use millstream_platform::socket::{OptionError, SocketOptions};
 
 /// How long an attempt may take by default.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How long after an address the next one of the host is tried: what RFC 8305 recommends and allows, in
-/// its section 8.
+/// How long after an address the next one of the host is tried: what RFC 8305 recommends and
+/// allows, in its section 8.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 const ATTEMPT_DELAYS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(2)];
 
@@ -34,13 +34,13 @@ impl Connect {
         Self::new(Target::Address(address.into()))
     }
 
-    /// Connects to a host by its name, or to an IP address, for example `localhost`, `::1` or `fe80::1%eth0`,
-    /// with or without brackets, with a timeout of 10 seconds.
+    /// Connects to a host by its name, or to an IP address, for example `localhost`, `::1` or
+    /// `fe80::1%eth0`, with or without brackets, with a timeout of 10 seconds.
     ///
-    /// The name is looked up by [`Builder::resolver`](crate::Builder::resolver) on a thread of its own, and
-    /// then up to 64 addresses are tried as RFC 8305 says: IPv4 and IPv6 in turn, each a moment
-    /// ([`attempt_delay`](Self::attempt_delay)) after the one before it, or at once if that one has failed. The
-    /// first that answers is the connection; the others are given up.
+    /// The name is looked up by [`Builder::resolver`](crate::Builder::resolver) on its own thread,
+    /// and then up to 64 addresses are tried as RFC 8305 says: IPv4 and IPv6 in turn, each a moment
+    /// ([`attempt_delay`](Self::attempt_delay)) after the one before it, or at once if that one has
+    /// failed. The first to connect wins; the others are given up.
     pub fn to_host(host: impl Into<String>, port: u16) -> Self {
         let name = host.into();
         let bare = name.contains(':') && !name.starts_with('[');
@@ -58,22 +58,23 @@ impl Connect {
         Connect { to, from: None, after, timeout, attempt_delay, options }
     }
 
-    /// Waits so long before it connects, for example for as long as a [`Backoff`](crate::Backoff) says. By
-    /// default it doesn't wait.
+    /// Waits this long before it connects, for example for the time that a
+    /// [`Backoff`](crate::Backoff) says. By default it doesn't wait.
     pub fn after(mut self, delay: Duration) -> Self {
         self.after = delay;
         self
     }
 
-    /// How long the attempt may take once it has begun, looking the host up included, with a resolution of
-    /// one millisecond. As long as that, a Unix listener whose queue is full is tried again and again.
+    /// How long the attempt may take once it has begun, looking the host up included, with a
+    /// resolution of one millisecond. During that time, a Unix listener whose queue is full is
+    /// retried.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// How long an address of a host may stay without an answer until the next one is tried as well, the
-    /// "Connection Attempt Delay" of RFC 8305. By default 250 milliseconds; what is below 10 milliseconds or
+    /// How long an address of a host may take until the next one is tried as well, the "Connection
+    /// Attempt Delay" of RFC 8305. By default 250 milliseconds; what is below 10 milliseconds or
     /// above 2 seconds counts as these.
     pub fn attempt_delay(mut self, delay: Duration) -> Self {
         let [least, most] = ATTEMPT_DELAYS;
@@ -81,8 +82,8 @@ impl Connect {
         self
     }
 
-    /// Connects from this address of the machine; port 0 stands for a free one. By default the system
-    /// chooses both. Of a host only the addresses of the same family are tried.
+    /// Connects from this address of the machine; port 0 stands for a free one. By default the
+    /// system chooses both. Of a host only the addresses of the same family are tried.
     pub fn bind(mut self, address: impl Into<Address>) -> Self {
         self.from = Some(address.into());
         self
@@ -134,12 +135,12 @@ impl fmt::Display for Target {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The operating system says so: nobody listens there, there is no way there, …
+    /// The operating system says so: nothing listens there, there is no route, …
     #[error("cannot connect to {to}")]
     Failed {
         /// Where to.
         to: Target,
-        /// What the operating system says; [`io::ErrorKind::ConnectionRefused`] if nobody listens.
+        /// What the operating system says; [`io::ErrorKind::ConnectionRefused`] if nothing listens.
         #[source]
         source: io::Error,
     },
@@ -163,7 +164,8 @@ pub enum ConnectError {
     AllFailed {
         /// Where to.
         to: Target,
-        /// The addresses in the order in which they failed, and what the operating system says to each.
+        /// The addresses in the order in which they failed, and what the operating system says to
+        /// each.
         failures: Vec<(SocketAddr, io::Error)>,
     },
     /// The socket can't have an option.
@@ -175,7 +177,7 @@ pub enum ConnectError {
         #[source]
         source: Box<OptionError>,
     },
-    /// No answer came in time.
+    /// The connection was not there in time.
     #[error("cannot connect to {to}: no answer within {timeout:?}")]
     TimedOut {
         /// Where to.
@@ -190,14 +192,14 @@ pub enum ConnectError {
         /// Where to.
         to: Target,
     },
-    /// The connection was made, but is not open any more, or never was: `on_open` closed it or panicked,
-    /// or the reactor could not take it in.
+    /// The connection was made, but is not open any more, or never was: `on_open` closed it or
+    /// panicked, or the reactor could not take it in.
     #[error("the connection to {to} was closed as it opened")]
     Closed {
         /// Where to.
         to: Target,
     },
-    /// The engine stops, and connects no more.
+    /// The engine stops, and makes no more connections.
     #[error("cannot connect to {to}: the engine stops")]
     Stopped {
         /// Where to.

@@ -11,16 +11,16 @@ use millstream_platform::socket::DatagramOptions;
 pub struct OpenDatagram(pub(crate) DatagramOptions);
 
 impl OpenDatagram {
-    /// A socket on an address of the machine; port 0 stands for a free one. On the unspecified IPv6 address
-    /// it takes IPv4, too.
+    /// A socket on an address of the machine; port 0 stands for a free one. On the unspecified IPv6
+    /// address it takes IPv4, too.
     pub fn on(address: impl Into<Address>) -> Self {
         let bind = Some(address.into());
         OpenDatagram(DatagramOptions { bind, dual_stack: true, ..DatagramOptions::default() })
     }
 
-    /// A socket that is connected: it sends to this address, hears nobody else, and learns when nobody is
-    /// there, if the network says so. By default the system chooses its own address; a Unix socket then has
-    /// one only on Linux, and elsewhere can't be answered.
+    /// A socket that is connected: it sends to this address, hears no other, and learns when
+    /// nothing listens there, if the network says so. By default the system chooses its own
+    /// address; a Unix socket then has one only on Linux, and elsewhere its peer can't reply.
     pub fn to(peer: impl Into<Address>) -> Self {
         OpenDatagram(DatagramOptions { peer: Some(peer.into()), ..DatagramOptions::default() })
     }
@@ -31,8 +31,8 @@ impl OpenDatagram {
         self
     }
 
-    /// Whether other sockets may have the same address, as members of one multicast group on one machine do
-    /// (SO_REUSEADDR). By default they may not.
+    /// Whether other sockets may have the same address, as members of one multicast group on one
+    /// machine do (SO_REUSEADDR). By default they may not.
     pub fn reuse_address(mut self, reuse: bool) -> Self {
         self.0.reuse_address = reuse;
         self
@@ -57,7 +57,8 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
-    /// The descriptor that was to be [adopted](crate::Reactors::adopt_datagram) can't be used; it is closed.
+    /// The descriptor that was to be [adopted](crate::Reactors::adopt_datagram) can't be used; it
+    /// is closed.
     #[error("the descriptor is no socket for datagrams")]
     Unusable(#[source] io::Error),
     /// The engine stops, and opens no more.

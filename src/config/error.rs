@@ -24,7 +24,7 @@ pub struct ConfigError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ListenError {
-    /// It is no address, or something else that was asked for doesn't go with it.
+    /// It is not an address, or some other setting doesn't go with it.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The socket can't have an option.
@@ -41,7 +41,8 @@ pub enum ListenError {
     Refused {
         /// The address.
         address: Address,
-        /// What the operating system says; [`io::ErrorKind::AddrInUse`] if somebody listens there.
+        /// What the operating system says; [`io::ErrorKind::AddrInUse`] if another socket listens
+        /// there.
         #[source]
         source: io::Error,
     },

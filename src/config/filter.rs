@@ -21,8 +21,8 @@ pub struct Accepting {
 }
 
 impl Accepting {
-    /// The address that connected; an IPv4 address that is mapped into IPv6, as on a listener for both, is the IPv4
-    /// address. With the PROXY protocol it is the proxy's.
+    /// The address that connected; an IPv4 address that is mapped into IPv6, as on a listener for
+    /// both, is the IPv4 address. With the PROXY protocol it is the proxy's.
     pub fn peer_addr(&self) -> Address {
         canonical(self.peer)
     }
@@ -32,8 +32,8 @@ impl Accepting {
         self.listener
     }
 
-    /// How many connections the engine has, without this one; on several reactors others may come and go
-    /// meanwhile.
+    /// How many connections the engine has, without this one; on several reactors others may come
+    /// and go meanwhile.
     pub fn connections(&self) -> usize {
         self.connections
     }
@@ -52,7 +52,7 @@ pub(crate) fn canonical(address: Address) -> Address {
 
 type Judge = dyn Fn(&Accepting) -> bool + Send + Sync;
 
-/// The user's code that says who may come in; without any, everybody may.
+/// The user's code that says which connections may come in; without any, all may.
 #[derive(Clone, Default)]
 pub(crate) struct AcceptFilter(Option<Arc<Shielded<Box<Judge>>>>);
 

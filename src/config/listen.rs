@@ -20,8 +20,8 @@ use super::{ConfigError, ListenError};
 #[cfg(feature = "proxy-protocol")]
 use crate::proxy::LONGEST_V1;
 
-/// Where to listen, and how: made from an address or from text. What is wrong with it is found out when it
-/// is used.
+/// Where to listen, and how: made from an address or from text. What is wrong with it is found out
+/// when it is used.
 ///
 /// | text | is |
 /// | --- | --- |
@@ -30,12 +30,12 @@ use crate::proxy::LONGEST_V1;
 /// | `tcp4://…`, `tcp6://…` | the same with IPv4 or IPv6 alone |
 /// | `tcp6://[fe80::1%eth0]:7000` | an address of one interface, by its name or its number (RFC 4007) |
 /// | `unix:///run/name.socket`, `unix://name.socket` | a Unix socket at a path |
-/// | `unix://@name` | a Unix socket with an abstract name, which is no file (Linux only) |
+/// | `unix://@name` | a Unix socket with an abstract name, which is not a file (Linux only) |
 /// | `udp://…`, `udp4://…`, `udp6://…` | the same as with `tcp`, for datagrams |
 /// | `unixgram:///run/name.socket`, `unixgram://@name` | a Unix socket for datagrams |
 ///
-/// A Unix socket that an earlier process left behind is replaced if nobody answers there, and removed when
-/// this one is closed.
+/// A Unix socket that an earlier process left behind is replaced if no process listens there, and
+/// removed when this one is closed.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Listen {
@@ -79,7 +79,8 @@ struct Inherited {
     gate: Gate,
 }
 
-/// Whether sockets are to be accepted on: not before this process has taken over. All clones open at once.
+/// Whether sockets are to be accepted on: not before this process has taken over. All clones open
+/// at once.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gate(Arc<AtomicBool>);
 
@@ -106,7 +107,7 @@ enum Place {
     Unix(UnixAddress),
 }
 
-/// Text that is no place to listen at, and why.
+/// Text that is not a place to listen at, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Unusable {
     text: String,
@@ -114,7 +115,8 @@ struct Unusable {
 }
 
 impl Listen {
-    /// Listens on an IP address: that one and no other, also if it is the unspecified one of its family.
+    /// Listens on an IP address: that one and no other, also if it is the unspecified one of its
+    /// family.
     pub fn tcp(address: impl Into<SocketAddr>) -> Self {
         Listen::at(Transport::Tcp, Ok(Place::Ip(address.into())))
     }
@@ -124,8 +126,8 @@ impl Listen {
         Listen::at_name(Transport::Unix, address)
     }
 
-    /// Takes datagrams on an IP address: that one and no other, also if it is the unspecified one of its
-    /// family.
+    /// Takes datagrams on an IP address: that one and no other, also if it is the unspecified one
+    /// of its family.
     pub fn udp(address: impl Into<SocketAddr>) -> Self {
         Listen::at(Transport::Udp, Ok(Place::Ip(address.into())))
     }
@@ -135,10 +137,10 @@ impl Listen {
         Listen::at_name(Transport::UnixDatagram, address)
     }
 
-    /// Listens on sockets that another process has bound, and which all are at one address and of one kind. The
-    /// backlog and the file's mode are what they were opened with; a file stays where it is. In
-    /// [`AcceptMode::ReusePort`](crate::AcceptMode::ReusePort) each reactor serves one of them, or several,
-    /// if there are enough; else the main acceptor accepts on all.
+    /// Listens on sockets that another process has bound, and which all are at one address and of
+    /// one kind. The backlog and the file's mode are what they were opened with; a file stays where
+    /// it is. In [`AcceptMode::ReusePort`](crate::AcceptMode::ReusePort) each reactor serves one of
+    /// them, or several, if there are enough; else the main acceptor accepts on all.
     ///
     /// # Errors
     /// A descriptor is no such socket, or there is none.
@@ -157,7 +159,8 @@ impl Listen {
         Ok(Listen::on(transport, first, first.to_string(), sockets, Gate::opened()))
     }
 
-    /// Listens on sockets of one transport that are at this address and called so, as soon as the gate is open.
+    /// Listens on sockets of one transport that are at this address and called so, as soon as the
+    /// gate is open.
     pub(crate) fn on(
         transport: Transport,
         address: Address,
@@ -211,34 +214,37 @@ impl Listen {
         self
     }
 
-    /// The mode of a Unix socket's file, such as `0o660`: who may write to it may connect. By default what
-    /// the process' mask leaves.
+    /// The mode of a Unix socket's file, such as `0o660`: anyone who may write to it may connect.
+    /// By default what the process' mask leaves.
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = Some(mode);
         self
     }
 
-    /// How many of the connections that came in on it there may be at the same time, in addition to the
-    /// limits of the engine. By default there is no limit of its own.
+    /// How many of the connections that came in on it there may be at the same time, in addition to
+    /// the limits of the engine. By default there is no limit of its own.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.most = Some(connections);
         self
     }
 
-    /// Has each connection begin with a header of the PROXY protocol, version 1 or 2, by which a proxy tells
-    /// who its client is (<https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>). Only proxies
-    /// must be able to connect here: whoever connects is believed.
+    /// Has each connection begin with a header of the PROXY protocol, version 1 or 2, by which a
+    /// proxy tells who its client is
+    /// (<https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>). Only proxies must be able
+    /// to connect here: any client that connects is believed.
     ///
     /// The connection opens when the header is there; what follows it is the connection's input.
     /// [`Conn::peer_addr`](crate::Conn::peer_addr) is then the client's address, and
-    /// [`Conn::proxied`](crate::Conn::proxied) says where the client connected to. Where the proxy speaks for
-    /// itself or doesn't know (`LOCAL`, `UNKNOWN`), it is the proxy's. Limits per source and the accept filter
-    /// go by the proxy's address: a client's is not known when a connection is let in.
+    /// [`Conn::proxied`](crate::Conn::proxied) says where the client connected to. Where the proxy
+    /// speaks for itself or doesn't know (`LOCAL`, `UNKNOWN`), it is the proxy's. Limits per source
+    /// and the accept filter go by the proxy's address: a client's is not known when a connection
+    /// is let in.
     ///
-    /// One without a header within `timeout`, at least a millisecond, or whose header has more than `most`
-    /// bytes, at least 107, or is none, is reset within a moment, and counted as closed for
-    /// [`CloseReason::ProxyHeader`](crate::CloseReason::ProxyHeader). 536 bytes are plenty for addresses, and for
-    /// some of the extensions of version 2, of which only a checksum is looked at.
+    /// One without a header within `timeout`, at least a millisecond, or whose header has more than
+    /// `most` bytes, at least 107, or is none, is reset within a moment, and counted as closed for
+    /// [`CloseReason::ProxyHeader`](crate::CloseReason::ProxyHeader). 536 bytes are plenty for
+    /// addresses, and for some of the extensions of version 2, of which only a checksum is looked
+    /// at.
     #[cfg(feature = "proxy-protocol")]
     #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
     pub fn proxy_protocol(mut self, timeout: Duration, most: usize) -> Self {
@@ -339,8 +345,8 @@ impl Listen {
         Ok(())
     }
 
-    /// Opens the sockets: with `shares`, so many that share an address, if it can be shared; else one. A port that
-    /// the system chose for the first one is the others', too.
+    /// Opens the sockets: with `shares`, this many that share an address, if it can be shared; else
+    /// one. A port that the system chose for the first one is the others', too.
     pub(crate) fn open(
         &self,
         shares: Option<usize>,
@@ -404,8 +410,8 @@ fn take_over(sockets: &[BoundSocket], options: &SocketOptions) -> io::Result<Vec
     sockets.iter().map(take).collect()
 }
 
-/// Opens as many sockets as share an address, or one. What the system chose for the first one is the
-/// others', too.
+/// Opens as many sockets as share an address, or one. What the system chose for the first one is
+/// the others', too.
 fn share(
     shares: Option<usize>,
     mut address: SocketAddr,

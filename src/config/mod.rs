@@ -34,17 +34,17 @@ pub use self::listen::Listen;
 pub(crate) use self::listen::ProxyRule;
 pub(crate) use self::listen::{Gate, Rules};
 
-/// Who accepts connections.
+/// What accepts connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AcceptMode {
-    /// One thread of its own accepts, and hands each connection to the reactor that the balancer
+    /// A separate thread accepts, and hands each connection to the reactor that the balancer
     /// chooses. Connections are spread evenly. A single reactor accepts for itself instead.
     #[default]
     MainAcceptor,
-    /// Each reactor accepts for itself, from a listening socket of its own on the same port
-    /// (SO_REUSEPORT). There is no hand-over; how evenly connections are spread is up to the operating
-    /// system, and the balancer is not asked.
+    /// Each reactor accepts for itself, from its own listening socket on the same port
+    /// (SO_REUSEPORT). There is no hand-over; how evenly connections are spread is up to the
+    /// operating system, and the balancer is not asked.
     ReusePort,
 }
 
@@ -52,8 +52,8 @@ pub enum AcceptMode {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Pinning {
-    /// Pin if it can help: there are as many reactors as cores, and no quota that allows less running
-    /// time than the cores have.
+    /// Pin if it can help: there are as many reactors as cores, and no quota that allows less
+    /// running time than the cores have.
     #[default]
     Auto,
     /// Leave it to the scheduler.

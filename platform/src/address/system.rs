@@ -1,9 +1,9 @@
 //! Addresses as the operating system has them.
 //!
-//! The system may report more than its own structure for an address has room for: on Linux the path of a
-//! Unix socket may have 108 bytes, without a zero at its end, and then the length that is told is beyond
-//! the structure. So an address is read field by field from the bytes that were written, and whatever
-//! they are, nothing here panics.
+//! The system may report more than its own structure for an address has room for: on Linux the path
+//! of a Unix socket may have 108 bytes, without a zero at its end, and then the length that is told
+//! is beyond the structure. So an address is read field by field from the bytes that were written,
+//! and whatever they are, nothing here panics.
 
 use std::io::{self, ErrorKind};
 use std::mem::offset_of;
@@ -34,8 +34,8 @@ impl TryFrom<SockAddr> for Address {
     type Error = io::Error;
 
     fn try_from(address: SockAddr) -> io::Result<Self> {
-        // SAFETY: it points to a whole sockaddr_storage, which socket2 fills with zeros before the system
-        // writes into it, and which lives as long as `address`.
+        // SAFETY: it points to a whole sockaddr_storage, which socket2 fills with zeros before the
+        // system writes into it, and which lives as long as `address`.
         let storage: &[u8; size_of::<sockaddr_storage>()] = unsafe { &*address.as_ptr().cast() };
         let len = storage.len().min(address.len() as usize);
         read(&storage[..len])
@@ -61,8 +61,8 @@ impl TryFrom<SocketAddrAny> for Address {
 
     fn try_from(address: SocketAddrAny) -> io::Result<Self> {
         let (start, len) = (address.as_ptr().cast::<u8>(), address.addr_len() as usize);
-        // SAFETY: so many bytes are initialised and in the storage of `address`, by the invariant of its
-        // type, and live as long as it does.
+        // SAFETY: this many bytes are initialised and in the storage of `address`, by the invariant
+        // of its type, and live as long as it does.
         read(unsafe { slice::from_raw_parts(start, len) })
     }
 }
@@ -118,8 +118,8 @@ impl Address {
 }
 
 impl UnixAddress {
-    /// The name that the system reports. A path ends at its first zero, or where there is room for no more;
-    /// an abstract name has any bytes.
+    /// The name that the system reports. A path ends at its first zero, or where there is room for
+    /// no more; an abstract name has any bytes.
     fn reported(name: &[u8]) -> Self {
         let name = &name[..name.len().min(LONGEST)];
         let is_abstract = HAS_ABSTRACT_NAMES && name.first() == Some(&0);
@@ -145,7 +145,7 @@ impl UnixAddress {
     /// As rustix has it.
     ///
     /// # Errors
-    /// It is no name, so nothing can be sent there.
+    /// It is not a name, so nothing can be sent there.
     pub(crate) fn to_rustix(self) -> rustix::io::Result<SocketAddrUnix> {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         if let Some(name) = self.as_abstract_name() {

@@ -3,8 +3,8 @@
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use std::path::Path;
 
-/// How many bytes of memory the process may use: what the machine has, or less where a control group or the
-/// limit of its address space says so. `None` where the system does not tell.
+/// How many bytes of memory the process may use: what the machine has, or less where a control
+/// group or the limit of its address space says so. `None` where the system does not tell.
 #[must_use]
 pub fn available() -> Option<usize> {
     let limits = [physical(), address_space(), control_group()];
@@ -56,7 +56,8 @@ fn smallest_limit(root: &Path, membership: &str) -> Option<u64> {
     });
     let limits = lines.flat_map(|(root, group, file)| {
         let groups = Path::new(group).ancestors().map(move |group| root.join(group).join(file));
-        // "max" is none, and where a container sees only its own group, the outer ones can't be read.
+        // "max" is none, and where a container sees only its own group, the outer ones can't be
+        // read.
         groups.filter_map(|file| std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok())
     });
     limits.min()

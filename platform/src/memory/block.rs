@@ -10,14 +10,15 @@ use super::mirror::page_size;
 /// How many blocks are mapped at once: few mappings, of which a process may have 65,530 on Linux.
 const AT_ONCE: usize = 64;
 
-/// Initialised memory of its own, from the heap or a part of a mapping.
+/// Initialised its own memory, from the heap or a part of a mapping.
 ///
-/// What an allocator is given back it may keep, above all where small things that live on lie between, and after a crowd
-/// there are many. The pages of a dropped block of a mapping are the system's at once, and with the last block the
-/// mapping goes.
+/// What an allocator is given back it may keep, above all where small things that live on lie
+/// between, and after a crowd there are many. The pages of a dropped block of a mapping are the
+/// system's at once, and with the last block the mapping goes.
 ///
-/// Invariant: `memory` is initialised, and nobody else has a pointer into it. Without a `mapping` it is a leaked box;
-/// with one it is whole pages of that, which stays mapped, readable and writable, as long as it has an owner.
+/// Invariant: `memory` is initialised, and nobody else has a pointer into it. Without a `mapping`
+/// it is a leaked box; with one it is whole pages of that, which stays mapped, readable and
+/// writable, as long as it has an owner.
 pub(super) struct Block {
     memory: NonNull<[u8]>,
     mapping: Option<Arc<Mapping>>,
@@ -29,7 +30,8 @@ struct Mapping {
     len: usize,
 }
 
-// SAFETY: it owns its mapping, which belongs to the process and not to a thread, and shows no pointer to it.
+// SAFETY: it owns its mapping, which belongs to the process and not to a thread, and shows no
+// pointer to it.
 unsafe impl Send for Mapping {}
 // SAFETY: as above; nothing can be done with a shared one.
 unsafe impl Sync for Mapping {}
@@ -48,7 +50,8 @@ impl Block {
     /// Some blocks of `len` zeros each, for which there are no pages before they are written to.
     ///
     /// # Errors
-    /// `InvalidInput` if that is not a number of pages, or too large; else what the operating system says.
+    /// `InvalidInput` if that is not a number of pages, or too large; else what the operating
+    /// system says.
     pub(super) fn mapped(len: usize) -> io::Result<Vec<Self>> {
         let all = len.checked_mul(AT_ONCE).filter(|all| *all <= isize::MAX as usize);
         let all = all.filter(|all| *all > 0 && len.is_multiple_of(page_size()));
@@ -75,8 +78,8 @@ impl Deref for Block {
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        // SAFETY: the memory is initialised and lives as long as the block (the type's invariant); the borrow is
-        // shared, so nobody writes to it meanwhile.
+        // SAFETY: the memory is initialised and lives as long as the block (the type's invariant);
+        // the borrow is shared, so nobody writes to it meanwhile.
         unsafe { self.memory.as_ref() }
     }
 }
@@ -92,15 +95,15 @@ impl DerefMut for Block {
 impl Drop for Block {
     fn drop(&mut self) {
         match &self.mapping {
-            // SAFETY: without a mapping it is a leaked box, or an empty slice, which a box does not free; nobody uses it
-            // any more (the type's invariant).
+            // SAFETY: without a mapping it is a leaked box, or an empty slice, which a box does not
+            // free; nobody uses it any more (the type's invariant).
             None => drop(unsafe { Box::from_raw(self.memory.as_ptr()) }),
             // The last one takes the whole mapping along.
             Some(mapping) if Arc::strong_count(mapping) == 1 => {}
             Some(_) => {
                 let (start, len) = (self.memory.as_ptr().cast(), self.memory.len());
-                // SAFETY: these are whole pages of a mapping that is there (the type's invariant), which nobody reads
-                // any more. Should it fail, they stay as they are.
+                // SAFETY: these are whole pages of a mapping that is there (the type's invariant),
+                // which nobody reads any more. Should it fail, they stay as they are.
                 unsafe { libc::madvise(start, len, GIVE_BACK) };
             }
         }
@@ -125,7 +128,8 @@ impl Mapping {
         let base: NonNull<u8> = NonNull::new(base.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
         // A huge page would be there as a whole for one block, and stay for the last.
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        // SAFETY: the mapping was just made; this changes how it is backed and nothing else. It may fail.
+        // SAFETY: the mapping was just made; this changes how it is backed and nothing else. It may
+        // fail.
         unsafe {
             libc::madvise(base.as_ptr().cast(), len, libc::MADV_NOHUGEPAGE)
         };
@@ -135,7 +139,8 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours, whole, and no block of it is left, since each has it as its owner.
+        // SAFETY: the mapping is ours, whole, and no block of it is left, since each has it as its
+        // owner.
         let result = unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
         debug_assert_eq!(result, 0, "munmap: {}", io::Error::last_os_error());
     }

@@ -14,8 +14,8 @@ pub struct Route {
     pub from: Option<IpAddr>,
 }
 
-/// Datagrams in a row on one route, all of one size but the last, which may be shorter. Only an empty one
-/// is alone.
+/// Datagrams in a row on one route, all of one size but the last, which may be shorter. Only an
+/// empty one is alone.
 #[derive(Clone, Copy, Debug)]
 struct Run {
     route: Route,
@@ -43,15 +43,15 @@ pub struct Sent {
     pub dropped: u64,
 }
 
-/// Datagrams that wait to be sent: their bytes one behind the other in one buffer, and beside it where the
-/// next ones end. Datagrams of one size on one route are kept as a run, which costs one entry and can be
-/// sent in one system call.
+/// Datagrams that wait to be sent: their bytes one after the other in one buffer, and next to it
+/// where the next ones end. Datagrams of one size on one route are kept as a run, which costs one
+/// entry and can be sent in one system call.
 ///
 /// Invariant: the runs' lengths add up to the bytes behind `start`.
 #[derive(Default)]
 pub struct DatagramQueue {
     bytes: Vec<u8>,
-    /// So many bytes at the beginning of the buffer are done with.
+    /// This many bytes at the beginning of the buffer are done with.
     start: usize,
     runs: VecDeque<Run>,
     sent: Sent,
@@ -83,8 +83,9 @@ impl DatagramQueue {
         cap.saturating_sub(size_of::<Run>())
     }
 
-    /// Appends `bytes` as datagrams of `size` bytes, of which the last one may be shorter; no bytes are
-    /// one empty datagram. `false`, and nothing is appended, if more than `cap` bytes would wait.
+    /// Appends `bytes` as datagrams of `size` bytes, of which the last one may be shorter; no bytes
+    /// are one empty datagram. `false`, and nothing is appended, if more than `cap` bytes would
+    /// wait.
     ///
     /// # Panics
     /// If `size` is 0 and there are bytes.
@@ -118,8 +119,8 @@ impl DatagramQueue {
         true
     }
 
-    /// The first datagrams: their route, their size, how many there are, and their bytes. There is more than
-    /// one only where they can be tried as one.
+    /// The first datagrams: their route, their size, how many there are, and their bytes. There is
+    /// more than one only where they can be tried as one.
     pub(crate) fn front(&self) -> Option<(&Route, usize, &[u8])> {
         let run = self.runs.front()?;
         let len = if run.apart { run.size.min(run.len) } else { run.len };
@@ -147,7 +148,7 @@ impl DatagramQueue {
         }
     }
 
-    /// So many datagrams from the front were sent.
+    /// This many datagrams from the front were sent.
     pub(crate) fn note_sent(&mut self, datagrams: usize) {
         for _ in 0..datagrams {
             self.sent.bytes += self.take_one() as u64;
@@ -221,7 +222,7 @@ mod tests {
         assert_eq!(queue.front().map(|(_, size, bytes)| (size, bytes.len())), Some((3, 3)));
     }
 
-    /// Random steps beside a plain list of datagrams.
+    /// Random steps, compared with a plain list of datagrams.
     #[test]
     fn the_queue_is_a_list_of_datagrams() {
         for seed in 0..200 {

@@ -1,7 +1,7 @@
 //! The order of accesses to memory that can be seen at two addresses.
 
-/// Whether there is a fence. Without one no memory may be mapped twice: that is where stable Rust has no inline
-/// assembly.
+/// Whether there is a fence. Without one no memory may be mapped twice: that is where stable Rust
+/// has no inline assembly.
 pub(super) const EXISTS: bool = cfg!(any(
     target_arch = "x86",
     target_arch = "x86_64",
@@ -15,9 +15,9 @@ pub(super) const EXISTS: bool = cfg!(any(
 
 /// Accesses to the memory that the pointer leads to stay on their side of this call.
 ///
-/// The compiler must take an assembly that is given a pointer for code that reads and writes all memory behind it,
-/// unless it is said not to (`nomem`, `readonly`). That one is empty, and costs no instruction.
-/// (`hint::black_box` would do the same, but promises nothing.)
+/// The compiler must take an assembly that is given a pointer for code that reads and writes all
+/// memory behind it, unless it is said not to (`nomem`, `readonly`). That one is empty, and costs
+/// no instruction. (`hint::black_box` would do the same, but promises nothing.)
 #[inline(always)]
 #[allow(unused_variables, reason = "where there is no assembly, nobody calls it")]
 pub(super) fn touch(memory: *mut u8) {

@@ -13,15 +13,15 @@ use super::views_elsewhere as views;
 use super::views_linux as views;
 
 /// How many mirrors a process may have. Each takes two mappings, and Linux allows a process 65,530
-/// (`vm.max_map_count`). At that limit the allocator gets no memory either, so the process would die
-/// instead of making do without mirrors: half of the mappings are left to others.
+/// (`vm.max_map_count`). At that limit the allocator gets no memory either, so the process would
+/// die instead of making do without mirrors: half of the mappings are left to others.
 const MOST: usize = 16 * 1024;
 
 /// `len` bytes of shared memory that are mapped at `base` and again right behind, at `base + len`.
 ///
 /// A byte at offset `i < len` is also the byte at `i + len`, so a stretch that runs over the end of
-/// the first view goes on in the second one, at the start of the memory. That is why every window of
-/// at most `len` bytes is one contiguous slice in which no byte occurs twice.
+/// the first view goes on in the second one, at the start of the memory. That is why every window
+/// of at most `len` bytes is one contiguous slice in which no byte occurs twice.
 ///
 /// Invariant: `base .. base + 2 * len` is mapped readable and writable from [`Mirror::new`] until
 /// drop, nothing else in the process has a pointer into it, and `2 * len <= isize::MAX`.
@@ -34,11 +34,11 @@ pub(super) struct Mirror {
 /// One of the places for mirrors in this process.
 struct Place;
 
-/// Maps both views of so many bytes over a reservation for them.
+/// Maps both views of this many bytes over a reservation for them.
 type Map = unsafe fn(*mut c_void, usize) -> io::Result<()>;
 
-// SAFETY: a `Mirror` is the only owner of its mapping (the type's invariant), and a mapping belongs to
-// the process, not to the thread that made it. Windows borrow the `Mirror`.
+// SAFETY: a `Mirror` is the only owner of its mapping (the type's invariant), and a mapping belongs
+// to the process, not to the thread that made it. Windows borrow the `Mirror`.
 unsafe impl Send for Mirror {}
 
 impl Mirror {
@@ -46,8 +46,9 @@ impl Mirror {
     ///
     /// # Errors
     /// `InvalidInput` if `len` is 0, no multiple of the [page size](page_size), or too large;
-    /// `Unsupported` on processors without a [fence]; `QuotaExceeded` if the process has [as many](MOST) as it may; else what the operating system
-    /// says: out of memory, of descriptors or of mappings, or forbidden.
+    /// `Unsupported` on processors without a [fence]; `QuotaExceeded` if the process has [as
+    /// many](MOST) as it may; else what the operating system says: out of memory, of descriptors or
+    /// of mappings, or forbidden.
     pub(super) fn new(len: usize) -> io::Result<Self> {
         Self::with_views(len, views::map)
     }
@@ -72,8 +73,8 @@ impl Mirror {
     /// Takes the addresses for both views, without memory behind them.
     fn reserve(len: usize, place: Place) -> io::Result<Self> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANON;
-        // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory. The
-        // caller, `new`, has checked that `2 * len` does not overflow.
+        // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
+        // The caller, `new`, has checked that `2 * len` does not overflow.
         let base = unsafe { libc::mmap(ptr::null_mut(), 2 * len, libc::PROT_NONE, flags, -1, 0) };
         Ok(Self { base: mapped(base)?, len, _place: place })
     }
@@ -121,8 +122,9 @@ impl Mirror {
 
     /// The start of the memory, for a window that is about to be made.
     ///
-    /// To the compiler the two views are different memory, so it could move an access through one across a
-    /// write through the other. So what was done by earlier windows stays before, what later ones do, behind.
+    /// To the compiler the two views are different memory, so it could move an access through one
+    /// across a write through the other. So what was done by earlier windows stays before, what
+    /// later ones do, behind.
     fn fenced_base(&self) -> *mut u8 {
         let base = self.base.as_ptr();
         fence::touch(base);
@@ -144,7 +146,7 @@ impl Drop for Mirror {
     }
 }
 
-/// How many places are taken: a count beside no other data, so its accesses need no order.
+/// How many places are taken: a count next to no other data, so its accesses need no order.
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
 
 impl Place {
@@ -201,7 +203,7 @@ mod tests {
         }
     }
 
-    /// More than a Linux process may have mappings or, mostly, descriptors.
+    /// More than a Linux process may have mappings or, usually, descriptors.
     #[test]
     fn a_dropped_mirror_leaves_nothing_behind() {
         for _ in 0..40_000 {

@@ -8,8 +8,8 @@
 //!
 //! Datagrams to be sent wait in a [`DatagramQueue`], which keeps them apart.
 //!
-//! [`available`] tells how much memory there is. Nothing else here does I/O, and nothing reads a clock. Each pool belongs to one reactor's thread, and what it
-//! leases stays there.
+//! [`available`] tells how much memory there is. Nothing else here does I/O, and nothing reads a
+//! clock. Each pool belongs to one reactor's thread, and what it leases stays there.
 
 mod available;
 mod block;

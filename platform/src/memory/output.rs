@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes};
 
 use super::block::Block;
 
-/// Shared bytes shorter than this are copied: a segment of their own would cost the kernel more.
+/// Shared bytes shorter than this are copied: a separate segment would cost the kernel more.
 const SHARE_FROM: usize = 4 * 1024;
 /// How many segments' places a queue keeps when it is given back.
 const KEEP_SEGMENTS: usize = 64;
@@ -23,9 +23,9 @@ const KEEP_SEGMENTS: usize = 64;
 ///                      <-------- lead ------------->start..end
 /// ```
 ///
-/// Gathered bytes are in the chunks in their order: in the full ones and then in the tail, which is the
-/// chunk that is written to. [`Bytes`] seal what the tail holds so far, and the next small writes go
-/// into the rest of it.
+/// Gathered bytes are in the chunks in their order: in the full ones and then in the tail, which is
+/// the chunk that is written to. [`Bytes`] seal what the tail holds so far, and the next small
+/// writes go into the rest of it.
 ///
 /// **Invariant:** each gathered segment is in one chunk, `0 < len(s)` for each sealed segment `s`,
 /// `start <= end <= size` in each chunk, the gathered segments' lengths add up to those of the full
@@ -34,8 +34,8 @@ const KEEP_SEGMENTS: usize = 64;
 /// When everything was sent, the tail stays and starts over at its front, so that the steady state
 /// touches neither the pool nor the allocator.
 ///
-/// All calls take the pool that [made](OutputPool::queue) the queue. The memory behind a queue is at
-/// most twice its bytes and two chunks, whatever small writes and [`Bytes`] alternate.
+/// All calls take the pool that [made](OutputPool::queue) the queue. The memory behind a queue is
+/// at most twice its bytes and two chunks, whatever small writes and [`Bytes`] alternate.
 ///
 /// A queue and its pool belong to one thread.
 #[derive(Default)]
@@ -51,7 +51,7 @@ pub struct OutputQueue {
 
 /// A run of bytes to be sent.
 enum Segment {
-    /// So many bytes of one chunk: the first ones that no earlier segment has.
+    /// This many bytes of one chunk: the first ones that no earlier segment has.
     Gathered(usize),
     Shared(Bytes),
 }
@@ -83,7 +83,8 @@ impl OutputQueue {
         self.sealed.len() + usize::from(!self.tail.is_empty())
     }
 
-    /// How many bytes of memory it holds: its chunks as a whole, and the [`Bytes`] in it, whoever else has them.
+    /// How many bytes of memory it holds: its chunks as a whole, and the [`Bytes`] in it, even if
+    /// they are shared.
     #[must_use]
     pub fn held(&self) -> usize {
         let full = || self.full.iter();
@@ -115,8 +116,8 @@ impl OutputQueue {
         self.invariants();
     }
 
-    /// Queues copies of `parts`, `total` bytes in all, one behind the other, if there is room for them
-    /// behind what was queued last; answers whether there was.
+    /// Queues copies of `parts`, `total` bytes in all, one behind the other, if there is room for
+    /// them behind what was queued last; returns whether there was.
     #[inline(always)]
     pub fn append_in_place<const N: usize>(&mut self, parts: [&[u8]; N], total: usize) -> bool {
         let fits = total <= self.tail.room();
@@ -142,13 +143,13 @@ impl OutputQueue {
         self.invariants();
     }
 
-    /// Lets `f` write into `room` contiguous bytes, of which it answers how many it used, from the
+    /// Lets `f` write into `room` contiguous bytes, of which it returns how many it used, from the
     /// front on; those are queued. The bytes hold zeros or stale output, possibly of another
-    /// connection. Room for more than a chunk gets memory of its own, which is kept only if most of it
+    /// connection. Room for more than a chunk gets its own memory, which is kept only if most of it
     /// was used: what the queue holds is in proportion to its bytes.
     ///
     /// # Panics
-    /// If `f` answers more than `room`. The queue then holds the bytes that it held before.
+    /// If `f` returns more than `room`. The queue then holds the bytes that it held before.
     pub fn fill(&mut self, room: usize, pool: &mut OutputPool, f: impl FnOnce(&mut [u8]) -> usize) {
         if room <= self.tail.room() {
             self.len += self.tail.fill(room, f);
@@ -188,7 +189,7 @@ impl OutputQueue {
     }
 
     /// Fills `out` with the segments' bytes, from the front on, as far as there is place, and
-    /// answers how many slices it filled.
+    /// returns how many slices it filled.
     pub fn slices<'a>(&'a self, out: &mut [IoSlice<'a>]) -> usize {
         let tail = Some(self.tail.bytes()).filter(|bytes| !bytes.is_empty());
         let segments = self.sealed_bytes().chain(tail);
@@ -235,7 +236,8 @@ impl OutputQueue {
         self.invariants();
     }
 
-    /// Writes over bytes that are queued, from the one at `at` on. They were [appended](Self::append).
+    /// Writes over bytes that are queued, from the one at `at` on. They were
+    /// [appended](Self::append).
     ///
     /// # Panics
     /// If fewer bytes are queued, or some of them are shared.
@@ -319,7 +321,8 @@ impl OutputQueue {
         self.invariants();
     }
 
-    /// Drops the last `n` bytes of the gathered segments, which are in one chunk; nothing is behind them.
+    /// Drops the last `n` bytes of the gathered segments, which are in one chunk; nothing is behind
+    /// them.
     fn drop_gathered(&mut self, n: usize, pool: &mut OutputPool) {
         if self.lead > 0 {
             self.lead -= n;
@@ -338,7 +341,7 @@ impl OutputQueue {
         self.advance(self.len, pool);
     }
 
-    /// Takes `n` bytes out of the sealed segments and answers how many of those they did not have.
+    /// Takes `n` bytes out of the sealed segments and returns how many of those they did not have.
     fn advance_sealed(&mut self, n: usize, pool: &mut OutputPool) -> usize {
         let mut rest = n;
         while let Some(segment) = self.sealed.front_mut() {
@@ -376,7 +379,7 @@ impl OutputQueue {
         }
     }
 
-    /// Makes what the tail holds a segment of its own. More may follow in the rest of it.
+    /// Makes what the tail holds its own segment. More may follow in the rest of it.
     fn seal_tail(&mut self) {
         let len = self.tail.bytes().len();
         if len > 0 {
@@ -479,7 +482,7 @@ impl Chunk {
         &mut self.memory[self.end..self.end + room]
     }
 
-    /// Lets `f` write into `room` bytes, and answers how many it used.
+    /// Lets `f` write into `room` bytes, and returns how many it used.
     fn fill(&mut self, room: usize, f: impl FnOnce(&mut [u8]) -> usize) -> usize {
         let used = f(self.writable(room));
         assert!(used <= room, "fill used {used} bytes of a room of {room}");
@@ -503,13 +506,14 @@ impl From<Block> for Chunk {
 
 /// Chunks and queues to lease: see [`OutputQueue`].
 ///
-/// What is not leased is kept up to a number, or up to what is leased if that is more: a crowd that comes and goes finds
-/// its memory, and when it has gone most of it is given back.
+/// What is not leased is kept up to a number, or up to what is leased if that is more: a crowd that
+/// comes and goes finds its memory, and when it has gone most of it is given back.
 pub struct OutputPool {
     chunk_size: usize,
     keep: usize,
     chunks: Vec<Block>,
-    /// Chunks that were never used, for which there is no memory yet; `None` if chunks are from the heap.
+    /// Chunks that were never used, for which there is no memory yet; `None` if chunks are from the
+    /// heap.
     unused: Option<Vec<Block>>,
     /// How many bytes the chunks in queues have, those of kept queues included.
     in_queues: usize,
@@ -543,8 +547,8 @@ impl OutputPool {
         }
     }
 
-    /// As [`new`](Self::new), for many connections: chunks are mapped, so that the system gets back what is not kept. Where
-    /// mapping fails, they are from the heap.
+    /// As [`new`](Self::new), for many connections: chunks are mapped, so that the system gets back
+    /// what is not kept. Where mapping fails, they are from the heap.
     #[must_use]
     pub fn mapped(chunk_size: usize, keep_chunks: usize) -> Self {
         Self { unused: Some(Vec::new()), ..Self::new(chunk_size, keep_chunks) }
@@ -632,7 +636,8 @@ impl OutputPool {
         self.drop_surplus();
     }
 
-    /// Keeps a chunk, or drops it if it has not the usual size. [The surplus](Self::drop_surplus) is to be dropped then.
+    /// Keeps a chunk, or drops it if it has not the usual size. [The surplus](Self::drop_surplus)
+    /// is to be dropped then.
     fn keep(&mut self, chunk: Chunk) {
         if chunk.memory.len() == self.chunk_size {
             self.chunks.push(chunk.memory);
@@ -672,7 +677,7 @@ mod tests {
         }
     }
 
-    /// Messages that are shared cost their heads beside them, and not a chunk each.
+    /// Messages that are shared cost their heads besides, and not a chunk each.
     #[test]
     fn small_writes_between_shared_bytes_are_in_few_chunks() {
         let mut pool = OutputPool::new(16 * 1024, 4);
@@ -704,7 +709,7 @@ mod tests {
         bytes
     }
 
-    /// A queue beside the naive model of it.
+    /// A queue, compared with a naive model of it.
     struct Pair {
         queue: Box<OutputQueue>,
         model: Vec<u8>,

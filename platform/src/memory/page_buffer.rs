@@ -5,8 +5,8 @@ use std::ops::{Deref, DerefMut};
 /// The smallest page of the systems we know.
 const PAGE: usize = 4096;
 
-/// A buffer of zeros that begins on a page, where the kernel copies large amounts fastest: 64 KiB in
-/// and out again cost 1 to 2 % less CPU time than 16 bytes further on.
+/// A buffer of zeros that begins on a page, where the kernel copies large amounts fastest: 64 KiB
+/// in and out again cost 1 to 2 % less CPU time than 16 bytes further on.
 pub(crate) struct PageBuffer {
     memory: Box<[u8]>,
     start: usize,

@@ -19,11 +19,11 @@ use super::mirror::{Mirror, page_size};
 ///
 /// **Invariant:** `start <= end <= limit`, where `limit = min(start + capacity, 2 * capacity)`.
 ///
-/// When `start` has reached the second half, the next [`writable`](Self::writable) brings the content
-/// back by `capacity`. In a [mirrored](Self::mirrored) ring the second half *is* the first one, mapped
-/// again, so only the offsets change. In a [heap](Self::heap) ring the bytes are copied: at most
-/// `capacity` bytes, after at least `capacity` bytes were consumed, so it stays below one byte copied
-/// for each byte that passes through, however small the steps are.
+/// When `start` has reached the second half, the next [`writable`](Self::writable) brings the
+/// content back by `capacity`. In a [mirrored](Self::mirrored) ring the second half *is* the first
+/// one, mapped again, so only the offsets change. In a [heap](Self::heap) ring the bytes are
+/// copied: at most `capacity` bytes, after at least `capacity` bytes were consumed, so it stays
+/// below one byte copied for each byte that passes through, however small the steps are.
 ///
 /// A ring can move to another thread; it is used by one at a time.
 pub struct Ring {
@@ -42,11 +42,12 @@ enum Memory {
 }
 
 impl Ring {
-    /// A ring in mirrored memory. Its capacity is `min_capacity` rounded up to a power of two and to
-    /// at least a page, in bytes.
+    /// A ring in mirrored memory. Its capacity is `min_capacity` rounded up to a power of two and
+    /// to at least a page, in bytes.
     ///
-    /// It takes system calls to make (5 to 12 µs) and two of the process's memory mappings to keep, of
-    /// which Linux allows 65,530 (`vm.max_map_count`). So pool it, in a [`RingPool`](super::RingPool).
+    /// It takes system calls to make (5 to 12 µs) and two of the process's memory mappings to keep,
+    /// of which Linux allows 65,530 (`vm.max_map_count`). So pool it, in a
+    /// [`RingPool`](super::RingPool).
     ///
     /// # Errors
     /// `InvalidInput` if `min_capacity` is too large for the address space; `QuotaExceeded` if the
@@ -155,7 +156,7 @@ impl Ring {
         self.invariants();
     }
 
-    /// Copies in as many of `bytes` as fit, and answers how many those are.
+    /// Copies in as many of `bytes` as fit, and returns how many those are.
     pub fn append(&mut self, bytes: &[u8]) -> usize {
         let room = self.writable();
         let n = room.len().min(bytes.len());
@@ -217,7 +218,7 @@ mod tests {
         }
     }
 
-    /// A ring beside the naive model of it.
+    /// A ring, compared with a naive model of it.
     struct Pair {
         ring: Ring,
         model: VecDeque<u8>,

@@ -12,9 +12,10 @@ const CLASSES: usize = (usize::BITS - SMALLEST.trailing_zeros()) as usize;
 /// Rings to lease, in sizes that are powers of two from 64 KiB up.
 ///
 /// A ring that comes back is kept, so that the next lease of its size neither maps memory nor
-/// allocates. What the kept rings hold is bounded in bytes, by a number or by what is leased if that is more, and
-/// when they exceed the bound, the largest go first: one of them holds as much touched memory as many small ones and is wanted less
-/// often. Dropping a ring is what gives its memory back to the system.
+/// allocates. What the kept rings hold is bounded in bytes, by a number or by what is leased if
+/// that is more, and when they exceed the bound, the largest go first: one of them holds as much
+/// touched memory as many small ones and is wanted less often. Dropping a ring is what gives its
+/// memory back to the system.
 ///
 /// It belongs to one thread.
 pub struct RingPool {
@@ -45,8 +46,8 @@ impl RingPool {
         }
     }
 
-    /// An empty ring with a capacity of `min_capacity` bytes, rounded up to a power of two and to at
-    /// least 64 KiB. Give it [back](Self::give_back).
+    /// An empty ring with a capacity of `min_capacity` bytes, rounded up to a power of two and to
+    /// at least 64 KiB. Give it [back](Self::give_back).
     ///
     /// If the pool has none and a mirrored one cannot be mapped, it is a heap ring, and a warning
     /// tells why: at the first, second, fourth, eighth… time.

@@ -132,7 +132,7 @@ mod tests {
     }
 
     /// Where files may not become so large it is an error, and no signal, which would end the
-    /// process: so this test runs in one of its own.
+    /// process: so this test runs in its own process.
     #[test]
     fn a_limit_on_the_size_of_files_is_an_error() {
         const INSIDE: &str = "MILLSTREAM_FILE_SIZE_LIMIT";

@@ -25,7 +25,7 @@ pub(super) unsafe fn map(base: *mut c_void, len: usize) -> io::Result<()> {
     let behind = base.wrapping_byte_add(len);
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
     // SAFETY: as above, for the second half. An old size of 0 leaves a shared mapping where it is,
-    // and maps the same memory anew.
+    // and maps the same memory again.
     let second = unsafe { libc::mremap(base, 0, len, flags, behind) };
     match mapped(second) {
         // An emulator such as valgrind, which does not know that.
