@@ -75,6 +75,18 @@ fn every_dependency_has_its_reason() {
     }
 }
 
+#[test]
+fn every_stage_of_ci_is_described() {
+    let [script, page] = [".ci/run", "CONTRIBUTING.md"].map(|path| read(&root().join(path)));
+    let (script, page) = (script.expect("it is there"), page.expect("it is there"));
+    let stages = stages(&script);
+    assert!(stages.contains(&"tests"), "the stages were not found: {stages:?}");
+    for stage in stages {
+        let row = format!("| `{stage}` |");
+        assert!(page.contains(&row), "CONTRIBUTING.md: the table of checks lacks {stage}");
+    }
+}
+
 // --- the rules -----------------------------------------------------------------------------------
 
 fn no_unsafe_code(file: &File) -> Vec<Finding> {
@@ -224,6 +236,13 @@ fn dependencies(manifest: &str) -> Vec<&str> {
     names
 }
 
+/// The stages that are listed in the script of CI, but for the one that only prepares the others.
+fn stages(script: &str) -> Vec<&str> {
+    let list = script.split_once("\nstages=(").and_then(|(_, rest)| rest.split_once(')'));
+    let stages = list.map_or("", |(list, _)| list).split_whitespace();
+    stages.filter(|stage| *stage != "prepare").collect()
+}
+
 // --- walking the tree ----------------------------------------------------------------------------
 
 fn root() -> &'static Path {
@@ -329,6 +348,13 @@ fn examples_that_need_the_benchmarks_are_found() {
     let text = "use millstream::Engine;\nuse millstream_benches::load;\n// millstream_benches\n";
     assert_eq!(found(examples_to_copy, "examples/chat/main.rs", text), [2]);
     assert_eq!(found(examples_to_copy, "examples/echo/main.rs", text), []);
+}
+
+#[test]
+fn stages_are_found() {
+    let script = "# stages=(no)\nstages=(\n    prepare clippy\n    tests\n)\ntests() {\n";
+    assert_eq!(stages(script), ["clippy", "tests"]);
+    assert_eq!(stages("clippy() {\n"), [""; 0]);
 }
 
 #[test]
