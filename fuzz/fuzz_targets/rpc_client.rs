@@ -4,9 +4,9 @@
 
 #[path = "../../tests/codec/check/mod.rs"]
 mod check;
-#[path = "../../tests/rpc/client.rs"]
+#[path = "../../tests/rpc/cases/client.rs"]
 mod client;
-#[path = "../../tests/rpc/frames.rs"]
+#[path = "../../tests/rpc/cases/frames.rs"]
 mod frames;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| client::Case::read(data).check());

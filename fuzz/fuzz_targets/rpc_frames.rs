@@ -3,7 +3,7 @@
 
 #[path = "../../tests/codec/check/mod.rs"]
 mod check;
-#[path = "../../tests/rpc/frames.rs"]
+#[path = "../../tests/rpc/cases/frames.rs"]
 mod frames;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| frames::Case::read(data).check());

@@ -3,9 +3,9 @@
 
 #[path = "../../tests/codec/check/mod.rs"]
 mod check;
-#[path = "../../tests/rpc/frames.rs"]
+#[path = "../../tests/rpc/cases/frames.rs"]
 mod frames;
-#[path = "../../tests/rpc/server.rs"]
+#[path = "../../tests/rpc/cases/server.rs"]
 mod server;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| server::Case::read(data).check());

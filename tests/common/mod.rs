@@ -3,6 +3,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each suite uses a part of it")]
 
+pub mod alone;
 pub mod corpus;
 pub mod crowd;
 // The processors whose system calls the filter knows.

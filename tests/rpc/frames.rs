@@ -1,293 +1,238 @@
-//! The frames of RPC against a naive function that reads them as the protocol's page tells.
-//!
-//! The tests draw a case at random, and the fuzzer's target reads it from its bytes.
-
-#![allow(dead_code, unreachable_pub, reason = "a fuzz target uses a part of it")]
+//! The frames of RPC: what is sent arrives, whatever its pieces; what is cut waits, and what is
+//! damaged has the outcome that the protocol's page says; limits hold to the byte, and nothing is
+//! kept of what is refused.
 
 use std::time::Duration;
 
+use crate::cases::frames::{Case, HEADER, Sample};
+use crate::check::{self, encode};
+use crate::common::corpus::replay;
+use crate::common::seeds::for_each_seed;
 use fastrand::Rng;
 use millstream::Input;
 use millstream::codec::Codec;
 use millstream::rpc::frame::{Frame, FrameCodec, FrameError, Refusal, Request, Response};
 use millstream::rpc::{Code, Format, FrameLimits, Metadata, MetadataView};
 
-use crate::check::{Decoded, Pieces, Source, encode};
+/// How many cases a plain `cargo test` tries.
+const SEEDS: u64 = 3_000;
+const KINDS: std::ops::RangeInclusive<u8> = 1..=7;
 
-/// The length of a header.
-pub const HEADER: usize = 24;
-
-#[derive(Debug)]
-pub struct Case {
-    pub max_head: usize,
-    pub max_body: usize,
-    /// Of the pieces in which it comes.
-    pub seed: u64,
-    pub stream: Vec<u8>,
+fn request() -> Request<'static> {
+    Request {
+        id: 7,
+        one_way: false,
+        is_retry: false,
+        timeout: None,
+        method: b"a/b",
+        metadata: MetadataView::default(),
+        format: Format::RAW,
+        body: b"",
+    }
 }
 
-impl Case {
-    pub fn read(data: &[u8]) -> Self {
-        let mut source = Source::new(data);
-        Case {
-            max_head: source.byte().into(),
-            max_body: source.byte().into(),
-            seed: source.u16().into(),
-            stream: source.rest().to_vec(),
-        }
+fn response(message: &str) -> Response<'_> {
+    Response {
+        id: 7,
+        not_run: false,
+        code: Code::Internal,
+        message,
+        metadata: MetadataView::default(),
+        format: Format::RAW,
+        body: b"",
     }
+}
 
-    /// Some frames, most often good ones, and now and then with bytes that were changed.
-    pub fn draw(rng: &mut Rng) -> Self {
-        let mut stream = Vec::new();
-        for _ in 0..rng.usize(..6) {
-            stream.extend(Sample::draw(rng).encoded());
-        }
-        for _ in 0..rng.usize(..4).saturating_sub(1) {
-            let at = rng.usize(..=stream.len());
-            match stream.get_mut(at) {
-                Some(byte) if rng.bool() => *byte = rng.u8(..),
-                Some(byte) => *byte ^= 1 << rng.u8(..8),
-                None => stream.push(rng.u8(..)),
+fn sent(frame: Frame<'_>) -> Result<Vec<u8>, FrameError> {
+    encode(&mut FrameCodec::default(), frame)
+}
+
+fn codec(max_head: usize, max_body: usize) -> FrameCodec {
+    Case { max_head, max_body, seed: 0, stream: Vec::new() }.codec()
+}
+
+#[test]
+fn any_stream_is_read_as_the_page_says() {
+    for_each_seed(SEEDS, |seed| Case::draw(&mut Rng::with_seed(seed)).check());
+}
+
+#[test]
+fn the_fuzzers_inputs() {
+    replay("rpc_frames", |data| Case::read(data).check());
+}
+
+#[test]
+fn what_is_sent_arrives() {
+    for_each_seed(SEEDS, |seed| {
+        let mut rng = Rng::with_seed(seed);
+        let samples: Vec<_> = KINDS.map(|kind| Sample::of_kind(kind, &mut rng)).collect();
+        let stream = samples.iter().flat_map(Sample::encoded).collect::<Vec<_>>();
+        let pieces = check::Pieces { stream: &stream, seed, most_kept: usize::MAX };
+        let show = |frame: Frame<'_>| format!("{frame:?}");
+        let decoded = pieces.decode(&mut FrameCodec::default(), show, |error| error);
+        let expected: Vec<_> = samples.iter().map(|sample| Ok(show(sample.frame()))).collect();
+        assert_eq!(decoded.steps, expected);
+        assert!(decoded.left.is_empty());
+    });
+}
+
+#[test]
+fn a_frame_that_is_cut_waits_for_the_rest() {
+    for seed in 0..50 {
+        let mut rng = Rng::with_seed(seed);
+        for kind in KINDS {
+            let bytes = Sample::of_kind(kind, &mut rng).encoded();
+            for cut in 0..bytes.len() {
+                let mut input = Input::from(&bytes[..cut]);
+                assert_eq!(FrameCodec::default().decode(&mut input), Ok(None), "at {cut}");
+                assert_eq!(input.len(), cut, "it was not taken");
             }
         }
-        if rng.u8(..4) == 0 {
-            stream.truncate(rng.usize(..=stream.len()));
-        }
-        let (max_head, max_body) = (rng.usize(..300), rng.usize(..60));
-        Case { max_head, max_body, seed: rng.u64(..), stream }
     }
+}
 
-    pub fn check(&self) {
-        let expected = self.naive();
-        let most_kept = HEADER + self.max_head + self.max_body;
-        let pieces = Pieces { stream: &self.stream, seed: self.seed, most_kept };
-        let mut decoded = pieces.decode(&mut self.codec(), written_again, |error| error);
-        // The end of a refused frame is left with what ends the connection, if both came in one
-        // piece.
-        let ends = |step: &_| matches!(step, Err(FrameError::Magic(_) | FrameError::Version(_)));
-        if decoded.steps.last().is_some_and(ends) {
-            let surplus = decoded.left.len().saturating_sub(expected.left.len());
-            decoded.left.drain(..surplus);
+#[test]
+fn each_damaged_byte_has_its_outcome() {
+    for kind in KINDS {
+        let mut rng = Rng::with_seed(u64::from(kind));
+        let good = Sample::of_kind(kind, &mut rng).encoded();
+        let next = Sample::of_kind(5, &mut rng).encoded();
+        for (at, value) in (0..good.len()).flat_map(|at| (0..=255).map(move |value| (at, value))) {
+            let mut stream = [&good[..], &next].concat();
+            stream[at] = value;
+            Case { max_head: 200, max_body: 100, seed: 3, stream }.check();
         }
-        assert_eq!(decoded, expected);
     }
+}
 
-    pub fn codec(&self) -> FrameCodec {
-        let mut limits = FrameLimits::default();
-        limits.max_head = self.max_head;
-        limits.max_body = self.max_body;
-        FrameCodec::new(limits)
-    }
-
-    /// The whole stream, from the protocol's tables.
-    fn naive(&self) -> Decoded<String, FrameError> {
-        let mut decoded = Decoded { steps: Vec::new(), left: Vec::new() };
-        let mut rest = &self.stream[..];
-        loop {
-            if let Some(error) = wrong_start(rest) {
-                decoded.steps.push(Err(error));
-                break;
-            }
-            let Some((header, behind)) = rest.split_first_chunk::<HEADER>() else { break };
-            let kind = header[3];
-            let head = usize::from(u16::from_be_bytes([header[6], header[7]]));
-            let body = number(&header[8..12]) as usize;
-            let id = number(&header[16..]);
-            let refused = |why| FrameError::Refused {
-                id,
-                expects_response: !(2..=7).contains(&kind),
-                is_response: kind == 2,
-                why,
-            };
-            let why = if !(1..=7).contains(&kind) {
-                Some(Refusal::Kind(kind))
-            } else if head > self.max_head {
-                Some(Refusal::Head { length: head, limit: self.max_head })
-            } else if body > self.max_body {
-                Some(Refusal::Body { length: body, limit: self.max_body })
-            } else {
-                None
-            };
-            if let Some(why) = why {
-                decoded.steps.push(Err(refused(why)));
-                rest = behind.get(head + body..).unwrap_or_default();
-                continue;
-            }
-            let Some((frame, behind)) = behind.split_at_checked(head + body) else { break };
-            let (head, body) = frame.split_at(head);
-            decoded.steps.push(match read(header, head, body) {
-                Some(frame) => Ok(format!("{frame:?}")),
-                None => Err(refused(Refusal::Malformed)),
-            });
-            rest = behind;
-        }
-        decoded.left = rest.to_vec();
+/// Lengths one below a limit, at it, and one above it.
+#[test]
+fn limits_hold_to_the_byte() {
+    let body = [7; 100];
+    let bytes = sent(Frame::Request(Request { body: &body, ..request() })).unwrap();
+    let head = bytes.len() - HEADER - body.len();
+    let refused =
+        |why| Err(FrameError::Refused { id: 7, expects_response: true, is_response: false, why });
+    let decode = |max_head, max_body| {
+        let mut input = Input::from(&bytes[..]);
+        let decoded = codec(max_head, max_body).decode(&mut input).map(|frame| frame.is_some());
+        assert!(input.is_empty(), "all of it is gone, served or not");
         decoded
-    }
+    };
+    assert_eq!(decode(head, 100), Ok(true));
+    assert_eq!(decode(head + 1, 101), Ok(true));
+    assert_eq!(decode(head - 1, 100), refused(Refusal::Head { length: head, limit: head - 1 }));
+    assert_eq!(decode(head, 99), refused(Refusal::Body { length: 100, limit: 99 }));
+    assert_eq!(decode(usize::MAX, usize::MAX), Ok(true));
 }
 
-/// What a frame is, if it is the same after it was written and read.
-fn written_again(frame: Frame<'_>) -> String {
-    let bytes = encode(&mut FrameCodec::default(), frame).expect("it was a frame");
+#[test]
+fn the_default_limits_are_those_of_the_page() {
+    let limits = FrameLimits::default();
+    assert_eq!((limits.max_head, limits.max_body), (16_384, 10_485_760));
+}
+
+/// The longest frame that a header can announce, many times what is there to keep it in.
+#[test]
+fn nothing_is_kept_of_what_is_refused() {
+    let mut bytes = sent(Frame::Request(request())).unwrap();
+    bytes.truncate(HEADER);
+    bytes[6..12].fill(0xff);
+    let mut codec = codec(100, 100);
     let mut input = Input::from(&bytes[..]);
-    let again = FrameCodec::default().decode(&mut input).expect("it is a frame");
-    assert_eq!(again, Some(frame));
+    let error = codec.decode(&mut input).unwrap_err();
+    let why = Refusal::Head { length: 0xffff, limit: 100 };
+    assert_eq!(
+        error,
+        FrameError::Refused { id: 7, expects_response: true, is_response: false, why }
+    );
     assert!(input.is_empty());
-    format!("{frame:?}")
+
+    let piece = vec![b'M'; 1 << 20];
+    let mut to_come = 0xffff + 0xffff_ffff_u64;
+    while to_come > piece.len() as u64 {
+        let mut input = Input::from(&piece[..]);
+        assert_eq!(codec.decode(&mut input), Ok(None));
+        assert!(input.is_empty());
+        to_come -= piece.len() as u64;
+    }
+    let last = [&piece[..to_come as usize], &sent(Frame::Ping(9)).unwrap()].concat();
+    assert_eq!(codec.decode(&mut Input::from(&last[..])), Ok(Some(Frame::Ping(9))));
 }
 
-fn wrong_start(bytes: &[u8]) -> Option<FrameError> {
-    match *bytes {
-        [first, second, ..] if [first, second] != *b"MS" => {
-            Some(FrameError::Magic(u16::from_be_bytes([first, second])))
-        }
-        [_, _, version, ..] if version != 1 => Some(FrameError::Version(version)),
-        _ => None,
+#[test]
+fn another_protocol_is_told_by_its_first_bytes() {
+    let decode = |bytes: &[u8]| {
+        FrameCodec::default().decode(&mut Input::from(bytes)).map(|frame| frame.is_some())
+    };
+    assert_eq!(decode(b"G"), Ok(false));
+    assert_eq!(decode(b"GE"), Err(FrameError::Magic(0x4745)));
+    assert_eq!(decode(b"MS"), Ok(false));
+    assert_eq!(decode(b"MS\x01"), Ok(false));
+    assert_eq!(decode(b"MS\x02"), Err(FrameError::Version(2)));
+}
+
+#[test]
+fn what_is_no_frame_is_not_sent() {
+    let long = "m".repeat(256);
+    for method in [&b""[..], long.as_bytes()] {
+        let error = FrameError::Method { length: method.len(), limit: 255 };
+        assert_eq!(sent(Frame::Request(Request { method, ..request() })), Err(error));
+    }
+    for format in [
+        Format { encoding: 16, compression: 0 },
+        Format { encoding: 0, compression: 16 },
+        Format { encoding: 255, compression: 255 },
+    ] {
+        let error = Err(FrameError::Format(format));
+        assert_eq!(sent(Frame::Request(Request { format, ..request() })), error);
+        assert_eq!(sent(Frame::Response(Response { format, ..response("") })), error);
     }
 }
 
-fn number(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+/// A head of 65,535 bytes is the longest that its length can tell.
+#[test]
+fn a_head_is_sent_up_to_its_longest() {
+    let around = 1 + "a/b".len() + 1 + "k".len() + 2;
+    let mut metadata = Metadata::new();
+    metadata.insert("k", vec![7; 0xffff - around]).unwrap();
+    let frame = Frame::Request(Request { metadata: metadata.view(), ..request() });
+    let bytes = sent(frame).unwrap();
+    assert_eq!(bytes.len(), HEADER + 0xffff);
+    assert_eq!(codec(0xffff, 0).decode(&mut Input::from(&bytes[..])), Ok(Some(frame)));
+
+    let method = b"a/bc";
+    let frame = Request { method, metadata: metadata.view(), ..request() };
+    let error = FrameError::TooLong { what: "head", length: 0x1_0000, limit: 0xffff };
+    assert_eq!(sent(Frame::Request(frame)), Err(error));
 }
 
-/// A frame, unless its head is malformed.
-fn read<'a>(header: &[u8; HEADER], head: &'a [u8], body: &'a [u8]) -> Option<Frame<'a>> {
-    let (flags, id) = (header[4], number(&header[16..]));
-    let format = Format { encoding: header[5] % 16, compression: header[5] / 16 };
-    let time_or_code = number(&header[12..16]);
-    let code = Code::ALL.into_iter().find(|code| u64::from(code.number()) == time_or_code);
-    let code = code.unwrap_or(Code::Unknown);
-    Some(match header[3] {
-        1 | 3 => {
-            let (method, metadata) = split_prefixed(head, 1)?;
-            Frame::Request(Request {
-                id,
-                one_way: header[3] == 3,
-                is_retry: flags % 2 == 1,
-                timeout: Some(Duration::from_millis(time_or_code)).filter(|time| !time.is_zero()),
-                method: Some(method).filter(|method| !method.is_empty())?,
-                metadata: pairs(metadata)?,
-                format,
-                body,
-            })
-        }
-        4 => Frame::Cancel { id },
-        5 => Frame::Ping(id),
-        6 => Frame::Pong(id),
-        kind => {
-            let nothing = ("", &[][..]);
-            let (message, metadata) = if head.is_empty() { nothing } else { split_text(head, 2)? };
-            let metadata = pairs(metadata)?;
-            match kind {
-                2 => Frame::Response(Response {
-                    id,
-                    not_run: flags & 2 == 2,
-                    code,
-                    message,
-                    metadata,
-                    format,
-                    body,
-                }),
-                _ => Frame::GoAway { last: id, code, message },
-            }
-        }
-    })
-}
-
-/// What begins with its length in this many bytes, and what is behind it.
-fn split_prefixed(bytes: &[u8], width: usize) -> Option<(&[u8], &[u8])> {
-    let length = number(bytes.get(..width)?) as usize;
-    Some((bytes.get(width..width + length)?, &bytes[width + length..]))
-}
-
-fn split_text(bytes: &[u8], width: usize) -> Option<(&str, &[u8])> {
-    let (text, rest) = split_prefixed(bytes, width)?;
-    Some((std::str::from_utf8(text).ok()?, rest))
-}
-
-fn pairs(encoded: &[u8]) -> Option<MetadataView<'_>> {
-    let (mut metadata, mut rest) = (Metadata::new(), encoded);
-    while !rest.is_empty() {
-        let (key, behind) = split_text(rest, 1)?;
-        let (value, behind) = split_prefixed(behind, 2)?;
-        metadata.insert(key, value).ok()?;
-        rest = behind;
+#[test]
+fn a_long_message_is_cut_at_a_character() {
+    let long = "ä".repeat(4000);
+    for (message, kept) in [(&long[..4096], 4096), (&long, 4096), (&format!("x{long}"), 4095)] {
+        let bytes = sent(Frame::Response(response(message))).unwrap();
+        let frame = Frame::Response(response(&message[..kept]));
+        assert_eq!(FrameCodec::default().decode(&mut Input::from(&bytes[..])), Ok(Some(frame)));
     }
-    let view = MetadataView::parse(encoded).expect("it is well-formed");
-    assert_eq!(view, metadata.view());
-    Some(view)
 }
 
-/// A good frame, with what it borrows.
-#[derive(Debug)]
-pub struct Sample {
-    kind: u8,
-    pub id: u64,
-    flag: bool,
-    number: u32,
-    text: String,
-    metadata: Metadata,
-    format: Format,
-    body: Vec<u8>,
-}
-
-impl Sample {
-    pub fn draw(rng: &mut Rng) -> Self {
-        Sample::of_kind(rng.u8(1..=7), rng)
-    }
-
-    pub fn of_kind(kind: u8, rng: &mut Rng) -> Self {
-        let mut metadata = Metadata::new();
-        for _ in 0..rng.usize(..4).saturating_sub(1) {
-            let key: String = (0..rng.usize(1..9)).map(|_| rng.lowercase()).collect();
-            metadata.insert(&key, vec![rng.u8(..); rng.usize(..20)]).expect("a pair");
-        }
-        let text = (0..rng.usize(..30)).map(|_| rng.char(..)).take(12).collect();
-        Sample {
-            kind,
-            id: rng.u64(..) >> rng.u8(..64),
-            flag: rng.bool(),
-            number: if rng.bool() { rng.u32(..18) } else { rng.u32(..) },
-            text,
-            metadata,
-            format: Format { encoding: rng.u8(..16), compression: rng.u8(..16) },
-            body: vec![rng.u8(..); rng.usize(..50)],
-        }
-    }
-
-    pub fn frame(&self) -> Frame<'_> {
-        let &Sample { id, format, .. } = self;
-        let (metadata, body) = (self.metadata.view(), &self.body[..]);
-        let code = Code::from_number(self.number);
-        match self.kind {
-            1 | 3 => Frame::Request(Request {
-                id,
-                one_way: self.kind == 3,
-                is_retry: self.flag,
-                timeout: (self.number > 0).then(|| Duration::from_millis(u64::from(self.number))),
-                method: if self.text.is_empty() { b"echo.Echo/echo" } else { self.text.as_bytes() },
-                metadata,
-                format,
-                body,
-            }),
-            2 => Frame::Response(Response {
-                id,
-                not_run: self.flag,
-                code,
-                message: &self.text,
-                metadata,
-                format,
-                body,
-            }),
-            4 => Frame::Cancel { id },
-            5 => Frame::Ping(id),
-            6 => Frame::Pong(id),
-            _ => Frame::GoAway { last: id, code, message: &self.text },
-        }
-    }
-
-    pub fn encoded(&self) -> Vec<u8> {
-        encode(&mut FrameCodec::default(), self.frame()).expect("it can be sent")
+#[test]
+fn times_are_sent_as_whole_milliseconds() {
+    let max = Duration::from_millis(u64::from(u32::MAX));
+    for (timeout, expected) in [
+        (Duration::ZERO, Duration::from_millis(1)),
+        (Duration::from_nanos(1), Duration::from_millis(1)),
+        (Duration::from_millis(1), Duration::from_millis(1)),
+        (Duration::from_nanos(1_000_001), Duration::from_millis(2)),
+        (Duration::from_nanos(1_999_999_999), Duration::from_secs(2)),
+        (max - Duration::from_nanos(1), max),
+        (max, max),
+        (max + Duration::from_nanos(1), max),
+        (Duration::MAX, max),
+    ] {
+        let bytes = sent(Frame::Request(Request { timeout: Some(timeout), ..request() })).unwrap();
+        let frame = Frame::Request(Request { timeout: Some(expected), ..request() });
+        assert_eq!(FrameCodec::default().decode(&mut Input::from(&bytes[..])), Ok(Some(frame)));
     }
 }

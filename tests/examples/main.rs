@@ -1,0 +1,9 @@
+//! The example programs, and what they are made of.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod chat;
+mod kv;
+mod programs;
+mod proxy;
