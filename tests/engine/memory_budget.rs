@@ -191,6 +191,8 @@ fn the_worst_is_closed_wherever_it_is() {
         let mut other = engine.connect();
         // Holds nothing, so that the other ones are all on the second reactor.
         let on_first = engine.connect();
+        // Above the budget nobody comes in any more.
+        eventually("both are in", || engine.connections() == 1 + 2 * count);
         other.write_all(b"some").expect("it is read");
         eventually("it is there", || held(1) == count * 64 * KIB);
         others.push((other, on_first));
@@ -198,8 +200,7 @@ fn the_worst_is_closed_wherever_it_is() {
     ends_with_a_reset(&mut worst);
     eventually("it is let go", || held(0) == 0 && engine.stats().memory_held == 5 * 64 * KIB);
     assert_eq!(shed(&engine.stats()), 1);
-    // The last may still be on its way in.
-    eventually("the others are open", || engine.connections() == 10);
+    assert_eq!(engine.connections(), 10, "the others are open");
 }
 
 /// Writes much, and then has its reactor wait before the turn is over.
