@@ -151,8 +151,8 @@ impl fmt::Display for Address {
     }
 }
 
-/// The address of a peer in less room than an [`Address`] takes: one that connects to a Unix socket seldom has
-/// a name.
+/// The address of a peer in less room than an [`Address`] takes: one that connects to a Unix socket
+/// seldom has a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerAddress {
     /// An IP address and a port.
@@ -212,7 +212,8 @@ impl fmt::Display for PeerAddress {
     }
 }
 
-/// The most bytes of a name, with the zero that an abstract one begins with: the system needs none at the end of a path.
+/// The most bytes of a name, with the zero that an abstract one begins with: the system needs none
+/// at the end of a path.
 const LONGEST: usize = size_of::<libc::sockaddr_un>() - system::NAME_AT;
 
 /// The name of a Unix socket: a path, on Linux a name without a file (an abstract one), or none.
@@ -246,7 +247,8 @@ impl UnixAddress {
     /// The name of a socket that is a file.
     ///
     /// # Errors
-    /// The path is empty, too long (more than 108 bytes on Linux, 104 elsewhere), or has a zero in it.
+    /// The path is empty, too long (more than 108 bytes on Linux, 104 elsewhere), or has a zero in
+    /// it.
     pub fn path(path: impl AsRef<Path>) -> Result<Self, BadUnixAddress> {
         let path = path.as_ref().as_os_str().as_bytes();
         let bad = |reason| BadUnixAddress { name: lossy(path), reason };
@@ -259,8 +261,8 @@ impl UnixAddress {
         Self::new(b"", path)
     }
 
-    /// A name without a file, which is gone with its socket; only Linux has such names. They may have any
-    /// bytes.
+    /// A name without a file, which is gone with its socket; only Linux has such names. They may
+    /// have any bytes.
     ///
     /// # Errors
     /// The name is empty, or longer than 107 bytes.
@@ -306,8 +308,8 @@ impl UnixAddress {
     }
 }
 
-/// An IPv4 address, or an IPv6 address in brackets, which may name an interface, as in `[fe80::1%eth0]`
-/// (RFC 4007).
+/// An IPv4 address, or an IPv6 address in brackets, which may name an interface, as in
+/// `[fe80::1%eth0]` (RFC 4007).
 ///
 /// # Errors
 /// What is wrong with it.

@@ -7,7 +7,8 @@
 //! - [`driver`]: the contract between the engine and the operating system, and its drivers;
 //! - [`memory`]: mirrored ring memory for input, the segmented queue for output, and their pools;
 //! - [`socket`]: how listening sockets are made and which options they carry;
-//! - [`cpu`]: which cores the process may use, pinning a thread to one, and for how long it did not run;
+//! - [`cpu`]: which cores the process may use, pinning a thread to one, and for how long it did not
+//!   run;
 //! - [`log`]: how often a line is logged that others can cause;
 //! - [`time`]: sums of times and durations that stay within the clock's range.
 //!

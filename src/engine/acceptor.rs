@@ -30,7 +30,7 @@ pub(crate) struct Acceptor<D: Driver> {
     engine: Engine,
 }
 
-/// Gives no room for bytes: who uses it receives none, or few.
+/// Gives no room for bytes: its user receives none, or few.
 pub(crate) struct NoRoom;
 
 impl Host for NoRoom {
@@ -111,7 +111,8 @@ impl<D: Driver> Acceptor<D> {
                     self.acceptance.take_in(socket, open, &mut self.driver);
                 }
                 Arrival::Close(id) => self.acceptance.unlisten(id, &mut self.driver),
-                // It is the one that hands connections over, and reactors have the sockets for datagrams.
+                // It is the one that hands connections over, and reactors have the sockets for
+                // datagrams.
                 Arrival::Connection { .. } | Arrival::Datagrams { .. } => {}
             }
         }
@@ -148,8 +149,8 @@ impl<D: Driver> Acceptor<D> {
         let chosen = self.choose(&peer);
         let reactor = &self.reactors[chosen];
         let admission = Admission::new(self.engine.limits(), &reactor.counters, account);
-        // A reactor that has ended, because the engine stops, hands the arrival back, which releases
-        // its admission.
+        // A reactor that has ended, because the engine stops, hands the arrival back, which
+        // releases its admission.
         let arrival = Arrival::Connection { socket, peer, listener, admission };
         drop(reactor.arrivals.post(arrival));
     }

@@ -14,8 +14,8 @@ use crate::config::{
 use crate::handler::EventHandler;
 use crate::shared::{Engine, Resolve, WaitError, system};
 
-/// How an engine is to run; [`Engine::builder`] makes one. Every value has a default, and is checked
-/// when the engine starts.
+/// How an engine is to run; [`Engine::builder`] makes one. Every value has a default, and is
+/// checked when the engine starts.
 #[must_use]
 pub struct Builder {
     pub(crate) config: Config,
@@ -40,10 +40,10 @@ impl Engine {
     }
 }
 
-/// Who listens, and on how many threads.
+/// Where it listens, and on how many threads.
 impl Builder {
-    /// Listens on an address, in addition to those named before. A running engine can listen on more:
-    /// [`Engine::listen`].
+    /// Listens on an address, in addition to those named before. A running engine can listen on
+    /// more: [`Engine::listen`].
     pub fn listen(mut self, listen: impl Into<Listen>) -> Self {
         self.config.listen.push(listen.into());
         self
@@ -74,7 +74,7 @@ impl Builder {
         self
     }
 
-    /// Who accepts connections. By default the main acceptor, if there is more than one reactor.
+    /// What accepts connections. By default the main acceptor, if there is more than one reactor.
     pub fn accept_mode(mut self, mode: AcceptMode) -> Self {
         self.config.accept_mode = mode;
         self
@@ -96,38 +96,41 @@ impl Builder {
 
     /// How many connections there may be at the same time. One more is closed as soon as it is
     /// accepted, before anything is allocated for it, or not made in the first place
-    /// ([`ConnectError::LimitReached`](crate::ConnectError::LimitReached)). By default there is no limit.
+    /// ([`ConnectError::LimitReached`](crate::ConnectError::LimitReached)). By default there is no
+    /// limit.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.config.max_connections = Some(connections);
         self
     }
 
-    /// How many connections there may be at the same time from one IP address; those
-    /// that the engine makes itself don't count. By default there is no limit. An IPv4 address that is mapped into
-    /// IPv6 (`::ffff:192.0.2.1`, as on a listener for both) is the IPv4 address. With the PROXY protocol the proxy's
-    /// address counts.
+    /// How many connections there may be at the same time from one IP address; those that the
+    /// engine makes itself don't count. By default there is no limit. An IPv4 address that is
+    /// mapped into IPv6 (`::ffff:192.0.2.1`, as on a listener for both) is the IPv4 address. With
+    /// the PROXY protocol the proxy's address counts.
     ///
-    /// Whoever has an IPv6 address mostly has a whole network of them: see
+    /// Anyone who has an IPv6 address usually has a whole network of them: see
     /// [`ipv6_source_prefix`](Self::ipv6_source_prefix).
     pub fn max_connections_per_source(mut self, connections: usize) -> Self {
         self.config.max_connections_per_source = Some(connections);
         self
     }
 
-    /// How many leading bits of an IPv6 address [`max_connections_per_source`](Self::max_connections_per_source)
-    /// counts by, from 1 to 128. By default 128, so each address is a source of its own. On the open Internet 64 is
-    /// right, since a provider gives each customer a network of at least that size. IPv4 addresses are not concerned.
+    /// How many leading bits of an IPv6 address
+    /// [`max_connections_per_source`](Self::max_connections_per_source) counts by, from 1 to 128.
+    /// By default 128, so each address is its own source. On the open Internet 64 is right, since a
+    /// provider gives each customer a network of at least that size. IPv4 addresses are not
+    /// concerned.
     pub fn ipv6_source_prefix(mut self, bits: u8) -> Self {
         self.config.ipv6_source_prefix = bits;
         self
     }
 
-    /// Has a closure say of each connection whether it may come in (`true`), for example by its address. It is
-    /// asked before the limits and before anything is made for the connection, on the thread that accepts:
-    /// the main acceptor's, or each reactor's, maybe several at the same time. It must not block. A
-    /// connection that may not come in is closed and counted
-    /// ([`Stats::filtered`](crate::Stats::filtered)), as is one at which the closure panics. By default
-    /// everybody may.
+    /// A closure that decides for each connection whether it may come in (`true`), for example by
+    /// its address. It runs before the limits are checked and before anything is allocated for the
+    /// connection, on the thread that accepts: the main acceptor's, or each reactor's, possibly
+    /// several at the same time. It must not block. A connection that may not come in is closed,
+    /// and counted ([`Stats::filtered`](crate::Stats::filtered)), as is one at which the closure
+    /// panics. By default every connection may.
     ///
     /// ```
     /// # use millstream::Engine;
@@ -145,9 +148,9 @@ impl Builder {
 
 /// Connecting.
 impl Builder {
-    /// How host names are resolved, for [`Connect::to_host`](crate::Connect::to_host). By default the
-    /// operating system is asked. An engine calls it on up to four threads, which are made when they are first
-    /// needed; up to 1024 more lookups wait for one of them.
+    /// How host names are resolved, for [`Connect::to_host`](crate::Connect::to_host). By default
+    /// by the operating system. An engine calls it on up to four threads, which start when they are
+    /// first needed; up to 1024 more lookups wait for one of them.
     pub fn resolver(mut self, resolver: impl Resolve) -> Self {
         self.resolve = Arc::new(resolver);
         self
@@ -168,30 +171,30 @@ impl Builder {
 
 /// Deadlines. All have a resolution of a millisecond.
 impl Builder {
-    /// Closes a connection when neither side has sent anything for this long; resuming reading begins
-    /// it anew. By default never.
+    /// Closes a connection when neither side has sent anything for this long; resuming reading
+    /// begins it again. By default never.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.config.idle_timeout = Some(timeout);
         self
     }
 
-    /// Closes a connection when its peer has sent nothing for this long, while reading is not paused
-    /// and the peer has not ended its side. By default never.
+    /// Closes a connection when its peer has sent nothing for this long, while reading is not
+    /// paused and the peer has not ended its side. By default never.
     pub fn read_timeout(mut self, timeout: Duration) -> Self {
         self.config.read_timeout = Some(timeout);
         self
     }
 
-    /// Resets a connection when there was output for this long and the operating system took none of
-    /// it. By default never.
+    /// Resets a connection when output has been waiting for this long and the operating system took
+    /// none of it. By default never.
     pub fn write_timeout(mut self, timeout: Duration) -> Self {
         self.config.write_timeout = Some(timeout);
         self
     }
 
     /// How long a connection that is closing waits for its output to be flushed and for its peer to
-    /// end its side. By default 5 seconds. While the engine stops, the end of a peer that sends nothing is
-    /// waited for a quarter of a second.
+    /// end its side. By default 5 seconds. While the engine stops, it waits only a quarter of a
+    /// second for the end of a peer that sends nothing.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.config.close_timeout = timeout;
         self
@@ -204,7 +207,7 @@ impl Builder {
         self
     }
 
-    /// Has [`EventHandler::on_tick`] called this often on each reactor. By default never.
+    /// Calls [`EventHandler::on_tick`] this often on each reactor. By default never.
     pub fn tick(mut self, interval: Duration) -> Self {
         self.config.tick = Some(interval);
         self
@@ -213,8 +216,9 @@ impl Builder {
 
 /// How much memory a connection or a socket for datagrams may use.
 impl Builder {
-    /// When more than `high` bytes of output wait, [`EventHandler::on_high_water`] is called, and when
-    /// they have fallen to `low`, [`EventHandler::on_low_water`]. By default 32 KiB and 64 KiB.
+    /// When more than `high` bytes of output wait, [`EventHandler::on_high_water`] is called, and
+    /// when they have fallen to `low`, [`EventHandler::on_low_water`]. By default 32 KiB and 64
+    /// KiB.
     pub fn water_marks(mut self, low: usize, high: usize) -> Self {
         self.config.output.low_water = low;
         self.config.output.high_water = high;
@@ -222,7 +226,8 @@ impl Builder {
     }
 
     /// Whether a connection whose output is above the high-water mark stops reading until it has
-    /// fallen to the low one. By default it does, so a peer that sends and doesn't read is slowed down.
+    /// fallen to the low one. By default it does, so a peer that sends and doesn't read is slowed
+    /// down.
     pub fn pause_reading_at_high_water(mut self, pause: bool) -> Self {
         self.config.output.pause_reading_at_high_water = pause;
         self
@@ -235,42 +240,46 @@ impl Builder {
         self
     }
 
-    /// From how many unread bytes on a handler has left too much, and what happens then. What is handed to it
-    /// at once can be more, by one receive buffer. By default 16 MiB, and the connection closes.
+    /// How many unread bytes a handler may leave, and what happens if it leaves this many. What it
+    /// gets at once can be more, by one receive buffer. By default 16 MiB, and the connection
+    /// closes.
     pub fn input_cap(mut self, bytes: usize, overflow: InputOverflow) -> Self {
         self.config.input_cap = bytes;
         self.config.input_overflow = overflow;
         self
     }
 
-    /// How many bytes of memory datagrams may take that wait to be sent on one socket, at least 128 KiB; one more is
-    /// dropped with [`SendError::Full`](crate::SendError::Full). By default 256 KiB.
+    /// How many bytes of memory the datagrams that wait to be sent on one socket may take, at least
+    /// 128 KiB; any more are dropped with [`SendError::Full`](crate::SendError::Full). By default
+    /// 256 KiB.
     pub fn datagram_queue(mut self, bytes: usize) -> Self {
         self.config.datagram_queue = bytes;
         self
     }
 
-    /// How many bytes of memory unread input and unsent output of all connections and sockets for datagrams may hold
-    /// together; `None` for any number. By default a quarter of the memory that the process may use, which is the
-    /// machine's, or less by a control group's limit or the address space's; in a simulation any number.
+    /// How many bytes of memory unread input and unsent output of all connections and sockets for
+    /// datagrams may hold together; `None` for any number. By default a quarter of the memory that
+    /// the process may use, which is the machine's, or less by a control group's limit or the
+    /// address space's; in a simulation any number.
     ///
-    /// What counts is the memory behind it: rings and chunks as a whole, and [`Bytes`](bytes::Bytes) that wait to be
-    /// sent, for each connection that they wait on.
+    /// What counts is the memory behind it: rings and chunks as a whole, and
+    /// [`Bytes`](bytes::Bytes) that wait to be sent, for each connection that they wait on.
     ///
-    /// From 7/8 of it on, connections that hold some of it receive nothing more until they hold none, or until it is
-    /// 3/4. Above it, connections are refused, and each reactor that holds at least its part resets connections with
-    /// [`CloseReason::Shed`](crate::CloseReason::Shed) until it is 7/8: first those that hold the most, in powers of two,
-    /// and of these those whose peer has taken nothing for the longest time. Where there is not more, but it doesn't
-    /// become 3/4 within ten seconds either, those that hold some and got no further meanwhile are reset, in the same
-    /// order, until it is.
+    /// When 7/8 of it are in use, connections that hold some of it receive nothing more until they
+    /// hold none, or until use is down to 3/4. Above it, connections are refused, and each reactor
+    /// that holds at least its part resets connections with
+    /// [`CloseReason::Shed`](crate::CloseReason::Shed) until 7/8 are in use: first those that hold
+    /// the most, in powers of two, and of these the ones whose peer has taken nothing for the
+    /// longest time. If use has not fallen to 3/4 within ten seconds, connections that hold some and
+    /// made no progress are reset, in the same order, until it has.
     pub fn memory_budget(mut self, bytes: Option<usize>) -> Self {
         self.config.memory_budget = Some(bytes);
         self
     }
 
-    /// Whether unread bytes are kept in rings that are mapped twice in a row, which never move them.
-    /// By default they are, where mapping works; otherwise in plain memory, which moves them now and
-    /// then.
+    /// Whether unread bytes are kept in rings that are mapped twice in a row, which never move
+    /// them. By default they are, where mapping works; otherwise in plain memory, which moves them
+    /// now and then.
     pub fn mirrored_rings(mut self, mirrored: bool) -> Self {
         self.config.mirrored_rings = mirrored;
         self
@@ -279,7 +288,8 @@ impl Builder {
 
 /// How much a reactor does at a time.
 impl Builder {
-    /// The size in bytes of the buffer that each reactor receives into, at most 1 GiB. By default 64 KiB.
+    /// The size in bytes of the buffer that each reactor receives into, at most 1 GiB. By default
+    /// 64 KiB.
     pub fn receive_buffer(mut self, bytes: usize) -> Self {
         self.config.receive_buffer = bytes;
         self
@@ -310,29 +320,30 @@ impl Builder {
         self
     }
 
-    /// How long a reactor goes on with what has arrived before it does something else, and, if there is more than
-    /// that, with each of the other things that it does in a turn of the loop: what other threads ask, what connections
-    /// left for later, timers, sending. By default 2 milliseconds; less lets those that are quiet wait for a shorter
-    /// time, and costs more system calls when there is much to do. A turn also ends after a fixed amount of work, 512 events
-    /// or 4 MiB.
+    /// How long a reactor works on what has arrived before it does something else, and at most on
+    /// each of the other stages of a turn: requests of other threads, what connections left for
+    /// later, timers, sending. By default 2 milliseconds; with less, quiet connections wait for a
+    /// shorter time, and a busy reactor makes more system calls. A turn also ends after a fixed
+    /// amount of work, 512 events or 4 MiB.
     pub fn turn_time(mut self, time: Duration) -> Self {
         self.config.turn_time = time;
         self
     }
 
-    /// A callback that runs, or is blocked, for longer than this is reported by name, as an event, and counted in
-    /// the statistics. Time in which others had the processor does not count, where the system tells (Linux).
-    /// By default 5 milliseconds; `None` saves a look at the clock after each callback.
+    /// A callback that runs, or is blocked, for longer than this is reported by name, as an event,
+    /// and counted in the statistics. Time in which others had the processor does not count, where
+    /// the system tells (Linux). By default 5 milliseconds; `None` saves a look at the clock after
+    /// each callback.
     pub fn stall_threshold(mut self, threshold: Option<Duration>) -> Self {
         self.config.stall_threshold = threshold;
         self
     }
 
-    /// For so long a reactor that has nothing to do looks again and again whether something has happened,
-    /// before it has the operating system wait. Meanwhile it uses its core as if it were busy, and other
-    /// threads need no system call to be heard. That saves the time in which a sleeping thread wakes up, if
-    /// each reactor has a core of its own; if not, it takes time from whoever else needs the core.
-    /// [`Duration::MAX`] never waits. By default it is off.
+    /// For this long a reactor that has nothing to do keeps looking whether something has happened,
+    /// before it waits in the operating system. During that time it uses its core as if it were
+    /// busy, and other threads need no system call to reach it. That saves the time in which a
+    /// sleeping thread wakes up, if each reactor has its own core; if not, it takes time from other
+    /// threads that need the core. [`Duration::MAX`] never waits. By default it is off.
     pub fn busy_poll(mut self, time: Duration) -> Self {
         self.config.busy_poll = Some(time);
         self
@@ -348,8 +359,8 @@ impl Builder {
     /// accepted.
     ///
     /// # Errors
-    /// A value can't be used, an address can't be listened on, a thread can't be started, or a factory
-    /// or an `on_boot` panicked. Nothing is left running then.
+    /// A value can't be used, an address can't be listened on, a thread can't be started, or a
+    /// factory or an `on_boot` panicked. Then nothing is left running.
     pub fn start<H, F>(self, factory: F) -> Result<Engine, StartError>
     where
         H: EventHandler,

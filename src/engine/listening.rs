@@ -15,12 +15,12 @@ use crate::shared::{
 };
 
 impl Engine {
-    /// Listens on one more address. Any thread may call it, callbacks included. When it returns, connections
-    /// can be made, and are accepted soon.
+    /// Listens on one more address. Any thread may call it, callbacks included. When it returns,
+    /// connections can be made, and are accepted soon.
     ///
     /// # Errors
-    /// The address can't be used, the operating system refuses to watch one more socket, or the engine stops. Nothing
-    /// is left of it then, and nothing else ends.
+    /// The address can't be used, the operating system refuses to watch one more socket, or the
+    /// engine stops. Nothing is left of it then, and nothing else ends.
     pub fn listen(&self, listen: impl Into<Listen>) -> Result<Listener, ListenError> {
         self.known_listeners().add(&listen.into(), self)
     }
@@ -45,7 +45,8 @@ impl Listeners {
         let duplicates = sockets.iter().map(|socket| duplicate(socket).map(Arc::new).map(Some));
         let duplicates = duplicates.collect::<Result<_, _>>().map_err(failed)?;
         let transport = first.transport();
-        // The system lets the engine's sockets share a port, but which listener a connection is of would be chance.
+        // The system lets the engine's sockets share a port, but which listener a connection is of
+        // would be chance.
         let taken = |state: &Arc<ListenerState>| {
             (state.address(), state.transport()) == (address, transport) && state.sockets().open > 0
         };
@@ -96,8 +97,8 @@ impl Listeners {
 }
 
 impl Inner {
-    /// Has sockets watched by whoever is to serve them: whatever the system refuses is known from here on, and
-    /// those who asked are told. Without anybody who serves yet they wait.
+    /// Makes the thread that will serve them watch the sockets: whatever the system refuses is
+    /// known from here on, and the caller learns of it. Before any thread serves they wait.
     fn assign(&mut self, bound: Bound, engine: &Engine) -> Result<(), ListenError> {
         if engine.is_stopping() {
             return Ok(());
@@ -119,8 +120,8 @@ impl Inner {
 }
 
 impl Staff {
-    /// Who serves a listener's sockets, in turn: the reactors if they accept for themselves and there is a socket
-    /// for each, else the main acceptor or, with datagrams, one of the reactors.
+    /// What serves a listener's sockets, in turn: the reactors if they accept for themselves and
+    /// there is a socket for each, else the main acceptor or, with datagrams, one of the reactors.
     fn servers_of(
         &mut self,
         bound: &Bound,
@@ -128,8 +129,8 @@ impl Staff {
         engine: &Engine,
     ) -> Result<Vec<Arc<dyn Serve>>, StartError> {
         let count = self.reactors.len();
-        // A single reactor accepts for itself: there is nothing to choose, and handing over to it would cost
-        // more than accepting does.
+        // A single reactor accepts for itself: there is nothing to choose, and handing over to it
+        // would cost more than accepting does.
         let by_reactors = count == 1 || config.accept_mode == AcceptMode::ReusePort;
         if by_reactors && bound.sockets.len() >= count {
             return Ok(self.reactors.clone());

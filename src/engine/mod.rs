@@ -1,7 +1,8 @@
 //! How an engine is configured, started and connected with the rest of the process.
 //!
 //! - `builder` is what a user sets;
-//! - `start` makes the threads, `listening` opens listeners; `acceptor` is the one that accepts for several reactors;
+//! - `start` makes the threads, `listening` opens listeners; `acceptor` is the one that accepts for
+//!   several reactors;
 //! - `signals` and `service` connect it with the process's signals and with the service manager.
 
 mod acceptor;

@@ -15,16 +15,17 @@ const THREAD: &str = "millstream-service";
 const LOOKS: u32 = 4;
 
 impl Engine {
-    /// Tells the service manager that the engine runs, and then that it stops (feature `sd-notify`):
-    /// `READY=1` at once, `STOPPING=1` when it begins to stop. It is for services of systemd with
-    /// `Type=notify` or `Type=notify-reload`, and for other managers with its protocol, sd_notify(3). Without
-    /// one (the environment variable `NOTIFY_SOCKET` is not set) it does nothing.
+    /// Tells the service manager that the engine runs, and then that it stops (feature
+    /// `sd-notify`): `READY=1` at once, `STOPPING=1` when it begins to stop. It is for services of
+    /// systemd with `Type=notify` or `Type=notify-reload`, and for other managers with its
+    /// protocol, sd_notify(3). Without one (the environment variable `NOTIFY_SOCKET` is not set) it
+    /// does nothing.
     ///
-    /// If the manager has a watchdog for the process (`WatchdogSec=`), it is fed as long as every reactor
-    /// comes round: each is woken four times in that time, and if one has finished no turn since the
-    /// last time, because a callback blocks it, `WATCHDOG=1` is not sent.
+    /// If the manager has a watchdog for the process (`WatchdogSec=`), it is fed as long as every
+    /// reactor keeps turning: each is woken four times in that time, and if one has not finished a
+    /// turn since the last time, because a callback blocks it, `WATCHDOG=1` is not sent.
     ///
-    /// Any thread may call it, once for a process; it makes one that ends with the engine.
+    /// Any thread may call it, once for a process; it starts a thread that ends with the engine.
     ///
     /// # Errors
     /// The manager can't be reached, or there is no thread.

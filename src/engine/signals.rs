@@ -1,8 +1,8 @@
 //! What the process's signals do to an engine.
 //!
-//! A handler of a signal is the whole process's, and can't be taken back safely. So a signal gets one that
-//! stays, by signal-hook. It tells the engines that listen; when there is none any more, it does what the
-//! signal does by default.
+//! A handler of a signal is the whole process's, and can't be taken back safely. So a signal gets
+//! one that stays, by signal-hook. It tells the engines that listen; when there is none any more,
+//! it does what the signal does by default.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,16 +61,17 @@ impl Drop for Listening {
 }
 
 impl Engine {
-    /// Stops the engine on SIGTERM or SIGINT (feature `signals`): the first one begins to drain it, as
-    /// [`stop`](Self::stop) does with this timeout, and a second one cuts off at once what is left. In either
-    /// case [`wait`](Self::wait) returns, and the process goes on behind it.
+    /// Stops the engine on SIGTERM or SIGINT (feature `signals`): the first one begins to drain it,
+    /// as [`stop`](Self::stop) does with this timeout, and a second one cuts off at once what is
+    /// left. In either case [`wait`](Self::wait) returns, and the process goes on after it.
     ///
-    /// From here on the process has a handler for these signals, which stays, and beside which handlers that
-    /// signal-hook knows of or that were there before are called, too. With several engines each of them is
-    /// stopped. Once all that listened have ended, the signals end the process, as by default.
+    /// From here on the process has a handler for these signals, which stays, and along with which
+    /// handlers that signal-hook knows of or that were there before are called, too. With several
+    /// engines each of them is stopped. Once all that listened have ended, the signals end the
+    /// process, as by default.
     ///
-    /// Any thread may call it; it makes one that ends with the engine. On an engine that has ended, or in a
-    /// simulation, it does nothing.
+    /// Any thread may call it; it starts a thread that ends with the engine. On an engine that has
+    /// ended, or in a simulation, it does nothing.
     ///
     /// # Errors
     /// The operating system refused a handler or a thread.
@@ -87,15 +88,15 @@ impl Engine {
         })
     }
 
-    /// Runs a closure on each SIGHUP (feature `signals`), by custom the sign to read the configuration anew.
-    /// It runs on a thread of its own, never twice at a time, and signals that come meanwhile count as one.
-    /// A panic in it is logged, and the next signal runs it again.
+    /// Runs a closure on each SIGHUP (feature `signals`), by convention the sign to read the
+    /// configuration again. It runs on its own thread, never twice at a time, and signals that come
+    /// meanwhile count as one. A panic in it is logged, and the next signal runs it again.
     ///
-    /// With `notify_service_manager` (feature `sd-notify`) the service manager is told when it begins and when
-    /// it has ended.
+    /// With `notify_service_manager` (feature `sd-notify`) the service manager is told when it
+    /// begins and when it has ended.
     ///
-    /// What [`stop_on_signals`](Self::stop_on_signals) says of the process, the thread and the engine's end is
-    /// true here, too.
+    /// What [`stop_on_signals`](Self::stop_on_signals) says about the process, the thread and the
+    /// engine's end holds here as well.
     ///
     /// # Errors
     /// The operating system refused a handler or a thread.
@@ -110,7 +111,7 @@ impl Engine {
         })
     }
 
-    /// Has a thread act on signals until the engine ends.
+    /// Lets a thread act on signals until the engine ends.
     fn on_signals(
         &self,
         handled: &'static [Handled],

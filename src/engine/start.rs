@@ -209,8 +209,8 @@ fn boot<D: SystemDriver, H: EventHandler>(
     Ok((event_loop, Booted { reactor, port, entrance, server, go }, start))
 }
 
-/// Makes an engine of one reactor, which the calling thread runs turn by turn. Hosts are looked up in it,
-/// too, so that nothing depends on how fast threads are.
+/// Makes an engine of one reactor, which the calling thread runs turn by turn. Hosts are looked up
+/// in it, too, so that nothing depends on how fast threads are.
 #[cfg(any(feature = "sim", feature = "internals"))]
 pub(crate) fn start_in_this_thread<D: Driver, H: EventHandler>(
     config: Arc<Config>,
@@ -288,7 +288,8 @@ fn spawn_acceptor<D: SystemDriver>(
     let balance = balance.take().expect("there is one acceptor");
     let acceptor = Acceptor::new(driver, balance, reactors.to_vec(), engine.clone());
     let server = Server { inlet: acceptor.entrance(), watcher };
-    let _ = go.send(acceptor); // It fails only if the thread is gone, which the engine learns from itself.
+    // It fails only if the thread is gone, which the engine learns from itself.
+    let _ = go.send(acceptor);
     engine.wake_on_stop(waker);
     Ok(server)
 }

@@ -1,4 +1,4 @@
-//! Listening, for whoever does it: the acceptor, or each reactor for itself.
+//! Listening, for the acceptor or for each reactor by itself.
 
 use std::io;
 use std::sync::Arc;
@@ -25,8 +25,8 @@ pub(crate) struct Acceptance {
 }
 
 impl Acceptance {
-    /// Starts accepting on a listener that is watched already. Should that fail, it concerns this listener alone,
-    /// which is closed.
+    /// Starts accepting on a listener that is watched already. Should that fail, it concerns this
+    /// listener alone, which is closed.
     pub(crate) fn take_in<D: Listening>(
         &mut self,
         listener: D::Listener,

@@ -22,8 +22,8 @@ impl Admission {
         Admission(Some((Arc::clone(limits), Arc::clone(counters), account)))
     }
 
-    /// Counts a connection in that was not accepted, and so counts against no limit per source; `None` if a
-    /// limit is reached.
+    /// Counts a connection in that was not accepted, and so counts against no limit per source;
+    /// `None` if a limit is reached.
     pub(crate) fn without_source(limits: &Arc<Limits>, counters: &Arc<Counters>) -> Option<Self> {
         let account = Account::default();
         let admitted = limits.admit(account, None);
@@ -39,7 +39,7 @@ impl Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         if let Some((limits, counters, account)) = self.0.take() {
-            // In this order: who sees that a connection is gone may count on its place.
+            // In this order: code that sees that a connection is gone may count on its place.
             limits.release(account);
             counters.connections.fetch_sub(1, Ordering::Release);
         }

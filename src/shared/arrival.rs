@@ -28,7 +28,7 @@ pub(crate) enum Arrival<D: Driver> {
     Close(ListenerId),
 }
 
-/// Where a reactor takes new connections in, and listeners of its own.
+/// Where a reactor takes new connections in, and its own listeners.
 pub(crate) struct Entrance<D: Driver> {
     pub(crate) arrivals: Arc<Inbox<Arrival<D>>>,
     pub(crate) counters: Arc<Counters>,

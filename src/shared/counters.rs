@@ -16,8 +16,8 @@ const LONGEST_TURN: Duration = Duration::from_secs(3600);
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ReactorStats {
-    /// Connections at this moment, those on their way from the acceptor and those that are being made
-    /// included.
+    /// Connections at this moment, those on their way from the acceptor and those that are being
+    /// made included.
     pub connections: usize,
     /// Connections opened, those included that the engine made or adopted.
     pub accepted: u64,
@@ -39,8 +39,8 @@ pub struct ReactorStats {
     pub wakeups: u64,
     /// Turns of the loop.
     pub turns: u64,
-    /// How long turns took, without the waiting, in nanoseconds. A turn that ends just while the numbers
-    /// are read may be missing.
+    /// How long turns took, without the waiting, in nanoseconds. A turn that ends just while the
+    /// numbers are read may be missing.
     pub turn_time: Histogram<u64>,
     /// Requests of other threads that wait at this moment.
     pub inbox_depth: usize,
@@ -50,7 +50,8 @@ pub struct ReactorStats {
     pub connect_failures: u64,
     /// Attempts to connect that are under way at this moment, or wait to begin.
     pub attempts: usize,
-    /// Sockets at this moment: those of connections, of attempts, and the listening ones of this reactor.
+    /// Sockets at this moment: those of connections, of attempts, and the listening ones of this
+    /// reactor.
     pub sockets: usize,
     /// Timers that are armed at this moment.
     pub timers: usize,
@@ -64,8 +65,9 @@ pub struct ReactorStats {
     pub ring_fallbacks: u64,
     /// Callbacks that ran, or were blocked, for longer than the stall threshold.
     pub stalls: u64,
-    /// Callbacks that took longer than the stall threshold because others had the processor: the machine has
-    /// too few for what runs on it. Linux tells them apart; elsewhere they are stalls.
+    /// Callbacks that took longer than the stall threshold because other threads had the processor:
+    /// the machine has too few cores for what runs on it. Linux tells them apart; elsewhere they
+    /// are stalls.
     pub preemptions: u64,
     /// Panics caught in callbacks and completions.
     pub panics: u64,
@@ -75,7 +77,7 @@ pub struct ReactorStats {
     pub datagrams_in: u64,
     /// Datagrams that the operating system took.
     pub datagrams_out: u64,
-    /// Datagrams that were to be sent and were not: there was no room, or the operating system refused.
+    /// Datagrams that were not sent: there was no room, or the operating system refused.
     pub datagrams_dropped: u64,
     /// Datagrams received without their end.
     pub datagrams_truncated: u64,
@@ -216,7 +218,7 @@ impl Counters {
     pub(crate) fn note_turn(&self, time: Duration) {
         self.turns.add(1);
         let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        // Whoever reads the numbers must not make the reactor wait.
+        // Reading the numbers must not make the reactor wait.
         if let Ok(mut turn_time) = self.turn_time.try_lock() {
             turn_time.saturating_record(nanoseconds);
         }

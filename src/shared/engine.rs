@@ -20,12 +20,12 @@ use super::threads::OWN_ENGINE;
 use crate::config::{AcceptFilter, Accepting, Config, Refusals};
 use crate::log::limited;
 
-/// How long after a stop's deadline [`Engine::wait`] waits for the threads to end, which by then have
-/// nothing left to do but that.
+/// How long after a stop's deadline [`Engine::wait`] waits for the threads to end, which by then
+/// have nothing left to do but that.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// A running engine, for any thread; clones are the same engine. Dropping the last one does not stop
-/// it: [`stop`](Self::stop) does.
+/// A running engine, for any thread; clones are the same engine. Dropping the last one does not
+/// stop it: [`stop`](Self::stop) does.
 #[derive(Clone)]
 pub struct Engine {
     pub(super) shared: Arc<Shared>,
@@ -89,7 +89,7 @@ pub enum WaitError {
         /// The names of the threads.
         threads: Vec<String>,
     },
-    /// The caller is one of the engine's own threads, which can't wait for itself to end.
+    /// The caller is one of the engine's threads, which can't wait for itself.
     #[error("an engine's own thread cannot wait for the engine")]
     OwnThread,
     /// The operating system failed a thread of the engine, and the engine stopped.
@@ -106,7 +106,8 @@ pub struct Stats {
     pub driver: &'static str,
     /// Each reactor's.
     pub reactors: Vec<ReactorStats>,
-    /// Sockets that listen at this moment. Where each reactor accepts for itself, a listener has one for each.
+    /// Sockets that listen at this moment. Where each reactor accepts for itself, a listener has
+    /// one for each.
     pub listening_sockets: usize,
     /// Connections that a limit refused, or the
     /// [`Builder::memory_budget`](crate::Builder::memory_budget).
@@ -122,9 +123,9 @@ pub struct Stats {
     pub filter_panics: u64,
     /// How often a listener could not accept.
     pub accept_errors: u64,
-    /// How often the engine itself panicked while it served a connection, a listener, an attempt to connect or a
-    /// socket for datagrams, or a library under it did. Only that one has failed, as after an error of the operating
-    /// system. This is a bug: please report it.
+    /// How often the engine itself, or a library under it, panicked while it served a connection, a
+    /// listener, an attempt to connect or a socket for datagrams. Only that one has failed, as
+    /// after an error of the operating system. This is a bug: please report it.
     pub faults: u64,
 }
 
@@ -165,7 +166,8 @@ impl Engine {
         self.shared.listeners.addresses()
     }
 
-    /// Where it listens, in the order of the listeners' ids. Those that were closed are not among them.
+    /// Where it listens, in the order of the listeners' ids. Those that were closed are not among
+    /// them.
     pub fn listeners(&self) -> Vec<Listener> {
         self.shared.listeners.handles(self)
     }
@@ -228,10 +230,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Has all threads, and those who wait for them, look at the stop's deadline.
+    /// Makes all threads, and those that wait for them, look at the stop's deadline.
     fn tell_deadline(&self) {
-        // Under the lock, so that neither a thread that is just being made known is passed by, nor a
-        // waiter that has just seen no deadline.
+        // Under the lock, so that neither a thread that is just being made known is passed by, nor
+        // a waiter that has just seen no deadline.
         let _threads = self.threads();
         for reactor in self.ports() {
             reactor.waker.wake();
@@ -248,12 +250,13 @@ impl Engine {
     }
 
     /// Waits until the engine has stopped and all its threads have ended. Once it is stopping, this
-    /// takes no longer than to the deadline and a moment more. A thread on which a host name is being looked
-    /// up is not waited for: it ends by itself as soon as the resolver answers.
+    /// returns a moment after the deadline at the latest. A thread on which a host name is being
+    /// looked up is not waited for: it ends by itself as soon as the resolver returns.
     ///
     /// # Errors
-    /// [`WaitError::Blocked`] if a callback didn't return by then, [`WaitError::OwnThread`] at once in a
-    /// callback, [`WaitError::Failed`] if the engine ended because the operating system failed it.
+    /// [`WaitError::Blocked`] if a callback didn't return by then, [`WaitError::OwnThread`] at once
+    /// in a callback, [`WaitError::Failed`] if the engine ended because the operating system failed
+    /// it.
     pub fn wait(&self) -> Result<(), WaitError> {
         if self.is_own_thread() {
             return Err(WaitError::OwnThread);
@@ -300,7 +303,7 @@ impl Engine {
         }
     }
 
-    /// Waits until the engine stops, or for so long. Answers whether it stops.
+    /// Waits until the engine stops, or for this long. Returns whether it stops.
     #[cfg(feature = "sd-notify")]
     pub(crate) fn wait_for_stop(&self, limit: Option<Duration>) -> bool {
         let end = limit.map(|limit| after(Instant::now(), limit));
@@ -352,8 +355,8 @@ impl Engine {
         &self.shared.resolver
     }
 
-    /// Whether a connection may come in, by the filter and by the limits, against which it counts from here
-    /// on.
+    /// Whether a connection may come in, by the filter and by the limits, against which it counts
+    /// from here on.
     pub(crate) fn admit(&self, peer: &PeerAddress, listener: &ListenerState) -> bool {
         let Shared { filter, refusals, limits, memory, .. } = &*self.shared;
         let accepting = || Accepting {
@@ -401,7 +404,7 @@ impl Engine {
         }
     }
 
-    /// Makes a thread known that is no reactor, as [`set_reactors`](Self::set_reactors) does.
+    /// Makes a thread known that is not a reactor, as [`set_reactors`](Self::set_reactors) does.
     pub(crate) fn wake_on_stop(&self, waker: Arc<dyn Wake>) {
         let _threads = self.threads();
         if self.is_stopping() {

@@ -2,25 +2,25 @@
 //!
 //! # Waking
 //!
-//! Ending the reactor's wait costs a system call, so a poster does it only if the reactor sleeps, and
-//! of several posters only one. The two sides meet in this order:
+//! Ending the reactor's wait costs a system call, so a poster does it only if the reactor sleeps,
+//! and of several posters only one. The two sides meet in this order:
 //!
 //! | a poster | the reactor, before it waits |
 //! | --- | --- |
 //! | pushes its message | sets `sleeping` |
 //! | fence | fence |
-//! | looks at `sleeping`; who turns it off wakes | looks into its inboxes; blocks if all are empty |
+//! | looks at `sleeping`; the one that turns it off wakes | looks into its inboxes; blocks if all are empty |
 //!
 //! Each side writes one place and then reads the other's, and at least one of them must see what
 //! the other wrote: otherwise the reactor would sleep on a message. No acquire and release pair
 //! promises that, since both allow a read to overtake the thread's earlier write to another place.
-//! Sequentially consistent fences do: one of the two is the first, and what was written before it is
-//! seen by what is read after the other one. Closing meets posting in the same way.
+//! Sequentially consistent fences do: one of the two is the first, and what was written before it
+//! is seen by what is read after the other one. Closing meets posting in the same way.
 //!
 //! `sleeping` guards no data, so its own accesses are relaxed: messages travel through the queue,
-//! which orders them itself. All its writes are swaps, where the reactor could do with plain stores,
-//! because loom forgets that no store comes between the two halves of a poster's swap: it takes the
-//! swap that ended the last sleep for one that may come after the next sleep began.
+//! which orders them itself. All its writes are swaps, where the reactor could do with plain
+//! stores, because loom forgets that no store comes between the two halves of a poster's swap: it
+//! takes the swap that ended the last sleep for one that may come after the next sleep began.
 
 #![allow(unreachable_pub, reason = "the feature `internals` shows this module to the benchmarks")]
 
@@ -34,8 +34,8 @@ use crate::unwind::drop_caught;
 /// Whether a reactor sleeps, and how to wake it. All inboxes of one reactor share one.
 ///
 /// The reactor's protocol: [`prepare_to_sleep`](Self::prepare_to_sleep), then look whether all
-/// inboxes are empty, and only if they are, block in the wait that the waker ends. In either case then
-/// [`awake`](Self::awake).
+/// inboxes are empty, and only if they are, block in the wait that the waker ends. In either case
+/// then [`awake`](Self::awake).
 pub struct Notify {
     sleeping: AtomicBool,
     wakes: AtomicUsize,
@@ -48,17 +48,17 @@ impl Notify {
         Self { sleeping: AtomicBool::new(false), wakes: AtomicUsize::new(0), waker }
     }
 
-    /// Announces that the reactor will block if its inboxes are empty. From here on a post wakes, one
-    /// at most. Only the reactor's thread calls it.
+    /// Announces that the reactor will block if its inboxes are empty. From here on a post wakes,
+    /// one at most. Only the reactor's thread calls it.
     pub fn prepare_to_sleep(&self) {
         self.sleeping.swap(true, Ordering::Relaxed);
         // Before the reactor looks into its inboxes: see the module.
         fence(Ordering::SeqCst);
     }
 
-    /// Ends what [`prepare_to_sleep`](Self::prepare_to_sleep) began. A wake that a poster has already
-    /// decided on may still come and ends the next wait early, which does no harm. Only the reactor's
-    /// thread calls it.
+    /// Ends what [`prepare_to_sleep`](Self::prepare_to_sleep) began. A wake that a poster has
+    /// already decided on may still come and ends the next wait early, which does no harm. Only the
+    /// reactor's thread calls it.
     pub fn awake(&self) {
         self.sleeping.swap(false, Ordering::Relaxed);
     }
@@ -83,15 +83,15 @@ impl Notify {
 ///
 /// # Closing
 ///
-/// A message ends in exactly one of three ways: the owner [pops](Self::pop) it, its poster gets it back
-/// as an error, or, when the post raced with [`close`](Self::close), a poster drops it. Nothing stays
-/// behind in a closed queue, so a message that must be completed completes in its `Drop` at the
-/// latest, promptly, on the owner's or a poster's thread.
+/// A message ends in exactly one of three ways: the owner [pops](Self::pop) it, its poster gets it
+/// back as an error, or, when the post raced with [`close`](Self::close), a poster drops it.
+/// Nothing stays behind in a closed queue, so a message that must be completed completes in its
+/// `Drop` at the latest, promptly, on the owner's or a poster's thread.
 ///
-/// That holds because the owner closes and then drains, while a poster pushes and then looks for the
-/// closing: at least one of the two sees the other (see the [module](self)). The poster that does sees to
-/// it that the queue is empty, so it may drop others' messages with its own, and may find that the
-/// owner has popped its own already.
+/// That holds because the owner closes and then drains, while a poster pushes and then looks for
+/// the closing: at least one of the two sees the other (see the [module](self)). The poster that
+/// does sees to it that the queue is empty, so it may drop others' messages with its own, and may
+/// find that the owner has popped its own already.
 pub struct Inbox<M> {
     queue: Queue<M>,
     closed: AtomicBool,
@@ -142,7 +142,8 @@ impl<M> Inbox<M> {
         self.queue.is_empty()
     }
 
-    /// Lets no more messages in. The owner must [`pop`](Self::pop) afterwards until nothing is left.
+    /// Lets no more messages in. The owner must [`pop`](Self::pop) afterwards until nothing is
+    /// left.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
         // Before the owner drains: see the module.
@@ -203,7 +204,7 @@ mod tests {
         (bell, notify.clone(), Inbox::new(notify))
     }
 
-    /// What a reactor does between two turns. Answers whether it slept.
+    /// What a reactor does between two turns. Returns whether it slept.
     fn sleep_if_empty<M>(bell: &Bell, notify: &Notify, inbox: &Inbox<M>) -> bool {
         notify.prepare_to_sleep();
         let sleeps = inbox.is_empty();
@@ -249,8 +250,8 @@ mod tests {
     }
 
     /// F4 of the fault checklist. In a round every poster posts one message, and the next round
-    /// begins when all are taken: just when the reactor falls asleep, and nobody's later post makes up
-    /// for a wake-up that was lost. One poster makes the most rounds, several contend.
+    /// begins when all are taken: just when the reactor falls asleep, and nobody's later post makes
+    /// up for a wake-up that was lost. One poster makes the most rounds, several contend.
     #[test]
     fn f4_no_wake_up_is_lost() {
         for posters in [1, 3] {
@@ -260,7 +261,7 @@ mod tests {
         }
     }
 
-    /// Answers how often the reactor slept.
+    /// Returns how often the reactor slept.
     fn post_in_rounds(posters: u64, span: Duration) -> u64 {
         let (bell, notify, inbox) = inbox();
         let (taken, ended) = (AtomicU64::new(0), AtomicBool::new(false));
@@ -403,7 +404,7 @@ mod loom_tests {
     }
 
     impl Bell {
-        /// Waits for a wake, and answers how many came together.
+        /// Waits for a wake, and returns how many came together.
         fn wait(&self) -> usize {
             let mut rung = self.rung.lock().unwrap();
             while *rung == 0 {

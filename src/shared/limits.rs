@@ -25,7 +25,7 @@ pub(crate) struct Limits {
     refused: AtomicU64,
 }
 
-/// What a connection counts against, beside the total; an outgoing one against nothing else.
+/// What a connection counts against, besides the total; an outgoing one against nothing else.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Account {
     pub(crate) source: Option<IpAddr>,
@@ -57,7 +57,8 @@ impl Limits {
         }
     }
 
-    /// Counts a connection in; `false`, and not counted, if a limit is reached. `most` is its listener's.
+    /// Counts a connection in; `false`, and not counted, if a limit is reached. `most` is its
+    /// listener's.
     pub(crate) fn admit(&self, account: Account, most: Option<usize>) -> bool {
         let source = account.source.filter(|_| self.most_per_source < usize::MAX);
         let source = source.map(|source| self.source(source));
@@ -71,8 +72,8 @@ impl Limits {
         false
     }
 
-    /// What an address counts as: IPv4 as itself, also where it is mapped into IPv6; IPv6 as the network that its prefix
-    /// names.
+    /// What an address counts as: IPv4 as itself, also where it is mapped into IPv6; IPv6 as the
+    /// network that its prefix names.
     fn source(&self, address: IpAddr) -> IpAddr {
         match address.to_canonical() {
             IpAddr::V6(address) => {

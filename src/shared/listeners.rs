@@ -16,8 +16,8 @@ use super::Engine;
 use crate::base::ListenerId;
 use crate::config::{Config, Gate, Rules, StartError};
 
-/// A place where an engine listens, for any thread; clones are the same one. Dropping it closes nothing:
-/// [`close`](Self::close) does, and the engine's stop.
+/// A place where an engine listens, for any thread; clones are the same one. Dropping it closes
+/// nothing: [`close`](Self::close) does, and the engine's stop.
 #[derive(Clone)]
 pub struct Listener {
     state: Arc<ListenerState>,
@@ -69,7 +69,7 @@ impl ListenerState {
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until it is closed, or for so long; answers whether it is.
+    /// Waits until it is closed, or for this long; returns whether it is.
     fn wait_closed(&self, timeout: Duration) -> bool {
         let end = after(Instant::now(), timeout);
         let mut sockets = self.sockets();
@@ -85,7 +85,8 @@ impl ListenerState {
     }
 }
 
-/// A listener's socket on its way to whoever accepts, and while that accepts; which one of its sockets it is.
+/// A listener's socket on its way to its acceptor, and while that accepts; which one of its sockets
+/// it is.
 pub(crate) struct Open(pub(crate) Arc<ListenerState>, pub(crate) usize);
 
 impl Drop for Open {
@@ -105,7 +106,7 @@ impl Listener {
         Listener { state, engine }
     }
 
-    /// Its id, which [`Conn::listener`](crate::Conn::listener) tells of a connection.
+    /// Its id, which [`Conn::listener`](crate::Conn::listener) returns for a connection.
     pub fn id(&self) -> ListenerId {
         self.state.id
     }
@@ -120,10 +121,11 @@ impl Listener {
         self.state.transport
     }
 
-    /// Second descriptors of its sockets, which are closed when another program is executed: one, or one for
-    /// each reactor where each accepts for itself ([`AcceptMode::ReusePort`](crate::AcceptMode)). None once it is
-    /// closed, or on a simulated network. They go on listening when the engine has closed its own; but the file
-    /// of a Unix socket goes with the engine's.
+    /// Second descriptors of its sockets, which are closed when another program is executed: one,
+    /// or one for each reactor where each accepts for itself
+    /// ([`AcceptMode::ReusePort`](crate::AcceptMode)). None once it is closed, or on a simulated
+    /// network. They go on listening when the engine has closed its own; but the file of a Unix
+    /// socket goes with the engine's.
     ///
     /// # Errors
     /// There are too many descriptors.
@@ -131,15 +133,15 @@ impl Listener {
         self.state.sockets().duplicates.iter().flatten().map(|socket| socket.try_clone()).collect()
     }
 
-    /// Begins to close it, and returns at once. A socket for datagrams sends what waits, and hears nothing more.
-    /// The connections that came in on it stay. Those that wait to be
+    /// Begins to close it, and returns at once. A socket for datagrams sends what waits, and
+    /// receives nothing more. The connections that came in on it stay. Those that wait to be
     /// accepted are reset, unless another process has the socket, too.
     pub fn close(&self) {
         self.engine.shared.listeners.forget(self.state.id);
     }
 
-    /// Waits until it is closed, so that the address can be used again. `false`: it is not closed by the time that
-    /// the timeout has passed. A callback of the engine doesn't wait.
+    /// Waits until it is closed, so that the address can be used again. `false`: it was not closed
+    /// within the timeout. In a callback of the engine it doesn't wait.
     pub fn wait_closed(&self, timeout: Duration) -> bool {
         let timeout = if self.engine.is_own_thread() { Duration::ZERO } else { timeout };
         self.state.wait_closed(timeout)
@@ -156,14 +158,14 @@ impl fmt::Debug for Listener {
     }
 }
 
-/// Sockets that are bound, and nobody accepts for yet.
+/// Sockets that are bound, and not accepted from yet.
 pub(crate) struct Bound {
     pub(crate) state: Arc<ListenerState>,
     pub(crate) gate: Gate,
     pub(crate) sockets: Vec<(BoundSocket, Open)>,
 }
 
-/// Sockets that are watched by whoever is to serve them, and wait for a gate.
+/// Sockets that are watched by the thread that will serve them, and wait for a gate.
 pub(crate) struct Assigned {
     pub(crate) id: ListenerId,
     pub(crate) gate: Gate,
@@ -203,9 +205,9 @@ pub(crate) struct Inner {
     sockets: Arc<AtomicUsize>,
     /// What listeners are opened with; none in an engine that runs in one thread.
     pub(crate) setup: Option<Setup>,
-    /// Who accepts; none before the reactors run.
+    /// What accepts; none before the reactors run.
     pub(crate) staff: Option<Staff>,
-    /// What waits for somebody who accepts.
+    /// What waits for a thread that accepts.
     pub(crate) waiting: Vec<Bound>,
     /// What waits for its gate.
     pub(crate) assigned: Vec<Assigned>,
@@ -218,7 +220,7 @@ pub(crate) struct Setup {
     pub(crate) reactors: usize,
 }
 
-/// Who accepts.
+/// What accepts.
 pub(crate) struct Staff {
     pub(crate) reactors: Vec<Arc<dyn Serve>>,
     /// The main acceptor, and what makes it: for the first listener that needs it.
@@ -284,7 +286,7 @@ impl Listeners {
         self.lock().sockets.load(Ordering::Relaxed)
     }
 
-    /// Closes what waits: nobody will accept.
+    /// Closes what waits: no one will accept.
     pub(crate) fn abandon(&self) {
         let mut inner = self.lock();
         let waiting = (std::mem::take(&mut inner.waiting), std::mem::take(&mut inner.assigned));
@@ -292,7 +294,8 @@ impl Listeners {
         drop(waiting);
     }
 
-    /// The sockets, to be handed on to another process. It takes no descriptors, of which there may be none left.
+    /// The sockets, to be handed on to another process. It takes no descriptors, of which there may
+    /// be none left.
     pub(crate) fn duplicates(&self) -> Vec<Duplicates> {
         let of = |state: &Arc<ListenerState>| Duplicates {
             name: state.name.clone(),
@@ -313,8 +316,9 @@ impl Listeners {
         self.lock().admit();
     }
 
-    /// Leaves the sockets to another process that has them, too: closes all listeners, and waits until they are
-    /// closed, but not for longer than this. What they accepted before is on its way to the reactors then.
+    /// Leaves the sockets to another process that has them, too: closes all listeners, and waits
+    /// until they are closed, but not for longer than this. What they accepted before is on its way
+    /// to the reactors then.
     pub(crate) fn leave(&self, timeout: Duration) {
         let end = after(Instant::now(), timeout);
         let open = self.lock().open.clone();
@@ -342,7 +346,7 @@ impl Listeners {
 }
 
 impl Inner {
-    /// Gives the sockets whose gate is open to whoever serves them.
+    /// Gives the sockets whose gate is open to the threads that serve them.
     pub(crate) fn admit(&mut self) {
         for assigned in self.assigned.extract_if(.., |assigned| assigned.gate.is_open()) {
             assigned.sockets.into_iter().for_each(|serve| serve());

@@ -54,8 +54,8 @@ impl Memory {
         self.budget.is_some_and(|budget| self.judge(budget))
     }
 
-    /// Whether the pressure began or ended. It looks again after each change, so that whoever was
-    /// told last sees to it that what is `pressed` follows from what is held: nobody may tell
+    /// Whether the pressure began or ended. It looks again after each change, so that a thread that
+    /// was told last sees to it that what is `pressed` follows from what is held: nobody may tell
     /// anything for a long time.
     fn judge(&self, budget: usize) -> bool {
         let mut changed = false;

@@ -1,7 +1,7 @@
 //! What the threads of an engine share, and what runs between them.
 //!
 //! - `engine` is the running engine, as any thread may hold it, `threads` what its end waits for;
-//! - `listeners` are where it listens; `acceptance` is accepting, for whoever does it;
+//! - `listeners` are where it listens; `acceptance` is accepting, wherever it is done;
 //! - `limits`, `memory` and `counters` say how much there is and may be; `admission` counts a
 //!   connection in;
 //! - `inbox` is the way into a reactor, `arrival` what comes there to be taken in;

@@ -1,4 +1,4 @@
-//! Resolving host names, on threads of their own because it blocks.
+//! Resolving host names, on separate threads because it blocks.
 
 use crate::log::limited;
 use std::collections::VecDeque;
@@ -14,17 +14,19 @@ const MOST_THREADS: usize = 4;
 /// How many lookups may wait for one of them.
 const MOST_WAITING: usize = 1024;
 
-/// Finds the addresses of hosts, for [`Connect::to_host`](crate::Connect::to_host). A function with the same
-/// arguments is one, too.
+/// Finds the addresses of hosts, for [`Connect::to_host`](crate::Connect::to_host). A function with
+/// the same arguments is one, too.
 ///
-/// By default it is the system's, `getaddrinfo`. [`Builder::resolver`](crate::Builder::resolver) sets another.
+/// By default it is the system's, `getaddrinfo`. [`Builder::resolver`](crate::Builder::resolver)
+/// sets another.
 pub trait Resolve: Send + Sync + 'static {
-    /// Answers the addresses of a host, each with the port to connect to, the preferred ones first. It is
-    /// called on threads that do nothing else, several at a time, so it may block; a panic counts as an
-    /// error.
+    /// Returns the addresses of a host, each with the port to connect to, the preferred ones first.
+    /// It is called on threads that do nothing else, several at a time, so it may block; a panic
+    /// counts as an error.
     ///
     /// # Errors
-    /// Why the name does not resolve, for [`ConnectError::Unresolved`](crate::ConnectError::Unresolved).
+    /// Why the name does not resolve, for
+    /// [`ConnectError::Unresolved`](crate::ConnectError::Unresolved).
     fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
 }
 
@@ -42,8 +44,8 @@ pub(crate) fn system(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok((host, port).to_socket_addrs()?.collect())
 }
 
-/// A name to be looked up, and who is told what it resolves to. It is dropped untold if nobody wants to
-/// know any more.
+/// A name to be looked up, and who is told what it resolves to. It is dropped untold if nobody
+/// wants to know any more.
 struct Lookup {
     host: String,
     port: u16,
@@ -52,8 +54,8 @@ struct Lookup {
     done: Box<dyn FnOnce(io::Result<Vec<SocketAddr>>) + Send>,
 }
 
-/// Resolves for an engine: on up to four threads, which are made when they are first needed and end after
-/// [`stop`](Self::stop).
+/// Resolves for an engine: on up to four threads, which are made when they are first needed and end
+/// after [`stop`](Self::stop).
 pub(crate) struct Resolver {
     shared: Arc<Shared>,
     /// Whether it has threads, or resolves in that of the caller.
@@ -81,8 +83,8 @@ impl Resolver {
         Resolver { shared: Arc::new(shared), threaded }
     }
 
-    /// Has a host looked up. `done` is told what comes of it, on another thread or, if that is known
-    /// already, in this one; unless what is returned is dropped before, or the engine stops.
+    /// Has a host looked up. `done` is told what comes of it, on another thread or, if that is
+    /// known already, in this one; unless what is returned is dropped before, or the engine stops.
     pub(crate) fn look_up(
         &self,
         host: &str,

@@ -1,8 +1,8 @@
 //! What code between threads is made of: the real thing, or, under `cfg(loom)`, the parts of loom's
 //! model checker, which tries the threads' interleavings and what the memory model allows.
 //!
-//! `Arc` is not among them. Counting references is no part of our protocols, and so the rest of the
-//! crate needs no shim.
+//! `Arc` is not among them. Counting references is not a part of our protocols, and so the rest of
+//! the crate needs no shim.
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
@@ -26,8 +26,8 @@ mod modelled {
     /// A queue that promises no more than a lock-free one does.
     ///
     /// A lock around everything would order all that threads do before a push and after a look, and
-    /// the fences that the real queue's user needs would not be missed. So emptiness is decided by a
-    /// relaxed load outside of the lock.
+    /// the fences that the real queue's user needs would not be missed. So emptiness is decided by
+    /// a relaxed load outside of the lock.
     pub(crate) struct Queue<T> {
         items: Mutex<VecDeque<T>>,
         len: AtomicUsize,

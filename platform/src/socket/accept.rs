@@ -9,8 +9,8 @@ use rustix::net::SocketAddrAny;
 use super::Stream;
 use crate::address::{Address, PeerAddress, Transport, UnixAddress};
 
-/// Accepts a connection, with the address of its other end. It doesn't block, and is closed when another program is
-/// executed.
+/// Accepts a connection, with the address of its other end. It doesn't block, and is closed when
+/// another program is executed.
 ///
 /// # Errors
 /// Those of accept(2); nobody is there.
@@ -23,7 +23,8 @@ pub(crate) fn accept(
         Some(peer) => Address::try_from(peer)?,
         // Some systems write no address where there is no name.
         None if transport.is_unix() => UnixAddress::UNNAMED.into(),
-        // Of a connection that is gone already. By its number, as the others that accept(2) has for that.
+        // Of a connection that is gone already. By its number, as the others that accept(2) has for
+        // that.
         None => return Err(Errno::CONNABORTED.into()),
     };
     Ok((Stream::new(socket, transport), peer.into()))

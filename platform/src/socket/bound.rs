@@ -29,11 +29,11 @@ pub enum BoundSocket {
 }
 
 impl BoundSocket {
-    /// Takes a socket that another process has bound, and answers at which address it is. If it is a Unix
-    /// socket, its file stays where it is.
+    /// Takes a socket that another process has bound, and returns at which address it is. If it is
+    /// a Unix socket, its file stays where it is.
     ///
     /// # Errors
-    /// It is no socket that connections can be accepted from or datagrams received by.
+    /// It is not a socket that connections can be accepted from or datagrams received on.
     pub fn inherit(descriptor: OwnedFd) -> Result<(Self, Address), InheritError> {
         let number = descriptor.as_raw_fd();
         let no_socket = |source| InheritError::NoSocket { descriptor: number, source };
@@ -54,7 +54,7 @@ impl BoundSocket {
         Ok((inherited, address))
     }
 
-    /// Looks at a descriptor, and changes nothing. Answers what kind of socket it is, and where.
+    /// Looks at a descriptor, and changes nothing. Returns what kind of socket it is, and where.
     ///
     /// # Errors
     /// As for [`inherit`](Self::inherit).

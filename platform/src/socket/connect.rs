@@ -8,13 +8,13 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::{SocketOptions, SocketRole, Stream};
 use crate::address::{Address, Transport};
 
-/// Begins to connect a stream to an address, from another one if it is given, and doesn't wait for it: the
-/// socket becomes writable when the attempt has succeeded or failed.
+/// Begins to connect a stream to an address, from another one if it is given, and doesn't wait for
+/// it: the socket becomes writable when the attempt has succeeded or failed.
 ///
 /// # Errors
 /// The operating system refused an address or an option, or the attempt failed at once;
-/// [`ErrorKind::WouldBlock`] if it may succeed later: the queue of a Unix listener is full, or the system
-/// has no free port.
+/// [`ErrorKind::WouldBlock`] if it may succeed later: the queue of a Unix listener is full, or the
+/// system has no free port.
 pub fn connect(
     to: &Address,
     from: Option<&Address>,

@@ -21,7 +21,8 @@ pub struct DatagramOptions {
     pub peer: Option<Address>,
     /// An unspecified IPv6 address takes IPv4 datagrams, too.
     pub dual_stack: bool,
-    /// Several sockets share the address, and the system spreads what comes over them (SO_REUSEPORT).
+    /// Several sockets share the address, and the system spreads what comes over them
+    /// (SO_REUSEPORT).
     pub reuse_port: bool,
     /// Others may bind the same address, and each gets what is sent to a group (SO_REUSEADDR).
     pub reuse_address: bool,
@@ -46,8 +47,8 @@ pub struct DatagramSocket {
 }
 
 impl DatagramSocket {
-    /// Makes one. On Linux a Unix socket that is bound to nothing has an abstract name that the system
-    /// chooses, so that it can be answered.
+    /// Makes one. On Linux a Unix socket that is bound to nothing has an abstract name that the
+    /// system chooses, so that it can be answered.
     ///
     /// # Errors
     /// The operating system refused an address or an option; [`ErrorKind::InvalidInput`] if the two
@@ -73,11 +74,11 @@ impl DatagramSocket {
         Ok(DatagramSocket { socket, transport, connected, file: file.map(Arc::new) })
     }
 
-    /// Takes a socket that was made elsewhere, and answers its own address and the one that it is connected
-    /// to. It becomes one that doesn't block.
+    /// Takes a socket that was made elsewhere, and returns its own address and the one that it is
+    /// connected to. It becomes one that doesn't block.
     ///
     /// # Errors
-    /// It is no socket for datagrams between IP or Unix addresses.
+    /// It is not a socket for datagrams between IP or Unix addresses.
     pub fn adopt(socket: OwnedFd) -> io::Result<(Self, Address, Option<Address>)> {
         let adopted = SockRef::from(&socket);
         let local = local_addr(&socket)?;

@@ -1,4 +1,5 @@
-//! Listening sockets that another process has opened, and the service manager's way of passing them on.
+//! Listening sockets that another process has opened, and the service manager's way of passing them
+//! on.
 
 use std::env;
 use std::ffi::OsString;
@@ -14,7 +15,7 @@ use crate::address::Address;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InheritError {
-    /// It is no socket, or not of a kind that is known.
+    /// It is not a socket, or not of a kind that is known.
     #[error("descriptor {descriptor} is no socket that can be used")]
     NoSocket {
         /// Its number.
@@ -72,8 +73,8 @@ pub enum ActivationError {
         #[source]
         source: io::Error,
     },
-    /// A descriptor that the variables speak of was opened in this process: it would have been closed when
-    /// this program was executed.
+    /// A descriptor that the variables speak of was opened in this process: it would have been
+    /// closed when this program was executed.
     #[error("descriptor {descriptor}, which LISTEN_FDS counts, was opened in this process")]
     NotInherited {
         /// Its number.
@@ -98,17 +99,18 @@ const FIRST: RawFd = 3;
 /// What a socket is called that was given no name.
 const UNNAMED: &str = "unknown";
 
-/// Duplicates of the sockets that the service manager has opened for this process, with their names and addresses;
-/// see sd_listen_fds(3). There are none if the environment does not speak of them, or not to this process.
+/// Duplicates of the sockets that the service manager has opened for this process, with their names
+/// and addresses; see sd_listen_fds(3). There are none if the environment does not speak of them,
+/// or not to this process.
 ///
-/// The environment is only text, and the descriptors that it speaks of may have an owner in this process. So they
-/// are looked at before anything is done; if one is not what it should be, nothing was. They stay open and stay
-/// what they are; that they don't block, raise no signal when something arrives, and are closed when another
-/// program is executed is all that changes.
+/// The environment is only text, and the descriptors that it speaks of may have an owner in this
+/// process. So they are looked at before anything is done; if one is not what it should be, nothing
+/// was. They stay open and stay what they are; that they don't block, raise no signal when
+/// something arrives, and are closed when another program is executed is all that changes.
 ///
 /// # Errors
-/// The environment makes no sense, a descriptor is not what it should be, there are too many, or these were taken
-/// before.
+/// The environment makes no sense, a descriptor is not what it should be, there are too many, or
+/// these were taken before.
 pub fn take_activated() -> Result<Vec<(String, BoundSocket, Address)>, ActivationError> {
     static TAKEN: Mutex<bool> = Mutex::new(false);
     let names = activated(process::id(), |name| env::var_os(name))?;
@@ -127,7 +129,8 @@ pub fn take_activated() -> Result<Vec<(String, BoundSocket, Address)>, Activatio
     Ok(sockets)
 }
 
-/// Duplicates the sockets that are there under some numbers, if each was inherited and can be served.
+/// Duplicates the sockets that are there under some numbers, if each was inherited and can be
+/// served.
 fn duplicates(
     named: impl Iterator<Item = (String, RawFd)>,
 ) -> Result<Vec<(String, BoundSocket, Address)>, ActivationError> {
@@ -141,8 +144,9 @@ fn examine(name: &str, number: RawFd) -> Result<BorrowedFd<'static>, ActivationE
     if control(number, libc::F_GETFD, 0)? & libc::FD_CLOEXEC != 0 {
         return Err(ActivationError::NotInherited { descriptor: number });
     }
-    // SAFETY: it is open, as `control` has found. Should its owner, if it has one, close it meanwhile, then the
-    // calls that are given its number fail, or see another one; what they duplicate is looked at again.
+    // SAFETY: it is open, as `control` has found. Should its owner, if it has one, close it
+    // meanwhile, then the calls that are given its number fail, or see another one; what they
+    // duplicate is looked at again.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
     match BoundSocket::examine(borrowed) {
         Ok(_) => Ok(borrowed),
@@ -281,7 +285,7 @@ mod tests {
         descriptor.as_raw_fd()
     }
 
-    /// Whoever owns what the environment speaks of has it as before.
+    /// The owner of what the environment names has it as before.
     #[test]
     fn what_somebody_owns_stays_theirs() {
         let error = |number| take([number]).unwrap_err();

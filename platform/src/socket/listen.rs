@@ -19,8 +19,8 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use super::{SocketOptions, SocketRole};
 use crate::address::{Address, Transport, UnixAddress};
 
-/// How long another process may take to replace a socket, and how often it is looked after. That takes microseconds;
-/// who holds the lock for longer holds it for another reason.
+/// How long another process may take to replace a socket, and how often it is looked after. That
+/// takes microseconds; a process that holds the lock for longer holds it for another reason.
 const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 const LOCK_RETRY: Duration = Duration::from_millis(5);
 
@@ -69,7 +69,8 @@ impl Listener {
     }
 }
 
-/// The file of a Unix socket, which is removed with the socket, unless another one has its place by then.
+/// The file of a Unix socket, which is removed with the socket, unless another one has its place by
+/// then.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
@@ -109,7 +110,7 @@ impl Drop for SocketFile {
     fn drop(&mut self) {
         let is_ours = |file: fs::Metadata| file.dev() == self.device && file.ino() == self.inode;
         if !*self.stays.get_mut() && fs::symlink_metadata(&self.path).is_ok_and(is_ours) {
-            // If it can't be removed, whoever binds next finds it dead.
+            // If it can't be removed, the next process that binds finds it dead.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -153,12 +154,13 @@ pub fn listen_tcp(
 }
 
 /// Binds a Unix socket and listens. A socket that an earlier process left behind at the path is
-/// replaced, if nobody answers there. `mode` is the file's, whatever the process' mask says; without it
-/// the mask decides.
+/// replaced, if no process listens there. `mode` is the file's, whatever the process' mask says;
+/// without it the mask decides.
 ///
 /// # Errors
-/// [`ErrorKind::AddrInUse`] if somebody answers at the address, [`ErrorKind::AlreadyExists`] if a file is there
-/// that is no socket, and whatever else the operating system has against the address or an option.
+/// [`ErrorKind::AddrInUse`] if a process listens at the address, [`ErrorKind::AlreadyExists`] if a
+/// file is there that is not a socket, and any other error of the operating system about the
+/// address or an option.
 pub fn listen_unix(
     address: &UnixAddress,
     mode: Option<u32>,
@@ -173,7 +175,8 @@ pub fn listen_unix(
     Ok(Listener::Unix { listener: socket.into(), file })
 }
 
-/// Binds a Unix socket, in place of one that is dead. Others can reach a file only after it has the mode.
+/// Binds a Unix socket, in the place of one that is dead. Others can reach a file only after it has
+/// the mode.
 pub(crate) fn bind_unix(
     socket: &Socket,
     address: &UnixAddress,
@@ -199,8 +202,8 @@ pub(crate) fn bind_unix(
     Ok(Some(file))
 }
 
-/// Removes the file of a Unix socket if nobody answers there. Nobody else does so until what this returns is
-/// dropped, if there is a lock.
+/// Removes the file of a Unix socket if no process listens there. No other process does so until
+/// what this returns is dropped, if there is a lock.
 fn remove_dead(path: &Path, name: &SockAddr) -> io::Result<Option<File>> {
     if fs::symlink_metadata(path).is_err() {
         return Ok(None);
@@ -216,7 +219,8 @@ fn remove_dead(path: &Path, name: &SockAddr) -> io::Result<Option<File>> {
             remove_same(path, &file)?;
             Ok(lock)
         }
-        // Whatever else it says, somebody is there: it has no room for one more, or takes datagrams.
+        // Whatever else it says, somebody is there: it has no room for one more, or takes
+        // datagrams.
         Ok(()) | Err(_) => Err(ErrorKind::AddrInUse.into()),
     }
 }
@@ -232,7 +236,7 @@ fn remove_same(path: &Path, file: &fs::Metadata) -> io::Result<()> {
     }
 }
 
-/// Connects to see whether somebody answers.
+/// Connects to see whether a process listens.
 fn probe(name: &SockAddr) -> io::Result<()> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // Not to wait for room in the listener's queue.
@@ -240,10 +244,11 @@ fn probe(name: &SockAddr) -> io::Result<()> {
     socket.connect(name)
 }
 
-/// Locks the folder of a path as long as what it returns lives, so that of two processes that replace a dead
-/// socket the second one finds that of the first. Somebody else may hold the lock for long, a folder may be one that
-/// can't be read, and not every file system has locks: then there is none, and two that replace a socket within the
-/// same moment are not told apart. That is better than none that starts.
+/// Locks the folder of a path as long as what it returns lives, so that of two processes that
+/// replace a dead socket the second one finds that of the first. Somebody else may hold the lock
+/// for long, a folder may be one that can't be read, and not every file system has locks: then
+/// there is none, and two that replace a socket within the same moment are not told apart. That is
+/// better than none that starts.
 fn lock_folder(path: &Path) -> Option<File> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = File::open(folder.unwrap_or(Path::new("."))).ok()?;

@@ -1,4 +1,5 @@
-//! How sockets are made that listen or connect, or taken from elsewhere, and the options that they carry.
+//! How sockets are made that listen or connect, or taken from elsewhere, and the options that they
+//! carry.
 
 mod accept;
 mod bound;

@@ -24,10 +24,10 @@ pub struct Keepalive {
 
 /// Options of sockets. What is not named here is as the system has it.
 ///
-/// They are given to the engine, for all connections; to a listener, for what it accepts; to an outgoing
-/// connection; and to a connection that is open. The engine's are set where they fit. Elsewhere an option
-/// that the socket doesn't have is an [`OptionError`], as is one that this system doesn't have, a value that
-/// is out of range, and whatever the system refuses.
+/// They are given to the engine, for all connections; to a listener, for what it accepts; to an
+/// outgoing connection; and to a connection that is open. The engine's are set where they fit.
+/// Elsewhere an option that the socket doesn't have is an [`OptionError`], as is one that this
+/// system doesn't have, a value that is out of range, and whatever the system refuses.
 ///
 /// | option | of | where |
 /// | --- | --- | --- |
@@ -59,14 +59,14 @@ impl SocketOptions {
         self.with(Setting::Nodelay(nodelay))
     }
 
-    /// Probes silent peers (SO_KEEPALIVE, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT); `None`: doesn't. The
-    /// times are from 1 to 32767 seconds, the count from 1 to 127.
+    /// Probes silent peers (SO_KEEPALIVE, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT); `None`:
+    /// doesn't. The times are from 1 to 32767 seconds, the count from 1 to 127.
     pub fn keepalive(self, keepalive: impl Into<Option<Keepalive>>) -> Self {
         self.with(Setting::Keepalive(keepalive.into()))
     }
 
-    /// The size of the kernel's receive buffer in bytes (SO_RCVBUF), from 1 to 2147483647. Linux takes twice
-    /// as much, for its own needs, and all systems have limits.
+    /// The size of the kernel's receive buffer in bytes (SO_RCVBUF), from 1 to 2147483647. Linux
+    /// takes twice as much, for its own needs, and all systems have limits.
     pub fn receive_buffer(self, bytes: usize) -> Self {
         self.with(Setting::ReceiveBuffer(bytes))
     }
@@ -77,21 +77,23 @@ impl SocketOptions {
         self.with(Setting::SendBuffer(bytes))
     }
 
-    /// What the system does with a socket that is closed (SO_LINGER). Zero: the peer gets a reset, always.
-    /// Longer, in whole seconds, at most 32767: closing waits for so long until all is sent, and **the
-    /// reactor with it**. `None`: neither. The engine needs none of it to close orderly.
+    /// What the system does with a socket that is closed (SO_LINGER). Zero: the peer gets a reset,
+    /// always. Longer, in whole seconds, at most 32767: closing waits for this long until all is
+    /// sent, and **the reactor with it**. `None`: neither. The engine needs none of it to close
+    /// orderly.
     pub fn linger(self, linger: impl Into<Option<Duration>>) -> Self {
         self.with(Setting::Linger(linger.into()))
     }
 
-    /// The type of service or traffic class of what is sent (IP_TOS, IPV6_TCLASS): the differentiated
-    /// services field of RFC 2474, whose two low bits are for congestion notification and must be 0.
+    /// The type of service or traffic class of what is sent (IP_TOS, IPV6_TCLASS): the
+    /// differentiated services field of RFC 2474, whose two low bits are for congestion
+    /// notification and must be 0.
     pub fn traffic_class(self, class: u8) -> Self {
         self.with(Setting::TrafficClass(class))
     }
 
-    /// Whether an address can be bound again right after a restart (SO_REUSEADDR). Listeners have it, unless
-    /// this says no.
+    /// Whether an address can be bound again right after a restart (SO_REUSEADDR). Listeners have
+    /// it, unless this says no.
     pub fn reuse_address(self, reuse: bool) -> Self {
         self.with(Setting::ReuseAddress(reuse))
     }
@@ -99,44 +101,47 @@ impl SocketOptions {
 
 /// Options that only Linux has.
 impl SocketOptions {
-    /// The congestion control by its name (TCP_CONGESTION), such as `cubic`, of up to 15 bytes. The system
-    /// must have it, and unprivileged processes may not use all.
+    /// The congestion control by its name (TCP_CONGESTION), such as `cubic`, of up to 15 bytes. The
+    /// system must have it, and unprivileged processes may not use all.
     pub fn congestion_control(self, name: impl Into<String>) -> Self {
         self.with(Setting::CongestionControl(name.into()))
     }
 
-    /// How long what was sent may go unacknowledged before the connection is broken (TCP_USER_TIMEOUT); from
-    /// 1 to 2147483647 milliseconds.
+    /// How long what was sent may go unacknowledged before the connection is broken
+    /// (TCP_USER_TIMEOUT); from 1 to 2147483647 milliseconds.
     pub fn user_timeout(self, timeout: Duration) -> Self {
         self.with(Setting::UserTimeout(timeout))
     }
 
-    /// How many bytes wait unsent in the kernel before a socket is not writable (TCP_NOTSENT_LOWAT); from 1
-    /// to 2147483647.
+    /// How many bytes wait unsent in the kernel before a socket is not writable
+    /// (TCP_NOTSENT_LOWAT); from 1 to 2147483647.
     pub fn unsent_low_water(self, bytes: u32) -> Self {
         self.with(Setting::UnsentLowWater(bytes))
     }
 
-    /// Whether what arrives is acknowledged at once (TCP_QUICKACK). The system goes back to its own judgement
-    /// by and by.
+    /// Whether what arrives is acknowledged at once (TCP_QUICKACK). The system goes back to its own
+    /// judgement by and by.
     pub fn quick_ack(self, quick: bool) -> Self {
         self.with(Setting::QuickAck(quick))
     }
 
-    /// Lets clients send in the first segment (TCP_FASTOPEN, RFC 7413), so many at a time, from 1 to
+    /// Lets clients send in the first segment (TCP_FASTOPEN, RFC 7413), this many at a time, from 1
+    /// to
     /// 2147483647. It needs `net.ipv4.tcp_fastopen` to have the bit of value 2.
     pub fn fast_open(self, requests: u32) -> Self {
         self.with(Setting::FastOpen(requests))
     }
 
-    /// Whether what is written first goes out with the first segment (TCP_FASTOPEN_CONNECT), if the server has
-    /// agreed to that before. The connection is then open before the server has answered.
+    /// Whether what is written first goes out with the first segment (TCP_FASTOPEN_CONNECT), if the
+    /// server has agreed to that before. The connection is then open before the server has
+    /// answered.
     pub fn fast_open_connect(self, fast: bool) -> Self {
         self.with(Setting::FastOpenConnect(fast))
     }
 
-    /// Accepts a connection only when it has sent something (TCP_DEFER_ACCEPT), or when about so long has
-    /// passed; from 1 to 32767 seconds. Not for protocols in which the server speaks first.
+    /// Accepts a connection only when it has sent something (TCP_DEFER_ACCEPT), or when about this
+    /// long has passed; from 1 to 32767 seconds. Not for protocols in which the server speaks
+    /// first.
     pub fn defer_accept(self, patience: Duration) -> Self {
         self.with(Setting::DeferAccept(patience))
     }
@@ -146,12 +151,14 @@ impl SocketOptions {
         self.with(Setting::BindDevice(interface.into()))
     }
 
-    /// Marks what is sent, for routing and filters (SO_MARK). It needs CAP_NET_ADMIN or CAP_NET_RAW.
+    /// Marks what is sent, for routing and filters (SO_MARK). It needs CAP_NET_ADMIN or
+    /// CAP_NET_RAW.
     pub fn mark(self, mark: u32) -> Self {
         self.with(Setting::Mark(mark))
     }
 
-    /// How long waiting for a socket polls its network device (SO_BUSY_POLL), in whole microseconds, at most
+    /// How long waiting for a socket polls its network device (SO_BUSY_POLL), in whole
+    /// microseconds, at most
     /// 2147483647. More than the system's own needs CAP_NET_ADMIN.
     pub fn busy_poll(self, time: Duration) -> Self {
         self.with(Setting::BusyPoll(time))
@@ -182,8 +189,9 @@ impl SocketOptions {
         self
     }
 
-    /// Those of a listener's options that are to be set on what it accepts: elsewhere than on Linux all, there those
-    /// of TCP that the listener itself doesn't have, because an accepted socket carries the others from the start.
+    /// Those of a listener's options that are to be set on what it accepts: elsewhere than on Linux
+    /// all, there those of TCP that the listener itself doesn't have, because an accepted socket
+    /// carries the others from the start.
     #[must_use]
     pub fn not_inherited(mut self, transport: Transport) -> Option<Self> {
         let inherits = cfg!(any(target_os = "linux", target_os = "android"));
@@ -234,8 +242,8 @@ impl SocketOptions {
     }
 }
 
-/// Lets the system send a datagram in fragments and leave out the time at which it came, as it does by default
-/// and quinn-udp forbids.
+/// Lets the system send a datagram in fragments and leave out the time at which it came, as it does
+/// by default and quinn-udp forbids.
 pub(crate) fn allow_fragments(socket: &OwnedFd) -> io::Result<()> {
     let v6 = SockRef::from(socket).local_addr()?.is_ipv6();
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -263,8 +271,8 @@ pub(crate) fn allow_fragments(socket: &OwnedFd) -> io::Result<()> {
 fn switch_off(socket: &OwnedFd, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
     let off: libc::c_int = 0;
     let (value, len) = (ptr::from_ref(&off).cast(), size_of_val(&off) as libc::socklen_t);
-    // SAFETY: the descriptor is open, since it is borrowed, and `value` points to `len` bytes that live beyond the
-    // call.
+    // SAFETY: the descriptor is open, since it is borrowed, and `value` points to `len` bytes that
+    // live beyond the call.
     let done = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value, len) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

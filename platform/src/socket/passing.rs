@@ -16,7 +16,8 @@ pub const MOST_AT_ONCE: usize = 253;
 /// Room for what one byte brings along.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const SPACE: usize = rustix::cmsg_space!(ScmRights(MOST_AT_ONCE));
-/// A socket that was adopted may have been told to bring credentials, too (SO_PASSCRED), which come first.
+/// A socket that was adopted may have been told to bring credentials, too (SO_PASSCRED), which come
+/// first.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const SPACE: usize = rustix::cmsg_space!(ScmRights(MOST_AT_ONCE), ScmCredentials(1));
 
@@ -27,7 +28,7 @@ pub(crate) const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(any(target_os = "macos", target_os = "ios"))]
 pub(crate) const NO_SIGNAL: SendFlags = SendFlags::empty();
 
-/// Whether the system says that something came along for which there was no room.
+/// Whether the system says that something came along and found no room.
 const TELLS_CUTS: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// Where the system has no flag for it, it is set afterwards.
@@ -50,7 +51,7 @@ pub struct Passing {
 }
 
 impl Passing {
-    /// Keeps so many descriptors that were received, until they are taken. More are closed.
+    /// Keeps up to this many descriptors that were received, until they are taken. More are closed.
     pub fn keep(&mut self, most: usize) {
         self.most = most;
     }
@@ -65,8 +66,8 @@ impl Passing {
         self.received.pop_front()
     }
 
-    /// How many were received and closed because there was no room for them. Where the system doesn't say how
-    /// many it had no descriptors left for, they count as one.
+    /// How many were received and closed because there was no room for them. Where the system
+    /// doesn't say how many it had no descriptors left for, they count as one.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -76,13 +77,14 @@ impl Passing {
         self.waiting.iter().map(|(_, descriptors)| descriptors.len()).sum()
     }
 
-    /// Sends descriptors, at most [`MOST_AT_ONCE`], along with the byte that `ahead` others go before.
+    /// Sends descriptors, at most [`MOST_AT_ONCE`], along with the byte that `ahead` others go
+    /// before.
     pub fn attach(&mut self, ahead: usize, descriptors: Vec<OwnedFd>) {
         debug_assert!(descriptors.len() <= MOST_AT_ONCE, "{} at once", descriptors.len());
         self.waiting.push_back((self.sent + ahead as u64, descriptors));
     }
 
-    /// What was received and not taken; and what waits, each behind so many bytes that wait.
+    /// What was received and not taken; and what waits, each behind this many bytes that wait.
     pub fn into_parts(self) -> (Vec<OwnedFd>, Vec<(usize, Vec<OwnedFd>)>) {
         let ahead = |at| usize::try_from(at - self.sent).unwrap_or(usize::MAX);
         let waiting = self.waiting.into_iter().map(|(at, descriptors)| (ahead(at), descriptors));
@@ -160,9 +162,9 @@ fn close_at_exec(descriptor: &OwnedFd) -> io::Result<()> {
     Ok(rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::CLOEXEC)?)
 }
 
-/// Receives from a Unix stream; answers the number of bytes, and whether something came along with them, or may
-/// have, which ends a read early. Without somebody to take it, the system closes it, and says so. Where there is room
-/// for it nothing tells what is of a kind that is not known.
+/// Receives from a Unix stream; returns the number of bytes, and whether something came along with
+/// them, or may have, which ends a read early. Without somebody to take it, the system closes it,
+/// and says so. Where there is room for it nothing tells what is of a kind that is not known.
 pub(crate) fn receive_unix(
     socket: impl AsFd,
     room: &mut [u8],
@@ -209,12 +211,12 @@ pub fn send_descriptors(socket: impl AsFd, descriptors: &[BorrowedFd<'_>]) -> io
     Ok(())
 }
 
-/// Receives the next descriptors that [`send_descriptors`] sent: so many, or as many as go together. They are
-/// closed when another program is executed.
+/// Receives the next descriptors that [`send_descriptors`] sent: this many, or as many as go
+/// together. They are closed when another program is executed.
 ///
 /// # Errors
-/// The connection ended, its timeout passed, a signal came, or descriptors got lost because the process has too
-/// many.
+/// The connection ended, its timeout passed, a signal came, or descriptors got lost because the
+/// process has too many.
 pub fn receive_descriptors(socket: impl AsFd, count: usize) -> io::Result<Vec<OwnedFd>> {
     let mut passing = Passing { most: count, ..Passing::default() };
     let (bytes, _) = receive_unix(socket, &mut [0], Some(&mut passing))?;

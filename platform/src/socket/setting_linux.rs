@@ -48,7 +48,7 @@ pub(super) fn prefer_busy_poll(socket: &SockRef<'_>) -> io::Result<bool> {
     Ok(get_number(socket.as_fd(), (libc::SOL_SOCKET, libc::SO_PREFER_BUSY_POLL))? != 0)
 }
 
-/// Whether something lies between TCP and whoever reads the socket. No name is four zeros.
+/// Whether something lies between TCP and the reader of the socket. No name is four zeros.
 pub(super) fn has_upper_protocol(socket: &SockRef<'_>) -> bool {
     get_number(socket.as_fd(), (libc::IPPROTO_TCP, libc::TCP_ULP)).is_ok_and(|name| name != 0)
 }
@@ -60,8 +60,8 @@ const SIZE: libc::socklen_t = size_of::<libc::c_int>() as libc::socklen_t;
 
 fn set_number(socket: BorrowedFd<'_>, option: NumberOption, value: libc::c_int) -> io::Result<()> {
     let (level, name) = option;
-    // SAFETY: the descriptor is open while it is borrowed, and `value` is an `int` of this function's, of the
-    // size that is named; the call reads it and keeps no pointer to it.
+    // SAFETY: the descriptor is open while it is borrowed, and `value` is an `int` of this
+    // function's, of the size that is named; the call reads it and keeps no pointer to it.
     let result = unsafe {
         libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), SIZE)
     };
@@ -71,8 +71,8 @@ fn set_number(socket: BorrowedFd<'_>, option: NumberOption, value: libc::c_int) 
 fn get_number(socket: BorrowedFd<'_>, option: NumberOption) -> io::Result<libc::c_int> {
     let ((level, name), mut value, mut size) = (option, 0, SIZE);
     let to = (&raw mut value).cast();
-    // SAFETY: the descriptor is open while it is borrowed; `to` points to an `int` of this function's and `size`
-    // says so, which is as much as the call writes there.
+    // SAFETY: the descriptor is open while it is borrowed; `to` points to an `int` of this
+    // function's and `size` says so, which is as much as the call writes there.
     let result = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, to, &raw mut size) };
     if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }

@@ -21,12 +21,13 @@ pub struct Stream {
     pub transport: Transport,
     /// What goes along with its bytes, if it is a Unix stream and somebody cares.
     pub passing: Option<Box<Passing>>,
-    /// Whether a read that gives less than there is room for leaves nothing behind, unless the notification or
-    /// the read itself says so. What is put on top of TCP keeps its messages or records apart.
+    /// Whether a read that gives less than there is room for leaves nothing behind, unless the
+    /// notification or the read itself says so. What is put on top of TCP keeps its messages or
+    /// records apart.
     pub drains: bool,
 }
 
-/// Why a descriptor is no stream that can be served.
+/// Why a descriptor is not a stream that can be served.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnusableSocket {
@@ -53,17 +54,17 @@ impl Stream {
         Stream { socket: socket.into(), transport, passing: None, drains: true }
     }
 
-    /// Takes a socket that was connected elsewhere and makes it one that doesn't block; with the address of its
-    /// other end.
+    /// Takes a socket that was connected elsewhere and makes it one that doesn't block; with the
+    /// address of its other end.
     ///
     /// # Errors
-    /// It is no connected stream; it comes back as it was.
+    /// It is not a connected stream; it comes back as it was.
     pub fn connected(socket: OwnedFd) -> Result<(Self, PeerAddress), (OwnedFd, UnusableSocket)> {
         match prepare(&SockRef::from(&socket)) {
             Ok(peer) => {
                 let transport = peer.transport();
-                // Whoever had a Unix socket before may have taken urgent data out of it, whose mark still ends a
-                // read, and is told by nothing.
+                // A previous owner of a Unix socket may have taken urgent data out of it, whose
+                // mark still ends a read, and is told by nothing.
                 let drains = !transport.is_unix() && drains(&SockRef::from(&socket));
                 Ok((Stream { drains, ..Stream::new(socket, transport) }, peer))
             }
@@ -89,7 +90,7 @@ pub(crate) fn drains(socket: &SockRef<'_>) -> bool {
     true
 }
 
-/// Checks a socket and makes it one that doesn't block. Answers its peer's address.
+/// Checks a socket and makes it one that doesn't block. Returns its peer's address.
 fn prepare(socket: &SockRef<'_>) -> Result<PeerAddress, UnusableSocket> {
     let is_no_socket =
         |error: &io::Error| error.raw_os_error() == Some(Errno::NOTSOCK.raw_os_error());

@@ -12,8 +12,9 @@ use super::setting::is_ipv6;
 use super::setting_linux::{fast_open_connect, prefer_busy_poll};
 use crate::address::Transport;
 
-/// The socket of a connection that is open, to read its options and to set them. What is not here can be
-/// asked of its descriptor, as long as that leaves to the engine what it sends, receives and waits for.
+/// The socket of a connection that is open, to read its options and to set them. What is not here
+/// can be asked of its descriptor, as long as that leaves to the engine what it sends, receives and
+/// waits for.
 #[derive(Debug)]
 pub struct Socket<'a> {
     socket: SockRef<'a>,
@@ -30,8 +31,8 @@ impl<'a> Socket<'a> {
     /// Sets options.
     ///
     /// # Errors
-    /// The connection or the system doesn't have one, it is out of range, or the system refuses it. Nothing is
-    /// set then but those that were named before the refused one.
+    /// The connection or the system doesn't have one, it is out of range, or the system refuses it.
+    /// Nothing is set then but those that were named before the refused one.
     pub fn set(&self, options: &SocketOptions) -> Result<(), OptionError> {
         options.check_for(self.transport, SocketRole::Connection)?;
         options.apply(&self.socket, self.transport, SocketRole::Connection)
@@ -67,8 +68,8 @@ impl<'a> Socket<'a> {
     }
 }
 
-/// What all systems tell. [`SocketOptions`] explains the options; the errors are [`OptionError::Unfit`] and
-/// [`OptionError::Unread`].
+/// What all systems tell. [`SocketOptions`] explains the options; the errors are
+/// [`OptionError::Unfit`] and [`OptionError::Unread`].
 #[allow(clippy::missing_errors_doc, reason = "they are the same for all, and are told above")]
 impl Socket<'_> {
     /// Whether small segments are sent at once.

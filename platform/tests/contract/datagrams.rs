@@ -146,7 +146,7 @@ pub(crate) fn a_flood_of_datagrams_is_sent_in_the_end<W: World>(mut engine: Engi
     engine.open_datagrams(SOCKET, None);
     let far = engine.world.far_datagrams();
     for number in 0..200 {
-        // Of different sizes, so that they are no runs.
+        // Of different sizes, so that they are not runs.
         engine.queue_datagrams(SOCKET, Some(far.address()), 1000, &pattern(900 + number % 3, 3));
     }
     engine.flush_datagrams(SOCKET);

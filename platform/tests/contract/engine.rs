@@ -214,7 +214,8 @@ impl<W: World> Engine<W> {
         while self.step() {}
     }
 
-    /// Takes turns until something is so, none of which may wait, as there is work. Answers how many.
+    /// Takes turns until something is so, none of which may wait, as there is work. Returns how
+    /// many.
     pub(crate) fn promptly(&mut self, what: &str, is_so: impl FnMut(&mut Self) -> bool) -> usize {
         self.promptly_with(what, is_so, |_| {})
     }
@@ -411,7 +412,7 @@ impl<W: World> Engine<W> {
         self.attempts.insert(attempt, Attempt { to, outcome });
     }
 
-    /// Ends an attempt, which must be a known one that has not ended; answers where it led to.
+    /// Ends an attempt, which must be a known one that has not ended; returns where it led to.
     fn end_attempt(&mut self, attempt: Token, outcome: Result<Token, ErrorKind>) -> Address {
         let attempt = self.attempts.get_mut(&attempt).expect("an event for a stranger's attempt");
         assert_eq!(attempt.outcome, None, "an attempt ended before, and now {outcome:?}");
@@ -437,7 +438,7 @@ impl<W: World> Engine<W> {
 
     // Datagrams.
 
-    /// Opens a socket for datagrams on the loopback interface; answers its address.
+    /// Opens a socket for datagrams on the loopback interface; returns its address.
     pub(crate) fn open_datagrams(&mut self, token: Token, peer: Option<Address>) -> Address {
         let bind = Some((Ipv4Addr::LOCALHOST, 0).into());
         let how = DatagramOptions { bind, peer, ..DatagramOptions::default() };
@@ -596,7 +597,7 @@ impl<W: World> Engine<W> {
         assert!(self.at(token).received[before..] == *bytes, "other bytes were received");
     }
 
-    /// Lets the far end receive so many bytes.
+    /// Lets the far end receive this many bytes.
     pub(crate) fn tell_all(&mut self, far: &mut W::Far, len: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.until("all was sent", |_| {

@@ -1,7 +1,7 @@
 //! One behaviour suite for the driver contract, over every driver.
 //!
-//! - `suite`: the behaviours, each once, over the two traits in `world`; those of attempts to connect
-//!   are in `connecting`, those of datagrams in `datagrams`;
+//! - `suite`: the behaviours, each once, over the two traits in `world`; those of attempts to
+//!   connect are in `connecting`, those of datagrams in `datagrams`;
 //! - `engine`: the stand-in for the engine that runs them, and checks every event;
 //! - `random`: random operations on the simulated driver, against a model.
 //!
@@ -51,8 +51,8 @@ macro_rules! behaviours {
     };
 }
 
-// Datagrams are tried with UDP; and Unix sockets have no urgent data that stands beside the stream, no address to come from that the system
-// chooses, and a reset only where bytes were not received.
+// Datagrams are tried with UDP; and Unix sockets have no urgent data outside of the stream, no
+// address to come from that the system chooses, and a reset only where bytes were not received.
 behaviours! {
     everywhere {
         wait_reaps_and_next_hands_out
@@ -165,7 +165,7 @@ mod unix_alone {
     }
 }
 
-/// Where urgent data stands beside the stream.
+/// Where urgent data is outside of the stream.
 mod tcp_alone {
     use super::engine::Engine;
     use super::relaying;
@@ -209,7 +209,8 @@ mod sandboxed {
     use super::sandbox::{ERRORS, without};
     use super::world::{Loopback, Unix, World};
 
-    /// A connection that is gone is passed over, as accept(2) has it. If all of them are, it is something else.
+    /// A connection that is gone is passed over, as accept(2) has it. If all of them are, it is
+    /// something else.
     #[test]
     fn a_listener_is_halted_by_connections_that_are_gone_only_if_all_are() {
         for (error, at_once) in

@@ -62,7 +62,7 @@ struct Model {
     history: DefaultHasher,
 }
 
-/// Runs one history; answers a digest of it.
+/// Runs one history; returns a digest of it.
 fn run(seed: u64) -> u64 {
     let mut rng = Rng::with_seed(seed);
     let faults = faults(&mut rng);

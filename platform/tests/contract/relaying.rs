@@ -92,8 +92,8 @@ fn all_comes<W: World>(
     assert_eq!((engine.at(token).ended, engine.at(token).failed), (!broken, broken));
 }
 
-/// At the mark of urgent data a read stops, also one that moves bytes elsewhere. That is no end,
-/// though the end has come behind it.
+/// At the mark of urgent data a read stops, also one that moves bytes elsewhere. That is not an
+/// end, though the end has come behind it.
 pub(crate) fn urgent_data_does_not_end_a_relay<W: World>(mut engine: Engine<W>) {
     let [(token, mut source), (_, mut sink)] = relay(&mut engine);
     source.send(b"before");
@@ -104,7 +104,7 @@ pub(crate) fn urgent_data_does_not_end_a_relay<W: World>(mut engine: Engine<W>) 
     engine.finish();
 }
 
-/// As above, and it is no reason to wait, either.
+/// As above, and it is not a reason to wait either.
 pub(crate) fn urgent_data_does_not_stall_a_relay<W: World>(mut engine: Engine<W>) {
     let [(_, mut source), (_, mut sink)] = relay(&mut engine);
     for (before, behind) in [("", "abc"), ("def", "ghi"), ("jkl", "")] {
@@ -173,7 +173,7 @@ pub(crate) fn what_is_relayed_to_a_connection_whose_error_was_taken_breaks_it<W:
     engine.finish();
 }
 
-/// Whoever asked for descriptors gets those that come along with relayed bytes, too.
+/// One that asked for descriptors also gets those that come along with relayed bytes.
 pub(crate) fn descriptors_that_come_with_relayed_bytes_are_kept(mut engine: Engine<Unix>) {
     let [(token, mut source), (_, mut sink)] = relay(&mut engine);
     fn passing(engine: &mut Engine<Unix>, token: Token) -> &mut Passing {

@@ -19,7 +19,7 @@ pub(crate) const ERRORS: [i32; 13] = [
     libc::ECONNRESET,
 ];
 
-/// Runs something on a thread of its own, which has a system call [refused](refuse) when it likes to.
+/// Runs something on its own thread, which has a system call [refused](refuse) when it likes to.
 pub(crate) fn without(call: libc::c_long, error: i32, run: impl FnOnce(&dyn Fn()) + Send) {
     thread::scope(|scope| {
         let refused = scope.spawn(|| run(&|| refuse(call, error)));

@@ -54,7 +54,7 @@ pub(crate) fn what_a_budget_cuts_off_needs_no_new_edge<W: World>(mut engine: Eng
 }
 
 pub(crate) fn what_an_accept_budget_cuts_off_needs_no_new_edge<W: World>(mut engine: Engine<W>) {
-    // So many that the budget cuts off, also where a listener accepts few while few come.
+    // This many that the budget cuts off, also where a listener accepts few while few come.
     let fars: Vec<_> = (0..40).map(|_| engine.world.connect(engine.address).unwrap()).collect();
     engine.promptly("accepted", |engine| {
         engine.resume_accepting();
@@ -107,7 +107,8 @@ pub(crate) fn nothing_comes_after_close<W: World>(mut engine: Engine<W>) {
         first_far.send(&pattern(300, round));
         second_far.send(&pattern(300, round));
         let connections = engine.connections.len();
-        // Whoever is heard first closes the other, whose events were reaped by then or come later.
+        // The one that is heard first closes the other, whose events were reaped by then or come
+        // later.
         engine.until("one was heard", |engine| {
             let heard = [first, second].map(|token| !engine.at(token).received.is_empty());
             match heard {
@@ -123,8 +124,8 @@ pub(crate) fn nothing_comes_after_close<W: World>(mut engine: Engine<W>) {
     engine.finish();
 }
 
-/// A closed connection's socket lives on, because somebody else has a duplicate of it, and so does what the system
-/// knows of it. Another connection has its place by now.
+/// A closed connection's socket lives on, because somebody else has a duplicate of it, and so does
+/// what the system knows of it. Another connection has its place by now.
 #[cfg(not(mio_unsupported_force_poll_poll))]
 pub(crate) fn what_lives_on_elsewhere_is_not_heard_of(mut engine: Engine<Loopback>) {
     engine.kept = Some(Vec::new());
@@ -438,7 +439,7 @@ pub(crate) fn a_paused_connection_does_not_hang_up_before_its_last_bytes<W: Worl
     engine.finish();
 }
 
-/// Whoever has the connection next finds out how it ended.
+/// The connection's next owner finds out how it ended.
 pub(crate) fn a_detached_connection_keeps_its_error<W: World>(mut engine: Engine<W>) {
     let (token, mut far) = engine.connect();
     let bytes = pattern(900, 15);
@@ -660,8 +661,8 @@ pub(crate) fn a_socket_moves_to_another_driver<W: World>(mut engine: Engine<W>) 
     engine.finish();
 }
 
-/// A connection leaves a driver, with events reaped for it and bytes that were not received, and goes on at
-/// another one.
+/// A connection leaves a driver, with events reaped for it and bytes that were not received, and
+/// goes on at another one.
 pub(crate) fn a_detached_connection_goes_on_elsewhere<W: World>(mut engine: Engine<W>) {
     let (token, mut far) = engine.connect();
     let bytes = pattern(900, 17);
@@ -687,8 +688,8 @@ pub(crate) fn a_detached_connection_goes_on_elsewhere<W: World>(mut engine: Engi
     engine.finish();
 }
 
-/// F3 of the fault checklist: what happens to a socket that was detached wakes nobody, also while its place
-/// in the driver is somebody else's.
+/// F3 of the fault checklist: what happens to a socket that was detached wakes nobody, also while
+/// its place in the driver is somebody else's.
 pub(crate) fn a_detached_connection_is_not_heard_of<W: World>(mut engine: Engine<W>) {
     let (token, mut far) = engine.connect();
     engine.fill(token);

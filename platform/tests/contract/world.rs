@@ -1,4 +1,5 @@
-//! The networks that the suite runs on: real sockets on loopback, real Unix sockets, and the simulation.
+//! The networks that the suite runs on: real sockets on loopback, real Unix sockets, and the
+//! simulation.
 
 use std::any::Any;
 use std::fs::{self, File};
@@ -37,7 +38,7 @@ pub(crate) trait World: Clone {
     /// Connects to an address; `None` if nobody listens there.
     fn connect(&self, to: Address) -> Option<Self::Far>;
 
-    /// Accepts a connection in place of a driver, if one waits.
+    /// Accepts a connection instead of a driver, if one waits.
     fn accept(listener: &Self::Listener) -> Option<Self::Far>;
 
     /// A far socket for datagrams.
@@ -46,7 +47,7 @@ pub(crate) trait World: Clone {
     /// Lets what was sent arrive.
     fn pass(&self) {}
 
-    /// Leaves no file for a new connection, until what it answers is dropped.
+    /// Leaves no descriptor for a new connection, until what it returns is dropped.
     fn starve(&self) -> Box<dyn Any>;
 
     /// Called when the driver is gone: was every connection closed?
@@ -55,7 +56,7 @@ pub(crate) trait World: Clone {
 
 /// The end of a connection that the driver does not have.
 pub(crate) trait Far {
-    /// The address of whoever connected: this end or, if it accepted, the driver's.
+    /// The address of the end that connected: this one or, if it accepted, the driver's.
     fn address(&self) -> Address;
 
     /// Sends what the connection takes now.
@@ -138,7 +139,7 @@ impl World for Loopback {
         socket
     }
 
-    /// The whole process has no file left, so the test needs one of its own.
+    /// The whole process has no descriptor left, so the test needs its own process.
     fn starve(&self) -> Box<dyn Any> {
         let files = iter::from_fn(|| File::open("/dev/null").ok());
         Box::new(files.collect::<Vec<_>>())
@@ -232,7 +233,7 @@ impl<S: AsFd + Read> Far for Stream<S> {
     }
 }
 
-/// Real Unix sockets, in a folder of their own. Each client has a name, to be told from the others by.
+/// Real Unix sockets, in their own folder. Each client has a name, to be told from the others by.
 #[derive(Clone)]
 pub(crate) struct Unix {
     folder: Arc<Folder>,
@@ -311,7 +312,7 @@ impl World for Unix {
         Loopback.far_datagrams()
     }
 
-    /// The whole process has no file left, so the test needs one of its own.
+    /// The whole process has no descriptor left, so the test needs its own process.
     fn starve(&self) -> Box<dyn Any> {
         Loopback.starve()
     }

@@ -1,5 +1,5 @@
 //! No system call of the engine raises a signal, whatever the process has set for it. Each test
-//! runs in a process of its own, in which the signals do what they do by default: end it.
+//! runs in its own process, in which the signals do what they do by default: end it.
 
 mod child;
 
@@ -16,7 +16,7 @@ use millstream_platform::socket::{
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// From here on no file of this process may grow beyond so many bytes.
+/// From here on no file of this process may grow beyond this many bytes.
 fn limit_files(bytes: u64) {
     let limit = Rlimit { current: Some(bytes), ..getrlimit(Resource::Fsize) };
     setrlimit(Resource::Fsize, limit).unwrap();
