@@ -81,8 +81,17 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.clock.end_turn(self.driver.now());
         self.counters.note_turn(self.clock.since_begin());
         self.publish();
-        let empty = self.connections.is_empty() && self.datagrams.table.is_empty();
-        !(self.draining && empty && self.arrivals.is_empty())
+        !(self.draining && self.is_drained())
+    }
+
+    /// Whether nothing is left. What the operating system still holds is waited for, but not beyond
+    /// the stop's deadline.
+    fn is_drained(&self) -> bool {
+        let is_late = |deadline| self.clock.now() >= deadline;
+        self.connections.is_empty()
+            && self.datagrams.table.is_empty()
+            && self.arrivals.is_empty()
+            && (self.driver.is_empty() || self.engine.stop_deadline().is_some_and(is_late))
     }
 
     /// Stages 3 to 8. All of them can be run again: each goes on with what is left.
@@ -136,8 +145,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// Whether another thread wants something. A stop is looked for here, too: mio's poll back end may lose a
-    /// wake that comes while the reactor is awake and changes what it waits for.
+    /// Whether another thread wants something. A stop is looked for here, too: mio's poll back end
+    /// may lose a wake that comes while the reactor is awake and changes what it waits for.
     fn is_asked(&self) -> bool {
         let stops = self.engine.is_stopping() && !self.draining;
         stops || !(self.arrivals.is_empty() && self.mailbox.is_empty())

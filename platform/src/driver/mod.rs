@@ -34,7 +34,8 @@
 //! 6. **Output in order.** The bytes of a connection's [`OutputQueue`] go out in order, each once, in
 //!    any split. A driver that could not send all of it hands out [`Event::Sent`] when more can go.
 //!    A queue that is empty causes no event.
-//! 7. **Close is final.** `close` gives the descriptor back at once; with `reset` the peer gets a
+//! 7. **Close is final.** `close` gives the descriptor back as soon as the operating system lets go of it, and the
+//!    driver counts it until then ([`Polling::sockets`], [`Polling::is_empty`]); with `reset` the peer gets a
 //!    reset instead of an orderly end. `detach` lets go of a connection that goes on elsewhere: nothing is
 //!    watched any more, and what was not handed out is still to be received.
 //! 8. **Errors are values.** Nothing panics on what the peer or the operating system does.
@@ -372,8 +373,12 @@ pub trait Polling: 'static {
     /// The driver's clock, which never goes back.
     fn now(&self) -> Instant;
 
-    /// How many sockets it has: connections, listeners and attempts to connect.
+    /// How many sockets it has: connections, listeners and attempts to connect, each until the
+    /// operating system has let go of it.
     fn sockets(&self) -> usize;
+
+    /// Whether it has no socket any more, not even one that is closed but still held by the operating system.
+    fn is_empty(&self) -> bool;
 
     /// Waits until something happens, a [`Wake`] calls, or the timeout passes; `None` waits for ever.
     /// Returns at once when events of the last turn are left.

@@ -41,6 +41,8 @@ struct Faulty {
     inner: Readiness,
     /// Until it has sprung.
     trap: Rc<Cell<Option<Place>>>,
+    /// The operating system does not let go of what was closed.
+    holds: Rc<Cell<bool>>,
 }
 
 impl Faulty {
@@ -77,6 +79,10 @@ impl Polling for Faulty {
         fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()>;
         fn is_ready(&self) -> bool;
         fn abandon(&mut self) -> Option<Event<Stream>>;
+    }
+
+    fn is_empty(&self) -> bool {
+        self.inner.is_empty() && !self.holds.get()
     }
 
     fn next(&mut self, host: &mut impl Host) -> Option<Event<Stream>> {
@@ -201,6 +207,7 @@ struct Rig {
     engine: Engine,
     event_loop: EventLoop<Faulty, Handler>,
     trap: Rc<Cell<Option<Place>>>,
+    holds: Rc<Cell<bool>>,
     address: SocketAddr,
     closed: Rc<Cell<usize>>,
     datagram_errors: Rc<Cell<usize>>,
@@ -213,8 +220,9 @@ impl Rig {
 
     fn with(builder: Builder) -> Self {
         let budget = Budget { receive_buffer: 4096, read: 65536, write: 65536, accept: 16 };
-        let trap = Rc::new(Cell::new(None));
-        let driver = Faulty { inner: Readiness::new(budget).unwrap(), trap: Rc::clone(&trap) };
+        let (trap, holds) = (Rc::new(Cell::new(None)), Rc::new(Cell::new(false)));
+        let inner = Readiness::new(budget).unwrap();
+        let driver = Faulty { inner, trap: Rc::clone(&trap), holds: Rc::clone(&holds) };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let handler = Handler::default();
@@ -229,7 +237,7 @@ impl Rig {
             handler,
         );
         let (engine, event_loop) = started.unwrap();
-        Rig { engine, event_loop, trap, address, closed, datagram_errors: errors }
+        Rig { engine, event_loop, trap, holds, address, closed, datagram_errors: errors }
     }
 
     fn run_until(&mut self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
@@ -422,4 +430,26 @@ fn a_fault_in_serving_a_datagram_costs_that_one() {
     remote.close().unwrap();
     drop(witness);
     rig.assert_empty(2);
+}
+
+#[test]
+fn a_reactor_ends_when_its_driver_is_empty_or_the_deadline_is_over() {
+    let moment = Some(Duration::from_millis(10));
+    let mut rig = Rig::new();
+    let client = rig.connect();
+    rig.echo(&client);
+    rig.holds.set(true);
+    rig.engine.stop(DEADLINE).unwrap();
+    rig.run_until("the connection closes", |rig| rig.closed.get() == 1);
+    assert!(rig.event_loop.turn(moment), "it ended before its driver was empty");
+    rig.holds.set(false);
+    assert!(!rig.event_loop.turn(moment), "its driver is empty");
+
+    let mut rig = Rig::new();
+    rig.holds.set(true);
+    rig.engine.stop(Duration::ZERO).unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    while rig.event_loop.turn(moment) {
+        assert!(Instant::now() < deadline, "it does not end though the stop's deadline is over");
+    }
 }

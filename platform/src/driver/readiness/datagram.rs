@@ -362,6 +362,10 @@ impl Datagrams {
         Datagrams { sockets, batch }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.sockets.slots.len() == 0
+    }
+
     /// Begins a turn: whoever was deferred to it is ready.
     pub(super) fn begin_turn(&mut self, turn: u32, ready: &mut Waiting<Name>) {
         self.sockets.turn = turn;

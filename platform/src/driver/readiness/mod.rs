@@ -265,6 +265,10 @@ impl Polling for Readiness {
         self.sockets.len() + self.listeners.len() + self.attempts.len()
     }
 
+    fn is_empty(&self) -> bool {
+        self.sockets() == 0 && self.datagrams.is_empty()
+    }
+
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.turn.number = self.turn.number.wrapping_add(1);
         self.turn.woken = false;

@@ -417,6 +417,10 @@ impl Polling for SimDriver {
         self.connections.table.len() + self.listeners.len() + self.attempts.len()
     }
 
+    fn is_empty(&self) -> bool {
+        self.sockets() == 0 && self.datagrams.table.len() == 0
+    }
+
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.woken = self.waker.0.swap(false, Ordering::Acquire);
         let network = self.network().clone();
