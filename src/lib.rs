@@ -74,7 +74,7 @@ pub mod rpc;
 mod shared;
 #[cfg(feature = "sim")]
 pub mod sim;
-mod unwind;
+pub mod unwind;
 
 /// So that the code of the README compiles.
 #[cfg(doctest)]

@@ -1,4 +1,4 @@
-//! Catching panics, for the whole engine: the one doorway, as `tests/tidy.rs` sees to.
+//! Catching panics of code that serves one of many: a request, a plug-in.
 //!
 //! A panic carries a payload, and a payload's destructor is the user's code, too. If that panics
 //! where nobody expects it, the thread ends; if it does so in a thread that has ended already, the
@@ -16,7 +16,7 @@ const MOST_PAYLOADS: usize = 16;
 
 /// A panic that was caught.
 #[derive(Debug)]
-pub(crate) struct Panic {
+pub struct Panic {
     message: Option<String>,
 }
 
@@ -31,14 +31,14 @@ impl Panic {
     }
 
     /// What it says, if that is text.
-    pub(crate) fn message(self) -> Option<String> {
+    pub fn message(self) -> Option<String> {
         self.message
     }
 }
 
 /// Runs something that may panic. What it leaves half done is the caller's concern.
 #[inline(always)]
-pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
+pub fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
     catch_unwind(AssertUnwindSafe(run)).map_err(Panic::new)
 }
 

@@ -20,7 +20,7 @@
 #[cfg(feature = "crc32c")]
 mod checksummed;
 #[cfg(any(feature = "deflate", feature = "lz4"))]
-pub(crate) mod compressed;
+mod compressed;
 mod delimited;
 mod fixed_length;
 mod framed;
@@ -29,7 +29,7 @@ mod length_field;
 mod lines;
 pub mod resp;
 #[cfg(any(feature = "crc32c", feature = "deflate", feature = "lz4", feature = "tokio-util"))]
-pub(crate) mod scratch;
+mod scratch;
 mod split;
 #[cfg(feature = "tokio-util")]
 mod tokio_util;
@@ -41,7 +41,7 @@ pub use self::compressed::Deflate;
 #[cfg(feature = "lz4")]
 pub use self::compressed::Lz4;
 #[cfg(any(feature = "deflate", feature = "lz4"))]
-pub use self::compressed::{Compressed, CompressedError, Compression};
+pub use self::compressed::{Compressed, CompressedError, Compression, pack, unpack};
 pub use self::delimited::{Delimited, DelimitedError};
 pub use self::fixed_length::{FixedLength, FixedLengthError};
 pub use self::framed::{FrameHandler, Framed, FramedConn, FramedState};

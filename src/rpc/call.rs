@@ -13,7 +13,7 @@ use super::frame::Format;
 use super::metadata::{Metadata, MetadataView, TraceContext};
 use super::reply::Reply;
 use super::status::Status;
-use crate::log::limited;
+use crate::LogLimit;
 use crate::unwind::catch;
 
 /// Runs calls: a method, a [`Router`](super::Router) of methods, or what stands behind a
@@ -414,7 +414,10 @@ impl Hooks {
         while let Some(first) = rest.0 {
             let (hook, earlier) = *first;
             if catch(|| hook(end)).is_err() {
-                limited!(error, "a hook panicked at the end of a call");
+                static LIMIT: LogLimit = LogLimit::new();
+                if let Some(left_out) = LIMIT.admit() {
+                    tracing::error!(left_out, "a hook panicked at the end of a call");
+                }
             }
             rest = earlier;
         }

@@ -3,8 +3,6 @@
 use std::cell::OnceCell;
 
 use bytes::Bytes;
-#[cfg(any(feature = "deflate", feature = "lz4"))]
-use bytes::BytesMut;
 
 use super::frame::Format;
 use super::status::Status;
@@ -13,10 +11,7 @@ use crate::codec::Deflate;
 #[cfg(feature = "lz4")]
 use crate::codec::Lz4;
 #[cfg(any(feature = "deflate", feature = "lz4"))]
-use crate::codec::{
-    compressed::{CompressedError, pack, unpack},
-    scratch::with_scratch,
-};
+use crate::codec::{CompressedError, pack, unpack};
 
 /// How a body is compressed. Features `deflate` and `lz4`.
 ///
@@ -52,27 +47,22 @@ impl Compression {
         Compression::ALL.iter().copied().find(|one| *one as u8 == format.compression)
     }
 
-    fn pack(self, body: &[u8], out: &mut BytesMut) -> bool {
+    fn pack(self, body: &[u8]) -> Option<Bytes> {
         match self {
             #[cfg(feature = "deflate")]
-            Compression::Deflate => pack(&Deflate::new(), body, out),
+            Compression::Deflate => pack(&Deflate::new(), body),
             #[cfg(feature = "lz4")]
-            Compression::Lz4 => pack(&Lz4::new(), body, out),
+            Compression::Lz4 => pack(&Lz4::new(), body),
         }
     }
 
     /// What a body was before it was compressed.
     fn unpack(self, body: &[u8], limit: usize) -> Result<Vec<u8>, Status> {
-        let Some((&length, compressed)) = body.split_first_chunk() else {
-            let length = body.len();
-            let message = format!("a compressed body of {length} bytes ends before its length");
-            return Err(Status::invalid_argument(message));
-        };
         match self {
             #[cfg(feature = "deflate")]
-            Compression::Deflate => unpack(&Deflate::new(), length, compressed, limit),
+            Compression::Deflate => unpack(&Deflate::new(), body, limit),
             #[cfg(feature = "lz4")]
-            Compression::Lz4 => unpack(&Lz4::new(), length, compressed, limit),
+            Compression::Lz4 => unpack(&Lz4::new(), body, limit),
         }
         .map_err(refused)
     }
@@ -81,6 +71,9 @@ impl Compression {
 #[cfg(any(feature = "deflate", feature = "lz4"))]
 fn refused(error: CompressedError<std::convert::Infallible>) -> Status {
     match error {
+        CompressedError::TooShort { length } => Status::invalid_argument(format!(
+            "a compressed body of {length} bytes ends before its length"
+        )),
         CompressedError::TooLong { length, limit } => Status::resource_exhausted(format!(
             "a body has {length} bytes when it is not compressed any more; the limit is {limit}"
         )),
@@ -100,10 +93,7 @@ fn refused(error: CompressedError<std::convert::Infallible>) -> Status {
 pub(super) fn compress(format: Format, body: &[u8]) -> Option<Bytes> {
     #[cfg(any(feature = "deflate", feature = "lz4"))]
     if let Some(compression) = Compression::of(format) {
-        // A result that is kept holds no more memory than it has bytes.
-        return with_scratch(|packed| {
-            compression.pack(body, packed).then(|| Bytes::copy_from_slice(packed))
-        });
+        return compression.pack(body);
     }
     let _ = (format, body);
     None

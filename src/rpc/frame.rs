@@ -11,7 +11,7 @@ pub use self::error::{FrameError, Refusal};
 use super::metadata::MetadataView;
 use super::status::{Code, Status};
 use crate::codec::Codec;
-use crate::handler::{Input, Output, Prefixed};
+use crate::{Input, Output, Prefixed};
 
 /// What a frame begins with: "MS".
 const MAGIC: u16 = 0x4d53;

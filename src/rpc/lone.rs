@@ -5,8 +5,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use millstream_platform::time::after;
-
 use super::call::{Body, Call, End, Exchange, Fill, Handler, Parts};
 use super::frame::Format;
 use super::metadata::Metadata;
@@ -88,7 +86,7 @@ impl LoneCall {
             one_way: false,
             is_retry: false,
             now: self.now,
-            deadline: self.timeout.map(|timeout| after(self.now, timeout)),
+            deadline: self.timeout.map(|timeout| self.now + timeout),
         }
     }
 }

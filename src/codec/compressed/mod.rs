@@ -11,10 +11,11 @@ pub use self::deflate::Deflate;
 pub use self::lz4::Lz4;
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::error::Error;
 use std::io;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
 use super::Codec;
@@ -170,7 +171,7 @@ impl<C, A: Compression> Compressed<C, A> {
                 let Some((declared, compressed)) = packed.split_first_chunk() else {
                     return Err(CompressedError::TooShort { length: frame.len() });
                 };
-                unpack(&self.algorithm, *declared, compressed, self.max_length).map(Cow::Owned)
+                decompress(&self.algorithm, *declared, compressed, self.max_length).map(Cow::Owned)
             }
             [marker, ..] => Err(CompressedError::UnknownMarker { marker, expected: A::MARKER }),
         }
@@ -182,20 +183,48 @@ impl<C, A: Compression> Compressed<C, A> {
             return false;
         }
         frame.put_u8(A::MARKER);
-        pack(&self.algorithm, payload, frame) && frame.len() <= payload.len()
+        append(&self.algorithm, payload, frame) && frame.len() <= payload.len()
     }
+}
+
+/// Compresses bytes on their own: their length in 4 bytes, big-endian, and what they are compressed
+/// to, as [`Compressed`] has it behind a frame's first byte. `None`: they can't be made shorter.
+/// Features `deflate` and `lz4`.
+#[cfg_attr(docsrs, doc(cfg(any(feature = "deflate", feature = "lz4"))))]
+pub fn pack(algorithm: &impl Compression, payload: &[u8]) -> Option<Bytes> {
+    // What is kept takes no more memory than it has bytes.
+    with_scratch(|packed| {
+        append(algorithm, payload, packed).then(|| Bytes::copy_from_slice(packed))
+    })
+}
+
+/// Returns the bytes that [`pack`] was given. There is memory for them only if they are not longer
+/// than `limit`, and than what `packed` can stand for. Features `deflate` and `lz4`.
+///
+/// # Errors
+/// They are too long, or `packed` is too short, damaged, or of another length than it says.
+#[cfg_attr(docsrs, doc(cfg(any(feature = "deflate", feature = "lz4"))))]
+pub fn unpack(
+    algorithm: &impl Compression,
+    packed: &[u8],
+    limit: usize,
+) -> Result<Vec<u8>, CompressedError<Infallible>> {
+    let Some((declared, compressed)) = packed.split_first_chunk() else {
+        return Err(CompressedError::TooShort { length: packed.len() });
+    };
+    decompress(algorithm, *declared, compressed, limit)
 }
 
 /// Writes a payload's length and what it is compressed to. `false`: it can't be made shorter, and
 /// what was written does not count.
-pub(crate) fn pack(algorithm: &impl Compression, payload: &[u8], out: &mut BytesMut) -> bool {
+fn append(algorithm: &impl Compression, payload: &[u8], out: &mut BytesMut) -> bool {
     let Ok(length) = u32::try_from(payload.len()) else { return false };
     out.put_u32(length);
     algorithm.compress(payload, out)
 }
 
 /// The payload of this length that was compressed, if it is not longer than `limit`.
-pub(crate) fn unpack<A: Compression, E: Error>(
+fn decompress<A: Compression, E: Error>(
     algorithm: &A,
     declared: [u8; 4],
     compressed: &[u8],

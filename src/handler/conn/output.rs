@@ -178,16 +178,15 @@ impl<'a> Output<'a> {
         if self.is_writable() { self.limits.cap.saturating_sub(self.pending.bytes) } else { 0 }
     }
 
-    /// The [`output_cap`](crate::Builder::output_cap).
-    #[cfg(feature = "rpc")]
+    /// The [`output_cap`](crate::Builder::output_cap) in bytes: what is longer never fits.
     #[inline]
-    pub(crate) fn cap(&self) -> usize {
+    pub fn cap(&self) -> usize {
         self.limits.cap
     }
 
-    /// Whether more waits than the high-water mark says, so that the low-water mark is going to be told.
-    #[cfg(feature = "rpc")]
-    pub(crate) fn is_above_high_water(&self) -> bool {
+    /// Whether more waits than the [high-water mark](crate::Builder::water_marks), so that
+    /// [`on_low_water`](crate::EventHandler::on_low_water) is going to be called.
+    pub fn is_above_high_water(&self) -> bool {
         self.pending.bytes > self.limits.high_water
     }
 

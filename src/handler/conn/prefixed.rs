@@ -80,15 +80,14 @@ impl<'o, 'a> Prefixed<'o, 'a> {
         self.start = self.output.queued();
     }
 
-    /// How many more bytes the output takes.
-    #[cfg(feature = "rpc")]
-    pub(crate) fn room(&self) -> usize {
+    /// How many more bytes the output takes, as [`Output::room`] says.
+    pub fn room(&self) -> usize {
         self.output.room()
     }
 
-    /// Takes back what was written, and answers what is behind the first `at` bytes behind the prefix.
-    #[cfg(feature = "rpc")]
-    pub(crate) fn take(self, at: usize) -> Vec<u8> {
+    /// Takes back what was written, and returns it from the `at`th byte behind the prefix on: for
+    /// what turns out not to fit, or is to be sent later.
+    pub fn take(self, at: usize) -> Vec<u8> {
         let mut taken = Vec::new();
         if let Some(queue) = &self.output.pending.queue {
             queue.copy_to(self.start + self.room + at, &mut taken);

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::session::{Keepalive, Outcome, Session, SessionLimits};
 use crate::codec::Codec;
-use crate::handler::{Input, Output};
 use crate::rpc::frame::{FrameCodec, FrameError, FrameLimits, Request, Response};
 use crate::rpc::status::Status;
+use crate::{Input, Output};
 
 /// The client's end of a connection that is made of memory: bytes come in, bytes go out, and the
 /// output tells the time ([`OutputBuffer::set_now`](crate::OutputBuffer::set_now)). `T` is what

@@ -11,12 +11,11 @@ use super::session::{Keepalive, SessionLimits};
 use super::shared::Shared;
 use super::{Client, Defaults};
 use crate::codec::Framed;
-use crate::config::ConfigError;
 use crate::rpc::frame::{FRAME_TIMEOUT, HEADER};
 use crate::rpc::{Chain, FrameLimits, Middleware};
 use crate::{
-    Address, Backoff, Connect, Engine, InputOverflow, Pinning, Resolve, SocketOptions, StartError,
-    UnixAddress,
+    Address, Backoff, ConfigError, Connect, Engine, InputOverflow, Pinning, Resolve, SocketOptions,
+    StartError, UnixAddress,
 };
 
 /// How a client is to run; [`Client::builder`] makes one. Every value but the address has a

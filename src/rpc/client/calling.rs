@@ -7,8 +7,6 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use millstream_platform::time::after;
-
 use super::request::Response;
 use super::shared::{Message, Shared};
 use super::slot::Slot;
@@ -42,7 +40,7 @@ impl Calling {
     /// Waits on this thread, which is none of the client's reactors.
     pub(super) fn wait(mut self) -> Result<Response, Status> {
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
-        let deadline = self.line.as_ref().map(|line| after(line.deadline, GRACE));
+        let deadline = self.line.as_ref().map(|line| line.deadline + GRACE);
         loop {
             if let Some(result) = self.slot.take(&waker) {
                 self.line = None;

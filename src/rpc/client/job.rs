@@ -9,13 +9,12 @@ use bytes::Bytes;
 use super::ledger::{Ledger, count};
 use super::request::Response;
 use super::slot::Slot;
-use crate::Backoff;
-use crate::log::limited;
 use crate::rpc::call::Hooks;
 use crate::rpc::frame;
 use crate::rpc::reply::Caller;
 use crate::rpc::{End, Format, Metadata, MetadataView, Status};
 use crate::unwind::catch;
+use crate::{Backoff, LogLimit};
 
 /// A call: what is asked, what waits for it, and how far it is.
 pub(super) struct Job {
@@ -178,7 +177,10 @@ impl Promise {
     fn guard(&self, run: impl FnOnce()) {
         if catch(run).is_err() {
             count(&self.ledger.counters.panics);
-            limited!(error, "who was told the end of a call panicked");
+            static LIMIT: LogLimit = LogLimit::new();
+            if let Some(left_out) = LIMIT.admit() {
+                tracing::error!(left_out, "who was told the end of a call panicked");
+            }
         }
     }
 }

@@ -29,8 +29,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millstream_platform::time::after;
-
 #[cfg(feature = "internals")]
 pub use self::bare::BareClient;
 pub use self::builder::ClientBuilder;
@@ -196,7 +194,7 @@ impl<M: Middleware> Client<M> {
         let (number, reactor) = shared.next_call();
         let now = Instant::now();
         let timeout = request.timeout.unwrap_or(defaults.timeout).min(LONGEST_TIMEOUT);
-        let deadline = after(now, timeout);
+        let deadline = now + timeout;
         let parts = Parts {
             method: request.method.as_bytes(),
             metadata: MetadataView::default(),

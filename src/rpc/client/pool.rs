@@ -22,9 +22,8 @@ use super::retry::RetryPolicy;
 use super::session::{Outcome, SessionLimits};
 use super::shared::{Message, Shared};
 use crate::codec::Framed;
-use crate::log::limited;
 use crate::rpc::{Code, FrameLimits, MetadataView, Status};
-use crate::{Action, Backoff, Connect, Reactor, Remote};
+use crate::{Action, Backoff, Connect, LogLimit, Reactor, Remote};
 
 /// How many messages a reactor looks at before others have their turn.
 const MESSAGES_PER_TURN: usize = 1024;
@@ -433,7 +432,10 @@ impl Pool {
     /// A connection could not be made.
     pub(super) fn not_connected(&mut self, now: Instant, address: usize, error: String) {
         count(&self.shared.ledger.counters.connect_failures);
-        limited!(warn, address = self.name(address), error, "not connected");
+        static LIMIT: LogLimit = LogLimit::new();
+        if let Some(left_out) = LIMIT.admit() {
+            tracing::warn!(left_out, address = self.name(address), error, "not connected");
+        }
         self.last_failure = Some(error);
         self.addresses[address].connections -= 1;
         self.addresses[address].is_refused = true;

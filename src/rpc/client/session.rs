@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use crate::handler::Output;
+use crate::Output;
 use crate::rpc::Format;
 use crate::rpc::frame::{self, Frame, FrameError, Refusal, Request, Response};
 use crate::rpc::metadata::MetadataView;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Middleware;
-use crate::log::limited;
+use crate::LogLimit;
 use crate::rpc::call::{Answer, Call, Handler};
 use crate::rpc::status::Status;
 use crate::unwind::catch;
@@ -38,7 +38,10 @@ impl Middleware for Recovery {
             self.panics.fetch_add(1, Ordering::Relaxed);
             let panic = panic.message();
             let panic = panic.as_deref().unwrap_or("not a text");
-            limited!(error, method = call.method(), panic, "a call panicked");
+            static LIMIT: LogLimit = LogLimit::new();
+            if let Some(left_out) = LIMIT.admit() {
+                tracing::error!(left_out, method = call.method(), panic, "a call panicked");
+            }
             Err(Status::internal("the call panicked"))
         })
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::backlog::{fits, reserve};
 use super::session::{Session, unsendable};
-use crate::handler::Output;
+use crate::Output;
 use crate::rpc::call::{Body, Exchange, Fill};
 use crate::rpc::frame::{self, Format, Frame, Request, Response, longest_response};
 use crate::rpc::metadata::Metadata;

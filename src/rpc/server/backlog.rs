@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::limits::Limits;
-use crate::handler::Output;
+use crate::Output;
 use crate::rpc::frame::longest_response;
 use crate::rpc::metadata::MetadataView;
 use crate::rpc::reply::{Body, Place};

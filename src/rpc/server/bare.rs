@@ -7,11 +7,11 @@ use super::Server;
 use super::session::{Outlook, Session};
 use super::stats::Counters;
 use crate::codec::Codec;
-use crate::handler::{Input, Output};
 use crate::rpc::call::{Handler, Unpacking};
 use crate::rpc::frame::FrameCodec;
 use crate::rpc::reply::{Body, Line};
 use crate::rpc::status::Status;
+use crate::{Input, Output};
 
 /// The server's end of a connection that is made of memory: bytes come in, bytes go out, and the
 /// output tells the time ([`OutputBuffer::set_now`](crate::OutputBuffer::set_now)).

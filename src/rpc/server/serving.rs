@@ -7,14 +7,13 @@ use std::time::Instant;
 use super::limits::Limits;
 use super::session::{Outlook, Session};
 use super::stats::Counters;
-use crate::base::{CloseReason, TimerId};
 use crate::codec::{FrameHandler, Framed, FramedConn};
-use crate::handler::{Action, Output, Reactor, Remote};
 use crate::rpc::call::{Handler, Unpacking};
 use crate::rpc::frame::{Frame, FrameCodec, FrameError, FrameLimits};
 use crate::rpc::middleware::{Middleware, Next};
 use crate::rpc::reply::{Body, Line};
 use crate::rpc::status::Status;
+use crate::{Action, CloseReason, Output, Reactor, Remote, TimerId};
 
 /// Serves the connections of one reactor; [`Server::serve`](super::Server::serve) makes it.
 pub struct Serving<M, H> {

@@ -15,14 +15,13 @@ use super::answering::Answering;
 use super::backlog::{Backlog, Waiting, is_time_for, sendable};
 use super::limits::Limits;
 use super::stats::Counters;
-use crate::base::CloseReason;
-use crate::handler::Output;
 use crate::rpc::call::{Call, End, Handler, Hooks, Parts};
 use crate::rpc::compression::{Packed, compress};
 use crate::rpc::frame::{self, Format, Frame, FrameError, Refusal, Request, Response};
 use crate::rpc::metadata::MetadataView;
 use crate::rpc::reply::{Body, Caller, Line, Place, Reply};
 use crate::rpc::status::{Code, Status};
+use crate::{CloseReason, Output};
 
 /// After what time room is looked for if nobody tells.
 const LOOK_AFTER: Duration = Duration::from_millis(10);

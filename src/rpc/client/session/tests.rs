@@ -4,8 +4,8 @@ use fastrand::Rng;
 
 use super::*;
 use crate::codec::Codec;
-use crate::handler::{Input, OutputBuffer};
 use crate::rpc::frame::FrameCodec;
+use crate::{Input, OutputBuffer};
 
 const SECOND: Duration = Duration::from_secs(1);
 
