@@ -3,6 +3,8 @@
 //! Each rule is a function from a file to the lines that break it, and is itself tried on a text
 //! that breaks it. To add a rule, write the function, put it into [`RULES`] and add its sample.
 
+mod floors;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -17,7 +19,7 @@ struct File {
 type Finding = (usize, String);
 type Rule = fn(&File) -> Vec<Finding>;
 
-const RULES: [Rule; 8] = [
+const RULES: [Rule; 9] = [
     no_unsafe_code,
     no_unfinished_work,
     short_files,
@@ -26,6 +28,7 @@ const RULES: [Rule; 8] = [
     logs_without_colours,
     one_way_to_catch,
     examples_to_copy,
+    floors::lower_rooms_only,
 ];
 
 /// The most lines a source file may have, its tests not counted.
