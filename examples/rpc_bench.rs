@@ -2,7 +2,7 @@
 //! loopback.
 //!
 //! A fixed number of calls is in flight all the time: as soon as one ends, the next one begins.
-//! Each carries a body of its own, and what comes back is compared with it. Server and client share
+//! Each carries its own body, and what comes back is compared with it. Server and client share
 //! the machine's cores, so the figures are those of both together;
 //! `cargo bench -p millstream-benches --bench rpc` measures the server alone, next to others.
 //!

@@ -71,7 +71,7 @@ impl<H: EventHandler, D: SystemDriver> Stepper<H, D> {
         Ok(peer)
     }
 
-    /// Has the next turn wake up, whatever else happens.
+    /// Makes the next turn wake up, whatever else happens.
     pub fn wake(&self) {
         self.waker.wake();
     }

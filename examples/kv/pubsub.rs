@@ -186,7 +186,7 @@ impl Subscribers {
         self.on_the_way > MOST_ON_THE_WAY
     }
 
-    /// Has a connection that was [held](crate::server::Session::holds) go on when less is on its
+    /// Lets a connection that was [held](crate::server::Session::holds) go on when less is on its
     /// way.
     pub fn hold(&mut self, publisher: Remote<Framed<Server>>) {
         self.publishers.push(publisher);

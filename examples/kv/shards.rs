@@ -475,7 +475,7 @@ impl Server {
         read_or_pause(conn);
     }
 
-    /// Has a request carried with all others of this turn.
+    /// Carries a request with all others of this turn.
     fn carry(&mut self, reactors: &Reactors<Framed<Self>>, shard: usize, request: Request) {
         let first = self.shards.outgoing[shard].is_empty();
         self.shards.outgoing[shard].push(request);
@@ -565,7 +565,7 @@ impl Server {
         Encoded::take(&mut self.shards.scratch)
     }
 
-    /// Has an error written behind all replies that are on their way, and then the connection
+    /// Writes an error behind all replies that are on their way, and then has the connection
     /// closed.
     pub fn end_with(&mut self, conn: &mut FramedConn<'_, Self>, error: &ProtocolError) -> Action {
         conn.input.take_all();

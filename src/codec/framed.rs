@@ -246,7 +246,7 @@ impl<F: FrameHandler> Framed<F> {
         Action::Continue
     }
 
-    /// Has the frames that are left served when others had their turn.
+    /// Serves the frames that are left when others had their turn.
     fn serve_later(conn: &mut FramedConn<'_, F>) {
         conn.hold_input(true);
         conn.state.is_due = true;

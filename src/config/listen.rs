@@ -228,8 +228,8 @@ impl Listen {
         self
     }
 
-    /// Has each connection begin with a header of the PROXY protocol, version 1 or 2, by which a
-    /// proxy tells who its client is
+    /// Expects each connection to begin with a header of the PROXY protocol, version 1 or 2, by
+    /// which a proxy tells who its client is
     /// (<https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>). Only proxies must be able
     /// to connect here: any client that connects is believed.
     ///

@@ -270,8 +270,8 @@ impl Builder {
     /// that holds at least its part resets connections with
     /// [`CloseReason::Shed`](crate::CloseReason::Shed) until 7/8 are in use: first those that hold
     /// the most, in powers of two, and of these the ones whose peer has taken nothing for the
-    /// longest time. If use has not fallen to 3/4 within ten seconds, connections that hold some and
-    /// made no progress are reset, in the same order, until it has.
+    /// longest time. If use has not fallen to 3/4 within ten seconds, connections that hold some
+    /// and made no progress are reset, in the same order, until it has.
     pub fn memory_budget(mut self, bytes: Option<usize>) -> Self {
         self.config.memory_budget = Some(bytes);
         self

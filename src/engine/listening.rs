@@ -67,7 +67,7 @@ impl Listeners {
         self.lock().setup = Some(Setup { config: Arc::clone(config), reactors });
     }
 
-    /// Has the reactors and the acceptor accept from now on.
+    /// Makes the reactors and the acceptor accept from now on.
     pub(crate) fn staff(&self, staff: Staff, engine: &Engine) -> Result<(), ListenError> {
         let mut inner = self.lock();
         inner.staff = Some(staff);

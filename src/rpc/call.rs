@@ -28,7 +28,7 @@ pub trait Handler {
     /// The status that the call ends with, unless it was answered already.
     fn handle(&mut self, call: &mut Call<'_>) -> Result<Answer, Status>;
 
-    /// Whether it sees to it by itself that bodies are decompressed before a method runs.
+    /// Whether it makes sure by itself that bodies are decompressed before a method runs.
     #[doc(hidden)]
     fn unpacks(&self) -> bool {
         false
@@ -54,7 +54,7 @@ impl<F: FnMut(&mut Call<'_>) -> Result<Answer, Status>> Handler for F {
     }
 }
 
-/// A call was answered, or somebody has the [`Reply`] to answer it with: what a [`Handler`] has to
+/// A call was answered, or there is a [`Reply`] to answer it with: what a [`Handler`] has to
 /// show.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -271,7 +271,7 @@ impl<'a> Call<'a> {
         self.exchange.is_client()
     }
 
-    /// Whether nobody waits for an answer.
+    /// Whether no one waits for an answer.
     pub fn is_one_way(&self) -> bool {
         self.parts.one_way
     }
@@ -297,7 +297,7 @@ impl<'a> Call<'a> {
         Some(self.parts.deadline?.saturating_duration_since(self.parts.now))
     }
 
-    /// Has it end after this time at the latest, counted from [`now`](Self::now).
+    /// Ends it after this time at the latest, counted from [`now`](Self::now).
     pub fn limit_timeout(&mut self, timeout: Duration) {
         // Later than the clock can tell is never.
         let Some(limit) = self.parts.now.checked_add(timeout) else { return };
@@ -408,7 +408,7 @@ impl Hooks {
         self.0.is_none()
     }
 
-    /// Tells everybody, also if one of them panics: calls end one behind the other, and each must.
+    /// Tells all of them, even if one panics: calls end one after the other, and each must.
     pub(super) fn tell(self, end: &End<'_>) {
         let mut rest = self;
         while let Some(first) = rest.0 {

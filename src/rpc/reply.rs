@@ -14,8 +14,8 @@ use super::status::Status;
 /// Answers a call that was not answered at once: from any thread, exactly once. One that is dropped
 /// answers [`Code::Internal`](super::Code::Internal).
 ///
-/// An answer for which nobody waits any more, because the deadline passed, the caller cancelled it,
-/// or the connection is gone, is dropped in silence.
+/// An answer for which no one waits any more, because the deadline passed, the caller cancelled it,
+/// or the connection is gone, is dropped silently.
 #[must_use = "dropping it answers with an error"]
 pub struct Reply {
     id: u64,
@@ -38,7 +38,7 @@ pub(super) struct Body {
     pub(super) bytes: Bytes,
 }
 
-/// Whether somebody waits for an answer. Both ends of a call have it, and it is gone when neither
+/// Whether a caller waits for an answer. Both ends of a call have it, and it is gone when neither
 /// needs it.
 #[derive(Default)]
 pub(super) struct Caller {
@@ -70,7 +70,7 @@ impl Caller {
         Caller { gone: AtomicBool::new(false), _places: Some(places) }
     }
 
-    /// Nobody waits any more.
+    /// No one waits any more.
     pub(super) fn leave(&self) {
         self.gone.store(true, Ordering::Release);
     }
@@ -107,7 +107,7 @@ impl Reply {
         &mut self.metadata
     }
 
-    /// Whether nobody waits for the answer any more: the caller cancelled it, its deadline passed,
+    /// Whether no one waits for the answer any more: the caller cancelled it, its deadline passed,
     /// or its connection is gone. Work for it can end.
     pub fn is_cancelled(&self) -> bool {
         self.line.as_ref().is_none_or(|(_, caller)| caller.gone.load(Ordering::Acquire))

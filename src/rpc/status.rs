@@ -13,7 +13,7 @@ pub enum Code {
     Ok = 0,
     /// The caller ended it.
     Cancelled = 1,
-    /// It failed, and nobody knows why.
+    /// It failed for an unknown reason.
     Unknown = 2,
     /// The request makes no sense, whatever state the server is in.
     InvalidArgument = 3,
@@ -41,7 +41,7 @@ pub enum Code {
     Unavailable = 14,
     /// Data is lost or damaged.
     DataLoss = 15,
-    /// Nobody knows who the caller is.
+    /// It is not known who the caller is.
     Unauthenticated = 16,
 }
 
@@ -110,7 +110,7 @@ impl fmt::Display for Code {
     }
 }
 
-/// Why a call failed: a code for the program, and a message for who reads the log.
+/// Why a call failed: a code for the program, and a message for the reader of the log.
 ///
 /// ```
 /// use millstream::rpc::{Code, Status};

@@ -379,7 +379,7 @@ impl Engine {
         &self.shared.memory
     }
 
-    /// Has all reactors run a turn.
+    /// Makes all reactors run a turn.
     pub(crate) fn wake_reactors(&self) {
         self.ports().iter().for_each(|reactor| reactor.waker.wake());
     }

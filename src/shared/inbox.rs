@@ -90,7 +90,7 @@ impl Notify {
 ///
 /// That holds because the owner closes and then drains, while a poster pushes and then looks for
 /// the closing: at least one of the two sees the other (see the [module](self)). The poster that
-/// does sees to it that the queue is empty, so it may drop others' messages with its own, and may
+/// does makes sure that the queue is empty, so it may drop others' messages with its own, and may
 /// find that the owner has popped its own already.
 pub struct Inbox<M> {
     queue: Queue<M>,
@@ -104,7 +104,7 @@ impl<M> Inbox<M> {
         Self { queue: Queue::new(), closed: AtomicBool::new(false), notify }
     }
 
-    /// Appends a message and sees to it that the reactor takes it soon. Any thread may call it; it
+    /// Appends a message and makes sure that the reactor takes it soon. Any thread may call it; it
     /// does not block. `Ok` does not mean that the reactor lives to take it: see closing, above.
     ///
     /// # Errors

@@ -172,15 +172,15 @@ pub(crate) struct Assigned {
     pub(crate) sockets: Vec<Serving>,
 }
 
-/// Has a socket served that is watched.
+/// Starts serving a socket that is watched.
 pub(crate) type Serving = Box<dyn FnOnce() + Send>;
 
 /// A thread that serves sockets, on whichever driver.
 pub(crate) trait Serve: Send + Sync {
-    /// Has a socket watched, and returns what has it served.
+    /// Watches a socket, and returns what starts serving it.
     fn watch(&self, socket: BoundSocket, open: Open) -> io::Result<Serving>;
 
-    /// Has it close those sockets of a listener that it serves.
+    /// Makes it close those sockets of a listener that it serves.
     fn close(&self, listener: ListenerId);
 }
 
@@ -332,7 +332,7 @@ impl Listeners {
         }
     }
 
-    /// Has a listener closed.
+    /// Closes a listener.
     pub(crate) fn forget(&self, id: ListenerId) {
         let mut inner = self.lock();
         inner.open.retain(|state| state.id != id);

@@ -55,8 +55,8 @@ impl Memory {
     }
 
     /// Whether the pressure began or ended. It looks again after each change, so that a thread that
-    /// was told last sees to it that what is `pressed` follows from what is held: nobody may tell
-    /// anything for a long time.
+    /// was told last makes sure that what is `pressed` follows from what is held: nothing may be
+    /// told anything for a long time.
     fn judge(&self, budget: usize) -> bool {
         let mut changed = false;
         loop {

@@ -83,7 +83,7 @@ impl Resolver {
         Resolver { shared: Arc::new(shared), threaded }
     }
 
-    /// Has a host looked up. `done` is told what comes of it, on another thread or, if that is
+    /// Looks a host up. `done` gets the result, on another thread or, if that is
     /// known already, in this one; unless what is returned is dropped before, or the engine stops.
     pub(crate) fn look_up(
         &self,

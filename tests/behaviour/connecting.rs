@@ -30,7 +30,7 @@ impl Outcomes {
         self.all().push(outcome);
     }
 
-    /// Has the engine connect, and does something with the connection.
+    /// Makes the engine connect, and does something with the connection.
     pub(crate) fn connect<W: World>(
         &self,
         stage: &Stage<W>,

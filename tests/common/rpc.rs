@@ -240,7 +240,7 @@ impl<H: EventHandler> Caller for SimCaller<H> {
     }
 }
 
-/// A server with this router, over TCP and over the simulated network, each with a test of its own
+/// A server with this router, over TCP and over the simulated network, each with its own test
 /// run.
 pub fn on_each(
     server: &Server,

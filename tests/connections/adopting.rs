@@ -32,7 +32,7 @@ fn echo(on: On, conn: &mut Conn<'_, Probe>) -> Action {
 
 type Outcome = Result<ConnId, AdoptError>;
 
-/// Has a reactor adopt a socket; returns where it tells what came of it.
+/// Makes a reactor adopt a socket; returns where it reports the outcome.
 fn adopt<H: EventHandler>(
     reactors: &Reactors<H>,
     reactor: usize,

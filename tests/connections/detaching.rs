@@ -22,7 +22,7 @@ use millstream::{
     Transport,
 };
 
-/// Has a reactor take in a socket.
+/// Makes a reactor take in a socket.
 fn adopt(stage: &Stage, socket: impl Into<OwnedFd>) {
     let reactors = stage.reactors::<Probe>().expect("it is the engine's handler");
     reactors.adopt(0, socket, |_, _| Action::Continue).expect("the engine runs");

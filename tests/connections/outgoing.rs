@@ -76,7 +76,7 @@ fn client(reactors: usize) -> (Engine, Reactors<Client>, Receiver<Told>) {
     (engine, handle, telling)
 }
 
-/// Has a reactor make a connection on which some messages go to and fro.
+/// Makes a reactor open a connection on which some messages go to and fro.
 fn converse(reactors: &Reactors<Client>, reactor: usize, to: SocketAddr, seed: u64) {
     let messages: Vec<_> = [1, 64, 5000, 100_000].map(|len| pattern(len, seed)).into();
     let connected = reactors.connect(reactor, Connect::to(to), |_, conn| {

@@ -21,7 +21,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-/// Has the engine take in one end of a pair of Unix sockets.
+/// Makes the engine take in one end of a pair of Unix sockets.
 fn open(stage: &Stage) -> (UnixStream, Remote<Probe>) {
     let (ours, theirs) = unix_pair();
     let reactors = stage.reactors::<Probe>().expect("it is the engine's handler");

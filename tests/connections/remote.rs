@@ -161,7 +161,7 @@ impl Outcomes {
     }
 }
 
-/// Has the peer's side reset.
+/// Resets the peer's side.
 fn reset(client: TcpStream) {
     SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("a socket has the option");
     drop(client);
@@ -498,7 +498,7 @@ fn assert_closed(remote: &Remote<Reporter>) {
     assert_eq!(outcomes.of(2), [Err(Closed); 2]);
 }
 
-/// Has the handles' connections found closed by several threads at a time.
+/// Lets several threads at a time find the handles' connections closed.
 #[track_caller]
 fn assert_closed_for_all(remotes: &[Remote<Reporter>]) {
     thread::scope(|scope| {

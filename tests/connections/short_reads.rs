@@ -69,7 +69,7 @@ fn urgent_data_of_a_unix_socket_ends_a_read() {
     drop(ours);
 }
 
-/// Has another process write.
+/// Makes another process write.
 fn write_elsewhere(socket: &UnixStream, text: &str) {
     let socket: OwnedFd = socket.as_fd().try_clone_to_owned().expect("there is a descriptor");
     let status = Command::new("printf").arg(text).stdout(Stdio::from(socket)).status();

@@ -15,7 +15,7 @@ fn wakeups(engine: &Engine) -> u64 {
     engine.stats().reactors.iter().map(|reactor| reactor.wakeups).sum()
 }
 
-/// Has a reactor run a closure, and waits until it has.
+/// Makes a reactor run a closure, and waits until it has.
 fn ask(engine: &TestEngine, reactor: usize) {
     let (send, ran) = channel();
     let reactors = engine.reactors::<Echo>().expect("it is the handler");

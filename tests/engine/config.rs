@@ -448,12 +448,12 @@ fn an_address_of_another_machine_fails_the_start_by_name() {
     assert_eq!(listen_error(builder().listen(foreign)), expected);
 }
 
-// --- the driver ------------------------------------------------------------------------------------
+// --- the driver ----------------------------------------------------------------------------------
 
 /// What an operator forces a driver with.
 const VARIABLE: &str = "MILLSTREAM_DRIVER";
 
-/// Has the calling test run once more for each of these values, alone in a process whose
+/// Runs the calling test once more for each of these values, alone in a process whose
 /// environment has it. Returns what they print.
 fn for_values(values: &[&str], test: fn(value: &str)) -> Vec<String> {
     const INSIDE: &str = "MILLSTREAM_DRIVER_TEST";

@@ -37,7 +37,7 @@ fn client(builder: Builder) -> (Engine, Reactors<Client>) {
     (engine, reactors)
 }
 
-/// Has a reactor connect, and close at once what came of it.
+/// Makes a reactor connect, and close the connection at once.
 fn connect(reactors: &Reactors<Client>, connect: Connect, told: &Sender<Outcome>) {
     let told = told.clone();
     let begun = reactors.connect(0, connect, move |_, connected| {

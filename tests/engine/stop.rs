@@ -368,7 +368,7 @@ fn stop_from(from: From, by: By, mode: &str, builder: Builder) {
     assert_over(&engine, &case);
 }
 
-/// Has a client bring about the callback. The engine may stop the client at any point.
+/// Makes a client bring about the callback. The engine may stop the client at any point.
 fn visit(engine: &TestEngine, from: From) {
     let Ok(mut client) = TcpStream::connect(engine.address()) else { return };
     if from == From::OnShutdown {

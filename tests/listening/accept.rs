@@ -689,7 +689,7 @@ mod out_of_files {
             Duration::from_millis(ticks * 10) // Linux counts hundredths of a second here.
         }
 
-        /// Has it stop its engine, which must go well.
+        /// Makes it stop its engine, which must go well.
         fn end(mut self) {
             self.control.get_mut().shutdown(std::net::Shutdown::Both).expect("the process lives");
             let status = self.process.wait().expect("it is our child");

@@ -25,7 +25,7 @@ fn assert_echoes(mut stream: impl Read + Write) {
     assert_eq!(read_exactly(&mut stream, 5), b"hello");
 }
 
-/// Has an engine listen where no socket can be watched any more; returns the system's error.
+/// Makes an engine listen where no socket can be watched any more; returns the system's error.
 #[track_caller]
 fn refused(engine: &Engine, at: &str) -> Option<i32> {
     let listening = denied(&[Call::watch()], libc::ENOSPC, || engine.listen(at));

@@ -114,7 +114,7 @@ fn a_listeners_and_an_outgoing_connections_options_are_theirs_alone() {
     }
 }
 
-/// Has the first reactor connect, and returns what came of it.
+/// Makes the first reactor connect, and returns the outcome.
 #[allow(clippy::result_large_err, reason = "that is what the engine returns")]
 fn connect(stage: &Stage, connect: Connect) -> Result<(), ConnectError> {
     let (send, done) = channel();

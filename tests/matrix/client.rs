@@ -41,7 +41,7 @@ impl Clients {
         Clients { engine, origin: case.origin, done }
     }
 
-    /// Has all clients send and compare what comes back.
+    /// Makes all clients send and compare what comes back.
     pub(crate) fn converse(&self, server: &Engine) {
         let listeners = server.listeners();
         for (place, listener) in listeners.iter().enumerate() {

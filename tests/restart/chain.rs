@@ -291,7 +291,7 @@ fn nothing_is_lost_when_reactors_that_accept_are_restarted_under_load() {
     restart_under_load(&["--reuse-port", "--reactors", "3"]);
 }
 
-/// The predecessor goes on, and sees to it that the next one is not kept waiting.
+/// The predecessor goes on, and makes sure that the next one is not kept waiting.
 #[test]
 fn a_process_that_is_not_ready_in_time_does_not_take_over() {
     let chain = Chain::new();

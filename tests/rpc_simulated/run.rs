@@ -29,7 +29,7 @@ pub trait Side {
     /// Nothing more is going to arrive.
     fn is_over(&self) -> bool;
 
-    /// Has the server stop.
+    /// Makes the server stop.
     fn go_away(&mut self);
 
     /// Lets time pass to the next thing that happens, or to this time.
@@ -199,7 +199,7 @@ impl<'p> Client<'p> {
         }
     }
 
-    /// Has the session write something, and sends it; now and then somebody else sends something,
+    /// Makes the session write something, and sends it; now and then another one sends something,
     /// too.
     fn write<T>(
         &mut self,
@@ -220,7 +220,7 @@ impl<'p> Client<'p> {
         result
     }
 
-    /// Has the session do something by which calls may end.
+    /// Makes the session do something by which calls may end.
     fn act<T>(
         &mut self,
         now: Instant,

@@ -217,7 +217,7 @@ impl Actor {
         conn.shutdown();
     }
 
-    /// Has what comes go out on a connection that nobody writes to from here on.
+    /// Relays what comes to a connection that nothing else writes to from here on.
     fn relay(&mut self, conn: &mut Conn<'_, Self>) {
         let mut model = self.model.lock();
         let free = |life: &Life| life.source.is_none() && life.closed.is_none();

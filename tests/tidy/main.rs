@@ -121,7 +121,7 @@ fn no_machine_paths(file: &File) -> Vec<Finding> {
     lines_where(file, why, |line| places.iter().any(|place| starts_a_path(line, place)))
 }
 
-/// A sleep is no way to wait for something to happen; where one is right, it says why.
+/// A sleep is not a way to wait for something to happen; where one is right, it says why.
 fn explained_sleeps(file: &File) -> Vec<Finding> {
     if !is_rust_in(file, &["tests/", "platform/tests/"]) {
         return Vec::new();

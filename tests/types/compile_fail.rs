@@ -3,9 +3,9 @@
 //!
 //! Each case is a program in `tests/compile_fail/`, with the compiler's messages next to it. The
 //! messages depend on the compiler's version, so with another one than [`VERSION`] the test is
-//! skipped. To renew them: set `VERSION`, run `TRYBUILD=overwrite cargo test --test types`, and read
-//! the difference: each message must still say what is wrong, such as the borrow or the thread.
-//! `threads.rs` has the rules that need no message.
+//! skipped. To renew them: set `VERSION`, run `TRYBUILD=overwrite cargo test --test types`, and
+//! read the difference: each message must still say what is wrong, such as the borrow or the
+//! thread. `threads.rs` has the rules that need no message.
 
 use std::process::Command;
 

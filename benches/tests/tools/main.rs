@@ -1,5 +1,5 @@
-//! The tools of the benchmarks: the load generator, the stand that measures servers, and the servers
-//! written by hand.
+//! The tools of the benchmarks: the load generator, the stand that measures servers, and the
+//! servers written by hand.
 
 mod hand_written;
 mod load;

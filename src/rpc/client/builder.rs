@@ -191,7 +191,7 @@ impl<M> ClientBuilder<M> {
 /// Limits.
 impl<M> ClientBuilder<M> {
     /// How many calls may be in flight on a connection; more of them wait. By default 4,096. A
-    /// server has a limit of its own, and refuses what is above that.
+    /// server has its own limit, and refuses what is above that.
     pub fn max_in_flight(mut self, calls: usize) -> Self {
         self.settings.session.max_calls = calls;
         self

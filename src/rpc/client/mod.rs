@@ -59,7 +59,7 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Calls share few connections, any number at a time on each, and each call ends exactly once: with
 /// a [`Response`] or with a [`Status`], by its deadline at the latest. [`call`](Self::call) waits
 /// for that, [`start`](Self::start) returns a future, [`call_then`](Self::call_then) calls back,
-/// and [`send`](Self::send) wants no response at all.
+/// and [`send`](Self::send) expects no response.
 ///
 /// A call waits for a connection as long as one is being made to some address. Where the last
 /// attempt failed at all of them, it ends at once with
@@ -123,7 +123,7 @@ impl<M> Client<M> {
         Client { inner: Arc::new(Inner { engine, shared, defaults, middleware }) }
     }
 
-    /// The client's numbers. It reads counters, and disturbs nobody.
+    /// The client's numbers. It reads counters, and disturbs no reactor.
     pub fn stats(&self) -> ClientStats {
         self.inner.shared.ledger.stats()
     }
@@ -174,7 +174,7 @@ impl<M: Middleware> Client<M> {
         let _ = self.begin(request, false, Then::Callback(Box::new(done)));
     }
 
-    /// Has a method run without a response. `Ok` says that the request is going to be sent if there
+    /// Runs a method without a response. `Ok` says that the request is going to be sent if there
     /// is a connection before its deadline, and nothing about its outcome.
     ///
     /// # Errors

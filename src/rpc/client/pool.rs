@@ -88,7 +88,7 @@ struct Link {
     /// It is going to look at its queue.
     is_called: bool,
     takes_calls: bool,
-    /// So many bytes wait to be sent that it takes no calls for now.
+    /// This many bytes wait to be sent that it takes no calls for now.
     is_full: bool,
     /// The server has answered a call.
     has_served: bool,
@@ -167,7 +167,7 @@ impl Pool {
         }
     }
 
-    /// Has [`pump`](Self::pump) called soon.
+    /// Makes [`pump`](Self::pump) run soon.
     pub(super) fn request_pump(&self) {
         self.shared.request_pump(self.reactor);
     }

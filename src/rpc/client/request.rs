@@ -68,7 +68,7 @@ impl Request {
         self
     }
 
-    /// Has the client compress the body, behind the layers, and with that the server its response,
+    /// Makes the client compress the body, after the layers, and with that the server its response,
     /// if that is [long enough](crate::rpc::Server::compress_from).
     #[cfg(any(feature = "deflate", feature = "lz4"))]
     #[cfg_attr(docsrs, doc(cfg(any(feature = "deflate", feature = "lz4"))))]
@@ -77,7 +77,7 @@ impl Request {
         self
     }
 
-    /// Has a pair go along.
+    /// Sends a pair along.
     ///
     /// # Errors
     /// It can't be metadata.
@@ -86,7 +86,7 @@ impl Request {
         Ok(self)
     }
 
-    /// Has it belong to the trace of a call that is being served: a
+    /// Makes it part of the trace of a call that is being served: a
     /// [child](crate::rpc::TraceContext::child) of its
     /// `traceparent` goes along, and its `tracestate`. Nothing does of a call that has no trace.
     pub fn trace_of(mut self, call: &Call<'_>) -> Self {

@@ -365,7 +365,7 @@ fn send_always(frame: &Frame<'_>, output: &mut Output<'_>) {
     debug_assert!(written.is_ok(), "{written:?}");
 }
 
-/// Answers what a client does not serve.
+/// Returns what a client does not serve.
 fn refuse(id: u64, status: &Status, output: &mut Output<'_>) {
     let response = Response {
         id,

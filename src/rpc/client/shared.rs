@@ -95,7 +95,7 @@ impl Shared {
         true
     }
 
-    /// Has a reactor look after its calls soon.
+    /// Makes a reactor look after its calls soon.
     pub(super) fn request_pump(&self, reactor: usize) {
         self.announce(reactor, self.inbox(reactor));
     }

@@ -7,7 +7,7 @@ use super::Middleware;
 use crate::rpc::call::{Answer, Call, Handler};
 use crate::rpc::status::Status;
 
-/// Has a function look at each call before it goes on: at its method, its metadata, its deadline.
+/// Lets a function look at each call before it goes on: at its method, its metadata, its deadline.
 ///
 /// What the function finds out, most often who the caller is, is a [value](Call::value) of the call
 /// for what is behind this layer. What it fails with ends the call:

@@ -44,7 +44,7 @@ impl<F: Fn(&mut Call<'_>) -> Result<(), MetadataError>> SetMetadata<F> {
 }
 
 impl SetMetadata<fn(&mut Call<'_>) -> Result<(), MetadataError>> {
-    /// Has each call belong to a [trace](Call::trace_context), as W3C's Trace Context has it: one
+    /// Makes each call part of a [trace](Call::trace_context), as W3C's Trace Context has it: one
     /// that comes with a `traceparent` stays in its trace, for one that has none a trace begins
     /// here. Layers further inside see it.
     pub fn trace() -> Self {

@@ -25,7 +25,7 @@ pub(super) struct Answering<'s, 'o, 'a> {
     compression: u8,
     /// The caller has its answer, or wants none.
     pub(super) is_answered: bool,
-    /// Somebody has a reply.
+    /// There is a reply.
     pub(super) is_later: bool,
     /// The answer waits for room.
     pub(super) is_waiting: bool,

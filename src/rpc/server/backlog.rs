@@ -62,7 +62,7 @@ impl Backlog {
         self.ids.pop_front();
     }
 
-    /// Has the answer of a call, which takes up a place, wait behind the others. If that is too
+    /// Makes the answer of a call, which takes up a place, wait behind the others. If that is too
     /// much, it becomes an error, and an error that is too much loses its message.
     pub(super) fn push(
         &mut self,

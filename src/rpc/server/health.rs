@@ -14,7 +14,7 @@ use crate::rpc::status::Status;
 /// Its method `millstream.Health/check` takes the name of a service, or nothing for the server as a
 /// whole, and answers with nothing if it serves. Else the call fails with
 /// [`Code::Unavailable`](crate::rpc::Code::Unavailable), or with
-/// [`Code::NotFound`](crate::rpc::Code::NotFound) if nobody ever said whether it does.
+/// [`Code::NotFound`](crate::rpc::Code::NotFound) if that was never set.
 #[derive(Clone, Default)]
 pub struct Health {
     services: Arc<RwLock<HashMap<String, bool>>>,
@@ -34,7 +34,7 @@ impl Health {
         services.insert(service.to_owned(), serves);
     }
 
-    /// Whether a service serves; `None` if nobody ever said.
+    /// Whether a service serves; `None` if that was never set.
     pub fn get(&self, service: &str) -> Option<bool> {
         self.services.read().unwrap_or_else(PoisonError::into_inner).get(service).copied()
     }

@@ -47,7 +47,7 @@ impl Limits {
         }
     }
 
-    /// How many calls somebody works on, on all reactors.
+    /// How many calls have a reply that is not used yet, on all reactors.
     pub(super) fn in_flight(&self) -> usize {
         self.total.load(Ordering::Relaxed)
     }

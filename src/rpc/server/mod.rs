@@ -86,7 +86,7 @@ impl<M> Server<M> {
 
     /// How many calls of one connection may wait for their reply; a request above that fails with
     /// [`Code::Unavailable`](super::Code::Unavailable) and was not run. A call that was cancelled,
-    /// or whose deadline passed, counts as long as somebody has its [`Reply`](super::Reply), who
+    /// or whose deadline passed, counts as long as its [`Reply`](super::Reply) exists, whose holder
     /// may still work for it, and one that was answered until its answer is written. By default
     /// 10,000.
     pub fn max_in_flight(mut self, calls: usize) -> Self {
@@ -119,14 +119,14 @@ impl<M> Server<M> {
         self
     }
 
-    /// Has every call end after this time at the latest; by default only the caller's deadline and
+    /// Ends every call after this time at the latest; by default only the caller's deadline and
     /// the method's count.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.limits.timeout = Some(timeout);
         self
     }
 
-    /// Has a ping sent when nothing came from a peer for `interval`, and its connection closed if
+    /// Sends a ping when nothing came from a peer for `interval`, and closes its connection if
     /// nothing comes within `timeout` after that, and it takes nothing of what is sent. A peer that
     /// has ended its side answers no pings; it is asked all the same, by which it is seen if it is
     /// gone. By default no pings are sent.

@@ -43,7 +43,7 @@ impl<M: Middleware + 'static, H: Handler + 'static> Serving<M, H> {
         Serving { middleware, handler, frame_limits, limits, counters }
     }
 
-    /// Has a connection's session do something, and then what follows from that.
+    /// Makes a connection's session do something, and then what follows from that.
     #[inline]
     fn with_session(
         &mut self,
@@ -70,7 +70,7 @@ impl<M: Middleware + 'static, H: Handler + 'static> Serving<M, H> {
     }
 }
 
-/// Sees to it that the session is asked when something is due. A timer that is too early is left:
+/// Makes sure that the session is asked when something is due. A timer that is too early is left:
 /// when it runs out, it is set again.
 fn arm_timer<F: FrameHandler<State = ConnectionState>>(conn: &mut FramedConn<'_, F>) {
     let next = conn.state.session.as_ref().and_then(|session| session.next_time());

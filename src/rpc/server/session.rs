@@ -239,7 +239,7 @@ impl Session {
         }
     }
 
-    /// Has a call wait for its reply, or its answer for room until this deadline.
+    /// Makes a call wait for its reply, or its answer for room, until this deadline.
     fn keep(&mut self, id: u64, hooks: Hooks, deadline: Option<Instant>) {
         let Some(open) = self.open.get_mut(&id) else { return };
         open.hooks = hooks;
@@ -367,7 +367,7 @@ impl Session {
         self.write_answer(id, open.hooks, answer, output);
     }
 
-    /// Has an answer wait for its turn, until its call's deadline.
+    /// Makes an answer wait for its turn, until its call's deadline.
     fn put_off(&mut self, id: u64, open: Open, answer: Result<Body, Status>) {
         let place = Place::take(&self.in_flight);
         let waiting = self.backlog.push(id, answer, place, &self.limits);
@@ -381,7 +381,7 @@ impl Session {
         self.backlog.tidy(open.len(), waits);
     }
 
-    /// Has the answer of a call that is run at this moment wait for room.
+    /// Makes the answer of a call that is run at this moment wait for room.
     ///
     /// # Errors
     /// There is never room for it.

@@ -19,7 +19,7 @@ pub struct ServerStats {
     /// Frames that were refused: requests over a limit, or too late, and what was malformed; and
     /// of those that were started, the ones that came to no method.
     pub refused: u64,
-    /// Calls at this moment whose [`Reply`](crate::rpc::Reply) somebody has, ended ones included.
+    /// Calls at this moment whose [`Reply`](crate::rpc::Reply) exists, ended ones included.
     pub in_flight: usize,
     /// The bytes of answers that wait at this moment for their peers to take others.
     pub unsent_bytes: usize,

@@ -124,7 +124,7 @@ impl<M: Middleware, Q: Serialize, A: DeserializeOwned> TypedRequest<'_, M, Q, A>
         }
     }
 
-    /// Has the method run without a response: [`Client::send`].
+    /// Runs the method without a response: [`Client::send`].
     ///
     /// # Errors
     /// It can't be sent.

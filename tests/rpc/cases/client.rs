@@ -129,7 +129,7 @@ impl Run {
         Run { bare, now, is_open: true, max_calls: case.max_calls, calls, sent }
     }
 
-    /// Has the connection do something at this time.
+    /// Makes the connection do something at this time.
     fn act<T>(
         &mut self,
         act: impl FnOnce(&mut BareClient<usize>, &mut OutputBuffer, &mut Ended<'_>) -> T,

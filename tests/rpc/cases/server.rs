@@ -250,7 +250,7 @@ impl Run {
         }
     }
 
-    /// Has the connection do something at this time.
+    /// Makes the connection do something at this time.
     fn act(&mut self, act: impl FnOnce(&mut BareServer<Methods>, &mut OutputBuffer) -> bool) {
         if !self.is_open {
             return;

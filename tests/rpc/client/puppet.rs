@@ -181,7 +181,7 @@ impl Asked {
     }
 }
 
-/// Has the client know that no request behind `last` is run.
+/// Lets the client know that no request behind `last` is run.
 pub(crate) fn go_away(peer: &Peer, last: u64) {
     go_away_with(peer, last, Code::Ok, "");
 }

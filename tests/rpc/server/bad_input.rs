@@ -7,7 +7,7 @@ use millstream::rpc::{Call, Code, Format, Handler, MetadataView, Router, Server,
 
 use crate::common::rpc::{Caller, Got, SimCaller, bytes_of, on_each, request, router};
 
-/// Has a test try something on each transport, with a request behind it that must be answered.
+/// Makes a test try something on each transport, with a request behind it that must be answered.
 fn goes_on_after(test: impl Fn(&mut dyn Caller)) {
     let (later, _replies) = channel();
     on_each(
@@ -21,7 +21,7 @@ fn goes_on_after(test: impl Fn(&mut dyn Caller)) {
     );
 }
 
-/// Has a test try something that ends the connection with this code.
+/// Makes a test try something that ends the connection with this code.
 fn ends_with(code: Code, last: u64, test: impl Fn(&mut dyn Caller)) {
     let (later, replies) = channel();
     on_each(
