@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use millstream::{Action, Builder, Closed, Conn, Engine, Remote};
 
+use crate::common::recorder::{On, Recorder, arm, collect, echo};
 use crate::common::{DEADLINE, assert_same, pattern};
-use crate::recorder::{On, Recorder, arm, collect, echo};
 use crate::stage::{Peer, Stage};
 use crate::world::World;
 

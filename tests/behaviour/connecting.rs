@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use millstream::{Action, Conn, ConnId, Connect, ConnectError, Engine, Reactors, Remote, Stopped};
 
+use crate::common::recorder::{On, Recorder, collect, echo};
 use crate::common::{DEADLINE, assert_same, pattern};
-use crate::recorder::{On, Recorder, collect, echo};
 use crate::stage::Stage;
 use crate::world::World;
 

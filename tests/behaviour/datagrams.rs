@@ -5,8 +5,8 @@ use std::sync::mpsc::channel;
 
 use millstream::{Action, Address, Closed, DatagramRemote, DatagramSocket, Engine, OpenDatagram};
 
+use crate::common::recorder::{On, Recorder, echo};
 use crate::common::{DEADLINE, pattern};
-use crate::recorder::{On, Recorder, echo};
 use crate::stage::Stage;
 use crate::world::World;
 

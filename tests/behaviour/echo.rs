@@ -4,8 +4,8 @@ use std::io::IoSlice;
 
 use millstream::{Action, Conn, Engine};
 
+use crate::common::recorder::{On, Recorder, echo};
 use crate::common::{assert_same, pattern};
-use crate::recorder::{On, Recorder, echo};
 use crate::stage::Stage;
 use crate::world::World;
 

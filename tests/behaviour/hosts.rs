@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use millstream::{Action, Builder, Connect, ConnectError, Engine, Target};
 
+use crate::common::recorder::{On, echo};
 use crate::common::{DEADLINE, assert_same};
 use crate::connecting::{Outcomes, nobody, nothing};
-use crate::recorder::{On, echo};
 use crate::stage::Stage;
 use crate::world::World;
 

@@ -21,7 +21,6 @@ mod echo;
 mod hosts;
 mod paused;
 mod pressure;
-mod recorder;
 mod relaying;
 mod remote;
 mod stage;

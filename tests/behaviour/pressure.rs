@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use millstream::{Action, Builder, Conn, Engine, InputOverflow};
 
+use crate::common::recorder::{On, Recorder, collect};
 use crate::common::{assert_same, pattern};
-use crate::recorder::{On, Recorder, collect};
 use crate::stage::Stage;
 use crate::world::World;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use millstream::{Action, Closed, Conn, Engine, InputOverflow, Remote};
 
+use crate::common::recorder::{On, Recorder, collect};
 use crate::common::{DEADLINE, assert_same, pattern};
-use crate::recorder::{On, Recorder, collect};
 use crate::stage::{Peer, Stage};
 use crate::world::World;
 

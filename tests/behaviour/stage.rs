@@ -1,14 +1,13 @@
 //! What the behaviours are written with: waits that have a deadline and let the world go on
 //! meanwhile, peers, and the checks at the end of each.
 
-use std::collections::HashMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use millstream::{Action, AlreadyStopping, Builder, CloseReason, Conn, ConnId, Engine, Remote};
+use millstream::{Action, AlreadyStopping, Builder, Conn, Engine, Remote};
 
+use crate::common::recorder::{Log, Note, On, Recorder};
 use crate::common::{DEADLINE, assert_empty};
-use crate::recorder::{Log, Note, On, Recorder};
 use crate::world::{Far, World};
 
 /// No wait takes more turns of a simulated engine: it would spin.
@@ -325,26 +324,6 @@ impl<W: World> Stage<W> {
         });
         assert_eq!(self.world.leaked(), 0, "connections that the engine did not close");
     }
-
-    /// The engine has ended: did every connection live one whole life, with the reason that was
-    /// counted?
-    fn check(&self) {
-        let notes = self.log.notes();
-        let mut lives: HashMap<ConnId, Vec<On>> = HashMap::new();
-        let mut reasons = [0; CloseReason::NAMES.len()];
-        for note in notes.iter() {
-            if let Some(id) = note.id {
-                lives.entry(id).or_default().push(note.on);
-            }
-            if note.on == On::Close {
-                let index = CloseReason::NAMES.iter().position(|name| Some(*name) == note.reason);
-                reasons[index.expect("a known reason")] += 1;
-            }
-        }
-        lives.values().for_each(|life| assert_whole(life));
-        let counted = self.engine().stats().reactors[0].closed;
-        assert_eq!(reasons, counted, "what on_close was told, and what was counted");
-    }
 }
 
 /// Input rings, output queues, timers, requests and connections at this moment.
@@ -365,24 +344,6 @@ fn assert_idle(engine: &Engine) {
     assert_eq!(idle(engine), [0; 5], "rings, output queues, timers, requests, connections");
 }
 
-/// A life begins with `on_open`, has its end of input at most once, and ends with `on_closing`,
-/// `on_close` and then the drop of the state.
-fn assert_whole(life: &[On]) {
-    let count = |on| life.iter().filter(|each| **each == on).count();
-    assert_eq!(life.first(), Some(&On::Open), "a life begins with on_open: {life:?}");
-    let end = [On::Closing, On::Close, On::Dropped];
-    assert!(life.ends_with(&end), "a life ends with on_closing and on_close: {life:?}");
-    assert_eq!([On::Open, On::Closing, On::Close, On::Dropped].map(count), [1; 4], "{life:?}");
-    assert!(count(On::End) <= 1, "on_end at most once: {life:?}");
-    let mut after_end = life.iter().skip_while(|on| **on != On::End);
-    assert!(!after_end.any(|on| *on == On::Traffic), "traffic after the end: {life:?}");
-    let marks: Vec<&On> =
-        life.iter().filter(|on| matches!(on, On::HighWater | On::LowWater)).collect();
-    let paired =
-        marks.iter().enumerate().all(|(index, on)| (**on == On::LowWater) == (index % 2 == 1));
-    assert!(paired, "each low mark follows a high one: {life:?}");
-}
-
 impl<W: World> Drop for Stage<W> {
     fn drop(&mut self) {
         if thread::panicking() {
@@ -394,7 +355,7 @@ impl<W: World> Drop for Stage<W> {
             self.stop(Duration::from_secs(5)).expect("nobody stopped it before");
             self.wait_for_the_end();
         }
-        self.check();
+        self.log.check(self.engine());
     }
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use millstream::{Action, AlreadyStopping, Conn, Engine};
 
+use crate::common::recorder::{On, Recorder, collect, echo};
 use crate::common::{DEADLINE, assert_same, pattern};
-use crate::recorder::{On, Recorder, collect, echo};
 use crate::stage::Stage;
 use crate::world::World;
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use millstream::{Action, Builder, Conn, Engine};
 
+use crate::common::recorder::{Fired, On, Recorder, arm, collect};
 use crate::common::{assert_same, pattern};
-use crate::recorder::{On, Recorder, arm, collect};
 use crate::stage::Stage;
 use crate::world::World;
 
@@ -162,7 +162,7 @@ pub(crate) fn timers_fire_in_the_order_of_their_deadlines<W: World>(seed: u64) {
     let (_peer, _) = stage.open();
     for expected in [4, 1, 3, 2, 0, 5] {
         let note = stage.expect(On::Timer);
-        let (number, due) = note.timer.expect("it was armed");
+        let Fired { number, due, .. } = note.fired.expect("it was armed");
         assert_eq!(number, expected, "the order of timers");
         stage.assert_due(due, Duration::ZERO, note.now);
     }

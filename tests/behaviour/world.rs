@@ -10,7 +10,7 @@ use millstream::sim::{Faults, SimListener, SimPeer, Simulation};
 use millstream::{AlreadyStopping, Builder, Engine, SocketOptions};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::recorder::Recorder;
+use crate::common::recorder::Recorder;
 
 /// An engine with one reactor, and the network around it.
 pub(crate) trait World: Sized {

@@ -15,6 +15,7 @@ pub mod denied;
 pub mod example;
 pub mod folder;
 pub mod pairs;
+pub mod recorder;
 pub mod rpc;
 pub mod seeds;
 pub mod stage;

@@ -12,7 +12,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common::pairs::{converse, tcp_pair, unix_pair};
-use crate::common::stage::{On, Probe, Stage};
+use crate::common::recorder::{On, Recorder};
+use crate::common::stage::Stage;
 use crate::common::{
     DEADLINE, Echo, TestEngine, assert_empty, assert_same, eventually, modes, pattern,
     read_exactly, read_to_end, receive,
@@ -23,7 +24,7 @@ use millstream::{
     UnusableSocket,
 };
 
-fn echo(on: On, conn: &mut Conn<'_, Probe>) -> Action {
+fn echo(on: On, conn: &mut Conn<'_, Recorder>) -> Action {
     if on == On::Traffic {
         conn.output.write(conn.input.take_all());
     }
@@ -47,7 +48,7 @@ fn adopt<H: EventHandler>(
     outcome
 }
 
-fn reactors(stage: &Stage) -> Reactors<Probe> {
+fn reactors(stage: &Stage) -> Reactors<Recorder> {
     stage.reactors().expect("it is the engine's handler")
 }
 
@@ -61,9 +62,9 @@ fn an_adopted_socket_is_a_connection_like_all_others() {
     let (ours, theirs) = tcp_pair();
     let outcome = adopt(&reactors(&stage), 0, theirs);
     let opened = stage.expect(On::Open);
-    assert_eq!(receive(&outcome).expect("it is a connected stream"), opened.remote.id());
+    assert_eq!(receive(&outcome).expect("it is a connected stream"), opened.remote().id());
     let (peer, transport) =
-        crate::common::stage::run(&opened.remote, |conn| (conn.peer_addr(), conn.transport()));
+        crate::common::stage::run(&opened.remote(), |conn| (conn.peer_addr(), conn.transport()));
     assert_eq!((peer, transport), (ours.local_addr().expect("it has").into(), Transport::Tcp));
     converse(&ours, &bytes);
     ours.shutdown(Shutdown::Write).expect("it is connected");
@@ -73,7 +74,7 @@ fn an_adopted_socket_is_a_connection_like_all_others() {
     let outcome = adopt(&reactors(&stage), 0, theirs);
     let opened = stage.wait_for(On::Open);
     receive(&outcome).expect("it is a connected stream");
-    let transport = crate::common::stage::run(&opened.remote, |conn| conn.transport());
+    let transport = crate::common::stage::run(&opened.remote(), |conn| conn.transport());
     assert_eq!(transport, Transport::Unix);
     converse(&ours, &bytes);
     drop(ours);
@@ -298,7 +299,7 @@ fn an_engine_that_stops_adopts_no_more() {
     assert!(error.into_socket().is_some());
     stage.closed();
     stage.wait().expect("it ends well");
-    let never = |_: &mut Probe, _: Result<&mut Conn<'_, Probe>, AdoptError>| -> Action {
+    let never = |_: &mut Recorder, _: Result<&mut Conn<'_, Recorder>, AdoptError>| -> Action {
         panic!("the reactor has ended")
     };
     assert_eq!(reactors.adopt(0, unix_pair().0, never), Err(Stopped));

@@ -12,8 +12,9 @@ use std::time::Duration;
 use millstream::{Action, Builder, Bytes, Conn, InputOverflow, Remote, SocketOptions};
 
 use crate::common::pairs::unix_pair;
+use crate::common::recorder::{Note, On, Recorder, arm, keep};
 use crate::common::seeds::for_each_seed;
-use crate::common::stage::{Note, On, Probe, Stage, arm, collect, run};
+use crate::common::stage::{Stage, run};
 use crate::common::{
     DEADLINE, assert_same, end, eventually, pattern, read_exactly, read_to_end, read_to_reset,
 };
@@ -37,19 +38,19 @@ fn builder() -> Builder {
 }
 
 /// A handler that sends back what comes.
-fn echo(on: On, conn: &mut Conn<'_, Probe>) -> Action {
+fn echo(on: On, conn: &mut Conn<'_, Recorder>) -> Action {
     conn.output.write(conn.input.take_all());
     on.usual()
 }
 
 /// A handler that collects what comes.
-fn collector(on: On, conn: &mut Conn<'_, Probe>) -> Action {
-    collect(conn);
+fn collector(on: On, conn: &mut Conn<'_, Recorder>) -> Action {
+    keep(conn);
     on.usual()
 }
 
 /// A handler that reads nothing.
-fn ignorer(on: On, _: &mut Conn<'_, Probe>) -> Action {
+fn ignorer(on: On, _: &mut Conn<'_, Recorder>) -> Action {
     on.usual()
 }
 
@@ -177,7 +178,7 @@ fn an_echo_to_a_peer_that_stops_reading_is_bounded() {
     end(&client);
     assert_same(&read_to_end(&mut client), b"");
     notes.extend(std::iter::from_fn(|| stage.try_next()));
-    notes.retain(|note| note.remote.id() == remote.id());
+    notes.retain(|note| note.remote().id() == remote.id());
     let mut marks = Marks::default();
     notes.iter().for_each(|note| marks.check(note));
     let most = notes.iter().map(|note| note.left).max().unwrap_or(0);
@@ -186,7 +187,7 @@ fn an_echo_to_a_peer_that_stops_reading_is_bounded() {
 
 /// Writes more than the kernel takes, with the peer not reading. The high mark is told then, and
 /// not again when more is written.
-fn get_stuck(stage: &Stage, remote: &Remote<Probe>) {
+fn get_stuck(stage: &Stage, remote: &Remote<Recorder>) {
     run(remote, |conn| conn.output.write_bytes(vec![0; STUCK - 1]));
     run(remote, |conn| conn.output.write(&[0]));
     assert!(stage.expect(On::HighWater).pending > HIGH);
@@ -257,7 +258,7 @@ fn the_low_mark_does_not_undo_a_handlers_pause() {
                 arm(conn, Duration::from_millis(30));
             }
             On::Timer => conn.resume_reading(),
-            _ => collect(conn),
+            _ => keep(conn),
         }
         on.usual()
     });
@@ -283,7 +284,7 @@ const PAUSES: [(On, bool); 4] =
 fn a_paused_connection_hears_nothing_and_loses_nothing() {
     for (from, by_timer) in PAUSES {
         let stage = Stage::start(builder().receive_buffer(KIB), move |on, conn| {
-            collect(conn);
+            keep(conn);
             if on == from && conn.state.timers.is_empty() {
                 conn.pause_reading();
                 arm(conn, Duration::from_millis(30));
@@ -296,7 +297,7 @@ fn a_paused_connection_hears_nothing_and_loses_nothing() {
         let mut client = stage.connect();
         client.write_all(&request).unwrap();
         end(&client);
-        let paused = stage.wait_for(from).remote;
+        let paused = stage.wait_for(from).remote();
         stage.expect(On::Timer); // The witness: nothing came before.
         if !by_timer {
             stage.comes_to_rest();
@@ -325,7 +326,7 @@ fn pausing_at_random_loses_nothing() {
                     conn.state.received.extend_from_slice(some.unwrap_or_default());
                 }
                 On::Timer => conn.resume_reading(),
-                On::End => collect(conn),
+                On::End => keep(conn),
                 _ => {}
             }
             if on == On::Traffic && random.u8(..10) == 0 {
@@ -356,9 +357,9 @@ fn a_unix_peer_that_is_gone_is_told_while_reading_is_paused() {
             on.usual()
         });
         let (mut client, theirs) = unix_pair();
-        let reactors = stage.reactors::<Probe>().expect("it is the engine's handler");
+        let reactors = stage.reactors::<Recorder>().expect("it is the engine's handler");
         reactors.adopt(0, theirs, |_, _| Action::Continue).expect("the engine runs");
-        let remote = stage.wait_for(On::Open).remote;
+        let remote = stage.wait_for(On::Open).remote();
         client.write_all(&vec![7; sent]).expect("there is room");
         stage.comes_to_rest();
         drop(client);
@@ -383,7 +384,7 @@ const CAP: usize = MIB;
 const HUGE: usize = 256 * MIB;
 
 /// A way to write too much.
-type Overflow = fn(&mut Conn<'_, Probe>, Bytes);
+type Overflow = fn(&mut Conn<'_, Recorder>, Bytes);
 
 const OVERFLOWS: [(&str, Overflow); 6] = [
     ("write", |conn, huge| conn.output.write(&huge)),
@@ -435,7 +436,7 @@ fn a_remotes_output_beyond_the_cap_closes_the_connection() {
 }
 
 /// A connection that was written too much to. It is closed.
-fn overflowing(huge: Bytes, write: impl Fn(&Remote<Probe>, Bytes)) -> (TcpStream, Stage) {
+fn overflowing(huge: Bytes, write: impl Fn(&Remote<Recorder>, Bytes)) -> (TcpStream, Stage) {
     let stage = Stage::start(builder().output_cap(CAP), echo);
     let (client, remote) = stage.open();
     write(&remote, huge);
@@ -525,7 +526,7 @@ fn input_beyond_the_cap_pauses_reading() {
         let builder = builder().input_cap(INPUT_CAP, InputOverflow::Pause);
         let stage = Stage::start(builder, move |on, conn| {
             if on == On::Timer || on == On::End {
-                collect(conn);
+                keep(conn);
             }
             if by_timer && matches!(on, On::Open | On::Timer) {
                 arm(conn, Duration::from_millis(1));
@@ -543,7 +544,7 @@ fn input_beyond_the_cap_pauses_reading() {
         let closed = loop {
             let note = stage.next();
             most = most.max(note.unread);
-            if let Some(end) = note.end {
+            if let Some(end) = note.end() {
                 break end;
             }
         };
@@ -553,13 +554,13 @@ fn input_beyond_the_cap_pauses_reading() {
 }
 
 /// Takes all that is unread each time the connection has come to rest, until that was everything.
-fn take_by_remote(stage: &Stage, remote: &Remote<Probe>, everything: usize) {
+fn take_by_remote(stage: &Stage, remote: &Remote<Recorder>, everything: usize) {
     stage.comes_to_rest();
     let mut taken = 0;
     while taken < everything {
         let (total, step) = run(remote, |conn| {
             let step = conn.input.len();
-            collect(conn);
+            keep(conn);
             (conn.state.received.len(), step)
         });
         assert!(step <= INPUT_CAP + RECEIVE_BUFFER, "{step} unread");
@@ -574,7 +575,7 @@ fn taking_a_part_makes_room_for_more() {
     let stage = Stage::start(builder, ignorer);
     let (client, remote) = stage.open();
     let sender = send(&client, vec![7; 4 * INPUT_CAP]);
-    let unread = |remote: &Remote<Probe>| run(remote, |conn| conn.input.len());
+    let unread = |remote: &Remote<Recorder>| run(remote, |conn| conn.input.len());
     eventually("it is full", || unread(&remote) >= INPUT_CAP);
     stage.comes_to_rest();
     while stage.try_next().is_some() {}
@@ -585,8 +586,8 @@ fn taking_a_part_makes_room_for_more() {
     });
     assert!(skipped > 0 && stage.expect(On::Traffic).unread >= INPUT_CAP);
     eventually("all the rest comes, too", || {
-        let all = |conn: &mut Conn<'_, Probe>| {
-            collect(conn);
+        let all = |conn: &mut Conn<'_, Recorder>| {
+            keep(conn);
             conn.state.received.len()
         };
         run(&remote, all) == 4 * INPUT_CAP

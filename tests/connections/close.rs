@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 
 use millstream::{Action, Builder, Conn, Engine, Remote, SocketOptions};
 
+use crate::common::recorder::{On, Recorder, arm, keep};
 use crate::common::seeds::for_each_seed;
-use crate::common::stage::{On, Probe, Stage, arm, collect, run};
+use crate::common::stage::{Stage, run};
 use crate::common::{
     DEADLINE, Echo, TestEngine, assert_same, end, pattern, read_exactly, read_to_end,
     read_to_reset, receive, reset,
@@ -41,8 +42,8 @@ fn small_buffer(builder: Builder) -> Builder {
 }
 
 /// A handler that collects what comes.
-fn collector(on: On, conn: &mut Conn<'_, Probe>) -> Action {
-    collect(conn);
+fn collector(on: On, conn: &mut Conn<'_, Recorder>) -> Action {
+    keep(conn);
     on.usual()
 }
 
@@ -76,7 +77,7 @@ fn a_peer_that_ends_first_gets_our_end_back() {
 }
 
 /// A way for a callback to close its connection.
-type Way = fn(&mut Conn<'_, Probe>) -> Action;
+type Way = fn(&mut Conn<'_, Recorder>) -> Action;
 
 const WAYS: [(&str, Way); 2] = [
     ("Action::Close", |_| Action::Close),
@@ -132,7 +133,7 @@ fn close_from(target: On, name: &str, way: Way) {
 /// Another thread closes, in every way it can.
 #[test]
 fn a_remote_can_close() {
-    type Way = fn(&Remote<Probe>);
+    type Way = fn(&Remote<Recorder>);
     let ways: [(&str, Way); 4] = [
         ("close", |remote| remote.close().unwrap()),
         ("close_then", |remote| remote.close_then(|done| done.unwrap())),
@@ -171,9 +172,9 @@ fn all_bytes_come_before_the_end_and_the_reply_arrives() {
         let stage = Stage::start(builder, move |on, conn| {
             match on {
                 On::Open => receive(&held.lock().unwrap()),
-                On::Traffic if takes => collect(conn),
+                On::Traffic if takes => keep(conn),
                 On::End => {
-                    collect(conn);
+                    keep(conn);
                     conn.output.write(&conn.state.received);
                 }
                 _ => {}
@@ -217,7 +218,7 @@ fn a_half_open_connection_can_write_later() {
 fn after_our_half_close_the_peer_can_send_on() {
     let request = pattern(MIB, 2);
     let stage = Stage::start(patient(), |on, conn| {
-        collect(conn);
+        keep(conn);
         if on == On::Open {
             conn.output.write(b"all I have");
             conn.shutdown();
@@ -255,7 +256,7 @@ fn both_sides_half_close_with_pending_data() {
     let (request, reply) = (pattern(4 * MIB, 3), pattern(4 * MIB, 4));
     let expected = reply.clone();
     let stage = Stage::start(patient(), move |on, conn| {
-        collect(conn);
+        keep(conn);
         if on == On::Open {
             conn.output.write(&reply);
             conn.shutdown();
@@ -319,7 +320,7 @@ fn a_reset_before_the_output_is_flushed_is_told_as_a_failure() {
 #[test]
 fn close_now_with_nothing_pending_ends_orderly() {
     let stage = Stage::start(Stage::builder(), |on, conn| {
-        collect(conn);
+        keep(conn);
         if on == On::Traffic {
             conn.output.write(b"sent");
             conn.output.flush();
@@ -338,7 +339,7 @@ fn close_now_with_nothing_pending_ends_orderly() {
 fn close_now_with_pending_output_resets() {
     let stage = Stage::start(small_buffer(Stage::builder()), |on, conn| {
         if on == On::Traffic {
-            collect(conn);
+            keep(conn);
             conn.output.write(&pattern(STUCK, 5));
             conn.close_now();
         }
@@ -366,11 +367,11 @@ fn begin_close(client: &TcpStream, stage: &Stage) {
     assert!(stage.expect(On::Traffic).left > 0, "the peer is stuck");
 }
 
-fn write_and_close(on: On, conn: &mut Conn<'_, Probe>) -> Action {
+fn write_and_close(on: On, conn: &mut Conn<'_, Recorder>) -> Action {
     if on != On::Traffic {
         return on.usual();
     }
-    collect(conn);
+    keep(conn);
     conn.output.write(&pattern(STUCK, 6));
     Action::Close
 }
@@ -420,7 +421,7 @@ fn a_close_leaves_a_peer_that_never_ends() {
         if on != On::Traffic {
             return on.usual();
         }
-        collect(conn);
+        keep(conn);
         conn.output.write(b"what the kernel takes at once");
         Action::Close
     });
@@ -471,7 +472,7 @@ fn a_reply_arrives_whole_though_the_request_is_never_read() {
 #[test]
 fn no_callback_runs_while_a_connection_closes() {
     let stage = Stage::start(patient(), |on, conn| {
-        collect(conn);
+        keep(conn);
         arm(conn, Duration::from_millis(1));
         if on == On::Traffic { Action::Close } else { on.usual() }
     });
@@ -533,7 +534,7 @@ fn the_state_is_dropped_once_after_on_close() {
 }
 
 /// Writes in every way there is; none of them may have an effect.
-fn write_in_vain(conn: &mut Conn<'_, Probe>) -> Vec<String> {
+fn write_in_vain(conn: &mut Conn<'_, Recorder>) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut check = |good: bool, what: &str| wrong.extend((!good).then(|| what.to_owned()));
     let output = &mut conn.output;
@@ -556,7 +557,7 @@ fn write_in_vain(conn: &mut Conn<'_, Probe>) -> Vec<String> {
 /// handler can know.
 #[test]
 fn what_is_written_after_the_end_is_dropped() {
-    type End = fn(&mut Conn<'_, Probe>);
+    type End = fn(&mut Conn<'_, Recorder>);
     let ways: [(&str, End); 3] = [
         ("close", |conn| conn.close()),
         ("close_now", |conn| conn.close_now()),
@@ -585,7 +586,7 @@ fn callbacks_after_our_half_close_write_in_vain() {
             On::Open => conn.shutdown(),
             _ => send.send(write_in_vain(conn)).unwrap(),
         }
-        collect(conn);
+        keep(conn);
         on.usual()
     });
     let (mut client, _) = stage.open();

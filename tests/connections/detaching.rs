@@ -10,8 +10,9 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common::pairs::{tcp_pair, unix_pair};
+use crate::common::recorder::{On, Recorder, keep};
 use crate::common::seeds::for_each_seed;
-use crate::common::stage::{On, Probe, Stage, collect, run};
+use crate::common::stage::{Stage, run};
 use crate::common::{
     assert_empty, assert_same, eventually, pattern, read_exactly, read_to_end, receive,
     silence_expected_panics,
@@ -24,12 +25,12 @@ use millstream::{
 
 /// Makes a reactor take in a socket.
 fn adopt(stage: &Stage, socket: impl Into<OwnedFd>) {
-    let reactors = stage.reactors::<Probe>().expect("it is the engine's handler");
+    let reactors = stage.reactors::<Recorder>().expect("it is the engine's handler");
     reactors.adopt(0, socket, |_, _| Action::Continue).expect("the engine runs");
 }
 
 /// Detaches a connection; returns where it comes out.
-fn detach(conn: &mut Conn<'_, Probe>) -> Receiver<Detached> {
+fn detach(conn: &mut Conn<'_, Recorder>) -> Receiver<Detached> {
     let (told, detached) = channel();
     conn.detach(move |_, detached| {
         let _ = told.send(detached); // Nobody listens if the test has failed.
@@ -222,7 +223,7 @@ fn any_callback_of_an_open_connection_detaches() {
         let told: Arc<Mutex<Sender<Detached>>> = Arc::new(Mutex::new(told));
         let stage = Stage::start(Stage::builder(), move |on, conn| {
             if on == On::Open {
-                crate::common::stage::arm(conn, Duration::from_millis(1));
+                crate::common::recorder::arm(conn, Duration::from_millis(1));
             }
             if on == callback {
                 let told = Arc::clone(&told);
@@ -258,7 +259,7 @@ fn requests_of_other_threads_end_with_the_detaching() {
     let stage = Stage::start(Stage::builder().output_cap(32 << 20), |on, _| on.usual());
     let (mut ours, theirs) = tcp_pair();
     adopt(&stage, theirs);
-    let remote: Remote<Probe> = stage.expect(On::Open).remote;
+    let remote: Remote<Recorder> = stage.expect(On::Open).remote();
     let (told, written) = channel();
     let bytes = pattern(16 << 20, 3);
     remote.write_then(bytes.clone(), move |outcome| {
@@ -274,7 +275,7 @@ fn requests_of_other_threads_end_with_the_detaching() {
         scope.spawn(move || theirs.write_all(&detached.unsent).expect("somebody reads"));
         assert_same(&read_exactly(&mut ours, bytes.len()), &bytes);
     });
-    assert_eq!(stage.wait_for(On::Close).end.expect("it is over").reason, "detached");
+    assert_eq!(stage.wait_for(On::Close).end().expect("it is over").reason, "detached");
 }
 
 /// What a connection does in the callback that detaches it, and before.
@@ -285,8 +286,8 @@ fn a_connection_that_closes_or_breaks_is_not_detached() {
         if on != On::Traffic {
             return on.usual();
         }
-        collect(conn);
-        let never = |_: &mut Probe, _: Detached| -> Action { panic!("it is not detached") };
+        keep(conn);
+        let never = |_: &mut Recorder, _: Detached| -> Action { panic!("it is not detached") };
         match conn.state.received[0] {
             b'c' => {
                 conn.close();
@@ -361,7 +362,7 @@ fn the_reactor_hears_nothing_of_a_detached_socket() {
     let stage = Stage::start(Stage::builder(), |on, _| on.usual());
     let (mut ours, theirs) = tcp_pair();
     adopt(&stage, theirs);
-    let remote = stage.expect(On::Open).remote;
+    let remote = stage.expect(On::Open).remote();
     let detached = receive(&run(&remote, detach));
     assert_eq!(stage.closed().reason, "detached");
     stage.comes_to_rest();

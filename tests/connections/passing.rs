@@ -11,8 +11,9 @@ use std::sync::Mutex;
 use std::sync::mpsc::channel;
 
 use crate::common::pairs::{converse, unix_pair};
+use crate::common::recorder::{On, Recorder, keep};
 use crate::common::seeds::for_each_seed;
-use crate::common::stage::{On, Probe, Stage, collect, run};
+use crate::common::stage::{Stage, run};
 use crate::common::{assert_same, eventually, pattern, read_exactly, receive};
 use millstream::{Action, Conn, Remote, SendDescriptorsError};
 use rustix::io::{FdFlags, fcntl_getfd};
@@ -22,11 +23,11 @@ use rustix::net::{
 };
 
 /// Makes the engine take in one end of a pair of Unix sockets.
-fn open(stage: &Stage) -> (UnixStream, Remote<Probe>) {
+fn open(stage: &Stage) -> (UnixStream, Remote<Recorder>) {
     let (ours, theirs) = unix_pair();
-    let reactors = stage.reactors::<Probe>().expect("it is the engine's handler");
+    let reactors = stage.reactors::<Recorder>().expect("it is the engine's handler");
     reactors.adopt(0, theirs, |_, _| Action::Continue).expect("the engine runs");
-    (ours, stage.wait_for(On::Open).remote)
+    (ours, stage.wait_for(On::Open).remote())
 }
 
 /// Sends bytes with descriptors.
@@ -74,7 +75,7 @@ fn assert_closed(mut writer: PipeWriter) {
     });
 }
 
-fn echo(on: On, conn: &mut Conn<'_, Probe>) -> Action {
+fn echo(on: On, conn: &mut Conn<'_, Recorder>) -> Action {
     if on == On::Traffic {
         conn.output.write(conn.input.take_all());
     }
@@ -194,7 +195,7 @@ fn received_descriptors_are_kept_up_to_a_bound() {
             On::Open if conn.transport() == millstream::Transport::Unix => {
                 conn.receive_descriptors(3).expect("it is a Unix connection");
             }
-            On::Traffic => collect(conn),
+            On::Traffic => keep(conn),
             _ => {}
         }
         on.usual()

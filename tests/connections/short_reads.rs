@@ -11,7 +11,8 @@ use std::process::{Command, Stdio};
 
 use crate::common::folder::Folder;
 use crate::common::pairs::{tcp_pair, unix_pair};
-use crate::common::stage::{On, Probe, Stage, collect, run};
+use crate::common::recorder::{On, Recorder, keep};
+use crate::common::stage::{Stage, run};
 use crate::common::{assert_same, eventually};
 use millstream::{Action, Conn, Listen};
 use millstream_platform::socket::send_descriptors;
@@ -22,25 +23,25 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 fn assert_all_comes(
     theirs: impl Into<OwnedFd>,
     bytes: &[u8],
-    open: impl Fn(&mut Conn<'_, Probe>) + Send + Sync + 'static,
+    open: impl Fn(&mut Conn<'_, Recorder>) + Send + Sync + 'static,
 ) {
     let stage = Stage::start(Stage::builder(), move |on, conn| {
         if on == On::Open {
             open(conn);
         }
-        collect(conn);
+        keep(conn);
         on.usual()
     });
-    let reactors = stage.reactors::<Probe>().expect("it is the engine's handler");
+    let reactors = stage.reactors::<Recorder>().expect("it is the engine's handler");
     reactors.adopt(0, theirs.into(), |_, _| Action::Continue).expect("the engine runs");
-    let remote = stage.wait_for(On::Open).remote;
+    let remote = stage.wait_for(On::Open).remote();
     let received = || run(&remote, |conn| conn.state.received.clone());
     eventually("all has come", || received().len() >= bytes.len());
     assert_same(&received(), bytes);
     remote.close().expect("it is open");
 }
 
-fn nothing(_: &mut Conn<'_, Probe>) {}
+fn nothing(_: &mut Conn<'_, Recorder>) {}
 
 #[test]
 fn urgent_data_ends_a_read() {
@@ -95,11 +96,11 @@ fn another_writer_ends_a_read() {
             if on == On::Open {
                 conn.pause_reading();
             }
-            collect(conn);
+            keep(conn);
             on.usual()
         });
         let mut ours = UnixStream::connect(path).expect("it listens");
-        let remote = stage.wait_for(On::Open).remote;
+        let remote = stage.wait_for(On::Open).remote();
         for round in 0..5 {
             ours.write_all(b"ours").expect("there is room");
             write_elsewhere(&ours, &format!("theirs {round}"));
@@ -147,11 +148,11 @@ fn urgent_data_that_is_taken_leaves_a_mark() {
             if on == On::Open {
                 conn.pause_reading();
             }
-            collect(conn);
+            keep(conn);
             on.usual()
         });
         let mut ours = UnixStream::connect(path).expect("it listens");
-        let remote = stage.wait_for(On::Open).remote;
+        let remote = stage.wait_for(On::Open).remote();
         ours.write_all(b"abc").expect("there is room");
         SockRef::from(&ours).send_out_of_band(b"!").expect("there is room");
         ours.write_all(b"def").expect("there is room");

@@ -18,8 +18,9 @@ use millstream::{
     Action, Builder, Conn, Engine, EventHandler, Reactor, ReactorStats, SocketOptions, TimerId,
 };
 
+use crate::common::recorder::{Note, On, Recorder, arm, keep};
 use crate::common::seeds::for_each_seed;
-use crate::common::stage::{End, Note, On, Probe, Stage, arm, collect, run};
+use crate::common::stage::{End, Stage, run};
 use crate::common::{
     DEADLINE, TestEngine, end, eventually, read_exactly, read_to_end, read_to_reset, receive,
 };
@@ -38,8 +39,8 @@ const fn ms(count: u64) -> Duration {
 }
 
 /// A handler that collects what comes.
-fn collector(on: On, conn: &mut Conn<'_, Probe>) -> Action {
-    collect(conn);
+fn collector(on: On, conn: &mut Conn<'_, Recorder>) -> Action {
+    keep(conn);
     on.usual()
 }
 
@@ -63,7 +64,7 @@ fn assert_not_before(time: Instant, earliest: Instant) {
 struct Deadline {
     reason: &'static str,
     set: fn(Builder) -> Builder,
-    run: fn(&mut Conn<'_, Probe>),
+    run: fn(&mut Conn<'_, Recorder>),
     /// Whether the peer is reset, rather than told the end.
     resets: bool,
 }
@@ -130,7 +131,7 @@ fn lifetime(stage: &Stage, counts: fn(&Note) -> bool) -> (Vec<Instant>, End) {
     loop {
         let note = stage.next();
         times.extend(counts(&note).then_some(note.now));
-        if let Some(end) = note.end {
+        if let Some(end) = note.end() {
             return (times, end);
         }
     }
@@ -322,7 +323,7 @@ fn a_deadline_is_not_early_when_its_callback_took_long() {
         let _ = client.write(b"wake up and look at the clock"); // If it isn't over by now.
         let close = stage.wait_for(On::Close);
         assert_not_before(close.at, began + TIMEOUT);
-        assert_eq!(close.end.map(|end| end.reason), Some(reason));
+        assert_eq!(close.end().map(|end| end.reason), Some(reason));
     }
 }
 
@@ -333,12 +334,12 @@ fn a_deadline_is_not_early_when_its_callback_took_long() {
 fn fired(stage: &Stage) -> usize {
     let note = stage.expect(On::Timer);
     let fired = note.fired.expect("it was set with arm");
-    assert_not_before(note.at, fired.due);
+    assert_not_before(note.at, fired.earliest);
     fired.number
 }
 
 /// A stage whose connections do something as they open.
-fn opening(act: impl Fn(&mut Conn<'_, Probe>) + Send + Sync + 'static) -> Stage {
+fn opening(act: impl Fn(&mut Conn<'_, Recorder>) + Send + Sync + 'static) -> Stage {
     Stage::start(Stage::builder(), move |on, conn| {
         if on == On::Open {
             act(conn);
@@ -347,7 +348,7 @@ fn opening(act: impl Fn(&mut Conn<'_, Probe>) + Send + Sync + 'static) -> Stage 
     })
 }
 
-fn arm_all(conn: &mut Conn<'_, Probe>, delays: impl IntoIterator<Item = Duration>) {
+fn arm_all(conn: &mut Conn<'_, Recorder>, delays: impl IntoIterator<Item = Duration>) {
     for after in delays {
         arm(conn, after);
     }

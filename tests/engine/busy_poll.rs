@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use millstream::{Action, Engine};
 
-use crate::common::stage::{On, Stage, arm};
+use crate::common::recorder::{On, arm};
+use crate::common::stage::Stage;
 use crate::common::{Echo, TestEngine, eventually, modes, read_exactly, receive};
 
 /// How often another thread had to wake a reactor.

@@ -16,7 +16,8 @@ use millstream::{
     ProxyHeader, ProxyVersion, Reactor, Stats, UnixAddress,
 };
 
-use crate::common::stage::{On, Probe, Stage};
+use crate::common::recorder::{On, Recorder};
+use crate::common::stage::Stage;
 use crate::common::{
     DEADLINE, TestEngine, end, eventually, modes, read_exactly, read_to_end, receive,
 };
@@ -426,7 +427,7 @@ fn a_proxy_tells_its_server_who_its_client_is() {
             }
             on.usual()
         });
-        let reactors = stage.reactors::<Probe>().unwrap();
+        let reactors = stage.reactors::<Recorder>().unwrap();
         reactors.connect(0, Connect::to(to), |_, conn| Action::from(conn.map(|_| ()))).unwrap();
         let (mut upstream, _) = server.accept().unwrap();
         upstream.set_read_timeout(Some(DEADLINE)).unwrap();

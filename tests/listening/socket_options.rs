@@ -12,7 +12,8 @@ use millstream::{
     UnixAddress,
 };
 
-use crate::common::stage::{On, Probe, Stage, run};
+use crate::common::recorder::{On, Recorder};
+use crate::common::stage::{Stage, run};
 use crate::common::{Echo, TestEngine, modes, receive};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -49,7 +50,7 @@ fn assert_plain(socket: &Socket<'_>) {
 }
 
 /// Looks at the socket of each connection as it opens.
-fn on_open(look: fn(&Socket<'_>)) -> impl Fn(On, &mut Conn<'_, Probe>) -> Action + Send + Sync {
+fn on_open(look: fn(&Socket<'_>)) -> impl Fn(On, &mut Conn<'_, Recorder>) -> Action + Send + Sync {
     move |on, conn| {
         if on == On::Open {
             look(&conn.socket().expect("it has a socket"));
@@ -118,8 +119,8 @@ fn a_listeners_and_an_outgoing_connections_options_are_theirs_alone() {
 #[allow(clippy::result_large_err, reason = "that is what the engine returns")]
 fn connect(stage: &Stage, connect: Connect) -> Result<(), ConnectError> {
     let (send, done) = channel();
-    let reactors = stage.reactors::<Probe>().expect("it is the handler");
-    let tell = move |_: &mut Probe, connected: Result<&mut Conn<'_, Probe>, _>| {
+    let reactors = stage.reactors::<Recorder>().expect("it is the handler");
+    let tell = move |_: &mut Recorder, connected: Result<&mut Conn<'_, Recorder>, _>| {
         send.send(connected.map(|_| ())).unwrap();
         Action::Continue
     };
@@ -170,7 +171,7 @@ mod linux {
     use millstream::Builder;
 
     use super::*;
-    use crate::common::stage::collect;
+    use crate::common::recorder::keep;
 
     fn special() -> SocketOptions {
         SocketOptions::new()
@@ -286,7 +287,7 @@ mod linux {
         let listen = Listen::from("127.0.0.1:0").socket_options(options);
         let stage = Stage::start(Stage::builder().listen(listen), |on, conn| {
             if on == On::Traffic {
-                collect(conn);
+                keep(conn);
             }
             on.usual()
         });

@@ -1,17 +1,20 @@
-//! The handler of all behaviours: it does what the test's script says, and records every callback.
+//! A handler that does what the test's script says, and records every callback.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use millstream::{
-    Action, CloseReason, Conn, ConnId, Datagram, DatagramSocket, EventHandler, Reactor, Remote,
-    TimerId,
+    Action, CloseReason, Conn, ConnId, Datagram, DatagramSocket, Engine, EventHandler, Reactor,
+    Remote, TimerId,
 };
+
+use super::DEADLINE;
 
 /// Which callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum On {
+pub enum On {
     Open,
     Traffic,
     End,
@@ -32,72 +35,155 @@ pub(crate) enum On {
 
 impl On {
     /// What a handler returns that doesn't care.
-    pub(crate) fn usual(self) -> Action {
+    pub fn usual(self) -> Action {
         if matches!(self, On::End | On::Shutdown) { Action::Close } else { Action::Continue }
     }
 }
 
 /// A callback that ran, recorded when it had returned or panicked.
 #[derive(Clone)]
-pub(crate) struct Note {
-    pub(crate) on: On,
+pub struct Note {
+    pub on: On,
     /// Of which connection, if of one.
-    pub(crate) id: Option<ConnId>,
+    pub id: Option<ConnId>,
     /// None after the connection's end, and where there is no connection.
     remote: Option<Remote<Recorder>>,
     /// The engine's time of the callback.
-    pub(crate) now: Instant,
+    pub now: Instant,
+    /// The system's time when the callback began.
+    pub at: Instant,
     /// How much was unread when it began.
-    pub(crate) unread: usize,
+    pub unread: usize,
     /// How much output was pending when it began.
-    pub(crate) pending: usize,
-    /// For `Timer`: the how many-th that was set with [`arm`], and when it was due.
-    pub(crate) timer: Option<(usize, Instant)>,
+    pub pending: usize,
+    /// How much output was pending when it returned.
+    pub left: usize,
+    /// For `Timer`, if it was set with [`arm`].
+    pub fired: Option<Fired>,
     /// For `Closing`, `Close` and `DatagramClosing`: one of [`CloseReason::NAMES`].
-    pub(crate) reason: Option<&'static str>,
+    pub reason: Option<&'static str>,
     /// For `Close`: what the script put into [`Kept::received`]. For `Datagram`: its bytes.
-    pub(crate) received: Vec<u8>,
+    pub received: Vec<u8>,
+    /// For `Close`: what was unread when it began.
+    pub never_read: Vec<u8>,
+}
+
+/// A timer that was set with [`arm`].
+#[derive(Clone, Copy, Debug)]
+pub struct Fired {
+    /// The how many-th of its connection it was, from 0.
+    pub number: usize,
+    /// When it was due by the engine's time.
+    pub due: Instant,
+    /// The earliest time that was right by the system's.
+    pub earliest: Instant,
 }
 
 impl Note {
-    pub(crate) fn remote(&self) -> Remote<Recorder> {
+    pub fn remote(&self) -> Remote<Recorder> {
         self.remote.clone().expect("the callback of a connection")
     }
 
     fn new(on: On, id: Option<ConnId>, now: Instant) -> Self {
-        let (timer, reason, received) = (None, None, Vec::new());
-        Note { on, id, remote: None, now, unread: 0, pending: 0, timer, reason, received }
+        Note {
+            on,
+            id,
+            remote: None,
+            now,
+            at: Instant::now(),
+            unread: 0,
+            pending: 0,
+            left: 0,
+            fired: None,
+            reason: None,
+            received: Vec::new(),
+            never_read: Vec::new(),
+        }
     }
 }
 
-/// All notes so far. One reactor writes it, so it has the order of the callbacks.
+/// All notes so far. Where one reactor writes it, it has the order of the callbacks.
 #[derive(Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<Vec<Note>>>);
+pub struct Log(Arc<(Mutex<Vec<Note>>, Condvar)>);
 
 impl Log {
-    pub(crate) fn notes(&self) -> MutexGuard<'_, Vec<Note>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn notes(&self) -> MutexGuard<'_, Vec<Note>> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the note at this place.
+    #[track_caller]
+    pub fn wait(&self, place: usize) -> Note {
+        let waits = |notes: &mut Vec<Note>| notes.len() <= place;
+        let waited = self.0.1.wait_timeout_while(self.notes(), DEADLINE, waits);
+        let (notes, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        notes.get(place).unwrap_or_else(|| panic!("no callback within {DEADLINE:?}")).clone()
     }
 
     /// How often a callback ran.
-    pub(crate) fn count(&self, on: On) -> usize {
+    pub fn count(&self, on: On) -> usize {
         self.notes().iter().filter(|note| note.on == on).count()
     }
 
     fn push(&self, note: Note) {
         self.notes().push(note);
+        self.0.1.notify_all();
     }
+
+    /// The engine has ended: did every connection live one whole life, with the reason that was
+    /// counted?
+    pub fn check(&self, engine: &Engine) {
+        let notes = self.notes();
+        let mut lives: HashMap<ConnId, Vec<On>> = HashMap::new();
+        let mut reasons = [0; CloseReason::NAMES.len()];
+        for note in notes.iter() {
+            if let Some(id) = note.id {
+                lives.entry(id).or_default().push(note.on);
+            }
+            if note.on == On::Close {
+                let index = CloseReason::NAMES.iter().position(|name| Some(*name) == note.reason);
+                reasons[index.expect("a known reason")] += 1;
+            }
+        }
+        lives.values().for_each(|life| assert_whole(life));
+        for reactor in engine.stats().reactors {
+            for (told, counted) in reasons.iter_mut().zip(reactor.closed) {
+                *told -= i128::from(counted);
+            }
+        }
+        let differences: Vec<_> = CloseReason::NAMES.iter().zip(reasons).collect();
+        assert!(
+            differences.iter().all(|(_, difference)| *difference == 0),
+            "how often on_close was told more of a reason than was counted: {differences:?}"
+        );
+    }
+}
+
+/// A life begins with `on_open`, has its end of input at most once and no traffic after it, and
+/// ends with `on_closing`, `on_close` and then the drop of the state.
+fn assert_whole(life: &[On]) {
+    let count = |on| life.iter().filter(|each| **each == on).count();
+    assert_eq!(life.first(), Some(&On::Open), "a life begins with on_open: {life:?}");
+    let end = [On::Closing, On::Close, On::Dropped];
+    assert!(life.ends_with(&end), "a life ends with on_closing and on_close: {life:?}");
+    assert_eq!([On::Open, On::Closing, On::Close, On::Dropped].map(count), [1; 4], "{life:?}");
+    assert!(count(On::End) <= 1, "on_end at most once: {life:?}");
+    let mut after_end = life.iter().skip_while(|on| **on != On::End);
+    assert!(!after_end.any(|on| *on == On::Traffic), "traffic after the end: {life:?}");
+    let marks = life.iter().filter(|on| matches!(on, On::HighWater | On::LowWater));
+    let paired = marks.enumerate().all(|(index, on)| (*on == On::LowWater) == (index % 2 == 1));
+    assert!(paired, "each low mark follows a high one: {life:?}");
 }
 
 /// The state of a connection.
 #[derive(Default)]
-pub(crate) struct Kept {
+pub struct Kept {
     /// For the script to collect what came.
-    pub(crate) received: Vec<u8>,
+    pub received: Vec<u8>,
     /// For the script to remember something.
-    pub(crate) mark: usize,
+    pub mark: usize,
     /// All timers that were set with [`arm`], and when they are due.
-    timers: Vec<(TimerId, Instant)>,
+    pub timers: Vec<(TimerId, Fired)>,
     guard: Option<Guard>,
 }
 
@@ -118,21 +204,21 @@ type ReactorScript = dyn Fn(On, &mut Reactor<'_>) -> Action + Send + Sync;
 
 /// The handler.
 #[derive(Clone)]
-pub(crate) struct Recorder {
-    pub(crate) log: Log,
+pub struct Recorder {
+    pub log: Log,
     script: Arc<Script>,
     reactor_script: Arc<ReactorScript>,
 }
 
 impl Recorder {
-    pub(crate) fn new(
+    pub fn new(
         script: impl Fn(On, &mut Conn<'_, Recorder>) -> Action + Send + Sync + 'static,
     ) -> Self {
         let reactor_script = Arc::new(|on: On, _: &mut Reactor<'_>| on.usual());
         Recorder { log: Log::default(), script: Arc::new(script), reactor_script }
     }
 
-    pub(crate) fn with_reactor(
+    pub fn with_reactor(
         self,
         script: impl Fn(On, &mut Reactor<'_>) -> Action + Send + Sync + 'static,
     ) -> Self {
@@ -146,6 +232,7 @@ impl Recorder {
 
     fn play_noted(&self, mut note: Note, conn: &mut Conn<'_, Self>) -> Action {
         let outcome = catch_unwind(AssertUnwindSafe(|| (self.script)(note.on, conn)));
+        note.left = conn.output.pending();
         if note.on == On::Close {
             note.received = conn.state.received.clone();
         }
@@ -200,8 +287,8 @@ impl EventHandler for Recorder {
 
     fn on_timer(&mut self, conn: &mut Conn<'_, Self>, timer: TimerId) -> Action {
         let mut note = note_of(On::Timer, conn);
-        let number = conn.state.timers.iter().position(|(id, _)| *id == timer);
-        note.timer = number.map(|number| (number, conn.state.timers[number].1));
+        let armed = conn.state.timers.iter().find(|(id, _)| *id == timer);
+        note.fired = armed.map(|(_, fired)| *fired);
         self.play_noted(note, conn)
     }
 
@@ -213,6 +300,7 @@ impl EventHandler for Recorder {
 
     fn on_close(&mut self, conn: &mut Conn<'_, Self>, reason: &CloseReason) {
         let mut note = note_of(On::Close, conn);
+        note.never_read = conn.input.peek().to_vec();
         note.reason = Some(name(reason));
         let _ = self.play_noted(note, conn);
     }
@@ -255,20 +343,27 @@ impl EventHandler for Recorder {
 }
 
 /// Sets a timer that its note will know.
-pub(crate) fn arm(conn: &mut Conn<'_, Recorder>, after: Duration) -> TimerId {
+pub fn arm(conn: &mut Conn<'_, Recorder>, after: Duration) -> TimerId {
+    let (due, earliest) = (conn.now() + after, Instant::now() + after);
     let timer = conn.set_timer(after);
-    conn.state.timers.push((timer, conn.now() + after));
+    let number = conn.state.timers.len();
+    conn.state.timers.push((timer, Fired { number, due, earliest }));
     timer
 }
 
+/// Takes all that came into [`Kept::received`].
+pub fn keep(conn: &mut Conn<'_, Recorder>) {
+    conn.state.received.extend_from_slice(conn.input.take_all());
+}
+
 /// A script: sends back what comes.
-pub(crate) fn echo(on: On, conn: &mut Conn<'_, Recorder>) -> Action {
+pub fn echo(on: On, conn: &mut Conn<'_, Recorder>) -> Action {
     conn.output.write(conn.input.take_all());
     on.usual()
 }
 
 /// A script: keeps what comes.
-pub(crate) fn collect(on: On, conn: &mut Conn<'_, Recorder>) -> Action {
-    conn.state.received.extend_from_slice(conn.input.take_all());
+pub fn collect(on: On, conn: &mut Conn<'_, Recorder>) -> Action {
+    keep(conn);
     on.usual()
 }
