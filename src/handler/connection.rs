@@ -275,15 +275,10 @@ impl<H: EventHandler> Connection<H> {
             && !status.relay.as_ref().is_some_and(|relay| relay.waits())
     }
 
-    /// Takes bytes that the operating system took off what is pending, and counts them.
-    pub(crate) fn note_sent(&mut self, bytes: usize, clock: &Clock, counters: &Counters) {
-        self.pending.note_sent(bytes);
-        self.count_sent(bytes as u64, clock, counters);
-    }
-
-    /// Counts bytes that the operating system took, and are not pending any more.
+    /// Books what the operating system has taken since it had taken `before` bytes.
     #[inline]
-    pub(crate) fn count_sent(&mut self, bytes: u64, clock: &Clock, counters: &Counters) {
+    pub(crate) fn book_sent(&mut self, before: u64, clock: &Clock, counters: &Counters) {
+        let bytes = self.pending.sent - before;
         if bytes == 0 {
             return;
         }

@@ -16,7 +16,7 @@ mod reactors;
 
 use std::io;
 
-pub(crate) use self::conn::{CloseRequest, Fault};
+pub(crate) use self::conn::{CloseRequest, Fault, Outputs};
 pub use self::conn::{
     Conn, DetachError, Detached, Input, OtherReactor, Output, OutputBuffer, Prefixed, Remote,
     SendDescriptorsError,

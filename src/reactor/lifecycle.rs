@@ -9,6 +9,7 @@ use millstream_platform::driver::{Driver, Socket, Token, fault};
 use millstream_platform::socket::{SocketRole, Stream};
 
 use super::callback::Invoked;
+use super::incoming::Incoming;
 use super::{EventLoop, Serving};
 use crate::base::{CloseReason, Closed, Completion};
 use crate::handler::{
@@ -251,10 +252,11 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if let Some(connection) = self.connections.get(token) {
             connection.status.note_closing();
         }
-        let told = self.invoke(token, Phase::Doomed, "on_closing", None, |handler, conn| {
-            handler.on_closing(conn, reason);
-            Action::Continue
-        });
+        let told =
+            self.invoke(token, Phase::Doomed, "on_closing", Incoming::Nothing, |handler, conn| {
+                handler.on_closing(conn, reason);
+                Action::Continue
+            });
         matches!(told, Invoked::Panicked)
     }
 
@@ -331,7 +333,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let Some(connection) = self.connections.get_mut(token) else { return };
         connection.status.note_over();
         if connection.status.is_opened() {
-            self.invoke(token, Phase::Doomed, "on_close", None, |handler, conn| {
+            self.invoke(token, Phase::Doomed, "on_close", Incoming::Nothing, |handler, conn| {
                 handler.on_close(conn, reason);
                 Action::Continue
             });
@@ -380,7 +382,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if let Some(queue) = &mut connection.pending.queue {
             while !queue.is_empty() {
                 unsent.extend_from_slice(queue.front());
-                queue.advance(queue.front().len(), &mut self.outputs);
+                queue.advance(queue.front().len(), &mut self.outputs.pool);
             }
         }
         Some(Detached {
@@ -449,7 +451,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if let Some(key) = status.deadline.take() {
             self.timers.cancel(key);
         }
-        connection.pending.discard(&mut self.outputs);
+        connection.pending.discard(&mut self.outputs.pool);
         if let Some(ring) = connection.ring.take() {
             self.rings.give_back(ring);
         }

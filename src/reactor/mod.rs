@@ -19,7 +19,8 @@
 //! Only when the engine stops are all connections looked at in one turn.
 //! Everything here runs on the reactor's own thread, but for `Mailbox::post`.
 //!
-//! - `turn` has the stages; `callback` runs one callback and acts on what it asked for;
+//! - `turn` has the stages; `callback` runs one callback and acts on what it asked for; `incoming`
+//!   says where the bytes for it are;
 //! - `datagrams` has all that concerns sockets for datagrams;
 //! - `lifecycle` opens and closes connections; `outgoing` makes some, by the order of `race`, and `adopting` takes
 //!   others in; `flush` sends; `deadline`
@@ -32,6 +33,7 @@ mod datagrams;
 mod deadline;
 mod fault;
 mod flush;
+mod incoming;
 mod lifecycle;
 mod outgoing;
 mod pressure;
@@ -53,7 +55,7 @@ use self::outgoing::{Attempt, Handshake};
 use self::pressure::Pressure;
 use crate::base::{Clock, CloseReason, Share, StallDetector, Table, TimerKey, Timers};
 use crate::config::Config;
-use crate::handler::{Alarm, Connection, EventHandler, Later, Mailbox, Reactors};
+use crate::handler::{Alarm, Connection, EventHandler, Later, Mailbox, Outputs, Reactors};
 use crate::shared::{Acceptance, Arrival, Counters, Engine, Entrance, Inbox, Notify, ReactorPort};
 
 /// The size of the chunks that small writes are gathered in.
@@ -75,7 +77,7 @@ pub(crate) struct EventLoop<D: Driver, H: EventHandler> {
     timers: Timers<Alarm>,
     clock: Clock,
     rings: RingPool,
-    outputs: OutputPool,
+    outputs: Outputs,
     notify: Arc<Notify>,
     arrivals: Arc<Inbox<Arrival<D>>>,
     mailbox: Arc<Mailbox<H>>,
@@ -178,7 +180,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             timers: Timers::new(),
             clock: Clock::new(driver.now()),
             rings: RingPool::new(config.mirrored_rings, RING_BYTES_KEPT),
-            outputs: OutputPool::mapped(OUTPUT_CHUNK, OUTPUT_CHUNKS_KEPT),
+            outputs: Outputs {
+                pool: OutputPool::mapped(OUTPUT_CHUNK, OUTPUT_CHUNKS_KEPT),
+                limits: config.output.clone(),
+            },
             notify: doors.notify,
             arrivals: doors.arrivals,
             mailbox: doors.mailbox,

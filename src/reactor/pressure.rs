@@ -56,14 +56,14 @@ impl<H: EventHandler> Connection<H> {
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// How many bytes of memory the reactor's connections and sockets hold.
     pub(super) fn held(&self) -> usize {
-        self.rings.held() + self.outputs.held() + self.datagrams.held
+        self.rings.held() + self.outputs.pool.held() + self.datagrams.held
     }
 
     /// Tells the engine what is held. Once that is too much, connections close at the end of this
     /// turn.
     pub(super) fn mind_memory(&mut self) {
         self.tell_memory();
-        self.pressure.look_at = self.outputs.held().saturating_add(GROWTH);
+        self.pressure.look_at = self.outputs.pool.held().saturating_add(GROWTH);
         let memory = self.engine.memory();
         if memory.is_pressed() != self.pressure.pressed {
             self.change_pressure();
@@ -90,7 +90,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// A callback left much output: looks at the memory before the turn's end if it is very much.
     pub(super) fn note_growth(&mut self) {
-        if self.outputs.held() > self.pressure.look_at {
+        if self.outputs.pool.held() > self.pressure.look_at {
             self.mind_memory();
         }
     }

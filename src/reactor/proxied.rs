@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
-use millstream_platform::driver::{Driver, Received, Token};
+use millstream_platform::driver::{Driver, Token};
 
 use super::EventLoop;
 use super::callback::keep_unread;
+use super::incoming::Incoming;
 use crate::base::ProxyError;
 use crate::config::ProxyRule;
 use crate::handler::{EventHandler, Peer, Phase, Proxy};
@@ -32,12 +33,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// Bytes arrived for a connection that waits for its header; they are in its ring, or lent.
     #[cold]
-    pub(super) fn read_header(&mut self, token: Token, lent: Option<Received>) {
+    pub(super) fn read_header(&mut self, token: Token, bytes: Incoming<'_>) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         let Some(&Proxy::Awaited { most, refused, .. }) = connection.status.peer.proxy() else {
             return;
         };
-        let (lent, _) = self.driver.parts(lent);
+        let (lent, _) = bytes.parts(&mut self.driver);
         let unread = connection.ring.as_ref().map_or(lent, |ring| ring.readable());
         let decoded = refused.map_or_else(|| ProxyHeader::decode(unread, most), Err);
         let taken = match decoded {
@@ -76,7 +77,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if connection.status.paused_by_handler {
             connection.status.holds_input |= connection.ring.is_some(); // For when it resumes.
         } else if connection.ring.is_some() {
-            self.deliver(token, None);
+            self.deliver(token, Incoming::Nothing);
         }
     }
 

@@ -6,20 +6,12 @@
 use millstream_platform::driver::{Driver, Received, Token};
 
 use super::EventLoop;
+use super::incoming::Incoming;
 use crate::base::CloseReason;
-use crate::handler::{Action, Connection, EventHandler, Output, Phase, Relay, Status};
+use crate::handler::{Action, Connection, EventHandler, Phase, Relay, Status};
 
 /// From how many bytes at once on it costs less to have the driver relay than to receive and send them.
 const LARGE: usize = 16 * 1024;
-
-/// What is relayed, and where it is.
-#[derive(Clone, Copy)]
-enum Relayed<'a> {
-    /// It was received now.
-    Lent(Received),
-    /// It was received before.
-    Kept(&'a [u8]),
-}
 
 impl<H: EventHandler> Connection<H> {
     /// Where what it receives goes, if not to its handler.
@@ -73,7 +65,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let (unread, ended) = (connection.ring.take(), connection.status.peer_ended);
         let over = connection.status.is_over();
         if let Some(ring) = unread {
-            self.forward(token, to, Relayed::Kept(ring.readable()));
+            self.forward(token, to, Incoming::Kept(ring.readable()));
             self.rings.give_back(ring);
         }
         if ended {
@@ -97,14 +89,14 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     /// Bytes arrived for a connection that has a part in relaying.
-    pub(super) fn receive_in_relay(&mut self, token: Token, lent: Option<Received>) {
+    pub(super) fn receive_in_relay(&mut self, token: Token, bytes: Incoming<'_>) {
         let Some(connection) = self.connections.get_mut(token) else { return };
-        match (connection.relays_to(), lent) {
-            (Some(to), Some(bytes)) => {
-                connection.relay().large = bytes.len() >= LARGE;
-                self.forward(token, to, Relayed::Lent(bytes));
+        match (connection.relays_to(), bytes) {
+            (Some(to), Incoming::Lent(received)) => {
+                connection.relay().large = received.len() >= LARGE;
+                self.forward(token, to, bytes);
             }
-            _ => self.deliver(token, lent),
+            _ => self.deliver(token, bytes),
         }
     }
 
@@ -118,16 +110,17 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         connection.relay().large = len >= LARGE;
         let Some(to) = connection.relays_to() else { return };
         if let Some(target) = self.connections.get_mut(to) {
+            let sent_before = target.pending.sent;
             target.pending.sent += sent as u64;
-            target.count_sent(sent as u64, &self.clock, &self.counters);
+            target.book_sent(sent_before, &self.clock, &self.counters);
         }
         if let Some(rest) = rest {
-            self.forward(token, to, Relayed::Lent(rest));
+            self.forward(token, to, Incoming::Lent(rest));
         }
     }
 
     /// Writes bytes that one connection received to another one. Until they are sent, no more are read.
-    fn forward(&mut self, token: Token, to: Token, bytes: Relayed<'_>) {
+    fn forward(&mut self, token: Token, to: Token, bytes: Incoming<'_>) {
         let Some(target) = self.connections.get_mut(to) else { return };
         if target.status.phase == Phase::Doomed {
             return; // How it ends this turn is how this one does: `leave_relay` sees to that.
@@ -135,21 +128,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if target.pending.ended {
             return self.begin_close(token, CloseReason::Relay); // There is nowhere to go any more.
         }
-        let (bytes, link) = match bytes {
-            Relayed::Lent(received) => self.driver.parts(Some(received)),
-            Relayed::Kept(bytes) => (bytes, self.driver.parts(None).1),
-        };
+        let (bytes, link) = bytes.parts(&mut self.driver);
         let sent_before = target.pending.sent;
-        let mut output = Output {
-            token: to,
-            pending: &mut target.pending,
-            pool: &mut self.outputs,
-            link,
-            limits: &self.config.output,
-        };
-        output.write(bytes);
-        let sent = target.pending.sent - sent_before;
-        target.count_sent(sent, &self.clock, &self.counters);
+        self.outputs.lend(to, &mut target.pending, link).write(bytes);
+        target.book_sent(sent_before, &self.clock, &self.counters);
         if self.settle(to, Action::Continue) {
             self.send(to);
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use millstream_platform::driver::{Driver, Event, Host, Received, Space, Token};
 
+use super::incoming::Incoming;
 use super::{EventLoop, Serving};
 use crate::base::{CloseReason, Table, TimerId};
 use crate::handler::{
@@ -218,26 +219,26 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let is_header = connection.status.phase == Phase::Header;
         self.counters.messages_in.add(1);
         let relays = connection.status.relay.is_some();
-        let lent = match (bytes, &mut connection.ring) {
-            (Received::Lent { .. }, None) => Some(bytes),
+        let bytes = match (bytes, &mut connection.ring) {
+            (Received::Lent { .. }, None) => Incoming::Lent(bytes),
             (Received::Stored(_), Some(ring)) => {
                 ring.commit(len);
-                None
+                Incoming::Nothing
             }
             (Received::Lent { .. }, Some(_)) => {
                 self.append_lent(token, bytes);
-                None
+                Incoming::Nothing
             }
             (Received::Stored(_), None) => unreachable!("there was no room to store into"),
         };
         if relays {
-            return self.receive_in_relay(token, lent);
+            return self.receive_in_relay(token, bytes);
         }
         #[cfg(feature = "proxy-protocol")]
         if is_header {
-            return self.read_header(token, lent);
+            return self.read_header(token, bytes);
         }
-        self.deliver(token, lent);
+        self.deliver(token, bytes);
     }
 
     /// Stage 4.
@@ -398,7 +399,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.counters.sockets.set(self.driver.sockets() as u64);
         self.counters.timers.set(self.timers.len() as u64);
         self.counters.rings_leased.set(self.rings.leased() as u64);
-        self.counters.output_queues_leased.set(self.outputs.leased() as u64);
+        self.counters.output_queues_leased.set(self.outputs.pool.leased() as u64);
         self.counters.ring_fallbacks.set(self.rings.fallbacks());
     }
 }

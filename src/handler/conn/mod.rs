@@ -21,7 +21,7 @@ pub(crate) use self::detached::Detach;
 pub use self::detached::{DetachError, Detached};
 pub use self::input::Input;
 pub use self::output::Output;
-pub(crate) use self::output::{Fault, Pending};
+pub(crate) use self::output::{Fault, Outputs, Pending};
 pub use self::output_buffer::OutputBuffer;
 pub use self::prefixed::Prefixed;
 pub use self::remote::Remote;

@@ -93,9 +93,27 @@ impl Pending {
 pub struct Output<'a> {
     pub(crate) token: Token,
     pub(crate) pending: &'a mut Pending,
-    pub(crate) pool: &'a mut OutputPool,
     pub(crate) link: &'a mut dyn Link,
-    pub(crate) limits: &'a OutputLimits,
+    outputs: &'a mut Outputs,
+}
+
+/// What the outputs of a reactor's connections share.
+pub(crate) struct Outputs {
+    pub(crate) pool: OutputPool,
+    pub(crate) limits: OutputLimits,
+}
+
+impl Outputs {
+    /// Lends a connection's output.
+    #[inline(always)]
+    pub(crate) fn lend<'a>(
+        &'a mut self,
+        token: Token,
+        pending: &'a mut Pending,
+        link: &'a mut dyn Link,
+    ) -> Output<'a> {
+        Output { token, pending, link, outputs: self }
+    }
 }
 
 impl<'a> Output<'a> {
@@ -111,8 +129,8 @@ impl<'a> Output<'a> {
         let total = parts.iter().fold(0, |total: usize, part| total.saturating_add(part.len()));
         if (1..LARGE).contains(&total)
             && self.pending.is_writable()
-            && total <= self.limits.cap - self.pending.bytes
-            && self.pending.lease(self.pool).append_in_place(parts, total)
+            && total <= self.outputs.limits.cap - self.pending.bytes
+            && self.pending.lease(&mut self.outputs.pool).append_in_place(parts, total)
         {
             self.pending.bytes += total;
         } else {
@@ -154,9 +172,9 @@ impl<'a> Output<'a> {
         if room == 0 || !self.has_room(room) {
             return;
         }
-        let queue = self.pending.lease(self.pool);
+        let queue = self.pending.lease(&mut self.outputs.pool);
         let before = queue.len();
-        queue.fill(room, self.pool, fill);
+        queue.fill(room, &mut self.outputs.pool, fill);
         self.pending.bytes += queue.len() - before;
     }
 
@@ -175,25 +193,30 @@ impl<'a> Output<'a> {
     /// reached; none if nothing more is sent.
     #[inline]
     pub fn room(&self) -> usize {
-        if self.is_writable() { self.limits.cap.saturating_sub(self.pending.bytes) } else { 0 }
+        if self.is_writable() {
+            self.outputs.limits.cap.saturating_sub(self.pending.bytes)
+        } else {
+            0
+        }
     }
 
     /// The [`output_cap`](crate::Builder::output_cap) in bytes: what is longer never fits.
     #[inline]
     pub fn cap(&self) -> usize {
-        self.limits.cap
+        self.outputs.limits.cap
     }
 
     /// Whether more waits than the [high-water mark](crate::Builder::water_marks), so that
     /// [`on_low_water`](crate::EventHandler::on_low_water) is going to be called.
     pub fn is_above_high_water(&self) -> bool {
-        self.pending.bytes > self.limits.high_water
+        self.pending.bytes > self.outputs.limits.high_water
     }
 
     /// Whether so much waits that reading is going to pause.
     #[inline]
     pub(crate) fn is_flooded(&self) -> bool {
-        self.pending.bytes > self.limits.high_water && self.limits.pause_reading_at_high_water
+        self.pending.bytes > self.outputs.limits.high_water
+            && self.outputs.limits.pause_reading_at_high_water
     }
 
     /// How many bytes are in the queue.
@@ -205,10 +228,10 @@ impl<'a> Output<'a> {
     pub(super) fn take_back(&mut self, len: usize) {
         let Some(queue) = &mut self.pending.queue else { return };
         let before = queue.len();
-        queue.truncate(len, self.pool);
+        queue.truncate(len, &mut self.outputs.pool);
         self.pending.bytes -= before - queue.len();
         if let Some(queue) = self.pending.queue.take() {
-            self.pending.keep(queue, self.pool);
+            self.pending.keep(queue, &mut self.outputs.pool);
         }
     }
 
@@ -238,7 +261,7 @@ impl<'a> Output<'a> {
             return None;
         }
         self.pending.bytes += count;
-        Some((self.pending.lease(self.pool), self.pool))
+        Some((self.pending.lease(&mut self.outputs.pool), &mut self.outputs.pool))
     }
 
     /// Whether `count` more bytes may be written. If the cap forbids it, that is the connection's end.
@@ -246,7 +269,7 @@ impl<'a> Output<'a> {
         if !self.is_writable() {
             return false;
         }
-        let fits = self.pending.bytes.saturating_add(count) <= self.limits.cap;
+        let fits = self.pending.bytes.saturating_add(count) <= self.outputs.limits.cap;
         if !fits {
             self.pending.fault = Some(Box::new(Fault::Overflow));
         }
@@ -258,11 +281,11 @@ impl<'a> Output<'a> {
         if !self.is_writable() {
             return 0;
         }
-        let mut queue = self.pending.queue.take().unwrap_or_else(|| self.pool.queue());
+        let mut queue = self.pending.queue.take().unwrap_or_else(|| self.outputs.pool.queue());
         let before = queue.len();
-        let offered = self.link.offer(self.token, &mut queue, self.pool, more);
+        let offered = self.link.offer(self.token, &mut queue, &mut self.outputs.pool, more);
         let from_queue = before - queue.len();
-        self.pending.keep(queue, self.pool);
+        self.pending.keep(queue, &mut self.outputs.pool);
         self.pending.note_sent(from_queue);
         match offered {
             Ok(taken) => {

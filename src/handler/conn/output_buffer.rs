@@ -10,7 +10,7 @@ use millstream_platform::driver::{Link, Token};
 use millstream_platform::memory::{OutputPool, OutputQueue};
 use socket2::SockRef;
 
-use super::output::{Output, Pending};
+use super::output::{Output, Outputs, Pending};
 use crate::config::OutputLimits;
 
 /// The size of the chunks that writes are gathered in.
@@ -22,8 +22,7 @@ const CHUNKS_KEPT: usize = 4;
 /// clients that do their own sending.
 pub struct OutputBuffer {
     pending: Pending,
-    pool: OutputPool,
-    limits: OutputLimits,
+    outputs: Outputs,
     nowhere: Nowhere,
 }
 
@@ -32,7 +31,8 @@ impl OutputBuffer {
     pub fn new() -> Self {
         let limits = OutputLimits { cap: usize::MAX, ..OutputLimits::default() };
         let pool = OutputPool::new(CHUNK, CHUNKS_KEPT);
-        OutputBuffer { pending: Pending::default(), pool, limits, nowhere: Nowhere { now: None } }
+        let outputs = Outputs { pool, limits };
+        OutputBuffer { pending: Pending::default(), outputs, nowhere: Nowhere { now: None } }
     }
 
     /// Sets the time that [`Output::now`] tells, which else is that of the clock.
@@ -42,13 +42,8 @@ impl OutputBuffer {
 
     /// The output to write to. It can be asked for as often as one likes.
     pub fn output(&mut self) -> Output<'_> {
-        Output {
-            token: Token { index: 0, generation: 0 },
-            pending: &mut self.pending,
-            pool: &mut self.pool,
-            link: &mut self.nowhere,
-            limits: &self.limits,
-        }
+        let token = Token { index: 0, generation: 0 };
+        self.outputs.lend(token, &mut self.pending, &mut self.nowhere)
     }
 
     /// Takes all that was written.
@@ -66,20 +61,20 @@ impl OutputBuffer {
         let piece = match queue.front_shared() {
             Some(shared) => {
                 let shared = shared.clone();
-                queue.advance(shared.len(), &mut self.pool);
+                queue.advance(shared.len(), &mut self.outputs.pool);
                 shared
             }
             None => {
                 let mut copied = Vec::with_capacity(queue.front().len());
                 while !queue.is_empty() && queue.front_shared().is_none() {
                     copied.extend_from_slice(queue.front());
-                    queue.advance(queue.front().len(), &mut self.pool);
+                    queue.advance(queue.front().len(), &mut self.outputs.pool);
                 }
                 copied.into()
             }
         };
         self.pending.note_sent(piece.len());
-        self.pending.keep(queue, &mut self.pool);
+        self.pending.keep(queue, &mut self.outputs.pool);
         Some(piece)
     }
 
@@ -95,11 +90,11 @@ impl OutputBuffer {
             written = writer.write_all(front);
             if written.is_ok() {
                 let count = front.len();
-                queue.advance(count, &mut self.pool);
+                queue.advance(count, &mut self.outputs.pool);
                 self.pending.note_sent(count);
             }
         }
-        self.pending.keep(queue, &mut self.pool);
+        self.pending.keep(queue, &mut self.outputs.pool);
         written
     }
 }
