@@ -6,8 +6,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-#[cfg(feature = "proxy-protocol")]
-use std::time::Duration;
 
 use millstream_platform::address::{self, Address, Transport, UnixAddress};
 use millstream_platform::socket::{
@@ -16,9 +14,7 @@ use millstream_platform::socket::{
 };
 use socket2::SockRef;
 
-use super::{ConfigError, ListenError};
-#[cfg(feature = "proxy-protocol")]
-use crate::proxy::LONGEST_V1;
+use super::{ConfigError, ListenError, Preface};
 
 /// Where to listen, and how: made from an address or from text. What is wrong with it is found out
 /// when it is used.
@@ -45,8 +41,8 @@ pub struct Listen {
     mode: Option<u32>,
     options: SocketOptions,
     most: Option<usize>,
-    #[cfg(feature = "proxy-protocol")]
-    proxy: Option<ProxyRule>,
+    /// What comes before its connections open.
+    pub(crate) preface: Option<Arc<dyn Preface>>,
     inherited: Option<Inherited>,
 }
 
@@ -57,18 +53,8 @@ pub(crate) struct Rules {
     pub(crate) options: Option<SocketOptions>,
     /// How many there may be at the same time.
     pub(crate) most: Option<usize>,
-    #[cfg(feature = "proxy-protocol")]
-    pub(crate) proxy: Option<ProxyRule>,
-}
-
-/// That a proxy says first who its client is.
-#[cfg(feature = "proxy-protocol")]
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ProxyRule {
-    /// How long that may take.
-    pub(crate) timeout: Duration,
-    /// How many bytes it may have.
-    pub(crate) most: usize,
+    /// What comes before they open.
+    pub(crate) preface: Option<Arc<dyn Preface>>,
 }
 
 /// Sockets that listen already.
@@ -201,8 +187,7 @@ impl Listen {
             mode: None,
             options: SocketOptions::new(),
             most: None,
-            #[cfg(feature = "proxy-protocol")]
-            proxy: None,
+            preface: None,
             inherited: None,
         }
     }
@@ -228,51 +213,9 @@ impl Listen {
         self
     }
 
-    /// Expects each connection to begin with a header of the PROXY protocol, version 1 or 2, by
-    /// which a proxy tells who its client is
-    /// (<https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>). Only proxies must be able
-    /// to connect here: any client that connects is believed.
-    ///
-    /// The connection opens when the header is there; what follows it is the connection's input.
-    /// [`Conn::peer_addr`](crate::Conn::peer_addr) is then the client's address, and
-    /// [`Conn::proxied`](crate::Conn::proxied) says where the client connected to. Where the proxy
-    /// speaks for itself or doesn't know (`LOCAL`, `UNKNOWN`), it is the proxy's. Limits per source
-    /// and the accept filter go by the proxy's address: a client's is not known when a connection
-    /// is let in.
-    ///
-    /// One without a header within `timeout`, at least a millisecond, or whose header has more than
-    /// `most` bytes, at least 107, or is none, is reset within a moment, and counted as closed for
-    /// [`CloseReason::ProxyHeader`](crate::CloseReason::ProxyHeader). 536 bytes are plenty for
-    /// addresses, and for some of the extensions of version 2, of which only a checksum is looked
-    /// at.
-    #[cfg(feature = "proxy-protocol")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
-    pub fn proxy_protocol(mut self, timeout: Duration, most: usize) -> Self {
-        self.proxy = Some(ProxyRule { timeout, most });
-        self
-    }
-
-    #[cfg(feature = "proxy-protocol")]
-    fn check_proxy(&self) -> Result<(), ConfigError> {
-        let Some(ProxyRule { timeout, most }) = self.proxy else { return Ok(()) };
-        let error = |value, reason| Err(ConfigError { field: "proxy_protocol", value, reason });
-        if timeout < Duration::from_millis(1) {
-            return error(format!("{timeout:?}"), "the timeout must be at least a millisecond");
-        }
-        if most < LONGEST_V1 {
-            return error(most.to_string(), "a header must be allowed at least 107 bytes");
-        }
-        Ok(())
-    }
-
     /// What holds for its connections; `options` are to be set on each.
     pub(crate) fn rules(&self, options: Option<SocketOptions>) -> Rules {
-        Rules {
-            options,
-            most: self.most,
-            #[cfg(feature = "proxy-protocol")]
-            proxy: self.proxy,
-        }
+        Rules { options, most: self.most, preface: self.preface.clone() }
     }
 
     /// Options of this listener and of the connections that it accepts, over those of
@@ -330,19 +273,13 @@ impl Listen {
         if self.most.is_some() && !self.transport.is_stream() {
             return error(self.to_string(), "datagrams have no connections");
         }
-        #[cfg(feature = "proxy-protocol")]
-        if self.proxy.is_some() && !self.transport.is_stream() {
-            return error(self.to_string(), "no PROXY header comes with datagrams");
-        }
         if self.backlog == Some(0) {
             return error(self.to_string(), "the backlog must be at least 1");
         }
         if self.most == Some(0) {
             return error(self.to_string(), "max_connections must be at least 1");
         }
-        #[cfg(feature = "proxy-protocol")]
-        self.check_proxy()?;
-        Ok(())
+        self.preface.as_ref().map_or(Ok(()), |preface| preface.check(self))
     }
 
     /// Opens the sockets: with `shares`, this many that share an address, if it can be shared; else

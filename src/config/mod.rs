@@ -1,8 +1,8 @@
 //! What a user configures, its defaults, and what is wrong with it.
 //!
 //! - This file has the values that the builder sets;
-//! - `listen` says where to listen and how, `filter` who is let in, `balance` which reactor gets a
-//!   connection;
+//! - `listen` says where to listen and how, `preface` what comes before a connection opens, `filter`
+//!   who is let in, `balance` which reactor gets a connection;
 //! - `connect`, `datagram` and `adopt` say how a reactor comes to a connection or a socket by
 //!   itself, and `backoff` how long it waits until it tries again;
 //! - `error` is what the engine says to a configuration.
@@ -15,6 +15,7 @@ mod datagram;
 mod error;
 mod filter;
 mod listen;
+mod preface;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -30,9 +31,8 @@ pub use self::error::{ConfigError, ListenError, StartError};
 pub use self::filter::Accepting;
 pub(crate) use self::filter::{AcceptFilter, Refusals, canonical};
 pub use self::listen::Listen;
-#[cfg(feature = "proxy-protocol")]
-pub(crate) use self::listen::ProxyRule;
 pub(crate) use self::listen::{Gate, Rules};
+pub(crate) use self::preface::{Ends, Preface};
 
 /// What accepts connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! A connection as its reactor keeps it, and what of it a callback reaches.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_platform::address::{Address, PeerAddress};
@@ -12,9 +13,10 @@ use super::mailbox::Order;
 use super::reactors::Reactors;
 use super::{Action, EventHandler};
 use crate::base::{
-    Clock, CloseReason, Completion, ConnId, ListenerId, OwnedTimers, ProxyError, Share, TimerId,
-    TimerKey, Timers, ticks,
+    Clock, CloseReason, Completion, ConnId, ListenerId, OwnedTimers, Share, TimerId, TimerKey,
+    Timers, ticks,
 };
+use crate::config::Preface;
 use crate::shared::{Account, Counters};
 
 /// A connection in the reactor's table. Its size is what an idle connection costs, so what is seldom
@@ -48,6 +50,8 @@ pub(crate) struct Status<H: EventHandler> {
     pub(crate) last_sent: u64,
     pub(crate) extras: Option<Box<Extras<H>>>,
     pub(crate) phase: Phase,
+    /// The handler was told of it.
+    pub(crate) opened: bool,
     pub(crate) close_request: Option<CloseRequest>,
     /// Its [`Origin`], in less room.
     pub(crate) listener: Option<ListenerId>,
@@ -97,9 +101,8 @@ impl Origin {
 /// The other end of a connection.
 pub(crate) enum Peer {
     Direct(PeerAddress),
-    /// A proxy, which speaks for somebody else.
-    #[cfg(feature = "proxy-protocol")]
-    Proxied(Box<(PeerAddress, Proxy)>),
+    /// One that speaks for somebody else, who is at the first address and connected to the second.
+    Proxy(Box<(PeerAddress, (PeerAddress, PeerAddress))>),
 }
 
 impl Peer {
@@ -107,56 +110,27 @@ impl Peer {
     pub(crate) fn direct(&self) -> &PeerAddress {
         match self {
             Peer::Direct(direct) => direct,
-            #[cfg(feature = "proxy-protocol")]
-            Peer::Proxied(proxied) => &proxied.0,
+            Peer::Proxy(proxy) => &proxy.0,
         }
     }
 
-    /// What a proxy is to tell, or has told.
-    #[cfg(feature = "proxy-protocol")]
-    pub(crate) fn proxy(&self) -> Option<&Proxy> {
+    /// Where somebody is for whom the other end speaks, and where that one connected to.
+    pub(crate) fn told(&self) -> Option<&(PeerAddress, PeerAddress)> {
         match self {
             Peer::Direct(_) => None,
-            Peer::Proxied(proxied) => Some(&proxied.1),
+            Peer::Proxy(proxy) => Some(&proxy.1),
         }
     }
 
-    /// Why what a proxy sent was refused.
-    pub(crate) fn refusal(&self) -> Option<ProxyError> {
-        match self {
-            Peer::Direct(_) => None,
-            #[cfg(feature = "proxy-protocol")]
-            Peer::Proxied(proxied) => match proxied.1 {
-                Proxy::Awaited { refused, .. } => refused,
-                Proxy::Told { .. } => None,
-            },
-        }
+    /// The other end speaks for somebody else.
+    pub(crate) fn tell(&mut self, source: PeerAddress, destination: PeerAddress) {
+        *self = Peer::Proxy(Box::new((self.direct().clone(), (source, destination))));
     }
 
     /// Where the peer is, as far as is known.
     pub(crate) fn address(&self) -> Address {
-        #[cfg(feature = "proxy-protocol")]
-        if let Some(Proxy::Told { source, .. }) = self.proxy() {
-            return source.get();
-        }
-        self.direct().get()
+        self.told().map_or(self.direct(), |(source, _)| source).get()
     }
-}
-
-/// What a proxy is to tell of a connection, or has told.
-#[cfg(feature = "proxy-protocol")]
-pub(crate) enum Proxy {
-    /// In a header of so many bytes at most, until a tick.
-    Awaited {
-        most: usize,
-        until: u64,
-        /// What came was none: nothing more is looked at until then.
-        refused: Option<ProxyError>,
-    },
-    Told {
-        source: PeerAddress,
-        destination: PeerAddress,
-    },
 }
 
 /// A connection's part in relaying.
@@ -182,9 +156,8 @@ impl Relay {
 /// How far a connection is on its way to being closed. It only goes down this list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
-    /// A header of the PROXY protocol must come before it opens.
-    #[cfg(feature = "proxy-protocol")]
-    Header,
+    /// It was taken in, and no callback has run.
+    Opening,
     /// Callbacks run.
     Open,
     /// Output is being flushed; what arrives is dropped.
@@ -203,9 +176,11 @@ pub(crate) struct Extras<H> {
     pub(crate) closes: Vec<Completion>,
     /// For the connection to leave the engine.
     pub(crate) detach: Option<Detach<H>>,
-    /// Why it closes once its output is flushed.
+    /// What is to come before it opens.
+    pub(crate) preface: Option<Arc<dyn Preface>>,
+    /// Why it closes once its output is flushed, or was refused before it opened.
     pub(crate) reason: Option<CloseReason>,
-    /// The tick at which the patience with that ends.
+    /// The tick at which the patience with that, or with the preface, ends.
     pub(crate) close_by: u64,
 }
 
@@ -220,7 +195,8 @@ impl<H: EventHandler> Connection<H> {
             last_received: now,
             last_sent: now,
             extras: None,
-            phase: Phase::Open,
+            phase: Phase::Opening,
+            opened: false,
             close_request: None,
             listener: origin.listener(),
             outgoing: origin == Origin::Outgoing,
@@ -275,10 +251,9 @@ impl<H: EventHandler> Connection<H> {
             && !status.relay.as_ref().is_some_and(|relay| relay.waits())
     }
 
-    /// Books what the operating system has taken since it had taken `before` bytes.
+    /// Books bytes that the operating system took, wherever they were.
     #[inline]
-    pub(crate) fn book_sent(&mut self, before: u64, clock: &Clock, counters: &Counters) {
-        let bytes = self.pending.sent - before;
+    pub(crate) fn book_sent(&mut self, bytes: u64, clock: &Clock, counters: &Counters) {
         if bytes == 0 {
             return;
         }
@@ -320,12 +295,10 @@ impl<H: EventHandler> Status<H> {
         Account::new(self.peer.direct(), self.listener)
     }
 
-    /// Whether the handler is told of it: not before its proxy has said who the client is.
-    pub(crate) fn is_opened(&self) -> bool {
-        #[cfg(feature = "proxy-protocol")]
-        return !matches!(self.peer.proxy(), Some(Proxy::Awaited { .. }));
-        #[cfg(not(feature = "proxy-protocol"))]
-        true
+    /// The handler is told of it.
+    pub(crate) fn open(&mut self) {
+        self.phase = Phase::Open;
+        self.opened = true;
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -367,12 +340,9 @@ impl<H: EventHandler> Status<H> {
     /// Until when what it waits for must be there, if it isn't open.
     pub(crate) fn close_by(&self) -> Option<u64> {
         match self.phase {
-            #[cfg(feature = "proxy-protocol")]
-            Phase::Header => match self.peer.proxy()? {
-                Proxy::Awaited { until, .. } => Some(*until),
-                Proxy::Told { .. } => None,
-            },
-            Phase::Flushing | Phase::Lingering => Some(self.extras.as_ref()?.close_by),
+            Phase::Opening | Phase::Flushing | Phase::Lingering => {
+                Some(self.extras.as_ref()?.close_by)
+            }
             Phase::Open | Phase::Doomed => None,
         }
     }
@@ -381,7 +351,7 @@ impl<H: EventHandler> Status<H> {
 impl<H> Default for Extras<H> {
     fn default() -> Self {
         let (writes, closes) = (VecDeque::new(), Vec::new());
-        Extras { writes, closes, detach: None, reason: None, close_by: 0 }
+        Extras { writes, closes, detach: None, preface: None, reason: None, close_by: 0 }
     }
 }
 

@@ -24,8 +24,6 @@ pub use self::conn::{
 pub(crate) use self::connection::{
     Alarm, Connection, Control, Later, Origin, Phase, Relay, Status, arm_by,
 };
-#[cfg(feature = "proxy-protocol")]
-pub(crate) use self::connection::{Peer, Proxy};
 pub(crate) use self::datagram::DatagramEntry;
 pub use self::datagram::{Datagram, DatagramRemote, DatagramSocket, SendError};
 pub(crate) use self::mailbox::{

@@ -110,7 +110,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             let room = self.config.receive_buffer / 2;
             keep_unread(&mut self.rings, &mut connection.ring, lent, taken, room);
         }
-        connection.book_sent(sent_before, &self.clock, &self.counters);
+        let sent = connection.pending.sent - sent_before;
+        connection.book_sent(sent, &self.clock, &self.counters);
         let calm = connection.is_calm(self.pressure.calm_output);
         let output = connection.has_output_to_do();
         if let Some(delay) = stalled {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use millstream_platform::driver::{Driver, Token};
 
 use super::EventLoop;
-use crate::base::{CloseReason, ProxyError, ticks};
+use crate::base::{CloseReason, ticks};
 use crate::config::Config;
 use crate::handler::{Connection, EventHandler, Phase, arm_by};
 
@@ -69,12 +69,11 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     /// The peer of a closing connection took too long: with the output, which is cut off, or only with
-    /// its own end. Or a proxy did, with telling its client before anything was opened.
+    /// its own end. Or that of one that is not open yet did.
     fn lose_patience(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
-        if !connection.status.is_opened() {
-            let error = connection.status.peer.refusal().unwrap_or(ProxyError::TimedOut);
-            return self.doom(token, CloseReason::ProxyHeader(error), true);
+        if connection.status.phase == Phase::Opening {
+            return self.miss_preface(token);
         }
         let flushed = connection.status.phase == Phase::Lingering;
         self.cut_off(token, CloseReason::FlushTimeout, !flushed);

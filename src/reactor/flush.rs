@@ -20,9 +20,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// The operating system can take more, and has taken so many bytes since the last report.
     pub(super) fn note_sendable(&mut self, token: Token, bytes: usize) {
         let Some(connection) = self.connections.get_mut(token) else { return };
-        let sent_before = connection.pending.sent;
         connection.pending.note_sent(bytes);
-        connection.book_sent(sent_before, &self.clock, &self.counters);
+        connection.book_sent(bytes as u64, &self.clock, &self.counters);
         self.mark_dirty(token);
     }
 
@@ -54,16 +53,17 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             return;
         }
         if let Some(queue) = &mut connection.pending.queue {
-            let sent_before = connection.pending.sent;
             let sent = self.driver.flush(token, queue, &mut self.outputs.pool);
             if let Some(empty) = connection.pending.queue.take_if(|queue| queue.is_empty()) {
                 self.outputs.pool.give_back(empty);
             }
             match sent {
-                Ok(sent) => connection.pending.note_sent(sent),
+                Ok(sent) => {
+                    connection.pending.note_sent(sent);
+                    connection.book_sent(sent as u64, &self.clock, &self.counters);
+                }
                 Err(error) => return self.cut_off_broken(token, error),
             }
-            connection.book_sent(sent_before, &self.clock, &self.counters);
         }
         let status = &connection.status;
         let waited_for = status.extras.is_some()

@@ -17,10 +17,12 @@ impl<'a> Incoming<'a> {
     /// The bytes, and beside them what may be asked while they are borrowed.
     #[inline(always)]
     pub(super) fn parts(self, driver: &'a mut impl Driver) -> (&'a [u8], &'a mut dyn Link) {
-        match self {
-            Incoming::Nothing => driver.parts(None),
-            Incoming::Lent(received) => driver.parts(Some(received)),
-            Incoming::Kept(bytes) => (bytes, driver.parts(None).1),
-        }
+        let (received, kept) = match self {
+            Incoming::Nothing => (None, None),
+            Incoming::Lent(received) => (Some(received), None),
+            Incoming::Kept(bytes) => (None, Some(bytes)),
+        };
+        let (lent, link) = driver.parts(received);
+        (kept.unwrap_or(lent), link)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::mem;
 use std::sync::Arc;
 
 use millstream_platform::address::PeerAddress;
@@ -95,6 +96,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     ) {
         let origin = Origin::Accepted(listener.id());
         let Some(token) = self.take(socket, peer, origin, admission) else { return };
+        // A fault before it has a deadline is its end.
+        let served = mem::replace(&mut self.serving, Serving::Connection(token));
         if let Some(options) = &listener.rules().options
             && let (_, link) = self.driver.parts(None)
             && let Some(socket) = link.socket(token)
@@ -103,11 +106,11 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         {
             limited!(warn, %peer, error = &error as &dyn Error, "a socket option was refused");
         }
-        #[cfg(feature = "proxy-protocol")]
-        if let Some(rule) = listener.rules().proxy {
-            return self.await_header(token, rule);
+        match &listener.rules().preface {
+            Some(preface) => self.await_preface(token, Arc::clone(preface)),
+            None => self.begin(token),
         }
-        self.begin(token);
+        self.serving = served;
     }
 
     /// Opens a connection.
@@ -119,14 +122,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         admission: Admission,
     ) -> Option<Token> {
         let token = self.take(socket, peer, origin, admission)?;
+        let served = mem::replace(&mut self.serving, Serving::Connection(token));
         self.begin(token);
+        self.serving = served;
         Some(token)
-    }
-
-    /// Tells the handler of a connection that was taken in.
-    pub(super) fn begin(&mut self, token: Token) {
-        self.arm_deadline(token);
-        self.call(token, "on_open", H::on_open);
     }
 
     /// Takes a connection into the table. If it does not get there, it gives its admission back.
@@ -179,20 +178,13 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn end_input(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         connection.status.peer_ended = true;
-        if let Some(error) = connection.status.peer.refusal() {
-            return self.doom(token, CloseReason::ProxyHeader(error), true);
-        }
-        if !connection.status.is_opened() {
-            return self.doom(token, CloseReason::Peer, false);
-        }
         match connection.status.phase {
             Phase::Open => match connection.relays_to() {
                 Some(to) => self.end_relay(to),
                 None => self.call(token, "on_end", H::on_end),
             },
             Phase::Lingering => return self.doom(token, CloseReason::Local, false),
-            #[cfg(feature = "proxy-protocol")]
-            Phase::Header => return,
+            Phase::Opening => return self.end_unopened(token),
             Phase::Flushing | Phase::Doomed => return,
         }
         let connection = self.connections.get(token);
@@ -214,7 +206,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn begin_close(&mut self, token: Token, reason: CloseReason) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         let status = &mut connection.status;
-        if !status.is_opened() {
+        if !status.opened {
             return self.doom(token, reason, false);
         }
         if status.phase != Phase::Open {
@@ -294,7 +286,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn doom(&mut self, token: Token, reason: CloseReason, reset: bool) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         let status = &mut connection.status;
-        let phase = std::mem::replace(&mut status.phase, Phase::Doomed);
+        let phase = mem::replace(&mut status.phase, Phase::Doomed);
         if phase == Phase::Doomed {
             return;
         }
@@ -332,7 +324,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     fn finish(&mut self, token: Token, reason: &CloseReason) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         connection.status.note_over();
-        if connection.status.is_opened() {
+        if connection.status.opened {
             self.invoke(token, Phase::Doomed, "on_close", Incoming::Nothing, |handler, conn| {
                 handler.on_close(conn, reason);
                 Action::Continue
@@ -495,7 +487,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// Tells the handler of an open connection that the engine drains it. One that opens later is told then.
     pub(super) fn drain(&mut self, token: Token) {
-        if self.connections.get(token).is_some_and(|connection| connection.status.is_opened()) {
+        if self.connections.get(token).is_some_and(|connection| connection.status.opened) {
             self.call(token, "on_drain", H::on_drain);
         }
     }

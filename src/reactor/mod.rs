@@ -22,8 +22,8 @@
 //! - `turn` has the stages; `callback` runs one callback and acts on what it asked for; `incoming`
 //!   says where the bytes for it are;
 //! - `datagrams` has all that concerns sockets for datagrams;
-//! - `lifecycle` opens and closes connections; `outgoing` makes some, by the order of `race`, and `adopting` takes
-//!   others in; `flush` sends; `deadline`
+//! - `lifecycle` takes connections in and closes them; `outgoing` makes some, by the order of `race`, and
+//!   `adopting` takes others in; `opening` is what comes before `on_open`; `flush` sends; `deadline`
 //!   watches the clock, `pressure` the memory; `fault` keeps a panic of the engine itself to what was being served;
 //! - `share` is how much of its time a turn gives to each stage.
 
@@ -35,10 +35,9 @@ mod fault;
 mod flush;
 mod incoming;
 mod lifecycle;
+mod opening;
 mod outgoing;
 mod pressure;
-#[cfg(feature = "proxy-protocol")]
-mod proxied;
 mod relay;
 mod share;
 mod turn;

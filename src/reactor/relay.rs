@@ -110,9 +110,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         connection.relay().large = len >= LARGE;
         let Some(to) = connection.relays_to() else { return };
         if let Some(target) = self.connections.get_mut(to) {
-            let sent_before = target.pending.sent;
             target.pending.sent += sent as u64;
-            target.book_sent(sent_before, &self.clock, &self.counters);
+            target.book_sent(sent as u64, &self.clock, &self.counters);
         }
         if let Some(rest) = rest {
             self.forward(token, to, Incoming::Lent(rest));
@@ -131,7 +130,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let (bytes, link) = bytes.parts(&mut self.driver);
         let sent_before = target.pending.sent;
         self.outputs.lend(to, &mut target.pending, link).write(bytes);
-        target.book_sent(sent_before, &self.clock, &self.counters);
+        let sent = target.pending.sent - sent_before;
+        target.book_sent(sent, &self.clock, &self.counters);
         if self.settle(to, Action::Continue) {
             self.send(to);
         }

@@ -215,10 +215,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             return self.counters.bytes_dropped.add(len as u64); // Closing: see Conn::close.
         }
         self.counters.bytes_in.add(len as u64);
-        #[cfg(feature = "proxy-protocol")]
-        let is_header = connection.status.phase == Phase::Header;
         self.counters.messages_in.add(1);
-        let relays = connection.status.relay.is_some();
+        let aside = connection.status.phase != Phase::Open || connection.status.relay.is_some();
         let bytes = match (bytes, &mut connection.ring) {
             (Received::Lent { .. }, None) => Incoming::Lent(bytes),
             (Received::Stored(_), Some(ring)) => {
@@ -231,14 +229,20 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             }
             (Received::Stored(_), None) => unreachable!("there was no room to store into"),
         };
-        if relays {
-            return self.receive_in_relay(token, bytes);
-        }
-        #[cfg(feature = "proxy-protocol")]
-        if is_header {
-            return self.read_header(token, bytes);
+        if aside {
+            return self.receive_aside(token, bytes);
         }
         self.deliver(token, bytes);
+    }
+
+    /// Bytes arrived that are not for the handler of an open connection, or not only.
+    #[inline(never)]
+    fn receive_aside(&mut self, token: Token, bytes: Incoming<'_>) {
+        let Some(connection) = self.connections.get(token) else { return };
+        match connection.status.phase {
+            Phase::Opening => self.judge(token, bytes),
+            _ => self.receive_in_relay(token, bytes),
+        }
     }
 
     /// Stage 4.

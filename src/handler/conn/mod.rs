@@ -25,13 +25,9 @@ pub(crate) use self::output::{Fault, Outputs, Pending};
 pub use self::output_buffer::OutputBuffer;
 pub use self::prefixed::Prefixed;
 pub use self::remote::Remote;
-#[cfg(feature = "proxy-protocol")]
-use super::Proxy;
 use super::{Control, Order, Reactors};
 use crate::base::{ConnId, ListenerId, TimerId};
 use crate::handler::{Action, EventHandler};
-#[cfg(feature = "proxy-protocol")]
-use crate::proxy::ProxyHeader;
 
 /// A connection, for the time of one callback, on its reactor's thread. It is not `Send`: what leaves
 /// the thread is a [`Remote`].
@@ -73,19 +69,6 @@ impl<H: EventHandler> Conn<'_, H> {
     /// The address of the other end of this very connection, which may be a proxy's.
     pub fn direct_peer_addr(&self) -> Address {
         self.control.status.peer.direct().get()
-    }
-
-    /// Where a proxy's client is and connected to, if a proxy told that
-    /// ([`Listen::proxy_protocol`](crate::Listen::proxy_protocol)).
-    #[cfg(feature = "proxy-protocol")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
-    pub fn proxied(&self) -> Option<ProxyHeader> {
-        match self.control.status.peer.proxy() {
-            Some(Proxy::Told { source, destination }) => {
-                Some(ProxyHeader::new(source.get(), destination.get()))
-            }
-            _ => None,
-        }
     }
 
     /// What carries the connection: TCP or a Unix socket.

@@ -31,7 +31,10 @@ enum Place {
     /// As it hands out the first event that is meant.
     Next(fn(&Event<Stream>) -> bool),
     Adopt,
+    /// As it shows bytes.
     Parts,
+    /// As it gives out what may be asked for a connection, without bytes.
+    Link,
     Flush,
     Close,
     Bind,
@@ -139,7 +142,9 @@ impl Streams for Faulty {
     }
 
     fn parts(&mut self, lent: Option<Received>) -> (&[u8], &mut dyn Link) {
-        self.panic_at(|place| matches!((place, lent), (Place::Parts, Some(_))));
+        self.panic_at(|place| {
+            matches!((place, lent), (Place::Parts, Some(_)) | (Place::Link, None))
+        });
         self.inner.parts(lent)
     }
 }
@@ -350,6 +355,21 @@ fn a_fault_in_accepting_costs_one_client_and_a_moment() {
         drop((witness, victim));
         rig.assert_empty(2);
     }
+}
+
+/// A connection that was taken in and is not open yet has nobody else who would close it.
+#[test]
+fn a_fault_in_opening_a_connection_resets_it() {
+    let mut rig = Rig::new();
+    let witness = rig.connect();
+    rig.echo(&witness);
+    rig.spring(Place::Link);
+    let victim = rig.connect();
+    assert_cut(&mut rig, &victim);
+    rig.assert_one_fault(&witness);
+    assert_eq!(rig.closed.get(), 0, "it never opened");
+    drop((witness, victim));
+    rig.assert_empty(2);
 }
 
 #[test]

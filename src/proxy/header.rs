@@ -1,5 +1,5 @@
-//! The PROXY protocol: what a proxy tells a server about its client, in front of what the client
-//! sends.
+//! A header of the PROXY protocol: what a proxy tells a server about its client, in front of what
+//! the client sends.
 //!
 //! The protocol is specified at <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>.
 //!
@@ -20,7 +20,7 @@ use crate::base::ProxyError;
 const V1: &[u8] = b"PROXY ";
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The longest line of version 1, with its CRLF.
-pub(crate) const LONGEST_V1: usize = 107;
+pub(super) const LONGEST_V1: usize = 107;
 /// What is in front of the addresses in version 2: how it begins, the command, the kind of
 /// addresses, and the length of what follows.
 const V2_HEAD: usize = 16;
@@ -109,7 +109,7 @@ pub struct ProxyHeader {
 
 /// What a header was found to be: the addresses, or none if the proxy speaks for itself; and its
 /// length.
-pub(crate) type Decoded = (Option<ProxyHeader>, usize);
+pub(super) type Decoded = (Option<ProxyHeader>, usize);
 
 impl ProxyHeader {
     /// A header with these two ends.
@@ -153,7 +153,7 @@ impl ProxyHeader {
 
     /// Looks for a header of at most `most` bytes at the beginning of what was received; `None`:
     /// there is more of it to come.
-    pub(crate) fn decode(bytes: &[u8], most: usize) -> Result<Option<Decoded>, ProxyError> {
+    pub(super) fn decode(bytes: &[u8], most: usize) -> Result<Option<Decoded>, ProxyError> {
         if begins(bytes, V2) {
             return decode_v2(bytes, most);
         }
