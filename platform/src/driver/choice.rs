@@ -2,12 +2,9 @@
 
 use std::env;
 use std::fmt;
-use std::io;
 use std::str::FromStr;
-use std::sync::Arc;
 
-use super::{Budget, Driver, Readiness};
-use crate::socket::{DatagramSocket, Listener, Stream};
+use super::{Readiness, SystemDriver};
 
 /// Which driver an engine talks to the operating system by. Its text is the lower-case name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -41,37 +38,6 @@ pub trait OnDriver {
 
     /// Does it with this driver.
     fn run<D: SystemDriver>(self) -> Self::Output;
-}
-
-/// A driver of the operating system's sockets. It may be made in one thread and belong to another
-/// one.
-pub trait SystemDriver: Driver<Socket = Stream> + Send + Sized {
-    /// Makes one.
-    ///
-    /// # Errors
-    /// The operating system lacks something that it needs.
-    fn open(budget: Budget) -> io::Result<Self>;
-
-    /// What has sockets watched for it.
-    fn watcher(&self) -> Arc<dyn Watch<Self>>;
-}
-
-/// Has sockets watched that a driver is to take in, on any thread. Whoever asks for one learns so
-/// what the operating system refuses.
-pub trait Watch<D: Driver>: Send + Sync {
-    /// Has a listener watched, to be given to [`Listening::listen`](super::Listening::listen), or
-    /// dropped.
-    ///
-    /// # Errors
-    /// The operating system refused to watch it; it is closed.
-    fn listener(&self, socket: Listener) -> io::Result<D::Listener>;
-
-    /// Has a socket for datagrams watched, to be given to
-    /// [`Datagrams::open_datagrams`](super::Datagrams::open_datagrams), or dropped.
-    ///
-    /// # Errors
-    /// The operating system refused to watch it or an option; it is closed.
-    fn datagrams(&self, socket: DatagramSocket) -> io::Result<D::DatagramSocket>;
 }
 
 impl DriverChoice {

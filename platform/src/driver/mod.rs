@@ -1,64 +1,73 @@
 //! The contract between the engine and the operating system, and the drivers that keep it.
 //!
-//! The contract is completion-shaped: the engine asks (connect, adopt, flush, pause, shut down, detach, close),
-//! and the driver reports what happened (accepted, connected, these bytes were received, so much was
-//! sent, the peer ended, failed). Nothing above this module knows what readiness, an edge or a completion queue is.
+//! The contract is completion-shaped: the engine asks (connect, adopt, flush, pause, shut down,
+//! detach, close), and the driver reports what happened (accepted, connected, these bytes were
+//! received, so much was sent, the peer ended, failed). Nothing above this module knows what
+//! readiness, an edge or a completion queue is.
 //!
-//! The traits divide it by use: [`Polling`] is the turn, [`Listening`], [`Streams`] and [`Datagrams`] are what can be
-//! served in it, and a [`Driver`] serves everything.
+//! The traits divide it by use: [`Polling`] is the turn, [`Listening`], [`Streams`] and
+//! [`Datagrams`] are what can be served in it, and a [`Driver`] serves everything.
 //!
 //! # What a driver must supply
 //!
-//! 1. **Two steps a turn.** [`Polling::wait`] blocks and reaps: it collects what the operating system
-//!    has to say and runs nothing. [`Polling::next`] then hands the events out one by one until it
-//!    answers `None`, or until the engine ends the turn before: what is left is handed out in the next one, whose
-//!    `wait` does not block.
-//! 2. **Bounded turns.** In one turn a connection receives at most the read budget and sends at most
-//!    the write budget, and a listener accepts at most the accept budget ([`Budget`]). What a budget cuts
-//!    off is kept by the driver and comes in the next turn, whose `wait` then does not block. No
-//!    new notification of the operating system is needed for it. Whoever becomes ready is served in the order in which
-//!    that was seen, and before those who were served and have more; of these at least every eighth is one.
-//! 3. **No stranger's events.** A [`Token`] carries a generation; connections, listeners and attempts to
-//!    connect are named apart. Once [`Streams::close`], [`Streams::detach`] or
-//!    [`Streams::give_up`] returned, no event for that token is handed out, even if it was reaped before and even if its descriptor or
-//!    index serves another connection by now.
-//! 4. **Bytes first, then the end.** All bytes that came before the peer's end or its reset and that
-//!    the operating system still gives out are received before [`Event::Ended`] or
+//! 1. **Two steps a turn.** [`Polling::wait`] blocks and reaps: it collects what the operating
+//!    system has to say and runs nothing. [`Polling::next`] then hands the events out one by one
+//!    until it answers `None`, or until the engine ends the turn before: what is left is handed out
+//!    in the next one, whose `wait` does not block.
+//! 2. **Bounded turns.** In one turn a connection receives at most the read budget and sends at
+//!    most the write budget, and a listener accepts at most the accept budget ([`Budget`]). What a
+//!    budget cuts off is kept by the driver and comes in the next turn, whose `wait` then does not
+//!    block. No new notification of the operating system is needed for it. Whoever becomes ready is
+//!    served in the order in which that was seen, and before those who were served and have more;
+//!    of these at least every eighth is one.
+//! 3. **No stranger's events.** A [`Token`] carries a generation; connections, listeners and
+//!    attempts to connect are named apart. Once [`Streams::close`], [`Streams::detach`] or
+//!    [`Streams::give_up`] returned, no event for that token is handed out, even if it was reaped
+//!    before and even if its descriptor or index serves another connection by now.
+//! 4. **Bytes first, then the end.** All bytes that came before the peer's end or its reset and
+//!    that the operating system still gives out are received before [`Event::Ended`] or
 //!    [`Event::Failed`]. Each of the two is handed out at most once, and nothing follows `Failed`.
 //!    When sending finds the connection broken, that call says so, and no event follows; what was
 //!    not handed out by then is lost.
-//! 5. **Paused is silent, but not deaf.** While receiving is paused, neither `Received` nor `Ended` is handed
-//!    out and nothing spins. What arrived meanwhile is handed out after resuming, without a new edge. What can
-//!    carry no more data is told all the same, in the next turn at the latest: [`Event::Failed`], and what was
-//!    not received by then is lost, or [`Event::HungUp`], with which nothing is.
-//! 6. **Output in order.** The bytes of a connection's [`OutputQueue`] go out in order, each once, in
-//!    any split. A driver that could not send all of it hands out [`Event::Sent`] when more can go.
-//!    A queue that is empty causes no event.
-//! 7. **Close is final.** `close` gives the descriptor back as soon as the operating system lets go of it, and the
-//!    driver counts it until then ([`Polling::sockets`], [`Polling::is_empty`]); with `reset` the peer gets a
-//!    reset instead of an orderly end. `detach` lets go of a connection that goes on elsewhere: nothing is
-//!    watched any more, and what was not handed out is still to be received.
+//! 5. **Paused is silent, but not deaf.** While receiving is paused, neither `Received` nor `Ended`
+//!    is handed out and nothing spins. What arrived meanwhile is handed out after resuming, without
+//!    a new edge. What can carry no more data is told all the same, in the next turn at the latest:
+//!    [`Event::Failed`], and what was not received by then is lost, or [`Event::HungUp`], with
+//!    which nothing is.
+//! 6. **Output in order.** The bytes of a connection's [`OutputQueue`] go out in order, each once,
+//!    in any split. A driver that could not send all of it hands out [`Event::Sent`] when more can
+//!    go. A queue that is empty causes no event.
+//! 7. **Close is final.** `close` gives the descriptor back as soon as the operating system lets go
+//!    of it, and the driver counts it until then ([`Polling::sockets`], [`Polling::is_empty`]);
+//!    with `reset` the peer gets a reset instead of an orderly end. `detach` lets go of a
+//!    connection that goes on elsewhere: nothing is watched any more, and what was not handed out
+//!    is still to be received.
 //! 8. **Errors are values.** Nothing panics on what the peer or the operating system does.
-//! 9. **An attempt ends once.** [`Streams::connect`] never waits. Unless it fails at once, exactly one of
-//!    [`Event::Connected`] and [`Event::ConnectFailed`] follows, at any time or never: deadlines are
-//!    the engine's. Nothing is received or sent before the socket that came of it is adopted.
-//! 10. **A datagram is one event**, whole, or cut at the end of the driver's buffer and marked so. Sockets for
-//!     datagrams are named apart from connections. Once [`Datagrams::close_datagrams`] returned, nothing is handed
-//!     out for one, not even what was received before. What one call of the operating system received is handed
-//!     out in one piece, even if that is more than the read budget, and is the turn's last then.
-//! 11. **Datagrams go out in the order of their queue**, or are dropped one by one with a reason. An error
-//!     of sending or receiving concerns one datagram; the socket stays in use. After one of receiving it
-//!     receives no more until [`Datagrams::resume_datagrams`], so that one that stays does not spin. A queue that could not be
-//!     sent causes one [`Event::DatagramsSent`] when more can go.
-//! 12. **A panic costs one source.** When one comes out of [`Polling::next`], or out of whoever handled what that
-//!     handed out, [`Polling::abandon`] gives up on the source alone: the connection, what the listener was about to accept, the
-//!     attempt, the datagram. The turn goes on with the others.
+//! 9. **An attempt ends once.** [`Streams::connect`] never waits. Unless it fails at once, exactly
+//!    one of [`Event::Connected`] and [`Event::ConnectFailed`] follows, at any time or never:
+//!    deadlines are the engine's. Nothing is received or sent before the socket that came of it is
+//!    adopted.
+//! 10. **A datagram is one event**, whole, or cut at the end of the driver's buffer and marked so.
+//!     Sockets for datagrams are named apart from connections. Once [`Datagrams::close_datagrams`]
+//!     returned, nothing is handed out for one, not even what was received before. What one call of
+//!     the operating system received is handed out in one piece, even if that is more than the read
+//!     budget, and is the turn's last then.
+//! 11. **Datagrams go out in the order of their queue**, or are dropped one by one with a reason.
+//!     An error of sending or receiving concerns one datagram; the socket stays in use. After one
+//!     of receiving it receives no more until [`Datagrams::resume_datagrams`], so that one that
+//!     stays does not spin. A queue that could not be sent causes one [`Event::DatagramsSent`] when
+//!     more can go.
+//! 12. **A panic costs one source.** When one comes out of [`Polling::next`], or out of whoever
+//!     handled what that handed out, [`Polling::abandon`] gives up on the source alone: the
+//!     connection, what the listener was about to accept, the attempt, the datagram. The turn goes
+//!     on with the others.
 
 mod choice;
 mod readiness;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod slots;
+mod system;
 mod waiting;
 
 use std::io::{self, IoSlice};
@@ -73,11 +82,12 @@ use crate::address::{Address, PeerAddress};
 use crate::memory::{DatagramQueue, OutputPool, OutputQueue};
 use crate::socket::{DatagramOptions, DatagramSocket, Passing, SocketOptions, Stream};
 
-pub use self::choice::{DriverChoice, OnDriver, SystemDriver, UnknownDriver, Watch};
+pub use self::choice::{DriverChoice, OnDriver, UnknownDriver};
 pub use self::readiness::{Arriving, Readiness};
+pub use self::system::{SystemDriver, Watch};
 
-/// The name under which a driver knows a connection, a listener or an attempt to connect: an index, which is reused, and a
-/// generation, which tells the users of one index apart.
+/// The name under which a driver knows a connection, a listener or an attempt to connect: an index,
+/// which is reused, and a generation, which tells the users of one index apart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct Token {
     /// The place in the owner's table.
@@ -123,8 +133,8 @@ pub enum Event<S> {
         /// Why; errors that concern a single connection that is already gone are not reported.
         error: io::Error,
     },
-    /// An attempt to connect has come to a connection, and is over. `socket` is not adopted yet; dropping
-    /// it closes it.
+    /// An attempt to connect has come to a connection, and is over. `socket` is not adopted yet;
+    /// dropping it closes it.
     Connected {
         /// The attempt.
         attempt: Token,
@@ -168,9 +178,9 @@ pub enum Event<S> {
         /// reports 0.
         bytes: usize,
     },
-    /// Receiving is paused, both sides have ended in an orderly way, and nothing is left to be received:
-    /// the connection can carry no more data. For a Unix socket both sides end when the peer closes. `Ended`
-    /// follows after resuming, if it did not come before.
+    /// Receiving is paused, both sides have ended in an orderly way, and nothing is left to be
+    /// received: the connection can carry no more data. For a Unix socket both sides end when the
+    /// peer closes. `Ended` follows after resuming, if it did not come before.
     HungUp {
         /// The connection.
         token: Token,
@@ -182,8 +192,8 @@ pub enum Event<S> {
         /// Why.
         error: io::Error,
     },
-    /// A datagram arrived: [`Datagrams::datagram`] shows it. It is not part of the event, so that those of
-    /// connections stay small.
+    /// A datagram arrived: [`Datagrams::datagram`] shows it. It is not part of the event, so that
+    /// those of connections stay small.
     Datagram {
         /// The socket.
         token: Token,
@@ -193,15 +203,15 @@ pub enum Event<S> {
         /// The socket.
         token: Token,
     },
-    /// Receiving found an error, for example that a datagram that was sent found nobody. The socket stays in use, and
-    /// receives again from [`Datagrams::resume_datagrams`] on.
+    /// Receiving found an error, for example that a datagram that was sent found nobody. The socket
+    /// stays in use, and receives again from [`Datagrams::resume_datagrams`] on.
     DatagramFailed {
         /// The socket.
         token: Token,
         /// What it is.
         error: io::Error,
-        /// How many errors in a row this is, without a datagram or the end of what had come between. Beyond the
-        /// first few it is an error that stays.
+        /// How many errors in a row this is, without a datagram or the end of what had come
+        /// between. Beyond the first few it is an error that stays.
         in_a_row: u32,
     },
 }
@@ -226,11 +236,11 @@ pub struct Datagram<'a> {
     pub bytes: &'a [u8],
     /// Who sent it; a Unix socket without a name if that was never bound.
     pub from: Address,
-    /// The own address that it was sent to, where the operating system tells: of the several ones that a socket on the
-    /// unspecified address has, or of a group. None for Unix datagrams.
+    /// The own address that it was sent to, where the operating system tells: of the several ones
+    /// that a socket on the unspecified address has, or of a group. None for Unix datagrams.
     pub to: Option<IpAddr>,
-    /// It was longer than the buffer, and its end is lost. That happens to Unix datagrams of more than
-    /// 64 KiB and to no others: UDP has none that are longer.
+    /// It was longer than the buffer, and its end is lost. That happens to Unix datagrams of more
+    /// than 64 KiB and to no others: UDP has none that are longer.
     pub truncated: bool,
 }
 
@@ -261,8 +271,8 @@ impl Received {
 
 /// What the driver asks of the engine while it hands out events.
 pub trait Host {
-    /// Where the next bytes of this connection should go. A driver that has received already, or can't do
-    /// what is asked, lends its buffer all the same.
+    /// Where the next bytes of this connection should go. A driver that has received already, or
+    /// can't do what is asked, lends its buffer all the same.
     fn space(&mut self, token: Token) -> Space<'_>;
 }
 
@@ -270,9 +280,11 @@ pub trait Host {
 pub enum Space<'a> {
     /// Into the driver's receive buffer.
     Buffer,
-    /// Into room of the connection's own: it has unread bytes, which these must follow. Never empty.
+    /// Into room of the connection's own: it has unread bytes, which these must follow. Never
+    /// empty.
     Room(&'a mut [u8]),
-    /// Out on another connection of the driver, which has nothing else to send: see [`Event::Relayed`].
+    /// Out on another connection of the driver, which has nothing else to send: see
+    /// [`Event::Relayed`].
     Connection(Token),
 }
 
@@ -294,12 +306,13 @@ pub trait Wake: Send + Sync + 'static {
     fn wake(&self);
 }
 
-/// What may be asked for a connection while its received bytes are borrowed: see [`Streams::parts`].
+/// What may be asked for a connection while its received bytes are borrowed: see
+/// [`Streams::parts`].
 pub trait Link {
-    /// Offers the queue's bytes and, behind them, `more` to the operating system now. Takes what was
-    /// sent out of the queue, and answers how many bytes of `more` were taken: they are sent or the
-    /// driver has a copy, the caller puts the rest into the queue and flushes. 0 is
-    /// always a right answer.
+    /// Offers the queue's bytes and, behind them, `more` to the operating system now. Takes what
+    /// was sent out of the queue, and answers how many bytes of `more` were taken: they are sent or
+    /// the driver has a copy, the caller puts the rest into the queue and flushes. 0 is always a
+    /// right answer.
     ///
     /// # Errors
     /// The connection is broken; no event tells so again.
@@ -320,12 +333,13 @@ pub trait Link {
     /// The operating system doesn't know it, or the connection is not open.
     fn local_addr(&self, token: Token) -> io::Result<Address>;
 
-    /// The connection's socket, to read and set its options; `None` where there is none (a simulated
-    /// connection).
+    /// The connection's socket, to read and set its options; `None` where there is none (a
+    /// simulated connection).
     fn socket(&self, token: Token) -> Option<SockRef<'_>>;
 
-    /// The connection's descriptor, which may be duplicated: from here on the driver takes care that a
-    /// close is one although others have the socket, too. `None` as for [`socket`](Self::socket).
+    /// The connection's descriptor, which may be duplicated: from here on the driver takes care
+    /// that a close is one although others have the socket, too. `None` as for
+    /// [`socket`](Self::socket).
     fn descriptor(&self, _token: Token) -> Option<BorrowedFd<'_>> {
         None
     }
@@ -336,14 +350,15 @@ pub trait Link {
     }
 }
 
-/// What may be asked for a socket for datagrams while a datagram is borrowed: see [`Datagrams::datagram`].
+/// What may be asked for a socket for datagrams while a datagram is borrowed: see
+/// [`Datagrams::datagram`].
 pub trait DatagramLink {
-    /// Sends what it can of `queue` and takes that out of it. If something is left after it answered `Ok`,
-    /// [`Event::DatagramsSent`] says when to call again.
+    /// Sends what it can of `queue` and takes that out of it. If something is left after it
+    /// answered `Ok`, [`Event::DatagramsSent`] says when to call again.
     ///
     /// # Errors
-    /// A datagram could not be sent and was dropped, or an error of an earlier one came up and none was. Call again
-    /// for the others.
+    /// A datagram could not be sent and was dropped, or an error of an earlier one came up and none
+    /// was. Call again for the others.
     fn flush_datagrams(&mut self, token: Token, queue: &mut DatagramQueue) -> io::Result<()>;
 
     /// The socket's own address.
@@ -358,8 +373,8 @@ pub trait DatagramLink {
 
 /// The turn of a driver: every driver has one, whatever it serves.
 ///
-/// A driver belongs to one thread. Calls for a token that is not open (any more) do nothing and return what an
-/// empty connection would.
+/// A driver belongs to one thread. Calls for a token that is not open (any more) do nothing and
+/// return what an empty connection would.
 pub trait Polling: 'static {
     /// A connection before its adoption. It can move to another thread.
     type Socket: Socket;
@@ -377,26 +392,28 @@ pub trait Polling: 'static {
     /// operating system has let go of it.
     fn sockets(&self) -> usize;
 
-    /// Whether it has no socket any more, not even one that is closed but still held by the operating system.
+    /// Whether it has no socket any more, not even one that is closed but still held by the
+    /// operating system.
     fn is_empty(&self) -> bool;
 
-    /// Waits until something happens, a [`Wake`] calls, or the timeout passes; `None` waits for ever.
-    /// Returns at once when events of the last turn are left.
+    /// Waits until something happens, a [`Wake`] calls, or the timeout passes; `None` waits for
+    /// ever. Returns at once when events of the last turn are left.
     ///
     /// # Errors
     /// The operating system refused to wait, which is a fault of the engine or its environment.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()>;
 
-    /// Whether the last [`wait`](Self::wait) collected something for [`next`](Self::next) to look at, or was ended
-    /// by a [`Wake`].
+    /// Whether the last [`wait`](Self::wait) collected something for [`next`](Self::next) to look
+    /// at, or was ended by a [`Wake`].
     fn is_ready(&self) -> bool;
 
     /// The next event of this turn, if there is one.
     fn next(&mut self, host: &mut impl Host) -> Option<Event<Self::Socket>>;
 
-    /// Gives up on what was being served when a panic came out of this driver, or out of whoever handled the last
-    /// event, and returns the event that tells so: a connection has failed, a listener could not accept, an attempt has
-    /// failed, or a datagram is lost. `None` if nothing was being served, or it is gone.
+    /// Gives up on what was being served when a panic came out of this driver, or out of whoever
+    /// handled the last event, and returns the event that tells so: a connection has failed, a
+    /// listener could not accept, an attempt has failed, or a datagram is lost. `None` if nothing
+    /// was being served, or it is gone.
     fn abandon(&mut self) -> Option<Event<Self::Socket>>;
 }
 
@@ -420,11 +437,12 @@ pub trait Listening: Polling {
 
 /// A driver that serves connections, and makes some.
 pub trait Streams: Polling {
-    /// Begins to connect to an address, from another one if it is given, whose port 0 stands for a free
-    /// one.
+    /// Begins to connect to an address, from another one if it is given, whose port 0 stands for a
+    /// free one.
     ///
     /// # Errors
-    /// It failed at once; no event tells so again. [`io::ErrorKind::WouldBlock`] if it may succeed later.
+    /// It failed at once; no event tells so again. [`io::ErrorKind::WouldBlock`] if it may succeed
+    /// later.
     fn connect(
         &mut self,
         attempt: Token,
@@ -463,13 +481,13 @@ pub trait Streams: Polling {
     /// Closes the connection, with a reset if asked. Nothing is handed out for it from here on.
     fn close(&mut self, token: Token, reset: bool);
 
-    /// Lets go of a connection without closing it; it may be adopted again, by this driver or another one.
-    /// Nothing is handed out for it from here on, and bytes that were not handed out are still there to be
-    /// received. `None` if it is not open.
+    /// Lets go of a connection without closing it; it may be adopted again, by this driver or
+    /// another one. Nothing is handed out for it from here on, and bytes that were not handed out
+    /// are still there to be received. `None` if it is not open.
     fn detach(&mut self, token: Token) -> Option<Self::Socket>;
 
-    /// The bytes that the last [`next`](Polling::next) lent (empty for `None`), and beside them what may
-    /// be asked while they are borrowed.
+    /// The bytes that the last [`next`](Polling::next) lent (empty for `None`), and beside them
+    /// what may be asked while they are borrowed.
     fn parts(&mut self, lent: Option<Received>) -> (&[u8], &mut dyn Link);
 }
 
@@ -506,12 +524,13 @@ pub trait Datagrams: Polling {
     /// Closes a socket for datagrams. Nothing is handed out for it from here on.
     fn close_datagrams(&mut self, token: Token);
 
-    /// The datagram that [`Event::Datagram`] told of, if that was the last event, and beside it what may be asked
-    /// of a socket for datagrams at any time.
+    /// The datagram that [`Event::Datagram`] told of, if that was the last event, and beside it
+    /// what may be asked of a socket for datagrams at any time.
     fn datagram(&mut self) -> (Option<Datagram<'_>>, &mut dyn DatagramLink);
 }
 
-/// A driver that serves everything, which a reactor needs: see the [module](self) for what it must keep.
+/// A driver that serves everything, which a reactor needs: see the [module](self) for what it must
+/// keep.
 pub trait Driver: Listening + Streams + Datagrams {}
 
 impl<D: Listening + Streams + Datagrams> Driver for D {}

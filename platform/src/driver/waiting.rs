@@ -8,9 +8,9 @@ const ONE_IN: u32 = 8;
 /// How many places are kept when nobody is left.
 const KEPT: usize = 4096;
 
-/// Who has something to do, in the order in which a driver serves them: whoever became ready comes before those
-/// that were served and have more, which are given one place in eight. So a connection that was quiet does not wait for
-/// those that never are, and these don't wait for ever.
+/// Who has something to do, in the order in which a driver serves them: whoever became ready comes
+/// before those that were served and have more, which are given one place in eight. So a connection
+/// that was quiet does not wait for those that never are, and these don't wait for ever.
 pub(super) struct Waiting<N> {
     /// Whoever can't be parted from the one that was served last.
     first: Option<N>,
@@ -38,7 +38,8 @@ impl<N> Waiting<N> {
         self.fresh.len()
     }
 
-    /// Whether whoever was [taken out](Self::pop) last had become ready, and not more of what it had.
+    /// Whether whoever was [taken out](Self::pop) last had become ready, and not more of what it
+    /// had.
     #[inline]
     pub(super) fn was_fresh(&self) -> bool {
         self.was_fresh

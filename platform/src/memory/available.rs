@@ -15,7 +15,7 @@ fn physical() -> Option<u64> {
     // SAFETY: `sysconf` reads a number of the system and has no preconditions.
     let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
     let pages = u64::try_from(pages).ok().filter(|pages| *pages > 0)?;
-    Some(pages.saturating_mul(super::mirror::page_size() as u64))
+    Some(pages.saturating_mul(super::mapping::page_size() as u64))
 }
 
 fn address_space() -> Option<u64> {

@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use super::mirror::page_size;
+use super::mapping::page_size;
 
 /// How many blocks are mapped at once: few mappings, of which a process may have 65,530 on Linux.
 const AT_ONCE: usize = 64;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{mem, slice};
 
 use super::fence;
+use super::mapping::{mapped, page_size};
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 use super::views_elsewhere as views;
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -165,21 +166,6 @@ impl Drop for Place {
     fn drop(&mut self) {
         TAKEN.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// The size of a memory page in bytes, a power of two.
-pub(super) fn page_size() -> usize {
-    // SAFETY: `sysconf` reads a constant of the system and has no preconditions.
-    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    usize::try_from(size).expect("every system has a page size")
-}
-
-/// What a call that maps memory returned, as a pointer or its error.
-pub(super) fn mapped(address: *mut c_void) -> io::Result<NonNull<u8>> {
-    if address == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
-    }
-    NonNull::new(address.cast()).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }
 
 #[cfg(test)]

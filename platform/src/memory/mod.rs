@@ -15,6 +15,7 @@ mod available;
 mod block;
 mod datagrams;
 mod fence;
+mod mapping;
 mod mirror;
 mod output;
 mod page_buffer;

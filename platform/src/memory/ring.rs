@@ -2,7 +2,8 @@
 
 use std::io;
 
-use super::mirror::{Mirror, page_size};
+use super::mapping::page_size;
+use super::mirror::Mirror;
 
 /// A FIFO of bytes whose content is always one contiguous slice, and so is its free room.
 ///

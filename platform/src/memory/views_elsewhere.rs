@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use rustix::process::{Resource, getrlimit};
 
-use super::mirror::mapped;
+use super::mapping::mapped;
 
 /// Maps `len` zeroed bytes at `base` and again behind them.
 ///

@@ -8,7 +8,7 @@
 use std::ffi::c_void;
 use std::io;
 
-use super::mirror::mapped;
+use super::mapping::mapped;
 use super::views_elsewhere;
 
 /// Maps `len` zeroed bytes at `base` and again behind them.

@@ -4,11 +4,14 @@
 use std::env;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::process;
 use std::sync::{Mutex, PoisonError};
 
-use super::BoundSocket;
+use socket2::{SockRef, Type};
+
+use super::stream::{local_addr, take_over};
+use super::{BoundSocket, DatagramSocket, Listener};
 use crate::address::Address;
 
 /// Why a descriptor can't be listened on.
@@ -48,6 +51,62 @@ pub enum InheritError {
     /// There is no socket.
     #[error("a listener needs a socket")]
     Nothing,
+}
+
+impl BoundSocket {
+    /// Takes a socket that another process has bound, and returns at which address it is. If it is
+    /// a Unix socket, its file stays where it is.
+    ///
+    /// # Errors
+    /// It is not a socket that connections can be accepted from or datagrams received on.
+    pub fn inherit(descriptor: OwnedFd) -> Result<(Self, Address), InheritError> {
+        let number = descriptor.as_raw_fd();
+        let no_socket = |source| InheritError::NoSocket { descriptor: number, source };
+        let (kind, address) = Self::examine(descriptor.as_fd())?;
+        let socket = SockRef::from(&descriptor);
+        socket.set_cloexec(true).map_err(no_socket)?;
+        take_over(&descriptor).map_err(no_socket)?;
+        let inherited = match (kind, address) {
+            (Type::DGRAM, _) => {
+                BoundSocket::Datagrams(DatagramSocket::inherit(descriptor, &address))
+            }
+            (_, Address::Ip(_)) => BoundSocket::Listener(Listener::Tcp(descriptor.into())),
+            (_, Address::Unix(_)) => {
+                let listener = Listener::Unix { listener: descriptor.into(), file: None };
+                BoundSocket::Listener(listener)
+            }
+        };
+        Ok((inherited, address))
+    }
+
+    /// Looks at a descriptor, and changes nothing. Returns what kind of socket it is, and where.
+    ///
+    /// # Errors
+    /// As for [`inherit`](Self::inherit).
+    fn examine(descriptor: BorrowedFd<'_>) -> Result<(Type, Address), InheritError> {
+        let number = descriptor.as_raw_fd();
+        let no_socket = |source| InheritError::NoSocket { descriptor: number, source };
+        let socket = SockRef::from(&descriptor);
+        let address = local_addr(&descriptor).map_err(no_socket)?;
+        let kind = socket.r#type().map_err(no_socket)?;
+        let serves = match kind {
+            Type::STREAM => listens(&socket).map_err(no_socket)?,
+            Type::DGRAM => socket.peer_addr().is_err(),
+            _ => return Err(InheritError::OtherKind { address }),
+        };
+        if serves { Ok((kind, address)) } else { Err(InheritError::NotListening { address }) }
+    }
+}
+
+#[cfg(any(target_os = "android", target_os = "freebsd", target_os = "linux"))]
+fn listens(socket: &SockRef<'_>) -> io::Result<bool> {
+    socket.is_listener()
+}
+
+/// Other systems have the option and don't answer it.
+#[cfg(not(any(target_os = "android", target_os = "freebsd", target_os = "linux")))]
+fn listens(_socket: &SockRef<'_>) -> io::Result<bool> {
+    Ok(true)
 }
 
 /// Why the service manager's sockets can't be taken.
@@ -225,7 +284,6 @@ mod tests {
 
     use socket2::{Domain, Socket, Type};
 
-    use super::super::local_addr;
     use super::*;
     use crate::address::Transport;
 

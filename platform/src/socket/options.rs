@@ -1,6 +1,5 @@
 //! The options that a socket carries, and what is wrong with them.
 
-use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
@@ -8,19 +7,8 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use super::setting::Setting;
+use super::setting::{Keepalive, OptionError, Setting, SocketRole};
 use crate::address::Transport;
-
-/// When and how often a silent peer is probed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keepalive {
-    /// How long a connection is silent before the first probe; whole seconds.
-    pub idle: Duration,
-    /// The time between probes; whole seconds.
-    pub interval: Duration,
-    /// How many probes go unanswered before the connection is broken.
-    pub count: u32,
-}
 
 /// Options of sockets. What is not named here is as the system has it.
 ///
@@ -275,94 +263,4 @@ fn switch_off(socket: &OwnedFd, level: libc::c_int, option: libc::c_int) -> io::
     // live beyond the call.
     let done = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value, len) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// What a socket is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SocketRole {
-    /// It accepts, or takes datagrams from everybody.
-    Listener,
-    /// It is about to connect.
-    Outgoing,
-    /// It is connected.
-    Connection,
-}
-
-impl fmt::Display for SocketRole {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            SocketRole::Listener => "a listener",
-            SocketRole::Outgoing => "an outgoing connection",
-            SocketRole::Connection => "an open connection",
-        })
-    }
-}
-
-/// Why an option can't be set or read.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OptionError {
-    /// Such a socket doesn't have it.
-    #[error("a {transport} socket that is {role} has no option {option}")]
-    Unfit {
-        /// The method of [`SocketOptions`].
-        option: &'static str,
-        /// What carries the socket's bytes.
-        transport: Transport,
-        /// What it is for.
-        role: SocketRole,
-    },
-    /// This operating system doesn't have it.
-    #[error("this system has no socket option {option}")]
-    NotHere {
-        /// The method of [`SocketOptions`].
-        option: &'static str,
-    },
-    /// The value is out of range.
-    #[error("the socket option {option} = {value}: {reason}")]
-    Value {
-        /// The method of [`SocketOptions`].
-        option: &'static str,
-        /// The value.
-        value: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// The operating system refused it.
-    #[error("the socket option {option} = {value} was refused")]
-    Refused {
-        /// The method of [`SocketOptions`].
-        option: &'static str,
-        /// The value.
-        value: String,
-        /// What the operating system says.
-        #[source]
-        source: io::Error,
-    },
-    /// It can't be read.
-    #[error("the socket option {option} can't be read")]
-    Unread {
-        /// The method of [`Socket`](super::Socket).
-        option: &'static str,
-        /// What the operating system says.
-        #[source]
-        source: io::Error,
-    },
-    /// There is no socket: the connection is simulated, or not open any more.
-    #[error("the connection has no socket")]
-    NoSocket,
-}
-
-/// Of the same kind, with the option's error inside; [`io::Error::downcast`] gets it back.
-impl From<OptionError> for io::Error {
-    fn from(error: OptionError) -> Self {
-        let kind = match &error {
-            OptionError::Refused { source, .. } | OptionError::Unread { source, .. } => {
-                source.kind()
-            }
-            OptionError::Value { .. } => io::ErrorKind::InvalidInput,
-            _ => io::ErrorKind::Unsupported,
-        };
-        io::Error::new(kind, error)
-    }
 }

@@ -1,17 +1,111 @@
 //! One option with its value: what it is called, which sockets have it, and how it is set.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::io;
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
-
-use super::options::{Keepalive, OptionError, SocketRole};
-#[cfg(not(target_os = "linux"))]
-use super::setting_elsewhere as system;
-#[cfg(target_os = "linux")]
-use super::setting_linux as system;
 use crate::address::Transport;
+
+/// When and how often a silent peer is probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// How long a connection is silent before the first probe; whole seconds.
+    pub idle: Duration,
+    /// The time between probes; whole seconds.
+    pub interval: Duration,
+    /// How many probes go unanswered before the connection is broken.
+    pub count: u32,
+}
+
+/// What a socket is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketRole {
+    /// It accepts, or takes datagrams from everybody.
+    Listener,
+    /// It is about to connect.
+    Outgoing,
+    /// It is connected.
+    Connection,
+}
+
+impl fmt::Display for SocketRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SocketRole::Listener => "a listener",
+            SocketRole::Outgoing => "an outgoing connection",
+            SocketRole::Connection => "an open connection",
+        })
+    }
+}
+
+/// Why an option can't be set or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OptionError {
+    /// Such a socket doesn't have it.
+    #[error("a {transport} socket that is {role} has no option {option}")]
+    Unfit {
+        /// The method of [`SocketOptions`](super::SocketOptions).
+        option: &'static str,
+        /// What carries the socket's bytes.
+        transport: Transport,
+        /// What it is for.
+        role: SocketRole,
+    },
+    /// This operating system doesn't have it.
+    #[error("this system has no socket option {option}")]
+    NotHere {
+        /// The method of [`SocketOptions`](super::SocketOptions).
+        option: &'static str,
+    },
+    /// The value is out of range.
+    #[error("the socket option {option} = {value}: {reason}")]
+    Value {
+        /// The method of [`SocketOptions`](super::SocketOptions).
+        option: &'static str,
+        /// The value.
+        value: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The operating system refused it.
+    #[error("the socket option {option} = {value} was refused")]
+    Refused {
+        /// The method of [`SocketOptions`](super::SocketOptions).
+        option: &'static str,
+        /// The value.
+        value: String,
+        /// What the operating system says.
+        #[source]
+        source: io::Error,
+    },
+    /// It can't be read.
+    #[error("the socket option {option} can't be read")]
+    Unread {
+        /// The method of [`Socket`](super::Socket).
+        option: &'static str,
+        /// What the operating system says.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no socket: the connection is simulated, or not open any more.
+    #[error("the connection has no socket")]
+    NoSocket,
+}
+
+/// Of the same kind, with the option's error inside; [`io::Error::downcast`] gets it back.
+impl From<OptionError> for io::Error {
+    fn from(error: OptionError) -> Self {
+        let kind = match &error {
+            OptionError::Refused { source, .. } | OptionError::Unread { source, .. } => {
+                source.kind()
+            }
+            OptionError::Value { .. } => io::ErrorKind::InvalidInput,
+            _ => io::ErrorKind::Unsupported,
+        };
+        io::Error::new(kind, error)
+    }
+}
 
 /// An option of [`SocketOptions`](super::SocketOptions), which documents them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,41 +273,8 @@ impl Setting {
         };
         (!good).then_some(reason)
     }
-
-    /// Sets it.
-    pub(super) fn apply(&self, socket: &SockRef<'_>) -> io::Result<()> {
-        match self {
-            Setting::Nodelay(on) => socket.set_tcp_nodelay(*on),
-            Setting::Keepalive(None) => socket.set_keepalive(false),
-            Setting::Keepalive(Some(Keepalive { idle, interval, count })) => {
-                let probes = TcpKeepalive::new().with_time(*idle).with_interval(*interval);
-                socket.set_tcp_keepalive(&probes.with_retries(*count))
-            }
-            Setting::ReceiveBuffer(bytes) => socket.set_recv_buffer_size(*bytes),
-            Setting::SendBuffer(bytes) => socket.set_send_buffer_size(*bytes),
-            Setting::Linger(time) => socket.set_linger(*time),
-            Setting::TrafficClass(class) => set_traffic_class(socket, *class),
-            Setting::ReuseAddress(on) => socket.set_reuse_address(*on),
-            special => system::apply(special, socket),
-        }
-    }
 }
 
 fn in_range(number: u128) -> bool {
     (1..=LARGEST).contains(&number)
-}
-
-/// Whether a socket's addresses are IPv6.
-pub(super) fn is_ipv6(socket: &SockRef<'_>) -> io::Result<bool> {
-    socket.local_addr().map(|address| address.is_ipv6())
-}
-
-/// An IPv6 socket may have IPv4 connections, whose packets have the other field.
-fn set_traffic_class(socket: &SockRef<'_>, class: u8) -> io::Result<()> {
-    if !is_ipv6(socket)? {
-        return socket.set_tos_v4(class.into());
-    }
-    // Where an IPv6 socket has no IPv4 option it has no IPv4 connections, either.
-    let _ = socket.set_tos_v4(class.into());
-    socket.set_tclass_v6(class.into())
 }

@@ -12,6 +12,14 @@ use socket2::{SockRef, Type};
 use super::Passing;
 use crate::address::{Address, PeerAddress, Transport};
 
+/// A socket's own address.
+///
+/// # Errors
+/// The operating system doesn't know, or it is of a kind that is neither IP nor Unix.
+pub fn local_addr(socket: &impl AsFd) -> io::Result<Address> {
+    SockRef::from(socket).local_addr()?.try_into()
+}
+
 /// A connected stream socket that no driver has.
 #[derive(Debug)]
 pub struct Stream {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use super::options::{Keepalive, OptionError, SocketOptions, SocketRole};
-use super::setting::is_ipv6;
+use super::apply::is_ipv6;
+use super::options::SocketOptions;
+use super::setting::{Keepalive, OptionError, SocketRole};
 #[cfg(target_os = "linux")]
 use super::setting_linux::{fast_open_connect, prefer_busy_poll};
 use crate::address::Transport;

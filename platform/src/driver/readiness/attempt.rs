@@ -1,7 +1,7 @@
 //! Connecting.
 //!
-//! A socket that connects is announced as writable when it is done, well or not. mio may announce one
-//! that is not, so the socket itself is asked: its error, and then whether it has a peer.
+//! A socket that connects is announced as writable when it is done, well or not. mio may announce
+//! one that is not, so the socket itself is asked: its error, and then whether it has a peer.
 
 use std::io::{self, ErrorKind};
 
@@ -75,8 +75,8 @@ fn outcome(stream: &TcpStream) -> Option<io::Result<()>> {
     }
     let socket = SockRef::from(stream);
     match socket.peer_addr() {
-        // Where nobody listens on a port that the system may choose for a socket that connects, it can
-        // choose the very same one, and connect the socket to itself.
+        // Where nobody listens on a port that the system may choose for a socket that connects, it
+        // can choose the very same one, and connect the socket to itself.
         Ok(peer)
             if peer.as_socket().is_some() && socket.local_addr().is_ok_and(|own| own == peer) =>
         {

@@ -1,10 +1,10 @@
 //! Datagrams: receiving them in batches, handing them out one by one, sending them in runs.
 //!
-//! A batch is what one call of the operating system received, for one socket. It is handed out whole before
-//! anything else is received: its socket stays at the front of the turn's list. UDP goes by quinn-udp, which
-//! receives many datagrams in a call and several in one buffer (recvmmsg, GRO), tells the address that each was
-//! sent to, and sends a run in one call (GSO). Datagrams that are no run go by sendmmsg, unless one asks
-//! for the address it is sent from.
+//! A batch is what one call of the operating system received, for one socket. It is handed out
+//! whole before anything else is received: its socket stays at the front of the turn's list. UDP
+//! goes by quinn-udp, which receives many datagrams in a call and several in one buffer (recvmmsg,
+//! GRO), tells the address that each was sent to, and sends a run in one call (GSO). Datagrams that
+//! are no run go by sendmmsg, unless one asks for the address it is sent from.
 
 mod sending;
 
@@ -23,13 +23,14 @@ use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SocketAddrAny, recvmsg};
 use socket2::SockRef;
 
-use self::sending::Tried;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use super::lone;
 use super::name::Name;
+use super::retry::retry;
 use super::socket::SHORT_MEANS_DRAINED;
+use super::stream;
+use super::turn::{Spent, Turn, add, left};
 use super::watch::{Arriving, Prepare, Prepared};
-use super::{Spent, Turn, add, left, retry, stream};
 use crate::address::{Address, UnixAddress};
 use crate::driver::slots::Slots;
 use crate::driver::waiting::Waiting;
@@ -41,7 +42,8 @@ use crate::socket::{self, SocketFile};
 const BUFFER: usize = 64 * 1024;
 /// What a datagram costs of a budget beside its bytes, so that empty ones are bounded, too.
 const COST: usize = 64;
-/// mio's poll back end forgets whom it announced an error for. For a connection that is the end, but not here.
+/// mio's poll back end forgets whom it announced an error for. For a connection that is the end,
+/// but not here.
 const FORGETS_AFTER_AN_ERROR: bool = cfg!(mio_unsupported_force_poll_poll);
 /// There are calls for one datagram and for several.
 const HAS_BOTH: bool = cfg!(any(target_os = "linux", target_os = "android"));
@@ -70,7 +72,8 @@ pub struct Socket {
     /// Of UDP; none for Unix datagrams.
     udp: Option<UdpSocketState>,
     connected: bool,
-    /// Where a run goes on a UDP socket that is connected. quinn-udp needs the address, which only Linux allows then.
+    /// Where a run goes on a UDP socket that is connected. quinn-udp needs the address, which only
+    /// Linux allows then.
     peer: Option<SocketAddr>,
     /// The last send told of an earlier datagram that found nobody.
     refused: bool,
@@ -95,6 +98,14 @@ pub struct Socket {
     /// It is on one of the turn's lists.
     queued: bool,
     _file: Option<Arc<SocketFile>>,
+}
+
+/// What became of a try to send.
+enum Tried {
+    /// So many datagrams were sent.
+    Sent(usize),
+    /// The first datagrams are too much for one call, or the system has no such call.
+    NotAtOnce,
 }
 
 /// What one call received.
@@ -202,7 +213,8 @@ impl Socket {
         self.readable && !self.halted
     }
 
-    /// Receives a batch; with UDP not much more than `most` bytes, if datagrams are as long as they were.
+    /// Receives a batch; with UDP not much more than `most` bytes, if datagrams are as long as they
+    /// were.
     fn receive(&mut self, batch: &mut Batch, most: usize) -> io::Result<()> {
         batch.clear();
         let received = match &self.udp {
@@ -230,7 +242,8 @@ impl Socket {
         if !self.receives_alone {
             match self.receive_many(batch, most) {
                 Err(error) if HAS_BOTH && may_be_refused(&error) => {
-                    // The network may have said so. But if the other call does better, it is the call that is refused.
+                    // The network may have said so. But if the other call does better, it is the
+                    // call that is refused.
                     let one = self.receive_one(batch);
                     let empty = one.as_ref().is_err_and(|e| e.kind() == ErrorKind::WouldBlock);
                     self.receives_alone = one.is_ok() || (empty && !may_be_the_network(&error));
@@ -280,7 +293,8 @@ impl Socket {
 
     fn receive_unix(&mut self, batch: &mut Batch) -> io::Result<()> {
         let buffer = &mut batch.buffers[..BUFFER];
-        // Without room for control messages: descriptors that a peer passes are closed by the system.
+        // Without room for control messages: descriptors that a peer passes are closed by the
+        // system.
         let mut none = RecvAncillaryBuffer::default();
         let mut slices = [IoSliceMut::new(buffer)];
         let received = retry(|| {
@@ -312,7 +326,8 @@ impl Socket {
         Ok(())
     }
 
-    /// Takes the socket off the system's list, on which a duplicate of its descriptor would keep it.
+    /// Takes the socket off the system's list, on which a duplicate of its descriptor would keep
+    /// it.
     fn deregister(mut self, registry: &Registry) {
         // Should this fail, its notifications carry a generation that is over.
         let _ = registry.deregister(&mut self.socket);
@@ -326,13 +341,14 @@ impl Socket {
         registry.register(&mut self.socket, Name::Datagrams(token).pack(), interest)
     }
 
-    /// Whether a full receiver is what blocks: a Unix socket that is not connected is never told when a
-    /// receiver has room again, and its other receivers must not wait.
+    /// Whether a full receiver is what blocks: a Unix socket that is not connected is never told
+    /// when a receiver has room again, and its other receivers must not wait.
     fn drops_for_a_full_receiver(&self) -> bool {
         self.udp.is_none() && !self.connected
     }
 
-    /// Whether an error of sending is that of an earlier datagram, which found nobody. It is told once.
+    /// Whether an error of sending is that of an earlier datagram, which found nobody. It is told
+    /// once.
     fn is_of_an_earlier_one(&mut self, error: &io::Error) -> bool {
         let may_be = self.udp.is_some() && self.connected;
         may_be
@@ -461,8 +477,8 @@ impl Datagrams {
         Some(Event::Datagram { token })
     }
 
-    /// Goes on behind what a socket received last; returns whom to put on the turn's list, and how often in a row
-    /// the socket has failed.
+    /// Goes on behind what a socket received last; returns whom to put on the turn's list, and how
+    /// often in a row the socket has failed.
     pub(super) fn skip(&mut self, token: Token) -> Option<(Option<Name>, u32)> {
         let socket = self.sockets.slots.get_mut(token)?;
         if self.batch.current.is_none() {
@@ -548,8 +564,8 @@ fn may_be_the_network(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| [libc::EOPNOTSUPP, libc::EACCES].contains(&code))
 }
 
-/// Has quinn-udp prepare a socket, and takes back what it sets for QUIC alone: that no datagram is sent in
-/// fragments, and that the system tells the time of each.
+/// Has quinn-udp prepare a socket, and takes back what it sets for QUIC alone: that no datagram is
+/// sent in fragments, and that the system tells the time of each.
 fn udp_state(socket: &OwnedFd) -> io::Result<UdpSocketState> {
     let state = UdpSocketState::new(UdpSockRef::from(socket))?;
     socket::allow_fragments(socket)?;

@@ -1,4 +1,5 @@
-//! What becomes of a connection that is not read: because it is paused, or because its end was read before.
+//! What becomes of a connection that is not read: because it is paused, or because its end was read
+//! before.
 //!
 //! Its reads would tell, but there are none. So what the system announces is looked at.
 
@@ -8,21 +9,9 @@ use mio::event::Event as Notification;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, recv};
 
-use super::socket::Socket;
+use super::socket::{Announced, Socket, TELLS_HANG_UPS};
 use crate::driver::{Event, Token};
 use crate::socket::Stream;
-
-/// Whether a notification tells a hang-up, the end of both sides, from the end of the peer's.
-pub(super) const TELLS_HANG_UPS: bool = cfg!(any(target_os = "linux", target_os = "android"));
-
-/// What the system told of a connection's end; the worst stays.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Announced {
-    Nothing,
-    /// Both sides have ended; where the system doesn't tell, the peer's at least.
-    HangUp,
-    Error,
-}
 
 impl Socket {
     /// Notes what a notification says of the connection's end.
@@ -48,8 +37,8 @@ impl Socket {
         self
     }
 
-    /// Looks what became of it. An error may have been announced that broke nothing: that there is something in
-    /// the error queue, which a timestamp or a note of the network is put into.
+    /// Looks what became of it. An error may have been announced that broke nothing: that there is
+    /// something in the error queue, which a timestamp or a note of the network is put into.
     #[cold]
     pub(super) fn look(&mut self, token: Token) -> Option<Event<Stream>> {
         self.looks = false;
@@ -66,7 +55,8 @@ impl Socket {
 
     /// Whether both sides have ended, and nothing is left to be received.
     fn has_ended(&self) -> bool {
-        // macOS tells of a hang-up only whoever asks for something: of this side's if it is about sending.
+        // macOS tells of a hang-up only whoever asks for something: of this side's if it is about
+        // sending.
         let mut asked = [PollFd::new(&self.stream, PollFlags::OUT)];
         let polled = poll(&mut asked, Some(&Timespec::default()));
         let hung_up = polled.is_ok() && asked[0].revents().contains(PollFlags::HUP);

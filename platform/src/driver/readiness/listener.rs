@@ -1,10 +1,10 @@
 //! Accepting.
 //!
-//! An accept that finds nobody costs as much as a good part of one that does, because the system makes
-//! the new socket first. So a listener accepts one connection and then asks to be announced again, which
-//! says at once if more are waiting, and is cheap. Where it has to ask turn after turn, connections come
-//! in numbers, and it accepts more of them before it asks, up to the turn's budget, until it has found
-//! nobody.
+//! An accept that finds nobody costs as much as a good part of one that does, because the system
+//! makes the new socket first. So a listener accepts one connection and then asks to be announced
+//! again, which says at once if more are waiting, and is cheap. Where it has to ask turn after
+//! turn, connections come in numbers, and it accepts more of them before it asks, up to the turn's
+//! budget, until it has found nobody.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -15,15 +15,16 @@ use mio::{Interest, Registry};
 use socket2::SockRef;
 
 use super::name::Name;
+use super::stream;
+use super::turn::{Spent, Turn, add, left};
 use super::watch::{Arriving, Prepare, Prepared};
-use super::{Spent, Turn, add, left, stream};
 use crate::address::{PeerAddress, Transport};
 use crate::driver::slots::Slots;
 use crate::driver::{Event, Token};
 use crate::socket::{self, SocketFile, Stream};
 
-/// Whether registering a listener anew is cheap and announces connections that are waiting already, as
-/// epoll does. mio's poll back end may lose a wake that comes meanwhile.
+/// Whether registering a listener anew is cheap and announces connections that are waiting already,
+/// as epoll does. mio's poll back end may lose a wake that comes meanwhile.
 const ANNOUNCES_AGAIN: bool = cfg!(all(
     any(target_os = "linux", target_os = "android"),
     not(mio_unsupported_force_poll_poll)
@@ -52,8 +53,8 @@ struct Listener {
     /// It is on one of the turn's lists.
     queued: bool,
     spent: Spent,
-    /// How many connections in a row were gone when they were accepted. More than a turn's budget of them are an
-    /// error that stays, whatever the system calls it.
+    /// How many connections in a row were gone when they were accepted. More than a turn's budget
+    /// of them are an error that stays, whatever the system calls it.
     gone: usize,
     /// How many it accepts in a turn before it asks to be announced again.
     batch: u32,
@@ -149,8 +150,8 @@ impl Listeners {
 
     pub(super) fn remove(&mut self, token: Token, registry: &Registry) {
         let Some(mut listener) = self.0.remove(token) else { return };
-        // A duplicate of its descriptor may live on. Should this fail, its notifications carry a generation
-        // that is over.
+        // A duplicate of its descriptor may live on. Should this fail, its notifications carry a
+        // generation that is over.
         let _ = registry.deregister(listener.socket.source());
     }
 
@@ -217,9 +218,10 @@ impl Listeners {
     }
 }
 
-/// Whether accepting failed for a connection that is gone already, so that the next one may be fine.
-/// These are the network errors that accept(2) of Linux says to treat like "try again"; it names three
-/// more, with which the system may refuse every time, and without taking a connection off its queue.
+/// Whether accepting failed for a connection that is gone already, so that the next one may be
+/// fine. These are the network errors that accept(2) of Linux says to treat like "try again"; it
+/// names three more, with which the system may refuse every time, and without taking a connection
+/// off its queue.
 fn concerns_one_connection(error: &io::Error) -> bool {
     let Some(code) = error.raw_os_error() else { return false };
     let gone = [

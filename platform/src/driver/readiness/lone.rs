@@ -32,9 +32,11 @@ pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<R
     header.msg_controllen = CONTROL as _;
     let receive = |name: *mut SockAddrStorage, len: *mut libc::socklen_t| {
         header.msg_name = name.cast();
-        // SAFETY: `len` points to the length of what `name` points to, by the contract of `try_init`.
+        // SAFETY: `len` points to the length of what `name` points to, by the contract of
+        // `try_init`.
         header.msg_namelen = unsafe { *len };
-        // SAFETY: name, buffer and control messages are as long as the header says, and live longer than the call.
+        // SAFETY: name, buffer and control messages are as long as the header says, and live longer
+        // than the call.
         let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, 0) };
         // SAFETY: as above.
         unsafe { *len = header.msg_namelen };
@@ -53,7 +55,8 @@ pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<R
 /// A control message: its level, its type, its data.
 type Message<'a> = (libc::c_int, libc::c_int, &'a [u8]);
 
-/// The control messages in what the system wrote; those behind one that makes no sense are left out.
+/// The control messages in what the system wrote; those behind one that makes no sense are left
+/// out.
 fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     iter::from_fn(move || {
         let number = |at: usize| Some(libc::c_int::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
@@ -66,7 +69,8 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     })
 }
 
-/// Notes what a control message says: the address that was sent to, and how long each of joined datagrams is.
+/// Notes what a control message says: the address that was sent to, and how long each of joined
+/// datagrams is.
 fn note(meta: &mut RecvMeta, (level, kind, data): Message<'_>) {
     match (level, kind) {
         (libc::IPPROTO_IP, libc::IP_PKTINFO) => {

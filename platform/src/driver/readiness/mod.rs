@@ -2,16 +2,18 @@
 //!
 //! mio is edge-triggered: a descriptor is announced when something new happens and then not again
 //! until it was drained. The driver remembers what may still be there and keeps whoever has more in
-//! a list of its own, so a connection that its budget cut off needs no new edge. A listener that did
-//! not use up its budget is announced anew instead, where that is cheap.
+//! a list of its own, so a connection that its budget cut off needs no new edge. A listener that
+//! did not use up its budget is announced anew instead, where that is cheap.
 //!
 //! - `name` packs a [`Token`] into mio's;
 //! - `listener` accepts;
 //! - `attempt` connects;
-//! - `socket` receives and sends, and `datagram` does it with datagrams, `lone` where they come one by one; on Linux `relay` does both at once;
+//! - `socket` receives and sends, and `datagram` does it with datagrams, `lone` where they come one
+//!   by one; on Linux `relay` does both at once;
 //! - `watch` has sockets watched that come from other threads;
 //! - `hang_up` looks what became of a connection that is not read;
-//! - this file is the turn: wait, then hand out.
+//! - `turn` keeps who has something to do, and what was used of the budgets;
+//! - this file waits, then hands out.
 
 mod attempt;
 mod datagram;
@@ -21,12 +23,16 @@ mod listener;
 mod lone;
 mod name;
 #[cfg(target_os = "linux")]
+mod pipe;
+#[cfg(target_os = "linux")]
 mod relay;
+mod retry;
 #[cfg(target_os = "linux")]
 mod sigpipe;
 mod slices;
 mod socket;
 mod stream;
+mod turn;
 mod watch;
 
 use std::io::{self, ErrorKind};
@@ -40,9 +46,9 @@ use self::datagram::Datagrams;
 use self::listener::Listeners;
 use self::name::Name;
 use self::socket::Sockets;
+use self::turn::Turn;
 pub use self::watch::Arriving;
 use self::watch::Watcher;
-use super::waiting::Waiting;
 use super::{
     Budget, Datagram, DatagramLink, Event, Host, Link, Listening, Polling, Received, Socket,
     Streams, SystemDriver, Token, Wake, Watch, fault,
@@ -54,11 +60,6 @@ use crate::socket::{DatagramOptions, DatagramSocket, Listener, SocketOptions, St
 
 /// How many notifications one wait reaps; what is beyond comes with the next one.
 const EVENTS_PER_WAIT: usize = 1024;
-/// From so many turns on that those who became ready wait for, they receive less at first. Where few are enough, reads in
-/// pieces would cost more than the wait: twice the time of a message of 16 KiB.
-const MANY_TURNS: usize = 8;
-/// How many bytes a connection receives at first, whatever others wait: fewer are not worth the system call.
-const SMALLEST_SHARE: usize = 4 * 1024;
 
 /// The driver on top of mio.
 pub struct Readiness {
@@ -74,85 +75,7 @@ pub struct Readiness {
     receive_buffer: PageBuffer,
 }
 
-/// Who has something to do, and what they may do in one turn.
-struct Turn {
-    budget: Budget,
-    /// Counts turns, so that what was used in an earlier one needs no reset.
-    number: u32,
-    /// For this turn, and what is left of it for the next one.
-    ready: Waiting<Name>,
-    /// How many bytes whoever became ready receives at first: fewer if many turns are needed to serve all of them.
-    share: usize,
-    /// How many were ready when the turn began.
-    fresh: usize,
-    /// The wait reaped as much as it can at once; there may be more.
-    crowded: bool,
-    /// The wait was ended by a wake.
-    woken: bool,
-    /// For the next turn: their budget is used up.
-    carried: Vec<Name>,
-    /// Whom the last event is of, or the one that is being made.
-    serving: Option<Name>,
-}
-
-/// What a connection or a listener used of its budgets in one turn.
-#[derive(Clone, Copy, Default)]
-struct Spent {
-    turn: u32,
-    /// Bytes received, or connections accepted.
-    incoming: u32,
-    /// Bytes sent.
-    outgoing: u32,
-}
-
 struct ReadinessWaker(Waker);
-
-impl Turn {
-    /// Puts whoever became ready on this turn's list.
-    fn push(&mut self, name: Option<Name>) {
-        self.ready.push(name);
-    }
-
-    /// Puts whoever was served and has more on this turn's list.
-    fn push_again(&mut self, name: Option<Name>) {
-        self.ready.push_again(name);
-    }
-
-    /// A turn begins: how many are left who became ready before, compared with those that the last one served?
-    fn adapt_share(&mut self) {
-        let left = self.ready.fresh();
-        let served = self.fresh.saturating_sub(left).max(1);
-        let full = self.budget.receive_buffer;
-        let less = (self.share / 2).max(SMALLEST_SHARE.min(full));
-        let is_behind = left / served >= MANY_TURNS;
-        self.share = if is_behind { less } else { (self.share * 2).min(full) };
-    }
-
-    /// Puts whoever used up its budget on the next turn's list.
-    fn carry(&mut self, name: Option<Name>) {
-        self.carried.extend(name);
-    }
-}
-
-impl Spent {
-    /// What was used in this turn. What was used in an earlier one is forgotten.
-    fn in_turn(&mut self, turn: u32) -> &mut Self {
-        if self.turn != turn {
-            *self = Spent { turn, ..Spent::default() };
-        }
-        self
-    }
-}
-
-/// What is left of a budget.
-fn left(budget: usize, used: u32) -> usize {
-    budget.saturating_sub(used as usize)
-}
-
-/// Adds to what was used. A budget beyond the counter's range is none.
-fn add(used: &mut u32, amount: usize) {
-    *used = used.saturating_add(amount.try_into().unwrap_or(u32::MAX));
-}
 
 impl Wake for ReadinessWaker {
     fn wake(&self) {
@@ -175,17 +98,7 @@ impl Readiness {
             events: Events::with_capacity(EVENTS_PER_WAIT),
             waker: Arc::new(ReadinessWaker(waker)),
             watcher: Arc::new(Watcher(Arc::clone(&shared))),
-            turn: Turn {
-                budget,
-                number: 0,
-                ready: Waiting::default(),
-                share: budget.receive_buffer,
-                fresh: 0,
-                crowded: false,
-                woken: false,
-                carried: Vec::new(),
-                serving: None,
-            },
+            turn: Turn::new(budget),
             sockets: Sockets::new(registry.try_clone()?, budget.write),
             listeners: Listeners::default(),
             attempts: Attempts::default(),
@@ -245,6 +158,16 @@ impl SystemDriver for Readiness {
 
     fn watcher(&self) -> Arc<dyn Watch<Self>> {
         self.watcher.clone()
+    }
+}
+
+impl Watch<Readiness> for Watcher {
+    fn listener(&self, socket: Listener) -> io::Result<Arriving<Listener>> {
+        self.watch(socket)
+    }
+
+    fn datagrams(&self, socket: DatagramSocket) -> io::Result<Arriving<DatagramSocket>> {
+        self.watch(socket)
     }
 }
 
@@ -442,23 +365,5 @@ impl driver::Datagrams for Readiness {
     #[inline]
     fn datagram(&mut self) -> (Option<Datagram<'_>>, &mut dyn DatagramLink) {
         self.datagrams.datagram()
-    }
-}
-
-/// Makes a call that doesn't block until no signal interrupts it. One that would block did 0.
-fn retry_unblocked(call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-    match retry(call) {
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
-        done => done,
-    }
-}
-
-/// Makes a call until no signal interrupts it.
-fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            done => return done,
-        }
     }
 }

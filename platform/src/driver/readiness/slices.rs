@@ -37,8 +37,8 @@ impl<'a> Rest<'a> {
     }
 }
 
-/// Fills `slices` with the queue's bytes and behind them those of `more`; answers how many slices it
-/// used.
+/// Fills `slices` with the queue's bytes and behind them those of `more`; answers how many slices
+/// it used.
 pub(super) fn gather<'a>(
     queue: &'a OutputQueue,
     more: &Rest<'a>,

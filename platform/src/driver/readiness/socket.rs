@@ -1,7 +1,8 @@
 //! Receiving and sending.
 //!
 //! A read that filled less than the room it was given has drained the socket, which saves the read
-//! that would only say so. The exceptions stand where it is decided; those are read until nothing is left.
+//! that would only say so. The exceptions stand where it is decided; those are read until nothing
+//! is left.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -16,12 +17,13 @@ use mio::{Interest, Registry};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, recv, send, sendmsg};
 use socket2::SockRef;
 
-use super::hang_up::{Announced, TELLS_HANG_UPS};
 use super::name::Name;
 #[cfg(target_os = "linux")]
-use super::relay::Relaying;
+use super::pipe::Relaying;
+use super::retry::retry_unblocked;
 use super::slices::{Rest, cut, gather};
-use super::{Spent, Turn, add, left, retry_unblocked, stream};
+use super::stream;
+use super::turn::{Spent, Turn, add, left};
 use crate::address::{Address, Transport};
 use crate::driver::slots::Slots;
 use crate::driver::waiting::Waiting;
@@ -34,6 +36,9 @@ const SLICES_PER_SEND: usize = 64;
 /// Whether a read or a write that did less than it was asked for has drained the socket. mio's poll
 /// back end announces a socket again only after a call that would have blocked.
 pub(super) const SHORT_MEANS_DRAINED: bool = cfg!(not(mio_unsupported_force_poll_poll));
+
+/// Whether a notification tells a hang-up, the end of both sides, from the end of the peer's.
+pub(super) const TELLS_HANG_UPS: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 pub(super) struct Sockets {
     pub(super) registry: Registry,
@@ -50,8 +55,8 @@ pub(super) struct Sockets {
     pub(super) relaying: Relaying,
 }
 
-/// What goes along with the bytes of those connections for which somebody cares, by their index: a Unix
-/// connection seldom has something, others never.
+/// What goes along with the bytes of those connections for which somebody cares, by their index: a
+/// Unix connection seldom has something, others never.
 pub(super) type Passings = HashMap<u32, Box<Passing>>;
 
 pub(super) struct Socket {
@@ -89,6 +94,15 @@ pub(super) struct Socket {
     queued: bool,
     /// Its descriptor was shown, so that others may have the socket, too.
     shared: Cell<bool>,
+}
+
+/// What the system told of a connection's end; the worst stays.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Announced {
+    Nothing,
+    /// Both sides have ended; where the system doesn't tell, the peer's at least.
+    HangUp,
+    Error,
 }
 
 /// What a read gave.
@@ -194,7 +208,8 @@ impl Socket {
         self.read(room, stored, |stream, room| receive_unix(stream, room, passing.as_deref_mut()))
     }
 
-    /// Reads once by a system call that answers how many bytes it gave, and whether it was cut short.
+    /// Reads once by a system call that answers how many bytes it gave, and whether it was cut
+    /// short.
     #[inline(always)]
     fn read(
         &mut self,
@@ -206,16 +221,18 @@ impl Socket {
             match self.stream.try_io(|| read(&self.stream, room)) {
                 Ok((len, cut)) if len > 0 => {
                     // What else ends a read early, and how that is known:
-                    // - the mark of urgent data, also inline (tcp(7)) or of a Unix socket, the peer's end, an
-                    //   error: the notification;
-                    // - what came along (unix(7)): descriptors, and where the next bytes are somebody else's, of
-                    //   whom the socket asks the credentials, the process or the security context: the read;
-                    // - messages and records of what is no plain TCP (MPTCP, SCTP, SMC, TLS in the kernel):
-                    //   `Stream::drains`;
-                    // - what somebody else puts on a socket that was shown, or takes out of it: `shared`.
-                    // These don't: a low-water mark (SO_RCVLOWAT) and a signal end no read that has found more, a
-                    // peek offset (SO_PEEK_OFF) moves no read, a repaired socket (TCP_REPAIR) has errors instead,
-                    // and timestamps, packets and chunks of the queue are no borders to a stream.
+                    // - the mark of urgent data, also inline (tcp(7)) or of a Unix socket, the
+                    //   peer's end, an error: the notification;
+                    // - what came along (unix(7)): descriptors, and where the next bytes are
+                    //   somebody else's, of whom the socket asks the credentials, the process or
+                    //   the security context: the read;
+                    // - messages and records of what is no plain TCP (MPTCP, SCTP, SMC, TLS in the
+                    //   kernel): `Stream::drains`;
+                    // - what somebody else puts on a socket that was shown, or takes out of it:
+                    //   `shared`. These don't: a low-water mark (SO_RCVLOWAT) and a signal end no
+                    //   read that has found more, a peek offset (SO_PEEK_OFF) moves no read, a
+                    //   repaired socket (TCP_REPAIR) has errors instead, and timestamps, packets
+                    //   and chunks of the queue are no borders to a stream.
                     let drained = len < room.len() && !cut && !self.read_until_blocked.get();
                     self.readable = !(drained && SHORT_MEANS_DRAINED);
                     return Incoming::Bytes(if stored {
@@ -255,8 +272,8 @@ impl Socket {
         }
     }
 
-    /// Sends once from the queue and, behind it, from `more`, at most so many bytes. Answers how many
-    /// were offered and how many of them were taken.
+    /// Sends once from the queue and, behind it, from `more`, at most so many bytes. Answers how
+    /// many were offered and how many of them were taken.
     #[inline(always)]
     fn send(
         &mut self,
@@ -449,7 +466,8 @@ impl Sockets {
         let Some(socket) = self.slots.get_mut(token) else { return };
         // Fails only if the connection is broken, which a read reports.
         let _ = socket.stream.shutdown(Shutdown::Write);
-        // Where the end of the peer's side is all that is announced, nothing tells that this was the last one.
+        // Where the end of the peer's side is all that is announced, nothing tells that this was
+        // the last one.
         if !TELLS_HANG_UPS && socket.paused && socket.announced > Announced::Nothing {
             self.suspects.push(token);
         }
@@ -485,8 +503,8 @@ impl Sockets {
         socket.queue(token)
     }
 
-    /// Gives one connection its next event. Bytes come before the news that it can send if it may be
-    /// broken: sending would find that out, and what was received before must not be lost.
+    /// Gives one connection its next event. Bytes come before the news that it can send if it may
+    /// be broken: sending would find that out, and what was received before must not be lost.
     #[inline(always)]
     pub(super) fn serve(
         &mut self,
@@ -526,7 +544,8 @@ impl Sockets {
         sendable.then_some(Event::Sent { token, bytes: 0 })
     }
 
-    /// Goes on where a read gave something else than bytes. Out of line, to keep [`serve`](Self::serve) small.
+    /// Goes on where a read gave something else than bytes. Out of line, to keep
+    /// [`serve`](Self::serve) small.
     #[inline(never)]
     #[cfg_attr(not(target_os = "linux"), expect(unused_variables, reason = "no relay there"))]
     fn serve_rare(
@@ -636,8 +655,8 @@ impl Link for Sockets {
     }
 }
 
-/// What a new connection is watched for. Urgent data is asked for where the system can tell, because
-/// it changes how the socket is drained.
+/// What a new connection is watched for. Urgent data is asked for where the system can tell,
+/// because it changes how the socket is drained.
 fn interest() -> Interest {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     return Interest::READABLE | Interest::PRIORITY;

@@ -11,10 +11,7 @@ use std::sync::Arc;
 use mio::net::TcpStream;
 use mio::{Interest, Registry};
 
-use super::Readiness;
 use super::name::Name;
-use crate::driver::Watch;
-use crate::socket::{DatagramSocket, Listener};
 
 /// What can be watched before it is taken in: a [`Listener`](crate::socket::Listener) and a
 /// [`DatagramSocket`](crate::socket::DatagramSocket).
@@ -35,30 +32,21 @@ pub trait Prepared {
     fn source(&mut self) -> &mut TcpStream;
 }
 
-/// Has a [`Readiness`] watch sockets.
+/// Has a [`Readiness`](super::Readiness) watch sockets.
 pub(super) struct Watcher(pub(super) Arc<Registry>);
 
 impl Watcher {
     /// Has a socket watched.
-    fn watch<S: Prepare>(&self, socket: S) -> io::Result<Arriving<S>> {
+    pub(super) fn watch<S: Prepare>(&self, socket: S) -> io::Result<Arriving<S>> {
         let mut socket = socket.prepare()?;
         self.0.register(socket.source(), Name::NOBODY, Interest::READABLE)?;
         Ok(Arriving(Way::Watched(Watched { socket: Some(socket), registry: Arc::clone(&self.0) })))
     }
 }
 
-impl Watch<Readiness> for Watcher {
-    fn listener(&self, socket: Listener) -> io::Result<Arriving<Listener>> {
-        self.watch(socket)
-    }
-
-    fn datagrams(&self, socket: DatagramSocket) -> io::Result<Arriving<DatagramSocket>> {
-        self.watch(socket)
-    }
-}
-
-/// A socket on its way to a [`Readiness`]. One that its [`Watch`] made is watched already; one that
-/// is made of the bare socket is watched as it is taken in.
+/// A socket on its way to a [`Readiness`](super::Readiness). One that its
+/// [`Watch`](crate::driver::Watch) made is watched already; one that is made of the bare socket is
+/// watched as it is taken in.
 pub struct Arriving<S: Prepare>(Way<S>);
 
 enum Way<S: Prepare> {

@@ -5,8 +5,8 @@ use std::io::{self, ErrorKind};
 use socket2::SockRef;
 
 use super::datagrams::SimDatagrams;
-use super::driver::{DATAGRAM_COST, Notice, on_the_network};
 use super::network::SimNetwork;
+use super::notice::{DATAGRAM_COST, Notice, on_the_network};
 use super::peer::SimSocket;
 use super::wire::Wire;
 use crate::address::Address;

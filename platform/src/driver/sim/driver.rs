@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 
 use super::datagram_sockets::{DatagramSocket, DatagramSockets};
-use super::datagrams::{Arrived, Parcel, SimDatagrams};
+use super::datagrams::SimDatagrams;
 use super::network::SimNetwork;
+use super::notice::{DATAGRAM_COST, Notice, on_the_network};
 use super::peer::{SimListener, SimSocket, Socket};
+use super::post::{Arrived, Parcel};
 use super::wire::Wire;
 use crate::address::Address;
 use crate::driver::slots::Slots;
@@ -48,17 +50,6 @@ pub struct SimDriver {
     /// The datagram that was handed out last.
     parcel: Option<Parcel>,
     waker: Arc<SimWaker>,
-}
-
-/// Somebody has something to do in this turn.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Notice {
-    Accept(Token),
-    Connect(Token),
-    Receive(Token),
-    Send(Token),
-    Datagram(Token),
-    SendDatagrams(Token),
 }
 
 struct Listener {
@@ -205,7 +196,8 @@ impl SimDriver {
         })
     }
 
-    /// Receives once, or tells that no more will come. What is paused is told at once what can come no more.
+    /// Receives once, or tells that no more will come. What is paused is told at once what can come
+    /// no more.
     fn receive<H: Host>(&mut self, token: Token, host: &mut H) -> Option<Event<SimSocket>> {
         let SimDriver { buffer, connections, turn, lent, .. } = self;
         let network = connections.network.clone();
@@ -244,12 +236,7 @@ impl SimDriver {
         };
         Some(Event::Received { token, bytes })
     }
-}
 
-/// What a datagram costs of a budget beside its bytes.
-pub(super) const DATAGRAM_COST: usize = 64;
-
-impl SimDriver {
     fn receive_datagram(&mut self, token: Token) -> Option<Event<SimSocket>> {
         let ready = |socket: &&mut DatagramSocket| socket.left > 0 && !socket.halted;
         let socket = self.datagrams.table.get_mut(token).filter(ready)?;
@@ -637,10 +624,4 @@ impl Datagrams for SimDriver {
         });
         (datagram, &mut self.datagrams)
     }
-}
-
-/// The network has IP addresses and no others.
-pub(super) fn on_the_network(address: &Address) -> io::Result<SocketAddr> {
-    let none = || io::Error::new(ErrorKind::Unsupported, format!("{address} is no IP address"));
-    address.socket_addr().ok_or_else(none)
 }

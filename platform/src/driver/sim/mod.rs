@@ -13,14 +13,16 @@
 //! closed, answers with a reset; a reset loses what was still on its way, and leaves what has
 //! arrived to be read.
 //!
-//! And of UDP: a datagram arrives whole, late, more than once or not at all, and overtakes others; one that finds
-//! nobody is told to a sender that is connected.
+//! And of UDP: a datagram arrives whole, late, more than once or not at all, and overtakes others;
+//! one that finds nobody is told to a sender that is connected.
 
 mod datagram_sockets;
 mod datagrams;
 mod driver;
 mod network;
+mod notice;
 mod peer;
+mod post;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -54,8 +56,8 @@ pub struct Faults {
     pub late: f64,
     /// The chance that accepting fails because too many files are open.
     pub accept: f64,
-    /// The chance that a connection is reset before it is accepted. One that the driver makes is reset
-    /// right after.
+    /// The chance that a connection is reset before it is accepted. One that the driver makes is
+    /// reset right after.
     pub abort: f64,
     /// The chance that a driver's attempt to connect is refused.
     pub refuse: f64,

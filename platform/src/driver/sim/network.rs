@@ -1,13 +1,10 @@
 //! The handle to a network.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Faults;
-use super::datagrams::SimDatagrams;
-use super::peer::{SimListener, SimPeer, Socket};
 use super::wire::Wire;
 
 /// A network in memory. Clones are handles to the same one.
@@ -35,36 +32,9 @@ impl SimNetwork {
         self.lock().set_faults(faults);
     }
 
-    /// Listens on an address; port 0 stands for a free one.
-    ///
-    /// # Errors
-    /// `AddrInUse` if somebody listens there.
-    pub fn listen(&self, address: SocketAddr) -> io::Result<SimListener> {
-        let address = self.lock().listen(address)?;
-        Ok(SimListener::new(self.clone(), address))
-    }
-
     /// From here on no driver's attempt to connect to this address is answered.
     pub fn silence(&self, address: SocketAddr) {
         self.lock().silence(address);
-    }
-
-    /// Connects a far end to a listener. It can send at once, before it is accepted. Each caller has
-    /// an address of its own.
-    ///
-    /// # Errors
-    /// `ConnectionRefused` if nobody listens there.
-    pub fn connect(&self, address: &SocketAddr) -> io::Result<SimPeer> {
-        let (end, own_address) = self.lock().connect(address)?;
-        Ok(SimPeer::new(Socket::new(self.clone(), end), own_address))
-    }
-
-    /// Makes a socket for datagrams; port 0 stands for a free one.
-    ///
-    /// # Errors
-    /// `AddrInUse` if there is one on that address.
-    pub fn bind_datagrams(&self, address: SocketAddr) -> io::Result<SimDatagrams> {
-        SimDatagrams::bind(self, address, None)
     }
 
     /// How many sockets for datagrams are open that a driver was given.
@@ -92,8 +62,8 @@ impl SimNetwork {
         self.lock().next_due().is_none()
     }
 
-    /// How many ends of connections drivers have made or accepted, and are not closed. After the engine
-    /// has closed everything it is 0, or something leaked.
+    /// How many ends of connections drivers have made or accepted, and are not closed. After the
+    /// engine has closed everything it is 0, or something leaked.
     #[must_use]
     pub fn open_connections(&self) -> usize {
         self.lock().open_at_drivers()

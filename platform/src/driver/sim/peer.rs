@@ -1,5 +1,5 @@
-//! What a connection is outside the driver: a socket that waits to be adopted, and a test's far end; and
-//! the listener, which either of them may accept from.
+//! What a connection is outside the driver: a socket that waits to be adopted, and a test's far
+//! end; and the listener, which either of them may accept from.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,6 +8,27 @@ use super::network::SimNetwork;
 use super::wire::{EndId, Wire};
 use crate::driver;
 use crate::socket::Stream;
+
+impl SimNetwork {
+    /// Listens on an address; port 0 stands for a free one.
+    ///
+    /// # Errors
+    /// `AddrInUse` if somebody listens there.
+    pub fn listen(&self, address: SocketAddr) -> io::Result<SimListener> {
+        let address = self.lock().listen(address)?;
+        Ok(SimListener::new(self.clone(), address))
+    }
+
+    /// Connects a far end to a listener. It can send at once, before it is accepted. Each caller
+    /// has an address of its own.
+    ///
+    /// # Errors
+    /// `ConnectionRefused` if nobody listens there.
+    pub fn connect(&self, address: &SocketAddr) -> io::Result<SimPeer> {
+        let (end, own_address) = self.lock().connect(address)?;
+        Ok(SimPeer::new(Socket::new(self.clone(), end), own_address))
+    }
+}
 
 /// An end with an owner: dropping it closes it.
 pub(super) struct Socket {

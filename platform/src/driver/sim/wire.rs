@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Faults;
-use super::datagrams::Post;
+use super::post::{Parcel, Post};
 
 /// An end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,8 +45,8 @@ enum Segment {
 
 /// The state of one end: what travels to it, what arrived there, and what it did itself.
 ///
-/// Invariant: `flight` is ordered by time, `flying` counts its bytes, and `flying + unread.len()` is
-/// at most the window.
+/// Invariant: `flight` is ordered by time, `flying` counts its bytes, and `flying + unread.len()`
+/// is at most the window.
 #[derive(Default)]
 struct End {
     flight: VecDeque<(Duration, Segment)>,
@@ -513,4 +513,20 @@ impl Wire {
 
 fn assert_window(faults: &Faults) {
     assert!(faults.window > 0, "a window of 0 lets nothing through");
+}
+
+impl Wire {
+    /// Sends a datagram from one address to another.
+    pub(super) fn post(&mut self, parcel: &Parcel) {
+        let copies = match () {
+            () if self.chance(|faults| faults.lose) => 0,
+            () if self.chance(|faults| faults.duplicate) => 2,
+            () => 1,
+        };
+        for _ in 0..copies {
+            let due = self.now() + self.delay();
+            self.datagrams.send(parcel.clone(), due);
+        }
+        self.advance_to(self.now());
+    }
 }

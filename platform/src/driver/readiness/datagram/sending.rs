@@ -14,19 +14,11 @@ use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SocketAddrAny, sendmmsg};
 use rustix::net::{send, sendto};
 
-use super::{LARGEST_RUN, Socket, may_be_refused, socket_address};
+use super::{LARGEST_RUN, Socket, Tried, may_be_refused, socket_address};
 #[cfg(target_os = "linux")]
 use crate::memory;
 use crate::memory::DatagramQueue;
 use crate::socket::NO_SIGNAL;
-
-/// What became of a try to send.
-pub(super) enum Tried {
-    /// So many datagrams were sent.
-    Sent(usize),
-    /// The first datagrams are too much for one call, or the system has no such call.
-    NotAtOnce,
-}
 
 impl Socket {
     /// Sends some datagrams from the front of a queue by one call.
@@ -43,7 +35,8 @@ impl Socket {
         }
         match self.send_apart(queue) {
             Err(error) if may_be_refused(&error) => {
-                // It may be the datagram that is refused. But if it goes by the other call, it is not.
+                // It may be the datagram that is refused. But if it goes by the other call, it is
+                // not.
                 let sent = self.send_one(queue)?;
                 self.sends_alone = true;
                 Ok(sent)
@@ -70,8 +63,8 @@ impl Socket {
         match self.socket.try_io(send) {
             Ok(()) => Ok(Tried::Sent(count)),
             Err(error) if error.kind() == ErrorKind::WouldBlock || count == 1 => Err(error),
-            // The way there takes no segments of that size, or the datagrams fail for another reason,
-            // of which each tells itself.
+            // The way there takes no segments of that size, or the datagrams fail for another
+            // reason, of which each tells itself.
             Err(_) => Ok(Tried::NotAtOnce),
         }
     }

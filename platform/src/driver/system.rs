@@ -1,0 +1,38 @@
+//! What a driver of the operating system's sockets has beside the contract.
+
+use std::io;
+use std::sync::Arc;
+
+use super::{Budget, Driver};
+use crate::socket::{DatagramSocket, Listener, Stream};
+
+/// A driver of the operating system's sockets. It may be made in one thread and belong to another
+/// one.
+pub trait SystemDriver: Driver<Socket = Stream> + Send + Sized {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// The operating system lacks something that it needs.
+    fn open(budget: Budget) -> io::Result<Self>;
+
+    /// What has sockets watched for it.
+    fn watcher(&self) -> Arc<dyn Watch<Self>>;
+}
+
+/// Has sockets watched that a driver is to take in, on any thread. Whoever asks for one learns so
+/// what the operating system refuses.
+pub trait Watch<D: Driver>: Send + Sync {
+    /// Has a listener watched, to be given to [`Listening::listen`](super::Listening::listen), or
+    /// dropped.
+    ///
+    /// # Errors
+    /// The operating system refused to watch it; it is closed.
+    fn listener(&self, socket: Listener) -> io::Result<D::Listener>;
+
+    /// Has a socket for datagrams watched, to be given to
+    /// [`Datagrams::open_datagrams`](super::Datagrams::open_datagrams), or dropped.
+    ///
+    /// # Errors
+    /// The operating system refused to watch it or an option; it is closed.
+    fn datagrams(&self, socket: DatagramSocket) -> io::Result<D::DatagramSocket>;
+}
