@@ -19,8 +19,7 @@
 
 use std::collections::VecDeque;
 
-use super::connection::Awaited;
-use super::generator::Context;
+use super::context::{Awaited, Context};
 use super::pattern::Pattern;
 use super::{AnswerError, LoadError};
 

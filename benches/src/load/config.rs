@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::LoadError;
-use super::pattern::{LENGTH_FIELD, is_sampled};
+use super::bounds::{LENGTH_FIELD, is_sampled};
 
 /// As many files as Linux lets a process have open, if nobody changes it.
 const MOST_CONNECTIONS: usize = 1 << 20;

@@ -8,7 +8,7 @@ use mio::event::Event;
 use mio::net::TcpStream;
 
 use super::calls::Calls;
-use super::generator::{Context, Next};
+use super::context::{Awaited, Context, Next};
 use super::pattern::{Mismatch, sampled};
 use super::{Framing, LoadError, Verify};
 
@@ -37,15 +37,6 @@ pub(super) struct Connection {
     opened_at: u64,
     /// When the last byte came, or a message was offered while none was in flight.
     last_progress: u64,
-}
-
-/// A message in flight.
-#[derive(Clone, Copy)]
-pub(super) struct Awaited {
-    /// Its number on the connection, from 0.
-    pub(super) number: u64,
-    /// When it was offered, or was due.
-    pub(super) since: u64,
 }
 
 /// What goes over a connection.

@@ -5,8 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::pattern::LENGTH_FIELD;
-use super::run::OTHER_FILES;
+use super::bounds::{LENGTH_FIELD, OTHER_FILES};
 
 /// Why [`run`](super::run) gave up. Connections are numbered from 0, those of the crowd after the
 /// others, and those of a churn on from there.

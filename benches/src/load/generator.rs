@@ -1,7 +1,6 @@
 //! The event loop of one generator thread.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,10 +10,11 @@ use socket2::SockRef;
 
 use super::clock::{Clock, nanoseconds};
 use super::connection::Connection;
+use super::context::{Context, Next};
 use super::pace::Pace;
 use super::pattern::{MAX_CHUNK, Pattern};
 use super::tally::Tally;
-use super::{Framing, Lane, Load, LoadError, Mode, Schedule, Verify, Worker};
+use super::{Lane, Load, LoadError, Mode, Schedule, Worker};
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1_024;
@@ -31,34 +31,6 @@ pub(super) struct Generator {
     pub(super) context: Context,
     /// Messages whose connections were told that they are due.
     announced: u64,
-}
-
-/// What the connections of one thread share.
-pub(super) struct Context {
-    pub(super) address: SocketAddr,
-    pub(super) framing: Framing,
-    pub(super) message_size: usize,
-    pub(super) verify: Verify,
-    pub(super) pattern: Arc<Pattern>,
-    /// Where all of them receive into.
-    pub(super) buffer: Box<[u8]>,
-    pub(super) clock: Clock,
-    /// What the clock said when last looked at.
-    pub(super) now: u64,
-    pub(super) next: Next,
-    pub(super) tally: Tally,
-}
-
-/// What a complete message makes way for.
-#[derive(Clone, Copy)]
-pub(super) enum Next {
-    Nothing,
-    /// A new message at once.
-    Message,
-    /// The next message, if it is due.
-    WhenDue(Pace),
-    /// A new connection, if that was its last message.
-    Connection,
 }
 
 impl Worker for Generator {

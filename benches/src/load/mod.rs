@@ -16,16 +16,18 @@
 //! as a client on another library, which is best its own program: see [`LoadProgram`].
 //!
 //! Where things are: `pattern` what is sent and how it is checked; `connection` one connection,
-//! `calls` what is sent on it where messages are in calls; `pace` when messages are due;
-//! `generator` the event loop of one thread, `crowd` that of the crowd's; `connect` how all
-//! connections get there; `run` the threads and their schedule; `program` the same in another
-//! process.
+//! `calls` what is sent on it where messages are in calls, `context` what a thread's connections
+//! share; `pace` when messages are due; `generator` the event loop of one thread, `crowd` that of
+//! the crowd's; `worker` what a thread is to do when; `connect` how all connections get there;
+//! `run` the threads; `program` the same in another process.
 
+mod bounds;
 mod calls;
 mod clock;
 mod config;
 mod connect;
 mod connection;
+mod context;
 mod crowd;
 mod error;
 mod generator;
@@ -36,6 +38,7 @@ mod progress;
 mod report;
 mod run;
 mod tally;
+mod worker;
 
 pub use clock::Clock;
 pub use config::{Crowd, Deadlines, Framing, Load, Mode, Verify};
@@ -45,5 +48,6 @@ pub use pattern::Messages;
 pub use program::{LoadProgram, ProgramError, be_program};
 pub use progress::Progress;
 pub use report::{Figures, Report};
-pub use run::{Lane, Schedule, Worker, check_open_files, run, run_workers};
+pub use run::{check_open_files, run, run_workers};
 pub use tally::Tally;
+pub use worker::{Lane, Schedule, Worker};

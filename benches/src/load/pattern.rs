@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 
+use super::bounds::{LENGTH_FIELD, SAMPLE, is_sampled};
 use super::{AnswerError, Framing, Load, LoadError, Verify};
 
 /// Bytes after which a stream repeats. A prime, so that being off by any power of two shows.
@@ -14,12 +15,6 @@ const PERIOD: usize = 65_521;
 
 /// The longest slice handed out at once: as much as one `recv` or `send` takes.
 pub(super) const MAX_CHUNK: usize = 64 * 1024;
-
-/// How many bytes tell the length of a message, if any do.
-pub(super) const LENGTH_FIELD: usize = 4;
-
-/// Of how many messages one is checked if only a sample is.
-const SAMPLE: u64 = 64;
 
 /// The block that all streams consist of.
 pub(super) struct Pattern {
@@ -185,11 +180,6 @@ pub(super) fn sampled(
             move |message| message.start < end
         })
         .map(move |message| message.start.max(range.start)..message.end.min(range.end))
-}
-
-/// Whether the message of that number is in the sample.
-pub(super) fn is_sampled(connection: usize, number: u64) -> bool {
-    (number + connection as u64).is_multiple_of(SAMPLE)
 }
 
 /// The same bytes in every run: xorshift64, of which the middle byte is taken.

@@ -1,11 +1,10 @@
 //! What a benchmark found out, and how it is shown: on the terminal, and as a page with charts.
 //!
-//! Where things are: `metrics` the figures; `record` all of a run, as it is kept; `table` a
+//! Where things are: `record` all of a run, as it is kept; `table` a
 //! scenario on the terminal; `chart` drawings; `palette` their colours, in light and dark; `page`
 //! everything for a browser; `text` numbers as people read them.
 
 mod chart;
-mod metrics;
 mod page;
 mod palette;
 mod record;
@@ -16,8 +15,9 @@ mod text;
 mod tests;
 
 pub use chart::{ChartError, overview};
-pub use metrics::{Metrics, median};
 pub use page::page;
 pub use record::{Entry, Outcome, Record, ScenarioResults, Setup, Subject, Unavailable};
 pub use table::table;
 pub use text::{command_line, waiting_time};
+
+pub use crate::stand::{Metrics, median};

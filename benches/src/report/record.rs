@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::metrics::{Metrics, geometric_mean};
-use crate::stand::{Machine, Role, Scenario};
+use crate::stand::{Machine, Metrics, Role, Scenario, geometric_mean};
 
 /// Below this part of its time at work a generator has time to wait, so that the figures are not
 /// its own.

@@ -3,10 +3,9 @@
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 
-use super::Metrics;
 use super::record::{Entry, ScenarioResults};
 use super::text::{short, time};
-use crate::stand::Scenario;
+use crate::stand::{Metrics, Scenario};
 
 /// What is above the columns behind the contestants' names.
 pub(super) fn headings(contestants: &[Entry], results: &ScenarioResults) -> Vec<String> {

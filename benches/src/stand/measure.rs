@@ -7,13 +7,13 @@ use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use super::metrics::Metrics;
 use super::{Contestant, Cores, Protocol, Scenario, Server, StartError, Traffic};
 use crate::load::{
     self, Crowd, Figures, Framing, Load, LoadError, LoadProgram, Mode, ProgramError, Progress,
     Verify,
 };
 use crate::process::{ProcessFigures, ProcessMeter};
-use crate::report::Metrics;
 
 /// Nanoseconds that nobody echoes a message in.
 const LEAST_CPU: f64 = 1.0;

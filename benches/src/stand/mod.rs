@@ -2,7 +2,7 @@
 //! stand that puts one on the other.
 //!
 //! Where things are: `scenario` the loads; `contestant` the servers, and `build` how they come to
-//! be; `server` a running one; `measure` one measurement; `plan` how long all of them take; `cores`
+//! be; `server` a running one; `measure` one measurement, `metrics` its figures; `plan` how long all of them take; `cores`
 //! where they run; `machine` and `versions` what is written down with the figures; `keep` where a
 //! record goes that is kept.
 
@@ -12,6 +12,7 @@ mod cores;
 mod keep;
 mod machine;
 mod measure;
+mod metrics;
 mod plan;
 mod scenario;
 mod server;
@@ -23,6 +24,7 @@ pub use cores::Cores;
 pub use keep::{KeepError, keep, unused};
 pub use machine::Machine;
 pub use measure::{MeasureError, Stand};
+pub use metrics::{Metrics, geometric_mean, median};
 pub use plan::{Plan, TimeLeft};
 pub use scenario::{FULL, QUICK, RPC, Scenario, ScenarioError, Traffic};
 pub use server::{Server, StartError, end_on_signals, last_line};

@@ -97,7 +97,7 @@ pub fn median(values: &[f64]) -> Option<f64> {
 }
 
 /// The mean of ratios: the one by which all of them could be replaced under multiplication.
-pub(super) fn geometric_mean(ratios: &[f64]) -> Option<f64> {
+pub fn geometric_mean(ratios: &[f64]) -> Option<f64> {
     let logarithms: f64 = ratios.iter().map(|ratio| ratio.ln()).sum();
     (!ratios.is_empty()).then(|| (logarithms / ratios.len() as f64).exp())
 }
