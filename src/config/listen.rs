@@ -36,7 +36,7 @@ use super::{ConfigError, ListenError, Preface};
 #[must_use]
 pub struct Listen {
     transport: Transport,
-    place: Result<Place, Unusable>,
+    endpoint: Result<Endpoint, Unusable>,
     backlog: Option<u32>,
     mode: Option<u32>,
     options: SocketOptions,
@@ -84,16 +84,16 @@ impl Gate {
     }
 }
 
-/// A place to listen at.
+/// An endpoint to listen at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Endpoint {
     Ip(SocketAddr),
     /// All addresses of the machine.
     Everywhere(u16),
     Unix(UnixAddress),
 }
 
-/// Text that is not a place to listen at, and why.
+/// Text that is not an endpoint to listen at, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Unusable {
     text: String,
@@ -104,7 +104,7 @@ impl Listen {
     /// Listens on an IP address: that one and no other, also if it is the unspecified one of its
     /// family.
     pub fn tcp(address: impl Into<SocketAddr>) -> Self {
-        Listen::at(Transport::Tcp, Ok(Place::Ip(address.into())))
+        Listen::at(Transport::Tcp, Ok(Endpoint::Ip(address.into())))
     }
 
     /// Listens on a Unix socket.
@@ -115,7 +115,7 @@ impl Listen {
     /// Takes datagrams on an IP address: that one and no other, also if it is the unspecified one
     /// of its family.
     pub fn udp(address: impl Into<SocketAddr>) -> Self {
-        Listen::at(Transport::Udp, Ok(Place::Ip(address.into())))
+        Listen::at(Transport::Udp, Ok(Endpoint::Ip(address.into())))
     }
 
     /// Takes datagrams on a Unix socket.
@@ -154,18 +154,18 @@ impl Listen {
         sockets: Vec<BoundSocket>,
         gate: Gate,
     ) -> Self {
-        let place = match address {
-            Address::Ip(address) => Place::Ip(address),
-            Address::Unix(address) => Place::Unix(address),
+        let endpoint = match address {
+            Address::Ip(address) => Endpoint::Ip(address),
+            Address::Unix(address) => Endpoint::Unix(address),
         };
         let inherited = Some(Inherited { name, sockets: sockets.into(), gate });
-        Listen { inherited, ..Listen::at(transport, Ok(place)) }
+        Listen { inherited, ..Listen::at(transport, Ok(endpoint)) }
     }
 
     /// The same on sockets that were inherited, which have their backlog and their mode.
     pub(crate) fn on_sockets_of(self, inherited: Listen) -> Self {
-        let Listen { transport, place, inherited, backlog, mode, .. } = inherited;
-        Listen { transport, place, inherited, backlog, mode, ..self }
+        let Listen { transport, endpoint, inherited, backlog, mode, .. } = inherited;
+        Listen { transport, endpoint, inherited, backlog, mode, ..self }
     }
 
     /// When it is to be accepted on.
@@ -175,14 +175,14 @@ impl Listen {
 
     fn at_name(transport: Transport, address: UnixAddress) -> Self {
         let unnamed = || Unusable { text: address.to_string(), reason: "it has no name" };
-        let place = (!address.is_unnamed()).then_some(Place::Unix(address));
-        Listen::at(transport, place.ok_or_else(unnamed))
+        let endpoint = (!address.is_unnamed()).then_some(Endpoint::Unix(address));
+        Listen::at(transport, endpoint.ok_or_else(unnamed))
     }
 
-    fn at(transport: Transport, place: Result<Place, Unusable>) -> Self {
+    fn at(transport: Transport, endpoint: Result<Endpoint, Unusable>) -> Self {
         Listen {
             transport,
-            place,
+            endpoint,
             backlog: None,
             mode: None,
             options: SocketOptions::new(),
@@ -242,7 +242,7 @@ impl Listen {
 
     /// Where it is to listen.
     pub(crate) fn address(&self) -> Address {
-        self.place.as_ref().map_or(UnixAddress::UNNAMED.into(), Place::address)
+        self.endpoint.as_ref().map_or(UnixAddress::UNNAMED.into(), Endpoint::address)
     }
 
     /// What it is to carry.
@@ -253,14 +253,14 @@ impl Listen {
     /// Whether it can be listened on with this.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let error = |value, reason| Err(ConfigError { field: "listen", value, reason });
-        let place = match &self.place {
-            Ok(place) => place,
+        let endpoint = match &self.endpoint {
+            Ok(endpoint) => endpoint,
             Err(unusable) => return error(format!("{:?}", unusable.text), unusable.reason),
         };
         if self.inherited.is_some() && (self.backlog.is_some() || self.mode.is_some()) {
             return error(self.to_string(), "it listens already: it has its backlog and its mode");
         }
-        let is_file = place.address().unix().is_some_and(|address| address.as_path().is_some());
+        let is_file = endpoint.address().unix().is_some_and(|address| address.as_path().is_some());
         if self.mode.is_some() && !is_file {
             return error(self.to_string(), "it is no file and has no mode");
         }
@@ -321,18 +321,18 @@ impl Listen {
             let (bind, mode) = (Some(address.into()), self.mode);
             datagrams(DatagramOptions { bind, mode, ..Default::default() })
         };
-        let place = self.place.as_ref().expect("it was checked");
-        let opened = match *place {
-            Place::Ip(address) => share(shares, address, |address| open_ip(address, false)),
-            Place::Everywhere(port) if has_ipv6() => {
+        let endpoint = self.endpoint.as_ref().expect("it was checked");
+        let opened = match *endpoint {
+            Endpoint::Ip(address) => share(shares, address, |address| open_ip(address, false)),
+            Endpoint::Everywhere(port) if has_ipv6() => {
                 let everywhere = (Ipv6Addr::UNSPECIFIED, port).into();
                 share(shares, everywhere, |address| open_ip(address, true))
             }
-            Place::Everywhere(port) => {
+            Endpoint::Everywhere(port) => {
                 let everywhere = (Ipv4Addr::UNSPECIFIED, port).into();
                 share(shares, everywhere, |address| open_ip(address, false))
             }
-            Place::Unix(address) => open_unix(address).map(|socket| vec![socket]),
+            Endpoint::Unix(address) => open_unix(address).map(|socket| vec![socket]),
         };
         opened.map_err(refused)
     }
@@ -368,12 +368,12 @@ fn has_ipv6() -> bool {
     UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 
-impl Place {
+impl Endpoint {
     fn address(&self) -> Address {
         match *self {
-            Place::Ip(address) => address.into(),
-            Place::Everywhere(port) => (Ipv6Addr::UNSPECIFIED, port).into(),
-            Place::Unix(address) => address.into(),
+            Endpoint::Ip(address) => address.into(),
+            Endpoint::Everywhere(port) => (Ipv6Addr::UNSPECIFIED, port).into(),
+            Endpoint::Unix(address) => address.into(),
         }
     }
 }
@@ -408,9 +408,9 @@ impl From<Address> for Listen {
 
 impl From<&str> for Listen {
     fn from(text: &str) -> Self {
-        let (transport, place) = parse(text);
+        let (transport, endpoint) = parse(text);
         let unusable = |reason| Unusable { text: text.to_owned(), reason };
-        Listen::at(transport, place.map_err(unusable))
+        Listen::at(transport, endpoint.map_err(unusable))
     }
 }
 
@@ -422,16 +422,16 @@ impl From<String> for Listen {
 
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.place, &self.inherited) {
+        match (&self.endpoint, &self.inherited) {
             (_, Some(inherited)) => f.write_str(&inherited.name),
-            (Ok(place), None) => place.address().fmt(f),
+            (Ok(endpoint), None) => endpoint.address().fmt(f),
             (Err(unusable), None) => f.write_str(&unusable.text),
         }
     }
 }
 
-/// The transport that the scheme stands for, and the place behind it.
-fn parse(text: &str) -> (Transport, Result<Place, &'static str>) {
+/// The transport that the scheme stands for, and the endpoint behind it.
+fn parse(text: &str) -> (Transport, Result<Endpoint, &'static str>) {
     let (scheme, rest) = text.split_once("://").unwrap_or(("tcp", text));
     match scheme {
         "tcp" => (Transport::Tcp, parse_ip(rest, |_| true)),
@@ -450,7 +450,7 @@ const BAD_SCHEME: &str =
     "the scheme is none of tcp, tcp4, tcp6, udp, udp4, udp6, unix and unixgram";
 
 /// An address with a port, of a family that is `wanted`.
-fn parse_ip(text: &str, wanted: impl Fn(&IpAddr) -> bool) -> Result<Place, &'static str> {
+fn parse_ip(text: &str, wanted: impl Fn(&IpAddr) -> bool) -> Result<Endpoint, &'static str> {
     let (v4, v6) = (IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED));
     let (host, port) = split_port(text)?;
     let address = match host {
@@ -462,7 +462,7 @@ fn parse_ip(text: &str, wanted: impl Fn(&IpAddr) -> bool) -> Result<Place, &'sta
         return Err("the address is of the other family than the scheme");
     }
     let everywhere = address.ip().is_unspecified() && wanted(&v4) && wanted(&v6);
-    Ok(if everywhere { Place::Everywhere(port) } else { Place::Ip(address) })
+    Ok(if everywhere { Endpoint::Everywhere(port) } else { Endpoint::Ip(address) })
 }
 
 fn split_port(text: &str) -> Result<(&str, u16), &'static str> {
@@ -487,7 +487,7 @@ fn split_port(text: &str) -> Result<(&str, u16), &'static str> {
     Ok((host, port))
 }
 
-fn parse_unix(name: &str) -> Result<Place, &'static str> {
+fn parse_unix(name: &str) -> Result<Endpoint, &'static str> {
     let address = match name.strip_prefix('@') {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         Some(name) => UnixAddress::abstract_name(name),
@@ -495,7 +495,7 @@ fn parse_unix(name: &str) -> Result<Place, &'static str> {
         Some(_) => return Err("this system has no abstract names"),
         None => UnixAddress::path(name),
     };
-    address.map(Place::Unix).map_err(|error| error.reason)
+    address.map(Endpoint::Unix).map_err(|error| error.reason)
 }
 
 #[cfg(test)]
@@ -509,28 +509,28 @@ mod tests {
         let path = UnixAddress::path("/run/a b").unwrap();
         use Transport::{Tcp, Udp, Unix, UnixDatagram};
         let good = [
-            ("127.0.0.1:80", Tcp, Place::Ip(local)),
-            ("tcp://127.0.0.1:80", Tcp, Place::Ip(local)),
-            ("tcp4://127.0.0.1:80", Tcp, Place::Ip(local)),
-            ("[::1]:80", Tcp, Place::Ip(loopback)),
-            ("tcp6://[::1]:80", Tcp, Place::Ip(loopback)),
-            ("tcp://:80", Tcp, Place::Everywhere(80)),
-            (":0", Tcp, Place::Everywhere(0)),
-            ("0.0.0.0:80", Tcp, Place::Everywhere(80)),
-            ("tcp://[::]:80", Tcp, Place::Everywhere(80)),
-            ("tcp4://:80", Tcp, Place::Ip((Ipv4Addr::UNSPECIFIED, 80).into())),
-            ("tcp4://0.0.0.0:80", Tcp, Place::Ip((Ipv4Addr::UNSPECIFIED, 80).into())),
-            ("tcp6://:80", Tcp, Place::Ip((Ipv6Addr::UNSPECIFIED, 80).into())),
-            ("unix:///run/a b", Unix, Place::Unix(path)),
-            ("udp://127.0.0.1:80", Udp, Place::Ip(local)),
-            ("udp6://[::1]:80", Udp, Place::Ip(loopback)),
-            ("udp://:80", Udp, Place::Everywhere(80)),
-            ("udp4://:80", Udp, Place::Ip((Ipv4Addr::UNSPECIFIED, 80).into())),
-            ("unixgram:///run/a b", UnixDatagram, Place::Unix(path)),
+            ("127.0.0.1:80", Tcp, Endpoint::Ip(local)),
+            ("tcp://127.0.0.1:80", Tcp, Endpoint::Ip(local)),
+            ("tcp4://127.0.0.1:80", Tcp, Endpoint::Ip(local)),
+            ("[::1]:80", Tcp, Endpoint::Ip(loopback)),
+            ("tcp6://[::1]:80", Tcp, Endpoint::Ip(loopback)),
+            ("tcp://:80", Tcp, Endpoint::Everywhere(80)),
+            (":0", Tcp, Endpoint::Everywhere(0)),
+            ("0.0.0.0:80", Tcp, Endpoint::Everywhere(80)),
+            ("tcp://[::]:80", Tcp, Endpoint::Everywhere(80)),
+            ("tcp4://:80", Tcp, Endpoint::Ip((Ipv4Addr::UNSPECIFIED, 80).into())),
+            ("tcp4://0.0.0.0:80", Tcp, Endpoint::Ip((Ipv4Addr::UNSPECIFIED, 80).into())),
+            ("tcp6://:80", Tcp, Endpoint::Ip((Ipv6Addr::UNSPECIFIED, 80).into())),
+            ("unix:///run/a b", Unix, Endpoint::Unix(path)),
+            ("udp://127.0.0.1:80", Udp, Endpoint::Ip(local)),
+            ("udp6://[::1]:80", Udp, Endpoint::Ip(loopback)),
+            ("udp://:80", Udp, Endpoint::Everywhere(80)),
+            ("udp4://:80", Udp, Endpoint::Ip((Ipv4Addr::UNSPECIFIED, 80).into())),
+            ("unixgram:///run/a b", UnixDatagram, Endpoint::Unix(path)),
         ];
-        for (text, transport, place) in good {
+        for (text, transport, endpoint) in good {
             let listen = Listen::from(text);
-            assert_eq!((listen.transport, listen.place), (transport, Ok(place)), "{text}");
+            assert_eq!((listen.transport, listen.endpoint), (transport, Ok(endpoint)), "{text}");
         }
         let no_number = "the port is not a number from 0 to 65535";
         let other_family = "the address is of the other family than the scheme";
@@ -588,12 +588,12 @@ mod tests {
 
     #[test]
     fn an_interface_is_known_by_name_and_by_number() {
-        let lo = ["lo", "lo0"].map(|name| Listen::from(format!("[fe80::1%{name}]:80")).place);
-        let Some(Place::Ip(SocketAddr::V6(named))) = lo.into_iter().find_map(Result::ok) else {
+        let lo = ["lo", "lo0"].map(|name| Listen::from(format!("[fe80::1%{name}]:80")).endpoint);
+        let Some(Endpoint::Ip(SocketAddr::V6(named))) = lo.into_iter().find_map(Result::ok) else {
             panic!("the machine has a loopback interface");
         };
         let numbered = format!("[fe80::1%{}]:80", named.scope_id());
-        assert_eq!(Listen::from(numbered).place, Ok(Place::Ip(named.into())));
+        assert_eq!(Listen::from(numbered).endpoint, Ok(Endpoint::Ip(named.into())));
         assert_ne!(named.scope_id(), 0);
     }
 }

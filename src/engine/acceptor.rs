@@ -12,7 +12,7 @@ use crate::config::balance::Balance;
 use crate::config::canonical;
 use crate::log::limited;
 use crate::shared::{
-    Acceptance, Account, Admission, Arrival, Engine, Entrance, Inbox, ListenerState, Notify,
+    AcceptQueue, Acceptance, Account, Admission, Arrival, Engine, Inbox, ListenerState, Notify,
 };
 use crate::unwind::{Shielded, catch};
 
@@ -24,7 +24,7 @@ pub(crate) struct Acceptor<D: Driver> {
     /// Listeners that come and go.
     arrivals: Arc<Inbox<Arrival<D>>>,
     balance: Shielded<Box<dyn Balance>>,
-    reactors: Vec<Entrance<D>>,
+    reactors: Vec<AcceptQueue<D>>,
     /// Each reactor's number of connections, as the balancer sees it.
     connections: Vec<usize>,
     engine: Engine,
@@ -43,7 +43,7 @@ impl<D: Driver> Acceptor<D> {
     pub(crate) fn new(
         driver: D,
         balance: Shielded<Box<dyn Balance>>,
-        reactors: Vec<Entrance<D>>,
+        reactors: Vec<AcceptQueue<D>>,
         engine: Engine,
     ) -> Self {
         let connections = vec![0; reactors.len()];
@@ -54,7 +54,7 @@ impl<D: Driver> Acceptor<D> {
     }
 
     /// Where it is given listeners.
-    pub(crate) fn entrance(&self) -> Arc<Inbox<Arrival<D>>> {
+    pub(crate) fn inlet(&self) -> Arc<Inbox<Arrival<D>>> {
         Arc::clone(&self.arrivals)
     }
 

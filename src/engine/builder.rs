@@ -6,13 +6,9 @@ use std::time::Duration;
 use millstream_platform::driver::DriverChoice;
 use millstream_platform::socket::SocketOptions;
 
-use super::start::start;
 use crate::config::balance::{Balance, RoundRobin};
-use crate::config::{
-    AcceptFilter, AcceptMode, Accepting, Config, InputOverflow, Listen, Pinning, StartError,
-};
-use crate::handler::EventHandler;
-use crate::shared::{Engine, Resolve, WaitError, system};
+use crate::config::{AcceptFilter, AcceptMode, Accepting, Config, InputOverflow, Listen, Pinning};
+use crate::shared::{Engine, Resolve, system};
 
 /// How an engine is to run; [`Engine::builder`] makes one. Every value has a default, and is
 /// checked when the engine starts.
@@ -348,48 +344,4 @@ impl Builder {
         self.config.busy_poll = Some(time);
         self
     }
-}
-
-/// Start.
-impl Builder {
-    /// Starts the engine in the background. It runs until it is stopped.
-    ///
-    /// `factory` is called once on each reactor's thread, with the reactor's index, and makes the
-    /// handler that stays there. When this returns, every `on_boot` has run, and connections are
-    /// accepted.
-    ///
-    /// # Errors
-    /// A value can't be used, an address can't be listened on, a thread can't be started, or a
-    /// factory or an `on_boot` panicked. Then nothing is left running.
-    pub fn start<H, F>(self, factory: F) -> Result<Engine, StartError>
-    where
-        H: EventHandler,
-        F: Fn(usize) -> H + Send + Sync + 'static,
-    {
-        start(self, factory)
-    }
-
-    /// Starts the engine, and waits here until it has stopped.
-    ///
-    /// # Errors
-    /// As for [`start`](Self::start), and as for [`Engine::wait`].
-    pub fn run<H, F>(self, factory: F) -> Result<(), RunError>
-    where
-        H: EventHandler,
-        F: Fn(usize) -> H + Send + Sync + 'static,
-    {
-        Ok(self.start(factory)?.wait()?)
-    }
-}
-
-/// Why [`Builder::run`] failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RunError {
-    /// The engine did not start.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// The engine did not end well.
-    #[error(transparent)]
-    Wait(#[from] WaitError),
 }

@@ -10,8 +10,8 @@ use millstream_platform::socket::{BoundSocket, local_addr};
 use crate::base::ListenerId;
 use crate::config::{AcceptMode, Config, Listen, ListenError, StartError};
 use crate::shared::{
-    Arrival, Assigned, Bound, Engine, Inbox, Inner, Listener, ListenerState, Listeners, Open,
-    Serve, Serving, Setup, Staff,
+    Arrival, Assigned, Bound, Engine, Inbox, Inner, Listener, ListenerState, Listeners, OpenSocket,
+    Serve, Serving, Setup, Workers,
 };
 
 impl Engine {
@@ -57,7 +57,7 @@ impl Listeners {
         let rules = listen.rules(options);
         let state = self.note(listen.to_string(), address, transport, sockets.len(), file, rules);
         state.sockets().duplicates = duplicates;
-        let open = |(index, socket)| (socket, Open(Arc::clone(&state), index));
+        let open = |(index, socket)| (socket, OpenSocket(Arc::clone(&state), index));
         let sockets = sockets.into_iter().enumerate().map(open).collect();
         Ok(Bound { state, gate: listen.gate(), sockets })
     }
@@ -68,9 +68,9 @@ impl Listeners {
     }
 
     /// Makes the reactors and the acceptor accept from now on.
-    pub(crate) fn staff(&self, staff: Staff, engine: &Engine) -> Result<(), ListenError> {
+    pub(crate) fn set_workers(&self, workers: Workers, engine: &Engine) -> Result<(), ListenError> {
         let mut inner = self.lock();
-        inner.staff = Some(staff);
+        inner.workers = Some(workers);
         let waiting = std::mem::take(&mut inner.waiting);
         waiting.into_iter().try_for_each(|bound| inner.assign(bound, engine))?;
         inner.admit();
@@ -92,7 +92,7 @@ impl Listeners {
             return Err(error);
         }
         tracing::info!(address = %state.address(), transport = %state.transport(), "listening");
-        Ok(engine.listener(state))
+        Ok(Listener::new(state, engine.clone()))
     }
 }
 
@@ -103,26 +103,26 @@ impl Inner {
         if engine.is_stopping() {
             return Ok(());
         }
-        let Some((staff, setup)) = self.staff.as_mut().zip(self.setup.as_ref()) else {
+        let Some((workers, setup)) = self.workers.as_mut().zip(self.setup.as_ref()) else {
             self.waiting.push(bound);
             return Ok(());
         };
         let nobody = |error| ListenError::Acceptor(Box::new(error));
-        let servers = staff.servers_of(&bound, &setup.config, engine).map_err(nobody)?;
+        let serving = workers.workers_for(&bound, &setup.config, engine).map_err(nobody)?;
         let Bound { state, gate, sockets } = bound;
         let refused = |source| ListenError::Refused { address: state.address(), source };
-        let sockets = sockets.into_iter().zip(servers.iter().cycle());
-        let sockets = sockets.map(|((socket, open), server)| server.watch(socket, open));
+        let sockets = sockets.into_iter().zip(serving.iter().cycle());
+        let sockets = sockets.map(|((socket, open), worker)| worker.watch(socket, open));
         let sockets = sockets.collect::<Result<_, _>>().map_err(refused)?;
         self.assigned.push(Assigned { id: state.id(), gate, sockets });
         Ok(())
     }
 }
 
-impl Staff {
+impl Workers {
     /// What serves a listener's sockets, in turn: the reactors if they accept for themselves and
     /// there is a socket for each, else the main acceptor or, with datagrams, one of the reactors.
-    fn servers_of(
+    fn workers_for(
         &mut self,
         bound: &Bound,
         config: &Config,
@@ -147,13 +147,13 @@ impl Staff {
 }
 
 /// A thread that serves sockets on this driver.
-pub(super) struct Server<D: Driver> {
+pub(super) struct Worker<D: Driver> {
     pub(super) inlet: Arc<Inbox<Arrival<D>>>,
     pub(super) watcher: Arc<dyn Watch<D>>,
 }
 
-impl<D: Driver> Serve for Server<D> {
-    fn watch(&self, socket: BoundSocket, open: Open) -> io::Result<Serving> {
+impl<D: Driver> Serve for Worker<D> {
+    fn watch(&self, socket: BoundSocket, open: OpenSocket) -> io::Result<Serving> {
         let arrival = match socket {
             BoundSocket::Listener(socket) => {
                 Arrival::Listener { socket: self.watcher.listener(socket)?, open }

@@ -15,6 +15,7 @@ mod signals;
 mod start;
 
 pub(crate) use self::acceptor::NoRoom;
-pub use self::builder::{Builder, RunError};
+pub use self::builder::Builder;
+pub use self::start::RunError;
 #[cfg(any(feature = "sim", feature = "internals"))]
 pub(crate) use self::start::start_in_this_thread;

@@ -11,21 +11,66 @@ use millstream_platform::driver::{Budget, Driver, DriverChoice, OnDriver, System
 
 use super::Builder;
 use super::acceptor::Acceptor;
-use super::listening::Server;
+use super::listening::Worker;
 #[cfg(any(feature = "sim", feature = "internals"))]
 use crate::config::Rules;
 use crate::config::balance::Balance;
 use crate::config::{Config, Pinning, StartError};
 use crate::handler::{EventHandler, Reactors};
-use crate::reactor::{Doors, EventLoop};
+use crate::reactor::{Channels, EventLoop};
 #[cfg(any(feature = "sim", feature = "internals"))]
-use crate::shared::Open;
+use crate::shared::OpenSocket;
 #[cfg(any(feature = "sim", feature = "internals"))]
 use crate::shared::Resolve;
 use crate::shared::{
-    Engine, Entrance, MakeAcceptor, Memory, ReactorPort, Resolver, Serve, Staff, spawn,
+    AcceptQueue, Engine, MakeAcceptor, Memory, ReactorPort, Resolver, Serve, WaitError, Workers,
+    spawn,
 };
 use crate::unwind::{Shielded, catch};
+
+impl Builder {
+    /// Starts the engine in the background. It runs until it is stopped.
+    ///
+    /// `factory` is called once on each reactor's thread, with the reactor's index, and makes the
+    /// handler that stays there. When this returns, every `on_boot` has run, and connections are
+    /// accepted.
+    ///
+    /// # Errors
+    /// A value can't be used, an address can't be listened on, a thread can't be started, or a
+    /// factory or an `on_boot` panicked. Then nothing is left running.
+    pub fn start<H, F>(self, factory: F) -> Result<Engine, StartError>
+    where
+        H: EventHandler,
+        F: Fn(usize) -> H + Send + Sync + 'static,
+    {
+        let choice = DriverChoice::from_environment()?.unwrap_or(self.config.driver);
+        choice.run(Start { builder: self.driver(choice), factory })
+    }
+
+    /// Starts the engine, and waits here until it has stopped.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start), and as for [`Engine::wait`].
+    pub fn run<H, F>(self, factory: F) -> Result<(), RunError>
+    where
+        H: EventHandler,
+        F: Fn(usize) -> H + Send + Sync + 'static,
+    {
+        Ok(self.start(factory)?.wait()?)
+    }
+}
+
+/// Why [`Builder::run`] failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The engine did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The engine did not end well.
+    #[error(transparent)]
+    Wait(#[from] WaitError),
+}
 
 type Report<D> = Result<Booted<D>, StartError>;
 
@@ -33,18 +78,9 @@ type Report<D> = Result<Booted<D>, StartError>;
 struct Booted<D: Driver> {
     reactor: usize,
     port: ReactorPort,
-    entrance: Entrance<D>,
-    server: Server<D>,
+    queue: AcceptQueue<D>,
+    worker: Worker<D>,
     go: Sender<()>,
-}
-
-pub(super) fn start<H, F>(builder: Builder, factory: F) -> Result<Engine, StartError>
-where
-    H: EventHandler,
-    F: Fn(usize) -> H + Send + Sync + 'static,
-{
-    let choice = DriverChoice::from_environment()?.unwrap_or(builder.config.driver);
-    choice.run(Start { builder: builder.driver(choice), factory })
 }
 
 /// A start on the driver that was chosen: everything from here on is made for that one.
@@ -87,7 +123,7 @@ where
     }
     let started =
         spawn_reactors::<D, _, _>(&engine, &config, factory, &cores).and_then(|reactors| {
-            Ok(listeners.staff(run_reactors(reactors, balance, &engine), &engine)?)
+            Ok(listeners.set_workers(run_reactors(reactors, balance, &engine), &engine)?)
         });
     if let Err(error) = started {
         let _ = engine.stop(Duration::ZERO);
@@ -189,14 +225,14 @@ fn boot<D: SystemDriver, H: EventHandler>(
     let driver = D::open(config.budget()).map_err(StartError::Driver)?;
     let handler = catch(|| factory(reactor))
         .map_err(|panic| StartError::panicked(reactor, "factory", panic))?;
-    let doors = Doors::new(&driver);
-    let (port, entrance) = (doors.port(&driver), doors.entrance());
-    let server = Server { inlet: Arc::clone(&doors.arrivals), watcher: driver.watcher() };
+    let channels = Channels::new(&driver);
+    let (port, queue) = (channels.port(&driver), channels.accept_queue());
+    let worker = Worker { inlet: Arc::clone(&channels.arrivals), watcher: driver.watcher() };
     let mut event_loop = EventLoop::new(
         reactor,
         driver,
         handler,
-        doors,
+        channels,
         reactors,
         engine.clone(),
         Arc::clone(config),
@@ -206,7 +242,7 @@ fn boot<D: SystemDriver, H: EventHandler>(
         return Err(StartError::panicked(reactor, "on_boot", panic));
     }
     let (go, start) = channel();
-    Ok((event_loop, Booted { reactor, port, entrance, server, go }, start))
+    Ok((event_loop, Booted { reactor, port, queue, worker, go }, start))
 }
 
 /// Makes an engine of one reactor, which the calling thread runs turn by turn. Hosts are looked up
@@ -221,12 +257,12 @@ pub(crate) fn start_in_this_thread<D: Driver, H: EventHandler>(
     handler: H,
 ) -> Result<(Engine, EventLoop<D, H>), StartError> {
     let engine = Engine::new(&config, Resolver::new(resolve, false), D::NAME);
-    let doors = Doors::new(&driver);
+    let channels = Channels::new(&driver);
     let reactors = Reactors::new(1);
     engine.set_handle(reactors.clone());
-    engine.set_reactors(vec![doors.port(&driver)]);
+    engine.set_reactors(vec![channels.port(&driver)]);
     let mut event_loop =
-        EventLoop::new(0, driver, handler, doors, reactors, engine.clone(), config);
+        EventLoop::new(0, driver, handler, channels, reactors, engine.clone(), config);
     event_loop.boot().map_err(|panic| StartError::panicked(0, "on_boot", panic))?;
     let state = engine.known_listeners().note(
         address.to_string(),
@@ -236,7 +272,7 @@ pub(crate) fn start_in_this_thread<D: Driver, H: EventHandler>(
         std::sync::Weak::new(),
         Rules::default(),
     );
-    event_loop.listen(listener, Open(state, 0)).map_err(StartError::Driver)?;
+    event_loop.listen(listener, OpenSocket(state, 0)).map_err(StartError::Driver)?;
     Ok((engine, event_loop))
 }
 
@@ -245,29 +281,29 @@ fn run_reactors<D: SystemDriver>(
     reactors: Vec<Booted<D>>,
     balance: Box<dyn Balance>,
     engine: &Engine,
-) -> Staff {
-    let (mut ports, mut entrances) = (Vec::new(), Vec::new());
-    let mut servers: Vec<Arc<dyn Serve>> = Vec::new();
+) -> Workers {
+    let (mut ports, mut queues) = (Vec::new(), Vec::new());
+    let mut workers: Vec<Arc<dyn Serve>> = Vec::new();
     for booted in reactors {
         // It fails only if the thread is gone, which the engine learns from the thread itself.
         let _ = booted.go.send(());
         ports.push(booted.port);
-        entrances.push(booted.entrance);
-        servers.push(Arc::new(booted.server));
+        queues.push(booted.queue);
+        workers.push(Arc::new(booted.worker));
     }
     engine.set_reactors(ports);
-    Staff { reactors: servers, acceptor: None, make_acceptor: acceptor_of(entrances, balance) }
+    Workers { reactors: workers, acceptor: None, make_acceptor: acceptor_of(queues, balance) }
 }
 
 /// What makes the main acceptor of these reactors.
 fn acceptor_of<D: SystemDriver>(
-    reactors: Vec<Entrance<D>>,
+    reactors: Vec<AcceptQueue<D>>,
     balance: Box<dyn Balance>,
 ) -> MakeAcceptor {
     let mut balance = Some(Shielded::new(balance));
     Box::new(move |engine, config| {
-        let server = spawn_acceptor(engine, config, &mut balance, &reactors)?;
-        Ok(Arc::new(server))
+        let worker = spawn_acceptor(engine, config, &mut balance, &reactors)?;
+        Ok(Arc::new(worker))
     })
 }
 
@@ -276,8 +312,8 @@ fn spawn_acceptor<D: SystemDriver>(
     engine: &Engine,
     config: &Config,
     balance: &mut Option<Shielded<Box<dyn Balance>>>,
-    reactors: &[Entrance<D>],
-) -> Result<Server<D>, StartError> {
+    reactors: &[AcceptQueue<D>],
+) -> Result<Worker<D>, StartError> {
     let budget = Budget { receive_buffer: 0, ..config.budget() };
     let driver = D::open(budget).map_err(StartError::Driver)?;
     let (waker, watcher) = (driver.waker(), driver.watcher());
@@ -287,9 +323,9 @@ fn spawn_acceptor<D: SystemDriver>(
     // Only now, so that another attempt can have it if there is no thread.
     let balance = balance.take().expect("there is one acceptor");
     let acceptor = Acceptor::new(driver, balance, reactors.to_vec(), engine.clone());
-    let server = Server { inlet: acceptor.entrance(), watcher };
+    let worker = Worker { inlet: acceptor.inlet(), watcher };
     // It fails only if the thread is gone, which the engine learns from itself.
     let _ = go.send(acceptor);
     engine.wake_on_stop(waker);
-    Ok(server)
+    Ok(worker)
 }

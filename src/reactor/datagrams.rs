@@ -14,13 +14,13 @@ use millstream_platform::driver::{Datagram, Driver, Token};
 use millstream_platform::memory::DatagramQueue;
 use millstream_platform::socket::DatagramSocket as SystemSocket;
 
-use super::{EventLoop, Serving};
+use super::{EventLoop, Served};
 use crate::base::{CloseReason, Table};
 use crate::config::{OpenDatagram, OpenError};
 use crate::handler::{
     Action, Alarm, Command, DatagramEntry, DatagramOrder, DatagramSocket, EventHandler, Opened,
 };
-use crate::shared::Open;
+use crate::shared::OpenSocket;
 use crate::unwind::catch;
 
 /// What waits is sent before the flush stage once it takes so many bytes: enough for few calls, and little
@@ -138,7 +138,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         &mut self,
         socket: D::DatagramSocket,
         peer: Option<Address>,
-        open: Option<Open>,
+        open: Option<OpenSocket>,
     ) -> io::Result<Token> {
         let inserted = self.datagrams.table.insert_with(|_| DatagramEntry {
             local: peer.unwrap_or(([0, 0, 0, 0], 0).into()),
@@ -333,7 +333,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             if let Some(entry) = self.datagrams.table.get_mut(token) {
                 entry.dirty = false;
             }
-            self.serving = Serving::Datagrams(token);
+            self.serving = Served::Datagrams(token);
             self.flush_datagrams(token);
         }
     }

@@ -9,7 +9,7 @@ use std::{io, mem};
 
 use millstream_platform::driver::{Driver, Event, Token, fault};
 
-use super::{EventLoop, Serving};
+use super::{EventLoop, Served};
 use crate::base::CloseReason;
 use crate::handler::{EventHandler, Phase};
 use crate::unwind::catch;
@@ -36,17 +36,17 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     fn give_up_on_the_served(&mut self) {
         self.engine.note_fault();
-        match mem::replace(&mut self.serving, Serving::Nothing) {
-            Serving::Nothing => {}
-            Serving::Connection(token) => self.fail(token, fault()),
-            Serving::Datagrams(token) => {
+        match mem::replace(&mut self.serving, Served::Nothing) {
+            Served::Nothing => {}
+            Served::Connection(token) => self.fail(token, fault()),
+            Served::Datagrams(token) => {
                 if let Some(entry) = self.datagrams.table.get_mut(token) {
                     entry.drop_front();
                     self.datagram_failed(token, &fault(), 1);
                     self.mark_datagrams_dirty(token);
                 }
             }
-            Serving::Event => match self.driver.abandon() {
+            Served::Event => match self.driver.abandon() {
                 Some(Event::Failed { token, error }) => self.fail(token, error),
                 Some(event) => self.handle(event),
                 None => {}

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use millstream_platform::driver::{Driver, Token};
 
-use super::{EventLoop, Serving};
+use super::{EventLoop, Served};
 use crate::base::{CloseReason, Closed, Completion};
 use crate::handler::{Action, EventHandler, Phase};
 
@@ -34,7 +34,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             let Some(token) = self.dirty.pop_front() else { return };
             if let Some(connection) = self.connections.get_mut(token) {
                 connection.status.dirty = false;
-                self.serving = Serving::Connection(token);
+                self.serving = Served::Connection(token);
                 let before = connection.pending.bytes;
                 self.send(token);
                 let left = self.connections.get(token).map_or(0, |left| left.pending.bytes);

@@ -11,7 +11,7 @@ use millstream_platform::socket::{SocketRole, Stream};
 
 use super::callback::Invoked;
 use super::incoming::Incoming;
-use super::{EventLoop, Serving};
+use super::{EventLoop, Served};
 use crate::base::{CloseReason, Closed, Completion};
 use crate::handler::{
     Action, CloseRequest, Command, Connection, DatagramOrder, Detached, EventHandler, Fault, Order,
@@ -43,7 +43,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(crate) fn listen(
         &mut self,
         listener: D::Listener,
-        open: crate::shared::Open,
+        open: crate::shared::OpenSocket,
     ) -> io::Result<()> {
         self.acceptance.listen(listener, open, &mut self.driver)
     }
@@ -97,7 +97,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let origin = Origin::Accepted(listener.id());
         let Some(token) = self.take(socket, peer, origin, admission) else { return };
         // A fault before it has a deadline is its end.
-        let served = mem::replace(&mut self.serving, Serving::Connection(token));
+        let served = mem::replace(&mut self.serving, Served::Connection(token));
         if let Some(options) = &listener.rules().options
             && let (_, link) = self.driver.parts(None)
             && let Some(socket) = link.socket(token)
@@ -122,7 +122,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         admission: Admission,
     ) -> Option<Token> {
         let token = self.take(socket, peer, origin, admission)?;
-        let served = mem::replace(&mut self.serving, Serving::Connection(token));
+        let served = mem::replace(&mut self.serving, Served::Connection(token));
         self.begin(token);
         self.serving = served;
         Some(token)
@@ -315,7 +315,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Stage 8.
     pub(super) fn close_doomed(&mut self) {
         while let Some((token, reason)) = self.doomed.pop() {
-            self.serving = Serving::Connection(token);
+            self.serving = Served::Connection(token);
             self.finish(token, &reason);
         }
     }

@@ -55,7 +55,9 @@ use self::pressure::Pressure;
 use crate::base::{Clock, CloseReason, Share, StallDetector, Table, TimerKey, Timers};
 use crate::config::Config;
 use crate::handler::{Alarm, Connection, EventHandler, Later, Mailbox, Outputs, Reactors};
-use crate::shared::{Acceptance, Arrival, Counters, Engine, Entrance, Inbox, Notify, ReactorPort};
+use crate::shared::{
+    AcceptQueue, Acceptance, Arrival, Counters, Engine, Inbox, Notify, ReactorPort,
+};
 
 /// The size of the chunks that small writes are gathered in.
 const OUTPUT_CHUNK: usize = 16 * 1024;
@@ -101,12 +103,12 @@ pub(crate) struct EventLoop<D: Driver, H: EventHandler> {
     /// The tick in which that began.
     draining_since: u64,
     /// What is being served: see [`fault`].
-    serving: Serving,
+    serving: Served,
 }
 
 /// What a reactor serves.
 #[derive(Clone, Copy)]
-enum Serving {
+enum Served {
     /// Nothing that is to be given up: it is off its list already.
     Nothing,
     /// An event of the driver's, which knows whose.
@@ -123,17 +125,17 @@ struct Tick {
 }
 
 /// What a reactor is reached by.
-pub(crate) struct Doors<D: Driver, H: EventHandler> {
+pub(crate) struct Channels<D: Driver, H: EventHandler> {
     pub(crate) notify: Arc<Notify>,
     pub(crate) arrivals: Arc<Inbox<Arrival<D>>>,
     pub(crate) mailbox: Arc<Mailbox<H>>,
     pub(crate) counters: Arc<Counters>,
 }
 
-impl<D: Driver, H: EventHandler> Doors<D, H> {
+impl<D: Driver, H: EventHandler> Channels<D, H> {
     pub(crate) fn new(driver: &D) -> Self {
         let notify = Arc::new(Notify::new(driver.waker()));
-        Doors {
+        Channels {
             arrivals: Arc::new(Inbox::new(Arc::clone(&notify))),
             mailbox: Arc::new(Inbox::new(Arc::clone(&notify))),
             counters: Arc::new(Counters::default()),
@@ -154,8 +156,8 @@ impl<D: Driver, H: EventHandler> Doors<D, H> {
     }
 
     /// Where new connections come in.
-    pub(crate) fn entrance(&self) -> Entrance<D> {
-        Entrance { arrivals: Arc::clone(&self.arrivals), counters: Arc::clone(&self.counters) }
+    pub(crate) fn accept_queue(&self) -> AcceptQueue<D> {
+        AcceptQueue { arrivals: Arc::clone(&self.arrivals), counters: Arc::clone(&self.counters) }
     }
 }
 
@@ -164,12 +166,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         index: usize,
         driver: D,
         handler: H,
-        doors: Doors<D, H>,
+        channels: Channels<D, H>,
         reactors: Reactors<H>,
         engine: Engine,
         config: Arc<Config>,
     ) -> Self {
-        reactors.set(index, Arc::clone(&doors.mailbox));
+        reactors.set(index, Arc::clone(&channels.mailbox));
         EventLoop {
             index,
             connections: Table::new(),
@@ -183,11 +185,11 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 pool: OutputPool::mapped(OUTPUT_CHUNK, OUTPUT_CHUNKS_KEPT),
                 limits: config.output.clone(),
             },
-            notify: doors.notify,
-            arrivals: doors.arrivals,
-            mailbox: doors.mailbox,
+            notify: channels.notify,
+            arrivals: channels.arrivals,
+            mailbox: channels.mailbox,
             reactors,
-            counters: doors.counters,
+            counters: channels.counters,
             acceptance: Acceptance::default(),
             dirty: VecDeque::new(),
             later: VecDeque::new(),
@@ -198,7 +200,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             stalls: StallDetector::new(config.stall_threshold),
             draining: false,
             draining_since: 0,
-            serving: Serving::Nothing,
+            serving: Served::Nothing,
             driver,
             handler,
             engine,

@@ -3,7 +3,7 @@
 use millstream_platform::driver::Driver;
 use millstream_platform::time::after;
 
-use super::{EventLoop, Serving};
+use super::{EventLoop, Served};
 use crate::base::{COST, LOOK_AFTER};
 use crate::handler::EventHandler;
 
@@ -16,7 +16,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// Another stage begins.
     pub(super) fn begin_stage(&mut self) {
-        self.serving = Serving::Nothing;
+        self.serving = Served::Nothing;
         self.share.begin(None);
     }
 
@@ -43,7 +43,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.begin_stage();
         for _ in 0..self.later.len() {
             let Some((token, then)) = self.later.pop_front() else { return };
-            self.serving = Serving::Connection(token);
+            self.serving = Served::Connection(token);
             self.call(token, "on_traffic", then);
             if self.has_done(LOOK_AFTER) {
                 return;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use millstream_platform::driver::{Driver, Event, Host, Received, Space, Token};
 
 use super::incoming::Incoming;
-use super::{EventLoop, Serving};
+use super::{EventLoop, Served};
 use crate::base::{CloseReason, Table, TimerId};
 use crate::handler::{
     Action, Alarm, Command, Connection, EventHandler, Order, Phase, Reactor, ReactorClosure,
@@ -97,7 +97,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// Stages 3 to 8. All of them can be run again: each goes on with what is left.
     pub(super) fn run_stages(&mut self) {
-        self.serving = Serving::Event;
+        self.serving = Served::Event;
         self.dispatch();
         self.run_inboxes();
         self.run_later();
@@ -106,7 +106,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if self.datagrams.is_dirty() {
             self.flush_dirty_datagrams();
         }
-        self.serving = Serving::Nothing;
+        self.serving = Served::Nothing;
         self.watch_stop();
         self.mind_memory();
         self.close_doomed();
@@ -261,8 +261,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         for _ in 0..self.mailbox.len().min(budget) {
             let Some(command) = self.mailbox.pop() else { break };
             self.serving = match &command {
-                Command::Connection { token, .. } => Serving::Connection(*token),
-                _ => Serving::Nothing,
+                Command::Connection { token, .. } => Served::Connection(*token),
+                _ => Served::Nothing,
             };
             self.obey(command);
             if self.has_done(0) {
@@ -325,9 +325,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         for _ in 0..TIMERS_PER_TURN {
             let Some((key, alarm)) = self.timers.pop_due() else { break };
             self.serving = match alarm {
-                Alarm::Deadline(token) | Alarm::Timer(token) => Serving::Connection(token),
+                Alarm::Deadline(token) | Alarm::Timer(token) => Served::Connection(token),
                 Alarm::Attempt(_) | Alarm::Datagrams(_) | Alarm::Receive(_) | Alarm::Tick => {
-                    Serving::Nothing
+                    Served::Nothing
                 }
             };
             match alarm {

@@ -8,7 +8,7 @@ use millstream_platform::driver::{Listening, Token};
 use millstream_platform::time::after;
 
 use super::Engine;
-use super::listeners::{ListenerState, Open};
+use super::listeners::{ListenerState, OpenSocket};
 use crate::base::{ListenerId, Table};
 use crate::log::limited;
 
@@ -19,7 +19,7 @@ const RETRY: Duration = Duration::from_millis(100);
 /// The listeners of one thread, and those of them that could not accept.
 #[derive(Default)]
 pub(crate) struct Acceptance {
-    listeners: Table<Open>,
+    listeners: Table<OpenSocket>,
     halted: Vec<Token>,
     retry_at: Option<Instant>,
 }
@@ -30,7 +30,7 @@ impl Acceptance {
     pub(crate) fn take_in<D: Listening>(
         &mut self,
         listener: D::Listener,
-        open: Open,
+        open: OpenSocket,
         driver: &mut D,
     ) {
         let address = open.0.address();
@@ -46,7 +46,7 @@ impl Acceptance {
     pub(crate) fn listen<D: Listening>(
         &mut self,
         listener: D::Listener,
-        open: Open,
+        open: OpenSocket,
         driver: &mut D,
     ) -> io::Result<()> {
         let token = self.listeners.insert_with(|_| open);

@@ -8,7 +8,7 @@ use millstream_platform::driver::Driver;
 use super::admission::Admission;
 use super::counters::Counters;
 use super::inbox::Inbox;
-use super::listeners::{ListenerState, Open};
+use super::listeners::{ListenerState, OpenSocket};
 use crate::base::ListenerId;
 
 /// What comes to a thread to be taken in.
@@ -21,21 +21,21 @@ pub(crate) enum Arrival<D: Driver> {
         admission: Admission,
     },
     /// A listener to accept on.
-    Listener { socket: D::Listener, open: Open },
+    Listener { socket: D::Listener, open: OpenSocket },
     /// A socket for datagrams.
-    Datagrams { socket: D::DatagramSocket, open: Open },
+    Datagrams { socket: D::DatagramSocket, open: OpenSocket },
     /// A listener is to be closed.
     Close(ListenerId),
 }
 
 /// Where a reactor takes new connections in, and its own listeners.
-pub(crate) struct Entrance<D: Driver> {
+pub(crate) struct AcceptQueue<D: Driver> {
     pub(crate) arrivals: Arc<Inbox<Arrival<D>>>,
     pub(crate) counters: Arc<Counters>,
 }
 
-impl<D: Driver> Clone for Entrance<D> {
+impl<D: Driver> Clone for AcceptQueue<D> {
     fn clone(&self) -> Self {
-        Entrance { arrivals: Arc::clone(&self.arrivals), counters: Arc::clone(&self.counters) }
+        AcceptQueue { arrivals: Arc::clone(&self.arrivals), counters: Arc::clone(&self.counters) }
     }
 }

@@ -1,6 +1,7 @@
 //! The running engine, as any thread may hold it.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,10 +14,9 @@ use millstream_platform::time::after;
 
 use super::counters::{Counters, ReactorStats};
 use super::limits::{Account, Limits};
-use super::listeners::{Listener, ListenerState, Listeners};
+use super::listeners::{ListenerState, Listeners};
 use super::memory::Memory;
 use super::resolver::Resolver;
-use super::threads::OWN_ENGINE;
 use crate::config::{AcceptFilter, Accepting, Config, Refusals};
 use crate::log::limited;
 
@@ -72,6 +72,11 @@ pub(super) struct Threads {
     /// What is called when the last one has ended.
     pub(super) at_end: Vec<Box<dyn FnOnce() + Send>>,
     failure: Option<Arc<io::Error>>,
+}
+
+thread_local! {
+    /// The engine whose thread this is, by the address of its shared part.
+    pub(super) static OWN_ENGINE: Cell<usize> = const { Cell::new(0) };
 }
 
 /// The engine is stopping already.
@@ -164,16 +169,6 @@ impl Engine {
     /// The addresses it listens on, in the order they were given, each with its real port.
     pub fn local_addrs(&self) -> Vec<Address> {
         self.shared.listeners.addresses()
-    }
-
-    /// Where it listens, in the order of the listeners' ids. Those that were closed are not among
-    /// them.
-    pub fn listeners(&self) -> Vec<Listener> {
-        self.shared.listeners.handles(self)
-    }
-
-    pub(crate) fn listener(&self, state: Arc<ListenerState>) -> Listener {
-        Listener::new(state, self.clone())
     }
 
     /// Where what knows the type of the engine's handler keeps how its reactors are asked.

@@ -1,6 +1,5 @@
 //! The listeners of a running engine: which there are, and who accepts for them.
 
-use std::fmt;
 use std::io;
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
@@ -15,14 +14,6 @@ use millstream_platform::time::after;
 use super::Engine;
 use crate::base::ListenerId;
 use crate::config::{Config, Gate, Rules, StartError};
-
-/// A place where an engine listens, for any thread; clones are the same one. Dropping it closes
-/// nothing: [`close`](Self::close) does, and the engine's stop.
-#[derive(Clone)]
-pub struct Listener {
-    state: Arc<ListenerState>,
-    engine: Engine,
-}
 
 /// What is known of a listener.
 pub(crate) struct ListenerState {
@@ -70,7 +61,7 @@ impl ListenerState {
     }
 
     /// Waits until it is closed, or for this long; returns whether it is.
-    fn wait_closed(&self, timeout: Duration) -> bool {
+    pub(super) fn wait_closed(&self, timeout: Duration) -> bool {
         let end = after(Instant::now(), timeout);
         let mut sockets = self.sockets();
         while sockets.open > 0 {
@@ -87,9 +78,9 @@ impl ListenerState {
 
 /// A listener's socket on its way to its acceptor, and while that accepts; which one of its sockets
 /// it is.
-pub(crate) struct Open(pub(crate) Arc<ListenerState>, pub(crate) usize);
+pub(crate) struct OpenSocket(pub(crate) Arc<ListenerState>, pub(crate) usize);
 
-impl Drop for Open {
+impl Drop for OpenSocket {
     fn drop(&mut self) {
         self.0.total.fetch_sub(1, Ordering::Relaxed);
         let mut sockets = self.0.sockets();
@@ -101,68 +92,11 @@ impl Drop for Open {
     }
 }
 
-impl Listener {
-    pub(crate) fn new(state: Arc<ListenerState>, engine: Engine) -> Self {
-        Listener { state, engine }
-    }
-
-    /// Its id, which [`Conn::listener`](crate::Conn::listener) returns for a connection.
-    pub fn id(&self) -> ListenerId {
-        self.state.id
-    }
-
-    /// Where it listens, with the real port.
-    pub fn local_addr(&self) -> Address {
-        self.state.address
-    }
-
-    /// What its connections are, or what it takes itself.
-    pub fn transport(&self) -> Transport {
-        self.state.transport
-    }
-
-    /// Second descriptors of its sockets, which are closed when another program is executed: one,
-    /// or one for each reactor where each accepts for itself
-    /// ([`AcceptMode::ReusePort`](crate::AcceptMode)). None once it is closed, or on a simulated
-    /// network. They go on listening when the engine has closed its own; but the file of a Unix
-    /// socket goes with the engine's.
-    ///
-    /// # Errors
-    /// There are too many descriptors.
-    pub fn try_clone_sockets(&self) -> io::Result<Vec<OwnedFd>> {
-        self.state.sockets().duplicates.iter().flatten().map(|socket| socket.try_clone()).collect()
-    }
-
-    /// Begins to close it, and returns at once. A socket for datagrams sends what waits, and
-    /// receives nothing more. The connections that came in on it stay. Those that wait to be
-    /// accepted are reset, unless another process has the socket, too.
-    pub fn close(&self) {
-        self.engine.shared.listeners.forget(self.state.id);
-    }
-
-    /// Waits until it is closed, so that the address can be used again. `false`: it was not closed
-    /// within the timeout. In a callback of the engine it doesn't wait.
-    pub fn wait_closed(&self, timeout: Duration) -> bool {
-        let timeout = if self.engine.is_own_thread() { Duration::ZERO } else { timeout };
-        self.state.wait_closed(timeout)
-    }
-}
-
-impl fmt::Debug for Listener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listener")
-            .field("id", &self.id())
-            .field("transport", &self.transport())
-            .field("address", &self.local_addr())
-            .finish()
-    }
-}
-
 /// Sockets that are bound, and not accepted from yet.
 pub(crate) struct Bound {
     pub(crate) state: Arc<ListenerState>,
     pub(crate) gate: Gate,
-    pub(crate) sockets: Vec<(BoundSocket, Open)>,
+    pub(crate) sockets: Vec<(BoundSocket, OpenSocket)>,
 }
 
 /// Sockets that are watched by the thread that will serve them, and wait for a gate.
@@ -178,7 +112,7 @@ pub(crate) type Serving = Box<dyn FnOnce() + Send>;
 /// A thread that serves sockets, on whichever driver.
 pub(crate) trait Serve: Send + Sync {
     /// Watches a socket, and returns what starts serving it.
-    fn watch(&self, socket: BoundSocket, open: Open) -> io::Result<Serving>;
+    fn watch(&self, socket: BoundSocket, open: OpenSocket) -> io::Result<Serving>;
 
     /// Makes it close those sockets of a listener that it serves.
     fn close(&self, listener: ListenerId);
@@ -206,7 +140,7 @@ pub(crate) struct Inner {
     /// What listeners are opened with; none in an engine that runs in one thread.
     pub(crate) setup: Option<Setup>,
     /// What accepts; none before the reactors run.
-    pub(crate) staff: Option<Staff>,
+    pub(crate) workers: Option<Workers>,
     /// What waits for a thread that accepts.
     pub(crate) waiting: Vec<Bound>,
     /// What waits for its gate.
@@ -221,7 +155,7 @@ pub(crate) struct Setup {
 }
 
 /// What accepts.
-pub(crate) struct Staff {
+pub(crate) struct Workers {
     pub(crate) reactors: Vec<Arc<dyn Serve>>,
     /// The main acceptor, and what makes it: for the first listener that needs it.
     pub(crate) acceptor: Option<Arc<dyn Serve>>,
@@ -273,12 +207,6 @@ impl Listeners {
     /// Where the engine listens, in the order of the listeners' ids.
     pub(crate) fn addresses(&self) -> Vec<Address> {
         self.lock().open.iter().map(|state| state.address).collect()
-    }
-
-    /// The listeners, as handles of their engine.
-    pub(crate) fn handles(&self, engine: &Engine) -> Vec<Listener> {
-        let handle = |state: &Arc<ListenerState>| engine.listener(Arc::clone(state));
-        self.lock().open.iter().map(handle).collect()
     }
 
     /// How many sockets of listeners are open.
@@ -338,9 +266,9 @@ impl Listeners {
         inner.open.retain(|state| state.id != id);
         inner.waiting.retain(|bound| bound.state.id != id);
         inner.assigned.retain(|assigned| assigned.id != id);
-        let Some(staff) = &inner.staff else { return };
-        for server in staff.reactors.iter().chain(&staff.acceptor) {
-            server.close(id);
+        let Some(workers) = &inner.workers else { return };
+        for worker in workers.reactors.iter().chain(&workers.acceptor) {
+            worker.close(id);
         }
     }
 }

@@ -14,6 +14,7 @@ mod counters;
 mod engine;
 pub mod inbox;
 mod limits;
+mod listener;
 mod listeners;
 mod memory;
 mod resolver;
@@ -22,17 +23,17 @@ mod threads;
 
 pub(crate) use self::acceptance::Acceptance;
 pub(crate) use self::admission::Admission;
-pub(crate) use self::arrival::{Arrival, Entrance};
+pub(crate) use self::arrival::{AcceptQueue, Arrival};
 pub(crate) use self::counters::Counters;
 pub use self::counters::ReactorStats;
 pub(crate) use self::engine::ReactorPort;
 pub use self::engine::{AlreadyStopping, Engine, Stats, WaitError};
 pub(crate) use self::inbox::{Inbox, Notify};
 pub(crate) use self::limits::Account;
-pub use self::listeners::Listener;
+pub use self::listener::Listener;
 pub(crate) use self::listeners::{
-    Assigned, Bound, Duplicates, Inner, ListenerState, Listeners, MakeAcceptor, Open, Serve,
-    Serving, Setup, Staff,
+    Assigned, Bound, Duplicates, Inner, ListenerState, Listeners, MakeAcceptor, OpenSocket, Serve,
+    Serving, Setup, Workers,
 };
 pub(crate) use self::memory::{Memory, Told};
 pub use self::resolver::Resolve;

@@ -57,12 +57,12 @@ struct Lookup {
 /// Resolves for an engine: on up to four threads, which are made when they are first needed and end
 /// after [`stop`](Self::stop).
 pub(crate) struct Resolver {
-    shared: Arc<Shared>,
+    lookups: Arc<Lookups>,
     /// Whether it has threads, or resolves in that of the caller.
     threaded: bool,
 }
 
-struct Shared {
+struct Lookups {
     resolve: Shielded<Arc<dyn Resolve>>,
     queue: Mutex<Queue>,
     changed: Condvar,
@@ -79,8 +79,8 @@ struct Queue {
 impl Resolver {
     pub(crate) fn new(resolve: Arc<dyn Resolve>, threaded: bool) -> Self {
         let resolve = Shielded::new(resolve);
-        let shared = Shared { resolve, queue: Mutex::default(), changed: Condvar::new() };
-        Resolver { shared: Arc::new(shared), threaded }
+        let lookups = Lookups { resolve, queue: Mutex::default(), changed: Condvar::new() };
+        Resolver { lookups: Arc::new(lookups), threaded }
     }
 
     /// Looks a host up. `done` gets the result, on another thread or, if that is
@@ -99,25 +99,25 @@ impl Resolver {
             done: Box::new(done),
         };
         if self.threaded {
-            self.shared.enqueue(lookup);
+            self.lookups.enqueue(lookup);
         } else {
-            self.shared.serve(lookup);
+            self.lookups.serve(lookup);
         }
         wanted
     }
 
     /// Forgets what waits and has the threads end, each when the lookup that it has begun is over.
     pub(crate) fn stop(&self) {
-        let mut queue = self.shared.queue();
+        let mut queue = self.lookups.queue();
         queue.stopped = true;
         let waiting = std::mem::take(&mut queue.waiting);
         drop(queue);
-        self.shared.changed.notify_all();
+        self.lookups.changed.notify_all();
         drop(waiting);
     }
 }
 
-impl Shared {
+impl Lookups {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -155,10 +155,10 @@ impl Shared {
 
     /// Starts one more thread. That it can't is an error only if there is none.
     fn add_thread(self: &Arc<Self>, queue: &mut Queue) -> io::Result<()> {
-        let shared = Arc::clone(self);
+        let lookups = Arc::clone(self);
         let builder = thread::Builder::new().name("millstream-resolver".to_owned());
         // The last of the engine's threads may drop the resolver itself, which is the user's.
-        match builder.spawn(move || drop(catch(move || shared.run()))) {
+        match builder.spawn(move || drop(catch(move || lookups.run()))) {
             Ok(_) => queue.threads += 1,
             Err(error) if queue.threads == 0 => return Err(error),
             Err(error) => limited!(warn, %error, "one more resolver thread cannot be made"),

@@ -1,17 +1,11 @@
 //! The engine's threads, which its end waits for.
 
-use std::cell::Cell;
 use std::io;
 use std::mem::take;
 use std::thread;
 
-use super::engine::Engine;
+use super::engine::{Engine, OWN_ENGINE};
 use crate::unwind::{catch, drop_caught};
-
-thread_local! {
-    /// The engine whose thread this is, by the address of its shared part.
-    pub(super) static OWN_ENGINE: Cell<usize> = const { Cell::new(0) };
-}
 
 /// Starts a thread that [`Engine::wait`] waits for.
 pub(crate) fn spawn(

@@ -4,6 +4,7 @@
 //! that breaks it. To add a rule, write the function, put it into [`RULES`] and add its sample.
 
 mod floors;
+mod names;
 
 use std::fmt::Write as _;
 use std::fs;

@@ -21,9 +21,9 @@ use crate::unwind::drop_caught;
 /// [`EventHandler::on_closing`] tells the handler. That holds as long as the handle lives, also when another
 /// connection has the place by now. A request that was on its way at that moment is not done any more: it is
 /// dropped on the reactor, and the methods that end in `_then` tell, each exactly once.
-pub struct Remote<H: EventHandler>(Arc<Line<H>>);
+pub struct Remote<H: EventHandler>(Arc<RemoteState<H>>);
 
-struct Line<H: EventHandler> {
+struct RemoteState<H: EventHandler> {
     id: ConnId,
     reactors: Reactors<H>,
     /// Nobody has decided to close.
@@ -35,7 +35,7 @@ struct Line<H: EventHandler> {
 impl<H: EventHandler> Remote<H> {
     pub(crate) fn new(id: ConnId, reactors: Reactors<H>) -> Self {
         let (open, over) = (AtomicBool::new(true), AtomicBool::new(false));
-        Remote(Arc::new(Line { id, reactors, open, over }))
+        Remote(Arc::new(RemoteState { id, reactors, open, over }))
     }
 
     /// From here on the handle takes no request but to close.

@@ -9,7 +9,7 @@ use millstream_platform::memory::{DatagramQueue, Sent};
 use super::DatagramRemote;
 use crate::base::{ListenerId, TimerKey};
 use crate::handler::EventHandler;
-use crate::shared::{Counters, Open};
+use crate::shared::{Counters, OpenSocket};
 
 /// A socket in the reactor's table.
 pub(crate) struct DatagramEntry<H: EventHandler> {
@@ -23,7 +23,7 @@ pub(crate) struct DatagramEntry<H: EventHandler> {
     pub(crate) remote: Option<DatagramRemote<H>>,
     /// It was asked to close.
     pub(crate) closing: bool,
-    pub(crate) open: Option<Open>,
+    pub(crate) open: Option<OpenSocket>,
     /// The patience with a queue that is not sent, from which on no callback runs.
     pub(crate) patience: Option<TimerKey>,
     /// When it receives again, after errors in a row.

@@ -19,9 +19,9 @@ use crate::unwind::drop_caught;
 /// [`EventHandler::on_datagram_closing`] tells the handler; also when another socket has the place by now. A
 /// request that was on its way at that moment is dropped on the reactor;
 /// [`run_then`](Self::run_then) tells.
-pub struct DatagramRemote<H: EventHandler>(Arc<Line<H>>);
+pub struct DatagramRemote<H: EventHandler>(Arc<RemoteState<H>>);
 
-struct Line<H: EventHandler> {
+struct RemoteState<H: EventHandler> {
     id: DatagramId,
     reactors: Reactors<H>,
     open: AtomicBool,
@@ -29,7 +29,7 @@ struct Line<H: EventHandler> {
 
 impl<H: EventHandler> DatagramRemote<H> {
     pub(crate) fn new(id: DatagramId, reactors: Reactors<H>, open: bool) -> Self {
-        DatagramRemote(Arc::new(Line { id, reactors, open: AtomicBool::new(open) }))
+        DatagramRemote(Arc::new(RemoteState { id, reactors, open: AtomicBool::new(open) }))
     }
 
     /// From here on the handle takes no request.

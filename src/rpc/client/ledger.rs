@@ -16,12 +16,12 @@ pub(super) struct Ledger {
     open_limits: OpenLimits,
     open_calls: AtomicUsize,
     open_bytes: AtomicUsize,
-    pub(super) counters: Counters,
+    pub(super) counters: CallCounters,
 }
 
 /// What was counted since the client was made, and what there is.
 #[derive(Default)]
-pub(super) struct Counters {
+pub(super) struct CallCounters {
     pub(super) started: AtomicU64,
     pub(super) succeeded: AtomicU64,
     pub(super) failed: AtomicU64,
@@ -70,7 +70,7 @@ impl Ledger {
             open_limits,
             open_calls: AtomicUsize::new(0),
             open_bytes: AtomicUsize::new(0),
-            counters: Counters::default(),
+            counters: CallCounters::default(),
         }
     }
 
