@@ -73,8 +73,6 @@ pub(crate) struct Status<H: EventHandler> {
     pub(crate) hung_up: bool,
     /// Our side's end was sent.
     pub(crate) end_sent: bool,
-    /// It is on the list of what to flush.
-    pub(crate) dirty: bool,
     /// The peer is to get a reset.
     pub(crate) reset: bool,
 }
@@ -208,7 +206,6 @@ impl<H: EventHandler> Connection<H> {
             peer_ended: false,
             hung_up: false,
             end_sent: false,
-            dirty: false,
             reset: false,
         };
         Connection { state, ring: None, pending: Pending::default(), status }

@@ -11,8 +11,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Puts a connection on the list of what to flush in this turn.
     pub(super) fn mark_dirty(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
-        if !connection.status.dirty {
-            connection.status.dirty = true;
+        if !connection.pending.dirty {
+            connection.pending.dirty = true;
             self.dirty.push_back(token);
         }
     }
@@ -33,7 +33,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         for _ in 0..self.dirty.len() {
             let Some(token) = self.dirty.pop_front() else { return };
             if let Some(connection) = self.connections.get_mut(token) {
-                connection.status.dirty = false;
+                connection.pending.dirty = false;
                 self.serving = Served::Connection(token);
                 let before = connection.pending.bytes;
                 self.send(token);

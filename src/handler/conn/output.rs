@@ -27,6 +27,8 @@ pub(crate) struct Pending {
     pub(crate) fault: Option<Box<Fault>>,
     /// Our side has ended, or is about to: nothing more is written.
     pub(crate) ended: bool,
+    /// The connection is on the list of what to flush.
+    pub(crate) dirty: bool,
     /// Something waits, and none of it was sent since the connection's last tick of sending.
     pub(crate) stuck: bool,
 }
