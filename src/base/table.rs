@@ -32,10 +32,9 @@ impl<T> Default for Table<T> {
 }
 
 impl<T> Table<T> {
-    /// How many values fit in. Indexes are less than this, so a driver can pack a token into a
-    /// `usize`: 24 bits of index and, on a 32-bit machine, the low 8 bits of the generation. The
-    /// index `MAX` itself fits the 24 bits too and is never used, so a driver can use it for its own
-    /// purpose.
+    /// How many values fit in. Indexes are less than this: they fit into 24 bits, so that a driver
+    /// can pack an index, some bits of the generation and more into a `usize` of 32 bits. `MAX`
+    /// itself fits, too, and is never an index, so a driver can use it for its own purpose.
     pub const MAX: usize = (1 << 24) - 1;
 
     /// An empty table.

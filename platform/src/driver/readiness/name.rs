@@ -20,8 +20,8 @@ impl Name {
     pub(super) const NOBODY: mio::Token = mio::Token(usize::MAX - 1);
 
     /// With a 64-bit `usize` an index has 30 bits and a generation 32. With 32 bits it is 24 and 6,
-    /// where the generation loses its upper bits: what is left still tells a late notification from
-    /// one for the index's next user.
+    /// where the generation loses its upper bits: one of 64 late notifications is then taken for one
+    /// of the index's next user, whose socket is looked at and says what is true of it.
     const INDEX_BITS: u32 = if usize::BITS == 64 { 30 } else { 24 };
     const GENERATION_MASK: u32 = if usize::BITS == 64 { u32::MAX } else { (1 << 6) - 1 };
     const KIND_BITS: u32 = 2;
