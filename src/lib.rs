@@ -55,6 +55,9 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(not(unix))]
+compile_error!("millstream needs a Unix system: Linux, macOS or one of the BSDs");
+
 mod base;
 pub mod codec;
 mod config;

@@ -17,6 +17,9 @@
 //!
 //! [millstream]: https://docs.rs/millstream
 
+#[cfg(not(unix))]
+compile_error!("millstream needs a Unix system: Linux, macOS or one of the BSDs");
+
 pub mod address;
 pub mod cpu;
 pub mod driver;
