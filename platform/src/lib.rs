@@ -20,10 +20,18 @@
 #[cfg(not(unix))]
 compile_error!("millstream needs a Unix system: Linux, macOS or one of the BSDs");
 
+// Elsewhere there is nothing, so that no other error hides that one.
+#[cfg(unix)]
 pub mod address;
+#[cfg(unix)]
 pub mod cpu;
+#[cfg(unix)]
 pub mod driver;
+#[cfg(unix)]
 pub mod log;
+#[cfg(unix)]
 pub mod memory;
+#[cfg(unix)]
 pub mod socket;
+#[cfg(unix)]
 pub mod time;
