@@ -1,8 +1,8 @@
 //! The contract between the engine and the operating system, and the drivers that keep it.
 //!
 //! The contract is completion-shaped: the engine asks (connect, adopt, flush, pause, shut down,
-//! detach, close), and the driver reports what happened (accepted, connected, these bytes were
-//! received, so much was sent, the peer ended, failed). Nothing above this module knows what
+//! detach, close), and the driver reports what happened (accepted, connected, received these
+//! bytes, sent this many, the peer ended, failed). Nothing above this module knows what
 //! readiness, an edge or a completion queue is.
 //!
 //! The traits divide it by use: [`Polling`] is the turn, [`Listening`], [`Streams`] and
@@ -12,14 +12,14 @@
 //!
 //! 1. **Two steps a turn.** [`Polling::wait`] blocks and reaps: it collects what the operating
 //!    system has to say and runs nothing. [`Polling::next`] then hands the events out one by one
-//!    until it answers `None`, or until the engine ends the turn before: what is left is handed out
+//!    until it returns `None`, or until the engine ends the turn before: what is left is handed out
 //!    in the next one, whose `wait` does not block.
 //! 2. **Bounded turns.** In one turn a connection receives at most the read budget and sends at
 //!    most the write budget, and a listener accepts at most the accept budget ([`Budget`]). What a
 //!    budget cuts off is kept by the driver and comes in the next turn, whose `wait` then does not
-//!    block. No new notification of the operating system is needed for it. Whoever becomes ready is
-//!    served in the order in which that was seen, and before those who were served and have more;
-//!    of these at least every eighth is one.
+//!    block. No new notification of the operating system is needed for it. Sources that become
+//!    ready are served in the order in which that was seen, and before those that were served and
+//!    have more; at least every eighth is one of the latter.
 //! 3. **No stranger's events.** A [`Token`] carries a generation; connections, listeners and
 //!    attempts to connect are named apart. Once [`Streams::close`], [`Streams::detach`] or
 //!    [`Streams::give_up`] returned, no event for that token is handed out, even if it was reaped
@@ -57,8 +57,8 @@
 //!     of receiving it receives no more until [`Datagrams::resume_datagrams`], so that one that
 //!     stays does not spin. A queue that could not be sent causes one [`Event::DatagramsSent`] when
 //!     more can go.
-//! 12. **A panic costs one source.** When one comes out of [`Polling::next`], or out of whoever
-//!     handled what that handed out, [`Polling::abandon`] gives up on the source alone: the
+//! 12. **A panic costs one source.** When one comes out of [`Polling::next`], or out of the code
+//!     that handled what that handed out, [`Polling::abandon`] gives up on the source alone: the
 //!     connection, what the listener was about to accept, the attempt, the datagram. The turn goes
 //!     on with the others.
 
@@ -234,7 +234,7 @@ impl<S> Event<S> {
 pub struct Datagram<'a> {
     /// What it carries.
     pub bytes: &'a [u8],
-    /// Who sent it; a Unix socket without a name if that was never bound.
+    /// The sender; a Unix socket without a name if that was never bound.
     pub from: Address,
     /// The own address that it was sent to, where the operating system tells: of the several ones
     /// that a socket on the unspecified address has, or of a group. None for Unix datagrams.
@@ -255,7 +255,7 @@ pub enum Received {
         /// How many bytes.
         len: usize,
     },
-    /// The first so many bytes of the space that [`Host::space`] gave.
+    /// The first bytes, this many, of the space that [`Host::space`] gave.
     Stored(usize),
 }
 
@@ -310,7 +310,7 @@ pub trait Wake: Send + Sync + 'static {
 /// [`Streams::parts`].
 pub trait Link {
     /// Offers the queue's bytes and, behind them, `more` to the operating system now. Takes what
-    /// was sent out of the queue, and answers how many bytes of `more` were taken: they are sent or
+    /// was sent out of the queue, and returns how many bytes of `more` were taken: they are sent or
     /// the driver has a copy, the caller puts the rest into the queue and flushes. 0 is always a
     /// right answer.
     ///
@@ -410,8 +410,8 @@ pub trait Polling: 'static {
     /// The next event of this turn, if there is one.
     fn next(&mut self, host: &mut impl Host) -> Option<Event<Self::Socket>>;
 
-    /// Gives up on what was being served when a panic came out of this driver, or out of whoever
-    /// handled the last event, and returns the event that tells so: a connection has failed, a
+    /// Gives up on what was being served when a panic came out of this driver, or out of the code
+    /// that handled the last event, and returns the event that tells so: a connection has failed, a
     /// listener could not accept, an attempt has failed, or a datagram is lost. `None` if nothing
     /// was being served, or it is gone.
     fn abandon(&mut self) -> Option<Event<Self::Socket>>;
@@ -463,7 +463,7 @@ pub trait Streams: Polling {
     /// Pauses receiving (`true`) or resumes it.
     fn pause(&mut self, token: Token, paused: bool);
 
-    /// Sends what it can of `queue`, takes that out of it, and answers how many bytes it were. If
+    /// Sends what it can of `queue`, takes that out of it, and returns how many bytes it were. If
     /// something is left, [`Event::Sent`] says when to call again.
     ///
     /// # Errors
@@ -486,7 +486,7 @@ pub trait Streams: Polling {
     /// are still there to be received. `None` if it is not open.
     fn detach(&mut self, token: Token) -> Option<Self::Socket>;
 
-    /// The bytes that the last [`next`](Polling::next) lent (empty for `None`), and beside them
+    /// The bytes that the last [`next`](Polling::next) lent (empty for `None`), and with them
     /// what may be asked while they are borrowed.
     fn parts(&mut self, lent: Option<Received>) -> (&[u8], &mut dyn Link);
 }
@@ -524,7 +524,7 @@ pub trait Datagrams: Polling {
     /// Closes a socket for datagrams. Nothing is handed out for it from here on.
     fn close_datagrams(&mut self, token: Token);
 
-    /// The datagram that [`Event::Datagram`] told of, if that was the last event, and beside it
+    /// The datagram that [`Event::Datagram`] told of, if that was the last event, and with it
     /// what may be asked of a socket for datagrams at any time.
     fn datagram(&mut self) -> (Option<Datagram<'_>>, &mut dyn DatagramLink);
 }

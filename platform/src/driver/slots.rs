@@ -5,8 +5,8 @@ use super::Token;
 /// How many places are kept in any case.
 const KEPT: usize = 1024;
 
-/// A driver's sockets of one kind. A token whose socket was removed finds nothing, whoever has its
-/// place.
+/// A driver's sockets of one kind. A token whose socket was removed finds nothing, even if another
+/// has its place.
 pub(super) struct Slots<T> {
     slots: Vec<Option<Slot<T>>>,
     len: usize,
@@ -48,7 +48,7 @@ impl<T> Slots<T> {
         Some(&mut slot.value)
     }
 
-    /// Whoever has a place, if it is meant, which its token tells.
+    /// What has a place, if the token means it.
     #[inline(always)]
     pub(super) fn at(
         &mut self,

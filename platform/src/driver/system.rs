@@ -1,4 +1,4 @@
-//! What a driver of the operating system's sockets has beside the contract.
+//! What a driver of the operating system's sockets has besides the contract.
 
 use std::io;
 use std::sync::Arc;
@@ -19,17 +19,17 @@ pub trait SystemDriver: Driver<Socket = Stream> + Send + Sized {
     fn watcher(&self) -> Arc<dyn Watch<Self>>;
 }
 
-/// Has sockets watched that a driver is to take in, on any thread. Whoever asks for one learns so
+/// Watches sockets that a driver will take in, on any thread. The caller that asks for one learns
 /// what the operating system refuses.
 pub trait Watch<D: Driver>: Send + Sync {
-    /// Has a listener watched, to be given to [`Listening::listen`](super::Listening::listen), or
+    /// Watches a listener, to be given to [`Listening::listen`](super::Listening::listen), or
     /// dropped.
     ///
     /// # Errors
     /// The operating system refused to watch it; it is closed.
     fn listener(&self, socket: Listener) -> io::Result<D::Listener>;
 
-    /// Has a socket for datagrams watched, to be given to
+    /// Watches a socket for datagrams, to be given to
     /// [`Datagrams::open_datagrams`](super::Datagrams::open_datagrams), or dropped.
     ///
     /// # Errors

@@ -2,22 +2,22 @@
 
 use std::collections::VecDeque;
 
-/// Of so many that are served in a row, one has been served before, if there is one.
+/// Out of this many that are served in a row, one has been served before, if there is one.
 const ONE_IN: u32 = 8;
 
 /// How many places are kept when nobody is left.
 const KEPT: usize = 4096;
 
-/// Who has something to do, in the order in which a driver serves them: whoever became ready comes
-/// before those that were served and have more, which are given one place in eight. So a connection
-/// that was quiet does not wait for those that never are, and these don't wait for ever.
+/// What has something to do, in the order in which a driver serves it: sources that became ready
+/// come before those that were served and have more, which are given one place in eight. So a
+/// connection that was quiet does not wait for those that never are, and these don't wait for ever.
 pub(super) struct Waiting<N> {
-    /// Whoever can't be parted from the one that was served last.
+    /// One that can't be parted from the one that was served last.
     first: Option<N>,
     fresh: VecDeque<N>,
     again: VecDeque<N>,
     served: u32,
-    /// Whether whoever was taken out last had become ready.
+    /// Whether the one that was taken out last had become ready.
     was_fresh: bool,
 }
 
@@ -38,14 +38,14 @@ impl<N> Waiting<N> {
         self.fresh.len()
     }
 
-    /// Whether whoever was [taken out](Self::pop) last had become ready, and not more of what it
-    /// had.
+    /// Whether the one that was [taken out](Self::pop) last had become ready, and not more of what
+    /// it had.
     #[inline]
     pub(super) fn was_fresh(&self) -> bool {
         self.was_fresh
     }
 
-    /// Adds whoever became ready.
+    /// Adds one that became ready.
     #[inline]
     pub(super) fn push(&mut self, new: Option<N>) {
         if let Some(new) = new {
@@ -53,7 +53,7 @@ impl<N> Waiting<N> {
         }
     }
 
-    /// Adds whoever was served and has more.
+    /// Adds one that was served and has more.
     #[inline]
     pub(super) fn push_again(&mut self, more: Option<N>) {
         if let Some(more) = more {
@@ -61,7 +61,7 @@ impl<N> Waiting<N> {
         }
     }
 
-    /// Adds whoever was served and must be served next.
+    /// Adds one that was served and must be served next.
     pub(super) fn push_first(&mut self, next: N) {
         self.first = Some(next);
     }
@@ -97,7 +97,7 @@ impl<N> Waiting<N> {
         fresh.or_else(|| self.again.pop_front())
     }
 
-    /// Adds whoever was served and is to be looked at again, which has more or not.
+    /// Adds one that was served and is to be looked at again, whether it has more or not.
     #[cfg(feature = "sim")]
     pub(super) fn push_more(&mut self, more: bool, who: N) {
         if more { self.push_again(Some(who)) } else { self.push(Some(who)) }

@@ -47,13 +47,14 @@ impl Attempts {
         self.0.remove(token);
     }
 
-    /// A notification came; answers whom to put on the turn's list.
+    /// A notification came; returns what to put on the turn's list.
     pub(super) fn note(&mut self, unpacked: Token) -> Option<Name> {
         let (token, _) = Name::find(unpacked, &mut self.0)?;
         Some(Name::Attempt(token))
     }
 
-    /// Ends an attempt that has come to something. Whoever adopts the socket registers it anew.
+    /// Ends an attempt that has come to something. The driver that adopts the socket registers it
+    /// again.
     pub(super) fn serve(&mut self, token: Token, registry: &Registry) -> Option<Event<Stream>> {
         let outcome = outcome(&self.0.get(token)?.stream)?;
         let Attempt { mut stream, transport } = self.0.remove(token)?;

@@ -4,7 +4,7 @@
 //! whole before anything else is received: its socket stays at the front of the turn's list. UDP
 //! goes by quinn-udp, which receives many datagrams in a call and several in one buffer (recvmmsg,
 //! GRO), tells the address that each was sent to, and sends a run in one call (GSO). Datagrams that
-//! are no run go by sendmmsg, unless one asks for the address it is sent from.
+//! are not a run go by sendmmsg, unless one asks for the address it is sent from.
 
 mod sending;
 
@@ -40,10 +40,10 @@ use crate::socket::{self, SocketFile};
 
 /// The size of a buffer: no UDP datagram is longer, nor what GRO puts into one buffer.
 const BUFFER: usize = 64 * 1024;
-/// What a datagram costs of a budget beside its bytes, so that empty ones are bounded, too.
+/// What a datagram costs of a budget besides its bytes, so that empty ones are bounded, too.
 const COST: usize = 64;
-/// mio's poll back end forgets whom it announced an error for. For a connection that is the end,
-/// but not here.
+/// mio's poll back end forgets a socket that it announced an error for. For a connection that is
+/// the end, but not here.
 const FORGETS_AFTER_AN_ERROR: bool = cfg!(mio_unsupported_force_poll_poll);
 /// There are calls for one datagram and for several.
 const HAS_BOTH: bool = cfg!(any(target_os = "linux", target_os = "android"));
@@ -62,7 +62,7 @@ struct Sockets {
     /// The turn's number.
     turn: u32,
     write_budget: usize,
-    /// Who used up its write budget, and may send again in the next turn.
+    /// Those that used up their write budget, and may send again in the next turn.
     deferred: Vec<Name>,
 }
 
@@ -102,7 +102,7 @@ pub struct Socket {
 
 /// What became of a try to send.
 enum Tried {
-    /// So many datagrams were sent.
+    /// This many datagrams were sent.
     Sent(usize),
     /// The first datagrams are too much for one call, or the system has no such call.
     NotAtOnce,
@@ -141,7 +141,7 @@ impl Batch {
         self.buffer == self.filled
     }
 
-    /// Goes on to the next datagram; answers its length.
+    /// Goes on to the next datagram; returns its length.
     fn advance(&mut self) -> Option<usize> {
         self.current = None;
         if self.is_done() {
@@ -382,7 +382,7 @@ impl Datagrams {
         self.sockets.slots.len() == 0
     }
 
-    /// Begins a turn: whoever was deferred to it is ready.
+    /// Begins a turn: what was deferred to it is ready.
     pub(super) fn begin_turn(&mut self, turn: u32, ready: &mut Waiting<Name>) {
         self.sockets.turn = turn;
         for name in self.sockets.deferred.drain(..) {
@@ -410,7 +410,7 @@ impl Datagrams {
         }
     }
 
-    /// A notification came; answers whom to put on the turn's list.
+    /// A notification came; returns what to put on the turn's list.
     pub(super) fn note(&mut self, unpacked: Token, news: &Notification) -> Option<Name> {
         let (token, socket) = Name::find(unpacked, &mut self.sockets.slots)?;
         if news.is_readable() || news.is_error() {
@@ -477,7 +477,7 @@ impl Datagrams {
         Some(Event::Datagram { token })
     }
 
-    /// Goes on behind what a socket received last; returns whom to put on the turn's list, and how
+    /// Goes on behind what a socket received last; returns what to put on the turn's list, and how
     /// often in a row the socket has failed.
     pub(super) fn skip(&mut self, token: Token) -> Option<(Option<Name>, u32)> {
         let socket = self.sockets.slots.get_mut(token)?;

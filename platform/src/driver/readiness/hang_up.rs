@@ -27,7 +27,7 @@ impl Socket {
         self.suspect();
     }
 
-    /// Has it looked at, if something was announced that no read will find.
+    /// Lets it be looked at, if something was announced that no read will find.
     pub(super) fn suspect(&mut self) -> &mut Self {
         self.looks |= match self.announced {
             Announced::Nothing => false,
@@ -55,8 +55,8 @@ impl Socket {
 
     /// Whether both sides have ended, and nothing is left to be received.
     fn has_ended(&self) -> bool {
-        // macOS tells of a hang-up only whoever asks for something: of this side's if it is about
-        // sending.
+        // macOS reports a hang-up only to a socket that is watched for something: of this side's
+        // if it is for sending.
         let mut asked = [PollFd::new(&self.stream, PollFlags::OUT)];
         let polled = poll(&mut asked, Some(&Timespec::default()));
         let hung_up = polled.is_ok() && asked[0].revents().contains(PollFlags::HUP);

@@ -23,13 +23,13 @@ use crate::driver::slots::Slots;
 use crate::driver::{Event, Token};
 use crate::socket::{self, SocketFile, Stream};
 
-/// Whether registering a listener anew is cheap and announces connections that are waiting already,
-/// as epoll does. mio's poll back end may lose a wake that comes meanwhile.
+/// Whether registering a listener again is cheap and announces connections that are waiting
+/// already, as epoll does. mio's poll back end may lose a wake that comes meanwhile.
 const ANNOUNCES_AGAIN: bool = cfg!(all(
     any(target_os = "linux", target_os = "android"),
     not(mio_unsupported_force_poll_poll)
 ));
-/// After so many turns in a row the batch doubles with each further one.
+/// After this many turns in a row the batch doubles with each further one.
 const GROWS_AFTER: u32 = 4;
 
 /// A listening socket.
@@ -155,13 +155,13 @@ impl Listeners {
         let _ = registry.deregister(listener.socket.source());
     }
 
-    /// A notification came; answers whom to put on the turn's list.
+    /// A notification came; returns what to put on the turn's list.
     pub(super) fn note(&mut self, unpacked: Token) -> Option<Name> {
         let (token, listener) = Name::find(unpacked, &mut self.0)?;
         listener.queue(token)
     }
 
-    /// Has a listener wait to be told to go on.
+    /// Makes a listener wait to be told to go on.
     pub(super) fn halt(&mut self, token: Token) -> Option<()> {
         self.0.get_mut(token)?.halted = true;
         Some(())
@@ -286,7 +286,7 @@ mod tests {
         }
     }
 
-    /// Somebody else accepts on the same socket: that is no business of this driver any more.
+    /// Another process accepts on the same socket: this driver has nothing to do with it any more.
     #[test]
     fn a_listener_that_lives_on_elsewhere_wakes_nobody_here() {
         let budget = Budget { receive_buffer: 1, read: 1, write: 1, accept: 64 };

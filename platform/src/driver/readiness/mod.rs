@@ -1,9 +1,9 @@
 //! The readiness driver: epoll on Linux, kqueue on macOS and the BSDs, through mio.
 //!
 //! mio is edge-triggered: a descriptor is announced when something new happens and then not again
-//! until it was drained. The driver remembers what may still be there and keeps whoever has more in
-//! a list of its own, so a connection that its budget cut off needs no new edge. A listener that
-//! did not use up its budget is announced anew instead, where that is cheap.
+//! until it was drained. The driver remembers what may still be there and keeps sources that have
+//! more in its own list, so a connection that its budget cut off needs no new edge. A listener that
+//! did not use up its budget is announced again instead, where that is cheap.
 //!
 //! - `name` packs a [`Token`] into mio's;
 //! - `listener` accepts;
@@ -108,7 +108,7 @@ impl Readiness {
         })
     }
 
-    /// Serves what is no connection. Out of line, to keep the way of a message small.
+    /// Serves anything but a connection. Out of line, to keep the way of a message small.
     #[inline(never)]
     fn serve_other(&mut self, name: Name) -> Option<Event<Stream>> {
         match name {

@@ -3,7 +3,7 @@
 use crate::driver::Token;
 use crate::driver::slots::Slots;
 
-/// Who a notification is for. The kinds are named apart: each lives in a table of its own.
+/// What a notification is for. The kinds are named apart: each lives in its own table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Name {
     Connection(Token),
@@ -20,8 +20,8 @@ impl Name {
     pub(super) const NOBODY: mio::Token = mio::Token(usize::MAX - 1);
 
     /// With a 64-bit `usize` an index has 30 bits and a generation 32. With 32 bits it is 24 and 6,
-    /// where the generation loses its upper bits: one of 64 late notifications is then taken for one
-    /// of the index's next user, whose socket is looked at and says what is true of it.
+    /// where the generation loses its upper bits: one of 64 late notifications is then taken for
+    /// one of the index's next user, whose socket is looked at and says what is true of it.
     const INDEX_BITS: u32 = if usize::BITS == 64 { 30 } else { 24 };
     const GENERATION_MASK: u32 = if usize::BITS == 64 { u32::MAX } else { (1 << 6) - 1 };
     const KIND_BITS: u32 = 2;
@@ -51,7 +51,7 @@ impl Name {
         }
     }
 
-    /// Finds whom an unpacked token names, and the whole token.
+    /// Finds what an unpacked token names, and the whole token.
     #[inline(always)]
     pub(super) fn find<T>(unpacked: Token, slots: &mut Slots<T>) -> Option<(Token, &mut T)> {
         let generation = |token: Token| token.generation & Self::GENERATION_MASK;

@@ -37,7 +37,7 @@ impl<'a> Rest<'a> {
     }
 }
 
-/// Fills `slices` with the queue's bytes and behind them those of `more`; answers how many slices
+/// Fills `slices` with the queue's bytes and behind them those of `more`; returns how many slices
 /// it used.
 pub(super) fn gather<'a>(
     queue: &'a OutputQueue,
@@ -52,7 +52,7 @@ pub(super) fn gather<'a>(
     count
 }
 
-/// Puts the first `most` bytes of some slices into others; answers how many slices that are.
+/// Puts the first `most` bytes of some slices into others; returns how many slices that are.
 pub(super) fn cut<'a>(
     slices: &'a [IoSlice<'a>],
     mut most: usize,

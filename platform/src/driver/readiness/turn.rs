@@ -4,7 +4,7 @@ use super::name::Name;
 use crate::driver::Budget;
 use crate::driver::waiting::Waiting;
 
-/// From so many turns on that those who became ready wait for, they receive less at first. Where
+/// From this many turns of waiting on, sources that became ready receive less at first. Where
 /// few are enough, reads in pieces would cost more than the wait: twice the time of a message of 16
 /// KiB.
 const MANY_TURNS: usize = 8;
@@ -12,15 +12,15 @@ const MANY_TURNS: usize = 8;
 /// system call.
 const SMALLEST_SHARE: usize = 4 * 1024;
 
-/// Who has something to do, and what they may do in one turn.
+/// What has something to do, and how much it may do in one turn.
 pub(super) struct Turn {
     pub(super) budget: Budget,
     /// Counts turns, so that what was used in an earlier one needs no reset.
     pub(super) number: u32,
     /// For this turn, and what is left of it for the next one.
     pub(super) ready: Waiting<Name>,
-    /// How many bytes whoever became ready receives at first: fewer if many turns are needed to
-    /// serve all of them.
+    /// How many bytes a source that became ready receives at first: fewer if serving all of
+    /// them takes many turns.
     pub(super) share: usize,
     /// How many were ready when the turn began.
     pub(super) fresh: usize,
@@ -59,12 +59,12 @@ impl Turn {
         }
     }
 
-    /// Puts whoever became ready on this turn's list.
+    /// Puts a source that became ready on this turn's list.
     pub(super) fn push(&mut self, name: Option<Name>) {
         self.ready.push(name);
     }
 
-    /// Puts whoever was served and has more on this turn's list.
+    /// Puts a source that was served and has more on this turn's list.
     pub(super) fn push_again(&mut self, name: Option<Name>) {
         self.ready.push_again(name);
     }
@@ -80,7 +80,7 @@ impl Turn {
         self.share = if is_behind { less } else { (self.share * 2).min(full) };
     }
 
-    /// Puts whoever used up its budget on the next turn's list.
+    /// Puts a source that used up its budget on the next turn's list.
     pub(super) fn carry(&mut self, name: Option<Name>) {
         self.carried.extend(name);
     }

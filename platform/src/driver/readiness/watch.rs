@@ -1,9 +1,9 @@
 //! Watching a socket before its driver takes it in.
 //!
-//! The operating system may refuse to watch one more socket. Whoever asks for one is to learn that
-//! at once, not the driver's thread later. So any thread may have it watched, under no name; when
-//! the driver takes it in it only gets its name, for which the system needs nothing that it could
-//! lack.
+//! The operating system may refuse to watch one more socket. The code that asks for one should
+//! learn that at once, not the driver's thread later. So any thread may have it watched, under no
+//! name; when the driver takes it in it only gets its name, for which the system needs nothing that
+//! it could lack.
 
 use std::io;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub trait Prepared {
 pub(super) struct Watcher(pub(super) Arc<Registry>);
 
 impl Watcher {
-    /// Has a socket watched.
+    /// Watches a socket.
     pub(super) fn watch<S: Prepare>(&self, socket: S) -> io::Result<Arriving<S>> {
         let mut socket = socket.prepare()?;
         self.0.register(socket.source(), Name::NOBODY, Interest::READABLE)?;

@@ -1,4 +1,4 @@
-//! The driver: who has something to do, the turn, and each event.
+//! The driver: what has something to do, the turn, and each event.
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, IoSlice};

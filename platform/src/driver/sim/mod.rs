@@ -10,7 +10,7 @@
 //!
 //! What it keeps of TCP: bytes and the end arrive in order; a direction holds no more than a window
 //! of unread bytes; an end that is closed with unread bytes, or that bytes reach after it was
-//! closed, answers with a reset; a reset loses what was still on its way, and leaves what has
+//! closed, replies with a reset; a reset loses what was still on its way, and leaves what has
 //! arrived to be read.
 //!
 //! And of UDP: a datagram arrives whole, late, more than once or not at all, and overtakes others;
@@ -34,20 +34,20 @@ pub use self::driver::SimDriver;
 pub use self::network::SimNetwork;
 pub use self::peer::{SimListener, SimPeer, SimSocket};
 
-/// What goes wrong, and how often. Chances are probabilities between 0 and 1, each drawn anew
+/// What goes wrong, and how often. Chances are probabilities between 0 and 1, each drawn again
 /// whenever its fault could strike.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Faults {
     /// How many bytes of one direction may be sent and unread at a time; at least 1.
     pub window: usize,
-    /// What one end sends arrives at the other up to so much later.
+    /// What one end sends arrives at the other up to this much later.
     pub delay: Duration,
     /// The chance that the driver reads or sends only a part, at least 1 byte, of what it could.
     pub short: f64,
     /// The chance that the driver's send takes nothing for up to 1 ms although there is room.
     pub would_block: f64,
     /// The chance that received bytes are lent without asking [`Host::space`](super::Host::space),
-    /// as a driver does that reads before it knows for whom.
+    /// as a driver does that reads before it knows for which connection.
     pub lend: f64,
     /// Whether what is reaped in one turn is handed out in any order.
     pub reorder: bool,

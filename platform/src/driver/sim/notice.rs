@@ -17,7 +17,7 @@ pub(super) enum Notice {
     SendDatagrams(Token),
 }
 
-/// What a datagram costs of a budget beside its bytes.
+/// What a datagram costs of a budget besides its bytes.
 pub(super) const DATAGRAM_COST: usize = 64;
 
 /// The network has IP addresses and no others.

@@ -20,7 +20,7 @@ impl SimNetwork {
     }
 
     /// Connects a far end to a listener. It can send at once, before it is accepted. Each caller
-    /// has an address of its own.
+    /// has its own address.
     ///
     /// # Errors
     /// `ConnectionRefused` if nobody listens there.
@@ -137,7 +137,7 @@ impl SimPeer {
         address.expect("a connection is there as long as one of its ends is")
     }
 
-    /// Sends what fits into the window, and answers how many bytes that is.
+    /// Sends what fits into the window, and returns how many bytes that is.
     ///
     /// # Errors
     /// `ConnectionReset`, or `BrokenPipe` after [`shutdown`](Self::shutdown).

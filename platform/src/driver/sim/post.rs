@@ -1,4 +1,4 @@
-//! Datagrams: who can be sent some, and what is on its way.
+//! Datagrams: which sockets can be sent some, and what is on its way.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
@@ -107,7 +107,7 @@ impl Post {
         self.sockets.get(at).is_some_and(|entry| entry.blocked_until > now)
     }
 
-    /// Has a socket's sends take nothing before a time.
+    /// Makes a socket's sends take nothing before a time.
     pub(super) fn block(&mut self, at: &SocketAddr, until: Duration) {
         if let Some(entry) = self.sockets.get_mut(at) {
             entry.blocked_until = until;

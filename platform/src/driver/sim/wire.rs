@@ -278,7 +278,7 @@ impl Wire {
     fn call(&mut self, to: SocketAddr, from: Option<SocketAddr>) -> (EndId, SocketAddr) {
         let id = self.connections_made;
         self.connections_made += 1;
-        // Each caller comes from a host of its own: 10.0.0.0, 10.0.0.1, …
+        // Each caller comes from its own host: 10.0.0.0, 10.0.0.1, …
         let host = (10 << 24) | (id as u32 & 0x00ff_ffff);
         let mut caller_address = from.unwrap_or_else(|| SocketAddr::from((host.to_be_bytes(), 0)));
         if caller_address.port() == 0 {

@@ -95,7 +95,7 @@ impl Socket {
             let nothing = nothing.next().expect("there is one for each");
             match &addresses[at] {
                 None => MMsgHdr::new(slice, nothing),
-                // One that is no address is refused when it comes to the front.
+                // One that is not an address is refused when it comes to the front.
                 Some(to) => MMsgHdr::new_with_addr(to.as_ref().unwrap_or(&nowhere), slice, nothing),
             }
         });
