@@ -1,6 +1,7 @@
 //! The frames on the wire: the [protocol page](super::protocol) has their layout.
 
 mod error;
+mod format;
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -8,15 +9,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use self::error::{FrameError, Refusal};
+pub use self::format::Format;
+use self::format::{MAGIC, VERSION};
 use super::metadata::MetadataView;
 use super::status::{Code, Status};
 use crate::codec::Codec;
 use crate::{Input, Output, Prefixed};
 
-/// What a frame begins with: "MS".
-const MAGIC: u16 = 0x4d53;
-/// The version that is spoken here.
-const VERSION: u8 = 1;
 /// The length of a frame's fixed part in bytes.
 pub(super) const HEADER: usize = 24;
 /// In what time a frame is whole, if nobody says otherwise.
@@ -106,34 +105,6 @@ impl<'a> Response<'a> {
     /// The response of a call that succeeded, still without its body.
     pub(super) fn ok(id: u64, metadata: MetadataView<'a>, format: Format) -> Self {
         Response { id, not_run: false, code: Code::Ok, message: "", metadata, format, body: &[] }
-    }
-}
-
-/// How a body is encoded and compressed, each by a number from 0 to 15; a frame with a greater one
-/// is not sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Format {
-    /// 0 raw bytes, 1 postcard, 2 MessagePack, 3 JSON.
-    pub encoding: u8,
-    /// 0 none, 1 deflate, 2 LZ4.
-    pub compression: u8,
-}
-
-impl Format {
-    /// Raw bytes, not compressed.
-    pub const RAW: Format = Format { encoding: 0, compression: 0 };
-
-    fn from_byte(byte: u8) -> Self {
-        Format { encoding: byte & 0x0f, compression: byte >> 4 }
-    }
-
-    /// Of numbers that are [in their range](Self::is_valid).
-    fn to_byte(self) -> u8 {
-        self.encoding | self.compression << 4
-    }
-
-    fn is_valid(self) -> bool {
-        self.encoding <= 0x0f && self.compression <= 0x0f
     }
 }
 

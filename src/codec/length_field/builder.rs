@@ -35,8 +35,15 @@ pub struct LengthFieldBuilder {
     max_frame_length: usize,
 }
 
+impl LengthField {
+    /// Other options.
+    pub fn builder() -> LengthFieldBuilder {
+        LengthFieldBuilder::new()
+    }
+}
+
 impl LengthFieldBuilder {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         LengthFieldBuilder {
             offset: 0,
             width: Some(4),

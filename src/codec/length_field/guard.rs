@@ -22,8 +22,44 @@ pub struct LengthFieldGuard<'o, 'a> {
     length: usize,
 }
 
+impl LengthField {
+    /// Begins a frame whose body is written piece by piece. Nothing of it is sent before it is
+    /// [finished](LengthFieldGuard::finish).
+    ///
+    /// The bytes for a varint are reserved before its value is known: as many as the longest
+    /// possible frame needs, so that a smaller value is padded, as decoders of varints allow. By
+    /// default these are four bytes. [`encode`](crate::Codec::encode) writes the shortest varint.
+    ///
+    /// ```
+    /// use millstream::codec::{LengthField, LengthFieldError};
+    /// use millstream::OutputBuffer;
+    ///
+    /// let mut buffer = OutputBuffer::new();
+    /// let mut output = buffer.output();
+    /// let mut body = LengthField::new().begin(&mut output);
+    /// body.write(b"hello, ");
+    /// body.write(b"world");
+    /// body.finish()?;
+    /// assert_eq!(buffer.take(), b"\x00\x00\x00\x0chello, world");
+    /// # Ok::<(), LengthFieldError>(())
+    /// ```
+    pub fn begin<'o, 'a>(&self, output: &'o mut Output<'a>) -> LengthFieldGuard<'o, 'a> {
+        self.begin_behind(&[], output)
+    }
+
+    /// Like [`begin`](Self::begin), with the bytes that stand in front of the length field: as many
+    /// as its [offset](crate::LengthFieldBuilder::length_field_offset).
+    pub fn begin_behind<'o, 'a>(
+        &self,
+        front: &[u8],
+        output: &'o mut Output<'a>,
+    ) -> LengthFieldGuard<'o, 'a> {
+        LengthFieldGuard::new(*self, front, output)
+    }
+}
+
 impl<'o, 'a> LengthFieldGuard<'o, 'a> {
-    pub(super) fn new(codec: LengthField, front: &[u8], output: &'o mut Output<'a>) -> Self {
+    fn new(codec: LengthField, front: &[u8], output: &'o mut Output<'a>) -> Self {
         let width = codec.field.padded_width(codec.lengths.max_value());
         let mut frame = output.prefixed(0);
         frame.write(front);

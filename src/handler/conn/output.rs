@@ -7,7 +7,6 @@ use bytes::Bytes;
 use millstream_platform::driver::{Link, Token};
 use millstream_platform::memory::{OutputPool, OutputQueue};
 
-use super::Prefixed;
 use crate::config::OutputLimits;
 
 /// Writes of this many bytes or more are offered to the operating system at once, from where they
@@ -178,12 +177,6 @@ impl<'a> Output<'a> {
         let before = queue.len();
         queue.fill(room, &mut self.outputs.pool, fill);
         self.pending.bytes += queue.len() - before;
-    }
-
-    /// Begins something that is preceded by `room` bytes which are known only when it is complete, such
-    /// as its length.
-    pub fn prefixed(&mut self, room: usize) -> Prefixed<'_, 'a> {
-        Prefixed::new(self, room)
     }
 
     /// How many bytes wait for the operating system to take them.

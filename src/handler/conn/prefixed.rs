@@ -35,8 +35,16 @@ pub struct Prefixed<'o, 'a> {
     room: usize,
 }
 
+impl<'a> Output<'a> {
+    /// Begins something that is preceded by `room` bytes which are known only when it is complete, such
+    /// as its length.
+    pub fn prefixed(&mut self, room: usize) -> Prefixed<'_, 'a> {
+        Prefixed::new(self, room)
+    }
+}
+
 impl<'o, 'a> Prefixed<'o, 'a> {
-    pub(super) fn new(output: &'o mut Output<'a>, room: usize) -> Self {
+    fn new(output: &'o mut Output<'a>, room: usize) -> Self {
         let start = output.queued();
         let mut prefixed = Prefixed { output, start, room };
         let mut missing = room;

@@ -34,6 +34,13 @@ pub struct ClientBuilder<M = ()> {
     middleware: M,
 }
 
+impl Client {
+    /// Begins to configure a client.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+}
+
 impl Default for ClientBuilder {
     fn default() -> Self {
         let session = SessionLimits {

@@ -111,13 +111,6 @@ struct Defaults {
     frame: FrameLimits,
 }
 
-impl Client {
-    /// Begins to configure a client.
-    pub fn builder() -> ClientBuilder {
-        ClientBuilder::default()
-    }
-}
-
 impl<M> Client<M> {
     fn new(engine: Engine, shared: Arc<Shared>, defaults: Defaults, middleware: M) -> Self {
         Client { inner: Arc::new(Inner { engine, shared, defaults, middleware }) }

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Format, MAGIC, VERSION};
+use super::format::{Format, MAGIC, VERSION};
 use crate::rpc::status::{Code, Status};
 
 /// Why a frame can't be read, served or written.

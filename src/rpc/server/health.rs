@@ -39,11 +39,6 @@ impl Health {
         self.services.read().unwrap_or_else(PoisonError::into_inner).get(service).copied()
     }
 
-    pub(super) fn add_to(&self, router: Router) -> Router {
-        let health = self.clone();
-        router.method("millstream.Health/check", move |call: &mut Call<'_>| health.check(call))
-    }
-
     fn check(&self, call: &mut Call<'_>) -> Result<Answer, Status> {
         let service = std::str::from_utf8(call.body())
             .map_err(|error| Status::invalid_argument(format!("the name of a service: {error}")))?;
@@ -52,6 +47,14 @@ impl Health {
             Some(false) => Err(Status::unavailable(format!("{service:?} does not serve"))),
             None => Err(Status::not_found(format!("nothing is known of {service:?}"))),
         }
+    }
+}
+
+impl Router {
+    /// Adds the service `millstream.Health`, which tells what `health` was set to.
+    pub fn health(self, health: &Health) -> Self {
+        let health = health.clone();
+        self.method("millstream.Health/check", move |call: &mut Call<'_>| health.check(call))
     }
 }
 

@@ -7,11 +7,20 @@ use super::router::Router;
 use crate::rpc::call::Call;
 use crate::rpc::status::Status;
 
+impl Router {
+    /// Adds the service `millstream.Reflection`, which lists services and methods, those that are
+    /// added later and itself included.
+    pub fn reflection(self) -> Self {
+        let names = Arc::clone(&self.names);
+        add_to(self, names)
+    }
+}
+
 /// Adds the two methods, whose answers have one name a line, in order:
 /// `millstream.Reflection/services` has the services, and `millstream.Reflection/methods` the
 /// methods, of the service that the body names or, if it is empty, of all. A service that is not
 /// there is [`Code::NotFound`](crate::rpc::Code::NotFound).
-pub(super) fn add_to(router: Router, names: Arc<RwLock<Vec<String>>>) -> Router {
+fn add_to(router: Router, names: Arc<RwLock<Vec<String>>>) -> Router {
     let all = Arc::clone(&names);
     router
         .method("millstream.Reflection/services", move |call: &mut Call<'_>| {

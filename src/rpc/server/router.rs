@@ -5,8 +5,6 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use super::health::Health;
-use super::reflection;
 use crate::rpc::call::{Answer, Call, Handler};
 use crate::rpc::service::Service;
 use crate::rpc::status::Status;
@@ -35,7 +33,7 @@ pub struct Router {
     /// The place of the method that was called last: most often it is called again.
     recent: usize,
     /// All names, for reflection.
-    names: Arc<RwLock<Vec<String>>>,
+    pub(super) names: Arc<RwLock<Vec<String>>>,
 }
 
 struct Method {
@@ -106,18 +104,6 @@ impl Router {
     /// As [`method`](Self::method).
     pub fn service<S: 'static>(self, service: Service<S>) -> Self {
         service.add_to(self)
-    }
-
-    /// Adds the service `millstream.Health`, which tells what `health` was set to.
-    pub fn health(self, health: &Health) -> Self {
-        health.add_to(self)
-    }
-
-    /// Adds the service `millstream.Reflection`, which lists services and methods, those that are
-    /// added later and itself included.
-    pub fn reflection(self) -> Self {
-        let names = Arc::clone(&self.names);
-        reflection::add_to(self, names)
     }
 
     /// The place of a method.
