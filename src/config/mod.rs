@@ -1,8 +1,8 @@
 //! What a user configures, its defaults, and what is wrong with it.
 //!
 //! - This file has the values that the builder sets;
-//! - `listen` says where to listen and how, `preface` what comes before a connection opens, `filter`
-//!   who is let in, `balance` which reactor gets a connection;
+//! - `listen` says where to listen and how, `preface` what comes before a connection opens,
+//!   `filter` who is let in, `balance` which reactor gets a connection;
 //! - `connect`, `datagram` and `adopt` say how a reactor comes to a connection or a socket by
 //!   itself, and `backoff` how long it waits until it tries again;
 //! - `error` is what the engine says to a configuration.

@@ -2,9 +2,9 @@
 //! stand that puts one on the other.
 //!
 //! Where things are: `scenario` the loads; `contestant` the servers, and `build` how they come to
-//! be; `server` a running one; `measure` one measurement, `metrics` its figures; `plan` how long all of them take; `cores`
-//! where they run; `machine` and `versions` what is written down with the figures; `keep` where a
-//! record goes that is kept.
+//! be; `server` a running one; `measure` one measurement, `metrics` its figures; `plan` how long
+//! all of them take; `cores` where they run; `machine` and `versions` what is written down with the
+//! figures; `keep` where a record goes that is kept.
 
 mod build;
 mod contestant;
