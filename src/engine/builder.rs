@@ -57,7 +57,8 @@ impl Builder {
     ///
     /// The environment variable `MILLSTREAM_DRIVER`, if it is set and not empty, is stronger: it is
     /// for operators, who know the machine and can't change the program. Its value is `automatic`
-    /// or `readiness`; with another one the engine does not start ([`StartError::UnknownDriver`](crate::StartError::UnknownDriver)).
+    /// or `readiness`; with another one the engine does not start
+    /// ([`StartError::UnknownDriver`](crate::StartError::UnknownDriver)).
     /// [`Stats::driver`](crate::Stats::driver) tells which one is in force.
     pub fn driver(mut self, choice: DriverChoice) -> Self {
         self.config.driver = choice;
@@ -203,7 +204,8 @@ impl Builder {
         self
     }
 
-    /// Calls [`EventHandler::on_tick`](crate::EventHandler::on_tick) this often on each reactor. By default never.
+    /// Calls [`EventHandler::on_tick`](crate::EventHandler::on_tick) this often on each reactor. By
+    /// default never.
     pub fn tick(mut self, interval: Duration) -> Self {
         self.config.tick = Some(interval);
         self
@@ -212,9 +214,10 @@ impl Builder {
 
 /// How much memory a connection or a socket for datagrams may use.
 impl Builder {
-    /// When more than `high` bytes of output wait, [`EventHandler::on_high_water`](crate::EventHandler::on_high_water) is called, and
-    /// when they have fallen to `low`, [`EventHandler::on_low_water`](crate::EventHandler::on_low_water). By default 32 KiB and 64
-    /// KiB.
+    /// When more than `high` bytes of output wait,
+    /// [`EventHandler::on_high_water`](crate::EventHandler::on_high_water) is called, and when they
+    /// have fallen to `low`, [`EventHandler::on_low_water`](crate::EventHandler::on_low_water). By
+    /// default 32 KiB and 64 KiB.
     pub fn water_marks(mut self, low: usize, high: usize) -> Self {
         self.config.output.low_water = low;
         self.config.output.high_water = high;

@@ -28,7 +28,7 @@ impl LengthField {
     ///
     /// The bytes for a varint are reserved before its value is known: as many as the longest
     /// possible frame needs, so that a smaller value is padded, as decoders of varints allow. By
-    /// default these are four bytes. [`encode`](crate::Codec::encode) writes the shortest varint.
+    /// default these are four bytes. [`encode`](crate::crate::Codec::encode) writes the shortest varint.
     ///
     /// ```
     /// use millstream::codec::{LengthField, LengthFieldError};
@@ -48,7 +48,7 @@ impl LengthField {
     }
 
     /// Like [`begin`](Self::begin), with the bytes that stand in front of the length field: as many
-    /// as its [offset](crate::LengthFieldBuilder::length_field_offset).
+    /// as its [offset](crate::crate::LengthFieldBuilder::length_field_offset).
     pub fn begin_behind<'o, 'a>(
         &self,
         front: &[u8],
