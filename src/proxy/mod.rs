@@ -77,7 +77,7 @@ impl Preface for Header {
 }
 
 impl<H: EventHandler> Conn<'_, H> {
-    /// Where a proxy's client is and connected to, if a proxy told that
+    /// Where a proxy's client is and what it connected to, if a proxy sent that
     /// ([`Listen::proxy_protocol`]).
     #[cfg_attr(docsrs, doc(cfg(feature = "proxy-protocol")))]
     pub fn proxied(&self) -> Option<ProxyHeader> {

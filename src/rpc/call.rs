@@ -393,7 +393,7 @@ impl Call<'_> {
     }
 }
 
-/// Who is told how a call ended; the one that was added last comes first.
+/// What learns how a call ended; the one that was added last comes first.
 #[derive(Default)]
 pub(super) struct Hooks(Option<Box<(EndHook, Hooks)>>);
 
