@@ -28,7 +28,8 @@ impl LengthField {
     ///
     /// The bytes for a varint are reserved before its value is known: as many as the longest
     /// possible frame needs, so that a smaller value is padded, as decoders of varints allow. By
-    /// default these are four bytes. [`encode`](crate::crate::Codec::encode) writes the shortest varint.
+    /// default these are four bytes. [`encode`](crate::codec::Codec::encode) writes the shortest
+    /// varint.
     ///
     /// ```
     /// use millstream::codec::{LengthField, LengthFieldError};
