@@ -49,7 +49,7 @@ impl LengthField {
     }
 
     /// Like [`begin`](Self::begin), with the bytes that stand in front of the length field: as many
-    /// as its [offset](crate::crate::LengthFieldBuilder::length_field_offset).
+    /// as its [offset](super::LengthFieldBuilder::length_field_offset).
     pub fn begin_behind<'o, 'a>(
         &self,
         front: &[u8],
