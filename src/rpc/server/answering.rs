@@ -9,14 +9,15 @@ use bytes::Bytes;
 use super::backlog::{fits, reserve};
 use super::session::{Session, unsendable};
 use crate::Output;
-use crate::rpc::call::{Body, Exchange, Fill};
+use crate::rpc::call::{Body, Call, Exchange, Fill, Handler, Parts};
+use crate::rpc::compression::Packed;
 use crate::rpc::frame::{self, Format, Frame, Request, Response, longest_response};
 use crate::rpc::metadata::Metadata;
 use crate::rpc::reply::{self, Reply};
 use crate::rpc::status::Status;
 
 /// What a method answers a call with.
-pub(super) struct Answering<'s, 'o, 'a> {
+struct Answering<'s, 'o, 'a> {
     session: &'s mut Session,
     output: &'o mut Output<'a>,
     id: u64,
@@ -24,20 +25,68 @@ pub(super) struct Answering<'s, 'o, 'a> {
     /// How the request was compressed.
     compression: u8,
     /// The caller has its answer, or wants none.
-    pub(super) is_answered: bool,
+    is_answered: bool,
     /// There is a reply.
-    pub(super) is_later: bool,
+    is_later: bool,
     /// The answer waits for room.
-    pub(super) is_waiting: bool,
+    is_waiting: bool,
+}
+
+impl Session {
+    #[inline]
+    pub(super) fn run(
+        &mut self,
+        arrived: Instant,
+        deadline: Option<Instant>,
+        request: &Request<'_>,
+        handler: &mut impl Handler,
+        output: &mut Output<'_>,
+    ) {
+        let packed = (request.format.compression != 0)
+            .then(|| Packed::new(request.format, request.body, self.limits.max_body));
+        let parts = Parts {
+            method: request.method,
+            metadata: request.metadata,
+            format: Format { compression: 0, ..request.format },
+            body: request.body,
+            packed: packed.as_ref(),
+            one_way: request.one_way,
+            is_retry: request.is_retry,
+            now: arrived,
+            deadline,
+        };
+        let mut answering = Answering::new(self, request, output);
+        let mut call = Call::new(parts, &mut answering);
+        let result = handler.handle(&mut call);
+        let not_run = result.as_ref().is_err_and(|status| call.is_not_run(status));
+        let deadline = call.deadline(); // Layers and the method may have a shorter one.
+        let hooks = call.into_hooks();
+        let Answering { is_answered, is_later, is_waiting, .. } = answering;
+        drop(answering);
+        let status = match result {
+            _ if is_waiting => return self.keep(request.id, hooks, deadline),
+            _ if is_answered => None,
+            Ok(_) if is_later => return self.keep(request.id, hooks, None),
+            Ok(_) => Some(Status::internal("the method did not answer")),
+            Err(status) => Some(status),
+        };
+        if is_later {
+            self.take(request.id); // The holder of the reply comes too late.
+        }
+        match status {
+            None => self.end(hooks, None),
+            Some(status) if not_run && !is_later => {
+                self.turn_away(request, &status, output);
+                self.end(hooks, Some(&status));
+            }
+            Some(status) => self.fail(request, hooks, status, output),
+        }
+    }
 }
 
 impl<'s, 'o, 'a> Answering<'s, 'o, 'a> {
     #[inline]
-    pub(super) fn new(
-        session: &'s mut Session,
-        request: &Request<'_>,
-        output: &'o mut Output<'a>,
-    ) -> Self {
+    fn new(session: &'s mut Session, request: &Request<'_>, output: &'o mut Output<'a>) -> Self {
         let &Request { id, one_way, format: Format { compression, .. }, .. } = request;
         Answering {
             session,

@@ -11,12 +11,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::answering::Answering;
 use super::backlog::{Backlog, Waiting, is_time_for, sendable};
 use super::limits::Limits;
 use super::stats::Counters;
-use crate::rpc::call::{Call, End, Handler, Hooks, Parts};
-use crate::rpc::compression::{Packed, compress};
+use crate::rpc::call::{End, Handler, Hooks};
+use crate::rpc::compression::compress;
 use crate::rpc::frame::{self, Format, Frame, FrameError, Refusal, Request, Response};
 use crate::rpc::metadata::MetadataView;
 use crate::rpc::reply::{Body, Caller, Line, Place, Reply};
@@ -38,7 +37,7 @@ pub(super) enum Outlook {
 
 /// The calls of one connection.
 pub(super) struct Session {
-    limits: Limits,
+    pub(super) limits: Limits,
     counters: Arc<Counters>,
     /// How replies come back.
     line: Arc<dyn Line>,
@@ -71,7 +70,7 @@ pub(super) struct Session {
 }
 
 /// A call that is answered later.
-struct Open {
+pub(super) struct Open {
     one_way: bool,
     /// How its request was compressed.
     compression: u8,
@@ -165,7 +164,12 @@ impl Session {
 
     /// Does not run a request.
     #[cold]
-    fn turn_away(&mut self, request: &Request<'_>, status: &Status, output: &mut Output<'_>) {
+    pub(super) fn turn_away(
+        &mut self,
+        request: &Request<'_>,
+        status: &Status,
+        output: &mut Output<'_>,
+    ) {
         self.counters.refused.add(1);
         if !request.one_way {
             write_failure(request.id, true, status, output);
@@ -189,58 +193,8 @@ impl Session {
         self.limits.refusal_in_total()
     }
 
-    #[inline]
-    fn run(
-        &mut self,
-        arrived: Instant,
-        deadline: Option<Instant>,
-        request: &Request<'_>,
-        handler: &mut impl Handler,
-        output: &mut Output<'_>,
-    ) {
-        let packed = (request.format.compression != 0)
-            .then(|| Packed::new(request.format, request.body, self.limits.max_body));
-        let parts = Parts {
-            method: request.method,
-            metadata: request.metadata,
-            format: Format { compression: 0, ..request.format },
-            body: request.body,
-            packed: packed.as_ref(),
-            one_way: request.one_way,
-            is_retry: request.is_retry,
-            now: arrived,
-            deadline,
-        };
-        let mut answering = Answering::new(self, request, output);
-        let mut call = Call::new(parts, &mut answering);
-        let result = handler.handle(&mut call);
-        let not_run = result.as_ref().is_err_and(|status| call.is_not_run(status));
-        let deadline = call.deadline(); // Layers and the method may have a shorter one.
-        let hooks = call.into_hooks();
-        let Answering { is_answered, is_later, is_waiting, .. } = answering;
-        drop(answering);
-        let status = match result {
-            _ if is_waiting => return self.keep(request.id, hooks, deadline),
-            _ if is_answered => None,
-            Ok(_) if is_later => return self.keep(request.id, hooks, None),
-            Ok(_) => Some(Status::internal("the method did not answer")),
-            Err(status) => Some(status),
-        };
-        if is_later {
-            self.take(request.id); // The holder of the reply comes too late.
-        }
-        match status {
-            None => self.end(hooks, None),
-            Some(status) if not_run && !is_later => {
-                self.turn_away(request, &status, output);
-                self.end(hooks, Some(&status));
-            }
-            Some(status) => self.fail(request, hooks, status, output),
-        }
-    }
-
     /// Makes a call wait for its reply, or its answer for room, until this deadline.
-    fn keep(&mut self, id: u64, hooks: Hooks, deadline: Option<Instant>) {
+    pub(super) fn keep(&mut self, id: u64, hooks: Hooks, deadline: Option<Instant>) {
         let Some(open) = self.open.get_mut(&id) else { return };
         open.hooks = hooks;
         // That it failed is told whenever it can be.
@@ -252,7 +206,7 @@ impl Session {
     }
 
     #[cold]
-    fn fail(
+    pub(super) fn fail(
         &mut self,
         request: &Request<'_>,
         hooks: Hooks,
@@ -271,7 +225,7 @@ impl Session {
 
     /// A call has ended.
     #[inline]
-    fn end(&mut self, hooks: Hooks, status: Option<&Status>) {
+    pub(super) fn end(&mut self, hooks: Hooks, status: Option<&Status>) {
         if status.is_some() {
             self.counters.failed.add(1);
         }
@@ -310,7 +264,7 @@ impl Session {
     }
 
     /// Takes a call out; nobody waits for its reply from here on.
-    fn take(&mut self, id: u64) -> Option<Open> {
+    pub(super) fn take(&mut self, id: u64) -> Option<Open> {
         let open = self.open.remove(&id)?;
         self.forget(id, &open);
         Some(open)
