@@ -6,6 +6,7 @@ mod check;
 mod common;
 
 mod compat;
+mod forwarding;
 mod frame_timeout;
 mod framed;
 mod framings;
