@@ -7,7 +7,7 @@ use std::time::Duration;
 #[cfg(any(feature = "sim", feature = "internals"))]
 use millstream_platform::address::{Address, Transport};
 use millstream_platform::cpu;
-use millstream_platform::driver::{Budget, Driver, DriverChoice, OnDriver, SystemDriver};
+use millstream_platform::driver::{self, Budget, Driver, OnDriver, SystemDriver};
 
 use super::Builder;
 use super::acceptor::Acceptor;
@@ -43,8 +43,8 @@ impl Builder {
         H: EventHandler,
         F: Fn(usize) -> H + Send + Sync + 'static,
     {
-        let choice = DriverChoice::from_environment()?.unwrap_or(self.config.driver);
-        choice.run(Start { builder: self.driver(choice), factory })
+        let choice = driver::forced()?.unwrap_or(self.config.driver);
+        driver::run_on(choice, Start { builder: self.driver(choice), factory })
     }
 
     /// Starts the engine, and waits here until it has stopped.

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use millstream_platform::address::{Address, UnixAddress};
+use millstream_platform::driver::run_on;
 use millstream_platform::socket::{
     BoundSocket, InheritError, Listener, SocketFile, SocketOptions, listen_unix, own_user,
     peer_credentials, send_bytes,
@@ -227,7 +228,7 @@ impl Handover {
             }
         };
         let serve = Serve { engine: engine.clone(), timeout, drain, socket, predecessor };
-        let serve = engine.driver_choice().run(serve).map_err(unusable)?;
+        let serve = run_on(engine.driver_choice(), serve).map_err(unusable)?;
         gate.open();
         engine.known_listeners().admit();
         if !inherited.is_empty() {

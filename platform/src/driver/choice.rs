@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::{Readiness, SystemDriver};
 
-/// Which driver an engine talks to the operating system by. Its text is the lower-case name.
+/// Which driver an engine uses. Its text is its name in lower case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DriverChoice {
@@ -31,7 +31,7 @@ pub struct UnknownDriver {
     pub name: String,
 }
 
-/// What is done with a driver, whichever it is: see [`DriverChoice::run`].
+/// What is done with a driver, whichever it is: see [`run_on`].
 pub trait OnDriver {
     /// What comes of it.
     type Output;
@@ -40,21 +40,19 @@ pub trait OnDriver {
     fn run<D: SystemDriver>(self) -> Self::Output;
 }
 
-impl DriverChoice {
-    /// What the environment variable `MILLSTREAM_DRIVER` says; `None` if it is not set, or empty.
-    ///
-    /// # Errors
-    /// It names no driver.
-    pub fn from_environment() -> Result<Option<Self>, UnknownDriver> {
-        let value = env::var_os(VARIABLE).filter(|value| !value.is_empty());
-        value.map(|value| value.to_string_lossy().parse()).transpose()
-    }
+/// What the environment variable `MILLSTREAM_DRIVER` says; `None` if it is not set, or empty.
+///
+/// # Errors
+/// It names no driver.
+pub fn forced() -> Result<Option<DriverChoice>, UnknownDriver> {
+    let value = env::var_os(VARIABLE).filter(|value| !value.is_empty());
+    value.map(|value| value.to_string_lossy().parse()).transpose()
+}
 
-    /// Does something with the driver that this stands for.
-    pub fn run<T: OnDriver>(self, task: T) -> T::Output {
-        match self {
-            DriverChoice::Automatic | DriverChoice::Readiness => task.run::<Readiness>(),
-        }
+/// Does something with the driver that was chosen.
+pub fn run_on<T: OnDriver>(choice: DriverChoice, task: T) -> T::Output {
+    match choice {
+        DriverChoice::Automatic | DriverChoice::Readiness => task.run::<Readiness>(),
     }
 }
 

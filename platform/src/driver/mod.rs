@@ -82,7 +82,7 @@ use crate::address::{Address, PeerAddress};
 use crate::memory::{DatagramQueue, OutputPool, OutputQueue};
 use crate::socket::{DatagramOptions, DatagramSocket, Passing, SocketOptions, Stream};
 
-pub use self::choice::{DriverChoice, OnDriver, UnknownDriver};
+pub use self::choice::{DriverChoice, OnDriver, UnknownDriver, forced, run_on};
 pub use self::readiness::{Arriving, Readiness};
 pub use self::system::{SystemDriver, Watch};
 
