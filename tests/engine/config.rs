@@ -17,6 +17,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
+use millstream::sim::{Faults, Simulation};
 use millstream::{
     AcceptMode, Action, Address, AlreadyStopping, Builder, ConfigError, Conn, DriverChoice, Engine,
     EventHandler, InputOverflow, Pinning, Reactor, SocketOptions, StartError, UnknownDriver,
@@ -506,6 +507,14 @@ fn a_driver_can_be_forced_and_is_named_by_the_statistics_and_the_log() {
         let named = starts.filter(|line| line.contains("driver=\"readiness\""));
         assert_eq!(named.count(), 2, "{log}");
     }
+}
+
+#[test]
+fn a_simulation_has_a_driver_of_its_own_whatever_is_forced() {
+    for_values(&["readiness", "epoll"], |_| {
+        let simulation = Simulation::new(0, Faults::none(), builder(), Echo).expect("it starts");
+        assert_eq!(simulation.engine().stats().driver, "simulated");
+    });
 }
 
 #[test]
