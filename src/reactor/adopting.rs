@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use millstream_platform::driver::{Driver, Socket};
+use millstream_platform::driver::{Driver, StreamSocket};
 use millstream_platform::socket::Stream;
 
 use super::EventLoop;

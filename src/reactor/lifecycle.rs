@@ -6,7 +6,7 @@ use std::mem;
 use std::sync::Arc;
 
 use millstream_platform::address::PeerAddress;
-use millstream_platform::driver::{Driver, Socket, Token, fault};
+use millstream_platform::driver::{Driver, StreamSocket, Token, fault};
 use millstream_platform::socket::{SocketRole, Stream};
 
 use super::callback::Invoked;

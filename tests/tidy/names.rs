@@ -9,7 +9,7 @@ use super::{File, lines_without_tests, repository};
 const MOST: usize = 2;
 
 /// Where the sources of packages are.
-const PACKAGES: [&str; 1] = ["src/"];
+const PACKAGES: [&str; 2] = ["src/", "platform/src/"];
 
 #[test]
 fn few_types_of_a_package_have_one_name() {

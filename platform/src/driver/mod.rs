@@ -289,7 +289,7 @@ pub enum Space<'a> {
 }
 
 /// A connection that no driver has. It can move to another thread; dropping it closes it.
-pub trait Socket: Sized + Send + 'static {
+pub trait StreamSocket: Sized + Send + 'static {
     /// Makes one of a connected stream, to be given to [`Streams::adopt`].
     ///
     /// # Errors
@@ -377,7 +377,7 @@ pub trait DatagramLink {
 /// return what an empty connection would.
 pub trait Polling: 'static {
     /// A connection before its adoption. It can move to another thread.
-    type Socket: Socket;
+    type Socket: StreamSocket;
 
     /// What the driver is called, in statistics and in the log.
     const NAME: &'static str;

@@ -58,7 +58,7 @@ pub(super) struct Datagrams {
 
 struct Sockets {
     registry: Arc<Registry>,
-    slots: Slots<Socket>,
+    slots: Slots<DatagramEntry>,
     /// The turn's number.
     turn: u32,
     write_budget: usize,
@@ -67,7 +67,7 @@ struct Sockets {
 }
 
 /// A socket for datagrams.
-pub struct Socket {
+pub struct DatagramEntry {
     socket: TcpStream,
     /// Of UDP; none for Unix datagrams.
     udp: Option<UdpSocketState>,
@@ -165,15 +165,15 @@ impl Batch {
 }
 
 impl Prepare for socket::DatagramSocket {
-    type Prepared = Socket;
+    type Prepared = DatagramEntry;
 
-    fn prepare(self) -> io::Result<Socket> {
+    fn prepare(self) -> io::Result<DatagramEntry> {
         let connected = self.is_connected();
         let unix = self.transport().is_unix();
         let (socket, file) = self.into_parts();
         let udp = if unix { None } else { Some(udp_state(&socket)?) };
         let peer = SockRef::from(&socket).peer_addr().ok().and_then(|peer| peer.as_socket());
-        Ok(Socket {
+        Ok(DatagramEntry {
             socket: stream::watched(socket),
             udp,
             connected,
@@ -195,13 +195,13 @@ impl Prepare for socket::DatagramSocket {
     }
 }
 
-impl Prepared for Socket {
+impl Prepared for DatagramEntry {
     fn source(&mut self) -> &mut TcpStream {
         &mut self.socket
     }
 }
 
-impl Socket {
+impl DatagramEntry {
     fn queue(&mut self, token: Token) -> Option<Name> {
         let newly = (self.receives() || self.sendable) && !self.queued;
         self.queued |= newly;
@@ -312,7 +312,7 @@ impl Socket {
     }
 }
 
-impl Socket {
+impl DatagramEntry {
     /// Waits for the socket to take more.
     fn block(&mut self, token: Token, registry: &Registry) -> io::Result<()> {
         self.blocked = true;

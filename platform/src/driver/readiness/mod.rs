@@ -50,7 +50,7 @@ use self::turn::Turn;
 pub use self::watch::Arriving;
 use self::watch::Watcher;
 use super::{
-    Budget, Datagram, DatagramLink, Event, Host, Link, Listening, Polling, Received, Socket,
+    Budget, Datagram, DatagramLink, Event, Host, Link, Listening, Polling, Received, StreamSocket,
     Streams, SystemDriver, Token, Wake, Watch, fault,
 };
 use crate::address::Address;
@@ -141,7 +141,7 @@ impl Readiness {
     }
 }
 
-impl Socket for Stream {
+impl StreamSocket for Stream {
     fn from_stream(stream: Stream) -> Result<Self, Stream> {
         Ok(stream)
     }

@@ -13,7 +13,7 @@ use super::datagram_sockets::{DatagramSocket, DatagramSockets};
 use super::datagrams::SimDatagrams;
 use super::network::SimNetwork;
 use super::notice::{DATAGRAM_COST, Notice, on_the_network};
-use super::peer::{SimListener, SimSocket, Socket};
+use super::peer::{OwnedEnd, SimListener, SimSocket};
 use super::post::{Arrived, Parcel};
 use super::wire::Wire;
 use crate::address::Address;
@@ -43,7 +43,7 @@ pub struct SimDriver {
     serving: Option<Notice>,
     /// The wait was ended by a wake.
     woken: bool,
-    listeners: Slots<Listener>,
+    listeners: Slots<ListenerEntry>,
     attempts: Slots<Attempt>,
     connections: Connections,
     datagrams: DatagramSockets,
@@ -52,7 +52,7 @@ pub struct SimDriver {
     waker: Arc<SimWaker>,
 }
 
-struct Listener {
+struct ListenerEntry {
     listener: SimListener,
     /// It failed to accept and waits to be resumed.
     stalled: bool,
@@ -62,7 +62,7 @@ struct Listener {
 
 /// An attempt to connect.
 struct Attempt {
-    socket: Socket,
+    socket: OwnedEnd,
 }
 
 /// The driver's connections: all that may be touched while received bytes are borrowed.
@@ -72,7 +72,7 @@ struct Connections {
 }
 
 struct Connection {
-    socket: Socket,
+    socket: OwnedEnd,
     paused: bool,
     /// How many bytes it may receive in this turn.
     left: usize,
@@ -181,7 +181,7 @@ impl SimDriver {
         drop(wire);
         listener.left -= 1;
         self.turn.push(Some(Notice::Accept(token)));
-        let socket = SimSocket(Socket::new(network, end));
+        let socket = SimSocket(OwnedEnd::new(network, end));
         Some(Event::Accepted { listener: token, socket, peer: peer.into() })
     }
 
@@ -468,7 +468,7 @@ impl Listening for SimDriver {
     type Listener = SimListener;
 
     fn listen(&mut self, token: Token, listener: SimListener) -> io::Result<()> {
-        self.listeners.insert(token, Listener { listener, stalled: false, left: 0 });
+        self.listeners.insert(token, ListenerEntry { listener, stalled: false, left: 0 });
         Ok(())
     }
 
@@ -494,7 +494,7 @@ impl Streams for SimDriver {
         let to = on_the_network(to)?;
         let from = from.map(on_the_network).transpose()?;
         let id = self.network().lock().attempt(to, from);
-        let socket = Socket::new(self.network().clone(), id);
+        let socket = OwnedEnd::new(self.network().clone(), id);
         self.attempts.insert(attempt, Attempt { socket });
         Ok(())
     }

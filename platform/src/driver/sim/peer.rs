@@ -26,19 +26,19 @@ impl SimNetwork {
     /// `ConnectionRefused` if nobody listens there.
     pub fn connect(&self, address: &SocketAddr) -> io::Result<SimPeer> {
         let (end, own_address) = self.lock().connect(address)?;
-        Ok(SimPeer::new(Socket::new(self.clone(), end), own_address))
+        Ok(SimPeer::new(OwnedEnd::new(self.clone(), end), own_address))
     }
 }
 
 /// An end with an owner: dropping it closes it.
-pub(super) struct Socket {
+pub(super) struct OwnedEnd {
     network: SimNetwork,
     id: EndId,
 }
 
-impl Socket {
+impl OwnedEnd {
     pub(super) fn new(network: SimNetwork, id: EndId) -> Self {
-        Socket { network, id }
+        OwnedEnd { network, id }
     }
 
     pub(super) fn id(&self) -> EndId {
@@ -55,17 +55,17 @@ impl Socket {
     }
 }
 
-impl Drop for Socket {
+impl Drop for OwnedEnd {
     fn drop(&mut self) {
         self.network.lock().close(self.id, false);
     }
 }
 
 /// A connection before its adoption; dropping it closes it.
-pub struct SimSocket(pub(super) Socket);
+pub struct SimSocket(pub(super) OwnedEnd);
 
 /// The network is in memory: there is no way in for what the system connects.
-impl driver::Socket for SimSocket {
+impl driver::StreamSocket for SimSocket {
     fn from_stream(stream: Stream) -> Result<Self, Stream> {
         Err(stream)
     }
@@ -102,7 +102,7 @@ impl SimListener {
     #[must_use]
     pub fn accept(&self) -> Option<SimPeer> {
         let (end, _) = self.network.lock().accept(&self.address, false)?;
-        Some(SimPeer::new(Socket::new(self.network.clone(), end), self.address))
+        Some(SimPeer::new(OwnedEnd::new(self.network.clone(), end), self.address))
     }
 }
 
@@ -115,12 +115,12 @@ impl Drop for SimListener {
 /// The far end of a connection, in a test's hand. Nothing it does waits; time moves by
 /// [`SimNetwork::advance`] or while a driver waits. Dropping it closes it.
 pub struct SimPeer {
-    socket: Socket,
+    socket: OwnedEnd,
     address: SocketAddr,
 }
 
 impl SimPeer {
-    pub(super) fn new(socket: Socket, address: SocketAddr) -> Self {
+    pub(super) fn new(socket: OwnedEnd, address: SocketAddr) -> Self {
         SimPeer { socket, address }
     }
 

@@ -14,13 +14,13 @@ use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SocketAddrAny, sendmmsg};
 use rustix::net::{send, sendto};
 
-use super::{LARGEST_RUN, Socket, Tried, may_be_refused, socket_address};
+use super::{DatagramEntry, LARGEST_RUN, Tried, may_be_refused, socket_address};
 #[cfg(target_os = "linux")]
 use crate::memory;
 use crate::memory::DatagramQueue;
 use crate::socket::NO_SIGNAL;
 
-impl Socket {
+impl DatagramEntry {
     /// Sends some datagrams from the front of a queue by one call.
     pub(super) fn send(&mut self, queue: &DatagramQueue) -> io::Result<Tried> {
         let Some((route, size, bytes)) = queue.front() else { return Ok(Tried::Sent(0)) };
