@@ -1,4 +1,14 @@
-//! Catching panics of code that serves one of many: a request, a plug-in.
+//! Catching panics, where less than a connection is to fail.
+//!
+//! A panic in a callback closes its connection. A protocol that serves several requests on one may
+//! catch the panic of a single request instead.
+//!
+//! ```
+//! use millstream::unwind::catch;
+//!
+//! let panic = catch(|| -> u32 { panic!("there is no such key") }).expect_err("it panicked");
+//! assert_eq!(panic.message().as_deref(), Some("there is no such key"));
+//! ```
 //!
 //! A panic carries a payload, and a payload's destructor is the user's code, too. If that panics
 //! where nobody expects it, the thread ends; if it does so in a thread that has ended already, the
@@ -36,7 +46,10 @@ impl Panic {
     }
 }
 
-/// Runs something that may panic. What it leaves half done is the caller's concern.
+/// Runs something that may panic, on this thread. What it leaves half done is the caller's concern.
+///
+/// # Errors
+/// It panicked.
 #[inline(always)]
 pub fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
     catch_unwind(AssertUnwindSafe(run)).map_err(Panic::new)
