@@ -102,8 +102,8 @@ pub use crate::config::{
 pub use crate::engine::{Builder, RunError};
 pub use crate::handler::{
     Action, Conn, Datagram, DatagramRemote, DatagramSocket, DetachError, Detached, EventHandler,
-    Input, OtherReactor, Output, OutputBuffer, Prefixed, Reactor, Reactors, Remote,
-    SendDescriptorsError, SendError,
+    Input, OtherReactor, Output, OutputBuffer, Prefixed, Reactor, ReactorAction, Reactors, Remote,
+    SendDescriptorsError, SendError, ShutdownAction,
 };
 #[cfg(feature = "proxy-protocol")]
 pub use crate::proxy::{ProxyHeader, ProxyVersion};

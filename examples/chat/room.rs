@@ -15,7 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream::codec::{FrameHandler, Framed, FramedConn, LineError, Lines, Utf8Lines};
-use millstream::{Action, Builder, Bytes, CloseReason, ConnId, Engine, Reactors, Remote};
+use millstream::{
+    Action, Builder, Bytes, CloseReason, ConnId, Engine, ReactorAction, Reactors, Remote,
+};
 
 /// The longest line in bytes.
 pub(crate) const LONGEST_LINE: usize = 1024;
@@ -142,7 +144,7 @@ fn say(
         let _ = reactors.run(reactor, move |room, _| {
             room.tell(from, &line);
             drop(said);
-            Action::Continue
+            ReactorAction::Continue
         });
     }
 }

@@ -55,7 +55,9 @@ impl EventHandler for Client {
     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
         let mut stdout = io::stdout().lock();
         let printed = stdout.write_all(conn.input.take_all()).and_then(|()| stdout.flush());
-        printed.context("cannot print what came").map_err(|error| self.end(Err(error))).into()
+        let Err(error) = printed.context("cannot print what came") else { return Action::Continue };
+        self.end(Err(error));
+        Action::Close
     }
 
     fn on_close(&mut self, _conn: &mut Conn<'_, Self>, reason: &CloseReason) {

@@ -6,7 +6,9 @@ use foldhash::quality::RandomState;
 use hashbrown::HashMap;
 use millstream::codec::resp::{Arguments, Command, Protocol, ProtocolError, Replies, RespServer};
 use millstream::codec::{FrameHandler, Framed, FramedConn};
-use millstream::{Action, Address, CloseReason, ConnId, LogLimit, Reactor, Remote};
+use millstream::{
+    Action, Address, CloseReason, ConnId, LogLimit, Reactor, ReactorAction, Remote, ShutdownAction,
+};
 
 use crate::clock::Clock;
 use crate::commands::{self, Failure, MOST_SHOWN, Run, shown};
@@ -260,20 +262,20 @@ impl FrameHandler for Server {
         self.subscribers.leave(conn);
     }
 
-    fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> Action {
+    fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
         self.clock = Clock::new(reactor.now());
         let now = self.clock.at(reactor.now());
         self.store.sweep(now, SWEEP);
         self.shards.sweep();
-        Action::Continue
+        ReactorAction::Continue
     }
 
     /// Replies that are on their way from other reactors still come.
-    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> Action {
+    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> ShutdownAction {
         for client in self.clients.values() {
             // Who is closing by now has no replies to come.
             let _ = client.remote.run(|server, conn| server.end(conn));
         }
-        Action::Continue
+        ShutdownAction::Drain
     }
 }

@@ -30,7 +30,7 @@ use foldhash::quality::{FixedState, RandomState};
 use hashbrown::HashMap;
 use millstream::codec::resp::{Arguments, Protocol, ProtocolError, Replies, Reply};
 use millstream::codec::{Framed, FramedConn};
-use millstream::{Action, ConnId, Output, OutputBuffer, Reactors, Remote};
+use millstream::{Action, ConnId, Output, OutputBuffer, ReactorAction, Reactors, Remote};
 
 use crate::commands::{Command, Failure, MOST_REPLY, OnStore, parse_cursor};
 use crate::encoded::{Encoded, Parts};
@@ -487,9 +487,9 @@ impl Server {
                 let batch = std::mem::take(&mut server.shards.outgoing[shard]);
                 let _ = all.run(shard, move |server, reactor| {
                     server.serve(batch, reactor.now());
-                    Action::Continue
+                    ReactorAction::Continue
                 });
-                Action::Continue
+                ReactorAction::Continue
             });
         }
     }
@@ -614,7 +614,7 @@ impl Server {
             // A reactor that has stopped drops what it withheld.
             let _ = conn.reactors().run(shard, move |server, reactor| {
                 server.serve_more(id, reactor.now());
-                Action::Continue
+                ReactorAction::Continue
             });
         }
     }

@@ -21,7 +21,7 @@ use anyhow::bail;
 use clap::Parser;
 use millstream::codec::{FrameHandler, Framed, FramedConn, Lines};
 use millstream::restart::{Handover, Inherited};
-use millstream::{AcceptMode, Action, Engine, Reactor, UnixAddress};
+use millstream::{AcceptMode, Action, Engine, Reactor, ShutdownAction, UnixAddress};
 
 /// A connection on which nothing moves for this long is closed.
 const MOST_SILENCE: Duration = Duration::from_secs(300);
@@ -71,8 +71,8 @@ impl FrameHandler for Server {
     }
 
     /// Connections end by themselves.
-    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> Action {
-        Action::Continue
+    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> ShutdownAction {
+        ShutdownAction::Drain
     }
 
     /// A request may be on its way right now, so it is the client that ends the connection.

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use super::Codec;
 use crate::base::{CloseReason, TimerId};
-use crate::handler::{Action, Conn, Datagram, DatagramSocket, EventHandler, Output, Reactor};
+use crate::handler::{
+    Action, Conn, Datagram, DatagramSocket, EventHandler, Output, Reactor, ReactorAction,
+    ShutdownAction,
+};
 
 /// How many frames of a connection are served before others have their turn.
 const FRAMES_PER_TURN: usize = 1024;
@@ -75,8 +78,8 @@ pub trait FrameHandler: Sized + 'static {
     }
 
     /// See [`EventHandler::on_boot`].
-    fn on_boot(&mut self, _reactor: &mut Reactor<'_>) -> Action {
-        Action::Continue
+    fn on_boot(&mut self, _reactor: &mut Reactor<'_>) -> ReactorAction {
+        ReactorAction::Continue
     }
 
     /// See [`EventHandler::on_open`].
@@ -138,13 +141,13 @@ pub trait FrameHandler: Sized + 'static {
     }
 
     /// See [`EventHandler::on_tick`].
-    fn on_tick(&mut self, _reactor: &mut Reactor<'_>) -> Action {
-        Action::Continue
+    fn on_tick(&mut self, _reactor: &mut Reactor<'_>) -> ReactorAction {
+        ReactorAction::Continue
     }
 
     /// See [`EventHandler::on_shutdown`].
-    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> Action {
-        Action::Close
+    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> ShutdownAction {
+        ShutdownAction::Close
     }
 
     /// See [`EventHandler::on_drain`].
@@ -407,15 +410,15 @@ impl<F: FrameHandler> EventHandler for Framed<F> {
         self.handler.on_datagram_closing(socket, reason);
     }
 
-    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> Action {
+    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
         self.handler.on_boot(reactor)
     }
 
-    fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> Action {
+    fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
         self.handler.on_tick(reactor)
     }
 
-    fn on_shutdown(&mut self, reactor: &mut Reactor<'_>) -> Action {
+    fn on_shutdown(&mut self, reactor: &mut Reactor<'_>) -> ShutdownAction {
         self.handler.on_shutdown(reactor)
     }
 

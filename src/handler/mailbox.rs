@@ -11,7 +11,7 @@ use millstream_platform::driver::Token;
 use super::conn::Conn;
 use super::datagram::DatagramSocket;
 use super::reactor::Reactor;
-use super::{Action, EventHandler};
+use super::{Action, EventHandler, ReactorAction};
 use crate::base::Completion;
 use crate::config::{AdoptError, Connect, ConnectError, OpenDatagram, OpenError};
 use crate::shared::Inbox;
@@ -55,7 +55,8 @@ pub(crate) enum Order<H: EventHandler> {
     Run { closure: Closure<H>, done: Option<Completion> },
 }
 
-pub(crate) type ReactorClosure<H> = Box<dyn FnOnce(&mut H, &mut Reactor<'_>) -> Action + Send>;
+pub(crate) type ReactorClosure<H> =
+    Box<dyn FnOnce(&mut H, &mut Reactor<'_>) -> ReactorAction + Send>;
 type DatagramClosure<H> = Box<dyn FnOnce(&mut H, &mut DatagramSocket<'_, H>) -> Action + Send>;
 type Closure<H> = Box<dyn FnOnce(&mut H, &mut Conn<'_, H>) -> Action + Send>;
 

@@ -14,6 +14,7 @@ mod mailbox;
 mod reactor;
 mod reactors;
 
+use std::fmt::Display;
 use std::io;
 
 pub(crate) use self::conn::{CloseRequest, Fault, Outputs};
@@ -32,8 +33,9 @@ pub(crate) use self::mailbox::{
 pub use self::reactor::Reactor;
 pub use self::reactors::Reactors;
 use crate::base::{CloseReason, TimerId};
+use crate::log::limited;
 
-/// What the engine does after a callback.
+/// What the engine does after a callback of a connection or of a socket for datagrams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub enum Action {
@@ -41,26 +43,59 @@ pub enum Action {
     #[default]
     Continue,
     /// Close this connection once its output is flushed, as [`Conn::close`] does:
-    /// [`EventHandler::on_closing`] comes next, and `on_close` when it is over. Where a callback has
-    /// no connection, its documentation says what this means.
+    /// [`EventHandler::on_closing`] comes next, and `on_close` when it is over. The same for a
+    /// socket for datagrams, as [`DatagramSocket::close`] does.
     Close,
     /// Stop the engine, as [`Engine::stop`](crate::Engine::stop) does, with the configured
     /// [`stop_timeout`](crate::Builder::stop_timeout).
     Shutdown,
 }
 
-/// [`Action::Continue`], or [`Action::Close`] after an error: for a callback whose connection is of no
-/// use without what failed.
+/// What the engine does after a callback that concerns no connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub enum ReactorAction {
+    /// Go on.
+    #[default]
+    Continue,
+    /// Stop the engine, as [`Action::Shutdown`] does.
+    Shutdown,
+}
+
+/// How connections end when the engine stops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub enum ShutdownAction {
+    /// Close each connection once its output is flushed, and drop requests that are on their way.
+    #[default]
+    Close,
+    /// Call [`EventHandler::on_drain`] for each connection, which ends it now or later.
+    Drain,
+}
+
+/// [`Action::Continue`], or [`Action::Close`] after an error: for a callback whose connection is of
+/// no use without what failed. The error is logged as a warning, at most once a second in the whole
+/// process, with the number of those that were left out.
 ///
 /// ```
 /// # use millstream::Action;
 /// assert_eq!(Action::from("7".parse::<i32>().map(|_| ())), Action::Continue);
 /// assert_eq!(Action::from("x".parse::<i32>().map(|_| ())), Action::Close);
 /// ```
-impl<E> From<Result<(), E>> for Action {
+impl<E: Display> From<Result<(), E>> for Action {
+    #[inline]
     fn from(result: Result<(), E>) -> Self {
-        if result.is_ok() { Action::Continue } else { Action::Close }
+        match result {
+            Ok(()) => Action::Continue,
+            Err(error) => close_after(&error),
+        }
     }
+}
+
+#[cold]
+fn close_after(error: &dyn Display) -> Action {
+    limited!(warn, %error, "a callback closes after an error");
+    Action::Close
 }
 
 /// The callbacks of a server or a client.
@@ -89,10 +124,9 @@ pub trait EventHandler: Sized + 'static {
     /// is unread. What this callback leaves there stays, and comes again in front of the next bytes.
     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action;
 
-    /// The reactor starts, before its first connection. [`Action::Close`] means nothing here. A panic
-    /// fails the engine's start.
-    fn on_boot(&mut self, _reactor: &mut Reactor<'_>) -> Action {
-        Action::Continue
+    /// The reactor starts, before its first connection. A panic fails the engine's start.
+    fn on_boot(&mut self, _reactor: &mut Reactor<'_>) -> ReactorAction {
+        ReactorAction::Continue
     }
 
     /// A connection is open: it was accepted, or made by [`Reactors::connect`](crate::Reactors::connect),
@@ -184,20 +218,18 @@ pub trait EventHandler: Sized + 'static {
     }
 
     /// The tick that [`Builder::tick`](crate::Builder::tick) or [`Reactor::set_tick`] set has come.
-    /// [`Action::Close`] means nothing here.
-    fn on_tick(&mut self, _reactor: &mut Reactor<'_>) -> Action {
-        Action::Continue
+    fn on_tick(&mut self, _reactor: &mut Reactor<'_>) -> ReactorAction {
+        ReactorAction::Continue
     }
 
-    /// The engine stops: this reactor takes no more connections. [`Action::Close`], the default, and
-    /// [`Action::Shutdown`] close each connection once its output is flushed, and drop requests that are on their
-    /// way; [`Action::Continue`] calls [`on_drain`](Self::on_drain) for each. Whatever is left at the deadline is
-    /// cut.
-    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> Action {
-        Action::Close
+    /// The engine stops: this reactor takes no more connections, and what it returns decides how
+    /// those that are there end, by default [`ShutdownAction::Close`]. Whatever is left at the
+    /// deadline is cut.
+    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> ShutdownAction {
+        ShutdownAction::Close
     }
 
-    /// The engine stops, and [`on_shutdown`](Self::on_shutdown) answered [`Action::Continue`]: this connection
+    /// The engine stops, and [`on_shutdown`](Self::on_shutdown) returned [`ShutdownAction::Drain`]: this connection
     /// is to end soon, in the way that its protocol has for it. It goes on until it closes, here or later.
     fn on_drain(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
         Action::Continue

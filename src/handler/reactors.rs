@@ -8,7 +8,7 @@ use super::conn::Conn;
 use super::datagram::DatagramSocket;
 use super::mailbox::{Command, DatagramOrder, Mailbox, Order};
 use super::reactor::Reactor;
-use super::{Action, EventHandler};
+use super::{Action, EventHandler, ReactorAction};
 use crate::base::{ConnId, DatagramId, Stopped};
 use crate::config::{AdoptError, Connect, ConnectError, OpenDatagram, OpenError};
 use crate::shared::Engine;
@@ -59,8 +59,7 @@ impl<H: EventHandler> Reactors<H> {
         self.0.len()
     }
 
-    /// Runs a closure with a reactor's handler on that reactor's thread, as a callback like all others;
-    /// [`Action::Close`] means nothing here.
+    /// Runs a closure with a reactor's handler on that reactor's thread, as a callback like all others.
     /// It runs exactly once, also when the engine stops, with one exception: the reactor has ended already. Then
     /// this returns [`Stopped`], or, if that happens in this very moment, drops the closure without running it.
     ///
@@ -72,7 +71,7 @@ impl<H: EventHandler> Reactors<H> {
     pub fn run(
         &self,
         reactor: usize,
-        closure: impl FnOnce(&mut H, &mut Reactor<'_>) -> Action + Send + 'static,
+        closure: impl FnOnce(&mut H, &mut Reactor<'_>) -> ReactorAction + Send + 'static,
     ) -> Result<(), Stopped> {
         self.post(reactor, Command::Reactor(Box::new(closure)))
     }
@@ -87,8 +86,8 @@ impl<H: EventHandler> Reactors<H> {
     /// with one exception: the reactor has ended already. Then this answers [`Stopped`], or, if that
     /// happens in this very moment, drops `done` without running it.
     ///
-    /// What `done` answers counts as for every callback; without a connection [`Action::Close`] means
-    /// nothing. A panic in it closes the connection.
+    /// What `done` answers counts as for every callback; without a connection there is nothing
+    /// that [`Action::Close`] would close. A panic in it closes the connection.
     ///
     /// ```
     /// # use millstream::{Action, Conn, Connect, Engine, EventHandler};
@@ -202,8 +201,8 @@ impl<H: EventHandler> Reactors<H> {
     /// has the same callbacks as one that is listened on.
     ///
     /// Any thread may call it, callbacks included. `done` runs exactly once, with the exceptions that
-    /// [`connect`](Self::connect) has. What it answers counts as for every callback; without a socket
-    /// [`Action::Close`] means nothing.
+    /// [`connect`](Self::connect) has. What it answers counts as for every callback; without a socket there is
+    /// nothing that [`Action::Close`] would close.
     ///
     /// ```
     /// # use millstream::{Action, Conn, Datagram, DatagramSocket, Engine, EventHandler, OpenDatagram};

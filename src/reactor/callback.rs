@@ -8,7 +8,9 @@ use super::EventLoop;
 use super::incoming::Incoming;
 use crate::base::{CloseReason, Delay};
 use crate::config::InputOverflow;
-use crate::handler::{Action, CloseRequest, Conn, Control, EventHandler, Input, Phase};
+use crate::handler::{
+    Action, CloseRequest, Conn, Control, EventHandler, Input, Phase, ReactorAction,
+};
 use crate::log::limited;
 use crate::unwind::catch;
 
@@ -234,6 +236,13 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Does what an action asks of the engine.
     pub(super) fn obey_action(&self, action: Action) {
         if action == Action::Shutdown {
+            self.obey_reactor_action(ReactorAction::Shutdown);
+        }
+    }
+
+    /// The same of a callback that concerns no connection.
+    pub(super) fn obey_reactor_action(&self, action: ReactorAction) {
+        if action == ReactorAction::Shutdown {
             // That it is stopping already is as good.
             let _ = self.engine.stop_by(after(self.clock.now(), self.config.stop_timeout));
         }

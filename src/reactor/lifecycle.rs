@@ -15,7 +15,7 @@ use super::{EventLoop, Served};
 use crate::base::{CloseReason, Closed, Completion};
 use crate::handler::{
     Action, CloseRequest, Command, Connection, DatagramOrder, Detached, EventHandler, Fault, Order,
-    Origin, Phase, Reactor,
+    Origin, Phase, Reactor, ShutdownAction,
 };
 use crate::log::limited;
 use crate::shared::{Account, Admission, Arrival, ListenerState};
@@ -31,7 +31,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.stalls.begin_turn(self.clock.now());
         let action = self.call_without_connection("on_boot", H::on_boot)?;
         self.arm_tick();
-        self.obey_action(action);
+        self.obey_reactor_action(action);
         Ok(())
     }
 
@@ -359,7 +359,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             (Some(then), Some(detached)) => {
                 let then = |handler: &mut H, _: &mut Reactor<'_>| then(handler, detached);
                 let action = self.call_without_connection("Conn::detach", then);
-                self.obey_action(action.unwrap_or_default());
+                self.obey_reactor_action(action.unwrap_or_default());
             }
             (then, _) => self.drop_state(then, Some(token)),
         }
@@ -473,7 +473,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.stop_attempts();
         self.close_datagrams_of(|_| true);
         let answer = self.call_without_connection("on_shutdown", H::on_shutdown);
-        let leaves_them = answer.unwrap_or(Action::Close) == Action::Continue;
+        let leaves_them = answer.unwrap_or_default() == ShutdownAction::Drain;
         let tokens: Vec<Token> = self.connections.tokens().collect();
         for token in tokens {
             if leaves_them {

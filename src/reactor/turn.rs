@@ -9,7 +9,7 @@ use super::incoming::Incoming;
 use super::{EventLoop, Served};
 use crate::base::{CloseReason, Table, TimerId};
 use crate::handler::{
-    Action, Alarm, Command, Connection, EventHandler, Order, Phase, Reactor, ReactorClosure,
+    Alarm, Command, Connection, EventHandler, Order, Phase, Reactor, ReactorClosure,
 };
 use crate::unwind::{Panic, catch};
 
@@ -287,7 +287,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     pub(super) fn run_closure(&mut self, closure: ReactorClosure<H>) {
         let action = self.call_without_connection("Reactors::run", closure);
-        self.obey_action(action.unwrap_or_default());
+        self.obey_reactor_action(action.unwrap_or_default());
     }
 
     fn obey_order(&mut self, token: Token, order: Order<H>) {
@@ -354,7 +354,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.tick.armed = None;
         let action = self.call_without_connection("on_tick", H::on_tick);
         self.arm_tick();
-        self.obey_action(action.unwrap_or_default());
+        self.obey_reactor_action(action.unwrap_or_default());
     }
 
     /// Arms the tick for its interval from now, if it isn't armed.
@@ -367,11 +367,11 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     /// Runs a callback that concerns no connection. A panic is counted and answered.
-    pub(super) fn call_without_connection(
+    pub(super) fn call_without_connection<A>(
         &mut self,
         name: &'static str,
-        callback: impl FnOnce(&mut H, &mut Reactor<'_>) -> Action,
-    ) -> Result<Action, Panic> {
+        callback: impl FnOnce(&mut H, &mut Reactor<'_>) -> A,
+    ) -> Result<A, Panic> {
         let interval = self.tick.interval;
         let mut reactor = Reactor {
             index: self.index,

@@ -283,7 +283,7 @@ pub(crate) fn an_attempt_ends_when_the_engine_stops<W: World>(seed: u64) {
 }
 
 pub(crate) fn an_engine_that_drains_makes_no_connection<W: World>(seed: u64) {
-    let handler = Recorder::new(echo).with_reactor(|_, _| Action::Continue);
+    let handler = Recorder::new(echo).draining();
     let mut stage = Stage::<W>::with(seed, Engine::builder(), handler);
     let (_listener, address) = stage.world.listen();
     let (mut peer, _) = stage.open();

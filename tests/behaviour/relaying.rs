@@ -502,7 +502,7 @@ pub(crate) fn a_stop_ends_each_side_behind_what_was_relayed<W: World>(seed: u64)
 }
 
 pub(crate) fn a_gentle_stop_lets_relays_go_on_to_their_ends<W: World>(seed: u64) {
-    let handler = Recorder::new(collect).with_reactor(|_, _| Action::Continue);
+    let handler = Recorder::new(collect).draining();
     let mut stage = Stage::<W>::with(seed, Engine::builder(), handler);
     let [(mut client, _), (mut server, _)] = pair(&mut stage);
     assert_eq!(stage.stop(DEADLINE), Ok(()));

@@ -192,15 +192,10 @@ pub(crate) fn a_timer_ends_with_its_connection<W: World>(seed: u64) {
 pub(crate) fn ticks_come_at_their_interval_until_they_are_turned_off<W: World>(seed: u64) {
     let ticks = AtomicUsize::new(0);
     let handler = Recorder::new(|on, _: &mut Conn<'_, Recorder>| on.usual());
-    let handler = handler.with_reactor(move |on, reactor| {
-        if on == On::Tick {
-            match ticks.fetch_add(1, Ordering::Relaxed) {
-                4 => reactor.set_tick(Some(millis(25))),
-                7 => reactor.set_tick(None),
-                _ => {}
-            }
-        }
-        on.usual()
+    let handler = handler.with_tick(move |reactor| match ticks.fetch_add(1, Ordering::Relaxed) {
+        4 => reactor.set_tick(Some(millis(25))),
+        7 => reactor.set_tick(None),
+        _ => {}
     });
     let mut stage = Stage::<W>::with(seed, Engine::builder().tick(millis(10)), handler);
     let mut last = stage.expect(On::Tick).now;

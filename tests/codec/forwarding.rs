@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use crate::common::{DEADLINE, TestEngine, end, read_exactly, read_to_end, receive};
 use millstream::codec::{FrameHandler, Framed, FramedConn, LineError, Lines};
 use millstream::{
-    Action, CloseReason, Datagram, DatagramSocket, Engine, OpenDatagram, Reactor, TimerId,
+    Action, CloseReason, Datagram, DatagramSocket, Engine, OpenDatagram, Reactor, ReactorAction,
+    ShutdownAction, TimerId,
 };
 
 /// What a line asks for, beyond the high-water mark.
@@ -19,9 +20,13 @@ const MUCH: usize = 8 << 20;
 struct Probe(Sender<&'static str>);
 
 impl Probe {
-    fn saw(&self, callback: &'static str) -> Action {
+    fn tell(&self, callback: &'static str) {
         let _ = self.0.send(callback); // After a failure nobody listens.
-        Action::Continue
+    }
+
+    fn saw<A: Default>(&self, callback: &'static str) -> A {
+        self.tell(callback);
+        A::default()
     }
 }
 
@@ -43,7 +48,7 @@ impl FrameHandler for Probe {
         self.saw("on_error")
     }
 
-    fn on_boot(&mut self, _reactor: &mut Reactor<'_>) -> Action {
+    fn on_boot(&mut self, _reactor: &mut Reactor<'_>) -> ReactorAction {
         self.saw("on_boot")
     }
 
@@ -52,7 +57,7 @@ impl FrameHandler for Probe {
     }
 
     fn on_end(&mut self, _conn: &mut FramedConn<'_, Self>) -> Action {
-        let _ = self.saw("on_end");
+        self.tell("on_end");
         Action::Close
     }
 
@@ -69,11 +74,11 @@ impl FrameHandler for Probe {
     }
 
     fn on_closing(&mut self, _conn: &mut FramedConn<'_, Self>, _reason: &CloseReason) {
-        let _ = self.saw("on_closing");
+        self.tell("on_closing");
     }
 
     fn on_close(&mut self, _conn: &mut FramedConn<'_, Self>, _reason: &CloseReason) {
-        let _ = self.saw("on_close");
+        self.tell("on_close");
     }
 
     fn on_datagram(
@@ -97,19 +102,20 @@ impl FrameHandler for Probe {
         _socket: &mut DatagramSocket<'_, Framed<Self>>,
         _reason: &CloseReason,
     ) {
-        let _ = self.saw("on_datagram_closing");
+        self.tell("on_datagram_closing");
     }
 
-    fn on_tick(&mut self, _reactor: &mut Reactor<'_>) -> Action {
+    fn on_tick(&mut self, _reactor: &mut Reactor<'_>) -> ReactorAction {
         self.saw("on_tick")
     }
 
-    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> Action {
-        self.saw("on_shutdown")
+    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> ShutdownAction {
+        self.tell("on_shutdown");
+        ShutdownAction::Drain
     }
 
     fn on_drain(&mut self, _conn: &mut FramedConn<'_, Self>) -> Action {
-        let _ = self.saw("on_drain");
+        self.tell("on_drain");
         Action::Close
     }
 }

@@ -14,7 +14,7 @@ use millstream::codec::{Codec, FrameHandler, Framed, FramedConn};
 use millstream::sim::{Faults, Simulation};
 use millstream::{
     Action, Builder, CloseReason, Conn, Engine, Input, InputOverflow, Output, Reactor, Remote,
-    SocketOptions, TimerId,
+    ShutdownAction, SocketOptions, TimerId,
 };
 
 /// Frames of two bytes that tell a length, and this many bytes. The length 0xFFFF is wrong; so is
@@ -159,8 +159,8 @@ impl FrameHandler for Server {
     }
 
     /// Connections close by themselves.
-    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> Action {
-        Action::Continue
+    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> ShutdownAction {
+        ShutdownAction::Drain
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use millstream::{
     Action, CloseReason, Conn, ConnId, Datagram, DatagramSocket, Engine, EventHandler, Reactor,
-    Remote, TimerId,
+    ReactorAction, Remote, ShutdownAction, TimerId,
 };
 
 use super::DEADLINE;
@@ -36,7 +36,7 @@ pub enum On {
 impl On {
     /// What a handler returns that doesn't care.
     pub fn usual(self) -> Action {
-        if matches!(self, On::End | On::Shutdown) { Action::Close } else { Action::Continue }
+        if self == On::End { Action::Close } else { Action::Continue }
     }
 }
 
@@ -66,6 +66,8 @@ pub struct Note {
     pub received: Vec<u8>,
     /// For `Close`: what was unread when it began.
     pub never_read: Vec<u8>,
+    /// For `Shutdown`: how many connections the reactor had.
+    pub connections: usize,
 }
 
 /// A timer that was set with [`arm`].
@@ -98,6 +100,7 @@ impl Note {
             reason: None,
             received: Vec::new(),
             never_read: Vec::new(),
+            connections: 0,
         }
     }
 }
@@ -199,30 +202,34 @@ impl Drop for Guard {
 /// What the handler does in a connection's callbacks; in `Closing` and `Close`, what it returns
 /// does not count.
 type Script = dyn Fn(On, &mut Conn<'_, Recorder>) -> Action + Send + Sync;
-/// What it does in `Tick` and `Shutdown`.
-type ReactorScript = dyn Fn(On, &mut Reactor<'_>) -> Action + Send + Sync;
+/// What it does in `Tick`.
+type TickScript = dyn Fn(&mut Reactor<'_>) + Send + Sync;
 
 /// The handler.
 #[derive(Clone)]
 pub struct Recorder {
     pub log: Log,
     script: Arc<Script>,
-    reactor_script: Arc<ReactorScript>,
+    on_tick: Arc<TickScript>,
+    on_shutdown: ShutdownAction,
 }
 
 impl Recorder {
     pub fn new(
         script: impl Fn(On, &mut Conn<'_, Recorder>) -> Action + Send + Sync + 'static,
     ) -> Self {
-        let reactor_script = Arc::new(|on: On, _: &mut Reactor<'_>| on.usual());
-        Recorder { log: Log::default(), script: Arc::new(script), reactor_script }
+        let on_tick = Arc::new(|_: &mut Reactor<'_>| {});
+        let (log, script) = (Log::default(), Arc::new(script));
+        Recorder { log, script, on_tick, on_shutdown: ShutdownAction::Close }
     }
 
-    pub fn with_reactor(
-        self,
-        script: impl Fn(On, &mut Reactor<'_>) -> Action + Send + Sync + 'static,
-    ) -> Self {
-        Recorder { reactor_script: Arc::new(script), ..self }
+    pub fn with_tick(self, script: impl Fn(&mut Reactor<'_>) + Send + Sync + 'static) -> Self {
+        Recorder { on_tick: Arc::new(script), ..self }
+    }
+
+    /// Its connections are drained when the engine stops.
+    pub fn draining(self) -> Self {
+        Recorder { on_shutdown: ShutdownAction::Drain, ..self }
     }
 
     fn play(&self, on: On, conn: &mut Conn<'_, Self>) -> Action {
@@ -238,12 +245,6 @@ impl Recorder {
         }
         self.log.push(note);
         outcome.unwrap_or_else(|panic| resume_unwind(panic))
-    }
-
-    fn play_reactor(&self, on: On, reactor: &mut Reactor<'_>) -> Action {
-        let action = (self.reactor_script)(on, reactor);
-        self.log.push(Note::new(on, None, reactor.now()));
-        action
     }
 }
 
@@ -305,8 +306,10 @@ impl EventHandler for Recorder {
         let _ = self.play_noted(note, conn);
     }
 
-    fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> Action {
-        self.play_reactor(On::Tick, reactor)
+    fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
+        (self.on_tick)(reactor);
+        self.log.push(Note::new(On::Tick, None, reactor.now()));
+        ReactorAction::Continue
     }
 
     /// Replies as often as the first byte says, but where the socket is a client's.
@@ -337,8 +340,11 @@ impl EventHandler for Recorder {
         self.log.push(note);
     }
 
-    fn on_shutdown(&mut self, reactor: &mut Reactor<'_>) -> Action {
-        self.play_reactor(On::Shutdown, reactor)
+    fn on_shutdown(&mut self, reactor: &mut Reactor<'_>) -> ShutdownAction {
+        let mut note = Note::new(On::Shutdown, None, reactor.now());
+        note.connections = reactor.connections();
+        self.log.push(note);
+        self.on_shutdown
     }
 }
 

@@ -1,6 +1,6 @@
 //! A reactor cannot be sent to another thread, not even for the time of the callback.
 
-use millstream::{Action, Conn, EventHandler, Reactor};
+use millstream::{Action, Conn, EventHandler, Reactor, ReactorAction};
 
 fn on_another_thread(_work: impl FnOnce() + Send) {}
 
@@ -13,9 +13,9 @@ impl EventHandler for Handler {
         Action::Continue
     }
 
-    fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> Action {
+    fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
         on_another_thread(move || reactor.set_tick(None));
-        Action::Continue
+        ReactorAction::Continue
     }
 }
 

@@ -19,8 +19,8 @@ use crate::common::{
 };
 use millstream::sim::{Faults, Simulation};
 use millstream::{
-    Action, CloseReason, Closed, Conn, DetachError, Detached, Engine, EventHandler, Remote,
-    Transport,
+    Action, CloseReason, Closed, Conn, DetachError, Detached, Engine, EventHandler, ReactorAction,
+    Remote, Transport,
 };
 
 /// Makes a reactor take in a socket.
@@ -34,7 +34,7 @@ fn detach(conn: &mut Conn<'_, Recorder>) -> Receiver<Detached> {
     let (told, detached) = channel();
     conn.detach(move |_, detached| {
         let _ = told.send(detached); // Nobody listens if the test has failed.
-        Action::Continue
+        ReactorAction::Continue
     })
     .expect("it is open");
     detached
@@ -71,11 +71,11 @@ fn every_byte_goes_with_a_detached_connection() {
                 let told = told.lock().expect("nobody panicked").clone();
                 let detach = conn.detach(move |_, detached| {
                     let _ = told.send(detached);
-                    Action::Continue
+                    ReactorAction::Continue
                 });
                 detach.expect("it is open");
                 conn.output.write(b"too late");
-                assert_eq!(conn.detach(|_, _| Action::Continue), Err(DetachError::Closing));
+                assert_eq!(conn.detach(|_, _| ReactorAction::Continue), Err(DetachError::Closing));
             }
             on.usual()
         });
@@ -137,7 +137,7 @@ fn a_stream_goes_on_where_it_was_detached() {
                     let told = told.lock().expect("nobody panicked").clone();
                     let detach = conn.detach(move |_, detached| {
                         let _ = told.send(detached);
-                        Action::Continue
+                        ReactorAction::Continue
                     });
                     detach.expect("it is open");
                 }
@@ -210,7 +210,7 @@ impl EventHandler for Wanderer {
                 Action::Continue
             });
             moved.expect("it runs");
-            Action::Continue
+            ReactorAction::Continue
         })
         .into()
     }
@@ -229,12 +229,12 @@ fn any_callback_of_an_open_connection_detaches() {
                 let told = Arc::clone(&told);
                 let detach = conn.detach(move |_, detached| {
                     let _ = told.lock().expect("nobody panicked").send(detached);
-                    Action::Continue
+                    ReactorAction::Continue
                 });
                 detach.expect("it is open");
             }
             if on == On::Close {
-                assert_eq!(conn.detach(|_, _| Action::Continue), Err(DetachError::Closing));
+                assert_eq!(conn.detach(|_, _| ReactorAction::Continue), Err(DetachError::Closing));
             }
             Action::Continue
         });
@@ -287,7 +287,8 @@ fn a_connection_that_closes_or_breaks_is_not_detached() {
             return on.usual();
         }
         keep(conn);
-        let never = |_: &mut Recorder, _: Detached| -> Action { panic!("it is not detached") };
+        let never =
+            |_: &mut Recorder, _: Detached| -> ReactorAction { panic!("it is not detached") };
         match conn.state.received[0] {
             b'c' => {
                 conn.close();
@@ -299,7 +300,7 @@ fn a_connection_that_closes_or_breaks_is_not_detached() {
             }
             _ => {
                 // Who asks to close afterwards comes too late: it is detached.
-                conn.detach(|_, _| Action::Continue).expect("it is open");
+                conn.detach(|_, _| ReactorAction::Continue).expect("it is open");
                 conn.close_now();
                 return Action::Close;
             }

@@ -12,8 +12,8 @@ use crate::common::{
     DEADLINE, Echo, TestEngine, assert_empty, assert_same, eventually, pattern, receive,
 };
 use millstream::{
-    Action, CloseReason, Conn, Connect, ConnectError, Engine, EventHandler, Reactor, Reactors,
-    Stopped,
+    Action, CloseReason, Conn, Connect, ConnectError, Engine, EventHandler, Reactor, ReactorAction,
+    Reactors, Stopped,
 };
 
 /// Sends its messages one by one, each when the one before it came back, and then closes. In an
@@ -151,7 +151,7 @@ struct Eager(SocketAddr);
 impl EventHandler for Eager {
     type State = ();
 
-    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> Action {
+    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
         let reactors = reactor.engine().reactors::<Self>().expect("it is the engine's handler");
         let connect = Connect::to(self.0);
         let index = reactor.index();
@@ -160,7 +160,7 @@ impl EventHandler for Eager {
             Action::Continue
         });
         begun.expect("the own reactor is there");
-        Action::Continue
+        ReactorAction::Continue
     }
 
     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {

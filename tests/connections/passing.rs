@@ -15,7 +15,7 @@ use crate::common::recorder::{On, Recorder, keep};
 use crate::common::seeds::for_each_seed;
 use crate::common::stage::{Stage, run};
 use crate::common::{assert_same, eventually, pattern, read_exactly, receive};
-use millstream::{Action, Conn, Remote, SendDescriptorsError};
+use millstream::{Action, Conn, ReactorAction, Remote, SendDescriptorsError};
 use rustix::io::{FdFlags, fcntl_getfd};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -276,7 +276,7 @@ fn descriptors_go_with_a_detached_connection() {
             let told = told.lock().expect("nobody panicked").clone();
             let detach = conn.detach(move |_, detached| {
                 let _ = told.send((detached.unsent.len(), detached));
-                Action::Continue
+                ReactorAction::Continue
             });
             detach.expect("it is open");
         }

@@ -18,8 +18,8 @@ use crate::common::{
     read_to_reset, receive, silence_expected_panics,
 };
 use millstream::{
-    Action, Builder, CloseReason, Closed, Conn, Engine, EventHandler, Reactor, Remote,
-    SocketOptions, Stopped,
+    Action, Builder, CloseReason, Closed, Conn, Engine, EventHandler, Reactor, ReactorAction,
+    Remote, SocketOptions, Stopped,
 };
 use socket2::SockRef;
 
@@ -265,11 +265,11 @@ fn closures_that_a_reactor_has_accepted_run_though_the_engine_stops() {
             let counted = Arc::clone(&counted);
             let count = move |_: &mut Reporter, _: &mut Reactor<'_>| {
                 counted.fetch_add(1, Ordering::Relaxed);
-                Action::Continue
+                ReactorAction::Continue
             };
             own.run(0, count).expect("it runs");
         }
-        Action::Shutdown
+        ReactorAction::Shutdown
     };
     reactors.run(0, ask_and_stop).expect("it runs");
     rig.engine.wait().expect("it ends");
@@ -938,7 +938,7 @@ fn another_reactor_is_reached_by_a_closure_that_runs_there() {
                     assert_eq!((shard.0, there.index()), (reactor, reactor));
                     shard.1 += 1;
                     let _ = asker.write(vec![reactor as u8, shard.1 as u8]);
-                    Action::Continue
+                    ReactorAction::Continue
                 };
                 assert_eq!(conn.reactors().len(), REACTORS);
                 conn.reactors().run(reactor, visit).expect("the engine runs");
@@ -974,21 +974,22 @@ fn a_closure_for_a_reactor_ends_in_one_way() {
         receive(&take)
     };
     let panics =
-        |_: &mut Reporter, _: &mut Reactor<'_>| -> Action { panic!("expected: a closure") };
+        |_: &mut Reporter, _: &mut Reactor<'_>| -> ReactorAction { panic!("expected: a closure") };
     reactors.run(0, panics).expect("the engine runs");
     for number in 0..100 {
         let told = told.clone();
         let tell = move |_: &mut Reporter, _: &mut Reactor<'_>| {
             let _ = told.send(number);
-            Action::Continue
+            ReactorAction::Continue
         };
         reactors.run(0, tell).expect("the engine runs");
         assert_eq!(receive(&news), number, "out of order, or the panic ended the reactor");
     }
     assert_eq!(rig.engine.stats().reactors[0].panics, 1);
-    let shut_down = |_: &mut Reporter, _: &mut Reactor<'_>| Action::Shutdown;
+    let shut_down = |_: &mut Reporter, _: &mut Reactor<'_>| ReactorAction::Shutdown;
     reactors.run(0, shut_down).expect("the engine runs");
     rig.engine.wait().expect("it ends well");
-    let late = |_: &mut Reporter, _: &mut Reactor<'_>| -> Action { unreachable!("it has ended") };
+    let late =
+        |_: &mut Reporter, _: &mut Reactor<'_>| -> ReactorAction { unreachable!("it has ended") };
     assert_eq!(reactors.run(0, late), Err(Stopped));
 }

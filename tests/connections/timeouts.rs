@@ -15,7 +15,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use millstream::{
-    Action, Builder, Conn, Engine, EventHandler, Reactor, ReactorStats, SocketOptions, TimerId,
+    Action, Builder, Conn, Engine, EventHandler, Reactor, ReactorAction, ReactorStats,
+    ShutdownAction, SocketOptions, TimerId,
 };
 
 use crate::common::recorder::{Note, On, Recorder, arm, keep};
@@ -561,23 +562,23 @@ struct Tick {
 impl EventHandler for Ticker {
     type State = ();
 
-    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> Action {
+    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
         self.plan.at_boot.into_iter().for_each(|interval| reactor.set_tick(interval));
-        Action::Continue
+        ReactorAction::Continue
     }
 
-    fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> Action {
+    fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
         let (stopping, now, at) = (self.stopping, reactor.now(), Instant::now());
         let tick = Tick { reactor: reactor.index(), stopping, now, at };
         let _ = self.told.send(tick); // The test may have seen enough.
         self.plan.in_ticks.pop_front().into_iter().for_each(|interval| reactor.set_tick(interval));
-        Action::Close // Which means nothing here.
+        ReactorAction::Continue
     }
 
-    fn on_shutdown(&mut self, reactor: &mut Reactor<'_>) -> Action {
+    fn on_shutdown(&mut self, reactor: &mut Reactor<'_>) -> ShutdownAction {
         self.stopping = true;
         self.plan.at_shutdown.into_iter().for_each(|interval| reactor.set_tick(interval));
-        Action::Continue
+        ShutdownAction::Drain
     }
 
     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {

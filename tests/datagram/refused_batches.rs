@@ -16,7 +16,9 @@ use crate::common::denied::{Call, deny};
 use crate::common::{
     DEADLINE, TestEngine, assert_answers, assert_same, eventually, pattern, receive,
 };
-use millstream::{Action, Conn, Datagram, DatagramSocket, Engine, EventHandler, Reactor};
+use millstream::{
+    Action, Conn, Datagram, DatagramSocket, Engine, EventHandler, Reactor, ReactorAction,
+};
 
 /// Counts what goes wrong with datagrams, and echoes the others.
 struct Counting(Arc<AtomicU64>);
@@ -54,7 +56,7 @@ fn datagrams_without(calls: &'static [Call], error: i32) -> (TestEngine, u16, Ar
     let refuse = move |_: &mut Counting, _: &mut Reactor<'_>| {
         deny(calls, error);
         send.send(()).expect("it waits");
-        Action::Continue
+        ReactorAction::Continue
     };
     reactors.run(0, refuse).expect("it runs");
     receive(&denied);

@@ -7,7 +7,7 @@ use std::{fs, thread};
 
 use millstream::{
     AcceptMode, Action, Address, Conn, Datagram, DatagramSocket, Engine, EventHandler, Listen,
-    ListenError, SendError, Transport,
+    ListenError, ReactorAction, SendError, Transport,
 };
 
 use crate::client::{News, Peer, Tell, unix};
@@ -390,7 +390,7 @@ fn who_may_send_no_more_in_a_turn_still_receives() {
     // So that many wait at once, more than one call receives.
     let asked = reactors.run(0, move |_, _| {
         let _ = wait.recv_timeout(DEADLINE);
-        Action::Continue
+        ReactorAction::Continue
     });
     asked.expect("it runs");
     for number in 0..COUNT {

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use millstream::{Action, Engine};
+use millstream::{Engine, ReactorAction};
 
 use crate::common::recorder::{On, arm};
 use crate::common::stage::Stage;
@@ -22,7 +22,7 @@ fn ask(engine: &TestEngine, reactor: usize) {
     let reactors = engine.reactors::<Echo>().expect("it is the handler");
     let run = move |_: &mut Echo, _: &mut millstream::Reactor<'_>| {
         send.send(()).expect("the test waits");
-        Action::Continue
+        ReactorAction::Continue
     };
     reactors.run(reactor, run).expect("it runs");
     receive(&ran);

@@ -20,7 +20,8 @@ use std::time::Duration;
 use millstream::sim::{Faults, Simulation};
 use millstream::{
     AcceptMode, Action, Address, AlreadyStopping, Builder, ConfigError, Conn, DriverChoice, Engine,
-    EventHandler, InputOverflow, Pinning, Reactor, SocketOptions, StartError, UnknownDriver,
+    EventHandler, InputOverflow, Pinning, Reactor, ReactorAction, SocketOptions, StartError,
+    UnknownDriver,
 };
 
 use crate::common::{DEADLINE, Echo, TestEngine, modes, read_exactly, receive};
@@ -267,14 +268,14 @@ fn an_engine_need_not_listen() {
 
 /// A handler whose `on_boot` is given, and that says when it exists no more.
 struct Booting {
-    on_boot: fn(usize) -> Action,
+    on_boot: fn(usize) -> ReactorAction,
     _alive: Arc<()>,
 }
 
 impl EventHandler for Booting {
     type State = ();
 
-    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> Action {
+    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
         (self.on_boot)(reactor.index())
     }
 
@@ -287,7 +288,7 @@ impl EventHandler for Booting {
 fn start_that_panics(
     mode: AcceptMode,
     factory: fn(usize),
-    on_boot: fn(usize) -> Action,
+    on_boot: fn(usize) -> ReactorAction,
 ) -> (usize, &'static str, String) {
     let address = free_address();
     let alive = Arc::new(());
@@ -319,14 +320,15 @@ fn free_address() -> SocketAddr {
 fn a_factory_that_panics_fails_the_start_and_leaves_nothing() {
     let panics = |reactor| assert!(reactor != 1, "no {reactor}");
     for mode in BOTH {
-        let failure = start_that_panics(mode, panics, |_| Action::Continue);
+        let failure = start_that_panics(mode, panics, |_| ReactorAction::Continue);
         assert_eq!(failure, (1, "factory", "no 1".to_owned()), "{mode:?}");
     }
 }
 
 #[test]
 fn an_on_boot_that_panics_fails_the_start_and_leaves_nothing() {
-    let panics = |reactor| if reactor == 2 { panic!("a plain text") } else { Action::Continue };
+    let panics =
+        |reactor| if reactor == 2 { panic!("a plain text") } else { ReactorAction::Continue };
     for mode in BOTH {
         let failure = start_that_panics(mode, drop, panics);
         assert_eq!(failure, (2, "on_boot", "a plain text".to_owned()), "{mode:?}");
@@ -342,7 +344,7 @@ fn a_panic_without_text_has_no_message() {
                 std::panic::panic_any(7)
             }
         },
-        |_| Action::Continue,
+        |_| ReactorAction::Continue,
     );
     assert_eq!(failure, (0, "factory", String::new()));
 }
@@ -353,7 +355,7 @@ fn a_failed_start_waits_for_a_reactor_that_boots_slowly() {
         assert!(reactor != 1, "no {reactor}");
         // sleep: stands for an on_boot that takes longer than the engine waits after a stop.
         thread::sleep(Duration::from_millis(1200));
-        Action::Continue
+        ReactorAction::Continue
     };
     let failure = start_that_panics(AcceptMode::MainAcceptor, drop, slow);
     assert_eq!(failure, (1, "on_boot", "no 1".to_owned()));
@@ -365,9 +367,9 @@ struct Counting(Arc<AtomicUsize>);
 impl EventHandler for Counting {
     type State = ();
 
-    fn on_boot(&mut self, _reactor: &mut Reactor<'_>) -> Action {
+    fn on_boot(&mut self, _reactor: &mut Reactor<'_>) -> ReactorAction {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Action::Close // Means nothing here.
+        ReactorAction::Continue
     }
 
     fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
@@ -382,13 +384,14 @@ fn every_on_boot_has_run_when_start_returns() {
         let counted = Arc::clone(&boots);
         let engine = TestEngine::start(builder, move |_| Counting(Arc::clone(&counted)));
         assert_eq!(boots.load(Ordering::Relaxed), engine.stats().reactors.len(), "{name}");
-        assert!(!engine.is_stopping(), "{name}: Action::Close means nothing in on_boot");
+        assert!(!engine.is_stopping(), "{name}");
     }
 }
 
 /// Stops the engine from `on_boot`, on the first reactor.
 fn shuts_down_at_boot(_: usize) -> Booting {
-    let on_boot = |reactor| if reactor == 0 { Action::Shutdown } else { Action::Continue };
+    let on_boot =
+        |reactor| if reactor == 0 { ReactorAction::Shutdown } else { ReactorAction::Continue };
     Booting { on_boot, _alive: Arc::new(()) }
 }
 

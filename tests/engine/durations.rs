@@ -12,7 +12,8 @@ use millstream::restart::Handover;
 use millstream::rpc::{Call, Client, Request, Router, Server};
 use millstream::sim::{Faults, Simulation};
 use millstream::{
-    Action, AlreadyStopping, Conn, Connect, Engine, EventHandler, Reactor, TimerId, UnixAddress,
+    Action, AlreadyStopping, Conn, Connect, Engine, EventHandler, Reactor, ReactorAction, TimerId,
+    UnixAddress,
 };
 
 const MAX: Duration = Duration::MAX;
@@ -50,9 +51,9 @@ impl EventHandler for Timed {
         Action::Continue
     }
 
-    fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> Action {
+    fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
         reactor.set_tick(Some(self.0));
-        Action::Continue
+        ReactorAction::Continue
     }
 }
 
@@ -116,7 +117,7 @@ fn waiting_for_a_stop_whose_deadline_is_the_end_of_the_clock() {
     let block = move |_: &mut Echo, _: &mut Reactor<'_>| {
         blocked.send(()).expect("it waits");
         let _ = released.recv_timeout(DEADLINE);
-        Action::Continue
+        ReactorAction::Continue
     };
     let reactors = engine.reactors::<Echo>().expect("it is the handler's type");
     reactors.run(0, block).expect("it runs");

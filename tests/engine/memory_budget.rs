@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::common::{DEADLINE, TestEngine, eventually, receive};
 use millstream::sim::{Faults, SimPeer, Simulation};
-use millstream::{Action, CloseReason, Conn, Engine, EventHandler, Stats};
+use millstream::{Action, CloseReason, Conn, Engine, EventHandler, ReactorAction, Stats};
 
 const KIB: usize = 1024;
 const BUDGET: usize = 1024 * KIB;
@@ -219,7 +219,7 @@ impl EventHandler for Flood {
         let wait = move |_: &mut Self, _: &mut millstream::Reactor<'_>| {
             waits.send(()).expect("it is waited for");
             go.lock().expect("nobody panicked").recv_timeout(DEADLINE).expect("it goes on");
-            Action::Continue
+            ReactorAction::Continue
         };
         conn.reactors().run(conn.id().reactor(), wait).expect("it runs");
         Action::Continue

@@ -17,7 +17,7 @@ use crate::common::{
 use millstream::balance::Balance;
 use millstream::{
     Action, Address, Builder, CloseReason, Closed, Conn, Connect, ConnectError, Engine,
-    EventHandler, Reactor, StartError, Stopped, TimerId,
+    EventHandler, Reactor, ReactorAction, ShutdownAction, StartError, Stopped, TimerId,
 };
 
 /// Where the user's code panics.
@@ -148,14 +148,14 @@ impl EventHandler for Bomb {
         conn.state.panic_at(Place::OnClose);
     }
 
-    fn on_tick(&mut self, _reactor: &mut Reactor<'_>) -> Action {
+    fn on_tick(&mut self, _reactor: &mut Reactor<'_>) -> ReactorAction {
         self.next.panic_at(Place::OnTick);
-        Action::Continue
+        ReactorAction::Continue
     }
 
-    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> Action {
+    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> ShutdownAction {
         self.next.panic_at(Place::OnShutdown);
-        Action::Close
+        ShutdownAction::Close
     }
 }
 
@@ -381,11 +381,11 @@ struct Booting(usize);
 impl EventHandler for Booting {
     type State = ();
 
-    fn on_boot(&mut self, _reactor: &mut Reactor<'_>) -> Action {
+    fn on_boot(&mut self, _reactor: &mut Reactor<'_>) -> ReactorAction {
         if self.0 == 2 {
             panic!("expected: of this test");
         }
-        Action::Continue
+        ReactorAction::Continue
     }
 
     fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
@@ -504,11 +504,11 @@ struct FragileBoot(usize, Fragile);
 impl EventHandler for FragileBoot {
     type State = ();
 
-    fn on_boot(&mut self, _reactor: &mut Reactor<'_>) -> Action {
+    fn on_boot(&mut self, _reactor: &mut Reactor<'_>) -> ReactorAction {
         if self.0 == 2 && self.1.is_there() {
             explode();
         }
-        Action::Continue
+        ReactorAction::Continue
     }
 
     fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
@@ -596,7 +596,7 @@ fn a_panic_in_the_drop_of_a_closure_for_a_stopped_reactor_harms_nobody() {
     let fragile = Fragile;
     let late = reactors.run(0, move |_, _| {
         std::mem::forget(fragile);
-        Action::Continue
+        ReactorAction::Continue
     });
     assert_eq!(late, Err(Stopped));
 }

@@ -8,7 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::alone::alone;
-use crate::common::{DEADLINE, TestEngine, eventually, read_exactly, read_to_reset, receive};
+use crate::common::{
+    DEADLINE, TestEngine, eventually, read_exactly, read_to_end, read_to_reset, receive,
+};
 use millstream::{Action, CloseReason, Conn, Connect, ConnectError, Engine, EventHandler};
 
 /// Each attempt to connect is counted once, by what came of it: a connection, a refusal, no room, a
@@ -130,6 +132,46 @@ fn panics_are_logged_once_a_second(log: &Log) {
     let left_out = last.split("left_out=").nth(1).and_then(|rest| rest.split(' ').next());
     let left_out: u64 = left_out.expect("it is told").parse().expect("it is a number");
     assert!(left_out > 0, "{last}");
+}
+
+/// Closes after an error, which it is asked for.
+struct Failing;
+
+impl EventHandler for Failing {
+    type State = ();
+
+    fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        conn.input.take_all();
+        "seven".parse::<u64>().map(drop).into()
+    }
+}
+
+/// An error that closes a connection is told, and the others of its second are counted.
+#[test]
+fn errors_that_close_are_logged_once_a_second() {
+    alone(|| {
+        let log = Log::default();
+        let writer = log.clone();
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).init();
+        let engine = TestEngine::start(Engine::builder().reactors(1), |_| Failing);
+        let fail = || {
+            let mut client = engine.connect();
+            client.write_all(b"x").expect("it is there");
+            assert_eq!(read_to_end(&mut client), b"");
+        };
+        let told = |text: &str| text.lines().filter(|line| line.contains("after an error")).count();
+        fail();
+        let text = log.text();
+        let line = text.lines().find(|line| line.contains("after an error"));
+        assert!(
+            line.expect("it is told").contains("error=invalid digit found in string"),
+            "{text}"
+        );
+        let begin = Instant::now();
+        (0..200).for_each(|_| fail());
+        let seconds = begin.elapsed().as_secs() as usize;
+        assert!(told(&log.text()) <= seconds + 2, "{}", log.text());
+    });
 }
 
 /// A callback that takes longer than the threshold is counted and told by its name; others are not.

@@ -19,7 +19,7 @@ use crate::common::{
 };
 use millstream::{
     Action, AlreadyStopping, Builder, CloseReason, Conn, Engine, EventHandler, Reactor,
-    SocketOptions, TimerId, WaitError,
+    ReactorAction, ShutdownAction, SocketOptions, TimerId, WaitError,
 };
 
 /// Enough for a stop that has nothing to wait for; a stop that takes it all fails its test.
@@ -262,14 +262,19 @@ struct Stopper {
 }
 
 impl Stopper {
-    /// What the callback returns, which stops if it is the one.
+    /// What a connection's callback returns, which stops if it is the one.
     fn at(&self, place: From, otherwise: Action) -> Action {
+        self.choose(place, otherwise, Action::Shutdown)
+    }
+
+    /// `shutdown` in the one callback if it is the action that stops the engine.
+    fn choose<A>(&self, place: From, otherwise: A, shutdown: A) -> A {
         if self.from != place {
             return otherwise;
         }
         let _ = self.stopped.send(()); // Later callbacks may come again.
         if self.by == By::Action {
-            return Action::Shutdown;
+            return shutdown;
         }
         let engine = self.engine.as_ref().expect("it booted");
         let _ = engine.stop(PATIENCE); // It may be stopping.
@@ -282,9 +287,9 @@ impl Stopper {
 impl EventHandler for Stopper {
     type State = ();
 
-    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> Action {
+    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
         self.engine = Some(reactor.engine());
-        self.at(From::OnBoot, Action::Continue)
+        self.choose(From::OnBoot, ReactorAction::Continue, ReactorAction::Shutdown)
     }
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>) -> Action {
@@ -318,12 +323,12 @@ impl EventHandler for Stopper {
         self.at(From::OnLowWater, Action::Continue)
     }
 
-    fn on_tick(&mut self, _reactor: &mut Reactor<'_>) -> Action {
-        self.at(From::OnTick, Action::Continue)
+    fn on_tick(&mut self, _reactor: &mut Reactor<'_>) -> ReactorAction {
+        self.choose(From::OnTick, ReactorAction::Continue, ReactorAction::Shutdown)
     }
 
-    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> Action {
-        self.at(From::OnShutdown, Action::Close)
+    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> ShutdownAction {
+        self.choose(From::OnShutdown, ShutdownAction::Close, ShutdownAction::Close)
     }
 }
 
@@ -439,7 +444,7 @@ enum News {
 /// callbacks.
 struct Draining {
     answer: Arc<Vec<u8>>,
-    on_shutdown: Action,
+    on_shutdown: ShutdownAction,
     news: Sender<News>,
 }
 
@@ -469,7 +474,7 @@ impl EventHandler for Draining {
         self.tell(News::Closed(reason.to_string()));
     }
 
-    fn on_shutdown(&mut self, reactor: &mut Reactor<'_>) -> Action {
+    fn on_shutdown(&mut self, reactor: &mut Reactor<'_>) -> ShutdownAction {
         self.tell(News::Shutdown(reactor.index(), reactor.connections()));
         self.on_shutdown
     }
@@ -482,7 +487,7 @@ struct Rig {
 }
 
 impl Rig {
-    fn new(builder: Builder, answer: usize, on_shutdown: Action) -> Self {
+    fn new(builder: Builder, answer: usize, on_shutdown: ShutdownAction) -> Self {
         let (sender, news) = channel();
         let answer = Arc::new(pattern(answer, 7));
         let of_handlers = Arc::clone(&answer);
@@ -530,7 +535,7 @@ fn narrow(builder: Builder) -> Builder {
 #[test]
 fn on_shutdown_is_told_once_per_reactor_with_its_connections() {
     for (mode, builder) in modes() {
-        let rig = Rig::new(builder, 1, Action::Close);
+        let rig = Rig::new(builder, 1, ShutdownAction::Close);
         let clients: Vec<_> = (0..5).map(|_| rig.ask()).collect();
         rig.engine.stop(PATIENCE).expect("the first stop");
         let shutdowns = rig.shutdowns(&mode);
@@ -549,7 +554,7 @@ fn on_shutdown_is_told_once_per_reactor_with_its_connections() {
 #[test]
 fn output_that_a_slow_peer_takes_before_the_deadline_is_flushed_to_the_last_byte() {
     for (mode, builder) in modes() {
-        let rig = Rig::new(narrow(builder), MUCH, Action::Close);
+        let rig = Rig::new(narrow(builder), MUCH, ShutdownAction::Close);
         let mut client = rig.ask();
         rig.engine.stop(PATIENCE).expect("the first stop");
         rig.shutdowns(&mode);
@@ -565,7 +570,7 @@ fn output_that_a_slow_peer_takes_before_the_deadline_is_flushed_to_the_last_byte
 #[test]
 fn output_that_the_peer_does_not_take_is_cut_off_by_a_reset_at_the_deadline() {
     for (mode, builder) in modes() {
-        let rig = Rig::new(narrow(builder), MUCH, Action::Close);
+        let rig = Rig::new(narrow(builder), MUCH, ShutdownAction::Close);
         let mut client = rig.ask();
         rig.engine.stop(IMPATIENCE).expect("the first stop");
         rig.engine.wait().unwrap_or_else(|error| panic!("{mode}: {error}"));
@@ -581,7 +586,7 @@ fn output_that_the_peer_does_not_take_is_cut_off_by_a_reset_at_the_deadline() {
 #[test]
 fn connections_that_on_shutdown_leaves_alone_go_on_and_close_by_themselves() {
     for (mode, builder) in modes() {
-        let rig = Rig::new(builder, 1, Action::Continue);
+        let rig = Rig::new(builder, 1, ShutdownAction::Drain);
         let mut client = rig.ask();
         rig.engine.stop(PATIENCE).expect("the first stop");
         rig.shutdowns(&mode);
@@ -598,7 +603,7 @@ fn connections_that_on_shutdown_leaves_alone_go_on_and_close_by_themselves() {
 #[test]
 fn connections_that_on_shutdown_leaves_alone_are_closed_at_the_deadline() {
     for (mode, builder) in modes() {
-        let rig = Rig::new(builder, 1, Action::Continue);
+        let rig = Rig::new(builder, 1, ShutdownAction::Drain);
         let mut client = rig.ask();
         rig.engine.stop(IMPATIENCE).expect("the first stop");
         assert_eq!(read_to_end(&mut client), b"", "{mode}: nothing was cut off, so no reset");
@@ -611,7 +616,7 @@ fn connections_that_on_shutdown_leaves_alone_are_closed_at_the_deadline() {
 #[test]
 fn no_connection_is_accepted_while_others_still_drain() {
     for (mode, builder) in modes() {
-        let rig = Rig::new(builder, 1, Action::Continue);
+        let rig = Rig::new(builder, 1, ShutdownAction::Drain);
         let mut client = rig.ask();
         rig.engine.stop(PATIENCE).expect("the first stop");
         rig.shutdowns(&mode);
@@ -631,7 +636,7 @@ fn no_connection_is_accepted_while_others_still_drain() {
 }
 
 /// Says goodbye to each connection, and goes on until its peer ends it.
-struct Polite(Action);
+struct Polite(ShutdownAction);
 
 impl EventHandler for Polite {
     type State = ();
@@ -641,7 +646,7 @@ impl EventHandler for Polite {
         Action::Continue
     }
 
-    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> Action {
+    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> ShutdownAction {
         self.0
     }
 
@@ -654,7 +659,7 @@ impl EventHandler for Polite {
 #[test]
 fn on_drain_is_told_once_per_connection_that_on_shutdown_leaves_alone() {
     for (mode, builder) in modes() {
-        let engine = TestEngine::start(builder, |_| Polite(Action::Continue));
+        let engine = TestEngine::start(builder, |_| Polite(ShutdownAction::Drain));
         let mut clients: Vec<TcpStream> = (0..5).map(|_| engine.connect()).collect();
         clients.iter_mut().for_each(|client| echo(client, b"hello"));
         engine.stop(PATIENCE).expect("the first stop");
@@ -672,7 +677,7 @@ fn on_drain_is_told_once_per_connection_that_on_shutdown_leaves_alone() {
 #[test]
 fn connections_on_their_way_to_a_reactor_are_drained_like_the_others() {
     let builder = Engine::builder().reactors(2).inbox_budget(1);
-    let engine = TestEngine::start(builder, |_| Polite(Action::Continue));
+    let engine = TestEngine::start(builder, |_| Polite(ShutdownAction::Drain));
     let reactors = engine.reactors::<Polite>().expect("it is the handler");
     let gate = Arc::new(Mutex::new(()));
     let held = gate.lock().expect("nobody panicked");
@@ -680,7 +685,7 @@ fn connections_on_their_way_to_a_reactor_are_drained_like_the_others() {
         let gate = Arc::clone(&gate);
         let stuck = reactors.run(reactor, move |_, _| {
             drop(gate.lock());
-            Action::Continue
+            ReactorAction::Continue
         });
         stuck.expect("it runs");
     }
@@ -698,7 +703,7 @@ fn connections_on_their_way_to_a_reactor_are_drained_like_the_others() {
 #[test]
 fn on_drain_is_not_told_where_on_shutdown_closes() {
     for (mode, builder) in modes() {
-        let engine = TestEngine::start(builder, |_| Polite(Action::Close));
+        let engine = TestEngine::start(builder, |_| Polite(ShutdownAction::Close));
         let mut client = engine.connect();
         echo(&mut client, b"hello");
         engine.stop(PATIENCE).expect("the first stop");

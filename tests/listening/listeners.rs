@@ -19,7 +19,7 @@ use crate::common::{
 };
 use millstream::{
     AcceptMode, Action, Address, Conn, Connect, ConnectError, Engine, EventHandler, Listen,
-    ListenError, Listener, Reactor, Target, Transport, UnixAddress,
+    ListenError, Listener, Reactor, ReactorAction, Target, Transport, UnixAddress,
 };
 
 /// Says which listener a connection came in on, and then echoes.
@@ -272,9 +272,9 @@ struct Opens {
 impl EventHandler for Opens {
     type State = ();
 
-    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> Action {
+    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
         self.engine = Some(reactor.engine());
-        Action::Continue
+        ReactorAction::Continue
     }
 
     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
@@ -391,14 +391,14 @@ struct Early(PathBuf);
 impl EventHandler for Early {
     type State = ();
 
-    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> Action {
+    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
         let path = self.0.join(reactor.index().to_string());
         let listener = reactor.engine().listen(unix(&path)).expect("the path is free");
         if reactor.index() > 0 {
             listener.close();
             assert!(listener.wait_closed(DEADLINE));
         }
-        Action::Continue
+        ReactorAction::Continue
     }
 
     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
@@ -425,7 +425,7 @@ fn an_engine_that_does_not_start_listens_no_more() {
     struct Fails(Sender<Engine>, PathBuf);
     impl EventHandler for Fails {
         type State = ();
-        fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> Action {
+        fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
             let engine = reactor.engine();
             engine.listen(unix(&self.1)).expect("the path is free");
             let _ = self.0.send(engine);

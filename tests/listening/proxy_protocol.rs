@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use millstream::{
     Action, Address, Builder, CloseReason, Conn, Connect, Engine, EventHandler, Listen,
-    ProxyHeader, ProxyVersion, Reactor, Stats, UnixAddress,
+    ProxyHeader, ProxyVersion, Reactor, ShutdownAction, Stats, UnixAddress,
 };
 
 use crate::common::recorder::{On, Recorder};
@@ -194,8 +194,8 @@ impl EventHandler for Draining {
         Action::Continue
     }
 
-    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> Action {
-        Action::Continue
+    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> ShutdownAction {
+        ShutdownAction::Drain
     }
 
     fn on_drain(&mut self, _conn: &mut Conn<'_, Self>) -> Action {

@@ -15,7 +15,7 @@ use crate::common::{
 };
 use millstream::{
     Action, Address, Conn, Connect, ConnectError, Engine, EventHandler, ListenError, OpenDatagram,
-    OpenError, Reactor, StartError, WaitError,
+    OpenError, Reactor, ReactorAction, StartError, WaitError,
 };
 
 /// A client and what it says come back.
@@ -88,7 +88,7 @@ fn a_callback_learns_that_its_listener_cannot_be_watched() {
             deny(&[Call::watch()], libc::ENOSPC);
             let listen = |at| reactor.engine().listen(at).map(|listener| listener.local_addr());
             send.send(["127.0.0.1:0", "udp://127.0.0.1:0"].map(listen)).expect("it waits");
-            Action::Continue
+            ReactorAction::Continue
         });
         run.expect("it runs");
         for outcome in receive(&learned) {
@@ -114,7 +114,7 @@ fn what_a_reactor_cannot_watch_fails_alone() {
         let reactors = engine.reactors::<Echo>().expect("it is the handler's type");
         let refuse = |_: &mut Echo, _: &mut Reactor<'_>| {
             deny(&[Call::watch()], libc::ENOSPC);
-            Action::Continue
+            ReactorAction::Continue
         };
         reactors.run(0, refuse).expect("it runs");
         let (send, learned) = channel();
@@ -188,14 +188,14 @@ struct Hasty;
 impl EventHandler for Hasty {
     type State = ();
 
-    fn on_boot(&mut self, _reactor: &mut Reactor<'_>) -> Action {
+    fn on_boot(&mut self, _reactor: &mut Reactor<'_>) -> ReactorAction {
         let calls = [
             #[cfg(target_arch = "x86_64")]
             libc::SYS_epoll_wait,
             libc::SYS_epoll_pwait,
         ];
         deny(&calls.map(Call::any), libc::EIO);
-        Action::Continue
+        ReactorAction::Continue
     }
 
     fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {

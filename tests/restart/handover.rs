@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use millstream::restart::{Handover, HandoverError, InheritError, MessageError};
 use millstream::{
     AcceptMode, Action, Builder, Conn, Engine, EventHandler, Listen, ListenError, Reactor,
-    StartError, Transport, UnixAddress,
+    ShutdownAction, StartError, Transport, UnixAddress,
 };
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use socket2::{Domain, Socket, Type};
@@ -248,8 +248,8 @@ impl EventHandler for Gated {
         Action::Continue
     }
 
-    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> Action {
-        Action::Continue
+    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> ShutdownAction {
+        ShutdownAction::Drain
     }
 }
 

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use millstream::{
-    Action, CloseReason, Conn, Connect, ConnectError, EventHandler, Reactor, Reactors, TimerId,
+    Action, CloseReason, Conn, Connect, ConnectError, EventHandler, Reactor, ReactorAction,
+    Reactors, ShutdownAction, TimerId,
 };
 
 use crate::model::{Life, Shared, Source};
@@ -324,9 +325,9 @@ impl Actor {
 impl EventHandler for Actor {
     type State = Mind;
 
-    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> Action {
+    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
         self.zero = Some(reactor.now());
-        Action::Continue
+        ReactorAction::Continue
     }
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>) -> Action {
@@ -441,22 +442,22 @@ impl EventHandler for Actor {
         }
     }
 
-    fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> Action {
+    fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
         let now = self.time(reactor.now());
         let mut model = self.model.lock();
         model.note(&("tick", now));
         let open = model.open();
         let connections = reactor.connections();
         model.demand(open == connections, || format!("{connections} connections, {open} open"));
-        Action::Continue
+        ReactorAction::Continue
     }
 
-    fn on_shutdown(&mut self, reactor: &mut Reactor<'_>) -> Action {
+    fn on_shutdown(&mut self, reactor: &mut Reactor<'_>) -> ShutdownAction {
         let mut model = self.model.lock();
         model.note(&("shutdown", self.time(reactor.now())));
         let stopping = model.stop_by.is_some();
         model.demand(stopping, || "it stops by itself".into());
-        if self.plan.gentle_stop { Action::Continue } else { Action::Close }
+        if self.plan.gentle_stop { ShutdownAction::Drain } else { ShutdownAction::Close }
     }
 }
 

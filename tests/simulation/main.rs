@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use millstream::sim::{Faults, SimListener, Simulation};
-use millstream::{Action, Engine, Remote};
+use millstream::{Action, Engine, ReactorAction, Remote};
 
 use actor::Actor;
 use common::seeds::for_each_seed;
@@ -228,7 +228,7 @@ impl Game {
         let handle = reactors.clone();
         let asked = reactors.run(0, move |actor, _| {
             actor.connect(&handle);
-            Action::Continue
+            ReactorAction::Continue
         });
         asked.expect("the reactor has not ended");
     }

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use millstream_platform::address::Address;
 
 use super::{CloseRequest, Conn, Transport};
-use crate::handler::{Action, EventHandler};
+use crate::handler::{EventHandler, ReactorAction};
 
 /// A connection that [`Conn::detach`] took out of the engine. It may go to any thread.
 ///
@@ -58,7 +58,7 @@ pub enum DetachError {
 }
 
 /// Who is given a detached connection.
-pub(crate) type Detach<H> = Box<dyn FnOnce(&mut H, Detached) -> Action>;
+pub(crate) type Detach<H> = Box<dyn FnOnce(&mut H, Detached) -> ReactorAction>;
 
 impl<H: EventHandler> Conn<'_, H> {
     /// Takes the connection out of the engine at the end of this turn, without the peer noticing: after
@@ -74,7 +74,7 @@ impl<H: EventHandler> Conn<'_, H> {
     /// The connection is closing, or simulated; then nothing is done, and `then` is dropped.
     pub fn detach(
         &mut self,
-        then: impl FnOnce(&mut H, Detached) -> Action + 'static,
+        then: impl FnOnce(&mut H, Detached) -> ReactorAction + 'static,
     ) -> Result<(), DetachError> {
         if self.is_closing() {
             return Err(DetachError::Closing);

@@ -9,7 +9,7 @@ use super::session::{NotStarted, Outcome, Session, Silent};
 use crate::codec::{FrameHandler, FramedConn};
 use crate::rpc::Status;
 use crate::rpc::frame::{Frame, FrameCodec, FrameError};
-use crate::{Action, CloseReason, ConnectError, Reactor, TimerId};
+use crate::{Action, CloseReason, ConnectError, Reactor, ReactorAction, ShutdownAction, TimerId};
 
 /// What a connection keeps: nothing before it is known what for.
 #[derive(Default)]
@@ -190,11 +190,11 @@ impl FrameHandler for Pool {
         self.settle(conn)
     }
 
-    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> Action {
+    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
         if let Some(reactors) = reactor.engine().reactors() {
             self.shared.set_reactors(reactors);
         }
-        Action::Continue
+        ReactorAction::Continue
     }
 
     fn on_end(&mut self, conn: &mut Conn<'_>) -> Action {
@@ -233,13 +233,13 @@ impl FrameHandler for Pool {
         }
     }
 
-    fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> Action {
+    fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
         self.tick(reactor)
     }
 
-    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> Action {
+    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> ShutdownAction {
         self.stop();
-        Action::Continue
+        ShutdownAction::Drain
     }
 
     fn on_drain(&mut self, conn: &mut Conn<'_>) -> Action {

@@ -23,7 +23,7 @@ use super::session::{Outcome, SessionLimits};
 use super::shared::{Message, Shared};
 use crate::codec::Framed;
 use crate::rpc::{Code, FrameLimits, MetadataView, Status};
-use crate::{Action, Backoff, Connect, LogLimit, Reactor, Remote};
+use crate::{Backoff, Connect, LogLimit, Reactor, ReactorAction, Remote};
 
 /// How many messages a reactor looks at before others have their turn.
 const MESSAGES_PER_TURN: usize = 1024;
@@ -122,7 +122,7 @@ impl Pool {
     }
 
     /// Looks after all that is to be done.
-    pub(super) fn pump(&mut self, reactor: &mut Reactor<'_>) -> Action {
+    pub(super) fn pump(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
         let now = reactor.now();
         self.take_messages(MESSAGES_PER_TURN);
         self.fire_timers(now);
@@ -135,11 +135,11 @@ impl Pool {
             self.fail_unsent();
         }
         self.set_tick(reactor);
-        Action::Continue
+        ReactorAction::Continue
     }
 
     /// The reactor's tick has come.
-    pub(super) fn tick(&mut self, reactor: &mut Reactor<'_>) -> Action {
+    pub(super) fn tick(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
         self.tick_at = None;
         self.pump(reactor)
     }

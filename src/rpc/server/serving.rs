@@ -13,7 +13,7 @@ use crate::rpc::frame::{Frame, FrameCodec, FrameError, FrameLimits};
 use crate::rpc::middleware::{Middleware, Next};
 use crate::rpc::reply::{Body, Line};
 use crate::rpc::status::Status;
-use crate::{Action, CloseReason, Output, Reactor, Remote, TimerId};
+use crate::{Action, CloseReason, Output, Reactor, Remote, ShutdownAction, TimerId};
 
 /// Serves the connections of one reactor; [`Server::serve`](super::Server::serve) makes it.
 pub struct Serving<M, H> {
@@ -144,8 +144,8 @@ impl<M: Middleware + 'static, H: Handler + 'static> FrameHandler for Serving<M, 
         }
     }
 
-    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> Action {
-        Action::Continue // Each connection is told.
+    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> ShutdownAction {
+        ShutdownAction::Drain // Each connection is told.
     }
 
     fn on_drain(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
