@@ -60,9 +60,9 @@ pub(crate) type ReactorClosure<H> =
 type DatagramClosure<H> = Box<dyn FnOnce(&mut H, &mut DatagramSocket<'_, H>) -> Action + Send>;
 type Closure<H> = Box<dyn FnOnce(&mut H, &mut Conn<'_, H>) -> Action + Send>;
 
-/// Who is told what came of an attempt.
+/// What learns the outcome of an attempt.
 pub(crate) type Done<H, E> = Box<dyn FnOnce(&mut H, Result<&mut Conn<'_, H>, E>) -> Action + Send>;
 
-/// Who is told what came of opening a socket.
+/// What learns the outcome of opening a socket.
 pub(crate) type Opened<H> =
     Box<dyn FnOnce(&mut H, Result<&mut DatagramSocket<'_, H>, OpenError>) -> Action + Send>;

@@ -37,8 +37,8 @@ impl Reactor<'_> {
         self.engine.clone()
     }
 
-    /// Has [`EventHandler::on_tick`](crate::EventHandler::on_tick) called this often from now on, or not at all. At least a
-    /// millisecond passes between two ticks.
+    /// Calls [`EventHandler::on_tick`](crate::EventHandler::on_tick) this often from now on, or not
+    /// at all. At least a millisecond passes between two ticks.
     pub fn set_tick(&mut self, interval: Option<Duration>) {
         *self.tick = interval;
     }

@@ -14,9 +14,9 @@ use crate::config::{AdoptError, Connect, ConnectError, OpenDatagram, OpenError};
 use crate::shared::Engine;
 use crate::unwind::drop_caught;
 
-/// All reactors of an engine, for any thread: how what one reactor keeps is reached from another, by
-/// going there, and how connections are made. [`Conn::reactors`](crate::Conn::reactors) and
-/// [`Engine::reactors`](crate::Engine::reactors) have it. Cheap to clone, `Send` and `Sync`.
+/// All reactors of an engine, for any thread: the way to run something where another reactor keeps
+/// its state, and to make connections. [`Conn::reactors`](crate::Conn::reactors) and
+/// [`Engine::reactors`](crate::Engine::reactors) return it. Cheap to clone, `Send` and `Sync`.
 ///
 /// What one thread asks of a reactor is done in the order it asked, what it asks of the reactor's
 /// connections by [`Remote`](crate::Remote) included.
@@ -53,15 +53,16 @@ impl<H: EventHandler> Reactors<H> {
         self.post(id.reactor(), Command::Datagrams { token: id.token, order })
     }
 
-    /// How many reactors the engine has, of which each has a handler of its own.
+    /// How many reactors the engine has. Each has its own handler.
     #[expect(clippy::len_without_is_empty, reason = "there is at least one")]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Runs a closure with a reactor's handler on that reactor's thread, as a callback like all others.
-    /// It runs exactly once, also when the engine stops, with one exception: the reactor has ended already. Then
-    /// this returns [`Stopped`], or, if that happens in this very moment, drops the closure without running it.
+    /// Runs a closure with a reactor's handler on that reactor's thread, as a callback like all
+    /// others. It runs exactly once, also when the engine stops, with one exception: the reactor
+    /// has ended already. Then this returns [`Stopped`], or, if that happens in this very moment,
+    /// drops the closure without running it.
     ///
     /// # Errors
     /// [`Stopped`] if the reactor has stopped.
@@ -76,17 +77,18 @@ impl<H: EventHandler> Reactors<H> {
         self.post(reactor, Command::Reactor(Box::new(closure)))
     }
 
-    /// Has a reactor connect. `done` runs as a callback of that reactor: with the connection when it is
-    /// open, right after its [`on_open`](EventHandler::on_open), or with the reason why there is none,
-    /// of which no other callback tells. From then on it is a connection like those that were
-    /// accepted: it has the same callbacks, limits and statistics, but it counts against no limit per
-    /// source. It counts as a connection as soon as the attempt begins.
+    /// Makes a connection on a reactor. `done` runs as a callback of that reactor: with the
+    /// connection when it is open, right after its [`on_open`](EventHandler::on_open), or with the
+    /// reason why there is none, which no other callback reports. From then on it is a connection
+    /// like those that were accepted: it has the same callbacks, limits and statistics, but it does
+    /// not count against the limit per source. It counts as a connection as soon as the attempt
+    /// begins.
     ///
-    /// Any thread may call it, callbacks included. `done` runs exactly once, also when the engine stops,
-    /// with one exception: the reactor has ended already. Then this answers [`Stopped`], or, if that
-    /// happens in this very moment, drops `done` without running it.
+    /// Any thread may call it, callbacks included. `done` runs exactly once, also when the engine
+    /// stops, with one exception: the reactor has ended already. Then this returns [`Stopped`], or,
+    /// if that happens in this very moment, drops `done` without running it.
     ///
-    /// What `done` answers counts as for every callback; without a connection there is nothing
+    /// What `done` returns counts as for every callback; without a connection there is nothing
     /// that [`Action::Close`] would close. A panic in it closes the connection.
     ///
     /// ```
@@ -141,11 +143,12 @@ impl<H: EventHandler> Reactors<H> {
         self.post(reactor, Command::Connect { connect: Box::new(connect), done: Box::new(done) })
     }
 
-    /// Has a reactor take in a connected stream socket, TCP or Unix, that was made elsewhere: accepted by a
-    /// listener of your own, inherited, or received from another process. `done` runs as for
+    /// Hands a connected stream socket to a reactor, TCP or Unix, that was made elsewhere: accepted
+    /// by a listener that you have, inherited, or received from another process. `done` runs as for
     /// [`connect`](Self::connect): exactly once, with the connection right after its
-    /// [`on_open`](EventHandler::on_open), or with the reason why there is none, which in most cases brings the
-    /// socket back. From then on it is a connection like all others; it counts against no limit per source.
+    /// [`on_open`](EventHandler::on_open), or with the reason why there is none, which in most
+    /// cases brings the socket back. From then on it is a connection like any other; it does not
+    /// count against the limit per source.
     ///
     /// The socket is made one that doesn't block. Its options stay as they are: those that
     /// [`Builder`](crate::Builder) sets are for sockets that the engine makes.
@@ -196,13 +199,13 @@ impl<H: EventHandler> Reactors<H> {
         self.post(reactor, Command::Adopt { socket: socket.into(), done: Box::new(done) })
     }
 
-    /// Has a reactor open a socket for datagrams: a client's, for example, or one for a group. `done` runs as a
-    /// callback of that reactor, with the socket or with the reason why there is none. From then on the socket
-    /// has the same callbacks as one that is listened on.
+    /// Opens a socket for datagrams on a reactor: a client's, for example, or one for a group.
+    /// `done` runs as a callback of that reactor, with the socket or with the reason why there is
+    /// none. From then on the socket has the same callbacks as one that is listened on.
     ///
-    /// Any thread may call it, callbacks included. `done` runs exactly once, with the exceptions that
-    /// [`connect`](Self::connect) has. What it answers counts as for every callback; without a socket there is
-    /// nothing that [`Action::Close`] would close.
+    /// Any thread may call it, callbacks included. `done` runs exactly once, with the exceptions
+    /// that [`connect`](Self::connect) has. What it returns counts as for every callback; without a
+    /// socket there is nothing that [`Action::Close`] would close.
     ///
     /// ```
     /// # use millstream::{Action, Conn, Datagram, DatagramSocket, Engine, EventHandler, OpenDatagram};
@@ -258,9 +261,10 @@ impl<H: EventHandler> Reactors<H> {
         self.post(reactor, Command::OpenDatagram { how, done })
     }
 
-    /// Has a reactor take in a socket for datagrams that was made elsewhere: a std `UdpSocket` or `UnixDatagram`,
-    /// or one that another process passed on. `done` runs as for [`open_datagram`](Self::open_datagram). The socket
-    /// becomes one that doesn't block; its options stay as they are. One that can't be used is closed.
+    /// Hands a socket for datagrams that was made elsewhere to a reactor: a std `UdpSocket` or
+    /// `UnixDatagram`, or one that another process passed on. `done` runs as for
+    /// [`open_datagram`](Self::open_datagram). The socket becomes one that doesn't block; its
+    /// options stay as they are. One that can't be used is closed.
     ///
     /// # Errors
     /// [`Stopped`] if the reactor has stopped; the socket is closed.
@@ -292,10 +296,10 @@ impl<H: EventHandler> Reactors<H> {
     }
 }
 
-/// Its reactors, which the engine itself knows nothing of but that they run.
+/// Its reactors, of which the engine itself knows only that they run.
 impl Engine {
-    /// The engine's reactors, for example to have one of them connect; `None` if `H` is not the type of
-    /// the engine's handler. In `on_boot` the own reactor is there, the others perhaps not yet.
+    /// The engine's reactors, for example to connect on one of them; `None` if `H` is not the type
+    /// of the engine's handler. In `on_boot` the own reactor is there, the others perhaps not yet.
     pub fn reactors<H: EventHandler>(&self) -> Option<Reactors<H>> {
         self.handle().get()?.downcast_ref().cloned()
     }

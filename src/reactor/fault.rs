@@ -1,9 +1,9 @@
-//! What becomes of a panic of the engine itself, or of a library under it, outside of the user's callbacks: whatever
-//! was being served has failed, and nothing else.
+//! What becomes of a panic of the engine itself, or of a library under it, outside of the user's
+//! callbacks: whatever was being served has failed, and nothing else.
 //!
-//! One guard is around all stages of a turn, since one around each event would cost every message something. So
-//! what is being served is remembered: in `serving`, and for its events by the driver. The stages then run
-//! again, and go on with what is left.
+//! One guard is around all stages of a turn, since one around each event would cost every message
+//! something. So what is being served is remembered: in `serving`, and for its events by the
+//! driver. The stages then run again, and go on with what is left.
 
 use std::{io, mem};
 
@@ -14,7 +14,7 @@ use crate::base::CloseReason;
 use crate::handler::{EventHandler, Phase};
 use crate::unwind::catch;
 
-/// After so many faults in one turn they concern no single source any more.
+/// After this many faults in one turn they concern no single source any more.
 const MOST_FAULTS: usize = 1024;
 
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {

@@ -14,7 +14,7 @@ pub(super) enum Incoming<'a> {
 }
 
 impl<'a> Incoming<'a> {
-    /// The bytes, and beside them what may be asked while they are borrowed.
+    /// The bytes, and with them what may be asked while they are borrowed.
     #[inline(always)]
     pub(super) fn parts(self, driver: &'a mut impl Driver) -> (&'a [u8], &'a mut dyn Link) {
         let (received, kept) = match self {

@@ -6,8 +6,8 @@ use memchr::memmem;
 
 /// A connection's unread bytes, always one contiguous slice, whatever their number.
 ///
-/// Taking is a cursor that moves: nothing is copied, and the slices that were taken stay valid until
-/// the callback returns. What is not taken is there again in the next callback.
+/// Taking is a cursor that moves: nothing is copied, and the slices that were taken stay valid
+/// until the callback returns. What is not taken is there again in the next callback.
 #[derive(Clone, Debug)]
 pub struct Input<'a> {
     unread: &'a [u8],
@@ -55,14 +55,14 @@ impl<'a> Input<'a> {
         taken
     }
 
-    /// Takes up to and including the next `delimiter`; `None`, and nothing taken, if it is not there
-    /// yet. An empty delimiter is found at once.
+    /// Takes up to and including the next `delimiter`; `None`, and nothing taken, if it is not
+    /// there yet. An empty delimiter is found at once.
     pub fn take_through(&mut self, delimiter: &[u8]) -> Option<&'a [u8]> {
         let end = self.find(delimiter)? + delimiter.len();
         self.take(end)
     }
 
-    /// Drops up to `count` bytes; answers how many there were to drop.
+    /// Drops up to `count` bytes; returns how many there were to drop.
     pub fn skip(&mut self, count: usize) -> usize {
         let count = count.min(self.unread.len());
         self.unread = &self.unread[count..];
@@ -78,8 +78,8 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// A reader of the standard library, which takes what it reads. With nothing unread it answers 0,
-    /// which here means "nothing yet" rather than "the end".
+    /// A reader of the standard library, which takes what it reads. With nothing unread it returns
+    /// 0, which here means "nothing yet" rather than "the end".
     pub fn reader<'r>(&'r mut self) -> impl BufRead + use<'r, 'a> {
         Reader(self)
     }
@@ -92,8 +92,8 @@ impl<'a> From<&'a [u8]> for Input<'a> {
     }
 }
 
-/// [`Input`] for the standard library's reading traits. `Input` itself does not implement them: their
-/// `take` is another one than its own, and would be found first.
+/// [`Input`] for the standard library's reading traits. `Input` itself does not implement them:
+/// their `take` is another one than its own, and would be found first.
 struct Reader<'r, 'a>(&'r mut Input<'a>);
 
 impl Read for Reader<'_, '_> {

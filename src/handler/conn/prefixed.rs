@@ -12,8 +12,8 @@ const ZEROS: [u8; 16] = [0; 16];
 
 /// Output that is preceded by bytes which are filled in last, made by [`Output::prefixed`].
 ///
-/// Nothing of it is sent before it is [finished](Self::finish). One that is dropped before was never
-/// written.
+/// Nothing of it is sent before it is [finished](Self::finish). One that is dropped before was
+/// never written.
 ///
 /// ```
 /// use millstream::OutputBuffer;
@@ -36,8 +36,8 @@ pub struct Prefixed<'o, 'a> {
 }
 
 impl<'a> Output<'a> {
-    /// Begins something that is preceded by `room` bytes which are known only when it is complete, such
-    /// as its length.
+    /// Begins something that is preceded by `room` bytes which are known only when it is complete,
+    /// such as its length.
     pub fn prefixed(&mut self, room: usize) -> Prefixed<'_, 'a> {
         Prefixed::new(self, room)
     }
@@ -122,7 +122,8 @@ impl Drop for Prefixed<'_, '_> {
     }
 }
 
-/// Writing takes everything or answers [`io::ErrorKind::BrokenPipe`] when nothing more will be sent.
+/// Writing takes everything or returns [`io::ErrorKind::BrokenPipe`] when nothing more will be
+/// sent.
 impl Write for Prefixed<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write(bytes);

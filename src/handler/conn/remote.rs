@@ -13,14 +13,14 @@ use crate::unwind::drop_caught;
 
 /// A handle of a connection for any thread: cheap to clone, `Send` and `Sync`.
 ///
-/// What it asks is done on the connection's reactor. What one thread asks is done in the order it
-/// asked, whichever of the methods and of the reactor's connections it used.
+/// Its requests are carried out on the connection's reactor, those of one thread in order,
+/// whichever methods and whichever of the reactor's connections it used.
 ///
-/// Every request but a close returns [`Closed`] from the moment at which closing is decided, by this
-/// handle, by the handler or by the engine: at most a callback later
-/// [`EventHandler::on_closing`] tells the handler. That holds as long as the handle lives, also when another
-/// connection has the place by now. A request that was on its way at that moment is not done any more: it is
-/// dropped on the reactor, and the methods that end in `_then` tell, each exactly once.
+/// Every request but a close returns [`Closed`] from the moment at which closing is decided, by
+/// this handle, by the handler or by the engine: at most a callback later
+/// [`EventHandler::on_closing`] tells the handler. That holds as long as the handle lives, even
+/// when another connection has taken the place. A request that was on its way at that moment is
+/// dropped on the reactor, and the methods that end in `_then` report it, each exactly once.
 pub struct Remote<H: EventHandler>(Arc<RemoteState<H>>);
 
 struct RemoteState<H: EventHandler> {
@@ -54,7 +54,7 @@ impl<H: EventHandler> Remote<H> {
         self.0.id
     }
 
-    /// Whether nobody had decided to close the connection a moment ago.
+    /// Whether the connection was open, and not about to close, a moment ago.
     pub fn is_open(&self) -> bool {
         self.0.open.load(Ordering::Acquire)
     }
@@ -67,13 +67,13 @@ impl<H: EventHandler> Remote<H> {
         self.post(Order::Write { bytes: bytes.into(), done: None })
     }
 
-    /// Writes bytes, and calls `done` exactly once: with `Ok` when the operating system has taken the
-    /// last of them; with [`Closed`] if they were not written because the connection was closing, or when it
-    /// closed before all were taken.
+    /// Writes bytes, and calls `done` exactly once: with `Ok` when the operating system has taken
+    /// the last of them; with [`Closed`] if they were not written because the connection was
+    /// closing, or when it closed before all were taken.
     ///
-    /// `done` runs on the connection's reactor; on the calling thread if the connection is known to be
-    /// closing; or, when the engine stops at that moment, on whichever thread finds the request. A
-    /// panic in it is caught, and counted where a reactor runs it.
+    /// `done` runs on the connection's reactor; on the calling thread if the connection is known to
+    /// be closing; or, when the engine stops at that moment, on whichever thread finds the request.
+    /// A panic in it is caught, and counted where a reactor runs it.
     pub fn write_then(
         &self,
         bytes: impl Into<Bytes>,
@@ -84,7 +84,7 @@ impl<H: EventHandler> Remote<H> {
         let _ = self.post(Order::Write { bytes: bytes.into(), done: Some(done) });
     }
 
-    /// Has [`EventHandler::on_traffic`] called, with whatever is unread.
+    /// Calls [`EventHandler::on_traffic`], with whatever is unread.
     ///
     /// # Errors
     /// [`Closed`] if the connection is closing or closed.
@@ -92,26 +92,27 @@ impl<H: EventHandler> Remote<H> {
         self.post(Order::Wake)
     }
 
-    /// Closes the connection once its output is flushed, as [`Conn::close`] does. What was asked before is
-    /// done before; from here on [`is_open`](Self::is_open) is false for everybody. A connection that
-    /// is closing already goes on with that.
+    /// Closes the connection once its output is flushed, as [`Conn::close`] does. What was asked
+    /// before is done before; from here on [`is_open`](Self::is_open) is false for all handles. A
+    /// connection that is closing already goes on with that.
     ///
     /// # Errors
-    /// [`Closed`] if the connection is known to be over.
+    /// [`Closed`] if the connection is known to be closed.
     pub fn close(&self) -> Result<(), Closed> {
         self.post_close(None)
     }
 
-    /// Closes the connection as [`close`](Self::close) does, and calls `done` exactly once: with `Ok` when
-    /// the connection is over, after its `on_close`, whatever the reason was in the end; with
-    /// [`Closed`] if it was over already. The thread is as for [`write_then`](Self::write_then).
+    /// Closes the connection as [`close`](Self::close) does, and calls `done` exactly once: with
+    /// `Ok` when the connection is closed, after its `on_close`, whatever the reason was in the
+    /// end; with [`Closed`] if it was closed already. The thread is as for
+    /// [`write_then`](Self::write_then).
     pub fn close_then(&self, done: impl FnOnce(Result<(), Closed>) + Send + 'static) {
         let _ = self.post_close(Some(Completion::new(done)));
     }
 
-    /// Runs a closure with the handler and the connection on the connection's reactor, as a callback
-    /// like all others. A closure that was on its way when the connection began to close is dropped without
-    /// being run; [`run_then`](Self::run_then) tells.
+    /// Runs a closure with the handler and the connection on the connection's reactor, as a
+    /// callback like all others. A closure that was on its way when the connection began to close
+    /// is dropped without being run; [`run_then`](Self::run_then) reports it.
     ///
     /// # Errors
     /// [`Closed`] if the connection is closing or closed.
@@ -122,9 +123,9 @@ impl<H: EventHandler> Remote<H> {
         self.post(Order::Run { closure: Box::new(closure), done: None })
     }
 
-    /// Runs a closure as [`run`](Self::run) does, and calls `done` exactly once: with `Ok` when the closure
-    /// has run, with [`Closed`] as soon as it is known that it will not. The thread is as for
-    /// [`write_then`](Self::write_then).
+    /// Runs a closure as [`run`](Self::run) does, and calls `done` exactly once: with `Ok` when the
+    /// closure has run, with [`Closed`] as soon as it is known that it will not. The thread is as
+    /// for [`write_then`](Self::write_then).
     pub fn run_then(
         &self,
         closure: impl FnOnce(&mut H, &mut Conn<'_, H>) -> Action + Send + 'static,

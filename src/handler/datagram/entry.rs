@@ -15,7 +15,7 @@ use crate::shared::{Counters, OpenSocket};
 pub(crate) struct DatagramEntry<H: EventHandler> {
     pub(crate) local: Address,
     pub(crate) peer: Option<Address>,
-    /// It is bound to no address of its own, so that each datagram came to one of several.
+    /// It is not bound to one address, so that each datagram came to one of several.
     pub(crate) on_all_addresses: bool,
     /// What waits to be sent; between callbacks none if nothing does.
     pub(crate) queue: Option<DatagramQueue>,

@@ -8,14 +8,15 @@ use millstream_platform::address::Address;
 #[non_exhaustive]
 pub enum SendError {
     /// The operating system takes no more for now, and the queue has no room; see
-    /// [`Builder::datagram_queue`](crate::Builder::datagram_queue). The datagram is dropped, and counted.
+    /// [`Builder::datagram_queue`](crate::Builder::datagram_queue). The datagram is dropped, and
+    /// counted.
     #[error("the queue is full: {waiting} bytes wait")]
     Full {
         /// How many bytes of memory what waits takes.
         waiting: usize,
     },
-    /// A datagram is longer than one can be, or what is to be sent at once is more than the queue ever has room
-    /// for.
+    /// A datagram is longer than one can be, or what is to be sent at once is more than the queue
+    /// ever has room for.
     #[error("{len} bytes are too many: at most {most} can be sent there at once")]
     TooLong {
         /// Their number.

@@ -26,12 +26,13 @@ const LONGEST_V4: usize = 65_507;
 /// The longest payload over IPv6 without jumbograms (RFC 8200).
 const LONGEST_V6: usize = 65_527;
 
-/// A socket for datagrams, for the time of one callback, on its reactor's thread. It is not `Send`: what
-/// leaves the thread is a [`DatagramRemote`].
+/// A socket for datagrams, for the time of one callback, on its reactor's thread. It is not `Send`:
+/// what leaves the thread is a [`DatagramRemote`].
 ///
-/// What is sent waits in the socket's queue until the end of the turn, or until much of it waits, and is
-/// then given to the operating system in as few calls as it takes. A datagram that it refuses is told to
-/// [`EventHandler::on_datagram_error`], and the others go. Like all datagrams they may still get lost.
+/// What is sent waits in the socket's queue until the end of the turn, or until much of it waits,
+/// and is then given to the operating system in as few calls as possible. A datagram that it
+/// refuses is reported to [`EventHandler::on_datagram_error`], and the others go out. Like all
+/// datagrams they may still get lost.
 pub struct DatagramSocket<'a, H: EventHandler> {
     pub(crate) token: Token,
     pub(crate) reactor: u32,
@@ -73,7 +74,7 @@ impl<H: EventHandler> DatagramSocket<'_, H> {
         self.entry.local.datagram_transport()
     }
 
-    /// When this turn of the reactor began to run callbacks. It saves asking the system's clock.
+    /// When this turn of the reactor began to run callbacks. It doesn't read the clock.
     pub fn now(&self) -> Instant {
         self.clock.now()
     }
@@ -111,10 +112,10 @@ impl<H: EventHandler> DatagramSocket<'_, H> {
         self.enqueue(None, None, bytes, bytes.len())
     }
 
-    /// Sends a datagram to whoever sent `to`. On a socket that listens on all addresses of the machine it
-    /// leaves from the one that the other came to, as its sender expects, unless that was a group or
-    /// everybody. Where a network's own broadcast address is in use, [`send_to`](Self::send_to) answers
-    /// instead.
+    /// Sends a datagram to the sender of `to`. On a socket that listens on all addresses of the
+    /// machine it leaves from the one that the other came to, as its sender expects, unless that
+    /// was a group or a broadcast address. Where a network's own broadcast address is in use,
+    /// call [`send_to`](Self::send_to) instead.
     ///
     /// # Errors
     /// As for [`send_to`](Self::send_to).
@@ -126,9 +127,10 @@ impl<H: EventHandler> DatagramSocket<'_, H> {
         self.enqueue(Some(to.from), from, bytes, bytes.len())
     }
 
-    /// Sends `bytes` as datagrams of `segment_size` bytes each, of which the last one may be shorter; on
-    /// Linux the network interface or the kernel cuts them (GSO), which costs little more than one datagram.
-    /// Datagrams of one size that are sent one after the other to one address have the same effect.
+    /// Sends `bytes` as datagrams of `segment_size` bytes each, of which the last one may be
+    /// shorter; on Linux the network interface or the kernel cuts them (GSO), which costs little
+    /// more than one datagram. Datagrams of one size that are sent one after the other to one
+    /// address have the same effect.
     ///
     /// # Errors
     /// As for [`send_to`](Self::send_to), for all of them or none; [`SendError::NoSegments`] if
@@ -151,8 +153,8 @@ impl<H: EventHandler> DatagramSocket<'_, H> {
     }
 
     /// Closes the socket once its datagrams are sent, within the
-    /// [`close_timeout`](crate::Builder::close_timeout). Nothing is received from here on, its handles take no
-    /// requests, and no callback follows but [`EventHandler::on_datagram_closing`].
+    /// [`close_timeout`](crate::Builder::close_timeout). Nothing is received from here on, its
+    /// handles take no requests, and no callback follows but [`EventHandler::on_datagram_closing`].
     pub fn close(&mut self) {
         self.entry.note_closing();
     }
@@ -210,7 +212,7 @@ impl<H: EventHandler> DatagramSocket<'_, H> {
         }
     }
 
-    /// Whether a datagram can be so long, and the queue can have room for all of them.
+    /// Whether a datagram can be this long, and the queue can have room for all of them.
     fn check_length(
         &self,
         to: &Option<Address>,

@@ -11,8 +11,8 @@ use crate::handler::EventHandler;
 /// Multicast groups (RFC 1112, RFC 4291) and broadcasting, for UDP. All of these answer
 /// [`io::ErrorKind::Unsupported`] on a simulated socket.
 impl<H: EventHandler> DatagramSocket<'_, H> {
-    /// Receives what is sent to an IPv4 group, on the interface that has an address; the unspecified
-    /// address lets the system choose.
+    /// Receives what is sent to an IPv4 group, on the interface that has an address; the
+    /// unspecified address lets the system choose.
     ///
     /// # Errors
     /// The operating system refused, for example because the socket is in the group already.
@@ -28,7 +28,8 @@ impl<H: EventHandler> DatagramSocket<'_, H> {
         self.socket()?.leave_multicast_v4(&group, &interface)
     }
 
-    /// Receives what is sent to an IPv6 group, on the interface with an index; 0 lets the system choose.
+    /// Receives what is sent to an IPv6 group, on the interface with an index; 0 lets the system
+    /// choose.
     ///
     /// # Errors
     /// As for [`join_multicast_v4`](Self::join_multicast_v4).
@@ -73,7 +74,8 @@ impl<H: EventHandler> DatagramSocket<'_, H> {
         }
     }
 
-    /// Whether the machine's own members of a group get what this socket sends to it. By default they do.
+    /// Whether the machine's own members of a group get what this socket sends to it. By default
+    /// they do.
     ///
     /// # Errors
     /// The operating system refused.

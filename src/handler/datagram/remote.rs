@@ -14,11 +14,11 @@ use crate::unwind::drop_caught;
 
 /// A handle of a socket for datagrams for any thread: cheap to clone, `Send` and `Sync`.
 ///
-/// What it asks is done on the socket's reactor, in the order in which one thread asks. Every request returns
-/// [`Closed`] from the moment at which closing is decided, by whomever, which
-/// [`EventHandler::on_datagram_closing`] tells the handler; also when another socket has the place by now. A
-/// request that was on its way at that moment is dropped on the reactor;
-/// [`run_then`](Self::run_then) tells.
+/// Its requests are carried out on the socket's reactor, those of one thread in order. Every
+/// request returns [`Closed`] from the moment at which closing is decided, whatever decides it,
+/// which [`EventHandler::on_datagram_closing`] tells the handler; even when another socket has
+/// taken the place. A request that was on its way at that moment is dropped on the reactor;
+/// [`run_then`](Self::run_then) reports it.
 pub struct DatagramRemote<H: EventHandler>(Arc<RemoteState<H>>);
 
 struct RemoteState<H: EventHandler> {
@@ -42,13 +42,13 @@ impl<H: EventHandler> DatagramRemote<H> {
         self.0.id
     }
 
-    /// Whether nobody had decided to close the socket a moment ago.
+    /// Whether the socket was open, and not about to close, a moment ago.
     pub fn is_open(&self) -> bool {
         self.0.open.load(Ordering::Acquire)
     }
 
-    /// Sends a datagram, as [`DatagramSocket::send_to`] does. One that can't be sent is dropped; who wants
-    /// to know uses [`run`](Self::run).
+    /// Sends a datagram, as [`DatagramSocket::send_to`] does. One that can't be sent is dropped; a
+    /// caller that wants to know uses [`run`](Self::run).
     ///
     /// # Errors
     /// [`Closed`] if the socket is closing or closed.
@@ -65,8 +65,9 @@ impl<H: EventHandler> DatagramRemote<H> {
         self.post(DatagramOrder::Send { to: None, bytes: bytes.into() })
     }
 
-    /// Runs a closure with the handler and the socket on the socket's reactor, as a callback like all
-    /// others. A closure that was on its way when the socket began to close is dropped without being run.
+    /// Runs a closure with the handler and the socket on the socket's reactor, as a callback like
+    /// all others. A closure that was on its way when the socket began to close is dropped without
+    /// being run.
     ///
     /// # Errors
     /// [`Closed`] if the socket is closing or closed.
@@ -77,9 +78,9 @@ impl<H: EventHandler> DatagramRemote<H> {
         self.post(DatagramOrder::Run { closure: Box::new(closure), done: None })
     }
 
-    /// Runs a closure as [`run`](Self::run) does, and calls `done` exactly once: with `Ok` when the closure
-    /// has run, with [`Closed`] as soon as it is known that it will not. The thread is as for
-    /// [`Remote::write_then`](crate::Remote::write_then).
+    /// Runs a closure as [`run`](Self::run) does, and calls `done` exactly once: with `Ok` when the
+    /// closure has run, with [`Closed`] as soon as it is known that it will not. The thread is as
+    /// for [`Remote::write_then`](crate::Remote::write_then).
     pub fn run_then(
         &self,
         closure: impl FnOnce(&mut H, &mut DatagramSocket<'_, H>) -> Action + Send + 'static,
@@ -89,8 +90,9 @@ impl<H: EventHandler> DatagramRemote<H> {
         let _ = self.post(DatagramOrder::Run { closure: Box::new(closure), done });
     }
 
-    /// Closes the socket once its datagrams are sent, as [`DatagramSocket::close`] does. What was asked before
-    /// is done before; from here on [`is_open`](Self::is_open) is false for everybody.
+    /// Closes the socket once its datagrams are sent, as [`DatagramSocket::close`] does. What was
+    /// asked before is done before; from here on [`is_open`](Self::is_open) is false for all
+    /// handles.
     ///
     /// # Errors
     /// [`Closed`] if the socket is closing or closed.
