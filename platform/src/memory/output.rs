@@ -120,15 +120,18 @@ impl OutputQueue {
     /// them behind what was queued last; returns whether there was.
     #[inline(always)]
     pub fn append_in_place<const N: usize>(&mut self, parts: [&[u8]; N], total: usize) -> bool {
-        let fits = total <= self.tail.room();
-        if fits {
-            for part in parts {
-                self.tail.append(part);
-            }
-            self.len += total;
-            self.invariants();
+        let tail = &mut self.tail;
+        let room = tail.memory.get_mut(tail.end..).and_then(|room| room.get_mut(..total));
+        let Some(mut room) = room else { return false };
+        for part in parts {
+            let now;
+            (now, room) = room.split_at_mut(part.len());
+            now.copy_from_slice(part);
         }
-        fits
+        tail.end += total;
+        self.len += total;
+        self.invariants();
+        true
     }
 
     /// Queues `bytes` by reference. Less than 4 KiB are copied instead.
@@ -168,6 +171,13 @@ impl OutputQueue {
         }
     }
 
+    /// All of its bytes, if nothing is between those that are gathered and they are in one chunk.
+    #[must_use]
+    #[inline]
+    pub fn alone(&self) -> Option<&[u8]> {
+        self.sealed.is_empty().then(|| self.tail.bytes())
+    }
+
     /// The first segment's bytes; nothing if the queue is empty.
     #[must_use]
     #[inline]
@@ -175,6 +185,7 @@ impl OutputQueue {
         if self.sealed.is_empty() { self.tail.bytes() } else { self.front_sealed() }
     }
 
+    #[inline(never)]
     fn front_sealed(&self) -> &[u8] {
         self.sealed_bytes().next().unwrap_or_default()
     }
@@ -218,20 +229,27 @@ impl OutputQueue {
     ///
     /// # Panics
     /// If `n` is more than [`len`](Self::len).
-    #[inline]
+    #[inline(always)]
     pub fn advance(&mut self, n: usize, pool: &mut OutputPool) {
         assert!(n <= self.len, "advance of {n} bytes in a queue of {}", self.len);
         self.len -= n;
-        let mut rest = n;
-        if !self.sealed.is_empty() {
-            rest = self.advance_sealed(n, pool);
-            if !self.sealed.is_empty() {
-                return self.invariants();
-            }
-        }
-        self.tail.start += rest;
-        if self.tail.is_empty() {
+        if self.len == 0 && self.sealed.is_empty() {
             self.rewind_tail(pool);
+            self.invariants();
+        } else {
+            self.advance_within(n, pool);
+        }
+    }
+
+    /// As [`advance`](Self::advance), where segments are taken out or something is left.
+    #[inline(never)]
+    fn advance_within(&mut self, n: usize, pool: &mut OutputPool) {
+        let rest = if self.sealed.is_empty() { n } else { self.advance_sealed(n, pool) };
+        if self.sealed.is_empty() {
+            self.tail.start += rest;
+            if self.tail.is_empty() {
+                self.rewind_tail(pool);
+            }
         }
         self.invariants();
     }
@@ -402,13 +420,20 @@ impl OutputQueue {
         }
     }
 
-    /// Lets the empty tail start over, or go if it has not the usual size.
+    /// Lets the tail, of which nothing is left, start over, or go if it has not the usual size.
+    #[inline]
     fn rewind_tail(&mut self, pool: &mut OutputPool) {
         self.tail.start = 0;
         self.tail.end = 0;
         if self.tail.memory.len() > pool.chunk_size {
-            pool.recycle(std::mem::take(&mut self.tail));
+            self.recycle_tail(pool);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn recycle_tail(&mut self, pool: &mut OutputPool) {
+        pool.recycle(std::mem::take(&mut self.tail));
     }
 
     /// Checks the invariant in debug builds.
@@ -522,12 +547,15 @@ pub struct OutputPool {
     /// Empty queues with one chunk each.
     #[expect(clippy::vec_box, reason = "the box is leased with the queue, to allocate nothing")]
     queues: Vec<Box<OutputQueue>>,
+    /// One beyond what is kept, and the first to be leased: a small reply leases a queue and gives
+    /// it back at once.
+    at_hand: Option<Box<OutputQueue>>,
     leased: usize,
 }
 
 impl OutputPool {
     /// An empty pool. Chunks have `chunk_size` bytes, and at most `keep_chunks` of them are kept,
-    /// of which each kept queue holds one.
+    /// of which each kept queue holds one, besides the queue that came back last.
     ///
     /// # Panics
     /// If `chunk_size` is 0.
@@ -543,6 +571,7 @@ impl OutputPool {
             in_queues: 0,
             shared: 0,
             queues,
+            at_hand: None,
             leased: 0,
         }
     }
@@ -556,28 +585,36 @@ impl OutputPool {
 
     /// An empty queue. Give it [back](Self::give_back).
     #[must_use]
-    #[inline(never)]
+    #[inline]
     pub fn queue(&mut self) -> Box<OutputQueue> {
         self.leased += 1;
+        self.at_hand.take().unwrap_or_else(|| self.stored_queue())
+    }
+
+    #[inline(never)]
+    fn stored_queue(&mut self) -> Box<OutputQueue> {
         self.queues.pop().unwrap_or_default()
     }
 
-    /// Takes back a queue that this pool made, and what it still holds is gone.
+    /// Takes back a queue that this pool made, if nothing is in it.
     #[inline(always)]
-    pub fn give_back(&mut self, queue: Box<OutputQueue>) {
-        debug_assert!(self.leased > 0, "a queue came back that this pool did not make");
-        self.leased -= 1;
+    pub fn give_back_if_empty(&mut self, queue: &mut Option<Box<OutputQueue>>) {
+        let Some(empty) = queue.as_ref().filter(|queue| queue.is_empty()) else { return };
         // No queue has more full chunks than sealed segments.
-        let is_plain = queue.is_empty() && queue.tail.memory.len() == self.chunk_size;
-        if !is_plain || queue.sealed.capacity() > KEEP_SEGMENTS || !self.has_place() {
-            return self.clear_and_keep(queue);
+        let is_plain = empty.tail.memory.len() == self.chunk_size;
+        if is_plain && empty.sealed.capacity() <= KEEP_SEGMENTS && self.at_hand.is_none() {
+            self.leased -= 1;
+            std::mem::swap(&mut self.at_hand, queue);
+        } else if let Some(queue) = queue.take() {
+            self.give_back(queue);
         }
-        self.queues.push(queue);
     }
 
-    /// Empties a queue that comes back, and keeps it if there is place.
-    #[cold]
-    fn clear_and_keep(&mut self, mut queue: Box<OutputQueue>) {
+    /// Takes back a queue that this pool made, and what it still holds is gone.
+    #[inline(never)]
+    pub fn give_back(&mut self, mut queue: Box<OutputQueue>) {
+        debug_assert!(self.leased > 0, "a queue came back that this pool did not make");
+        self.leased -= 1;
         queue.clear(self);
         queue.sealed.shrink_to(KEEP_SEGMENTS);
         queue.full.shrink_to(KEEP_SEGMENTS);
@@ -592,7 +629,7 @@ impl OutputPool {
 
     /// Drops what is more than to be kept: chunks before queues, which have one each.
     fn drop_surplus(&mut self) {
-        let leased = self.in_queues / self.chunk_size - self.queues.len();
+        let leased = self.in_queues / self.chunk_size - self.kept_queues();
         while self.chunks.len() + self.queues.len() > self.keep.max(leased) {
             if self.chunks.pop().is_none() && self.queues.pop().is_some() {
                 self.in_queues -= self.chunk_size;
@@ -600,10 +637,14 @@ impl OutputPool {
         }
     }
 
+    fn kept_queues(&self) -> usize {
+        self.queues.len() + usize::from(self.at_hand.is_some())
+    }
+
     /// How many bytes of memory the leased queues hold: as [`OutputQueue::held`], of all of them.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.in_queues - self.queues.len() * self.chunk_size + self.shared
+        self.in_queues - self.kept_queues() * self.chunk_size + self.shared
     }
 
     /// How many queues are leased now.
@@ -642,10 +683,6 @@ impl OutputPool {
         if chunk.memory.len() == self.chunk_size {
             self.chunks.push(chunk.memory);
         }
-    }
-
-    fn has_place(&self) -> bool {
-        self.chunks.len() + self.queues.len() < self.keep
     }
 }
 
@@ -818,7 +855,7 @@ mod tests {
             let mut few = [IoSlice::new(&[]); 4];
             let few = &mut few[..rng.usize(0..=4)];
             assert_eq!(queue.slices(few), queue.segments().min(few.len()));
-            let leased = pool.in_queues / pool.chunk_size - pool.queues.len();
+            let leased = pool.in_queues / pool.chunk_size - pool.kept_queues();
             assert!(pool.chunks.len() + pool.queues.len() <= pool.keep.max(leased));
             assert_eq!(pool.leased(), 1);
             assert_eq!(pool.held(), queue.held());
@@ -888,7 +925,7 @@ mod tests {
         assert_eq!(pool.held(), 4 * 7 * 16);
         for (queue, kept) in queues.into_iter().zip([(6, 1), (12, 2), (4, 3), (0, 3)]) {
             pool.give_back(queue);
-            assert_eq!((pool.chunks.len(), pool.queues.len()), kept);
+            assert_eq!((pool.chunks.len(), pool.kept_queues()), kept);
         }
     }
 
