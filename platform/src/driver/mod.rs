@@ -407,6 +407,14 @@ pub trait Polling: 'static {
     /// at, or was ended by a [`Wake`].
     fn is_ready(&self) -> bool;
 
+    /// The next event of this turn if it is that bytes arrived, as almost all are: the connection
+    /// and the bytes. `None` if it is another one, or there is none: [`next`](Self::next), which is
+    /// then to be called, tells.
+    #[inline(always)]
+    fn receive(&mut self, _host: &mut impl Host) -> Option<(Token, Received)> {
+        None
+    }
+
     /// The next event of this turn, if there is one.
     fn next(&mut self, host: &mut impl Host) -> Option<Event<Self::Socket>>;
 

@@ -14,23 +14,78 @@ const KEPT: usize = 4096;
 pub(super) struct Waiting<N> {
     /// One that can't be parted from the one that was served last.
     first: Option<N>,
-    fresh: VecDeque<N>,
+    fresh: Line<N>,
     again: VecDeque<N>,
     served: u32,
     /// Whether the one that was taken out last had become ready.
     was_fresh: bool,
 }
 
-impl<N> Default for Waiting<N> {
+/// Those from `next` on. It goes up until nobody is left: a queue that turns round in its memory
+/// costs more at each step.
+struct Line<N> {
+    items: Vec<N>,
+    next: usize,
+}
+
+impl<N: Copy> Line<N> {
+    fn new() -> Self {
+        Line { items: Vec::new(), next: 0 }
+    }
+
+    fn len(&self) -> usize {
+        self.items.len() - self.next
+    }
+
+    #[inline]
+    fn push(&mut self, new: N) {
+        if self.items.len() == self.items.capacity() {
+            self.make_place();
+        }
+        self.items.push(new);
+    }
+
+    /// Takes out those that were served, unless moving the others would cost more than that many
+    /// steps.
+    #[cold]
+    fn make_place(&mut self) {
+        if self.next >= self.len() {
+            self.items.drain(..self.next);
+            self.next = 0;
+        }
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<N> {
+        let Some(next) = self.items.get(self.next) else {
+            self.start_over();
+            return None;
+        };
+        self.next += 1;
+        Some(*next)
+    }
+
+    /// Nobody is left.
+    #[inline]
+    fn start_over(&mut self) {
+        self.items.clear();
+        self.next = 0;
+        if self.items.capacity() > KEPT {
+            self.items = Vec::new();
+        }
+    }
+}
+
+impl<N: Copy> Default for Waiting<N> {
     fn default() -> Self {
-        let (fresh, again) = (VecDeque::new(), VecDeque::new());
+        let (fresh, again) = (Line::new(), VecDeque::new());
         Waiting { first: None, fresh, again, served: 0, was_fresh: true }
     }
 }
 
-impl<N> Waiting<N> {
+impl<N: Copy> Waiting<N> {
     pub(super) fn is_empty(&self) -> bool {
-        self.fresh.is_empty() && self.again.is_empty() && self.first.is_none()
+        self.fresh.len() == 0 && self.again.is_empty() && self.first.is_none()
     }
 
     /// How many wait who became ready.
@@ -49,7 +104,7 @@ impl<N> Waiting<N> {
     #[inline]
     pub(super) fn push(&mut self, new: Option<N>) {
         if let Some(new) = new {
-            self.fresh.push_back(new);
+            self.fresh.push(new);
         }
     }
 
@@ -71,19 +126,13 @@ impl<N> Waiting<N> {
     pub(super) fn pop(&mut self) -> Option<N> {
         self.was_fresh = true;
         if self.again.is_empty() && self.first.is_none() {
-            let next = self.fresh.pop_front();
-            if next.is_none() && self.fresh.capacity() > KEPT {
-                self.shrink();
+            let next = self.fresh.pop();
+            if next.is_none() && self.again.capacity() > KEPT {
+                self.again = VecDeque::new();
             }
             return next;
         }
         self.pop_crowded()
-    }
-
-    /// Gives back what a crowd took.
-    #[cold]
-    fn shrink(&mut self) {
-        (self.fresh, self.again) = (VecDeque::new(), VecDeque::new());
     }
 
     #[inline(never)]
@@ -92,7 +141,7 @@ impl<N> Waiting<N> {
             return Some(first);
         }
         self.served = self.served.wrapping_add(1);
-        let fresh = if self.served.is_multiple_of(ONE_IN) { None } else { self.fresh.pop_front() };
+        let fresh = if self.served.is_multiple_of(ONE_IN) { None } else { self.fresh.pop() };
         self.was_fresh = fresh.is_some();
         fresh.or_else(|| self.again.pop_front())
     }
@@ -106,7 +155,7 @@ impl<N> Waiting<N> {
     /// All of them, in no order.
     #[cfg(feature = "sim")]
     pub(super) fn iter(&self) -> impl Iterator<Item = &N> {
-        self.first.iter().chain(&self.fresh).chain(&self.again)
+        self.first.iter().chain(&self.fresh.items[self.fresh.next..]).chain(&self.again)
     }
 }
 

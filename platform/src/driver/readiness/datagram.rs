@@ -25,7 +25,7 @@ use socket2::SockRef;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use super::lone;
-use super::name::Name;
+use super::name::{Name, Packed};
 use super::retry::retry;
 use super::socket::SHORT_MEANS_DRAINED;
 use super::stream;
@@ -33,7 +33,6 @@ use super::turn::{Spent, Turn, add, left};
 use super::watch::{Arriving, Prepare, Prepared};
 use crate::address::{Address, UnixAddress};
 use crate::driver::slots::Slots;
-use crate::driver::waiting::Waiting;
 use crate::driver::{Datagram, DatagramLink, Event, Token};
 use crate::memory::{DatagramQueue, PageBuffer};
 use crate::socket::{self, SocketFile};
@@ -383,10 +382,10 @@ impl Datagrams {
     }
 
     /// Begins a turn: what was deferred to it is ready.
-    pub(super) fn begin_turn(&mut self, turn: u32, ready: &mut Waiting<Name>) {
-        self.sockets.turn = turn;
+    pub(super) fn begin_turn(&mut self, turn: &mut Turn) {
+        self.sockets.turn = turn.number;
         for name in self.sockets.deferred.drain(..) {
-            ready.push_again(Some(name));
+            turn.push_again(Some(name));
         }
     }
 
@@ -472,7 +471,7 @@ impl Datagrams {
             turn.push_again(socket.queue(token));
         } else {
             socket.queued = true;
-            turn.ready.push_first(Name::Datagrams(token));
+            turn.ready.push_first(Packed::new(Name::Datagrams(token)));
         }
         Some(Event::Datagram { token })
     }

@@ -44,8 +44,8 @@ use mio::{Events, Poll, Waker};
 use self::attempt::Attempts;
 use self::datagram::Datagrams;
 use self::listener::Listeners;
-use self::name::Name;
-use self::socket::Sockets;
+use self::name::{Name, Packed};
+use self::socket::{Incoming, Sockets};
 use self::turn::Turn;
 pub use self::watch::Arriving;
 use self::watch::Watcher;
@@ -108,11 +108,28 @@ impl Readiness {
         })
     }
 
-    /// Serves anything but a connection. Out of line, to keep the way of a message small.
+    /// Gives the next one that has something to do an event.
     #[inline(never)]
-    fn serve_other(&mut self, name: Name) -> Option<Event<Stream>> {
+    fn serve_next(&mut self, host: &mut impl Host) -> Option<Event<Stream>> {
+        loop {
+            if self.turn.unserved.is_none()
+                && let Some((token, bytes)) = self.receive(host)
+            {
+                return Some(Event::Received { token, bytes });
+            }
+            let name = self.turn.unserved.take()?;
+            if let Some(event) = self.serve(name.name(), host) {
+                return Some(event);
+            }
+        }
+    }
+
+    /// Gives somebody an event.
+    fn serve(&mut self, name: Name, host: &mut impl Host) -> Option<Event<Stream>> {
         match name {
-            Name::Connection(_) => None,
+            Name::Connection(token) => {
+                self.sockets.serve(token, host, &mut self.receive_buffer, &mut self.turn)
+            }
             Name::Listener(token) => {
                 self.listeners.serve(token, self.poll.registry(), &mut self.turn)
             }
@@ -125,12 +142,16 @@ impl Readiness {
     fn reap(&mut self) {
         self.turn.crowded = self.events.iter().count() == EVENTS_PER_WAIT;
         for notification in &self.events {
-            if notification.token() == Name::WAKER {
+            let name = notification.token();
+            if let Some(token) = Name::unpack_connection(name) {
+                self.turn.push(self.sockets.note(token, notification));
+                continue;
+            }
+            if name == Name::WAKER {
                 self.turn.woken = true;
                 continue;
             }
-            let name = Name::unpack(notification.token());
-            let queue = match name {
+            let queue = match Name::unpack(name) {
                 Name::Connection(token) => self.sockets.note(token, notification),
                 Name::Listener(token) => self.listeners.note(token),
                 Name::Attempt(token) => self.attempts.note(token),
@@ -197,10 +218,10 @@ impl Polling for Readiness {
         self.turn.woken = false;
         self.turn.adapt_share();
         for name in self.turn.carried.drain(..) {
-            self.turn.ready.push_again(Some(name));
+            self.turn.ready.push_again(Some(Packed::new(name)));
         }
-        self.sockets.begin_turn(self.turn.number, &mut self.turn.ready);
-        self.datagrams.begin_turn(self.turn.number, &mut self.turn.ready);
+        self.sockets.begin_turn(&mut self.turn);
+        self.datagrams.begin_turn(&mut self.turn);
         let timeout = if self.turn.ready.is_empty() { timeout } else { Some(Duration::ZERO) };
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => self.reap(),
@@ -216,28 +237,34 @@ impl Polling for Readiness {
         self.turn.woken || !self.turn.ready.is_empty()
     }
 
-    #[inline]
-    fn next(&mut self, host: &mut impl Host) -> Option<Event<Stream>> {
-        while let Some(name) = self.turn.ready.pop() {
-            self.turn.serving = Some(name);
-            let event = match name {
-                Name::Connection(token) => {
-                    self.sockets.serve(token, host, &mut self.receive_buffer, &mut self.turn)
-                }
-                other => self.serve_other(other),
-            };
-            if let Some(event) = event {
-                return Some(event);
-            }
+    #[inline(always)]
+    fn receive(&mut self, host: &mut impl Host) -> Option<(Token, Received)> {
+        debug_assert!(self.turn.unserved.is_none(), "`next` was to be called");
+        self.turn.serving = self.turn.ready.pop();
+        if let Name::Connection(token) = self.turn.serving?.name()
+            && let (buffer, turn) = (&mut self.receive_buffer, &mut self.turn)
+            && let Some(bytes) = self.sockets.receive(token, host, buffer, turn)
+        {
+            return Some((token, bytes));
         }
-        self.turn.serving = None;
+        self.turn.unserved = self.turn.serving;
         None
+    }
+
+    #[inline(always)]
+    fn next(&mut self, host: &mut impl Host) -> Option<Event<Stream>> {
+        if self.turn.unserved.is_none() && self.turn.ready.is_empty() {
+            self.turn.serving = None;
+            return None;
+        }
+        self.serve_next(host)
     }
 
     #[cold]
     fn abandon(&mut self) -> Option<Event<Stream>> {
         let error = fault();
-        match self.turn.serving.take()? {
+        (self.turn.unserved, self.sockets.tried) = (None, Incoming::Untried);
+        match self.turn.serving.take()?.name() {
             Name::Connection(token) => {
                 self.sockets.get(token)?.failed = true;
                 Some(Event::Failed { token, error })
@@ -303,7 +330,7 @@ impl Streams for Readiness {
         self.turn.push_again(self.sockets.pause(token, paused));
     }
 
-    #[inline]
+    #[inline(always)]
     fn flush(
         &mut self,
         token: Token,
@@ -325,7 +352,7 @@ impl Streams for Readiness {
         self.sockets.detach(token)
     }
 
-    #[inline]
+    #[inline(always)]
     fn parts(&mut self, lent: Option<Received>) -> (&[u8], &mut dyn Link) {
         let len = match lent {
             Some(Received::Lent { len, .. }) => len,

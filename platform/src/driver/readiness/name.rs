@@ -12,6 +12,32 @@ pub(super) enum Name {
     Datagrams(Token),
 }
 
+/// A name in one word, which costs less to move. Nothing of it is lost, whatever the machine.
+#[derive(Clone, Copy)]
+pub(super) struct Packed(u64);
+
+impl Packed {
+    const KIND_BITS: u32 = 2;
+
+    #[inline(always)]
+    pub(super) fn new(name: Name) -> Self {
+        let (token, kind) = name.parts();
+        debug_assert!(token.index < 1 << (32 - Self::KIND_BITS), "index {}", token.index);
+        let low = (token.index << Self::KIND_BITS) | kind;
+        Packed(u64::from(token.generation) << 32 | u64::from(low))
+    }
+
+    #[inline(always)]
+    pub(super) fn name(self) -> Name {
+        let low = self.0 as u32;
+        let generation = (self.0 >> 32) as u32;
+        Name::new(
+            Token { index: low >> Self::KIND_BITS, generation },
+            low & ((1 << Self::KIND_BITS) - 1),
+        )
+    }
+}
+
 impl Name {
     /// The waker's token. Its index is none of a name's.
     pub(super) const WAKER: mio::Token = mio::Token(usize::MAX);
@@ -27,23 +53,44 @@ impl Name {
     const KIND_BITS: u32 = 2;
 
     pub(super) fn pack(self) -> mio::Token {
-        let (token, kind) = match self {
-            Name::Connection(token) => (token, 0),
-            Name::Listener(token) => (token, 1),
-            Name::Attempt(token) => (token, 2),
-            Name::Datagrams(token) => (token, 3),
-        };
+        let (token, kind) = self.parts();
         debug_assert!(token.index < (1 << Self::INDEX_BITS) - 1, "index {}", token.index);
         let generation = (token.generation & Self::GENERATION_MASK) as usize;
         let index = (token.index as usize) << Self::KIND_BITS;
-        mio::Token((generation << (Self::INDEX_BITS + Self::KIND_BITS)) | index | kind)
+        mio::Token((generation << (Self::INDEX_BITS + Self::KIND_BITS)) | index | kind as usize)
     }
 
+    #[inline(always)]
     pub(super) fn unpack(packed: mio::Token) -> Self {
         let index = (packed.0 >> Self::KIND_BITS) & ((1 << Self::INDEX_BITS) - 1);
         let generation = packed.0 >> (Self::INDEX_BITS + Self::KIND_BITS);
         let token = Token { index: index as u32, generation: generation as u32 };
-        match packed.0 & ((1 << Self::KIND_BITS) - 1) {
+        Self::new(token, (packed.0 & ((1 << Self::KIND_BITS) - 1)) as u32)
+    }
+
+    /// As [`unpack`](Self::unpack), if it is a connection's.
+    #[inline(always)]
+    pub(super) fn unpack_connection(packed: mio::Token) -> Option<Token> {
+        match Self::unpack(packed) {
+            Name::Connection(token) => Some(token),
+            _ => None,
+        }
+    }
+
+    /// The token and the kind.
+    #[inline(always)]
+    fn parts(self) -> (Token, u32) {
+        match self {
+            Name::Connection(token) => (token, 0),
+            Name::Listener(token) => (token, 1),
+            Name::Attempt(token) => (token, 2),
+            Name::Datagrams(token) => (token, 3),
+        }
+    }
+
+    #[inline(always)]
+    fn new(token: Token, kind: u32) -> Self {
+        match kind {
             0 => Name::Connection(token),
             1 => Name::Listener(token),
             2 => Name::Attempt(token),
@@ -72,6 +119,7 @@ mod tests {
                 for name in kinds.map(|kind| kind(token)) {
                     assert!(![Name::WAKER, Name::NOBODY].contains(&name.pack()));
                     assert_eq!(Name::unpack(name.pack()), name);
+                    assert_eq!(Packed::new(name).name(), name);
                 }
             }
         }

@@ -147,11 +147,12 @@ impl Sockets {
         turn: &mut Turn,
     ) -> Option<Event<Stream>> {
         let socket = self.slots.get_mut(token)?;
-        let mut incoming = socket.receive_within(token, buffer, false, turn, &mut self.passing);
+        let most = socket.share(turn);
+        let mut incoming = socket.receive_within(token, buffer, false, most, &mut self.passing);
         if let Some(error) = error {
             match incoming {
                 Incoming::Bytes(_) => socket.error_taken = true,
-                Incoming::Failure(_) | Incoming::ToRelay(_) => {}
+                Incoming::Failure(_) | Incoming::Untried => {}
                 Incoming::Nothing | Incoming::End => {
                     socket.failed = true;
                     incoming = Incoming::Failure(error);

@@ -1,8 +1,10 @@
-//! Receiving and sending.
+//! Receiving; sending has a file of its own.
 //!
 //! A read that filled less than the room it was given has drained the socket, which saves the read
 //! that would only say so. The exceptions stand where it is decided; those are read until nothing
 //! is left.
+
+mod sending;
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -14,25 +16,22 @@ use std::time::{Duration, Instant};
 use mio::event::Event as Notification;
 use mio::net::TcpStream;
 use mio::{Interest, Registry};
-use rustix::net::{RecvFlags, SendAncillaryBuffer, recv, send, sendmsg};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use socket2::SockRef;
 
 use super::name::Name;
 #[cfg(target_os = "linux")]
 use super::pipe::Relaying;
-use super::retry::retry_unblocked;
-use super::slices::{Rest, cut, gather};
+use super::retry::{retry, retry_failed};
 use super::stream;
 use super::turn::{Spent, Turn, add, left};
 use crate::address::{Address, Transport};
 use crate::driver::slots::Slots;
-use crate::driver::waiting::Waiting;
 use crate::driver::{Event, Host, Link, Received, Space, Token};
 use crate::memory::{OutputPool, OutputQueue};
-use crate::socket::{NO_SIGNAL, Passing, Stream, local_addr, receive_unix};
+use crate::socket::{Passing, Stream, local_addr, receive_unix};
 
-/// How many slices go into one system call; the queue's others follow in the next one.
-const SLICES_PER_SEND: usize = 64;
 /// Whether a read or a write that did less than it was asked for has drained the socket. mio's poll
 /// back end announces a socket again only after a call that would have blocked.
 pub(super) const SHORT_MEANS_DRAINED: bool = cfg!(not(mio_unsupported_force_poll_poll));
@@ -51,6 +50,8 @@ pub(super) struct Sockets {
     /// Who was paused with something announced, and is looked at in the next turn if it still is.
     suspects: Vec<Token>,
     pub(super) passing: Passings,
+    /// What a read gave whose connection is to be served next.
+    pub(super) tried: Incoming,
     #[cfg(target_os = "linux")]
     pub(super) relaying: Relaying,
 }
@@ -108,12 +109,11 @@ pub(super) enum Announced {
 /// What a read gave.
 pub(super) enum Incoming {
     Bytes(Received),
-    /// Nothing was read: it is to go out on another connection.
-    #[cfg(target_os = "linux")]
-    ToRelay(Token),
     Nothing,
     End,
     Failure(io::Error),
+    /// There was no read.
+    Untried,
 }
 
 impl Incoming {
@@ -121,9 +121,7 @@ impl Incoming {
     pub(super) fn event(self, token: Token) -> Option<Event<Stream>> {
         match self {
             Incoming::Bytes(bytes) => Some(Event::Received { token, bytes }),
-            Incoming::Nothing => None,
-            #[cfg(target_os = "linux")]
-            Incoming::ToRelay(_) => None,
+            Incoming::Nothing | Incoming::Untried => None,
             Incoming::End => Some(Event::Ended { token }),
             Incoming::Failure(error) => Some(Event::Failed { token, error }),
         }
@@ -138,116 +136,101 @@ impl Socket {
         newly.then_some(Name::Connection(token))
     }
 
-    /// Receives where the host wants it, or into the shared buffer.
-    #[inline]
-    fn receive_into(
-        &mut self,
-        token: Token,
-        host: &mut impl Host,
-        buffer: &mut [u8],
-        turn: &Turn,
-        passing: &mut Passings,
-    ) -> Incoming {
-        let (room, stored) = match host.space(token) {
-            Space::Room(room) => (room, true),
-            #[cfg(target_os = "linux")]
-            Space::Connection(to) => return Incoming::ToRelay(to),
-            Space::Buffer => (buffer, false),
-            #[cfg(not(target_os = "linux"))]
-            Space::Connection(_) => (buffer, false),
-        };
-        self.receive_within(token, room, stored, turn, passing)
+    /// How many bytes it may receive at once now.
+    #[inline(always)]
+    pub(super) fn share(&mut self, turn: &Turn) -> usize {
+        let left = left(turn.budget.read, self.spent.in_turn(turn.number).incoming);
+        if turn.ready.was_fresh() { left.min(turn.share) } else { left }
     }
 
-    /// Reads once, as much as the turn's budget allows.
-    #[inline(always)]
+    /// Reads once, at most so many bytes.
+    #[inline(never)]
     pub(super) fn receive_within(
         &mut self,
         token: Token,
         room: &mut [u8],
         stored: bool,
-        turn: &Turn,
+        most: usize,
         passing: &mut Passings,
     ) -> Incoming {
-        let spent = self.spent.in_turn(turn.number).incoming;
-        let share = if turn.ready.was_fresh() { turn.share } else { usize::MAX };
-        let most = room.len().min(left(turn.budget.read, spent)).min(share);
-        let incoming = self.receive(token, &mut room[..most], stored, passing);
-        if let Incoming::Bytes(bytes) = incoming {
-            add(&mut self.spent.incoming, bytes.len());
+        let most = room.len().min(most);
+        let room = &mut room[..most];
+        if self.transport != Transport::Unix {
+            let read = recv(&self.stream, &mut *room, RecvFlags::empty());
+            return self.note_read(read.map(|(len, _)| len), room, stored);
         }
-        incoming
-    }
-
-    #[inline(always)]
-    fn receive(
-        &mut self,
-        token: Token,
-        room: &mut [u8],
-        stored: bool,
-        passing: &mut Passings,
-    ) -> Incoming {
-        if self.transport == Transport::Unix {
-            return self.receive_unix(token, room, stored, passing);
-        }
-        self.read(room, stored, |stream, room| {
-            Ok((recv(stream, room, RecvFlags::empty())?.0, false))
-        })
-    }
-
-    /// As [`receive`](Self::receive), with what goes along with the bytes.
-    #[inline(never)]
-    fn receive_unix(
-        &mut self,
-        token: Token,
-        room: &mut [u8],
-        stored: bool,
-        passing: &mut Passings,
-    ) -> Incoming {
-        let mut passing = passing.get_mut(&token.index).map(|passing| &mut **passing);
-        self.read(room, stored, |stream, room| receive_unix(stream, room, passing.as_deref_mut()))
-    }
-
-    /// Reads once by a system call that answers how many bytes it gave, and whether it was cut
-    /// short.
-    #[inline(always)]
-    fn read(
-        &mut self,
-        room: &mut [u8],
-        stored: bool,
-        mut read: impl FnMut(&TcpStream, &mut [u8]) -> io::Result<(usize, bool)>,
-    ) -> Incoming {
-        loop {
-            match self.stream.try_io(|| read(&self.stream, room)) {
-                Ok((len, cut)) if len > 0 => {
-                    // What else ends a read early, and how that is known:
-                    // - the mark of urgent data, also inline (tcp(7)) or of a Unix socket, the
-                    //   peer's end, an error: the notification;
-                    // - what came along (unix(7)): descriptors, and where the next bytes are
-                    //   somebody else's, of whom the socket asks the credentials, the process or
-                    //   the security context: the read;
-                    // - messages and records of what is no plain TCP (MPTCP, SCTP, SMC, TLS in the
-                    //   kernel): `Stream::drains`;
-                    // - what somebody else puts on a socket that was shown, or takes out of it:
-                    //   `shared`. These don't: a low-water mark (SO_RCVLOWAT) and a signal end no
-                    //   read that has found more, a peek offset (SO_PEEK_OFF) moves no read, a
-                    //   repaired socket (TCP_REPAIR) has errors instead, and timestamps, packets
-                    //   and chunks of the queue are no borders to a stream.
-                    let drained = len < room.len() && !cut && !self.read_until_blocked.get();
-                    self.readable = !(drained && SHORT_MEANS_DRAINED);
-                    return Incoming::Bytes(if stored {
-                        Received::Stored(len)
-                    } else {
-                        Received::Lent { buffer: 0, len }
-                    });
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                nothing => return self.note_nothing(nothing.map(|(len, _)| len)),
+        match self.read_unix(token, room, passing) {
+            Ok((len, cut)) if len > 0 => {
+                Incoming::Bytes(self.note_bytes(len, len < most && !cut, stored))
             }
+            nothing => self.note_nothing(nothing.map(|(len, _)| len)),
         }
+    }
+
+    /// Goes on behind a read that was tried, which a signal may have interrupted.
+    #[inline(never)]
+    fn note_read(
+        &mut self,
+        read: rustix::io::Result<usize>,
+        room: &mut [u8],
+        stored: bool,
+    ) -> Incoming {
+        let again = |room: &mut [u8]| Ok(recv(&self.stream, room, RecvFlags::empty())?.0);
+        match read.or_else(|error| self.failed_to(error, || again(room))) {
+            Ok(len) if len > 0 => Incoming::Bytes(self.note_bytes(len, len < room.len(), stored)),
+            nothing => self.note_nothing(nothing),
+        }
+    }
+
+    /// Notes a read that gave bytes; `short` if it had room for more, and nothing that came along
+    /// cut it short.
+    #[inline(always)]
+    fn note_bytes(&mut self, len: usize, short: bool, stored: bool) -> Received {
+        // What else ends a read early, and how that is known:
+        // - the mark of urgent data, also inline (tcp(7)) or of a Unix socket, the peer's end, an
+        //   error: the notification;
+        // - what came along (unix(7)): descriptors, and where the next bytes are somebody else's,
+        //   of whom the socket asks the credentials, the process or the security context: the read;
+        // - messages and records of what is no plain TCP (MPTCP, SCTP, SMC, TLS in the kernel):
+        //   `Stream::drains`;
+        // - what somebody else puts on a socket that was shown, or takes out of it: `shared`.
+        // These don't: a low-water mark (SO_RCVLOWAT) and a signal end no read that has found more,
+        // a peek offset (SO_PEEK_OFF) moves no read, a repaired socket (TCP_REPAIR) has errors
+        // instead, and timestamps, packets and chunks of the queue are no borders to a stream.
+        let drained = short && !self.read_until_blocked.get();
+        self.readable = !(drained && SHORT_MEANS_DRAINED);
+        add(&mut self.spent.incoming, len);
+        if stored { Received::Stored(len) } else { Received::Lent { buffer: 0, len } }
+    }
+
+    /// Goes on behind a system call that failed, of which some back ends of mio want to know.
+    #[cold]
+    #[inline(never)]
+    fn failed_to(
+        &self,
+        error: Errno,
+        mut call: impl FnMut() -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let failed = self.stream.try_io(|| Err(error.into()));
+        retry_failed(failed, || self.stream.try_io(&mut call))
+    }
+
+    /// Reads once, with what goes along with the bytes; returns whether that cut it short, too.
+    #[inline(never)]
+    fn read_unix(
+        &self,
+        token: Token,
+        room: &mut [u8],
+        passing: &mut Passings,
+    ) -> io::Result<(usize, bool)> {
+        let mut passing = passing.get_mut(&token.index).map(|passing| &mut **passing);
+        let mut receive =
+            |room: &mut [u8]| receive_unix(&self.stream, room, passing.as_deref_mut());
+        retry(|| self.stream.try_io(|| receive(room)))
     }
 
     /// Notes a read that gave no bytes.
+    #[inline(never)]
     fn note_nothing(&mut self, read: io::Result<usize>) -> Incoming {
         match read {
             Ok(_) if self.error_taken => {
@@ -272,99 +255,23 @@ impl Socket {
         }
     }
 
-    /// Sends once from the queue and, behind it, from `more`, at most so many bytes. Answers how
-    /// many were offered and how many of them were taken.
-    #[inline(always)]
-    fn send(
-        &mut self,
-        queue: &OutputQueue,
-        more: &Rest<'_>,
-        most: usize,
-    ) -> io::Result<(usize, usize)> {
-        let alone = match more.slices {
-            [] if queue.segments() == 1 => Some(queue.front()),
-            [one] if queue.is_empty() => Some(&one[more.skip..]),
-            _ => None,
-        };
-        if let Some(bytes) = alone {
-            let bytes = &bytes[..bytes.len().min(most)];
-            let send = || self.stream.try_io(|| Ok(send(&self.stream, bytes, NO_SIGNAL)?));
-            return Ok((bytes.len(), retry_unblocked(send)?));
-        }
-        self.send_gathered(queue, more, most)
-    }
-
-    /// As [`send`](Self::send), with what goes along with the bytes.
+    /// Notes what a notification tells; returns whom to put on the turn's list.
     #[inline(never)]
-    fn send_unix(
-        &mut self,
-        token: Token,
-        queue: &OutputQueue,
-        more: &Rest<'_>,
-        most: usize,
-        passing: &mut Passings,
-    ) -> io::Result<(usize, usize)> {
-        let Some(passing) = passing.get_mut(&token.index) else {
-            return self.send(queue, more, most);
-        };
-        let (most, with_descriptors) = passing.next(most);
-        let (offered, sent) = if with_descriptors {
-            self.send_slices(queue, more, most, |stream, slices| {
-                passing.send(stream, slices, NO_SIGNAL)
-            })?
-        } else {
-            self.send(queue, more, most)?
-        };
-        passing.note_sent(sent);
-        Ok((offered, sent))
-    }
-
-    fn send_gathered(
-        &mut self,
-        queue: &OutputQueue,
-        more: &Rest<'_>,
-        most: usize,
-    ) -> io::Result<(usize, usize)> {
-        self.send_slices(queue, more, most, |stream, slices| {
-            let mut nothing = SendAncillaryBuffer::default();
-            Ok(sendmsg(stream, slices, &mut nothing, NO_SIGNAL)?)
-        })
-    }
-
-    /// Sends as many slices as go at once, by a system call that takes slices.
-    fn send_slices(
-        &mut self,
-        queue: &OutputQueue,
-        more: &Rest<'_>,
-        most: usize,
-        send: impl Fn(&TcpStream, &[IoSlice<'_>]) -> io::Result<usize>,
-    ) -> io::Result<(usize, usize)> {
-        let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
-        let count = gather(queue, more, &mut slices);
-        let slices = &slices[..count];
-        let mut offered: usize = slices.iter().map(|slice| slice.len()).sum();
-        let mut shorter;
-        let slices = if offered <= most {
-            slices
-        } else {
-            offered = most;
-            shorter = [IoSlice::new(&[]); SLICES_PER_SEND];
-            let count = cut(slices, most, &mut shorter);
-            &shorter[..count]
-        };
-        let send = || self.stream.try_io(|| send(&self.stream, slices));
-        Ok((offered, retry_unblocked(send)?))
-    }
-
-    /// Waits for the socket to take more.
-    fn block(&mut self, token: Token, registry: &Registry) -> io::Result<()> {
-        self.blocked = true;
-        if !self.watches_sending {
-            self.watches_sending = true;
-            let name = Name::Connection(token).pack();
-            registry.reregister(&mut self.stream, name, interest() | Interest::WRITABLE)?;
+    fn note(&mut self, token: Token, news: &Notification, to_the_end: bool) -> Option<Name> {
+        if !self.ended && (news.is_readable() || to_the_end) {
+            self.readable = true;
+            if to_the_end {
+                self.read_until_blocked.set(true);
+            }
         }
-        Ok(())
+        if to_the_end {
+            self.announce(news);
+        }
+        if self.blocked && (news.is_writable() || news.is_write_closed() || news.is_error()) {
+            self.blocked = false;
+            self.sendable = true;
+        }
+        self.queue(token)
     }
 }
 
@@ -378,6 +285,7 @@ impl Sockets {
             deferred: Vec::new(),
             suspects: Vec::new(),
             passing: Passings::new(),
+            tried: Incoming::Untried,
             #[cfg(target_os = "linux")]
             relaying: Relaying::default(),
         }
@@ -388,13 +296,13 @@ impl Sockets {
     }
 
     /// Begins a turn: whoever was deferred to it is ready.
-    pub(super) fn begin_turn(&mut self, turn: u32, ready: &mut Waiting<Name>) {
-        self.turn = turn;
+    pub(super) fn begin_turn(&mut self, turn: &mut Turn) {
+        self.turn = turn.number;
         for name in self.deferred.drain(..) {
-            ready.push_again(Some(name));
+            turn.push_again(Some(name));
         }
         while let Some(token) = self.suspects.pop() {
-            ready.push(self.get(token).and_then(|socket| socket.suspect().queue(token)));
+            turn.push(self.get(token).and_then(|socket| socket.suspect().queue(token)));
         }
     }
 
@@ -477,20 +385,19 @@ impl Sockets {
     pub(super) fn note(&mut self, unpacked: Token, news: &Notification) -> Option<Name> {
         let (token, socket) = Name::find(unpacked, &mut self.slots)?;
         let to_the_end = news.is_read_closed() || news.is_error() || news.is_priority();
-        if !socket.ended && (news.is_readable() || to_the_end) {
-            socket.readable = true;
-            if to_the_end {
-                socket.read_until_blocked.set(true);
-            }
+        // Not one by one, which would be a branch each.
+        let is_marked = socket.ended
+            | socket.blocked
+            | socket.looks
+            | socket.failed
+            | socket.paused
+            | socket.queued
+            | to_the_end;
+        if !is_marked && news.is_readable() {
+            (socket.readable, socket.queued) = (true, true);
+            return Some(Name::Connection(token));
         }
-        if to_the_end {
-            socket.announce(news);
-        }
-        if socket.blocked && (news.is_writable() || news.is_write_closed() || news.is_error()) {
-            socket.blocked = false;
-            socket.sendable = true;
-        }
-        socket.queue(token)
+        socket.note(token, news, to_the_end)
     }
 
     pub(super) fn pause(&mut self, token: Token, paused: bool) -> Option<Name> {
@@ -503,9 +410,51 @@ impl Sockets {
         socket.queue(token)
     }
 
-    /// Gives one connection its next event. Bytes come before the news that it can send if it may
-    /// be broken: sending would find that out, and what was received before must not be lost.
+    /// Receives from a TCP connection that has nothing to do but that, as almost all do.
+    /// [`serve`](Self::serve) goes on where there were no bytes.
     #[inline(always)]
+    pub(super) fn receive(
+        &mut self,
+        token: Token,
+        host: &mut impl Host,
+        buffer: &mut [u8],
+        turn: &mut Turn,
+    ) -> Option<Received> {
+        let socket = self.slots.get_mut(token)?;
+        let is_marked = socket.failed | socket.looks | socket.paused | !socket.readable;
+        if is_marked || socket.transport != Transport::Tcp {
+            return None;
+        }
+        let most = socket.share(turn);
+        if most == 0 {
+            return None;
+        }
+        let (room, stored) = match host.space(token) {
+            Space::Buffer => (buffer, false),
+            Space::Room(room) => (room, true),
+            Space::Connection(_) => return None,
+        };
+        let most = room.len().min(most);
+        let room = &mut room[..most];
+        match recv(&socket.stream, &mut *room, RecvFlags::empty()) {
+            Ok((len, _)) if len > 0 => {
+                let bytes = socket.note_bytes(len, len < most, stored);
+                socket.queued = false;
+                if socket.sendable | socket.readable {
+                    turn.push_again(socket.queue(token));
+                }
+                Some(bytes)
+            }
+            nothing => {
+                self.tried = socket.note_read(nothing.map(|(len, _)| len), room, stored);
+                None
+            }
+        }
+    }
+
+    /// Gives one connection its next event, or goes on behind a read without bytes. Bytes come
+    /// before the news that it can send if it may be broken: sending would find that out, and what
+    /// was received before must not be lost.
     pub(super) fn serve(
         &mut self,
         token: Token,
@@ -513,108 +462,50 @@ impl Sockets {
         buffer: &mut [u8],
         turn: &mut Turn,
     ) -> Option<Event<Stream>> {
+        let mut incoming = std::mem::replace(&mut self.tried, Incoming::Untried);
         let socket = self.slots.get_mut(token)?;
         socket.queued = false;
-        if socket.failed {
-            return None;
-        }
-        if socket.looks
-            && let Some(event) = socket.look(token)
-        {
-            turn.push(socket.queue(token));
-            return Some(event);
-        }
-        if socket.readable && !socket.paused {
-            if left(turn.budget.read, socket.spent.in_turn(turn.number).incoming) > 0 {
-                match socket.receive_into(token, host, buffer, turn, &mut self.passing) {
-                    Incoming::Bytes(bytes) => {
-                        turn.push_again(socket.queue(token));
-                        return Some(Event::Received { token, bytes });
-                    }
-                    Incoming::Nothing => {}
-                    rare => return self.serve_rare(token, rare, buffer, turn),
-                }
-            } else if socket.read_until_blocked.get() || !socket.sendable {
-                turn.carry(socket.queue(token));
+        if matches!(incoming, Incoming::Untried) {
+            if socket.failed {
                 return None;
             }
+            if socket.looks
+                && let Some(event) = socket.look(token)
+            {
+                turn.push(socket.queue(token));
+                return Some(event);
+            }
+            if socket.readable && !socket.paused {
+                let most = socket.share(turn);
+                if most > 0 {
+                    let (room, stored) = match host.space(token) {
+                        Space::Buffer => (buffer, false),
+                        Space::Room(room) => (room, true),
+                        #[cfg(target_os = "linux")]
+                        Space::Connection(to) => {
+                            turn.push(socket.queue(token));
+                            return self.relay(token, to, buffer, turn);
+                        }
+                        #[cfg(not(target_os = "linux"))]
+                        Space::Connection(_) => (buffer, false),
+                    };
+                    incoming = socket.receive_within(token, room, stored, most, &mut self.passing);
+                } else if socket.read_until_blocked.get() || !socket.sendable {
+                    turn.carry(socket.queue(token));
+                    return None;
+                }
+            }
         }
-        let sendable = std::mem::take(&mut socket.sendable);
-        turn.push(socket.queue(token));
-        sendable.then_some(Event::Sent { token, bytes: 0 })
-    }
-
-    /// Goes on where a read gave something else than bytes. Out of line, to keep
-    /// [`serve`](Self::serve) small.
-    #[inline(never)]
-    #[cfg_attr(not(target_os = "linux"), expect(unused_variables, reason = "no relay there"))]
-    fn serve_rare(
-        &mut self,
-        token: Token,
-        incoming: Incoming,
-        buffer: &mut [u8],
-        turn: &mut Turn,
-    ) -> Option<Event<Stream>> {
-        turn.push(self.get(token)?.queue(token));
         match incoming {
-            #[cfg(target_os = "linux")]
-            Incoming::ToRelay(to) => self.relay(token, to, buffer, turn),
-            other => other.event(token),
-        }
-    }
-
-    #[inline]
-    pub(super) fn flush(
-        &mut self,
-        token: Token,
-        queue: &mut OutputQueue,
-        pool: &mut OutputPool,
-    ) -> io::Result<usize> {
-        let before = queue.len();
-        self.send(token, queue, pool, &[])?;
-        Ok(before - queue.len())
-    }
-
-    /// Sends from the queue and, behind it, from `more`, within the turn's budget; answers how much
-    /// of `more` was taken. Inlined, because almost every call has an empty `more`.
-    #[inline(always)]
-    fn send(
-        &mut self,
-        token: Token,
-        queue: &mut OutputQueue,
-        pool: &mut OutputPool,
-        more: &[IoSlice<'_>],
-    ) -> io::Result<usize> {
-        let Some(socket) = self.slots.get_mut(token) else { return Ok(0) };
-        if socket.blocked {
-            return Ok(0);
-        }
-        let mut more = Rest::new(more);
-        let mut taken = 0;
-        while !queue.is_empty() || !more.slices.is_empty() {
-            let left = left(self.write_budget, socket.spent.in_turn(self.turn).outgoing);
-            if left == 0 {
-                socket.sendable = true;
-                self.deferred.extend(socket.queue(token));
-                return Ok(taken);
+            Incoming::Bytes(_) => turn.push_again(socket.queue(token)),
+            Incoming::Nothing | Incoming::Untried => {
+                let sendable = std::mem::take(&mut socket.sendable);
+                turn.push(socket.queue(token));
+                return sendable.then_some(Event::Sent { token, bytes: 0 });
             }
-            let sent = match socket.transport {
-                Transport::Unix => socket.send_unix(token, queue, &more, left, &mut self.passing),
-                _ => socket.send(queue, &more, left),
-            };
-            let (offered, sent) = sent.inspect_err(|_| socket.failed = true)?;
-            add(&mut socket.spent.outgoing, sent);
-            let from_queue = sent.min(queue.len());
-            queue.advance(from_queue, pool);
-            taken += sent - from_queue;
-            more.advance(sent - from_queue);
-            if sent == 0 || (sent < offered && SHORT_MEANS_DRAINED) {
-                socket.block(token, &self.registry)?;
-                return Ok(taken);
-            }
+            Incoming::End | Incoming::Failure(_) => turn.push(socket.queue(token)),
         }
-        socket.sendable = false; // Nothing is left that the engine would be told for.
-        Ok(taken)
+        incoming.event(token)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who has something to do in a turn, and what they used of their budgets.
 
-use super::name::Name;
+use super::name::{Name, Packed};
 use crate::driver::Budget;
 use crate::driver::waiting::Waiting;
 
@@ -18,7 +18,7 @@ pub(super) struct Turn {
     /// Counts turns, so that what was used in an earlier one needs no reset.
     pub(super) number: u32,
     /// For this turn, and what is left of it for the next one.
-    pub(super) ready: Waiting<Name>,
+    pub(super) ready: Waiting<Packed>,
     /// How many bytes a source that became ready receives at first: fewer if serving all of
     /// them takes many turns.
     pub(super) share: usize,
@@ -31,7 +31,9 @@ pub(super) struct Turn {
     /// For the next turn: their budget is used up.
     pub(super) carried: Vec<Name>,
     /// Whom the last event is of, or the one that is being made.
-    pub(super) serving: Option<Name>,
+    pub(super) serving: Option<Packed>,
+    /// Who is to be served by `next`, because `receive` did not.
+    pub(super) unserved: Option<Packed>,
 }
 
 /// What a connection or a listener used of its budgets in one turn.
@@ -56,17 +58,20 @@ impl Turn {
             woken: false,
             carried: Vec::new(),
             serving: None,
+            unserved: None,
         }
     }
 
     /// Puts a source that became ready on this turn's list.
+    #[inline(always)]
     pub(super) fn push(&mut self, name: Option<Name>) {
-        self.ready.push(name);
+        self.ready.push(name.map(Packed::new));
     }
 
     /// Puts a source that was served and has more on this turn's list.
+    #[inline(always)]
     pub(super) fn push_again(&mut self, name: Option<Name>) {
-        self.ready.push_again(name);
+        self.ready.push_again(name.map(Packed::new));
     }
 
     /// A turn begins: how many are left who became ready before, compared with those that the last
@@ -101,7 +106,9 @@ pub(super) fn left(budget: usize, used: u32) -> usize {
     budget.saturating_sub(used as usize)
 }
 
-/// Adds to what was used. A budget beyond the counter's range is none.
+/// Adds to what was used. A budget beyond the counter's range is none, and no system call moves as
+/// much as that.
 pub(super) fn add(used: &mut u32, amount: usize) {
-    *used = used.saturating_add(amount.try_into().unwrap_or(u32::MAX));
+    debug_assert!(u32::try_from(amount).is_ok(), "{amount} at once");
+    *used = used.saturating_add(amount as u32);
 }
