@@ -24,6 +24,8 @@ pub(crate) struct StallDetector {
     threshold: Option<Duration>,
     /// The count at which the callback began.
     begun: u64,
+    /// What it counted to its end.
+    count: u64,
     /// A count that is below the threshold for certain; 0 until the counter's rate is known.
     harmless: u64,
     /// A count and its time, to learn the rate from.
@@ -55,6 +57,7 @@ impl StallDetector {
         StallDetector {
             threshold,
             begun: 0,
+            count: 0,
             harmless: 0,
             origin: (cpu::counter(), Instant::now()),
             waited: None,
@@ -89,19 +92,21 @@ impl StallDetector {
         }
     }
 
-    /// The callback has returned. Returns whether it took longer than the threshold.
+    /// The callback has returned. Returns whether it may have taken longer than the threshold: then
+    /// it is to be [judged](Self::judge).
     #[inline]
-    pub(crate) fn end(&mut self) -> Option<Delay> {
-        let threshold = self.threshold?;
-        let count = cpu::counter().wrapping_sub(self.begun);
-        if count <= self.harmless {
-            return None;
+    pub(crate) fn end(&mut self) -> bool {
+        if self.threshold.is_none() {
+            return false;
         }
-        self.judge(count, threshold)
+        self.count = cpu::counter().wrapping_sub(self.begun);
+        self.count > self.harmless
     }
 
+    /// Whether the callback that has ended took longer than the threshold.
     #[cold]
-    fn judge(&mut self, count: u64, threshold: Duration) -> Option<Delay> {
+    pub(crate) fn judge(&mut self) -> Option<Delay> {
+        let (count, threshold) = (self.count, self.threshold?);
         let watched = self.origin.1.elapsed();
         let per_second =
             cpu::counter().wrapping_sub(self.origin.0) as f64 / watched.as_secs_f64().max(1e-9);
@@ -138,7 +143,7 @@ mod tests {
         for _ in 0..3 {
             detector.begin();
             block(Duration::from_millis(20));
-            let delay = detector.end();
+            let delay = if detector.end() { detector.judge() } else { None };
             let Some(Delay::Stall(took)) = delay else {
                 panic!("20 ms are more than 5: {delay:?}")
             };
@@ -172,7 +177,7 @@ mod tests {
                 detector.begin();
                 // Until it has lasted too long, most of it without the processor.
                 while clock.read() - waited < most || begin.elapsed() < threshold * 11 / 10 {}
-                let delay = detector.end();
+                let delay = if detector.end() { detector.judge() } else { None };
                 done.store(true, Ordering::Relaxed);
                 let own = begin.elapsed().saturating_sub(clock.read() - waited);
                 match delay {
@@ -191,6 +196,6 @@ mod tests {
         detector.begin_turn(Instant::now());
         detector.begin();
         block(Duration::from_millis(2));
-        assert!(detector.end().is_none() && detector.waited.is_none());
+        assert!(!detector.end() && detector.waited.is_none());
     }
 }

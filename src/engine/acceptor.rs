@@ -50,7 +50,16 @@ impl<D: Driver> Acceptor<D> {
         let notify = Arc::new(Notify::new(driver.waker()));
         let arrivals = Arc::new(Inbox::new(Arc::clone(&notify)));
         let acceptance = Acceptance::default();
-        Acceptor { driver, acceptance, notify, arrivals, balance, reactors, connections, engine }
+        Acceptor {
+            driver,
+            acceptance,
+            notify,
+            arrivals,
+            balance,
+            reactors,
+            connections,
+            engine,
+        }
     }
 
     /// Where it is given listeners.
@@ -138,14 +147,14 @@ impl<D: Driver> Acceptor<D> {
     }
 
     fn hand_over(&mut self, socket: D::Socket, peer: PeerAddress, listener: Arc<ListenerState>) {
-        if !self.engine.admit(&peer, &listener) {
+        let account = Account::new(&peer, Some(listener.id()));
+        if !self.engine.admit(&peer, account, &listener) {
             tracing::debug!(%peer, "refused by a limit or the filter");
             return; // Dropping the socket closes it.
         }
         for (count, reactor) in self.connections.iter_mut().zip(&self.reactors) {
             *count = reactor.counters.connections.load(Ordering::Relaxed);
         }
-        let account = Account::new(&peer, Some(listener.id()));
         let chosen = self.choose(&peer);
         let reactor = &self.reactors[chosen];
         let admission = Admission::new(self.engine.limits(), &reactor.counters, account);

@@ -19,8 +19,8 @@ use crate::base::{
 use crate::config::Preface;
 use crate::shared::{Account, Counters};
 
-/// A connection in the reactor's table. Its size is what an idle connection costs, so what is seldom
-/// used is boxed, and buffers are leased only while there is something in them.
+/// A connection in the reactor's table. Its size is what an idle connection costs, so what is
+/// seldom used is boxed, and buffers are leased only while there is something in them.
 pub(crate) struct Connection<H: EventHandler> {
     pub(crate) state: H::State,
     /// Received and unread bytes; never empty.
@@ -41,8 +41,8 @@ pub(crate) struct Status<H: EventHandler> {
     pub(crate) timers: OwnedTimers,
     /// The one timer for all of the connection's deadlines.
     pub(crate) deadline: Option<TimerKey>,
-    /// The tick by which the frame that has begun must be whole; while reading is paused, how many ticks are left.
-    /// [`NO_FRAME`] if none has begun.
+    /// The tick by which the frame that has begun must be whole; while reading is paused, how many
+    /// ticks are left. [`NO_FRAME`] if none has begun.
     pub(crate) frame_by: u64,
     /// The tick of the last byte received, or when reading began again.
     pub(crate) last_received: u64,
@@ -60,8 +60,8 @@ pub(crate) struct Status<H: EventHandler> {
     pub(crate) relay: Option<Box<Relay>>,
     /// The handler paused reading.
     pub(crate) paused_by_handler: bool,
-    /// The handler has input that it looks at later, by itself: reading pauses, and neither too much
-    /// input nor the end of both sides ends the connection meanwhile.
+    /// The handler has input that it looks at later, by itself: reading pauses, and neither too
+    /// much input nor the end of both sides ends the connection meanwhile.
     pub(crate) holds_input: bool,
     /// The driver was told to pause.
     pub(crate) paused: bool,
@@ -211,13 +211,29 @@ impl<H: EventHandler> Connection<H> {
         Connection { state, ring: None, pending: Pending::default(), status }
     }
 
-    /// Whether a callback left nothing to look after but output to be flushed. This is how almost
-    /// all callbacks end; what it leaves out is looked at one by one.
+    /// Whether a callback left nothing to look after but output to be sent, for which nobody waits.
+    /// This is how almost all callbacks end; what it leaves out is looked at one by one.
+    #[inline(always)]
+    pub(crate) fn is_quiet(&self, high_water: usize) -> bool {
+        let Connection { pending, status, .. } = self;
+        // Not one by one, which would be a branch each.
+        let marked = pending.ended
+            | status.paused_by_handler
+            | status.holds_input
+            | status.paused
+            | status.above_high_water;
+        !marked
+            && pending.bytes <= high_water
+            && status.close_request.is_none()
+            && status.extras.is_none()
+            && status.relay.is_none()
+    }
+
+    /// Whether a callback left nothing to look after but output to be flushed.
     #[inline]
     pub(crate) fn is_calm(&self, high_water: usize) -> bool {
         let Connection { ring, pending, status, .. } = self;
         ring.is_none()
-            && pending.fault.is_none()
             && !pending.ended
             && (pending.bytes <= high_water || status.above_high_water)
             && status.close_request.is_none()
@@ -226,8 +242,8 @@ impl<H: EventHandler> Connection<H> {
             && !status.paused
     }
 
-    /// Whether a flush has something to do: send, end our side, or tell those who wait for output that
-    /// a callback has got rid of by itself.
+    /// Whether a flush has something to do: send, end our side, or tell those who wait for output
+    /// that a callback has got rid of by itself.
     #[inline]
     pub(crate) fn has_output_to_do(&self) -> bool {
         let Connection { pending, status, .. } = self;
@@ -237,8 +253,8 @@ impl<H: EventHandler> Connection<H> {
             || status.extras.is_some()
     }
 
-    /// Whether it hung up while the handler pauses reading, and nothing is left to be looked at. Whoever reads on is
-    /// told the end.
+    /// Whether it hung up while the handler pauses reading, and nothing is left to be looked at.
+    /// Whoever reads on is told the end.
     pub(crate) fn is_gone(&self) -> bool {
         let Connection { ring, status, .. } = self;
         status.hung_up
@@ -391,25 +407,32 @@ pub(crate) fn arm_by(
 /// What a callback reaches of its connection beside input, output and state.
 pub(crate) struct Control<'a, H: EventHandler> {
     pub(crate) token: Token,
-    pub(crate) reactor: u32,
     pub(crate) status: &'a mut Status<H>,
-    pub(crate) timers: &'a mut Timers<Alarm>,
-    pub(crate) reactors: &'a Reactors<H>,
-    pub(crate) clock: &'a Clock,
-    pub(crate) later: &'a mut VecDeque<Later<H>>,
-    pub(crate) share: &'a Share,
+    pub(crate) common: &'a mut Common<H>,
+}
+
+/// What the connections of a reactor share, as far as callbacks reach it.
+pub(crate) struct Common<H: EventHandler> {
+    /// The reactor's index.
+    pub(crate) reactor: u32,
+    pub(crate) timers: Timers<Alarm>,
+    pub(crate) reactors: Reactors<H>,
+    pub(crate) clock: Clock,
+    /// What connections left for later, when others had their turn.
+    pub(crate) later: VecDeque<Later<H>>,
+    pub(crate) share: Share,
 }
 
 impl<H: EventHandler> Control<'_, H> {
     pub(crate) fn id(&self) -> ConnId {
-        ConnId { reactor: self.reactor, token: self.token }
+        ConnId { reactor: self.common.reactor, token: self.token }
     }
 
     pub(crate) fn remote(&mut self) -> Remote<H> {
         if let Some(remote) = &self.status.remote {
             return remote.clone();
         }
-        let remote = Remote::new(self.id(), self.reactors.clone());
+        let remote = Remote::new(self.id(), self.common.reactors.clone());
         self.status.remote = Some(remote.clone());
         match self.status.phase {
             Phase::Doomed => remote.note_over(),
@@ -421,12 +444,13 @@ impl<H: EventHandler> Control<'_, H> {
 
     /// Posts to the connection's own reactor, which is awake.
     pub(crate) fn wake(&self) {
-        let _ = self.reactors.ask(self.id(), Order::Wake);
+        let _ = self.common.reactors.ask(self.id(), Order::Wake);
     }
 
-    /// Has a function run as a callback after this one, in a later turn if there is much else to do.
+    /// Has a function run as a callback after this one, in a later turn if there is much else to
+    /// do.
     pub(crate) fn run_later(&mut self, then: fn(&mut H, &mut Conn<'_, H>) -> Action) {
-        self.later.push_back((self.token, then));
+        self.common.later.push_back((self.token, then));
     }
 
     /// No frame has begun, or the next one begins.
@@ -441,19 +465,19 @@ impl<H: EventHandler> Control<'_, H> {
         if status.frame_by != NO_FRAME {
             return;
         }
-        let now = if status.paused { 0 } else { self.clock.tick() };
+        let now = if status.paused { 0 } else { self.common.clock.tick() };
         status.frame_by = now.saturating_add(ticks(timeout)).min(NO_FRAME - 1);
         if let Some(at) = status.frame_deadline() {
-            arm_by(self.timers, &mut status.deadline, at, self.token);
+            arm_by(&mut self.common.timers, &mut status.deadline, at, self.token);
         }
     }
 
     pub(crate) fn set_timer(&mut self, now: Instant, after: Duration) -> TimerId {
-        let at = self.clock.tick_after(now, after);
-        TimerId(self.timers.arm_owned(&mut self.status.timers, at, Alarm::Timer(self.token)))
+        let at = self.common.clock.tick_after(now, after);
+        TimerId(self.common.timers.arm_owned(&mut self.status.timers, at, Alarm::Timer(self.token)))
     }
 
     pub(crate) fn cancel_timer(&mut self, timer: TimerId) -> bool {
-        self.timers.cancel_owned(&self.status.timers, timer.0).is_some()
+        self.common.timers.cancel_owned(&self.status.timers, timer.0).is_some()
     }
 }

@@ -23,7 +23,7 @@ pub use self::conn::{
     SendDescriptorsError,
 };
 pub(crate) use self::connection::{
-    Alarm, Connection, Control, Later, Origin, Phase, Relay, Status, arm_by,
+    Alarm, Common, Connection, Control, Origin, Phase, Relay, Status, arm_by,
 };
 pub(crate) use self::datagram::DatagramEntry;
 pub use self::datagram::{Datagram, DatagramRemote, DatagramSocket, SendError};

@@ -1,17 +1,22 @@
 //! Running one callback, and acting on what it asked for.
 
+use std::{io, mem};
+
 use millstream_platform::driver::{Driver, Received, Token};
 use millstream_platform::memory::{Ring, RingPool};
 use millstream_platform::time::after;
 
 use super::EventLoop;
+use super::flush::send;
 use super::incoming::Incoming;
-use crate::base::{CloseReason, Delay};
-use crate::config::InputOverflow;
+use crate::base::{CloseReason, Delay, StallDetector, Table};
+use crate::config::{Config, InputOverflow};
 use crate::handler::{
-    Action, CloseRequest, Conn, Control, EventHandler, Input, Phase, ReactorAction,
+    Action, CloseRequest, Common, Conn, Connection, Control, EventHandler, Input, Outputs, Phase,
+    ReactorAction,
 };
 use crate::log::limited;
+use crate::shared::Counters;
 use crate::unwind::catch;
 
 /// What became of a callback.
@@ -20,13 +25,125 @@ pub(super) enum Invoked {
     Calm {
         output: bool,
     },
+    /// As much of what it wrote is sent as the system takes now.
+    Sent(io::Result<()>),
     Answered(Action),
     Panicked,
     /// It did not run: the connection is gone, or too far on its way there.
     Not,
 }
 
+/// How a callback has ended.
+pub(super) enum Ended {
+    /// In one of the ways that need no look at the connection: nothing to do, or something to send.
+    Calm {
+        output: bool,
+    },
+    Sent(io::Result<()>),
+    /// `None` if it panicked; it may have taken too long.
+    Asked {
+        action: Option<Action>,
+        late: bool,
+    },
+}
+
+/// What callbacks of connections run with: all but the table, of which they borrow their
+/// connection.
+pub(super) struct Runner<'a, D: Driver, H: EventHandler> {
+    driver: &'a mut D,
+    handler: &'a mut H,
+    outputs: &'a mut Outputs,
+    common: &'a mut Common<H>,
+    stalls: &'a mut StallDetector,
+    rings: &'a mut RingPool,
+    pub(super) counters: &'a Counters,
+    config: &'a Config,
+    calm_output: usize,
+}
+
+impl<D: Driver, H: EventHandler> Runner<'_, D, H> {
+    /// Delivers bytes, those that come with it or those in the ring.
+    #[inline(always)]
+    pub(super) fn deliver(
+        self,
+        connection: &mut Connection<H>,
+        token: Token,
+        bytes: Incoming<'_>,
+    ) -> Ended {
+        self.run::<true>(connection, token, bytes, H::on_traffic)
+    }
+
+    /// Runs a callback and keeps what it left unread. With `SENDS` it sends what it wrote, if there
+    /// is nothing else to look after.
+    #[inline(always)]
+    fn run<const SENDS: bool>(
+        self,
+        connection: &mut Connection<H>,
+        token: Token,
+        bytes: Incoming<'_>,
+        callback: impl FnOnce(&mut H, &mut Conn<'_, H>) -> Action,
+    ) -> Ended {
+        let (lent, link) = bytes.parts(self.driver);
+        let unread = connection.ring.as_ref().map_or(lent, |ring| ring.readable());
+        let mut conn = Conn {
+            input: Input::from(unread),
+            output: self.outputs.lend(token, &mut connection.pending, link),
+            state: &mut connection.state,
+            control: Control { token, status: &mut connection.status, common: self.common },
+        };
+        self.stalls.begin();
+        let action = catch(|| callback(self.handler, &mut conn)).ok();
+        let late = self.stalls.end();
+        let taken = conn.input.taken();
+        if self.outputs.sent > 0 {
+            let sent = mem::take(&mut self.outputs.sent);
+            connection.book_sent(sent, &self.common.clock, self.counters);
+        }
+        if connection.ring.is_some() || taken < lent.len() {
+            let room = self.config.receive_buffer / 2;
+            keep_unread(self.rings, &mut connection.ring, lent, taken, room);
+            if connection.ring.is_some() {
+                return Ended::Asked { action, late };
+            }
+        }
+        if late {
+            return Ended::Asked { action, late };
+        }
+        let Some(Action::Continue) = action else { return Ended::Asked { action, late: false } };
+        if !connection.is_quiet(self.calm_output) {
+            return Ended::Asked { action: Some(Action::Continue), late: false };
+        }
+        let output = connection.pending.queue.is_some();
+        if !SENDS || !output {
+            return Ended::Calm { output };
+        }
+        let clock = &self.common.clock;
+        let sent = send(connection, token, self.driver, self.outputs, clock, self.counters);
+        if sent.is_err() || connection.pending.bytes > 0 {
+            return Ended::Sent(sent);
+        }
+        Ended::Calm { output: false }
+    }
+}
+
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
+    /// The connections, and what their callbacks run with.
+    #[inline(always)]
+    pub(super) fn split(&mut self) -> (&mut Table<Connection<H>>, Runner<'_, D, H>) {
+        let runner = Runner {
+            driver: &mut self.driver,
+            handler: &mut self.handler,
+            outputs: &mut self.outputs,
+            common: &mut self.common,
+            stalls: &mut self.stalls,
+            rings: &mut self.rings,
+            counters: &self.counters,
+            config: &self.config,
+            calm_output: self.pressure.calm_output,
+        };
+        (&mut self.connections, runner)
+    }
+
     /// Runs a callback of an open connection and does what it asks for. What it wrote is flushed in
     /// the flush stage.
     pub(super) fn call(
@@ -35,7 +152,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         name: &'static str,
         callback: impl FnOnce(&mut H, &mut Conn<'_, H>) -> Action,
     ) {
-        if self.run_callback(token, name, Incoming::Nothing, callback) {
+        let invoked = self.invoke(token, Phase::Open, name, Incoming::Nothing, callback);
+        if self.settle_invoked(token, invoked) {
             self.mark_dirty(token);
         }
     }
@@ -43,36 +161,41 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Delivers bytes, or those in the ring, and flushes what the handler wrote at once, while what
     /// the system calls touch is still in the processor's caches. With a thousand busy connections
     /// that is worth a quarter of the time of a message, and a reply leaves earlier.
-    #[inline(always)]
     pub(super) fn deliver(&mut self, token: Token, bytes: Incoming<'_>) {
-        if self.run_callback(token, "on_traffic", bytes, H::on_traffic) {
-            self.send(token);
+        let (connections, runner) = self.split();
+        let Some(connection) = connections.get_mut(token) else { return };
+        if connection.status.phase <= Phase::Open {
+            let ended = runner.deliver(connection, token, bytes);
+            self.settle_delivery(token, ended);
         }
     }
 
-    /// Runs a callback of an open connection and does what it asks for, but for flushing; answers
-    /// whether that is to be done. `bytes` are for a connection that has no unread ones.
+    /// Does what the handler asks for whom bytes were delivered to.
     #[inline(always)]
-    fn run_callback(
-        &mut self,
-        token: Token,
-        name: &'static str,
-        bytes: Incoming<'_>,
-        callback: impl FnOnce(&mut H, &mut Conn<'_, H>) -> Action,
-    ) -> bool {
-        match self.invoke(token, Phase::Open, name, bytes, callback) {
-            Invoked::Calm { output } => output,
-            Invoked::Answered(action) => self.settle(token, action),
-            Invoked::Panicked => {
-                self.doom(token, CloseReason::Panicked, true);
-                false
+    pub(super) fn settle_delivery(&mut self, token: Token, ended: Ended) {
+        if !matches!(ended, Ended::Calm { output: false }) {
+            let invoked = self.look_after(token, "on_traffic", ended);
+            if self.settle_invoked(token, invoked) {
+                self.send(token);
             }
-            Invoked::Not => false,
         }
     }
 
-    /// Runs a callback, unless the connection is further on its way to being closed than `until`, and
-    /// keeps what it left unread.
+    /// Does what a callback asked for, but for flushing; returns whether that is to be done.
+    fn settle_invoked(&mut self, token: Token, invoked: Invoked) -> bool {
+        match invoked {
+            Invoked::Calm { output } => return output,
+            Invoked::Sent(Ok(())) => self.follow_up(token),
+            Invoked::Sent(Err(error)) => self.cut_off_broken(token, error),
+            Invoked::Answered(action) => return self.settle(token, action),
+            Invoked::Panicked => self.doom(token, CloseReason::Panicked, true),
+            Invoked::Not => {}
+        }
+        false
+    }
+
+    /// Runs a callback, unless the connection is further on its way to being closed than `until`.
+    /// `bytes` are for one that has no unread ones.
     #[inline(always)]
     pub(super) fn invoke(
         &mut self,
@@ -82,47 +205,33 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         bytes: Incoming<'_>,
         callback: impl FnOnce(&mut H, &mut Conn<'_, H>) -> Action,
     ) -> Invoked {
-        let Some(connection) = self.connections.get_mut(token) else { return Invoked::Not };
+        let (connections, runner) = self.split();
+        let Some(connection) = connections.get_mut(token) else { return Invoked::Not };
         if connection.status.phase > until {
             return Invoked::Not;
         }
-        let (lent, link) = bytes.parts(&mut self.driver);
-        let sent_before = connection.pending.sent;
-        let unread = connection.ring.as_ref().map_or(lent, |ring| ring.readable());
-        let mut conn = Conn {
-            input: Input::from(unread),
-            output: self.outputs.lend(token, &mut connection.pending, link),
-            state: &mut connection.state,
-            control: Control {
-                token,
-                reactor: self.index as u32,
-                status: &mut connection.status,
-                timers: &mut self.timers,
-                reactors: &self.reactors,
-                clock: &self.clock,
-                later: &mut self.later,
-                share: &self.share,
-            },
+        let ended = runner.run::<false>(connection, token, bytes, callback);
+        self.look_after(token, name, ended)
+    }
+
+    /// Looks what a callback left to look after.
+    #[inline(never)]
+    fn look_after(&mut self, token: Token, name: &'static str, ended: Ended) -> Invoked {
+        let (action, late) = match ended {
+            Ended::Calm { output } => return Invoked::Calm { output },
+            Ended::Sent(sent) => return Invoked::Sent(sent),
+            Ended::Asked { action, late } => (action, late),
         };
-        self.stalls.begin();
-        let outcome = catch(|| callback(&mut self.handler, &mut conn));
-        let stalled = self.stalls.end();
-        let taken = conn.input.taken();
-        if connection.ring.is_some() || taken < lent.len() {
-            let room = self.config.receive_buffer / 2;
-            keep_unread(&mut self.rings, &mut connection.ring, lent, taken, room);
+        if late {
+            self.report_stall(name, Some(token));
         }
-        let sent = connection.pending.sent - sent_before;
-        connection.book_sent(sent, &self.clock, &self.counters);
-        let calm = connection.is_calm(self.pressure.calm_output);
-        let output = connection.has_output_to_do();
-        if let Some(delay) = stalled {
-            self.report_stall(delay, name, Some(token));
-        }
-        match outcome {
-            Ok(Action::Continue) if calm => Invoked::Calm { output },
-            Ok(action) => Invoked::Answered(action),
-            Err(_) => {
+        let Some(connection) = self.connections.get(token) else { return Invoked::Not };
+        match action {
+            Some(Action::Continue) if connection.is_calm(self.pressure.calm_output) => {
+                Invoked::Calm { output: connection.has_output_to_do() }
+            }
+            Some(action) => Invoked::Answered(action),
+            None => {
                 self.note_panic(name, Some(token));
                 Invoked::Panicked
             }
@@ -207,10 +316,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let asked = status.paused_by_handler || status.holds_input;
         let paused = open && (asked || relaying || flooded || pressed || full);
         if paused != status.paused {
-            status.note_paused(paused, self.clock.tick());
+            status.note_paused(paused, self.common.clock.tick());
             self.driver.pause(token, paused);
             if !paused {
-                status.last_received = self.clock.tick();
+                status.last_received = self.common.clock.tick();
                 self.arm_deadline(token);
             }
         }
@@ -244,7 +353,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn obey_reactor_action(&self, action: ReactorAction) {
         if action == ReactorAction::Shutdown {
             // That it is stopping already is as good.
-            let _ = self.engine.stop_by(after(self.clock.now(), self.config.stop_timeout));
+            let _ = self.engine.stop_by(after(self.common.clock.now(), self.config.stop_timeout));
         }
     }
 
@@ -259,10 +368,14 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         ring.append(lent);
     }
 
-    /// Counts a callback that took too long, and reports it if that was its own doing.
+    /// Counts a callback if it took too long, and reports it if that was its own doing.
     #[cold]
-    pub(super) fn report_stall(&mut self, delay: Delay, name: &'static str, token: Option<Token>) {
-        let Delay::Stall(took) = delay else { return self.counters.preemptions.add(1) };
+    pub(super) fn report_stall(&mut self, name: &'static str, token: Option<Token>) {
+        let took = match self.stalls.judge() {
+            None => return,
+            Some(Delay::Preempted) => return self.counters.preemptions.add(1),
+            Some(Delay::Stall(took)) => took,
+        };
         self.counters.stalls.add(1);
         let reactor = self.index;
         limited!(warn, reactor, callback = name, ?token, ?took, "a callback stalled its reactor");
@@ -275,8 +388,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 }
 
-/// Takes what the handler read out of the ring, or puts what it left of the lent bytes into one with
-/// room for more.
+/// Takes what the handler read out of the ring, or puts what it left of the lent bytes into one
+/// with room for more.
 pub(super) fn keep_unread(
     rings: &mut RingPool,
     ring: &mut Option<Box<Ring>>,
@@ -303,5 +416,5 @@ pub(super) fn keep_unread(
 fn grow(rings: &mut RingPool, ring: &mut Box<Ring>, room: usize) {
     let mut larger = rings.lease(ring.len() + room);
     larger.append(ring.readable());
-    rings.give_back(std::mem::replace(ring, larger));
+    rings.give_back(mem::replace(ring, larger));
 }

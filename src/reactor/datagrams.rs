@@ -201,9 +201,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             return self.driver.resume_datagrams(token);
         };
         let pause = FIRST_PAUSE.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX));
-        let at = self.clock.tick_after(self.driver.now(), pause.min(LONGEST_PAUSE));
+        let at = self.common.clock.tick_after(self.driver.now(), pause.min(LONGEST_PAUSE));
         if let Some(entry) = self.datagrams.table.get_mut(token) {
-            entry.resume = Some(self.timers.arm(at, Alarm::Receive(token)));
+            entry.resume = Some(self.common.timers.arm(at, Alarm::Receive(token)));
         }
     }
 
@@ -217,7 +217,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// Tells the handler of an error, unless it was told of enough.
     fn tell_datagram_error(&mut self, token: Token, error: &io::Error) {
-        let second = self.clock.tick() / 1000;
+        let second = self.common.clock.tick() / 1000;
         let Some(entry) = self.datagrams.table.get_mut(token) else { return };
         if entry.told.0 != second {
             entry.told = (second, 0);
@@ -295,9 +295,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             entry,
             queues: &mut self.datagrams.queues,
             link,
-            reactors: &self.reactors,
+            reactors: &self.common.reactors,
             engine: &self.engine,
-            clock: &self.clock,
+            clock: &self.common.clock,
             counters: &self.counters,
             cap: self.config.datagram_queue,
         };
@@ -307,8 +307,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let closes = entry.closing || matches!(outcome, Ok(Action::Close));
         let has_news = entry.queue.is_some() || entry.error.is_some();
         self.datagrams.count_held(token);
-        if let Some(delay) = stalled {
-            self.report_stall(delay, name, Some(token));
+        if stalled {
+            self.report_stall(name, Some(token));
         }
         match outcome {
             Ok(action) => self.obey_action(action),
@@ -358,12 +358,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// Closes a socket once its queue is sent, and what the handler sends when it is told.
     pub(super) fn begin_closing_datagrams(&mut self, token: Token) {
-        let at = self.clock.tick_after(self.driver.now(), self.config.close_timeout);
+        let at = self.common.clock.tick_after(self.driver.now(), self.config.close_timeout);
         let Some(entry) = self.datagrams.table.get_mut(token) else { return };
         if entry.is_deaf() {
             return;
         }
-        entry.patience = Some(self.timers.arm(at, Alarm::Datagrams(token)));
+        entry.patience = Some(self.common.timers.arm(at, Alarm::Datagrams(token)));
         entry.note_closing();
         let reason = if self.draining { CloseReason::Shutdown } else { CloseReason::Local };
         self.invoke_datagrams(token, true, "on_datagram_closing", |handler, socket, _| {
@@ -397,7 +397,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let Some(mut entry) = self.datagrams.table.remove(token) else { return };
         self.driver.close_datagrams(token);
         for timer in [entry.patience, entry.resume].into_iter().flatten() {
-            self.timers.cancel(timer);
+            self.common.timers.cancel(timer);
         }
         if let Some(mut queue) = entry.queue.take() {
             queue.drop_all();

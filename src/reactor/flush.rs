@@ -1,11 +1,39 @@
 //! Sending, and what follows from it: completions, the low-water mark, the end of our side.
 
+use std::io;
+
 use bytes::Bytes;
 use millstream_platform::driver::{Driver, Token};
 
 use super::{EventLoop, Served};
-use crate::base::{CloseReason, Closed, Completion};
-use crate::handler::{Action, EventHandler, Phase};
+use crate::base::{Clock, CloseReason, Closed, Completion};
+use crate::handler::{Action, Connection, EventHandler, Outputs, Phase};
+use crate::shared::Counters;
+
+/// Sends what the system takes of what is pending, and books it.
+#[inline(always)]
+pub(super) fn send<H: EventHandler>(
+    connection: &mut Connection<H>,
+    token: Token,
+    driver: &mut impl Driver,
+    outputs: &mut Outputs,
+    clock: &Clock,
+    counters: &Counters,
+) -> io::Result<()> {
+    let Some(queue) = &mut connection.pending.queue else { return Ok(()) };
+    match driver.flush(token, queue, &mut outputs.pool) {
+        Ok(sent) => {
+            outputs.pool.give_back_if_empty(&mut connection.pending.queue);
+            connection.pending.note_sent(sent);
+            connection.book_sent(sent as u64, clock, counters);
+            Ok(())
+        }
+        Err(error) => {
+            outputs.pool.give_back_if_empty(&mut connection.pending.queue);
+            Err(error)
+        }
+    }
+}
 
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Puts a connection on the list of what to flush in this turn.
@@ -21,13 +49,13 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn note_sendable(&mut self, token: Token, bytes: usize) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         connection.pending.note_sent(bytes);
-        connection.book_sent(bytes as u64, &self.clock, &self.counters);
+        connection.book_sent(bytes as u64, &self.common.clock, &self.counters);
         self.mark_dirty(token);
     }
 
-    /// Stage 7: flushes who was written to before this stage began. Callbacks of this stage may write
-    /// again; that is for the next turn, so a handler that refills as fast as the peer reads gets
-    /// no more than its share.
+    /// Stage 7: flushes who was written to before this stage began. Callbacks of this stage may
+    /// write again; that is for the next turn, so a handler that refills as fast as the peer reads
+    /// gets no more than its share.
     pub(super) fn flush_dirty(&mut self) {
         self.begin_stage();
         for _ in 0..self.dirty.len() {
@@ -46,24 +74,16 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     /// Sends what the system takes of what is pending.
-    #[inline(always)]
     pub(super) fn send(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         if connection.status.phase == Phase::Doomed {
             return;
         }
-        if let Some(queue) = &mut connection.pending.queue {
-            let sent = self.driver.flush(token, queue, &mut self.outputs.pool);
-            if let Some(empty) = connection.pending.queue.take_if(|queue| queue.is_empty()) {
-                self.outputs.pool.give_back(empty);
-            }
-            match sent {
-                Ok(sent) => {
-                    connection.pending.note_sent(sent);
-                    connection.book_sent(sent as u64, &self.clock, &self.counters);
-                }
-                Err(error) => return self.cut_off_broken(token, error),
-            }
+        let (driver, outputs) = (&mut self.driver, &mut self.outputs);
+        if let Err(error) =
+            send(connection, token, driver, outputs, &self.common.clock, &self.counters)
+        {
+            return self.cut_off_broken(token, error);
         }
         let status = &connection.status;
         let waited_for = status.extras.is_some()
@@ -77,7 +97,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// What follows from what is pending after a flush.
     #[inline(never)]
-    fn follow_up(&mut self, token: Token) {
+    pub(super) fn follow_up(&mut self, token: Token) {
         self.complete_writes(token);
         let Some(connection) = self.connections.get_mut(token) else { return };
         let pending = connection.pending.bytes;
@@ -102,7 +122,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let Some(connection) = self.connections.get_mut(token) else { return };
         if !connection.pending.stuck {
             connection.pending.stuck = true;
-            connection.status.last_sent = self.clock.tick_at(self.driver.now());
+            connection.status.last_sent = self.common.clock.tick_at(self.driver.now());
         }
         self.arm_deadline(token);
     }
@@ -116,8 +136,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// Everything was sent, and nothing more will be: ends our side. If the peer ended its own before,
-    /// the connection is over, and closing it ends our side, too.
+    /// Everything was sent, and nothing more will be: ends our side. If the peer ended its own
+    /// before, the connection is over, and closing it ends our side, too.
     fn end_output(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         let status = &mut connection.status;

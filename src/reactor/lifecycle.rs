@@ -28,7 +28,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// The callback's panic.
     pub(crate) fn boot(&mut self) -> Result<(), Panic> {
         // What it needs is opened now, and not when the first connection comes.
-        self.stalls.begin_turn(self.clock.now());
+        self.stalls.begin_turn(self.common.clock.now());
         let action = self.call_without_connection("on_boot", H::on_boot)?;
         self.arm_tick();
         self.obey_reactor_action(action);
@@ -78,10 +78,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             return; // Dropping the socket closes it.
         };
         let listener = Arc::clone(listener);
-        if !self.engine.admit(peer, &listener) {
+        let account = Account::new(peer, Some(listener.id()));
+        if !self.engine.admit(peer, account, &listener) {
             return;
         }
-        let account = Account::new(peer, Some(listener.id()));
         let admission = Admission::new(self.engine.limits(), &self.counters, account);
         self.open_accepted(socket, peer, &listener, admission);
     }
@@ -145,7 +145,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     fn adopt(&mut self, socket: D::Socket, peer: &PeerAddress, origin: Origin) -> Option<Token> {
-        let now = self.clock.tick();
+        let now = self.common.clock.tick();
         // The state's default, and its destructor if there is no place, are the user's code.
         let inserted = catch(|| {
             let state = H::State::default();
@@ -223,7 +223,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let cuts_off = connection.pending.bytes > 0;
         let extras = connection.status.extras();
         extras.reason = Some(reason);
-        extras.close_by = self.clock.tick_after(self.driver.now(), self.config.close_timeout);
+        extras.close_by =
+            self.common.clock.tick_after(self.driver.now(), self.config.close_timeout);
         if panicked {
             return self.cut_off(token, CloseReason::Panicked, true);
         }
@@ -314,10 +315,14 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// Stage 8.
     pub(super) fn close_doomed(&mut self) {
+        if self.doomed.is_empty() {
+            return;
+        }
         while let Some((token, reason)) = self.doomed.pop() {
             self.serving = Served::Connection(token);
             self.finish(token, &reason);
         }
+        self.tell_memory(); // It is less.
     }
 
     /// Tells the handler, closes the connection, and gives back all that it had.
@@ -439,9 +444,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Returns what a connection leased, and cancels its timers.
     fn give_back(&mut self, connection: &mut Connection<H>) {
         let status = &mut connection.status;
-        self.timers.cancel_all(&mut status.timers);
+        self.common.timers.cancel_all(&mut status.timers);
         if let Some(key) = status.deadline.take() {
-            self.timers.cancel(key);
+            self.common.timers.cancel(key);
         }
         connection.pending.discard(&mut self.outputs.pool);
         if let Some(ring) = connection.ring.take() {
@@ -455,7 +460,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if !self.draining {
             self.begin_draining();
         }
-        if self.clock.now() >= deadline {
+        if self.common.clock.now() >= deadline {
             self.cut_datagrams();
             self.doom_all();
         }
@@ -468,7 +473,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             self.take_in(arrival);
         }
         self.draining = true;
-        self.draining_since = self.clock.tick();
+        self.draining_since = self.common.clock.tick();
         self.acceptance.close(&mut self.driver);
         self.stop_attempts();
         self.close_datagrams_of(|_| true);
@@ -521,8 +526,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             self.refuse(command);
         }
         if let Some(armed) = self.tick.armed.take() {
-            self.timers.cancel(armed);
+            self.common.timers.cancel(armed);
         }
+        self.tell_memory();
         self.publish();
         self.dismantle();
     }

@@ -54,7 +54,7 @@ use self::outgoing::{Attempt, Handshake};
 use self::pressure::Pressure;
 use crate::base::{Clock, CloseReason, Share, StallDetector, Table, TimerKey, Timers};
 use crate::config::Config;
-use crate::handler::{Alarm, Connection, EventHandler, Later, Mailbox, Outputs, Reactors};
+use crate::handler::{Common, Connection, EventHandler, Mailbox, Outputs, Reactors};
 use crate::shared::{
     AcceptQueue, Acceptance, Arrival, Counters, Engine, Inbox, Notify, ReactorPort,
 };
@@ -75,14 +75,12 @@ pub(crate) struct EventLoop<D: Driver, H: EventHandler> {
     attempts: Table<Attempt<H>>,
     handshakes: Table<Handshake>,
     datagrams: Datagrams<H>,
-    timers: Timers<Alarm>,
-    clock: Clock,
+    common: Common<H>,
     rings: RingPool,
     outputs: Outputs,
     notify: Arc<Notify>,
     arrivals: Arc<Inbox<Arrival<D>>>,
     mailbox: Arc<Mailbox<H>>,
-    reactors: Reactors<H>,
     engine: Engine,
     config: Arc<Config>,
     counters: Arc<Counters>,
@@ -90,9 +88,6 @@ pub(crate) struct EventLoop<D: Driver, H: EventHandler> {
     acceptance: Acceptance,
     /// Who was written to in this turn.
     dirty: VecDeque<Token>,
-    /// What connections left for later, when others had their turn.
-    later: VecDeque<Later<H>>,
-    share: Share,
     /// Who is closed at the end of this turn, and why.
     doomed: Vec<(Token, CloseReason)>,
     pressure: Pressure,
@@ -178,22 +173,26 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             attempts: Table::new(),
             handshakes: Table::new(),
             datagrams: Datagrams::default(),
-            timers: Timers::new(),
-            clock: Clock::new(driver.now()),
+            common: Common {
+                reactor: index as u32,
+                timers: Timers::new(),
+                reactors,
+                clock: Clock::new(driver.now()),
+                later: VecDeque::new(),
+                share: Share::new(config.turn_time),
+            },
             rings: RingPool::new(config.mirrored_rings, RING_BYTES_KEPT),
             outputs: Outputs {
                 pool: OutputPool::mapped(OUTPUT_CHUNK, OUTPUT_CHUNKS_KEPT),
                 limits: config.output.clone(),
+                sent: 0,
             },
             notify: channels.notify,
             arrivals: channels.arrivals,
             mailbox: channels.mailbox,
-            reactors,
             counters: channels.counters,
             acceptance: Acceptance::default(),
             dirty: VecDeque::new(),
-            later: VecDeque::new(),
-            share: Share::new(config.turn_time),
             doomed: Vec::new(),
             pressure: Pressure::new(config.output.high_water),
             tick: Tick { interval: config.tick, armed: None },

@@ -33,7 +33,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn await_preface(&mut self, token: Token, preface: Arc<dyn Preface>) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         let extras = connection.status.extras();
-        extras.close_by = self.clock.tick_after(self.driver.now(), preface.timeout());
+        extras.close_by = self.common.clock.tick_after(self.driver.now(), preface.timeout());
         extras.preface = Some(preface);
         self.arm_deadline(token);
     }
@@ -90,7 +90,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let peer = connection.status.peer.direct();
         tracing::debug!(reactor = self.index, %peer, %reason, "refused before it opened");
         let extras = connection.status.extras();
-        extras.close_by = self.clock.tick_after(self.driver.now(), MOMENT);
+        extras.close_by = self.common.clock.tick_after(self.driver.now(), MOMENT);
         extras.reason = Some(reason);
         extras.preface = None;
         self.arm_deadline(token);

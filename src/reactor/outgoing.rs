@@ -68,8 +68,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             return self.answer(CALLBACK, done, ConnectError::LimitReached { to });
         }
         let after = connect.after;
-        let at = self.clock.tick_after(self.driver.now(), after);
-        let timers = &mut self.timers;
+        let at = self.common.clock.tick_after(self.driver.now(), after);
+        let timers = &mut self.common.timers;
         let inserted = self.attempts.insert_with(|token| {
             let timer = timers.arm(at, Alarm::Attempt(token));
             Attempt { connect, done, begun: None, timer }
@@ -103,7 +103,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             let source = Box::new(source);
             return self.fail_attempt(token, |to| ConnectError::Option { to, source });
         }
-        let deadline = self.clock.tick_after(self.driver.now(), *timeout);
+        let deadline = self.common.clock.tick_after(self.driver.now(), *timeout);
         let stage = match to {
             Target::Address(address) => Stage::Race(Race::new(vec![*address], *attempt_delay)),
             Target::Host { name, port } => {
@@ -154,7 +154,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                         continue;
                     }
                     Step::WaitUntil(next) => {
-                        at = at.min(self.clock.tick_after(next, Duration::ZERO));
+                        at = at.min(self.common.clock.tick_after(next, Duration::ZERO));
                     }
                     Step::Wait => {}
                     Step::Lost => {
@@ -163,8 +163,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                     }
                 }
             }
-            self.timers.cancel(attempt.timer);
-            attempt.timer = self.timers.arm(at, Alarm::Attempt(token));
+            self.common.timers.cancel(attempt.timer);
+            attempt.timer = self.common.timers.arm(at, Alarm::Attempt(token));
             return;
         }
     }
@@ -258,7 +258,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let Some(attempt) = self.attempts.get(token) else { return };
         match &attempt.begun {
             None => self.begin_attempt(token),
-            Some(begun) if begun.deadline <= self.clock.tick() => {
+            Some(begun) if begun.deadline <= self.common.clock.tick() => {
                 let timeout = attempt.connect.timeout;
                 self.fail_attempt(token, |to| ConnectError::TimedOut { to, timeout });
             }
@@ -286,7 +286,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Takes an attempt out, with its timer and its handshakes.
     fn end_attempt(&mut self, token: Token) -> Option<Attempt<H>> {
         let attempt = self.attempts.remove(token)?;
-        self.timers.cancel(attempt.timer);
+        self.common.timers.cancel(attempt.timer);
         for &handshake in attempt.begun.iter().flat_map(|begun| &begun.handshakes) {
             if self.handshakes.remove(handshake).is_some() {
                 self.driver.give_up(handshake);

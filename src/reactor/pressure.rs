@@ -76,7 +76,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// How long until the patience with the pressure ends.
     pub(super) fn patience(&self) -> Option<Duration> {
-        self.pressure.patience.map(|at| self.clock.until(at))
+        self.pressure.patience.map(|at| self.common.clock.until(at))
     }
 
     /// Tells the engine what is held.
@@ -106,7 +106,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.pressure.pressed = !self.pressure.pressed;
         let (reactor, pressed) = (self.index, self.pressure.pressed);
         self.pressure.calm_output = if pressed { 0 } else { self.config.output.high_water };
-        self.pressure.patience = pressed.then(|| self.clock.tick().saturating_add(ticks(PATIENCE)));
+        self.pressure.patience =
+            pressed.then(|| self.common.clock.tick().saturating_add(ticks(PATIENCE)));
         tracing::debug!(reactor, pressed, "memory");
         let tokens: Vec<Token> = self.connections.tokens().collect();
         tokens.into_iter().for_each(|token| self.settle_reading(token));
@@ -115,7 +116,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Once the patience with the pressure is over, closes those who got no further meanwhile,
     /// until it ends. Returns whether it closed somebody.
     fn relieve(&mut self, at: u64) -> bool {
-        let (now, time) = (self.clock.tick(), ticks(PATIENCE));
+        let (now, time) = (self.common.clock.tick(), ticks(PATIENCE));
         if now < at {
             return false;
         }
@@ -128,7 +129,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// `until`. Returns whether it closed somebody.
     #[cold]
     fn shed(&mut self, excess: usize, until: u64) -> bool {
-        let reactors = self.reactors.len();
+        let reactors = self.common.reactors.len();
         let Some(mut part) = self.engine.memory().part(&self.pressure.told, excess, reactors)
         else {
             self.engine.wake_reactors(); // One that holds more may sleep.

@@ -3,6 +3,8 @@
 //! There is never more than one read on its way: a connection that relays reads when the other one has nothing to
 //! send. On Linux the driver moves what comes in large pieces from socket to socket.
 
+use std::mem;
+
 use millstream_platform::driver::{Driver, Received, Token};
 
 use super::EventLoop;
@@ -106,12 +108,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.counters.bytes_in.add(len as u64);
         self.counters.messages_in.add(1);
         let Some(connection) = self.connections.get_mut(token) else { return };
-        connection.status.last_received = self.clock.tick();
+        connection.status.last_received = self.common.clock.tick();
         connection.relay().large = len >= LARGE;
         let Some(to) = connection.relays_to() else { return };
         if let Some(target) = self.connections.get_mut(to) {
             target.pending.sent += sent as u64;
-            target.book_sent(sent as u64, &self.clock, &self.counters);
+            target.book_sent(sent as u64, &self.common.clock, &self.counters);
         }
         if let Some(rest) = rest {
             self.forward(token, to, Incoming::Lent(rest));
@@ -128,10 +130,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             return self.begin_close(token, CloseReason::Relay); // There is nowhere to go any more.
         }
         let (bytes, link) = bytes.parts(&mut self.driver);
-        let sent_before = target.pending.sent;
         self.outputs.lend(to, &mut target.pending, link).write(bytes);
-        let sent = target.pending.sent - sent_before;
-        target.book_sent(sent, &self.clock, &self.counters);
+        let sent = mem::take(&mut self.outputs.sent);
+        target.book_sent(sent, &self.common.clock, &self.counters);
         if self.settle(to, Action::Continue) {
             self.send(to);
         }

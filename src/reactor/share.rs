@@ -10,39 +10,39 @@ use crate::handler::EventHandler;
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// The first stage that has a share begins.
     pub(super) fn begin_dispatch(&mut self) {
-        let ends = after(self.clock.now(), self.share.time);
-        self.share.begin(Some(ends));
+        let ends = after(self.common.clock.now(), self.common.share.time);
+        self.common.share.begin(Some(ends));
     }
 
     /// Another stage begins.
     pub(super) fn begin_stage(&mut self) {
         self.serving = Served::Nothing;
-        self.share.begin(None);
+        self.common.share.begin(None);
     }
 
     /// Counts an event and its bytes; whether the stage has had its share.
     #[inline]
     pub(super) fn has_done(&mut self, bytes: usize) -> bool {
-        self.share.done += COST + bytes;
-        self.share.done >= self.share.look_at && self.look()
+        self.common.share.done += COST + bytes;
+        self.common.share.done >= self.common.share.look_at && self.look()
     }
 
     #[inline(never)]
     fn look(&mut self) -> bool {
-        self.share.look(self.driver.now())
+        self.common.share.look(self.driver.now())
     }
 
     /// The stage that dispatches is over, and has come to the end of what there was or not.
     pub(super) fn note_dispatched(&mut self, all: bool) {
-        let halves = self.share.halves;
-        self.share.halves = if all { halves.saturating_sub(1) } else { (halves + 1).min(8) };
+        let halves = self.common.share.halves;
+        self.common.share.halves = if all { halves.saturating_sub(1) } else { (halves + 1).min(8) };
     }
 
     /// Stage 5: does what connections left for later, those first that have waited longest.
     pub(super) fn run_later(&mut self) {
         self.begin_stage();
-        for _ in 0..self.later.len() {
-            let Some((token, then)) = self.later.pop_front() else { return };
+        for _ in 0..self.common.later.len() {
+            let Some((token, then)) = self.common.later.pop_front() else { return };
             self.serving = Served::Connection(token);
             self.call(token, "on_traffic", then);
             if self.has_done(LOOK_AFTER) {

@@ -23,7 +23,7 @@ struct Rooms<'a, H: EventHandler> {
 }
 
 impl<H: EventHandler> Host for Rooms<'_, H> {
-    #[inline]
+    #[inline(always)]
     fn space(&mut self, token: Token) -> Space<'_> {
         let Some(connection) = self.connections.get(token) else { return Space::Buffer };
         match (&connection.ring, &connection.status.relay) {
@@ -74,13 +74,13 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             self.cut_datagrams();
             return false;
         }
-        self.clock.begin_turn(self.driver.now());
-        self.stalls.begin_turn(self.clock.now());
+        self.common.clock.begin_turn(self.driver.now());
+        self.stalls.begin_turn(self.common.clock.now());
         if catch(|| self.run_stages()).is_err() {
             self.run_stages_after_a_fault();
         }
-        self.clock.end_turn(self.driver.now());
-        self.counters.note_turn(self.clock.since_begin());
+        self.common.clock.end_turn(self.driver.now());
+        self.counters.note_turn(self.common.clock.since_begin());
         self.publish();
         !(self.draining && self.is_drained())
     }
@@ -88,7 +88,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Whether nothing is left. What the operating system still holds is waited for, but not beyond
     /// the stop's deadline.
     fn is_drained(&self) -> bool {
-        let is_late = |deadline| self.clock.now() >= deadline;
+        let is_late = |deadline| self.common.clock.now() >= deadline;
         self.connections.is_empty()
             && self.datagrams.table.is_empty()
             && self.arrivals.is_empty()
@@ -155,12 +155,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// How long the wait may take; `None` for as long as it likes.
     fn timeout(&self) -> Option<Duration> {
-        let left = !self.dirty.is_empty() || !self.later.is_empty();
+        let left = !self.dirty.is_empty() || !self.common.later.is_empty();
         if left || self.datagrams.is_dirty() || self.is_unsettled() {
             return Some(Duration::ZERO);
         }
-        let now = self.clock.latest();
-        let timer = self.timers.next_wake().map(|tick| self.clock.until(tick));
+        let now = self.common.clock.latest();
+        let timer = self.common.timers.next_wake().map(|tick| self.common.clock.until(tick));
         let stop = self.engine.stop_deadline().filter(|_| self.draining);
         let stop = stop.map(|at| at.saturating_duration_since(now));
         [timer, stop, self.acceptance.timeout(now), self.patience()].into_iter().flatten().min()
@@ -172,18 +172,24 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.begin_dispatch();
         loop {
             let mut rooms = Rooms { connections: &mut self.connections, input_cap };
-            let Some(event) = self.driver.next(&mut rooms) else {
+            let bytes = if let Some((token, bytes)) = self.driver.receive(&mut rooms) {
+                self.receive(token, bytes);
+                bytes.len()
+            } else if let Some(event) = self.driver.next(&mut rooms) {
+                let bytes = event.bytes();
+                self.handle(event);
+                bytes
+            } else {
                 return self.note_dispatched(true);
             };
-            let bytes = event.bytes();
-            self.handle(event);
             if self.has_done(bytes) {
                 return self.note_dispatched(false);
             }
         }
     }
 
-    #[inline(always)]
+    /// Out of line, to keep the way of a message small.
+    #[inline(never)]
     pub(super) fn handle(&mut self, event: Event<D::Socket>) {
         match event {
             Event::Received { token, bytes } => self.receive(token, bytes),
@@ -201,47 +207,63 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 self.datagram_failed(token, &error, in_a_row);
             }
             Event::AcceptFailed { listener, error } => {
-                let now = self.clock.now();
+                let now = self.common.clock.now();
                 self.acceptance.failed(listener, &error, now, &self.engine);
             }
         }
     }
 
+    #[inline(always)]
     fn receive(&mut self, token: Token, bytes: Received) {
-        let Some(connection) = self.connections.get_mut(token) else { return };
-        connection.status.last_received = self.clock.tick();
-        let len = bytes.len();
-        if connection.status.phase > Phase::Open {
-            return self.counters.bytes_dropped.add(len as u64); // Closing: see Conn::close.
-        }
-        self.counters.bytes_in.add(len as u64);
-        self.counters.messages_in.add(1);
-        let aside = connection.status.phase != Phase::Open || connection.status.relay.is_some();
-        let bytes = match (bytes, &mut connection.ring) {
-            (Received::Lent { .. }, None) => Incoming::Lent(bytes),
-            (Received::Stored(_), Some(ring)) => {
-                ring.commit(len);
-                Incoming::Nothing
+        let tick = self.common.clock.tick();
+        let (connections, runner) = self.split();
+        let Some(connection) = connections.get_mut(token) else { return };
+        connection.status.last_received = tick;
+        let is_plain = connection.status.phase == Phase::Open
+            && connection.ring.is_none()
+            && connection.status.relay.is_none();
+        match bytes {
+            Received::Lent { len, .. } if is_plain => {
+                runner.counters.count_received(len);
+                let ended = runner.deliver(connection, token, Incoming::Lent(bytes));
+                self.settle_delivery(token, ended);
             }
-            (Received::Lent { .. }, Some(_)) => {
-                self.append_lent(token, bytes);
-                Incoming::Nothing
-            }
-            (Received::Stored(_), None) => unreachable!("there was no room to store into"),
-        };
-        if aside {
-            return self.receive_aside(token, bytes);
+            Received::Lent { buffer, len } => self.receive_lent(token, buffer, len),
+            Received::Stored(len) => self.receive_stored(token, len),
         }
-        self.deliver(token, bytes);
     }
 
-    /// Bytes arrived that are not for the handler of an open connection, or not only.
+    /// The driver lent bytes to a connection that has unread ones, or relays, or is not open.
     #[inline(never)]
-    fn receive_aside(&mut self, token: Token, bytes: Incoming<'_>) {
+    fn receive_lent(&mut self, token: Token, buffer: u32, len: usize) {
+        let Some(connection) = self.connections.get(token) else { return };
+        let bytes = Received::Lent { buffer, len };
+        if connection.status.phase > Phase::Open {
+            self.counters.bytes_dropped.add(len as u64); // Closing: see Conn::close.
+        } else if connection.ring.is_some() {
+            self.append_lent(token, bytes);
+            self.hand_on(token, len, Incoming::Nothing);
+        } else {
+            self.hand_on(token, len, Incoming::Lent(bytes));
+        }
+    }
+
+    /// Bytes were put behind a connection's unread ones. It is not closing, or it had no room.
+    #[inline(never)]
+    fn receive_stored(&mut self, token: Token, len: usize) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        connection.ring.as_mut().expect("there was room to store into").commit(len);
+        self.hand_on(token, len, Incoming::Nothing);
+    }
+
+    /// Gives bytes that arrived to whom they are for.
+    fn hand_on(&mut self, token: Token, len: usize, bytes: Incoming<'_>) {
+        self.counters.count_received(len);
         let Some(connection) = self.connections.get(token) else { return };
         match connection.status.phase {
             Phase::Opening => self.judge(token, bytes),
-            _ => self.receive_in_relay(token, bytes),
+            _ if connection.status.relay.is_some() => self.receive_in_relay(token, bytes),
+            _ => self.deliver(token, bytes),
         }
     }
 
@@ -321,9 +343,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Stage 6.
     fn fire_timers(&mut self) {
         self.begin_stage();
-        self.timers.advance(self.clock.tick());
+        self.common.timers.advance(self.common.clock.tick());
         for _ in 0..TIMERS_PER_TURN {
-            let Some((key, alarm)) = self.timers.pop_due() else { break };
+            let Some((key, alarm)) = self.common.timers.pop_due() else { break };
             self.serving = match alarm {
                 Alarm::Deadline(token) | Alarm::Timer(token) => Served::Connection(token),
                 Alarm::Attempt(_) | Alarm::Datagrams(_) | Alarm::Receive(_) | Alarm::Tick => {
@@ -346,7 +368,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 break;
             }
         }
-        let now = self.clock.now();
+        let now = self.common.clock.now();
         self.acceptance.resume_due(now, &mut self.driver);
     }
 
@@ -362,8 +384,11 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let Some(interval) = self.tick.interval.filter(|_| self.tick.armed.is_none()) else {
             return;
         };
-        let at = self.clock.tick_after(self.clock.now(), interval.max(Duration::from_millis(1)));
-        self.tick.armed = Some(self.timers.arm(at, Alarm::Tick));
+        let at = self
+            .common
+            .clock
+            .tick_after(self.common.clock.now(), interval.max(Duration::from_millis(1)));
+        self.tick.armed = Some(self.common.timers.arm(at, Alarm::Tick));
     }
 
     /// Runs a callback that concerns no connection. A panic is counted and answered.
@@ -376,7 +401,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let mut reactor = Reactor {
             index: self.index,
             connections: self.connections.len(),
-            now: self.clock.now(),
+            now: self.common.clock.now(),
             engine: &self.engine,
             tick: &mut self.tick.interval,
             not_send: PhantomData,
@@ -384,12 +409,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.stalls.begin();
         let outcome = catch(|| callback(&mut self.handler, &mut reactor));
         let stalled = self.stalls.end();
-        if let Some(delay) = stalled {
-            self.report_stall(delay, name, None);
+        if stalled {
+            self.report_stall(name, None);
         }
         if self.tick.interval != interval {
             if let Some(armed) = self.tick.armed.take() {
-                self.timers.cancel(armed);
+                self.common.timers.cancel(armed);
             }
             self.arm_tick();
         }
@@ -398,10 +423,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// Shows the reactor's levels to other threads.
     pub(super) fn publish(&mut self) {
-        self.tell_memory();
         self.counters.attempts.set(self.attempts.len() as u64);
         self.counters.sockets.set(self.driver.sockets() as u64);
-        self.counters.timers.set(self.timers.len() as u64);
+        self.counters.timers.set(self.common.timers.len() as u64);
         self.counters.rings_leased.set(self.rings.leased() as u64);
         self.counters.output_queues_leased.set(self.outputs.pool.leased() as u64);
         self.counters.ring_fallbacks.set(self.rings.fallbacks());

@@ -215,6 +215,12 @@ impl Default for Counters {
 }
 
 impl Counters {
+    /// Bytes are delivered to a handler.
+    pub(crate) fn count_received(&self, bytes: usize) {
+        self.bytes_in.add(bytes as u64);
+        self.messages_in.add(1);
+    }
+
     pub(crate) fn note_turn(&self, time: Duration) {
         self.turns.add(1);
         let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);

@@ -352,14 +352,18 @@ impl Engine {
 
     /// Whether a connection may come in, by the filter and by the limits, against which it counts
     /// from here on.
-    pub(crate) fn admit(&self, peer: &PeerAddress, listener: &ListenerState) -> bool {
+    pub(crate) fn admit(
+        &self,
+        peer: &PeerAddress,
+        account: Account,
+        listener: &ListenerState,
+    ) -> bool {
         let Shared { filter, refusals, limits, memory, .. } = &*self.shared;
         let accepting = || Accepting {
             peer: peer.get(),
             listener: listener.id(),
             connections: limits.admitted(),
         };
-        let account = Account::new(peer, Some(listener.id()));
         let fits = || memory.excess().is_none() || limits.refuse();
         filter.lets_in(accepting, refusals)
             && fits()

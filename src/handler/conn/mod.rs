@@ -58,7 +58,7 @@ impl<H: EventHandler> Conn<'_, H> {
 
     /// The engine's reactors, to reach what another one keeps.
     pub fn reactors(&self) -> &Reactors<H> {
-        self.control.reactors
+        &self.control.common.reactors
     }
 
     /// The address of the other end. On a listener with the PROXY protocol it is what the proxy told.
@@ -97,7 +97,7 @@ impl<H: EventHandler> Conn<'_, H> {
 
     /// When this turn of the reactor began to run callbacks. It saves asking the system's clock.
     pub fn now(&self) -> Instant {
-        self.control.clock.now()
+        self.control.common.clock.now()
     }
 
     /// Closes the connection once its output is flushed, within the
@@ -162,7 +162,7 @@ impl<H: EventHandler> Conn<'_, H> {
 
     /// How much of what a connection may do at a time it may do now: less if many others have something to do.
     pub(crate) fn share_of(&self, units: usize) -> usize {
-        self.control.share.of(units)
+        self.control.common.share.of(units)
     }
 
     /// Has everything that this connection receives from the end of this callback on written to another one, what is
@@ -183,12 +183,12 @@ impl<H: EventHandler> Conn<'_, H> {
     /// # Errors
     /// The other connection has another reactor, or another engine.
     pub fn relay_to(&mut self, other: &Remote<H>) -> Result<(), OtherReactor> {
-        if other.id().reactor != self.id().reactor || !other.is_of(self.control.reactors) {
+        if other.id().reactor != self.id().reactor || !other.is_of(&self.control.common.reactors) {
             return Err(OtherReactor { connection: self.id(), other: other.id() });
         }
         self.pause_reading();
         self.hold_input(true);
-        let _ = self.control.reactors.ask(self.id(), Order::Relay { to: other.id().token });
+        let _ = self.control.common.reactors.ask(self.id(), Order::Relay { to: other.id().token });
         Ok(())
     }
 

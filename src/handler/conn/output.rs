@@ -22,7 +22,7 @@ pub(crate) struct Pending {
     pub(crate) bytes: usize,
     /// How many bytes were sent since the connection opened.
     pub(crate) sent: u64,
-    /// What ends the output early.
+    /// What has ended the output early.
     pub(crate) fault: Option<Box<Fault>>,
     /// Our side has ended, or is about to: nothing more is written.
     pub(crate) ended: bool,
@@ -49,9 +49,15 @@ impl Pending {
         self.sent += count as u64;
     }
 
+    /// Notes why the output can't go on.
+    fn fail(&mut self, fault: Fault) {
+        self.ended = true;
+        self.fault = Some(Box::new(fault));
+    }
+
     /// Whether more may be written.
     fn is_writable(&self) -> bool {
-        !self.ended && self.fault.is_none()
+        !self.ended
     }
 
     /// The queue, leased now if it wasn't.
@@ -72,11 +78,8 @@ impl Pending {
     /// Keeps the queue, or returns it to the pool if nothing is in it.
     #[inline]
     pub(crate) fn keep(&mut self, queue: Box<OutputQueue>, pool: &mut OutputPool) {
-        if queue.is_empty() {
-            pool.give_back(queue);
-        } else {
-            self.queue = Some(queue);
-        }
+        self.queue = Some(queue);
+        pool.give_back_if_empty(&mut self.queue);
     }
 }
 
@@ -102,6 +105,8 @@ pub struct Output<'a> {
 pub(crate) struct Outputs {
     pub(crate) pool: OutputPool,
     pub(crate) limits: OutputLimits,
+    /// How many bytes were sent by way of an output, and are to be booked.
+    pub(crate) sent: u64,
 }
 
 impl Outputs {
@@ -266,7 +271,7 @@ impl<'a> Output<'a> {
         }
         let fits = self.pending.bytes.saturating_add(count) <= self.outputs.limits.cap;
         if !fits {
-            self.pending.fault = Some(Box::new(Fault::Overflow));
+            self.pending.fail(Fault::Overflow);
         }
         fits
     }
@@ -282,13 +287,15 @@ impl<'a> Output<'a> {
         let from_queue = before - queue.len();
         self.pending.keep(queue, &mut self.outputs.pool);
         self.pending.note_sent(from_queue);
+        self.outputs.sent += from_queue as u64;
         match offered {
             Ok(taken) => {
                 self.pending.sent += taken as u64;
+                self.outputs.sent += taken as u64;
                 taken
             }
             Err(error) => {
-                self.pending.fault = Some(Box::new(Fault::Broken(error)));
+                self.pending.fail(Fault::Broken(error));
                 0
             }
         }

@@ -31,7 +31,7 @@ impl OutputBuffer {
     pub fn new() -> Self {
         let limits = OutputLimits { cap: usize::MAX, ..OutputLimits::default() };
         let pool = OutputPool::new(CHUNK, CHUNKS_KEPT);
-        let outputs = Outputs { pool, limits };
+        let outputs = Outputs { pool, limits, sent: 0 };
         OutputBuffer { pending: Pending::default(), outputs, nowhere: Nowhere { now: None } }
     }
 
