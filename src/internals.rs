@@ -60,15 +60,29 @@ impl<H: EventHandler, D: SystemDriver> Stepper<H, D> {
     /// The connection can't be made, or was not accepted.
     pub fn connect(&mut self) -> io::Result<TcpStream> {
         let open = self.engine.connections();
-        let peer = TcpStream::connect(self.address)?;
-        peer.set_nodelay(true)?;
-        peer.set_read_timeout(Some(PATIENCE))?;
-        peer.set_write_timeout(Some(PATIENCE))?;
+        let peer = self.dial()?;
         self.turn();
         if self.engine.connections() == open {
             return Err(io::Error::other("the connection was not accepted within a turn"));
         }
         Ok(peer)
+    }
+
+    /// Connects a peer, whose waits are limited. The next turn accepts it.
+    ///
+    /// # Errors
+    /// The connection can't be made.
+    pub fn dial(&self) -> io::Result<TcpStream> {
+        let peer = TcpStream::connect(self.address)?;
+        peer.set_nodelay(true)?;
+        peer.set_read_timeout(Some(PATIENCE))?;
+        peer.set_write_timeout(Some(PATIENCE))?;
+        Ok(peer)
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> usize {
+        self.engine.connections()
     }
 
     /// Makes the next turn wake up, whatever else happens.

@@ -113,6 +113,15 @@ fn idle_turn(mut echoes: Echoes) {
     }
 }
 
+// A turn that accepts a connection and tells the handler of it.
+#[library_benchmark(setup = Echoes::warm)]
+#[bench::one_connection(1, MESSAGE, MESSAGE)]
+fn accept(mut echoes: Echoes) {
+    for _ in 0..ROUNDS {
+        echoes.accepted(|stepper| counted(|| stepper.turn()));
+    }
+}
+
 /// A wheel with this many timers within the next minute.
 fn wheel(armed: u64) -> Timers<u64> {
     let mut timers = Timers::new();
@@ -235,6 +244,7 @@ library_benchmark_group!(
         decode,
         decode_lines,
         idle_turn,
+        accept,
         timer,
         inbox,
         ring,

@@ -13,6 +13,12 @@ pub trait Balance: Send + 'static {
     /// address also where that is mapped into IPv6. `connections` has each reactor's number of
     /// connections, and is not empty. An index beyond it counts from 0 again.
     fn choose(&mut self, peer: Address, connections: &[usize]) -> usize;
+
+    /// Whether [`choose`](Self::choose) looks at the numbers of connections, which is asked once.
+    /// If not, they are all 0, and the acceptor doesn't read them, which other threads write.
+    fn needs_connections(&self) -> bool {
+        true
+    }
 }
 
 /// Each reactor in turn.
@@ -26,6 +32,10 @@ impl Balance for RoundRobin {
         let chosen = self.next % connections.len();
         self.next = chosen + 1;
         chosen
+    }
+
+    fn needs_connections(&self) -> bool {
+        false
     }
 }
 

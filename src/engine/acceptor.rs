@@ -24,6 +24,8 @@ pub(crate) struct Acceptor<D: Driver> {
     /// Listeners that come and go.
     arrivals: Arc<Inbox<Arrival<D>>>,
     balance: Shielded<Box<dyn Balance>>,
+    /// Whether it looks at how many connections each reactor has.
+    counts: bool,
     reactors: Vec<AcceptQueue<D>>,
     /// Each reactor's number of connections, as the balancer sees it.
     connections: Vec<usize>,
@@ -47,6 +49,7 @@ impl<D: Driver> Acceptor<D> {
         engine: Engine,
     ) -> Self {
         let connections = vec![0; reactors.len()];
+        let counts = catch(|| balance.needs_connections()).unwrap_or(true);
         let notify = Arc::new(Notify::new(driver.waker()));
         let arrivals = Arc::new(Inbox::new(Arc::clone(&notify)));
         let acceptance = Acceptance::default();
@@ -56,6 +59,7 @@ impl<D: Driver> Acceptor<D> {
             notify,
             arrivals,
             balance,
+            counts,
             reactors,
             connections,
             engine,
@@ -152,8 +156,10 @@ impl<D: Driver> Acceptor<D> {
             tracing::debug!(%peer, "refused by a limit or the filter");
             return; // Dropping the socket closes it.
         }
-        for (count, reactor) in self.connections.iter_mut().zip(&self.reactors) {
-            *count = reactor.counters.connections.load(Ordering::Relaxed);
+        if self.counts {
+            for (count, reactor) in self.connections.iter_mut().zip(&self.reactors) {
+                *count = reactor.counters.connections.load(Ordering::Relaxed);
+            }
         }
         let chosen = self.choose(&peer);
         let reactor = &self.reactors[chosen];

@@ -105,4 +105,17 @@ impl<H: EventHandler> Echoes<H> {
         }
         outcome
     }
+
+    /// Connects one more peer, has `turn` run the turn that accepts it, and closes it.
+    pub(crate) fn accepted<T>(&mut self, turn: impl FnOnce(&mut Stepper<H>) -> T) -> T {
+        let before = self.stepper.connections();
+        let peer = self.stepper.dial().expect("a peer connects");
+        let outcome = turn(&mut self.stepper);
+        assert_eq!(self.stepper.connections(), before + 1, "it is accepted within the turn");
+        drop(peer);
+        while self.stepper.connections() > before {
+            self.stepper.turn();
+        }
+        outcome
+    }
 }
