@@ -1,9 +1,9 @@
-//! The callbacks that a user implements, and all that they are given. These types name each other: a
-//! callback is given a connection, a connection leads to the reactors, and what these are asked are
-//! closures over connections. So they are one room, and the only one with such a ring.
+//! The callbacks that a user implements, and all that they are given. These types name each other:
+//! a callback is given a connection, a connection leads to the reactors, and what these are asked
+//! are closures over connections. So they are one room, and the only one with such a ring.
 //!
-//! - This file has the callbacks; `conn` and `datagram` are what they may touch, with the handles for
-//!   other threads, `reactor` is for callbacks that have neither;
+//! - This file has the callbacks; `conn` and `datagram` are what they may touch, with the handles
+//!   for other threads, `reactor` is for callbacks that have neither;
 //! - `reactors` is the way to what another reactor keeps, `mailbox` what is asked there;
 //! - `connection` is a connection as its reactor keeps it.
 
@@ -43,7 +43,7 @@ pub enum Action {
     #[default]
     Continue,
     /// Close this connection once its output is flushed, as [`Conn::close`] does:
-    /// [`EventHandler::on_closing`] comes next, and `on_close` when it is over. The same for a
+    /// [`EventHandler::on_closing`] comes next, and `on_close` when it is closed. The same for a
     /// socket for datagrams, as [`DatagramSocket::close`] does.
     Close,
     /// Stop the engine, as [`Engine::stop`](crate::Engine::stop) does, with the configured
@@ -74,8 +74,8 @@ pub enum ShutdownAction {
 }
 
 /// [`Action::Continue`], or [`Action::Close`] after an error: for a callback whose connection is of
-/// no use without what failed. The error is logged as a warning, at most once a second in the whole
-/// process, with the number of those that were left out.
+/// no use without the thing that failed. The error is logged as a warning, at most once a second in
+/// the whole process, with the number of those that were left out.
 ///
 /// ```
 /// # use millstream::Action;
@@ -101,27 +101,29 @@ fn close_after(error: &dyn Display) -> Action {
 /// The callbacks of a server or a client.
 ///
 /// Each reactor has one value of it, made on the reactor's thread by the factory that was given to
-/// [`Builder::start`](crate::Builder::start). It never leaves that thread: it needs neither `Send` nor
-/// `Sync`, and what it holds needs no lock. Callbacks run one at a time and must not block; one that
-/// runs longer than the [`stall_threshold`](crate::Builder::stall_threshold) is reported.
+/// [`Builder::start`](crate::Builder::start). It never leaves that thread: it needs neither `Send`
+/// nor `Sync`, and what it holds needs no lock. Callbacks run one at a time and must not block; one
+/// that runs longer than the [`stall_threshold`](crate::Builder::stall_threshold) is reported.
 ///
-/// A connection's callbacks come in this order: `on_open`; then `on_traffic`, `on_timer`,
-/// `on_high_water` and `on_low_water`, in any number, and `on_drain` at most once; `on_end` at most once, after
-/// which there is no more traffic but what [`Remote::wake`](crate::Remote::wake) and [`Conn::wake`] ask for;
-/// `on_closing` exactly once, as soon as closing is decided, by whomever; and `on_close` exactly once, when the
-/// connection is over. Between these two nothing else runs for the connection.
+/// A connection's callbacks run in this order: `on_open`; then `on_traffic`, `on_timer`,
+/// `on_high_water` and `on_low_water`, in any number, and `on_drain` at most once; `on_end` at most
+/// once, after which `on_traffic` only runs for [`Remote::wake`](crate::Remote::wake) and
+/// [`Conn::wake`]; `on_closing` exactly once, as soon as closing is decided, whatever decides it;
+/// and `on_close` exactly once, when the connection is closed. Between these two nothing else runs
+/// for the connection.
 ///
 /// # Panics
-/// A panic in a callback closes that connection with [`CloseReason::Panicked`] and nothing else, and no socket for
-/// datagrams at all. The
-/// handler stays in use, in whatever state the panic left it.
+/// A panic in a callback closes that connection, with [`CloseReason::Panicked`], and nothing else;
+/// a socket for datagrams stays open. The handler stays in use, in whatever state the panic left
+/// it.
 pub trait EventHandler: Sized + 'static {
-    /// What the handler keeps for each connection, as [`Conn::state`]. It begins as its default when
-    /// the connection opens and is dropped after `on_close`, both on the reactor's thread.
+    /// What the handler keeps for each connection, as [`Conn::state`]. It begins as its default
+    /// when the connection opens and is dropped after `on_close`, both on the reactor's thread.
     type State: Default + 'static;
 
-    /// Bytes arrived, or [`Remote::wake`](crate::Remote::wake) was called. [`Conn::input`] has all that
-    /// is unread. What this callback leaves there stays, and comes again in front of the next bytes.
+    /// Bytes arrived, or [`Remote::wake`](crate::Remote::wake) was called. [`Conn::input`] has all
+    /// that is unread. What this callback leaves there stays, and comes again before the next
+    /// bytes.
     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action;
 
     /// The reactor starts, before its first connection. A panic fails the engine's start.
@@ -129,16 +131,17 @@ pub trait EventHandler: Sized + 'static {
         ReactorAction::Continue
     }
 
-    /// A connection is open: it was accepted, or made by [`Reactors::connect`](crate::Reactors::connect),
-    /// which [`Conn::is_outgoing`] tells, or taken in by [`Reactors::adopt`](crate::Reactors::adopt). What is written here goes out at once, without waiting for the
-    /// peer's first byte.
+    /// A connection is open: it was accepted, or made by
+    /// [`Reactors::connect`](crate::Reactors::connect), which [`Conn::is_outgoing`] tells, or taken
+    /// in by [`Reactors::adopt`](crate::Reactors::adopt). What is written here goes out at once,
+    /// without waiting for the peer's first byte.
     fn on_open(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
         Action::Continue
     }
 
-    /// The peer ended its side: all it sent was delivered, and what is still in [`Conn::input`] stays
-    /// incomplete. By default the connection closes once its output is flushed. A handler that still
-    /// has something to say, for example a reply that another thread works on, answers
+    /// The peer ended its side: all it sent was delivered, and what is still in [`Conn::input`]
+    /// stays incomplete. By default the connection closes once its output is flushed. A handler
+    /// that still has something to say, for example a reply that another thread works on, returns
     /// [`Action::Continue`] and closes later.
     fn on_end(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
         Action::Close
@@ -151,38 +154,40 @@ pub trait EventHandler: Sized + 'static {
         Action::Continue
     }
 
-    /// After [`on_high_water`](Self::on_high_water), what waits to be sent fell to the low-water mark.
+    /// After [`on_high_water`](Self::on_high_water), what waits to be sent fell to the low-water
+    /// mark.
     fn on_low_water(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
         Action::Continue
     }
 
-    /// A timer that [`Conn::set_timer`] set has run out.
+    /// A timer that [`Conn::set_timer`] set has fired.
     fn on_timer(&mut self, _conn: &mut Conn<'_, Self>, _timer: TimerId) -> Action {
         Action::Continue
     }
 
-    /// The connection begins to close: the handler, a [`Remote`](crate::Remote), a deadline or the engine's stop
-    /// decided it, the peer ended or broke it, a callback panicked, something overflowed. Its handles return
-    /// [`Closed`](crate::Closed) from here on, nothing more is read, and no callback but
-    /// [`on_close`](Self::on_close) follows, which may take up to the
-    /// [`close_timeout`](crate::Builder::close_timeout). So this is the place to take the connection off the
-    /// lists of those who send to it.
+    /// The connection begins to close: the handler, a [`Remote`](crate::Remote), a deadline or the
+    /// engine's stop decided it, the peer ended or broke it, a callback panicked, something
+    /// overflowed. Its handles return [`Closed`](crate::Closed) from here on, nothing more is read,
+    /// and no callback but [`on_close`](Self::on_close) follows, which may take up to the
+    /// [`close_timeout`](crate::Builder::close_timeout). So this is the place to take the
+    /// connection off the lists of those that send to it.
     ///
     /// [`Conn::input`] has what was never read. Where the close flushes, and our side has not been
-    /// [ended](Conn::shutdown) before, a last word can be written, which is sent behind everything else; where it
-    /// cuts off, [`is_writable`](crate::Output::is_writable) is false. [`Conn::close_now`] and [`Conn::reset`] here cut
-    /// it off; [`Conn::close`] changes nothing. After a panic here it is cut off, and
-    /// `on_close` is told [`CloseReason::Panicked`]; it is told another reason, too, if what was to be flushed was cut
-    /// off, for example [`CloseReason::FlushTimeout`].
+    /// [ended](Conn::shutdown) before, a last word can be written, which is sent after everything
+    /// else; where it cuts off, [`is_writable`](crate::Output::is_writable) is false.
+    /// [`Conn::close_now`] and [`Conn::reset`] here cut it off; [`Conn::close`] changes nothing.
+    /// After a panic here it is cut off, and `on_close` is given [`CloseReason::Panicked`]; it is
+    /// also given another reason if what was to be flushed was cut off, for example
+    /// [`CloseReason::FlushTimeout`].
     fn on_closing(&mut self, _conn: &mut Conn<'_, Self>, _reason: &CloseReason) {}
 
-    /// The connection is over. [`Conn::input`] has what was never read; what is written now is
-    /// dropped. Its handles already answer that it is closed.
+    /// The connection is closed. [`Conn::input`] has what was never read; what is written now
+    /// is dropped. Its handles return [`Closed`](crate::Closed) already.
     fn on_close(&mut self, _conn: &mut Conn<'_, Self>, _reason: &CloseReason) {}
 
     /// A datagram arrived on a socket that is listened on, such as `udp://:7000`, or that
-    /// [`Reactors::open_datagram`](crate::Reactors::open_datagram) opened. [`Action::Close`] closes the socket once
-    /// what it sent is sent. A panic doesn't: the socket serves other peers, too.
+    /// [`Reactors::open_datagram`](crate::Reactors::open_datagram) opened. [`Action::Close`] closes
+    /// the socket once what it sent is sent. A panic doesn't: the socket serves other peers, too.
     fn on_datagram(
         &mut self,
         _socket: &mut DatagramSocket<'_, Self>,
@@ -191,12 +196,13 @@ pub trait EventHandler: Sized + 'static {
         Action::Continue
     }
 
-    /// A datagram could not be sent, or the network says that an earlier one found nobody
+    /// A datagram could not be sent, or the network reports that an earlier one found no one
     /// ([`io::ErrorKind::ConnectionRefused`], on a connected socket). The socket stays in use. One
-    /// call may stand for several errors of one turn. It is called at most a hundred times a second for each
-    /// socket; errors beyond that are only counted
-    /// ([`ReactorStats::datagram_errors`](crate::ReactorStats::datagram_errors)). Where receiving fails again and again,
-    /// it is tried again after a millisecond, then after two, and so on up to a second.
+    /// call may report several errors of one turn. It is called at most a hundred times a second
+    /// for each socket; errors beyond that are only counted
+    /// ([`ReactorStats::datagram_errors`](crate::ReactorStats::datagram_errors)). Where receiving
+    /// fails repeatedly, it is retried after a millisecond, then after two, and so on up to a
+    /// second.
     fn on_datagram_error(
         &mut self,
         _socket: &mut DatagramSocket<'_, Self>,
@@ -207,9 +213,10 @@ pub trait EventHandler: Sized + 'static {
 
     /// A socket for datagrams begins to close, exactly once: for [`CloseReason::Shutdown`], or for
     /// [`CloseReason::Local`] if the handler, a [`DatagramRemote`](crate::DatagramRemote) or the
-    /// [listener](crate::Listener) closed it. Its handles return [`Closed`](crate::Closed) from here on, nothing is
-    /// received any more, and no other callback follows. What is sent here is sent behind what waits,
-    /// within the [`close_timeout`](crate::Builder::close_timeout), and then the socket is gone.
+    /// [listener](crate::Listener) closed it. Its handles return [`Closed`](crate::Closed) from
+    /// here on, nothing is received any more, and no other callback follows. What is sent here goes
+    /// out after what is queued, within the [`close_timeout`](crate::Builder::close_timeout), and
+    /// then the socket is gone.
     fn on_datagram_closing(
         &mut self,
         _socket: &mut DatagramSocket<'_, Self>,
@@ -223,14 +230,15 @@ pub trait EventHandler: Sized + 'static {
     }
 
     /// The engine stops: this reactor takes no more connections, and what it returns decides how
-    /// those that are there end, by default [`ShutdownAction::Close`]. Whatever is left at the
-    /// deadline is cut.
+    /// those that are there end, by default [`ShutdownAction::Close`]. What is left at the
+    /// deadline is cut off.
     fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> ShutdownAction {
         ShutdownAction::Close
     }
 
-    /// The engine stops, and [`on_shutdown`](Self::on_shutdown) returned [`ShutdownAction::Drain`]: this connection
-    /// is to end soon, in the way that its protocol has for it. It goes on until it closes, here or later.
+    /// The engine stops, and [`on_shutdown`](Self::on_shutdown) returned [`ShutdownAction::Drain`]:
+    /// this connection should end soon, as its protocol demands. It goes on until it
+    /// closes, here or later.
     fn on_drain(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
         Action::Continue
     }

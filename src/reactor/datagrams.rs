@@ -1,8 +1,8 @@
 //! The reactor's sockets for datagrams.
 //!
-//! What callbacks send waits in the socket's queue, which is leased while something waits, until the flush
-//! stage or until [`FLUSH_AT`] bytes wait. A socket that closes is deaf from then on, which the handler is told,
-//! and gone when its queue is.
+//! What callbacks send waits in the socket's queue, which is leased while something waits, until
+//! the flush stage or until [`FLUSH_AT`] bytes wait. A socket that closes is deaf from then on,
+//! which the handler is told, and gone when its queue is.
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,13 +23,14 @@ use crate::handler::{
 use crate::shared::OpenSocket;
 use crate::unwind::catch;
 
-/// What waits is sent before the flush stage once it takes so many bytes: enough for few calls, and little
-/// enough to be still in the processor's caches.
+/// What waits is sent before the flush stage once it takes this many bytes: enough for few calls,
+/// and little enough to be still in the processor's caches.
 const FLUSH_AT: usize = 32 * 1024;
 /// How many unused queues are kept.
 const QUEUES_KEPT: usize = 64;
-/// A socket whose receiving fails again and again tries again after this time, then after twice that, and so on up
-/// to the longest: what stays costs next to nothing, and what passes is noticed soon.
+/// A socket whose receiving fails again and again tries again after this time, then after twice
+/// that, and so on up to the longest: what stays costs next to nothing, and what passes is noticed
+/// soon.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How many errors of a socket the handler is told in a second.
@@ -196,7 +197,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn datagram_failed(&mut self, token: Token, error: &io::Error, in_a_row: u32) {
         self.counters.datagram_errors.add(1);
         self.tell_datagram_error(token, error);
-        // One error is mostly that of one datagram, and the others wait.
+        // Usually one error is that of one datagram, and the others wait.
         let Some(doublings) = in_a_row.checked_sub(2) else {
             return self.driver.resume_datagrams(token);
         };
@@ -260,8 +261,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// Runs a callback of a socket and does what it asks for, but for sending. A panic is counted, and the
-    /// socket stays in use: it serves other peers, too.
+    /// Runs a callback of a socket and does what it asks for, but for sending. A panic is counted,
+    /// and the socket stays in use: it serves other peers, too.
     fn call_datagrams(
         &mut self,
         token: Token,

@@ -1,7 +1,7 @@
 //! The deadlines of a connection: idle, read, frame, write-stall, and flush on close.
 //!
 //! All of them share one timer. Receiving and sending only note the time; when the timer fires, the
-//! deadlines are computed anew, and if none has come, the timer is armed for the next one. So a
+//! deadlines are computed again, and if none has come, the timer is armed for the next one. So a
 //! message costs no work on the wheel.
 
 use std::time::Duration;
@@ -13,8 +13,8 @@ use crate::base::{CloseReason, ticks};
 use crate::config::Config;
 use crate::handler::{Connection, EventHandler, Phase, arm_by};
 
-/// While the engine stops, a peer that has been sent everything and sends nothing itself is waited for no longer
-/// than this: it may keep its end open for as long as it likes.
+/// While the engine stops, a peer that has been sent everything and sends nothing itself is waited
+/// for no longer than this: it may keep its end open for as long as it likes.
 const SILENCE: Duration = Duration::from_millis(250);
 
 /// A deadline: its tick, and what it means.
@@ -68,8 +68,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// The peer of a closing connection took too long: with the output, which is cut off, or only with
-    /// its own end. Or that of one that is not open yet did.
+    /// The peer of a closing connection took too long: with the output, which is cut off, or only
+    /// with its own end. Or that of one that is not open yet did.
     fn lose_patience(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         if connection.status.phase == Phase::Opening {
@@ -80,8 +80,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 }
 
-/// The earliest deadline that applies to a connection as it stands; `stop` is the tick in which the engine
-/// began to stop.
+/// The earliest deadline that applies to a connection as it stands; `stop` is the tick in which the
+/// engine began to stop.
 fn next_deadline<H: EventHandler>(
     connection: &Connection<H>,
     config: &Config,

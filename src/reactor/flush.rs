@@ -45,7 +45,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// The operating system can take more, and has taken so many bytes since the last report.
+    /// The operating system can take more, and has taken this many bytes since the last report.
     pub(super) fn note_sendable(&mut self, token: Token, bytes: usize) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         connection.pending.note_sent(bytes);
@@ -53,9 +53,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.mark_dirty(token);
     }
 
-    /// Stage 7: flushes who was written to before this stage began. Callbacks of this stage may
-    /// write again; that is for the next turn, so a handler that refills as fast as the peer reads
-    /// gets no more than its share.
+    /// Stage 7: flushes the connections that were written to before this stage began. Callbacks of
+    /// this stage may write again; that is for the next turn, so a handler that refills as fast as
+    /// the peer reads gets no more than its share.
     pub(super) fn flush_dirty(&mut self) {
         self.begin_stage();
         for _ in 0..self.dirty.len() {

@@ -35,7 +35,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         Ok(())
     }
 
-    /// Starts accepting on a listener of its own.
+    /// Starts accepting on its own listener.
     ///
     /// # Errors
     /// The operating system refused to watch it; it is closed.
@@ -239,8 +239,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.mark_dirty(token);
     }
 
-    /// Tells the handler of an open connection that it begins to close; returns whether that panicked. What it
-    /// asks for is not done yet.
+    /// Tells the handler of an open connection that it begins to close; returns whether that
+    /// panicked. What it asks for is not done yet.
     fn tell_closing(&mut self, token: Token, reason: &CloseReason) -> bool {
         if let Some(connection) = self.connections.get(token) {
             connection.status.note_closing();
@@ -407,8 +407,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// Drops a command that came too late, and tells whoever waits for it. What a closure owns is the
-    /// user's code, too.
+    /// Drops a command that came too late, and tells the code that waits for it. What a closure
+    /// owns is the user's code, too.
     pub(super) fn discard(&self, command: Command<H>) {
         let token = match command {
             Command::Connection {
@@ -466,9 +466,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// Lets no more connections in, and sees to it that those that are there end.
+    /// Lets no more connections in, and makes sure that those that are there end.
     fn begin_draining(&mut self) {
-        // Whoever was accepted before the stop has a connection, and is not turned away.
+        // A client that was accepted before the stop has a connection, and is not turned away.
         while let Some(arrival) = self.arrivals.pop() {
             self.take_in(arrival);
         }
@@ -490,7 +490,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// Tells the handler of an open connection that the engine drains it. One that opens later is told then.
+    /// Tells the handler of an open connection that the engine drains it. One that opens later is
+    /// told then.
     pub(super) fn drain(&mut self, token: Token) {
         if self.connections.get(token).is_some_and(|connection| connection.status.opened) {
             self.call(token, "on_drain", H::on_drain);
@@ -515,8 +516,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.arrivals.close();
         while self.arrivals.pop().is_some() {}
         self.stop_attempts();
-        // Once the mailbox is closed, whoever posts may drop what is in it. So what is there now is
-        // answered before, and what comes meanwhile after.
+        // Once the mailbox is closed, a thread that posts may drop what is in it. So what is there
+        // now is answered before, and what comes meanwhile after.
         for _ in 0..self.mailbox.len() {
             let Some(command) = self.mailbox.pop() else { break };
             self.refuse(command);

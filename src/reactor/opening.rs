@@ -82,7 +82,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// Has a connection reset in a moment. A peer that still sends would be told of a reset by what
+    /// Resets a connection in a moment. A peer that still sends would be told of a reset by what
     /// it writes, and then read an orderly end: the refusal would look differently by how it cuts
     /// what it sends.
     fn refuse_peer(&mut self, token: Token, reason: CloseReason) {

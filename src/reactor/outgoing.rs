@@ -1,10 +1,10 @@
 //! Outgoing connections, until each is open or has failed.
 //!
-//! An attempt to connect is no connection yet: it has a table of its own, a place among the engine's
-//! connections, and the closure that is told what came of it. It looks its host up, if it is one by name,
-//! and then races to the host's addresses, each by a handshake of its own, of which the driver tells the
-//! outcome. It ends in one of two ways: `connected`, after which there is a connection like all others, or
-//! `fail_attempt`.
+//! An attempt to connect is not a connection yet: it has its own table, a place among the engine's
+//! connections, and the closure that is told what came of it. It looks its host up, if it is one by
+//! name, and then races to the host's addresses, each by its own handshake, of which the driver
+//! tells the outcome. It ends in one of two ways: `connected`, after which there is a connection
+//! like all others, or `fail_attempt`.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -215,8 +215,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.open_for(CALLBACK, connected, done, closed);
     }
 
-    /// Takes in a connection that somebody waits for. If it doesn't open, or not for long, they are told that
-    /// it is `closed`.
+    /// Takes in a connection that somebody waits for. If it doesn't open, or not for long, they are
+    /// told that it is `closed`.
     pub(super) fn open_for<E>(
         &mut self,
         name: &'static str,
@@ -243,7 +243,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// Ends a handshake that has failed, and answers whose it was.
+    /// Ends a handshake that has failed, and returns whose it was.
     fn note_failure(&mut self, handshake: Token, error: io::Error) -> Option<Token> {
         let Handshake { attempt, address } = self.handshakes.remove(handshake)?;
         let begun = self.attempts.get_mut(attempt)?.begun.as_mut()?;

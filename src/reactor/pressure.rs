@@ -27,8 +27,8 @@ pub(super) struct Pressure {
 
 /// How much output may come together in a turn before the memory is looked at.
 const GROWTH: usize = 4 * 1024 * 1024;
-/// How long the pressure may last before those who got no further meanwhile are closed. As nobody
-/// who holds something reads, and that is not their fault before any timeout, nothing else might
+/// How long the pressure may last before those that made no progress are closed. As nobody
+/// that holds something reads, and that is not their fault before any timeout, nothing else might
 /// ever end it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -113,7 +113,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         tokens.into_iter().for_each(|token| self.settle_reading(token));
     }
 
-    /// Once the patience with the pressure is over, closes those who got no further meanwhile,
+    /// Once the patience with the pressure is over, closes those that made no progress since,
     /// until it ends. Returns whether it closed somebody.
     fn relieve(&mut self, at: u64) -> bool {
         let (now, time) = (self.common.clock.tick(), ticks(PATIENCE));
@@ -124,8 +124,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.shed(self.engine.memory().pressing(), now.saturating_sub(time))
     }
 
-    /// Closes those who hold the most until this reactor's part of the excess is gone; if it holds
-    /// less than others, it leaves that to them. It spares those who got further after the tick
+    /// Closes those that hold the most until this reactor's part of the excess is gone; if it holds
+    /// less than others, it leaves that to them. It spares those that made progress after the tick
     /// `until`. Returns whether it closed somebody.
     #[cold]
     fn shed(&mut self, excess: usize, until: u64) -> bool {
@@ -152,9 +152,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         shed > 0
     }
 
-    /// Who holds memory and has got no further since the tick `until`, how much, and whether it
-    /// closes at the turn's end anyway. Those come first; then who holds the most, in powers of
-    /// two, and of these who has taken nothing for the longest time.
+    /// Which hold memory and have made no progress since the tick `until`, how much, and whether
+    /// each closes at the turn's end anyway. Those come first; then who holds the most, in powers
+    /// of two, and of these who has taken nothing for the longest time.
     fn holders(&self, until: u64) -> Vec<(Token, usize, bool)> {
         let mut holders: Vec<_> = self
             .connections

@@ -131,7 +131,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         waited
     }
 
-    /// Looks for so long whether something happens. Nobody has to wake the reactor meanwhile.
+    /// Looks for this long whether something happens. Nobody has to wake the reactor meanwhile.
     fn poll(&mut self, time: Duration) -> std::io::Result<bool> {
         let begin = self.driver.now();
         loop {

@@ -11,8 +11,9 @@ use super::Conn;
 use crate::handler::EventHandler;
 
 impl<H: EventHandler> Conn<'_, H> {
-    /// The connection's descriptor, for what this type has no method for. The engine goes on using it, so
-    /// whoever reads or writes here takes bytes from the engine or puts some between its own.
+    /// The connection's descriptor, for anything that this type has no method for. The engine keeps
+    /// using it, so code that reads or writes here takes bytes from the engine or puts some between
+    /// its own.
     ///
     /// # Errors
     /// [`io::ErrorKind::Unsupported`] on a simulated connection, which has none.
@@ -21,10 +22,10 @@ impl<H: EventHandler> Conn<'_, H> {
         descriptor.ok_or_else(|| io::ErrorKind::Unsupported.into())
     }
 
-    /// A second descriptor of the same socket, which is closed when another program is executed. It doesn't
-    /// keep the connection open: when the engine closes it, the peer sees the end, and so does whoever has the
-    /// duplicate. A reset, however, comes only when the last descriptor is closed. To take a connection over,
-    /// [`detach`](Self::detach) it.
+    /// A second descriptor of the same socket, which is closed when another program is executed. It
+    /// doesn't keep the connection open: when the engine closes it, the peer sees the end, and so
+    /// does the holder of the duplicate. A reset, however, comes only when the last descriptor is
+    /// closed. To take a connection over, [`detach`](Self::detach) it.
     ///
     /// # Errors
     /// There are too many descriptors, and as for [`as_fd`](Self::as_fd).
@@ -32,45 +33,47 @@ impl<H: EventHandler> Conn<'_, H> {
         self.as_fd()?.try_clone_to_owned()
     }
 
-    /// Which process is at the other end of a Unix connection, and whose it is: as it was when the connection was
-    /// made, whoever has the other end by now.
+    /// Which process is at the other end of a Unix connection, and whose it is: as it was when the
+    /// connection was made, whichever process has the other end by now.
     ///
     /// # Errors
-    /// [`io::ErrorKind::Unsupported`] if it is no Unix connection, and what else the operating system says.
+    /// [`io::ErrorKind::Unsupported`] if it is not a Unix connection, and any error of the
+    /// operating system.
     pub fn peer_credentials(&self) -> io::Result<PeerCredentials> {
         let socket = self.output.link.socket(self.output.token);
         let socket = socket.filter(|_| self.transport() == Transport::Unix);
         socket::peer_credentials(socket.ok_or(io::ErrorKind::Unsupported)?.as_fd())
     }
 
-    /// Keeps up to so many descriptors that the peer of a Unix connection sends along with its bytes, until
-    /// [`take_descriptor`](Self::take_descriptor) takes them; they are closed when another program is executed.
-    /// What is beyond that is closed and counted. Without this, or with 0, all of them are closed. To miss none, call
-    /// it in [`on_open`](EventHandler::on_open).
+    /// Keeps up to this many descriptors that the peer of a Unix connection sends along with its
+    /// bytes, until [`take_descriptor`](Self::take_descriptor) takes them; they are closed when
+    /// another program is executed. What is beyond that is closed and counted. Without this, or
+    /// with 0, all of them are closed. To miss none, call it in [`on_open`](EventHandler::on_open).
     ///
     /// # Errors
-    /// [`io::ErrorKind::Unsupported`] if it is no Unix connection.
+    /// [`io::ErrorKind::Unsupported`] if it is not a Unix connection.
     pub fn receive_descriptors(&mut self, most: usize) -> io::Result<()> {
         self.passing().ok_or(io::ErrorKind::Unsupported)?.keep(most);
         Ok(())
     }
 
-    /// Takes the first of the descriptors that were received. A descriptor is there not later than the byte that it
-    /// was sent with; it may be there earlier, so a protocol says in its bytes which has one.
+    /// Takes the first of the descriptors that were received. A descriptor is there not later than
+    /// the byte that it was sent with; it may be there earlier, so a protocol says in its bytes
+    /// which has one.
     pub fn take_descriptor(&mut self) -> Option<OwnedFd> {
         self.passing()?.take()
     }
 
     /// How many descriptors were received and closed because there was no room for them, as
-    /// [`receive_descriptors`](Self::receive_descriptors) says, or in the process. If the system doesn't tell how
-    /// many it were, they count as one.
+    /// [`receive_descriptors`](Self::receive_descriptors) says, or in the process. If the system
+    /// doesn't say how many there were, they count as one.
     pub fn dropped_descriptors(&mut self) -> u64 {
         self.passing().map_or(0, |passing| passing.dropped())
     }
 
-    /// Writes bytes to a Unix connection, and sends descriptors along with the first of them. They wait in the
-    /// engine as long as that byte does, go once, and are closed here after that, or when the connection closes
-    /// before.
+    /// Writes bytes to a Unix connection, and sends descriptors along with the first of them. They
+    /// wait in the engine as long as that byte does, go once, and are closed here after that, or
+    /// when the connection closes before.
     ///
     /// # Errors
     /// Nothing is written, and the descriptors are closed: see [`SendDescriptorsError`].
@@ -111,7 +114,7 @@ const MOST_WAITING: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendDescriptorsError {
-    /// It is no Unix connection.
+    /// It is not a Unix connection.
     #[error("only Unix connections carry descriptors")]
     Unsupported,
     /// There are no bytes for them to go along with.

@@ -10,13 +10,14 @@ use crate::handler::{EventHandler, ReactorAction};
 
 /// A connection that [`Conn::detach`] took out of the engine. It may go to any thread.
 ///
-/// `unread`, and behind it what the socket still receives, is all that the peer sent and no callback took.
-/// `unsent` is what callbacks wrote and the socket did not take: it is to be sent before anything else.
+/// `unread`, and behind it what the socket still receives, is all that the peer sent and no
+/// callback took. `unsent` is what callbacks wrote and the socket did not take: it is to be sent
+/// before anything else.
 #[non_exhaustive]
 pub struct Detached {
     /// The socket, to be made a [`TcpStream`](std::net::TcpStream) or a
-    /// [`UnixStream`](std::os::unix::net::UnixStream) by their `From<OwnedFd>`. It doesn't block, until
-    /// `set_nonblocking(false)` says so.
+    /// [`UnixStream`](std::os::unix::net::UnixStream) by their `From<OwnedFd>`. It doesn't block,
+    /// until `set_nonblocking(false)` says so.
     pub socket: OwnedFd,
     /// What it is.
     pub transport: Transport,
@@ -57,18 +58,19 @@ pub enum DetachError {
     Unsupported,
 }
 
-/// Who is given a detached connection.
+/// What is given a detached connection.
 pub(crate) type Detach<H> = Box<dyn FnOnce(&mut H, Detached) -> ReactorAction>;
 
 impl<H: EventHandler> Conn<'_, H> {
-    /// Takes the connection out of the engine at the end of this turn, without the peer noticing: after
-    /// [`on_close`](EventHandler::on_close) with [`CloseReason::Detached`](crate::CloseReason::Detached), `then`
-    /// runs on this thread, as a callback without a connection, and is given the socket and what is in the
-    /// engine's buffers. No byte is lost, and none comes twice. From here on nothing more is received or written;
+    /// Takes the connection out of the engine at the end of this turn, without the peer noticing:
+    /// after [`on_close`](EventHandler::on_close) with
+    /// [`CloseReason::Detached`](crate::CloseReason::Detached), `then` runs on this thread, as a
+    /// callback without a connection, and is given the socket and what is in the engine's buffers.
+    /// No byte is lost, and none comes twice. From here on nothing more is received or written;
     /// completions of writes that were not sent yet are told that the connection is closed.
     ///
-    /// If the connection breaks in this very callback, because it panics for instance, it closes for that reason,
-    /// and `then` is dropped.
+    /// If the connection breaks in this very callback, because it panics for instance, it closes
+    /// for that reason, and `then` is dropped.
     ///
     /// # Errors
     /// The connection is closing, or simulated; then nothing is done, and `then` is dropped.

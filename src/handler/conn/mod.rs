@@ -1,5 +1,5 @@
-//! What a callback may touch: the connection, its input and its output; and the handle of it that may
-//! leave the thread.
+//! What a callback may touch: the connection, its input and its output; and the handle of it that
+//! may leave the thread.
 
 mod descriptor;
 mod detached;
@@ -29,11 +29,11 @@ use super::{Control, Order, Reactors};
 use crate::base::{ConnId, ListenerId, TimerId};
 use crate::handler::{Action, EventHandler};
 
-/// A connection, for the time of one callback, on its reactor's thread. It is not `Send`: what leaves
-/// the thread is a [`Remote`].
+/// A connection, for the time of one callback, on its reactor's thread. It is not `Send`: what
+/// leaves the thread is a [`Remote`].
 ///
-/// The three public parts borrow separately, so bytes that were taken from `input` can be written to
-/// `output` and noted in `state` while they are borrowed.
+/// The three public parts borrow separately, so bytes that were taken from `input` can be written
+/// to `output` and noted in `state` while they are borrowed.
 pub struct Conn<'a, H: EventHandler> {
     /// What was received and not read.
     pub input: Input<'a>,
@@ -50,8 +50,8 @@ impl<H: EventHandler> Conn<'_, H> {
         self.control.id()
     }
 
-    /// A handle of this connection for other threads, and for other connections' callbacks. The first
-    /// one allocates.
+    /// A handle of this connection for other threads, and for other connections' callbacks. The
+    /// first one allocates.
     pub fn remote(&mut self) -> Remote<H> {
         self.control.remote()
     }
@@ -61,7 +61,8 @@ impl<H: EventHandler> Conn<'_, H> {
         &self.control.common.reactors
     }
 
-    /// The address of the other end. On a listener with the PROXY protocol it is what the proxy told.
+    /// The address of the other end. On a listener with the PROXY protocol it is what the proxy
+    /// sent.
     pub fn peer_addr(&self) -> Address {
         self.control.status.peer.address()
     }
@@ -81,8 +82,8 @@ impl<H: EventHandler> Conn<'_, H> {
         self.control.status.listener
     }
 
-    /// Whether this engine made the connection, by [`Reactors::connect`]; else it was accepted, or made
-    /// elsewhere and taken in by [`Reactors::adopt`].
+    /// Whether this engine made the connection, by [`Reactors::connect`]; otherwise it was
+    /// accepted, or made elsewhere and taken in by [`Reactors::adopt`].
     pub fn is_outgoing(&self) -> bool {
         self.control.status.outgoing
     }
@@ -95,18 +96,19 @@ impl<H: EventHandler> Conn<'_, H> {
         self.output.link.local_addr(self.output.token)
     }
 
-    /// When this turn of the reactor began to run callbacks. It saves asking the system's clock.
+    /// When this turn of the reactor began to run callbacks. It doesn't read the clock.
     pub fn now(&self) -> Instant {
         self.control.common.clock.now()
     }
 
     /// Closes the connection once its output is flushed, within the
-    /// [`close_timeout`](crate::Builder::close_timeout). From here on nothing more is read, its handles take no
-    /// requests, and nothing is written but what [`EventHandler::on_closing`] writes after this callback.
+    /// [`close_timeout`](crate::Builder::close_timeout). From here on nothing more is read, its
+    /// handles take no requests, and nothing is written but what [`EventHandler::on_closing`]
+    /// writes after this callback.
     ///
-    /// Our side then ends orderly, and the connection is over when the peer ended its side, too, so
-    /// that nothing of what was written is lost on the way. A peer that doesn't end its side is
-    /// left at the timeout; one that did not take the output by then gets a reset.
+    /// Our side then ends in an orderly way, and the connection is closed when the peer has ended
+    /// its side as well, so that nothing that was written is lost on the way. A peer that doesn't
+    /// end its side is left at the timeout; one that has not taken the output by then gets a reset.
     pub fn close(&mut self) {
         if !self.is_closing() {
             let ended = std::mem::replace(&mut self.output.pending.ended, true);
@@ -114,17 +116,17 @@ impl<H: EventHandler> Conn<'_, H> {
         }
     }
 
-    /// Closes the connection at the end of this turn; from here on nothing more is read or written. If
-    /// something still waits to be sent, the peer gets a reset, so that it doesn't take a part for the
-    /// whole.
+    /// Closes the connection at the end of this turn; from here on nothing more is read or written.
+    /// If something still waits to be sent, the peer gets a reset, so that it doesn't take a part
+    /// of the output for all of it.
     pub fn close_now(&mut self) {
         self.output.pending.ended = true;
         self.control.status.request_close(CloseRequest::Now);
     }
 
-    /// Closes the connection at the end of this turn with a reset, so that the peer takes nothing
-    /// that it got for the whole; from here on nothing more is read or written. A connection that
-    /// is relayed with it is reset, too. Unix sockets know no reset: their peers see one only if
+    /// Closes the connection at the end of this turn with a reset, so that the peer knows that
+    /// something may be missing; from here on nothing more is read or written. A connection that
+    /// is relayed with it is reset, too. Unix sockets have no reset: their peers see one only if
     /// they sent something that was not read.
     pub fn reset(&mut self) {
         self.output.pending.ended = true;
@@ -142,43 +144,47 @@ impl<H: EventHandler> Conn<'_, H> {
         self.control.status.is_closing()
     }
 
-    /// Has [`EventHandler::on_traffic`] called soon, after the other connections' input, as
-    /// [`Remote::wake`](crate::Remote::wake) does: for a handler that leaves some of its work for later.
+    /// Calls [`EventHandler::on_traffic`] soon, after the other connections' input, as
+    /// [`Remote::wake`](crate::Remote::wake) does: for a handler that leaves some of its work for
+    /// later.
     pub fn wake(&self) {
         self.control.wake();
     }
 
-    /// Keeps the connection from reading, and from being over or having too much unread, while its
+    /// Keeps the connection from reading, and from closing or having too much unread, while its
     /// handler has something left to look at.
     #[inline]
     pub(crate) fn hold_input(&mut self, holds: bool) {
         self.control.status.holds_input = holds;
     }
 
-    /// Has a function run after this callback and the other connections' input.
+    /// Runs a function after this callback and the other connections' input.
     pub(crate) fn run_later(&mut self, then: fn(&mut H, &mut Conn<'_, H>) -> Action) {
         self.control.run_later(then);
     }
 
-    /// How much of what a connection may do at a time it may do now: less if many others have something to do.
+    /// How much of what a connection may do at a time it may do now: less if many others have
+    /// something to do.
     pub(crate) fn share_of(&self, units: usize) -> usize {
         self.control.common.share.of(units)
     }
 
-    /// Has everything that this connection receives from the end of this callback on written to another one, what is
-    /// unread first, without a call of [`EventHandler::on_traffic`]. On Linux it doesn't come into the memory of the
-    /// process where it comes in large pieces (splice(2)). A proxy relays in both directions.
+    /// Writes everything that this connection receives from the end of this callback on to another
+    /// one, what is unread first, without a call of [`EventHandler::on_traffic`]. On Linux large
+    /// pieces don't go through the memory of the process (splice(2)). A proxy relays in both
+    /// directions.
     ///
-    /// Reading goes as fast as the other connection sends: no more than one read waits, which counts for that one's
-    /// water marks and cap. The connection is read though it is itself above the high-water mark. The peer's end ends
-    /// the other connection's output, without a call of [`EventHandler::on_end`].
+    /// Reading goes as fast as the other connection sends: no more than one read waits, which
+    /// counts for that one's water marks and cap. The connection is read even if it is itself above
+    /// the high-water mark. The peer's end ends the other connection's output, without a call of
+    /// [`EventHandler::on_end`].
     ///
     /// When either of the two closes before that, the other one closes with
-    /// [`CloseReason::Relay`](crate::CloseReason::Relay): after what it was written, or with a reset if the first one broke, was cut off, or met a
-    /// timeout. So does the connection if there is nowhere to relay to: the other one is closing or
-    /// has ended its output, or a third one is relayed to it already; with a reset if it is closed.
-    /// What was relayed to one
-    /// connection can be relayed to another one by a second call, which leaves the first one open.
+    /// [`CloseReason::Relay`](crate::CloseReason::Relay): after what was written to it, or with a
+    /// reset if the first one broke, was cut off, or met a timeout. So does the connection if there
+    /// is nowhere to relay to: the other one is closing or has ended its output, or a third one is
+    /// relayed to it already; with a reset if it is closed. What was relayed to one connection can
+    /// be relayed to another one by a second call, which leaves the first one open.
     ///
     /// # Errors
     /// The other connection has another reactor, or another engine.
@@ -192,15 +198,16 @@ impl<H: EventHandler> Conn<'_, H> {
         Ok(())
     }
 
-    /// Stops reading from the peer until [`resume_reading`](Self::resume_reading). The peer is slowed
-    /// down by the transport's flow control. The read timeout stands still; the idle timeout does not. A connection
-    /// that can carry no more data closes all the same; an orderly end is told after resuming: see
-    /// [the guide](crate::guide::backpressure#a-peer-that-goes-away-while-reading-is-paused).
+    /// Stops reading from the peer until [`resume_reading`](Self::resume_reading). The peer is
+    /// slowed down by the transport's flow control. The read timeout stands still; the idle timeout
+    /// does not. A connection that can carry no more data closes anyway; an orderly end is reported
+    /// after resuming: see [the
+    /// guide](crate::guide::backpressure#a-peer-that-goes-away-while-reading-is-paused).
     pub fn pause_reading(&mut self) {
         self.control.status.paused_by_handler = true;
     }
 
-    /// Reads again. What arrived meanwhile is delivered.
+    /// Reads again. What has arrived is delivered.
     pub fn resume_reading(&mut self) {
         let paused = std::mem::take(&mut self.control.status.paused_by_handler);
         if paused && self.control.status.holds_input {
@@ -213,7 +220,7 @@ impl<H: EventHandler> Conn<'_, H> {
         self.control.status.paused_by_handler
     }
 
-    /// Has [`EventHandler::on_timer`] called once, `after` from now, not earlier, with a resolution of
+    /// Calls [`EventHandler::on_timer`] once, `after` from now, not earlier, with a resolution of
     /// one millisecond. A connection has any number of timers; they end with it.
     pub fn set_timer(&mut self, after: Duration) -> TimerId {
         self.control.set_timer(self.output.link.now(), after)
@@ -256,7 +263,7 @@ impl<H: EventHandler> fmt::Debug for Conn<'_, H> {
     }
 }
 
-/// A connection can be relayed only to one of its own reactor.
+/// A connection can be relayed only to another one on its reactor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the connections {connection} and {other} have different reactors or engines")]
 pub struct OtherReactor {

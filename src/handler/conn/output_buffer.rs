@@ -54,8 +54,9 @@ impl OutputBuffer {
         bytes
     }
 
-    /// Takes a piece of what was written: bytes that were [written by reference](Output::write_bytes), which
-    /// are not copied, or all that is in front of the next ones. `None`: nothing is left.
+    /// Takes a piece of what was written: bytes that were [written by
+    /// reference](Output::write_bytes), which are not copied, or all that is in front of the next
+    /// ones. `None`: nothing is left.
     pub fn take_piece(&mut self) -> Option<Bytes> {
         let mut queue = self.pending.queue.take()?;
         let piece = match queue.front_shared() {
