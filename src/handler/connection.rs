@@ -99,7 +99,8 @@ impl Origin {
 /// The other end of a connection.
 pub(crate) enum Peer {
     Direct(PeerAddress),
-    /// One that speaks for somebody else, who is at the first address and connected to the second.
+    /// One that speaks for another client, which is at the first address and connected to the
+    /// second.
     Proxy(Box<(PeerAddress, (PeerAddress, PeerAddress))>),
 }
 
@@ -112,7 +113,7 @@ impl Peer {
         }
     }
 
-    /// Where somebody is for whom the other end speaks, and where that one connected to.
+    /// Where the client is for which the other end speaks, and where that one connected to.
     pub(crate) fn told(&self) -> Option<&(PeerAddress, PeerAddress)> {
         match self {
             Peer::Direct(_) => None,
@@ -166,7 +167,7 @@ pub(crate) enum Phase {
     Doomed,
 }
 
-/// What few connections have, or have only at their end: who waits for what, and how it is closed.
+/// What few connections have, or have only at their end: what waits for what, and how it is closed.
 pub(crate) struct Extras<H> {
     /// For the output to be sent up to this position.
     pub(crate) writes: VecDeque<(u64, Completion)>,
@@ -242,8 +243,8 @@ impl<H: EventHandler> Connection<H> {
             && !status.paused
     }
 
-    /// Whether a flush has something to do: send, end our side, or tell those who wait for output
-    /// that a callback has got rid of by itself.
+    /// Whether a flush has something to do: send, end our side, or tell those that wait for
+    /// output that a callback has got rid of by itself.
     #[inline]
     pub(crate) fn has_output_to_do(&self) -> bool {
         let Connection { pending, status, .. } = self;
@@ -254,7 +255,7 @@ impl<H: EventHandler> Connection<H> {
     }
 
     /// Whether it hung up while the handler pauses reading, and nothing is left to be looked at.
-    /// Whoever reads on is told the end.
+    /// A handler that reads on is told the end.
     pub(crate) fn is_gone(&self) -> bool {
         let Connection { ring, status, .. } = self;
         status.hung_up
@@ -404,7 +405,7 @@ pub(crate) fn arm_by(
     *deadline = Some(timers.arm(tick, Alarm::Deadline(token)));
 }
 
-/// What a callback reaches of its connection beside input, output and state.
+/// What a callback reaches of its connection besides input, output and state.
 pub(crate) struct Control<'a, H: EventHandler> {
     pub(crate) token: Token,
     pub(crate) status: &'a mut Status<H>,
@@ -447,7 +448,7 @@ impl<H: EventHandler> Control<'_, H> {
         let _ = self.common.reactors.ask(self.id(), Order::Wake);
     }
 
-    /// Has a function run as a callback after this one, in a later turn if there is much else to
+    /// Runs a function as a callback after this one, in a later turn if there is much else to
     /// do.
     pub(crate) fn run_later(&mut self, then: fn(&mut H, &mut Conn<'_, H>) -> Action) {
         self.common.later.push_back((self.token, then));
@@ -459,7 +460,7 @@ impl<H: EventHandler> Control<'_, H> {
         self.status.end_frame();
     }
 
-    /// A frame has begun, now or before: it must be whole so long after its beginning.
+    /// A frame has begun, now or before: it must be complete this long after its beginning.
     pub(crate) fn begin_frame(&mut self, timeout: Duration) {
         let status = &mut *self.status;
         if status.frame_by != NO_FRAME {

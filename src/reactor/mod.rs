@@ -5,26 +5,27 @@
 //! 1. **Wait** until something happens: I/O, a wake, the next timer. A turn that left work behind
 //!    doesn't wait.
 //! 2. **Reap**: the driver collects what happened. No callback runs.
-//! 3. **Dispatch** the events to callbacks, each connection within its read budget. Every event is for
-//!    a token; a token whose connection is gone finds nothing.
+//! 3. **Dispatch** the events to callbacks, each connection within its read budget. Every event is
+//!    for a token; a token whose connection is gone finds nothing.
 //! 4. **Run the inboxes**, within their budget: new connections, then what other threads ask.
 //! 5. **Run what was left for later**, because a connection had its share.
 //! 6. **Fire timers** that are due.
-//! 7. **Flush** every connection that was written to, with one send each. What `on_traffic` wrote has
-//!    been flushed already, right after it. Datagrams are sent here, many in a call.
+//! 7. **Flush** every connection that was written to, with one send each. What `on_traffic` wrote
+//!    has been flushed already, right after it. Datagrams are sent here, many in a call.
 //! 8. **Close** what is to be closed.
 //!
-//! Work per turn is bounded: each of the stages 3 to 7 goes on until its share is used up, by the clock or by the
-//! amount of work, whichever comes first, and has left the rest to the next turn, which then doesn't wait.
-//! Only when the engine stops are all connections looked at in one turn.
+//! Work per turn is bounded: each of the stages 3 to 7 goes on until its share is used up, by the
+//! clock or by the amount of work, whichever comes first, and has left the rest to the next turn,
+//! which then doesn't wait. Only when the engine stops are all connections looked at in one turn.
 //! Everything here runs on the reactor's own thread, but for `Mailbox::post`.
 //!
 //! - `turn` has the stages; `callback` runs one callback and acts on what it asked for; `incoming`
 //!   says where the bytes for it are;
 //! - `datagrams` has all that concerns sockets for datagrams;
-//! - `lifecycle` takes connections in and closes them; `outgoing` makes some, by the order of `race`, and
-//!   `adopting` takes others in; `opening` is what comes before `on_open`; `flush` sends; `deadline`
-//!   watches the clock, `pressure` the memory; `fault` keeps a panic of the engine itself to what was being served;
+//! - `lifecycle` takes connections in and closes them; `outgoing` makes some, by the order of
+//!   `race`, and `adopting` takes others in; `opening` is what comes before `on_open`; `flush`
+//!   sends; `deadline` watches the clock, `pressure` the memory; `fault` keeps a panic of the
+//!   engine itself to what was being served;
 //! - `share` is how much of its time a turn gives to each stage.
 
 mod adopting;
@@ -84,11 +85,11 @@ pub(crate) struct EventLoop<D: Driver, H: EventHandler> {
     engine: Engine,
     config: Arc<Config>,
     counters: Arc<Counters>,
-    /// Listeners of its own, if the system spreads connections over the reactors.
+    /// Its own listeners, if the system spreads connections over the reactors.
     acceptance: Acceptance,
-    /// Who was written to in this turn.
+    /// Those that were written to in this turn.
     dirty: VecDeque<Token>,
-    /// Who is closed at the end of this turn, and why.
+    /// Those that are closed at the end of this turn, and why.
     doomed: Vec<(Token, CloseReason)>,
     pressure: Pressure,
     tick: Tick,

@@ -256,7 +256,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.hand_on(token, len, Incoming::Nothing);
     }
 
-    /// Gives bytes that arrived to whom they are for.
+    /// Gives bytes that arrived to the connection that they are for.
     fn hand_on(&mut self, token: Token, len: usize, bytes: Incoming<'_>) {
         self.counters.count_received(len);
         let Some(connection) = self.connections.get(token) else { return };

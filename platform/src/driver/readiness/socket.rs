@@ -1,4 +1,4 @@
-//! Receiving; sending has a file of its own.
+//! Receiving; sending has its own file.
 //!
 //! A read that filled less than the room it was given has drained the socket, which saves the read
 //! that would only say so. The exceptions stand where it is decided; those are read until nothing
@@ -45,9 +45,10 @@ pub(super) struct Sockets {
     /// The turn's number.
     pub(super) turn: u32,
     pub(super) write_budget: usize,
-    /// Who used up its write budget, and may send again in the next turn.
+    /// Those that used up their write budget, and may send again in the next turn.
     deferred: Vec<Name>,
-    /// Who was paused with something announced, and is looked at in the next turn if it still is.
+    /// Those that were paused with something announced, and are looked at in the next turn if they
+    /// still are.
     suspects: Vec<Token>,
     pub(super) passing: Passings,
     /// What a read gave whose connection is to be served next.
@@ -143,7 +144,7 @@ impl Socket {
         if turn.ready.was_fresh() { left.min(turn.share) } else { left }
     }
 
-    /// Reads once, at most so many bytes.
+    /// Reads once, at most this many bytes.
     #[inline(never)]
     pub(super) fn receive_within(
         &mut self,
@@ -190,13 +191,14 @@ impl Socket {
         // - the mark of urgent data, also inline (tcp(7)) or of a Unix socket, the peer's end, an
         //   error: the notification;
         // - what came along (unix(7)): descriptors, and where the next bytes are somebody else's,
-        //   of whom the socket asks the credentials, the process or the security context: the read;
-        // - messages and records of what is no plain TCP (MPTCP, SCTP, SMC, TLS in the kernel):
+        //   of which the socket asks the credentials, the process or the security context: the
+        //   read;
+        // - messages and records of anything but plain TCP (MPTCP, SCTP, SMC, TLS in the kernel):
         //   `Stream::drains`;
         // - what somebody else puts on a socket that was shown, or takes out of it: `shared`.
         // These don't: a low-water mark (SO_RCVLOWAT) and a signal end no read that has found more,
         // a peek offset (SO_PEEK_OFF) moves no read, a repaired socket (TCP_REPAIR) has errors
-        // instead, and timestamps, packets and chunks of the queue are no borders to a stream.
+        // instead, and timestamps, packets and chunks of the queue are not boundaries of a stream.
         let drained = short && !self.read_until_blocked.get();
         self.readable = !(drained && SHORT_MEANS_DRAINED);
         add(&mut self.spent.incoming, len);
@@ -255,7 +257,7 @@ impl Socket {
         }
     }
 
-    /// Notes what a notification tells; returns whom to put on the turn's list.
+    /// Notes what a notification tells; returns what to put on the turn's list.
     #[inline(never)]
     fn note(&mut self, token: Token, news: &Notification, to_the_end: bool) -> Option<Name> {
         if !self.ended && (news.is_readable() || to_the_end) {
@@ -295,7 +297,7 @@ impl Sockets {
         self.slots.len()
     }
 
-    /// Begins a turn: whoever was deferred to it is ready.
+    /// Begins a turn: what was deferred to it is ready.
     pub(super) fn begin_turn(&mut self, turn: &mut Turn) {
         self.turn = turn.number;
         for name in self.deferred.drain(..) {
@@ -381,7 +383,7 @@ impl Sockets {
         }
     }
 
-    /// A notification came; answers whom to put on the turn's list.
+    /// A notification came; returns what to put on the turn's list.
     pub(super) fn note(&mut self, unpacked: Token, news: &Notification) -> Option<Name> {
         let (token, socket) = Name::find(unpacked, &mut self.slots)?;
         let to_the_end = news.is_read_closed() || news.is_error() || news.is_priority();
@@ -403,7 +405,7 @@ impl Sockets {
     pub(super) fn pause(&mut self, token: Token, paused: bool) -> Option<Name> {
         let socket = self.slots.get_mut(token)?;
         socket.paused = paused;
-        // Not in this turn, at whose end it may be detached: its error is for whoever has it next.
+        // Not in this turn, at whose end it may be detached: its error is for its next owner.
         if paused && socket.announced > Announced::Nothing {
             self.suspects.push(token);
         }

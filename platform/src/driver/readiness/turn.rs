@@ -32,7 +32,7 @@ pub(super) struct Turn {
     pub(super) carried: Vec<Name>,
     /// Whom the last event is of, or the one that is being made.
     pub(super) serving: Option<Packed>,
-    /// Who is to be served by `next`, because `receive` did not.
+    /// What `next` must serve, because `receive` did not.
     pub(super) unserved: Option<Packed>,
 }
 

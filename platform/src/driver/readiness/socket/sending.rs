@@ -20,7 +20,7 @@ use crate::socket::NO_SIGNAL;
 const SLICES_PER_SEND: usize = 64;
 
 impl Socket {
-    /// Sends once from the queue and, behind it, from `more`, at most so many bytes. Answers how
+    /// Sends once from the queue and, behind it, from `more`, at most this many bytes. Returns how
     /// many were offered and how many of them were taken.
     #[inline(always)]
     fn send(
@@ -184,7 +184,7 @@ impl Sockets {
         Ok(before - queue.len())
     }
 
-    /// Sends from the queue and, behind it, from `more`, within the turn's budget; answers how much
+    /// Sends from the queue and, behind it, from `more`, within the turn's budget; returns how much
     /// of `more` was taken.
     #[inline(never)]
     pub(super) fn send(
