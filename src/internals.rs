@@ -1,4 +1,4 @@
-//! The engine's insides, for its own micro-benchmarks. They may change at any time.
+//! The engine's insides, for its own micro-benchmarks and tests. They may change at any time.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -9,8 +9,11 @@ use millstream_platform::address::Address;
 use millstream_platform::driver::{Readiness, SystemDriver, Wake};
 use millstream_platform::socket::{listen_tcp, local_addr};
 
+pub use millstream_platform::memory::{OutputPool, OutputQueue};
+
 pub use crate::base::{table, timers};
 use crate::config::StartError;
+pub use crate::config::layer::Layer;
 use crate::engine::{Builder, start_in_this_thread};
 use crate::handler::EventHandler;
 use crate::reactor::EventLoop;
@@ -18,6 +21,15 @@ use crate::reactor::EventLoop;
 pub use crate::rpc::lone::{LoneCall, LoneEnd};
 use crate::shared::Engine;
 pub use crate::shared::inbox;
+
+/// Has each connection of an engine stand behind a layer of its own.
+pub fn with_layers(
+    mut builder: Builder,
+    make: impl Fn() -> Box<dyn Layer> + Send + Sync + 'static,
+) -> Builder {
+    builder.config.layers.0 = Some(Arc::new(make));
+    builder
+}
 
 /// How long a turn waits for what is sure to come.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -14,6 +14,7 @@ mod connect;
 mod datagram;
 mod error;
 mod filter;
+pub mod layer;
 mod listen;
 mod preface;
 
@@ -30,6 +31,7 @@ pub use self::datagram::{OpenDatagram, OpenError};
 pub use self::error::{ConfigError, ListenError, StartError};
 pub use self::filter::Accepting;
 pub(crate) use self::filter::{AcceptFilter, Refusals, canonical};
+pub(crate) use self::layer::{Layer, Layers};
 pub use self::listen::Listen;
 pub(crate) use self::listen::{Gate, Rules};
 pub(crate) use self::preface::{Ends, Preface};
@@ -131,6 +133,8 @@ pub(crate) struct Config {
     pub(crate) turn_time: Duration,
     pub(crate) stall_threshold: Option<Duration>,
     pub(crate) busy_poll: Option<Duration>,
+    /// What stands between each connection's socket and its handler.
+    pub(crate) layers: Layers,
 }
 
 impl Default for Config {
@@ -167,6 +171,7 @@ impl Default for Config {
             turn_time: Duration::from_millis(2),
             stall_threshold: Some(Duration::from_millis(5)),
             busy_poll: None,
+            layers: Layers::default(),
         }
     }
 }

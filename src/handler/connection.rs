@@ -9,6 +9,7 @@ use millstream_platform::driver::Token;
 use millstream_platform::memory::Ring;
 
 use super::conn::{CloseRequest, Conn, Detach, Pending, Remote};
+use super::layered::Layered;
 use super::mailbox::Order;
 use super::reactors::Reactors;
 use super::{Action, EventHandler};
@@ -16,7 +17,7 @@ use crate::base::{
     Clock, CloseReason, Completion, ConnId, ListenerId, OwnedTimers, Share, TimerId, TimerKey,
     Timers, ticks,
 };
-use crate::config::Preface;
+use crate::config::{Layer, Preface};
 use crate::shared::{Account, Counters};
 
 /// A connection in the reactor's table. Its size is what an idle connection costs, so what is
@@ -56,8 +57,6 @@ pub(crate) struct Status<H: EventHandler> {
     /// Its [`Origin`], in less room.
     pub(crate) listener: Option<ListenerId>,
     pub(crate) outgoing: bool,
-    /// Its part in relaying, if it has one.
-    pub(crate) relay: Option<Box<Relay>>,
     /// The handler paused reading.
     pub(crate) paused_by_handler: bool,
     /// The handler has input that it looks at later, by itself: reading pauses, and neither too
@@ -184,7 +183,13 @@ pub(crate) struct Extras<H> {
 }
 
 impl<H: EventHandler> Connection<H> {
-    pub(crate) fn new(state: H::State, peer: PeerAddress, origin: Origin, now: u64) -> Self {
+    pub(crate) fn new(
+        state: H::State,
+        layer: Option<Box<dyn Layer>>,
+        peer: PeerAddress,
+        origin: Origin,
+        now: u64,
+    ) -> Self {
         let status = Status {
             peer: Peer::Direct(peer),
             remote: None,
@@ -201,7 +206,6 @@ impl<H: EventHandler> Connection<H> {
             outgoing: origin == Origin::Outgoing,
             paused_by_handler: false,
             holds_input: false,
-            relay: None,
             paused: false,
             above_high_water: false,
             peer_ended: false,
@@ -209,7 +213,11 @@ impl<H: EventHandler> Connection<H> {
             end_sent: false,
             reset: false,
         };
-        Connection { state, ring: None, pending: Pending::default(), status }
+        let mut pending = Pending::default();
+        if let Some(layer) = layer {
+            pending.put_layer(Layered::new(layer));
+        }
+        Connection { state, ring: None, pending, status }
     }
 
     /// Whether a callback left nothing to look after but output to be sent, for which nobody waits.
@@ -227,7 +235,7 @@ impl<H: EventHandler> Connection<H> {
             && pending.bytes <= high_water
             && status.close_request.is_none()
             && status.extras.is_none()
-            && status.relay.is_none()
+            && pending.extra.is_none()
     }
 
     /// Whether a callback left nothing to look after but output to be flushed.
@@ -235,6 +243,7 @@ impl<H: EventHandler> Connection<H> {
     pub(crate) fn is_calm(&self, high_water: usize) -> bool {
         let Connection { ring, pending, status, .. } = self;
         ring.is_none()
+            && pending.extra.is_none()
             && !pending.ended
             && (pending.bytes <= high_water || status.above_high_water)
             && status.close_request.is_none()
@@ -254,15 +263,20 @@ impl<H: EventHandler> Connection<H> {
             || status.extras.is_some()
     }
 
+    /// Whether it is open, and what it receives goes to a layer.
+    pub(crate) fn is_layered(&self) -> bool {
+        self.status.phase == Phase::Open && self.pending.layer().is_some()
+    }
+
     /// Whether it hung up while the handler pauses reading, and nothing is left to be looked at.
     /// A handler that reads on is told the end.
     pub(crate) fn is_gone(&self) -> bool {
-        let Connection { ring, status, .. } = self;
+        let Connection { ring, pending, status, .. } = self;
         status.hung_up
             && status.paused_by_handler
             && ring.is_none()
             && !status.holds_input
-            && !status.relay.as_ref().is_some_and(|relay| relay.waits())
+            && !pending.relay().is_some_and(Relay::waits)
     }
 
     /// Books bytes that the operating system took, wherever they were.

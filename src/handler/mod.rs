@@ -10,6 +10,7 @@
 mod conn;
 mod connection;
 mod datagram;
+mod layered;
 mod mailbox;
 mod reactor;
 mod reactors;
@@ -23,7 +24,7 @@ pub use self::conn::{
     SendDescriptorsError,
 };
 pub(crate) use self::connection::{
-    Alarm, Common, Connection, Control, Origin, Phase, Relay, Status, arm_by,
+    Alarm, Common, Connection, Control, Origin, Phase, Relay, arm_by,
 };
 pub(crate) use self::datagram::DatagramEntry;
 pub use self::datagram::{Datagram, DatagramRemote, DatagramSocket, SendError};

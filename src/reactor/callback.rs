@@ -2,7 +2,7 @@
 
 use std::{io, mem};
 
-use millstream_platform::driver::{Driver, Received, Token};
+use millstream_platform::driver::{Driver, Token};
 use millstream_platform::memory::{Ring, RingPool};
 use millstream_platform::time::after;
 
@@ -13,7 +13,7 @@ use crate::base::{CloseReason, Delay, StallDetector, Table};
 use crate::config::{Config, InputOverflow};
 use crate::handler::{
     Action, CloseRequest, Common, Conn, Connection, Control, EventHandler, Input, Outputs, Phase,
-    ReactorAction,
+    ReactorAction, Relay,
 };
 use crate::log::limited;
 use crate::shared::Counters;
@@ -307,12 +307,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let full = connection.unread() >= self.config.input_cap;
         let relays = connection.relays_to().is_some();
         let pressed = self.pressure.pressed && connection.holds_memory();
+        let relaying = connection.pending.relay().is_some_and(Relay::waits);
         let status = &mut connection.status;
         // What is relayed asks for no output of its own.
         let pauses = self.config.output.pause_reading_at_high_water && !relays;
         let flooded = status.above_high_water && pauses;
         let pressed = pressed && !relays;
-        let relaying = status.relay.as_ref().is_some_and(|relay| relay.waits());
         let asked = status.paused_by_handler || status.holds_input;
         let paused = open && (asked || relaying || flooded || pressed || full);
         if paused != status.paused {
@@ -329,7 +329,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     fn settle_output(&mut self, token: Token) -> bool {
         self.check_high_water(token);
         let Some(connection) = self.connections.get_mut(token) else { return false };
-        connection.has_output_to_do()
+        connection.has_output_to_do() || connection.pending.extra.is_some()
     }
 
     fn check_high_water(&mut self, token: Token) {
@@ -358,10 +358,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     /// Puts lent bytes behind a connection's unread ones.
-    pub(super) fn append_lent(&mut self, token: Token, bytes: Received) {
+    pub(super) fn append(&mut self, token: Token, bytes: Incoming<'_>) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         let Some(ring) = &mut connection.ring else { return };
-        let (lent, _) = self.driver.parts(Some(bytes));
+        let (lent, _) = bytes.parts(&mut self.driver);
         if ring.capacity() - ring.len() < lent.len() {
             grow(&mut self.rings, ring, lent.len());
         }

@@ -99,7 +99,7 @@ fn next_deadline<H: EventHandler>(
     let idle = after(last, config.idle_timeout.filter(|_| open), Missed::Idle);
     let read = after(status.last_received, config.read_timeout.filter(|_| reading), Missed::Read);
     let frame = status.frame_deadline().filter(|_| reading).map(|at| (at, Missed::Frame));
-    let stuck = config.write_timeout.filter(|_| connection.pending.bytes > 0);
+    let stuck = config.write_timeout.filter(|_| !connection.pending.is_sent());
     let write = after(status.last_sent, stuck, Missed::Write);
     let silence = after(last.max(lingers.unwrap_or(0)), lingers.map(|_| SILENCE), Missed::Close);
     let close = status.close_by().map(|at| (at, Missed::Close));

@@ -48,7 +48,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// The operating system can take more, and has taken this many bytes since the last report.
     pub(super) fn note_sendable(&mut self, token: Token, bytes: usize) {
         let Some(connection) = self.connections.get_mut(token) else { return };
-        connection.pending.note_sent(bytes);
+        connection.pending.note_taken(bytes);
         connection.book_sent(bytes as u64, &self.common.clock, &self.counters);
         self.mark_dirty(token);
     }
@@ -79,6 +79,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if connection.status.phase == Phase::Doomed {
             return;
         }
+        if connection.pending.extra.is_some() {
+            return self.send_aside(token);
+        }
         let (driver, outputs) = (&mut self.driver, &mut self.outputs);
         if let Err(error) =
             send(connection, token, driver, outputs, &self.common.clock, &self.counters)
@@ -86,11 +89,16 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             return self.cut_off_broken(token, error);
         }
         let status = &connection.status;
-        let waited_for = status.extras.is_some()
-            || status.above_high_water
-            || status.relay.is_some()
-            || status.paused;
+        let waited_for = status.extras.is_some() || status.above_high_water || status.paused;
         if connection.pending.bytes > 0 || connection.pending.ended || waited_for {
+            self.follow_up(token);
+        }
+    }
+
+    /// Sends on a connection with a layer, or with a part in relaying.
+    #[inline(never)]
+    fn send_aside(&mut self, token: Token) {
+        if self.pump(token) {
             self.follow_up(token);
         }
     }
@@ -100,14 +108,14 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn follow_up(&mut self, token: Token) {
         self.complete_writes(token);
         let Some(connection) = self.connections.get_mut(token) else { return };
-        let pending = connection.pending.bytes;
-        if pending > 0 {
+        let (pending, is_sent) = (connection.pending.bytes, connection.pending.is_sent());
+        if !is_sent {
             self.watch_output(token);
         } else if connection.pending.ended {
             self.end_output(token);
         }
         self.check_low_water(token, pending);
-        if pending == 0 {
+        if is_sent {
             self.settle_reading(token);
             self.resume_relay(token);
         }

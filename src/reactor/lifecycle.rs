@@ -149,7 +149,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         // The state's default, and its destructor if there is no place, are the user's code.
         let inserted = catch(|| {
             let state = H::State::default();
-            self.connections.insert_with(|_| Connection::new(state, peer.clone(), origin, now))
+            let layer = self.config.layers.make();
+            self.connections
+                .insert_with(|_| Connection::new(state, layer, peer.clone(), origin, now))
         });
         let Ok(inserted) = inserted else {
             self.note_panic("default of the state", None);
@@ -176,6 +178,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// The peer ended its side.
     pub(super) fn end_input(&mut self, token: Token) {
+        if !self.end_layer(token) {
+            return;
+        }
         let Some(connection) = self.connections.get_mut(token) else { return };
         connection.status.peer_ended = true;
         match connection.status.phase {
@@ -256,8 +261,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Cuts a connection off whose output can't go on; returns whether it was so.
     pub(super) fn cut_off_by_fault(&mut self, token: Token) -> bool {
         let Some(connection) = self.connections.get_mut(token) else { return false };
-        let Some(fault) = connection.pending.fault.take() else { return false };
-        let reason = match *fault {
+        let Some(fault) = connection.pending.take_fault() else { return false };
+        let reason = match fault {
             Fault::Overflow => CloseReason::OutputOverflow,
             Fault::Broken(error) => CloseReason::Failed(error),
         };
@@ -335,6 +340,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 Action::Continue
             });
         }
+        self.say_end(token);
         let Some(mut connection) = self.connections.remove(token) else { return };
         let account = connection.status.account();
         let admission = Admission::kept(self.engine.limits(), &self.counters, account);
@@ -348,7 +354,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.driver.close(token, connection.status.reset);
         drop(admission);
         let broken = matches!(reason, CloseReason::Failed(_));
-        self.leave_relay(&connection.status, broken || connection.status.reset);
+        self.leave_relay(&connection, broken || connection.status.reset);
         let extras = connection.status.extras.take();
         let sent = connection.pending.sent;
         self.drop_state(connection, Some(token));

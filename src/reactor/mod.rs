@@ -35,6 +35,7 @@ mod deadline;
 mod fault;
 mod flush;
 mod incoming;
+mod layered;
 mod lifecycle;
 mod opening;
 mod outgoing;
@@ -78,6 +79,8 @@ pub(crate) struct EventLoop<D: Driver, H: EventHandler> {
     datagrams: Datagrams<H>,
     common: Common<H>,
     rings: RingPool,
+    /// What a layer makes of what was received; empty but for meanwhile.
+    plain: Vec<u8>,
     outputs: Outputs,
     notify: Arc<Notify>,
     arrivals: Arc<Inbox<Arrival<D>>>,
@@ -182,6 +185,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 later: VecDeque::new(),
                 share: Share::new(config.turn_time),
             },
+            plain: Vec::new(),
             rings: RingPool::new(config.mirrored_rings, RING_BYTES_KEPT),
             outputs: Outputs {
                 pool: OutputPool::mapped(OUTPUT_CHUNK, OUTPUT_CHUNKS_KEPT),

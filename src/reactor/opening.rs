@@ -70,9 +70,14 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if let Some((source, destination)) = ends {
             connection.status.peer.tell(source.into(), destination.into());
         }
+        let sealed = connection.ring.take_if(|_| connection.pending.layer().is_some());
         self.begin(token);
         if self.draining {
             self.drain(token);
+        }
+        if let Some(ring) = sealed {
+            self.receive_in_layer(token, Incoming::Kept(ring.readable()));
+            return self.rings.give_back(ring);
         }
         let Some(connection) = self.connections.get_mut(token) else { return };
         if connection.status.paused_by_handler {

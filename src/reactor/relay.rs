@@ -10,7 +10,7 @@ use millstream_platform::driver::{Driver, Received, Token};
 use super::EventLoop;
 use super::incoming::Incoming;
 use crate::base::CloseReason;
-use crate::handler::{Action, Connection, EventHandler, Phase, Relay, Status};
+use crate::handler::{Action, Connection, EventHandler, Phase, Relay};
 
 /// From how many bytes at once on it costs less to have the driver relay than to receive and send them.
 const LARGE: usize = 16 * 1024;
@@ -19,29 +19,30 @@ impl<H: EventHandler> Connection<H> {
     /// Where what it receives goes, if not to its handler.
     #[inline]
     pub(super) fn relays_to(&self) -> Option<Token> {
-        self.status.relay.as_ref()?.to
+        self.pending.relay()?.to
     }
 
     /// Where the driver had best send what it receives by itself, unless that has something else to send.
     pub(super) fn direct_relay(&self) -> Option<Token> {
-        let relay = self.status.relay.as_ref().filter(|relay| relay.large)?;
-        relay.to.filter(|_| self.status.phase == Phase::Open)
+        let relay = self.pending.relay().filter(|relay| relay.large)?;
+        relay.to.filter(|_| self.status.phase == Phase::Open && self.pending.layer().is_none())
     }
 
     fn relay(&mut self) -> &mut Relay {
-        self.status.relay.get_or_insert_default()
+        self.pending.extra().relay.get_or_insert_default()
     }
 
     /// Whether bytes from elsewhere can be sent on it at once.
     pub(super) fn takes_relayed(&self) -> bool {
         let open = self.status.phase == Phase::Open;
-        open && self.pending.bytes == 0 && !self.pending.ended
+        let plain = self.pending.layer().is_none();
+        open && plain && self.pending.bytes == 0 && !self.pending.ended
     }
 
     /// Whether what this one receives may go out on it: one connection's bytes at most do, so that their end is
     /// its end.
     fn takes_relay_from(&self, token: Token) -> bool {
-        let from = self.status.relay.as_ref().and_then(|relay| relay.from);
+        let from = self.pending.relay().and_then(|relay| relay.from);
         let free = from.map_or(!self.pending.ended, |from| from == token);
         self.status.phase == Phase::Open && free
     }
@@ -82,7 +83,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// What a connection receives goes elsewhere from here on.
     fn leave_target(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
-        let Some(relay) = &mut connection.status.relay else { return };
+        if connection.pending.relay().is_none() {
+            return;
+        }
+        let relay = connection.relay();
         relay.waits = false;
         let Some(to) = relay.to.take() else { return };
         if let Some(target) = self.connections.get_mut(to) {
@@ -121,7 +125,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     /// Writes bytes that one connection received to another one. Until they are sent, no more are read.
-    fn forward(&mut self, token: Token, to: Token, bytes: Incoming<'_>) {
+    pub(super) fn forward(&mut self, token: Token, to: Token, bytes: Incoming<'_>) {
         let Some(target) = self.connections.get_mut(to) else { return };
         if target.status.phase == Phase::Doomed {
             return; // How it ends this turn is how this one does: `leave_relay` sees to that.
@@ -145,7 +149,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// A connection has sent everything: whoever relays to it reads on.
     pub(super) fn resume_relay(&mut self, to: Token) {
-        let from = self.connections.get(to).and_then(|to| to.status.relay.as_ref()?.from);
+        let from = self.connections.get(to).and_then(|to| to.pending.relay()?.from);
         let Some(from) = from else { return };
         if let Some(connection) = self.connections.get_mut(from) {
             connection.relay().waits = false;
@@ -162,8 +166,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     /// Whom a connection relays to and who relays to it, if not all was relayed.
-    fn unfinished(&self, status: &Status<H>) -> [Option<Token>; 2] {
-        let Some(relay) = &status.relay else { return [None; 2] };
+    fn unfinished(&self, connection: &Connection<H>) -> [Option<Token>; 2] {
+        let status = &connection.status;
+        let Some(relay) = connection.pending.relay() else { return [None; 2] };
         let ended = |from: &Connection<H>| from.status.peer_ended && status.end_sent;
         let from = relay.from.filter(|from| !self.connections.get(*from).is_some_and(ended));
         [from, relay.to.filter(|_| !status.peer_ended)]
@@ -172,13 +177,13 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Whether a connection relays, or is relayed to, and not all was relayed.
     pub(super) fn relays(&self, token: Token) -> bool {
         let connection = self.connections.get(token);
-        connection.is_some_and(|connection| self.unfinished(&connection.status) != [None; 2])
+        connection.is_some_and(|connection| self.unfinished(connection) != [None; 2])
     }
 
     /// A connection is closed: whoever it relays to, or relays to it, closes, too, if not all was relayed, and is
     /// `cut` off as it was.
-    pub(super) fn leave_relay(&mut self, status: &Status<H>, cut: bool) {
-        for other in self.unfinished(status).into_iter().flatten() {
+    pub(super) fn leave_relay(&mut self, connection: &Connection<H>, cut: bool) {
+        for other in self.unfinished(connection).into_iter().flatten() {
             let open = |other: &Connection<H>| other.status.phase == Phase::Open;
             match self.connections.get(other).is_some_and(open) {
                 true if cut => self.cut_off(other, CloseReason::Relay, true),

@@ -26,7 +26,7 @@ impl<H: EventHandler> Host for Rooms<'_, H> {
     #[inline(always)]
     fn space(&mut self, token: Token) -> Space<'_> {
         let Some(connection) = self.connections.get(token) else { return Space::Buffer };
-        match (&connection.ring, &connection.status.relay) {
+        match (&connection.ring, &connection.pending.extra) {
             (None, None) => Space::Buffer,
             (None, Some(_)) => self.space_of_relay(token),
             (Some(_), _) => self.room(token).map_or(Space::Buffer, Space::Room),
@@ -38,7 +38,7 @@ impl<H: EventHandler> Rooms<'_, H> {
     /// Room behind what is unread.
     fn room(&mut self, token: Token) -> Option<&mut [u8]> {
         let connection = self.connections.get_mut(token)?;
-        if connection.status.phase > Phase::Open {
+        if connection.status.phase > Phase::Open || connection.pending.layer().is_some() {
             return None;
         }
         let ring = connection.ring.as_mut()?;
@@ -221,7 +221,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         connection.status.last_received = tick;
         let is_plain = connection.status.phase == Phase::Open
             && connection.ring.is_none()
-            && connection.status.relay.is_none();
+            && connection.pending.extra.is_none();
         match bytes {
             Received::Lent { len, .. } if is_plain => {
                 runner.counters.count_received(len);
@@ -233,15 +233,18 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// The driver lent bytes to a connection that has unread ones, or relays, or is not open.
+    /// The driver lent bytes to a connection that has unread ones, or relays, or has
+    /// a layer, or is not open.
     #[inline(never)]
     fn receive_lent(&mut self, token: Token, buffer: u32, len: usize) {
         let Some(connection) = self.connections.get(token) else { return };
         let bytes = Received::Lent { buffer, len };
         if connection.status.phase > Phase::Open {
             self.counters.bytes_dropped.add(len as u64); // Closing: see Conn::close.
+        } else if connection.is_layered() {
+            self.hand_on(token, len, Incoming::Lent(bytes));
         } else if connection.ring.is_some() {
-            self.append_lent(token, bytes);
+            self.append(token, Incoming::Lent(bytes));
             self.hand_on(token, len, Incoming::Nothing);
         } else {
             self.hand_on(token, len, Incoming::Lent(bytes));
@@ -262,7 +265,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let Some(connection) = self.connections.get(token) else { return };
         match connection.status.phase {
             Phase::Opening => self.judge(token, bytes),
-            _ if connection.status.relay.is_some() => self.receive_in_relay(token, bytes),
+            _ if connection.is_layered() => self.receive_in_layer(token, bytes),
+            _ if connection.pending.extra.is_some() => self.receive_in_relay(token, bytes),
             _ => self.deliver(token, bytes),
         }
     }

@@ -4,7 +4,8 @@
 //! - on real sockets over loopback, on the readiness driver (`loopback`);
 //! - on the simulated network without faults (`calm`);
 //! - on the simulated network with every fault that breaks no connection, from many seeds
-//!   (`harmless`).
+//!   (`harmless`);
+//! - on each of these, with a layer that flips every bit between socket and handler (`…_in_layers`).
 //!
 //! Virtual time makes deadlines exact, so in the simulation they are compared to the tick. At the
 //! end of each behaviour every connection has lived one whole life and nothing is left in the
@@ -19,6 +20,7 @@ mod connecting;
 mod datagrams;
 mod echo;
 mod hosts;
+mod layers;
 mod paused;
 mod pressure;
 mod relaying;
@@ -46,6 +48,27 @@ macro_rules! behaviours {
         mod harmless {
             use super::world::Harmless;
             $($(#[test] fn $name() { super::seeded(super::$module::$name::<Harmless>); })*)*
+        }
+
+        mod loopback_in_layers {
+            use super::world::{Flipped, Loopback};
+            $($(#[test] fn $name() {
+                super::once(super::$module::$name::<Flipped<Loopback>>);
+            })*)*
+        }
+
+        mod calm_in_layers {
+            use super::world::{Calm, Flipped};
+            $($(#[test] fn $name() {
+                super::once(super::$module::$name::<Flipped<Calm>>);
+            })*)*
+        }
+
+        mod harmless_in_layers {
+            use super::world::{Flipped, Harmless};
+            $($(#[test] fn $name() {
+                super::seeded(super::$module::$name::<Flipped<Harmless>>);
+            })*)*
         }
     };
 }
@@ -196,6 +219,39 @@ behaviours! {
         connections_may_outlive_a_stop_until_they_end
         a_callback_stops_the_engine
     }
+}
+
+/// Behaviours of layers, which have a layer of their own.
+macro_rules! layered_behaviours {
+    ($($name:ident)* ; not where sending may be refused: $($at_once:ident)*) => {
+        mod layers_on_loopback {
+            use super::world::Loopback;
+            $(#[test] fn $name() { super::once(super::layers::$name::<Loopback>); })*
+            $(#[test] fn $at_once() { super::once(super::layers::$at_once::<Loopback>); })*
+        }
+
+        mod layers_in_calm {
+            use super::world::Calm;
+            $(#[test] fn $name() { super::once(super::layers::$name::<Calm>); })*
+            $(#[test] fn $at_once() { super::once(super::layers::$at_once::<Calm>); })*
+        }
+
+        mod layers_in_harmless {
+            use super::world::Harmless;
+            $(#[test] fn $name() { super::seeded(super::layers::$name::<Harmless>); })*
+        }
+    };
+}
+
+layered_behaviours! {
+    an_end_in_the_layer_is_the_peers_end
+    a_socket_that_ends_before_its_layer_is_a_failure
+    what_a_layer_cant_open_is_a_failure
+    a_layer_replies_by_itself
+    our_end_is_said_behind_all_that_was_written
+    marks_count_the_handlers_bytes
+    ; not where sending may be refused:
+    a_close_at_once_says_our_end
 }
 
 fn once(behaviour: fn(u64)) {

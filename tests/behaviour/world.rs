@@ -6,10 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use millstream::internals::with_layers;
 use millstream::sim::{Faults, SimListener, SimPeer, Simulation};
 use millstream::{AlreadyStopping, Builder, Engine, SocketOptions};
 use socket2::{Domain, SockRef, Socket, Type};
 
+use crate::common::layer::{Flip, flip};
 use crate::common::recorder::Recorder;
 
 /// An engine with one reactor, and the network around it.
@@ -23,6 +25,10 @@ pub(crate) trait World: Sized {
     /// More bytes than the network holds for a peer that doesn't read. Below the default water
     /// marks.
     const STUCK: usize;
+
+    /// Whether the handler's bytes go to the network one by one, so that a write completes with its
+    /// last byte; with a layer it is the last one of a piece.
+    const BYTEWISE: bool = true;
 
     /// Where the engine opens sockets for datagrams.
     const HERE: SocketAddr;
@@ -323,5 +329,98 @@ impl Far for SimPeer {
 
     fn was_reset(&self) -> bool {
         self.was_reset()
+    }
+}
+
+// --- a layer between ---------------------------------------------------------------------------------
+
+/// A network on which each connection of the engine stands behind a layer that flips every bit.
+pub(crate) struct Flipped<W>(W);
+
+impl<W: World> World for Flipped<W> {
+    type Far = Flipped<W::Far>;
+    type Listener = W::Listener;
+
+    const VIRTUAL: bool = W::VIRTUAL;
+    const STUCK: usize = W::STUCK;
+    const BYTEWISE: bool = false;
+    const HERE: SocketAddr = W::HERE;
+
+    fn start(seed: u64, builder: Builder, handler: Recorder) -> Self {
+        Flipped(W::start(seed, with_layers(builder, || Box::new(Flip)), handler))
+    }
+
+    fn engine(&self) -> &Engine {
+        self.0.engine()
+    }
+
+    fn connect(&self) -> Self::Far {
+        Flipped(self.0.connect())
+    }
+
+    fn listen(&self) -> (W::Listener, SocketAddr) {
+        self.0.listen()
+    }
+
+    fn accept(listener: &W::Listener) -> Option<Self::Far> {
+        W::accept(listener).map(Flipped)
+    }
+
+    fn silent(&self) -> (Box<dyn Any>, SocketAddr) {
+        self.0.silent()
+    }
+
+    fn now(&self) -> Instant {
+        self.0.now()
+    }
+
+    fn tick_zero(&self) -> Option<Instant> {
+        self.0.tick_zero()
+    }
+
+    fn step(&mut self, limit: Duration) -> bool {
+        self.0.step(limit)
+    }
+
+    fn stop(&self, patience: Duration) -> Result<(), AlreadyStopping> {
+        self.0.stop(patience)
+    }
+
+    fn wait(&mut self) {
+        self.0.wait();
+    }
+
+    fn leaked(&self) -> usize {
+        self.0.leaked()
+    }
+}
+
+impl<F: Far> Far for Flipped<F> {
+    fn send(&mut self, bytes: &[u8]) -> usize {
+        let mut flipped = bytes.to_vec();
+        flip(&mut flipped);
+        self.0.send(&flipped)
+    }
+
+    fn receive(&mut self) -> Vec<u8> {
+        let mut bytes = self.0.receive();
+        flip(&mut bytes);
+        bytes
+    }
+
+    fn end(&mut self) {
+        self.0.end();
+    }
+
+    fn reset(self) {
+        self.0.reset();
+    }
+
+    fn ended(&self) -> bool {
+        self.0.ended()
+    }
+
+    fn was_reset(&self) -> bool {
+        self.0.was_reset()
     }
 }

@@ -14,6 +14,7 @@ pub mod crowd;
 pub mod denied;
 pub mod example;
 pub mod folder;
+pub mod layer;
 pub mod pairs;
 pub mod recorder;
 pub mod rpc;

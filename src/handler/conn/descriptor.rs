@@ -103,7 +103,9 @@ impl<H: EventHandler> Conn<'_, H> {
     }
 
     fn passing(&mut self) -> Option<&mut Passing> {
-        self.output.link.passing(self.output.token)
+        // With a layer, the places of bytes in the queue are not those on the socket.
+        let passing = self.output.link.passing(self.output.token);
+        passing.filter(|_| self.output.pending.layer().is_none())
     }
 }
 

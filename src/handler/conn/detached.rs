@@ -81,7 +81,9 @@ impl<H: EventHandler> Conn<'_, H> {
         if self.is_closing() {
             return Err(DetachError::Closing);
         }
-        if self.output.link.socket(self.output.token).is_none() {
+        if self.output.pending.layer().is_some()
+            || self.output.link.socket(self.output.token).is_none()
+        {
             return Err(DetachError::Unsupported);
         }
         self.output.pending.ended = true;

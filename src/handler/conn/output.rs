@@ -8,6 +8,8 @@ use millstream_platform::driver::{Link, Token};
 use millstream_platform::memory::{OutputPool, OutputQueue};
 
 use crate::config::OutputLimits;
+use crate::handler::Relay;
+use crate::handler::layered::{Layered, PIECE, Send};
 
 /// Writes of this many bytes or more are offered to the operating system at once, from where they
 /// are. Below it, copying them behind what is already gathered costs less than a system call.
@@ -22,14 +24,25 @@ pub(crate) struct Pending {
     pub(crate) bytes: usize,
     /// How many bytes were sent since the connection opened.
     pub(crate) sent: u64,
-    /// What has ended the output early.
-    pub(crate) fault: Option<Box<Fault>>,
+    /// What few connections have on the way of their bytes.
+    pub(crate) extra: Option<Box<Extra>>,
     /// Our side has ended, or is about to: nothing more is written.
     pub(crate) ended: bool,
     /// The connection is on the list of what to flush.
     pub(crate) dirty: bool,
     /// Something waits, and none of it was sent since the connection's last tick of sending.
     pub(crate) stuck: bool,
+}
+
+/// What few connections have on the way of their bytes.
+#[derive(Default)]
+pub(crate) struct Extra {
+    /// A part in relaying.
+    pub(crate) relay: Option<Relay>,
+    /// What ends the output early.
+    fault: Option<Fault>,
+    /// What stands between the output and the socket.
+    layer: Option<Layered>,
 }
 
 /// Why output can't go on.
@@ -42,6 +55,34 @@ pub(crate) enum Fault {
 }
 
 impl Pending {
+    /// What stands between the output and the socket.
+    #[inline]
+    pub(crate) fn layer(&self) -> Option<&Layered> {
+        self.extra.as_ref()?.layer.as_ref()
+    }
+
+    pub(crate) fn layer_mut(&mut self) -> Option<&mut Layered> {
+        self.extra.as_mut()?.layer.as_mut()
+    }
+
+    /// The connection's part in relaying.
+    #[inline]
+    pub(crate) fn relay(&self) -> Option<&Relay> {
+        self.extra.as_ref()?.relay.as_ref()
+    }
+
+    pub(crate) fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    pub(crate) fn put_layer(&mut self, layer: Layered) {
+        self.extra().layer = Some(layer);
+    }
+
+    pub(crate) fn take_fault(&mut self) -> Option<Fault> {
+        self.extra.as_mut()?.fault.take()
+    }
+
     /// Notes that the operating system took `count` bytes.
     pub(crate) fn note_sent(&mut self, count: usize) {
         debug_assert!(count <= self.bytes, "{count} bytes sent of {} written", self.bytes);
@@ -49,10 +90,72 @@ impl Pending {
         self.sent += count as u64;
     }
 
+    /// Notes that the operating system took `count` bytes of what goes to it.
+    pub(crate) fn note_taken(&mut self, count: usize) {
+        let sent = self.layer_mut().map_or(count, |layer| layer.note_taken(count));
+        self.note_sent(sent);
+    }
+
+    /// Whether the operating system took all that was written.
+    #[inline]
+    pub(crate) fn is_sent(&self) -> bool {
+        self.bytes == 0 && !self.layer().is_some_and(Layered::waits)
+    }
+
+    /// Sends what is pending, by way of the layer if there is one.
+    ///
+    /// # Errors
+    /// The connection is broken, or the layer fails.
+    pub(crate) fn pump(&mut self, pool: &mut OutputPool, send: &mut Send<'_>) -> io::Result<()> {
+        let layer = self.extra.as_mut().and_then(|extra| extra.layer.as_mut());
+        let sent = match (layer, self.queue.take()) {
+            (Some(layer), queue) => {
+                self.queue = queue;
+                layer.pump(&mut self.queue, self.ended, pool, send)?
+            }
+            (None, Some(mut queue)) => {
+                let sent = send(&mut queue, pool);
+                self.keep(queue, pool);
+                sent?
+            }
+            (None, None) => 0,
+        };
+        self.note_sent(sent);
+        Ok(())
+    }
+
+    /// Sends by way of the layer, and behind what is pending as many of these bytes as the
+    /// operating system takes soon and as `cap` allows. Returns how many; they are pending until
+    /// they are sent.
+    ///
+    /// # Errors
+    /// As for [`pump`](Self::pump).
+    fn pump_with(
+        &mut self,
+        more: &[IoSlice<'_>],
+        cap: usize,
+        pool: &mut OutputPool,
+        send: &mut Send<'_>,
+    ) -> io::Result<usize> {
+        self.pump(pool, send)?;
+        let mut taken = 0;
+        for piece in more.iter().flat_map(|slice| slice.chunks(PIECE)) {
+            let has_room = piece.len() <= cap.saturating_sub(self.bytes);
+            let Some(layer) = self.layer_mut().filter(|layer| has_room && !layer.waits()) else {
+                break;
+            };
+            layer.seal(piece, pool)?;
+            self.bytes += piece.len();
+            taken += piece.len();
+            self.pump(pool, send)?;
+        }
+        Ok(taken)
+    }
+
     /// Notes why the output can't go on.
     fn fail(&mut self, fault: Fault) {
         self.ended = true;
-        self.fault = Some(Box::new(fault));
+        self.extra().fault = Some(fault);
     }
 
     /// Whether more may be written.
@@ -69,6 +172,9 @@ impl Pending {
     /// Drops what was not sent, and returns the queue to the pool.
     pub(crate) fn discard(&mut self, pool: &mut OutputPool) {
         self.bytes = 0;
+        if let Some(layer) = self.layer_mut() {
+            layer.discard(pool);
+        }
         if let Some(mut queue) = self.queue.take() {
             queue.clear(pool);
             pool.give_back(queue);
@@ -281,6 +387,9 @@ impl<'a> Output<'a> {
         if !self.is_writable() {
             return 0;
         }
+        if self.pending.layer().is_some() {
+            return self.offer_by_layer(more);
+        }
         let mut queue = self.pending.queue.take().unwrap_or_else(|| self.outputs.pool.queue());
         let before = queue.len();
         let offered = self.link.offer(self.token, &mut queue, &mut self.outputs.pool, more);
@@ -299,6 +408,26 @@ impl<'a> Output<'a> {
                 0
             }
         }
+    }
+}
+
+impl Output<'_> {
+    #[inline(never)]
+    fn offer_by_layer(&mut self, more: &[IoSlice<'_>]) -> usize {
+        let Output { token, pending, link, outputs } = self;
+        let Outputs { pool, limits, sent } = &mut **outputs;
+        let mut send = |queue: &mut OutputQueue, pool: &mut OutputPool| {
+            let before = queue.len();
+            link.offer(*token, queue, pool, &[])?;
+            let taken = before - queue.len();
+            *sent += taken as u64;
+            Ok(taken)
+        };
+        let offered = pending.pump_with(more, limits.cap, pool, &mut send);
+        offered.unwrap_or_else(|error| {
+            pending.fail(Fault::Broken(error));
+            0
+        })
     }
 }
 
