@@ -22,7 +22,7 @@ pub use crate::rpc::lone::{LoneCall, LoneEnd};
 use crate::shared::Engine;
 pub use crate::shared::inbox;
 
-/// Has each connection of an engine stand behind a layer of its own.
+/// Has each connection of an engine stand behind its own layer.
 pub fn with_layers(
     mut builder: Builder,
     make: impl Fn() -> Box<dyn Layer> + Send + Sync + 'static,

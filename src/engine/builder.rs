@@ -60,7 +60,7 @@ impl Builder {
     /// or `readiness`; with another one the engine does not start
     /// ([`StartError::UnknownDriver`](crate::StartError::UnknownDriver)).
     /// [`Stats::driver`](crate::Stats::driver) tells which one is in force.
-    /// A simulation has a driver of its own.
+    /// A simulation has its own driver.
     pub fn driver(mut self, choice: DriverChoice) -> Self {
         self.config.driver = choice;
         self

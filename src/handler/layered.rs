@@ -85,8 +85,8 @@ impl Layered {
         }
     }
 
-    /// The operating system took so many bytes: returns how many of the handler's were the last of
-    /// their pieces.
+    /// The operating system took this many bytes: returns how many of the handler's were the last
+    /// of their pieces.
     pub(crate) fn note_taken(&mut self, bytes: usize) -> usize {
         let (mut rest, mut plain) = (bytes, 0);
         while let Some((sealed, of_handler)) = self.pieces.front_mut() {
@@ -142,7 +142,7 @@ impl Layered {
         self.add(piece.len(), pool, |layer, queue, pool| layer.seal(piece, queue, pool))
     }
 
-    /// Has the layer put something into the queue, with so many of the handler's bytes in it.
+    /// Makes the layer put something into the queue, with this many of the handler's bytes in it.
     fn add<R>(
         &mut self,
         of_handler: usize,

@@ -170,7 +170,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// Does what the handler asks for whom bytes were delivered to.
+    /// Does what the handler asks for after bytes were delivered to it.
     #[inline(always)]
     pub(super) fn settle_delivery(&mut self, token: Token, ended: Ended) {
         if !matches!(ended, Ended::Calm { output: false }) {
@@ -238,7 +238,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// Does what a callback asked for, but for flushing; answers whether that is to be done.
+    /// Does what a callback asked for, but for flushing; returns whether that is to be done.
     #[inline(never)]
     pub(super) fn settle(&mut self, token: Token, action: Action) -> bool {
         self.obey_action(action);
@@ -261,7 +261,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 CloseRequest::Now => self.doom(token, CloseReason::Local, cuts_off),
                 CloseRequest::Reset => self.doom(token, CloseReason::Local, true),
                 CloseRequest::Detach => {
-                    // What comes in the rest of this turn is for whoever has the socket next.
+                    // What comes in the rest of this turn is for the socket's next owner.
                     self.driver.pause(token, true);
                     self.doom(token, CloseReason::Detached, false);
                 }
@@ -301,7 +301,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn settle_reading(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         if connection.status.phase == Phase::Doomed {
-            return; // What still comes is for whoever has the socket next.
+            return; // What still comes is for the socket's next owner.
         }
         let open = connection.status.phase == Phase::Open;
         let full = connection.unread() >= self.config.input_cap;
@@ -309,7 +309,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let pressed = self.pressure.pressed && connection.holds_memory();
         let relaying = connection.pending.relay().is_some_and(Relay::waits);
         let status = &mut connection.status;
-        // What is relayed asks for no output of its own.
+        // What is relayed needs no output queue.
         let pauses = self.config.output.pause_reading_at_high_water && !relays;
         let flooded = status.above_high_water && pauses;
         let pressed = pressed && !relays;

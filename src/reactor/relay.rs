@@ -1,7 +1,8 @@
-//! Relaying: what one connection receives goes out on another one of the same reactor, without its handler.
+//! Relaying: what one connection receives goes out on another one of the same reactor, without its
+//! handler.
 //!
-//! There is never more than one read on its way: a connection that relays reads when the other one has nothing to
-//! send. On Linux the driver moves what comes in large pieces from socket to socket.
+//! There is never more than one read on its way: a connection that relays reads when the other one
+//! has nothing to send. On Linux the driver moves what comes in large pieces from socket to socket.
 
 use std::mem;
 
@@ -12,7 +13,8 @@ use super::incoming::Incoming;
 use crate::base::CloseReason;
 use crate::handler::{Action, Connection, EventHandler, Phase, Relay};
 
-/// From how many bytes at once on it costs less to have the driver relay than to receive and send them.
+/// From how many bytes at once on it costs less to have the driver relay than to receive and send
+/// them.
 const LARGE: usize = 16 * 1024;
 
 impl<H: EventHandler> Connection<H> {
@@ -22,7 +24,8 @@ impl<H: EventHandler> Connection<H> {
         self.pending.relay()?.to
     }
 
-    /// Where the driver had best send what it receives by itself, unless that has something else to send.
+    /// Where the driver should send what it receives by itself, unless that has something else to
+    /// send.
     pub(super) fn direct_relay(&self) -> Option<Token> {
         let relay = self.pending.relay().filter(|relay| relay.large)?;
         relay.to.filter(|_| self.status.phase == Phase::Open && self.pending.layer().is_none())
@@ -39,8 +42,8 @@ impl<H: EventHandler> Connection<H> {
         open && plain && self.pending.bytes == 0 && !self.pending.ended
     }
 
-    /// Whether what this one receives may go out on it: one connection's bytes at most do, so that their end is
-    /// its end.
+    /// Whether what this one receives may go out on it: one connection's bytes at most do, so that
+    /// their end is its end.
     fn takes_relay_from(&self, token: Token) -> bool {
         let from = self.pending.relay().and_then(|relay| relay.from);
         let free = from.map_or(!self.pending.ended, |from| from == token);
@@ -124,7 +127,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// Writes bytes that one connection received to another one. Until they are sent, no more are read.
+    /// Writes bytes that one connection received to another one. Until they are sent, no more are
+    /// read.
     pub(super) fn forward(&mut self, token: Token, to: Token, bytes: Incoming<'_>) {
         let Some(target) = self.connections.get_mut(to) else { return };
         if target.status.phase == Phase::Doomed {
@@ -147,7 +151,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// A connection has sent everything: whoever relays to it reads on.
+    /// A connection has sent everything: the one that relays to it reads on.
     pub(super) fn resume_relay(&mut self, to: Token) {
         let from = self.connections.get(to).and_then(|to| to.pending.relay()?.from);
         let Some(from) = from else { return };
@@ -157,7 +161,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// Whoever relays to a connection received its peer's end: that is the end of the connection's output.
+    /// The one that relays to a connection received its peer's end: that is the end of the
+    /// connection's output.
     pub(super) fn end_relay(&mut self, to: Token) {
         if let Some(target) = self.connections.get_mut(to) {
             target.pending.ended = true;
@@ -180,8 +185,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         connection.is_some_and(|connection| self.unfinished(connection) != [None; 2])
     }
 
-    /// A connection is closed: whoever it relays to, or relays to it, closes, too, if not all was relayed, and is
-    /// `cut` off as it was.
+    /// A connection is closed: the one it relays to, or that relays to it, also closes if not all
+    /// was relayed, and is `cut` off as it was.
     pub(super) fn leave_relay(&mut self, connection: &Connection<H>, cut: bool) {
         for other in self.unfinished(connection).into_iter().flatten() {
             let open = |other: &Connection<H>| other.status.phase == Phase::Open;

@@ -1,4 +1,4 @@
-//! A layer between socket and handler that has frames, an end and replies of its own. What else a
+//! A layer between socket and handler that has its own frames, end and replies. What else a
 //! connection does, it does behind a layer, too: see [`crate::world::Flipped`].
 
 use std::time::Duration;

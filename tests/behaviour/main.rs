@@ -5,7 +5,8 @@
 //! - on the simulated network without faults (`calm`);
 //! - on the simulated network with every fault that breaks no connection, from many seeds
 //!   (`harmless`);
-//! - on each of these, with a layer that flips every bit between socket and handler (`…_in_layers`).
+//! - on each of these, with a layer that flips every bit between socket and handler
+//!   (`…_in_layers`).
 //!
 //! Virtual time makes deadlines exact, so in the simulation they are compared to the tick. At the
 //! end of each behaviour every connection has lived one whole life and nothing is left in the
@@ -221,7 +222,7 @@ behaviours! {
     }
 }
 
-/// Behaviours of layers, which have a layer of their own.
+/// Behaviours of layers, which have their own layer.
 macro_rules! layered_behaviours {
     ($($name:ident)* ; not where sending may be refused: $($at_once:ident)*) => {
         mod layers_on_loopback {

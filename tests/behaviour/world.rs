@@ -332,7 +332,7 @@ impl Far for SimPeer {
     }
 }
 
-// --- a layer between ---------------------------------------------------------------------------------
+// --- a layer between -----------------------------------------------------------------------------
 
 /// A network on which each connection of the engine stands behind a layer that flips every bit.
 pub(crate) struct Flipped<W>(W);

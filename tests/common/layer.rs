@@ -57,7 +57,7 @@ pub const END: u8 = 1;
 /// The layer replies with a pong, and the handler learns nothing of it.
 pub const PING: u8 = 2;
 pub const PONG: u8 = 3;
-/// What came before was no frame.
+/// What came before was not a frame.
 pub const ALERT: u8 = 4;
 
 /// A frame on the network.

@@ -557,7 +557,7 @@ fn requests_that_a_stop_overtakes_complete_exactly_once() {
                 let deadline = Instant::now() + DEADLINE;
                 while remote.is_open() {
                     assert!(Instant::now() < deadline, "it is open after the engine ended");
-                    // This many that a busy machine completes them in the moment that a stop has
+                    // Few enough that a busy machine completes them in the moment that a stop has
                     // for it.
                     let asked = requests.load(Ordering::Relaxed);
                     if asked - completed.load(Ordering::Relaxed).min(asked) > 10_000 {

@@ -5,6 +5,7 @@
 
 mod floors;
 mod names;
+mod prose;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -20,7 +21,7 @@ struct File {
 type Finding = (usize, String);
 type Rule = fn(&File) -> Vec<Finding>;
 
-const RULES: [Rule; 9] = [
+const RULES: [Rule; 11] = [
     no_unsafe_code,
     no_unfinished_work,
     short_files,
@@ -30,6 +31,8 @@ const RULES: [Rule; 9] = [
     one_way_to_catch,
     examples_to_copy,
     floors::lower_rooms_only,
+    prose::lines_of_100_columns,
+    prose::plain_words,
 ];
 
 /// The most lines a source file may have, its tests not counted.

@@ -54,7 +54,7 @@ pub(crate) fn what_a_budget_cuts_off_needs_no_new_edge<W: World>(mut engine: Eng
 }
 
 pub(crate) fn what_an_accept_budget_cuts_off_needs_no_new_edge<W: World>(mut engine: Engine<W>) {
-    // This many that the budget cuts off, also where a listener accepts few while few come.
+    // Enough that the budget cuts off some, also where a listener accepts few while few come.
     let fars: Vec<_> = (0..40).map(|_| engine.world.connect(engine.address).unwrap()).collect();
     engine.promptly("accepted", |engine| {
         engine.resume_accepting();

@@ -194,12 +194,13 @@ impl Pending {
 /// Writing never blocks. Small writes are gathered and sent together when the callback is over;
 /// large ones are offered to the operating system at once, without a copy; [`Bytes`] are kept by
 /// reference. What the peer doesn't take yet waits here, up to the
-/// [`output_cap`](crate::Builder::output_cap): a write beyond it is dropped, and the connection closes
-/// with [`CloseReason::OutputOverflow`](crate::CloseReason::OutputOverflow). Watch
+/// [`output_cap`](crate::Builder::output_cap): a write beyond it is dropped, and the connection
+/// closes with [`CloseReason::OutputOverflow`](crate::CloseReason::OutputOverflow). Watch
 /// [`room`](Self::room), [`pending`](Self::pending) or the water marks to stay below.
 ///
-/// After [`Conn::shutdown`](crate::Conn::shutdown) or a close, what is written is dropped, but for the last word
-/// that [`on_closing`](crate::EventHandler::on_closing) may write; [`is_writable`](Self::is_writable) tells.
+/// After [`Conn::shutdown`](crate::Conn::shutdown) or a close, what is written is dropped, except
+/// for the last word that [`on_closing`](crate::EventHandler::on_closing) may write; see
+/// [`is_writable`](Self::is_writable).
 pub struct Output<'a> {
     pub(crate) token: Token,
     pub(crate) pending: &'a mut Pending,
@@ -235,7 +236,7 @@ impl<'a> Output<'a> {
         self.write_parts([bytes]);
     }
 
-    /// Writes a few small slices, one behind the other, at the cost of one write.
+    /// Writes a few small slices, one after the other, at the cost of one write.
     #[inline(always)]
     pub fn write_parts<const N: usize>(&mut self, parts: [&[u8]; N]) {
         let total = parts.iter().fold(0, |total: usize, part| total.saturating_add(part.len()));
@@ -250,7 +251,7 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Writes any number of slices, one behind the other. What is large is offered to the operating
+    /// Writes any number of slices, one after the other. What is large is offered to the operating
     /// system from where it is, and only the rest is copied.
     #[inline(never)]
     pub fn write_vectored(&mut self, slices: &[IoSlice<'_>]) {
@@ -275,11 +276,11 @@ impl<'a> Output<'a> {
     }
 
     /// Writes in place: reserves `room` bytes, lets `fill` write into them, and keeps as many as it
-    /// answers. The room's first content is unspecified. If the room doesn't fit below the cap, or
+    /// returns. The room's first content is unspecified. If the room doesn't fit below the cap, or
     /// nothing may be written any more, `fill` is not called.
     ///
     /// # Panics
-    /// If `fill` answers more than `room`.
+    /// If `fill` returns more than `room`.
     pub fn reserve(&mut self, room: usize, fill: impl FnOnce(&mut [u8]) -> usize) {
         if room == 0 || !self.has_room(room) {
             return;
@@ -341,8 +342,8 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Asks the clock what time it is, which [`Conn::now`](crate::Conn::now) does not: it tells when this turn
-    /// began to run callbacks. On a simulated network it is the virtual time.
+    /// Asks the clock what time it is, which [`Conn::now`](crate::Conn::now) does not: it tells
+    /// when this turn began to run callbacks. On a simulated network it is the virtual time.
     pub fn now(&self) -> Instant {
         self.link.now()
     }
@@ -370,7 +371,8 @@ impl<'a> Output<'a> {
         Some((self.pending.lease(&mut self.outputs.pool), &mut self.outputs.pool))
     }
 
-    /// Whether `count` more bytes may be written. If the cap forbids it, that is the connection's end.
+    /// Whether `count` more bytes may be written. If the cap forbids it, that is the connection's
+    /// end.
     fn has_room(&mut self, count: usize) -> bool {
         if !self.is_writable() {
             return false;
@@ -382,7 +384,7 @@ impl<'a> Output<'a> {
         fits
     }
 
-    /// Offers the queue and `more` to the operating system; answers how much of `more` it took.
+    /// Offers the queue and `more` to the operating system; returns how much of `more` it took.
     fn offer(&mut self, more: &[IoSlice<'_>]) -> usize {
         if !self.is_writable() {
             return 0;
@@ -431,7 +433,7 @@ impl Output<'_> {
     }
 }
 
-/// Writing takes everything or answers [`ErrorKind::BrokenPipe`] when nothing more will be sent.
+/// Writing takes everything or returns [`ErrorKind::BrokenPipe`] when nothing more will be sent.
 /// Flushing offers what is pending to the operating system and does not wait for it.
 impl Write for Output<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

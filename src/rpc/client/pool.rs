@@ -88,7 +88,7 @@ struct Link {
     /// It is going to look at its queue.
     is_called: bool,
     takes_calls: bool,
-    /// This many bytes wait to be sent that it takes no calls for now.
+    /// Enough bytes wait to be sent that it takes no calls for now.
     is_full: bool,
     /// The server has answered a call.
     has_served: bool,
