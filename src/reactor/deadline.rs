@@ -90,28 +90,26 @@ fn next_deadline<H: EventHandler>(
     let status = &connection.status;
     let lingers = stop.filter(|_| status.phase == Phase::Lingering);
     let open = status.phase == Phase::Open;
+    let timed = config.idle_timeout.or(config.read_timeout).or(config.write_timeout).is_some();
+    if open && !timed && status.frame_deadline().is_none() {
+        return None; // As most are.
+    }
     let reading = open && !status.paused && !status.peer_ended;
     let last = status.last_received.max(status.last_sent);
     let after = |since: u64, timeout: Option<Duration>, missed| {
         Some((since.saturating_add(ticks(timeout?)), missed))
     };
-    // One by one, since most connections have none or one.
-    let idle = after(last, config.idle_timeout.filter(|_| open), Missed::Idle);
-    let read = after(status.last_received, config.read_timeout.filter(|_| reading), Missed::Read);
-    let frame = status.frame_deadline().filter(|_| reading).map(|at| (at, Missed::Frame));
-    let stuck = config.write_timeout.filter(|_| !connection.pending.is_sent());
-    let write = after(status.last_sent, stuck, Missed::Write);
-    let silence = after(last.max(lingers.unwrap_or(0)), lingers.map(|_| SILENCE), Missed::Close);
-    let close = status.close_by().map(|at| (at, Missed::Close));
-    let rare = earlier(earlier(frame, write), earlier(silence, close));
-    earlier(earlier(idle, read), rare)
-}
-
-/// The earlier one, the first of equals.
-fn earlier(one: Option<Deadline>, other: Option<Deadline>) -> Option<Deadline> {
-    match (one, other) {
-        (Some(first), Some(second)) if second.0 < first.0 => other,
-        (None, _) => other,
-        _ => one,
-    }
+    let candidates = [
+        after(last, config.idle_timeout.filter(|_| open), Missed::Idle),
+        after(status.last_received, config.read_timeout.filter(|_| reading), Missed::Read),
+        status.frame_deadline().filter(|_| reading).map(|at| (at, Missed::Frame)),
+        after(
+            status.last_sent,
+            config.write_timeout.filter(|_| !connection.pending.is_sent()),
+            Missed::Write,
+        ),
+        after(last.max(lingers.unwrap_or(0)), lingers.map(|_| SILENCE), Missed::Close),
+        status.close_by().map(|at| (at, Missed::Close)),
+    ];
+    candidates.into_iter().flatten().min_by_key(|(at, _)| *at)
 }

@@ -188,8 +188,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// Out of line, to keep the way of a message small.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn handle(&mut self, event: Event<D::Socket>) {
         match event {
             Event::Received { token, bytes } => self.receive(token, bytes),
