@@ -22,7 +22,7 @@ pub trait Layer {
     ///
     /// # Errors
     /// What was received can't be opened: the connection is cut off, once what was put into
-    /// `queue` was offered to the socket.
+    /// `queue` was offered to the socket. What was put into `plain` is not delivered.
     fn receive(
         &mut self,
         sealed: &[u8],
@@ -40,7 +40,8 @@ pub trait Layer {
     /// It came too early: the connection is cut off.
     fn receive_end(&mut self) -> io::Result<()>;
 
-    /// Seals the handler's next bytes, at most 16 KiB at a time, and those whole.
+    /// Seals the handler's next bytes, at most 16 KiB at a time, and those whole: something of them
+    /// comes into the queue.
     ///
     /// # Errors
     /// It can't: the connection is cut off.

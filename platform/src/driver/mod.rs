@@ -494,8 +494,8 @@ pub trait Streams: Polling {
     /// are still there to be received. `None` if it is not open.
     fn detach(&mut self, token: Token) -> Option<Self::Socket>;
 
-    /// The bytes that the last [`next`](Polling::next) lent (empty for `None`), and with them
-    /// what may be asked while they are borrowed.
+    /// The bytes that the last [`receive`](Polling::receive) or [`next`](Polling::next) lent (empty
+    /// for `None`), and with them what may be asked while they are borrowed.
     fn parts(&mut self, lent: Option<Received>) -> (&[u8], &mut dyn Link);
 }
 
