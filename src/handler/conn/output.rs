@@ -108,14 +108,11 @@ impl Pending {
     /// The connection is broken, or the layer fails.
     pub(crate) fn pump(&mut self, pool: &mut OutputPool, send: &mut Send<'_>) -> io::Result<()> {
         let layer = self.extra.as_mut().and_then(|extra| extra.layer.as_mut());
-        let sent = match (layer, self.queue.take()) {
-            (Some(layer), queue) => {
-                self.queue = queue;
-                layer.pump(&mut self.queue, self.ended, pool, send)?
-            }
-            (None, Some(mut queue)) => {
-                let sent = send(&mut queue, pool);
-                self.keep(queue, pool);
+        let sent = match (layer, &mut self.queue) {
+            (Some(layer), queue) => layer.pump(queue, self.ended, pool, send)?,
+            (None, Some(queue)) => {
+                let sent = send(queue, pool);
+                pool.give_back_if_empty(&mut self.queue);
                 sent?
             }
             (None, None) => 0,
