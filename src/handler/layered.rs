@@ -35,6 +35,17 @@ impl Layered {
         self.sealed.is_some()
     }
 
+    /// Whether reading is to pause until what waits is sent. The handler's bytes are never as many;
+    /// what the layer sends by itself may be, and nothing else limits that.
+    pub(crate) fn is_flooded(&self) -> bool {
+        self.sealed.as_ref().is_some_and(|sealed| sealed.len() >= 2 * AHEAD)
+    }
+
+    /// How many bytes of memory it holds for what is sealed.
+    pub(crate) fn held(&self) -> usize {
+        self.sealed.as_ref().map_or(0, |sealed| sealed.held())
+    }
+
     pub(crate) fn has_ended(&self) -> bool {
         self.layer.has_ended()
     }

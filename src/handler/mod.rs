@@ -28,6 +28,7 @@ pub(crate) use self::connection::{
 };
 pub(crate) use self::datagram::DatagramEntry;
 pub use self::datagram::{Datagram, DatagramRemote, DatagramSocket, SendError};
+pub(crate) use self::layered::Layered;
 pub(crate) use self::mailbox::{
     Command, DatagramOrder, Done, Mailbox, Opened, Order, ReactorClosure,
 };

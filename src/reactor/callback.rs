@@ -12,8 +12,8 @@ use super::incoming::Incoming;
 use crate::base::{CloseReason, Delay, StallDetector, Table};
 use crate::config::{Config, InputOverflow};
 use crate::handler::{
-    Action, CloseRequest, Common, Conn, Connection, Control, EventHandler, Input, Outputs, Phase,
-    ReactorAction, Relay,
+    Action, CloseRequest, Common, Conn, Connection, Control, EventHandler, Input, Layered, Outputs,
+    Phase, ReactorAction, Relay,
 };
 use crate::log::limited;
 use crate::shared::Counters;
@@ -308,13 +308,14 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let relays = connection.relays_to().is_some();
         let pressed = self.pressure.pressed && connection.holds_memory();
         let relaying = connection.pending.relay().is_some_and(Relay::waits);
+        let replies = connection.pending.layer().is_some_and(Layered::is_flooded);
         let status = &mut connection.status;
         // What is relayed needs no output queue.
         let pauses = self.config.output.pause_reading_at_high_water && !relays;
         let flooded = status.above_high_water && pauses;
         let pressed = pressed && !relays;
         let asked = status.paused_by_handler || status.holds_input;
-        let paused = open && (asked || relaying || flooded || pressed || full);
+        let paused = open && (asked || relaying || replies || flooded || pressed || full);
         if paused != status.paused {
             status.note_paused(paused, self.common.clock.tick());
             self.driver.pause(token, paused);

@@ -32,7 +32,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if ended {
             self.end_input(token);
         }
-        self.mark_dirty(token); // For what the layer has to send.
+        self.settle_reading(token); // The layer may have much to send by itself.
+        self.mark_dirty(token);
     }
 
     fn deliver_plain(&mut self, token: Token, plain: &[u8]) {

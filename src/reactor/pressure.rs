@@ -7,7 +7,7 @@ use millstream_platform::driver::{Driver, Token};
 
 use super::EventLoop;
 use crate::base::{CloseReason, ticks};
-use crate::handler::{Connection, EventHandler, Phase};
+use crate::handler::{Connection, EventHandler, Layered, Phase};
 use crate::shared::Told;
 
 /// What a reactor knows of the engine's memory.
@@ -43,13 +43,14 @@ impl Pressure {
 impl<H: EventHandler> Connection<H> {
     /// Whether it holds memory for unread input or unsent output.
     pub(super) fn holds_memory(&self) -> bool {
-        self.ring.is_some() || self.pending.bytes > 0
+        self.ring.is_some() || !self.pending.is_sent()
     }
 
     /// How many bytes of memory it holds for unread input and unsent output.
     fn held(&self) -> usize {
         let input = self.ring.as_ref().map_or(0, |ring| ring.footprint());
-        input + self.pending.queue.as_ref().map_or(0, |queue| queue.held())
+        let output = self.pending.queue.as_ref().map_or(0, |queue| queue.held());
+        input + output + self.pending.layer().map_or(0, Layered::held)
     }
 }
 
@@ -164,10 +165,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 let (held, status) = (connection.held(), &connection.status);
                 let class = held.checked_ilog2()?;
                 let doomed = status.phase == Phase::Doomed;
-                let progress = if connection.pending.bytes > 0 {
-                    status.last_sent
-                } else {
+                let progress = if connection.pending.is_sent() {
                     status.last_received
+                } else {
+                    status.last_sent
                 };
                 let meant = doomed || progress <= until;
                 meant.then_some((Reverse((doomed, class)), progress, token, held))

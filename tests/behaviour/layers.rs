@@ -80,6 +80,23 @@ pub(crate) fn a_layer_replies_by_itself<W: World>(seed: u64) {
     stage.receive_end(&mut peer);
 }
 
+pub(crate) fn replies_that_the_peer_does_not_take_keep_it_from_being_read<W: World>(seed: u64) {
+    let ping = frame(PING, &pattern(1000, seed));
+    let pings = ping.repeat(4 * W::STUCK / ping.len());
+    let mut stage: Stage<W> = start(seed, Engine::builder(), collect);
+    let (mut peer, _) = stage.open();
+    let mut sent = stage.send_until_stuck(&mut peer, &pings);
+    let held = stage.engine().stats().reactors[0].memory_held;
+    assert!(held < 512 * 1024, "{held} bytes are held for a peer who takes nothing");
+    stage.until("all replies come", |_| {
+        sent += peer.send(&pings[sent..]);
+        peer.pulled().len() == pings.len()
+    });
+    assert!(frames(peer.pulled().to_vec()).1.iter().all(|kind| *kind == PONG));
+    stage.send(&mut peer, &frame(END, b""));
+    stage.closed_by("peer");
+}
+
 /// Much is pending, so that the end has to wait, and it is sent by pieces.
 pub(crate) fn our_end_is_said_behind_all_that_was_written<W: World>(seed: u64) {
     let bytes = pattern(W::STUCK, seed);

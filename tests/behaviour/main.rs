@@ -249,6 +249,7 @@ layered_behaviours! {
     a_socket_that_ends_before_its_layer_is_a_failure
     what_a_layer_cant_open_is_a_failure
     a_layer_replies_by_itself
+    replies_that_the_peer_does_not_take_keep_it_from_being_read
     our_end_is_said_behind_all_that_was_written
     marks_count_the_handlers_bytes
     ; not where sending may be refused:

@@ -9,9 +9,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::common::layer::{Flip, flip};
 use crate::common::{DEADLINE, TestEngine, eventually, receive};
+use millstream::internals::with_layers;
 use millstream::sim::{Faults, SimPeer, Simulation};
-use millstream::{Action, CloseReason, Conn, Engine, EventHandler, ReactorAction, Stats};
+use millstream::{Action, Builder, CloseReason, Conn, Engine, EventHandler, ReactorAction, Stats};
 
 const KIB: usize = 1024;
 const BUDGET: usize = 1024 * KIB;
@@ -58,15 +60,27 @@ fn answer(simulation: &mut Simulation<Lines>, peer: &mut SimPeer, request: &[u8]
 /// A crowd that sends and does not read; returns the most that was held after a turn, and how many
 /// were closed for it.
 fn crowd(budget: Option<usize>, seed: u64) -> (usize, u64) {
+    crowd_of(Engine::builder(), budget, seed, |_| {})
+}
+
+/// `seal` makes what is on the network of the handler's bytes.
+fn crowd_of(
+    builder: Builder,
+    budget: Option<usize>,
+    seed: u64,
+    seal: impl Fn(&mut [u8]),
+) -> (usize, u64) {
     let lines = Lines::default();
     let told = Rc::clone(&lines.shed);
-    let builder = Engine::builder().memory_budget(budget);
+    let builder = builder.memory_budget(budget);
     let faults = Faults { reorder: true, ..Faults::none() };
     let mut simulation = Simulation::new(seed, faults, builder, lines).expect("it starts");
     let mut healthy = simulation.connect().expect("it listens");
     let mut most = 0;
     let mut stuck = Vec::new();
-    let line = [&[b'x'; 1023][..], b"\n"].concat().repeat(16);
+    let (mut line, mut ping) = ([&[b'x'; 1023][..], b"\n"].concat().repeat(16), *b"ping\n");
+    seal(&mut line);
+    seal(&mut ping);
     for round in 0..200 {
         if stuck.len() < 50 {
             stuck.push(simulation.connect().expect("it listens"));
@@ -78,8 +92,8 @@ fn crowd(budget: Option<usize>, seed: u64) -> (usize, u64) {
             simulation.turn(Duration::ZERO);
             most = most.max(held(&simulation));
         }
-        let pong = answer(&mut simulation, &mut healthy, b"ping\n");
-        assert_eq!(pong, b"ping\n", "the healthy one, round {round}");
+        let pong = answer(&mut simulation, &mut healthy, &ping);
+        assert_eq!(pong, ping, "the healthy one, round {round}");
     }
     let stats = simulation.engine().stats();
     let reset = stuck.iter().filter(|peer| peer.was_reset()).count() as u64;
@@ -105,6 +119,18 @@ fn a_crowd_that_does_not_read_is_closed_before_it_holds_more_than_the_budget() {
         assert!(most <= BUDGET + GRAIN, "{most} bytes were held, seed {seed}");
         assert!(closed > 0, "{closed} were closed, seed {seed}");
         assert_eq!(crowd(Some(BUDGET), seed), (most, closed), "seed {seed} has two histories");
+    }
+}
+
+/// Each has so little output that its layer has sealed all of it.
+#[test]
+fn a_crowd_that_does_not_read_is_closed_though_its_output_is_sealed() {
+    for seed in 1..4 {
+        let builder = Engine::builder().water_marks(0, 16 * KIB).receive_buffer(4 * KIB);
+        let builder = with_layers(builder, || Box::new(Flip));
+        let (most, closed) = crowd_of(builder, Some(BUDGET), seed, flip);
+        assert!(most <= BUDGET + GRAIN, "{most} bytes were held, seed {seed}");
+        assert!(closed > 0, "none was closed, seed {seed}");
     }
 }
 
