@@ -1,12 +1,13 @@
 //! [`Framed::frame_timeout`]: a peer that sends a byte now and then does not hold its connection
 //! for ever, and only time in which it could have sent counts against it. In virtual time a timeout
-//! comes at its very tick.
+//! comes at its very tick. Each test of a connection runs with and without a layer between socket
+//! and handler.
 
 use std::io::Write;
-use std::net::TcpStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
+use crate::common::layer::Wire;
 use crate::common::{DEADLINE, TestEngine, read_to_end, receive};
 use millstream::codec::{
     BodyLength, Codec, Delimited, DelimitedError, FrameHandler, Framed, FramedConn, HeaderBody,
@@ -20,6 +21,20 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const NOW_AND_THEN: Duration = Duration::from_millis(100);
 /// More than the network holds for a peer that doesn't read.
 const MUCH: usize = 4 << 20;
+
+on_each_wire! {
+    a_byte_now_and_then_does_not_hold_a_connection
+    a_byte_now_and_then_does_not_hold_a_socket
+    frames_in_parts_that_are_in_time_are_served_for_ever
+    time_in_which_the_handler_pauses_reading_does_not_count
+    time_above_the_high_water_mark_does_not_count
+    frames_that_wait_their_turn_are_not_late
+    what_is_passed_over_is_a_frame_too
+    the_frame_behind_what_was_passed_over_counts_from_its_own_first_byte
+    after_the_peers_end_no_frame_is_awaited
+    without_a_limit_a_frame_may_take_any_time
+    by_default_a_frame_has_a_minute
+}
 
 #[derive(Debug)]
 enum News {
@@ -75,6 +90,7 @@ impl FrameHandler for Server {
 
 /// A server in virtual time, and a peer.
 struct World {
+    wire: Wire,
     sim: Simulation<Framed<Server>>,
     peer: SimPeer,
     remote: Remote<Framed<Server>>,
@@ -84,26 +100,30 @@ struct World {
 }
 
 impl World {
-    fn new(timeout: impl Into<Option<Duration>>) -> Self {
-        Self::with(Engine::builder(), |framed| framed.frame_timeout(timeout))
+    fn new(wire: Wire, timeout: impl Into<Option<Duration>>) -> Self {
+        Self::with(wire, Engine::builder(), |framed| framed.frame_timeout(timeout))
     }
 
-    fn with(builder: Builder, options: impl FnOnce(Framed<Server>) -> Framed<Server>) -> Self {
+    fn with(
+        wire: Wire,
+        builder: Builder,
+        options: impl FnOnce(Framed<Server>) -> Framed<Server>,
+    ) -> Self {
         let (tell, news) = channel();
         // Idle and read timeouts are useless against a slow peer.
         let often = NOW_AND_THEN * 3;
-        let builder = builder.read_timeout(often).idle_timeout(often);
+        let builder = wire.build(builder).read_timeout(often).idle_timeout(often);
         let server = options(Framed::new(Server(tell)));
         let mut sim = Simulation::new(1, Faults::none(), builder, server).expect("it starts");
         let zero = sim.now();
         let peer = sim.connect().expect("it listens");
         sim.turn(Duration::from_secs(1));
         let Ok(News::Opened(remote)) = news.try_recv() else { panic!("it did not open") };
-        World { sim, peer, remote, news, zero }
+        World { wire, sim, peer, remote, news, zero }
     }
 
     fn send(&mut self, bytes: &[u8]) {
-        assert_eq!(self.peer.send(bytes).expect("it is open"), bytes.len());
+        assert_eq!(self.peer.send(&self.wire.pass(bytes)).expect("it is open"), bytes.len());
     }
 
     /// Sends a byte now and then for this long; returns how long the connection lasted if it was
@@ -111,7 +131,7 @@ impl World {
     fn drip(&mut self, byte: u8, time: Duration) -> Option<(String, Instant)> {
         let end = self.sim.now() + time;
         while self.sim.now() < end {
-            if self.peer.send(&[byte]).is_err() {
+            if self.peer.send(&self.wire.pass(&[byte])).is_err() {
                 break;
             }
             self.sim.run(NOW_AND_THEN);
@@ -169,15 +189,14 @@ impl World {
     }
 }
 
-#[test]
-fn a_byte_now_and_then_does_not_hold_a_connection() {
-    let mut world = World::new(TIMEOUT);
+fn a_byte_now_and_then_does_not_hold_a_connection(wire: Wire) {
+    let mut world = World::new(wire, TIMEOUT);
     world.send(b"whole\nb");
     let begin = world.frame();
     let closing = world.drip(b'x', 2 * TIMEOUT);
     world.assert_after(closing, begin, TIMEOUT);
     world.sim.run(Duration::from_secs(1));
-    assert_eq!(world.peer.receive(), b"too slow");
+    assert_eq!(wire.pass(&world.peer.receive()), b"too slow");
     assert!(world.peer.ended());
     drop(world.peer);
     world.sim.run(DEADLINE);
@@ -187,15 +206,13 @@ fn a_byte_now_and_then_does_not_hold_a_connection() {
 }
 
 /// On real sockets.
-#[test]
-fn a_byte_now_and_then_does_not_hold_a_socket() {
+fn a_byte_now_and_then_does_not_hold_a_socket(wire: Wire) {
     let (tell, news) = channel();
     let timeout = Duration::from_millis(300);
-    let engine = TestEngine::start(Engine::builder().reactors(1), move |_| {
+    let engine = TestEngine::start(wire.build(Engine::builder().reactors(1)), move |_| {
         Framed::new(Server(tell.clone())).frame_timeout(timeout)
     });
-    let mut client: TcpStream = engine.connect();
-    client.set_nodelay(true).expect("a socket has the option");
+    let mut client = wire.connect(&engine);
     let News::Opened(_) = receive(&news) else { panic!("other news") };
     client.write_all(b"whole\nb").expect("it is read");
     let News::Frame(begin) = receive(&news) else { panic!("other news") };
@@ -214,10 +231,9 @@ fn a_byte_now_and_then_does_not_hold_a_socket() {
 
 /// Frames that come in parts, but in time, are served for ever, and an idle connection between two
 /// of them has no frame that could be late.
-#[test]
-fn frames_in_parts_that_are_in_time_are_served_for_ever() {
+fn frames_in_parts_that_are_in_time_are_served_for_ever(wire: Wire) {
     let builder = Engine::builder();
-    let mut world = World::with(builder, |framed| framed.frame_timeout(TIMEOUT));
+    let mut world = World::with(wire, builder, |framed| framed.frame_timeout(TIMEOUT));
     for _ in 0..20 {
         // Whole in 1.8 seconds; the next one begins at once.
         assert!(world.drip(b'x', TIMEOUT - 2 * NOW_AND_THEN).is_none());
@@ -231,9 +247,8 @@ fn frames_in_parts_that_are_in_time_are_served_for_ever() {
     assert_ne!(world.closing().expect("another deadline comes").0, "frame timeout");
 }
 
-#[test]
-fn time_in_which_the_handler_pauses_reading_does_not_count() {
-    let mut world = World::with(Engine::builder().idle_timeout(100 * DEADLINE), |framed| {
+fn time_in_which_the_handler_pauses_reading_does_not_count(wire: Wire) {
+    let mut world = World::with(wire, Engine::builder().idle_timeout(100 * DEADLINE), |framed| {
         framed.frame_timeout(TIMEOUT)
     });
     world.send(b"whole\nb");
@@ -253,10 +268,9 @@ fn time_in_which_the_handler_pauses_reading_does_not_count() {
 }
 
 /// The peer that doesn't read holds itself up, but it is the engine that doesn't read its frame.
-#[test]
-fn time_above_the_high_water_mark_does_not_count() {
+fn time_above_the_high_water_mark_does_not_count(wire: Wire) {
     let builder = Engine::builder().water_marks(1000, 2000);
-    let mut world = World::with(builder, |framed| framed.frame_timeout(NOW_AND_THEN));
+    let mut world = World::with(wire, builder, |framed| framed.frame_timeout(NOW_AND_THEN));
     world.send(b"whole\nb");
     let begin = world.frame();
     world.run(|conn| conn.output.write(&vec![7; MUCH]));
@@ -277,13 +291,13 @@ fn time_above_the_high_water_mark_does_not_count() {
 }
 
 /// What is there and waits for its turn is whole.
-#[test]
-fn frames_that_wait_their_turn_are_not_late() {
+fn frames_that_wait_their_turn_are_not_late(wire: Wire) {
     let (tell, news) = channel();
     let framed = Framed::new(Server(tell)).frames_per_turn(1).frame_timeout(Duration::ZERO);
-    let mut sim = Simulation::new(1, Faults::none(), Engine::builder(), framed).expect("it starts");
+    let builder = wire.build(Engine::builder());
+    let mut sim = Simulation::new(1, Faults::none(), builder, framed).expect("it starts");
     let mut peer = sim.connect().expect("it listens");
-    let lines = b"line\n".repeat(500);
+    let lines = wire.pass(&b"line\n".repeat(500));
     assert_eq!(peer.send(&lines).expect("it is open"), lines.len());
     let mut frames = 0;
     sim.run_until(DEADLINE, || {
@@ -291,7 +305,7 @@ fn frames_that_wait_their_turn_are_not_late() {
         frames == 500
     });
     assert_eq!(frames, 500);
-    assert_eq!(peer.send(b"b").expect("it is open"), 1);
+    assert_eq!(peer.send(&wire.pass(b"b")).expect("it is open"), 1);
     let ended = sim.run_until(DEADLINE, || {
         peer.receive();
         peer.ended()
@@ -300,9 +314,8 @@ fn frames_that_wait_their_turn_are_not_late() {
 }
 
 /// The rest of a line that is too long leaves nothing unread, and is a frame all the same.
-#[test]
-fn what_is_passed_over_is_a_frame_too() {
-    let mut world = World::new(TIMEOUT);
+fn what_is_passed_over_is_a_frame_too(wire: Wire) {
+    let mut world = World::new(wire, TIMEOUT);
     world.send(&[b"whole\n", &[b'x'; 200][..]].concat());
     let begin = world.frame();
     let closing = world.drip(b'x', 2 * TIMEOUT);
@@ -310,9 +323,8 @@ fn what_is_passed_over_is_a_frame_too() {
 }
 
 /// What comes behind it has its own time.
-#[test]
-fn the_frame_behind_what_was_passed_over_counts_from_its_own_first_byte() {
-    let mut world = World::new(TIMEOUT);
+fn the_frame_behind_what_was_passed_over_counts_from_its_own_first_byte(wire: Wire) {
+    let mut world = World::new(wire, TIMEOUT);
     world.send(&[b'x'; 200]);
     assert!(world.drip(b'x', TIMEOUT - 2 * NOW_AND_THEN).is_none());
     world.send(b"\nb");
@@ -322,10 +334,9 @@ fn the_frame_behind_what_was_passed_over_counts_from_its_own_first_byte() {
     world.assert_after(closing, begin, TIMEOUT);
 }
 
-#[test]
-fn after_the_peers_end_no_frame_is_awaited() {
+fn after_the_peers_end_no_frame_is_awaited(wire: Wire) {
     let builder = Engine::builder();
-    let mut world = World::with(builder, |framed| framed.frame_timeout(NOW_AND_THEN / 2));
+    let mut world = World::with(wire, builder, |framed| framed.frame_timeout(NOW_AND_THEN / 2));
     world.send(b"half");
     world.sim.turn(Duration::ZERO);
     world.peer.shutdown();
@@ -333,18 +344,16 @@ fn after_the_peers_end_no_frame_is_awaited() {
     assert_eq!(world.closing().expect("it idles").0, "idle timeout");
 }
 
-#[test]
-fn without_a_limit_a_frame_may_take_any_time() {
-    let mut world = World::new(None);
+fn without_a_limit_a_frame_may_take_any_time(wire: Wire) {
+    let mut world = World::new(wire, None);
     assert!(world.drip(b'x', 100 * TIMEOUT).is_none());
     world.send(b"\nwhole\n");
     world.frame();
 }
 
-#[test]
-fn by_default_a_frame_has_a_minute() {
+fn by_default_a_frame_has_a_minute(wire: Wire) {
     let minute = Duration::from_secs(60);
-    let mut world = World::with(Engine::builder(), |framed| framed);
+    let mut world = World::with(wire, Engine::builder(), |framed| framed);
     world.send(b"whole\nb");
     let begin = world.frame();
     // That it is too long meanwhile doesn't end it.

@@ -1,11 +1,14 @@
 //! [`Framed`]: frames are served in order and once, whatever the pieces they come in; a turn's
 //! budget, the high-water mark and a pause hold frames back and lose none; an error ends the
 //! connection, or the bad frame, as the handler likes.
+//!
+//! Each test runs with and without a layer between socket and handler.
 
 use std::io::Write;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
+use crate::common::layer::{Client, Wire};
 use crate::common::{
     DEADLINE, TestEngine, assert_same, end, pattern, read_exactly, read_to_end, read_to_reset,
     receive, reset,
@@ -16,6 +19,27 @@ use millstream::{
     Action, Builder, CloseReason, Conn, Engine, Input, InputOverflow, Output, Reactor, Remote,
     ShutdownAction, SocketOptions, TimerId,
 };
+
+on_each_wire! {
+    frames_come_once_and_in_order_in_any_pieces
+    what_a_turn_leaves_is_served_without_a_new_read
+    connections_share_the_reactor_by_frames
+    the_budget_holds_over_many_reads
+    only_what_is_no_frame_is_too_much_input
+    a_stop_that_lets_connections_be_serves_the_frames_that_are_left
+    a_half_closed_connection_serves_all_frames
+    a_close_does_not_wait_for_frames
+    frames_wait_while_the_output_does
+    frames_wait_while_reading_is_paused
+    a_reset_is_told_though_frames_wait
+    after_a_close_no_frame_is_served
+    an_error_is_answered_and_closes_or_is_skipped_as_the_handler_likes
+    the_end_of_the_stream_can_end_a_frame
+    frames_and_the_end_come_after_each_pause
+    the_end_is_told_once
+    what_cannot_be_encoded_is_told_and_not_written
+    other_threads_send_frames
+}
 
 /// Frames of two bytes that tell a length, and this many bytes. The length 0xFFFF is wrong; so is
 /// 0xFFFE, which is taken, so that the stream goes on behind it. At the end, what is left is a
@@ -165,18 +189,23 @@ impl FrameHandler for Server {
 }
 
 struct Rig {
+    wire: Wire,
     news: Receiver<News>,
     engine: TestEngine,
 }
 
 impl Rig {
-    fn start(builder: Builder, on_error: Action, frames_per_turn: usize) -> Self {
+    fn start(wire: Wire, builder: Builder, on_error: Action, frames_per_turn: usize) -> Self {
         let (sender, news) = channel();
-        let engine = TestEngine::start(builder.reactors(1), move |_| {
+        let engine = TestEngine::start(wire.build(builder.reactors(1)), move |_| {
             let server = Server { news: sender.clone(), on_error };
             Framed::new(server).frames_per_turn(frames_per_turn)
         });
-        Rig { news, engine }
+        Rig { wire, news, engine }
+    }
+
+    fn connect(&self) -> Client {
+        self.wire.connect(&self.engine)
     }
 
     #[track_caller]
@@ -227,22 +256,21 @@ impl News {
 /// Sends the bytes in pieces and compares what comes back.
 #[track_caller]
 fn echoes(rig: &Rig, bytes: &[u8], piece: usize) {
-    let mut client = rig.engine.connect();
+    let mut client = rig.connect();
     let sent = bytes.to_vec();
     let mut writer = client.try_clone().expect("a socket has clones");
     let writing = std::thread::spawn(move || {
         for piece in sent.chunks(piece) {
             writer.write_all(piece).expect("the server reads");
         }
-        end(&writer);
+        end(&writer.stream);
     });
     assert_same(&read_to_end(&mut client), bytes);
     writing.join().expect("all was sent");
 }
 
-#[test]
-fn frames_come_once_and_in_order_in_any_pieces() {
-    let rig = Rig::start(Engine::builder(), Action::Close, 1024);
+fn frames_come_once_and_in_order_in_any_pieces(wire: Wire) {
+    let rig = Rig::start(wire, Engine::builder(), Action::Close, 1024);
     let payloads: Vec<Vec<u8>> = (0..300).map(|n| pattern(n * 7 % 500, n as u64)).collect();
     let payloads: Vec<&[u8]> = payloads
         .iter()
@@ -255,27 +283,26 @@ fn frames_come_once_and_in_order_in_any_pieces() {
     }
 }
 
-#[test]
-fn what_a_turn_leaves_is_served_without_a_new_read() {
+fn what_a_turn_leaves_is_served_without_a_new_read(wire: Wire) {
     for frames_per_turn in [1, 2, 7] {
-        let rig = Rig::start(Engine::builder(), Action::Close, frames_per_turn);
+        let rig = Rig::start(wire, Engine::builder(), Action::Close, frames_per_turn);
         let bytes = frames(&[&[b'X'; 10][..]; 100]);
-        let mut client = rig.engine.connect();
+        let mut client = rig.connect();
         client.write_all(&bytes).expect("the server reads");
         assert_same(&read_exactly(&mut client, bytes.len()), &bytes);
     }
 }
 
 /// Two connections whose frames are all there: with one frame a turn they are served by turns.
-#[test]
-fn connections_share_the_reactor_by_frames() {
+fn connections_share_the_reactor_by_frames(wire: Wire) {
     let (sender, news) = channel();
     let server = Server { news: sender, on_error: Action::Close };
     let server = Framed::new(server).frames_per_turn(1);
-    let mut sim = Simulation::new(1, Faults::none(), Engine::builder(), server).expect("it starts");
+    let builder = wire.build(Engine::builder());
+    let mut sim = Simulation::new(1, Faults::none(), builder, server).expect("it starts");
     let peers = [b'A', b'B'].map(|who| {
         let mut peer = sim.connect().expect("it listens");
-        let bytes = frames(&[&[who][..]; 50]);
+        let bytes = wire.pass(&frames(&[&[who][..]; 50]));
         assert_eq!(peer.send(&bytes).expect("it is open"), bytes.len());
         peer
     });
@@ -294,8 +321,7 @@ fn connections_share_the_reactor_by_frames() {
 
 /// However many reads bring more, a turn serves what the budget allows: once for a read, and once
 /// for what was left.
-#[test]
-fn the_budget_holds_over_many_reads() {
+fn the_budget_holds_over_many_reads(wire: Wire) {
     #[derive(Default)]
     struct Counter {
         turn: Option<Instant>,
@@ -333,13 +359,13 @@ fn the_budget_holds_over_many_reads() {
     const FRAMES: usize = 200_000;
     for frames_per_turn in [3, 1024] {
         let (sender, news) = channel();
-        let engine = TestEngine::start(Engine::builder().reactors(1), move |_| {
+        let engine = TestEngine::start(wire.build(Engine::builder().reactors(1)), move |_| {
             let counter = Counter { news: Some(sender.clone()), ..Counter::default() };
             Framed::new(counter).frames_per_turn(frames_per_turn)
         });
-        let mut client = engine.connect();
+        let mut client = wire.connect(&engine);
         client.write_all(&frames(&vec![&b"X"[..]; FRAMES])).expect("the server reads");
-        end(&client);
+        end(&client.stream);
         let [frames, most, most_unread] = receive(&news);
         assert_eq!(frames, FRAMES);
         assert!(most <= 2 * frames_per_turn, "{most} frames in a turn of {frames_per_turn}");
@@ -349,37 +375,34 @@ fn the_budget_holds_over_many_reads() {
 }
 
 /// Frames that wait for their turn are not too much input; a frame that can't become whole is.
-#[test]
-fn only_what_is_no_frame_is_too_much_input() {
+fn only_what_is_no_frame_is_too_much_input(wire: Wire) {
     let builder = Engine::builder().input_cap(100, InputOverflow::Close);
-    let rig = Rig::start(builder, Action::Close, 4);
+    let rig = Rig::start(wire, builder, Action::Close, 4);
     let bytes = frames(&vec![&b"X"[..]; 30_000]);
     echoes(&rig, &bytes, bytes.len());
-    let mut client = rig.engine.connect();
+    let mut client = rig.connect();
     client.write_all(&frames(&[&[b'X'; 200][..]])[..150]).expect("the server reads");
     assert_same(&read_to_reset(&mut client), b"");
 }
 
-#[test]
-fn a_stop_that_lets_connections_be_serves_the_frames_that_are_left() {
-    let rig = Rig::start(Engine::builder(), Action::Close, 1024);
-    let mut client = rig.engine.connect();
+fn a_stop_that_lets_connections_be_serves_the_frames_that_are_left(wire: Wire) {
+    let rig = Rig::start(wire, Engine::builder(), Action::Close, 1024);
+    let mut client = rig.connect();
     client.write_all(&frames(&[b"A", b"x", b"B"])).expect("the server reads");
     assert_same(&read_exactly(&mut client, 6), &frames(&[b"A", b"B"]));
-    end(&client);
+    end(&client.stream);
     assert_same(&read_to_end(&mut client), b"");
 }
 
 /// Our side has ended, and the peer's ends: what it sent before is served all the same.
-#[test]
-fn a_half_closed_connection_serves_all_frames() {
-    let rig = Rig::start(Engine::builder(), Action::Close, 1);
-    let mut client = rig.engine.connect();
+fn a_half_closed_connection_serves_all_frames(wire: Wire) {
+    let rig = Rig::start(wire, Engine::builder(), Action::Close, 1);
+    let mut client = rig.connect();
     client.write_all(&frames(&[b"go", b"half"])).expect("the server reads");
     assert_same(&read_to_end(&mut client), b"");
     client.write_all(&frames(&[&b"X"[..]; 50])).expect("the server reads");
     client.write_all(b"\0\x07rest").expect("the server reads");
-    end(&client);
+    end(&client.stream);
     rig.opened();
     let names = rig.until_closed();
     assert_eq!(names.iter().filter(|name| **name == "frame").count(), 53);
@@ -387,13 +410,12 @@ fn a_half_closed_connection_serves_all_frames() {
 }
 
 /// Frames that are held back hold no close back.
-#[test]
-fn a_close_does_not_wait_for_frames() {
+fn a_close_does_not_wait_for_frames(wire: Wire) {
     let builder = Engine::builder().close_timeout(2 * DEADLINE);
-    let rig = Rig::start(builder, Action::Close, 1);
-    let mut client = rig.engine.connect();
+    let rig = Rig::start(wire, builder, Action::Close, 1);
+    let mut client = rig.connect();
     client.write_all(b"p").expect("the server reads");
-    end(&client);
+    end(&client.stream);
     let remote = rig.opened();
     assert_eq!(rig.frame(), b"p");
     remote.close().expect("it is open");
@@ -401,17 +423,16 @@ fn a_close_does_not_wait_for_frames() {
     assert_eq!(rig.until_closed(), ["closed"]);
 }
 
-#[test]
-fn frames_wait_while_the_output_does() {
+fn frames_wait_while_the_output_does(wire: Wire) {
     let builder = Engine::builder()
         .water_marks(1_000, 10_000)
         .socket_options(SocketOptions::new().send_buffer(64 * 1024));
-    let rig = Rig::start(builder.output_cap(400_000), Action::Close, 1024);
-    let mut client = rig.engine.connect();
+    let rig = Rig::start(wire, builder.output_cap(400_000), Action::Close, 1024);
+    let mut client = rig.connect();
     // All replies together are beyond the cap, which would close the connection.
     const REPLIES: usize = 200;
     client.write_all(&frames(&[&b"l"[..]; REPLIES])).expect("the server reads");
-    end(&client);
+    end(&client.stream);
     assert_same(&read_to_end(&mut client), &vec![b'l'; REPLIES * 100_000]);
     rig.opened();
     let names = rig.until_closed();
@@ -419,13 +440,12 @@ fn frames_wait_while_the_output_does() {
     assert_eq!(names[REPLIES], "ended", "the end comes behind all frames");
 }
 
-#[test]
-fn frames_wait_while_reading_is_paused() {
-    let rig = Rig::start(Engine::builder(), Action::Close, 1024);
-    let mut client = rig.engine.connect();
+fn frames_wait_while_reading_is_paused(wire: Wire) {
+    let rig = Rig::start(wire, Engine::builder(), Action::Close, 1024);
+    let mut client = rig.connect();
     let bytes = frames(&[b"A", b"pause", b"B", b"pause", b"C"]);
     client.write_all(&bytes).expect("the server reads");
-    end(&client);
+    end(&client.stream);
     let remote = rig.opened();
     assert_eq!(rig.frame(), b"A");
     for next in [&b"B"[..], b"C"] {
@@ -459,35 +479,32 @@ fn frames_wait_while_reading_is_paused() {
 
 /// Whether it is the handler that pauses, with frames left, or the engine, above the high-water
 /// mark.
-#[test]
-fn a_reset_is_told_though_frames_wait() {
+fn a_reset_is_told_though_frames_wait(wire: Wire) {
     for holding in [&b"pause"[..], b"large"] {
         let builder = Engine::builder().water_marks(0, 1);
-        let rig = Rig::start(builder, Action::Close, 1024);
-        let mut client = rig.engine.connect();
+        let rig = Rig::start(wire, builder, Action::Close, 1024);
+        let mut client = rig.connect();
         client.write_all(&frames(&[holding, b"B", b"C"])).expect("the server reads");
         rig.opened();
         assert_eq!(rig.frame(), holding);
-        reset(client);
+        reset(client.stream);
         assert_eq!(rig.until_closed().last(), Some(&"closed"));
     }
 }
 
-#[test]
-fn after_a_close_no_frame_is_served() {
+fn after_a_close_no_frame_is_served(wire: Wire) {
     for closing in [&b"close"[..], b"quit"] {
-        let rig = Rig::start(Engine::builder(), Action::Close, 1024);
-        let mut client = rig.engine.connect();
+        let rig = Rig::start(wire, Engine::builder(), Action::Close, 1024);
+        let mut client = rig.connect();
         client.write_all(&frames(&[b"A", closing, b"B"])).expect("the server reads");
         assert_same(&read_to_end(&mut client), &frames(&[b"A"]));
-        end(&client);
+        end(&client.stream);
         rig.opened();
         assert_eq!(rig.until_closed(), ["frame", "frame", "closed"]);
     }
 }
 
-#[test]
-fn an_error_is_answered_and_closes_or_is_skipped_as_the_handler_likes() {
+fn an_error_is_answered_and_closes_or_is_skipped_as_the_handler_likes(wire: Wire) {
     let error = frames(&[b"error"]);
     for (length, on_error, goes_on) in [
         ([0xFF, 0xFE], Action::Continue, true),
@@ -496,13 +513,13 @@ fn an_error_is_answered_and_closes_or_is_skipped_as_the_handler_likes() {
         ([0xFF, 0xFF], Action::Continue, false),
         ([0xFF, 0xFF], Action::Close, false),
     ] {
-        let rig = Rig::start(Engine::builder(), on_error, 1024);
-        let mut client = rig.engine.connect();
+        let rig = Rig::start(wire, Engine::builder(), on_error, 1024);
+        let mut client = rig.connect();
         let mut bytes = frames(&[b"A"]);
         bytes.extend(length);
         bytes.extend(frames(&[b"B"]));
         client.write_all(&bytes).expect("the server reads");
-        end(&client);
+        end(&client.stream);
         let mut expected = [frames(&[b"A"]), error.clone()].concat();
         let mut names = vec!["frame", "error"];
         if goes_on {
@@ -516,39 +533,36 @@ fn an_error_is_answered_and_closes_or_is_skipped_as_the_handler_likes() {
     }
 }
 
-#[test]
-fn the_end_of_the_stream_can_end_a_frame() {
-    let rig = Rig::start(Engine::builder(), Action::Close, 1);
-    let mut client = rig.engine.connect();
+fn the_end_of_the_stream_can_end_a_frame(wire: Wire) {
+    let rig = Rig::start(wire, Engine::builder(), Action::Close, 1);
+    let mut client = rig.connect();
     client.write_all(b"\0\x01A\0\x07rest").expect("the server reads");
-    end(&client);
+    end(&client.stream);
     assert_same(&read_to_end(&mut client), &frames(&[b"A", b"\0\x07rest"]));
     rig.opened();
     assert_eq!(rig.until_closed(), ["frame", "frame", "ended", "closed"]);
 }
 
 /// The end waits for a pause to be over as frames do, also when no frame waits with it.
-#[test]
-fn frames_and_the_end_come_after_each_pause() {
-    let rig = Rig::start(Engine::builder(), Action::Close, 1024);
-    let mut client = rig.engine.connect();
+fn frames_and_the_end_come_after_each_pause(wire: Wire) {
+    let rig = Rig::start(wire, Engine::builder(), Action::Close, 1024);
+    let mut client = rig.connect();
     client.write_all(&frames(&[&b"s"[..]; 3])).expect("the server reads");
     rig.opened();
     for _ in 0..3 {
         assert_eq!(rig.frame(), b"s");
     }
     client.write_all(&frames(&[&b"s"[..]; 3])).expect("the server reads");
-    end(&client);
+    end(&client.stream);
     assert_eq!(rig.until_closed(), ["frame", "frame", "frame", "ended", "closed"]);
 }
 
 /// A handler that goes on after the peer's end is not told again.
-#[test]
-fn the_end_is_told_once() {
-    let rig = Rig::start(Engine::builder(), Action::Close, 1024);
-    let mut client = rig.engine.connect();
+fn the_end_is_told_once(wire: Wire) {
+    let rig = Rig::start(wire, Engine::builder(), Action::Close, 1024);
+    let mut client = rig.connect();
     client.write_all(&frames(&[b"go"])).expect("the server reads");
-    end(&client);
+    end(&client.stream);
     let remote = rig.opened();
     assert_eq!(rig.frame(), b"go");
     assert_eq!(receive(&rig.news).name(), "ended");
@@ -558,19 +572,17 @@ fn the_end_is_told_once() {
     assert_same(&read_to_end(&mut client), b"");
 }
 
-#[test]
-fn what_cannot_be_encoded_is_told_and_not_written() {
-    let rig = Rig::start(Engine::builder(), Action::Close, 1024);
-    let mut client = rig.engine.connect();
+fn what_cannot_be_encoded_is_told_and_not_written(wire: Wire) {
+    let rig = Rig::start(wire, Engine::builder(), Action::Close, 1024);
+    let mut client = rig.connect();
     client.write_all(&frames(&[b"t", b"A"])).expect("the server reads");
-    end(&client);
+    end(&client.stream);
     assert_same(&read_to_end(&mut client), &frames(&[b"A"]));
 }
 
-#[test]
-fn other_threads_send_frames() {
-    let rig = Rig::start(Engine::builder(), Action::Close, 1024);
-    let mut client = rig.engine.connect();
+fn other_threads_send_frames(wire: Wire) {
+    let rig = Rig::start(wire, Engine::builder(), Action::Close, 1024);
+    let mut client = rig.connect();
     let remote = rig.opened();
     let say = |_: &mut Framed<Server>, conn: &mut Conn<'_, Framed<Server>>| {
         conn.send(b"hello").expect("it is short");

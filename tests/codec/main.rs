@@ -5,6 +5,22 @@ mod check;
 #[path = "../common/mod.rs"]
 mod common;
 
+/// Runs each of these functions twice: with nothing between socket and handler (`plain`), and with
+/// a layer there that flips every bit (`in_layers`).
+macro_rules! on_each_wire {
+    ($($name:ident)*) => {
+        mod plain {
+            use crate::common::layer::Wire;
+            $(#[test] fn $name() { super::$name(Wire::Plain); })*
+        }
+
+        mod in_layers {
+            use crate::common::layer::Wire;
+            $(#[test] fn $name() { super::$name(Wire::Flipped); })*
+        }
+    };
+}
+
 mod compat;
 mod forwarding;
 mod frame_timeout;

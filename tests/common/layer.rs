@@ -1,9 +1,14 @@
-//! Layers for tests: one that flips every bit, and one whose bytes are in frames.
+//! Layers for tests: one that flips every bit, with clients that do the same, and one whose bytes
+//! are in frames.
 
-use std::io;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::ops::Range;
 
-use millstream::internals::{Layer, OutputPool, OutputQueue};
+use millstream::Builder;
+use millstream::internals::{Layer, OutputPool, OutputQueue, with_layers};
+
+use super::TestEngine;
 
 /// Flips every bit, in both directions.
 pub struct Flip;
@@ -48,6 +53,71 @@ impl Layer for Flip {
     }
 
     fn seal_end(&mut self, _queue: &mut OutputQueue, _pool: &mut OutputPool) {}
+}
+
+/// What is between a client and the handler of a test.
+#[derive(Clone, Copy)]
+pub enum Wire {
+    /// Only the network.
+    Plain,
+    /// Each connection of the engine is behind [`Flip`], and clients flip every bit, too.
+    Flipped,
+}
+
+impl Wire {
+    pub fn build(self, builder: Builder) -> Builder {
+        match self {
+            Wire::Plain => builder,
+            Wire::Flipped => with_layers(builder, || Box::new(Flip)),
+        }
+    }
+
+    pub fn connect(self, engine: &TestEngine) -> Client {
+        Client { wire: self, stream: engine.connect() }
+    }
+
+    /// What these bytes are on the network, or what bytes from there are.
+    pub fn pass(self, bytes: &[u8]) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        self.pass_in_place(&mut bytes);
+        bytes
+    }
+
+    fn pass_in_place(self, bytes: &mut [u8]) {
+        if let Wire::Flipped = self {
+            flip(bytes);
+        }
+    }
+}
+
+/// A client's socket, to write to and read from.
+pub struct Client {
+    wire: Wire,
+    pub stream: TcpStream,
+}
+
+impl Client {
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Client { wire: self.wire, stream: self.stream.try_clone()? })
+    }
+}
+
+impl Read for Client {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.stream.read(buffer)?;
+        self.wire.pass_in_place(&mut buffer[..len]);
+        Ok(len)
+    }
+}
+
+impl Write for Client {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(&self.wire.pass(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
 }
 
 /// Frames: a kind, two bytes of length, and flipped bytes.

@@ -1,5 +1,5 @@
 //! Servers that send every frame back, through `Framed`: random frames in random pieces over many
-//! connections.
+//! connections, with and without a layer between socket and handler.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -12,8 +12,14 @@ use millstream::codec::{LengthField, Lines};
 use millstream::sim::{Faults, SimPeer, Simulation};
 use millstream::{Action, Builder, Engine, OutputBuffer};
 
+use crate::common::layer::Wire;
 use crate::common::seeds::for_each_seed;
 use crate::common::{TestEngine, assert_empty, assert_same, modes};
+
+on_each_wire! {
+    on_a_simulated_network_every_frame_comes_back
+    on_real_connections_every_frame_comes_back
+}
 
 /// Any framing whose frames are bytes, with frames that it can carry.
 #[derive(Clone)]
@@ -74,20 +80,19 @@ impl<C: Bytes> Echo<C> {
 
 // --- on the simulated network, with faults -------------------------------------------------------
 
-#[test]
-fn on_a_simulated_network_every_frame_comes_back() {
+fn on_a_simulated_network_every_frame_comes_back(wire: Wire) {
     for_each_seed(200, |seed| {
         let mut rng = Rng::with_seed(seed);
         let max = *rng.choice(&[20, 3000]).expect("a choice");
         let varint = LengthField::builder().varint().max_frame_length(max).build();
         match seed % 5 {
-            0 => simulate(&Echo::new(Lines::new().max_length(max), max), rng),
-            1 => simulate(&Echo::new(Delimited::new("\r\n\r\n", max), max), rng),
-            2 => simulate(&Echo::new(LengthField::new(), max), rng),
-            3 => simulate(&Echo::new(varint.expect("the options are right"), max), rng),
+            0 => simulate(wire, &Echo::new(Lines::new().max_length(max), max), rng),
+            1 => simulate(wire, &Echo::new(Delimited::new("\r\n\r\n", max), max), rng),
+            2 => simulate(wire, &Echo::new(LengthField::new(), max), rng),
+            3 => simulate(wire, &Echo::new(varint.expect("the options are right"), max), rng),
             _ => {
                 let codec = FixedLength::new(max);
-                simulate(&Echo { codec, longest: max, fixed: true }, rng);
+                simulate(wire, &Echo { codec, longest: max, fixed: true }, rng);
             }
         }
     });
@@ -98,6 +103,7 @@ const MOST_TURNS: usize = 100_000;
 
 struct Peer {
     peer: SimPeer,
+    /// As it is on the network.
     stream: Vec<u8>,
     sent: usize,
     received: Vec<u8>,
@@ -119,8 +125,8 @@ impl Peer {
     }
 }
 
-fn simulate<C: Bytes>(echo: &Echo<C>, mut rng: Rng) {
-    let mut builder = Engine::builder();
+fn simulate<C: Bytes>(wire: Wire, echo: &Echo<C>, mut rng: Rng) {
+    let mut builder = wire.build(Engine::builder());
     if rng.bool() {
         builder = builder.water_marks(100, 1000); // The peers' laziness floods the output.
     }
@@ -132,7 +138,7 @@ fn simulate<C: Bytes>(echo: &Echo<C>, mut rng: Rng) {
         .map(|_| {
             let peer = simulation.connect().expect("it listens");
             let (frames, received) = (rng.usize(..40), Vec::new());
-            Peer { peer, stream: echo.stream(&mut rng, frames), sent: 0, received }
+            Peer { peer, stream: wire.pass(&echo.stream(&mut rng, frames)), sent: 0, received }
         })
         .collect();
     let mut turns = 0;
@@ -159,23 +165,23 @@ fn simulate<C: Bytes>(echo: &Echo<C>, mut rng: Rng) {
 
 // --- on real connections -------------------------------------------------------------------------
 
-#[test]
-fn on_real_connections_every_frame_comes_back() {
+fn on_real_connections_every_frame_comes_back(wire: Wire) {
     for (seed, (_mode, builder)) in (0..).zip(modes()) {
-        serve(builder, &Echo::new(Lines::new(), 8 * 1024), seed);
+        serve(wire, builder, &Echo::new(Lines::new(), 8 * 1024), seed);
     }
-    serve(Engine::builder(), &Echo::new(Delimited::new("--", 50_000), 50_000), 10);
-    serve(Engine::builder(), &Echo::new(LengthField::new(), 300_000), 11);
-    serve(Engine::builder(), &Echo { codec: FixedLength::new(64), longest: 64, fixed: true }, 12);
+    serve(wire, Engine::builder(), &Echo::new(Delimited::new("--", 50_000), 50_000), 10);
+    serve(wire, Engine::builder(), &Echo::new(LengthField::new(), 300_000), 11);
+    let fixed = Echo { codec: FixedLength::new(64), longest: 64, fixed: true };
+    serve(wire, Engine::builder(), &fixed, 12);
 }
 
-fn serve<C: Bytes>(builder: Builder, echo: &Echo<C>, seed: u64) {
+fn serve<C: Bytes>(wire: Wire, builder: Builder, echo: &Echo<C>, seed: u64) {
     let handler = echo.clone();
-    let engine = TestEngine::start(builder, move |_| Framed::new(handler.clone()));
+    let engine = TestEngine::start(wire.build(builder), move |_| Framed::new(handler.clone()));
     thread::scope(|scope| {
         for client in 0..5 {
             let (stream, mut rng) = (engine.connect(), Rng::with_seed(10 * seed + client));
-            let sent = echo.stream(&mut rng, 200);
+            let sent = wire.pass(&echo.stream(&mut rng, 200));
             scope.spawn(move || {
                 let mut received = Vec::new();
                 thread::scope(|scope| {
