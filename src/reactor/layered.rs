@@ -5,6 +5,7 @@ use std::mem;
 use millstream_platform::driver::{Driver, Token};
 
 use super::EventLoop;
+use super::callback::keep_unread;
 use super::incoming::Incoming;
 use crate::base::CloseReason;
 use crate::handler::{EventHandler, Phase};
@@ -37,12 +38,17 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     fn deliver_plain(&mut self, token: Token, plain: &[u8]) {
-        let Some(connection) = self.connections.get(token) else { return };
+        let Some(connection) = self.connections.get_mut(token) else { return };
         if let Some(to) = connection.relays_to() {
             self.forward(token, to, Incoming::Kept(plain));
         } else if connection.ring.is_some() {
             self.append(token, Incoming::Kept(plain));
             self.deliver(token, Incoming::Nothing);
+        } else if connection.status.paused_by_handler {
+            // It came behind the preface, and on_open has paused.
+            let room = self.config.receive_buffer / 2;
+            keep_unread(&mut self.rings, &mut connection.ring, plain, 0, room);
+            connection.status.holds_input = true; // For when it resumes.
         } else {
             self.deliver(token, Incoming::Kept(plain));
         }
