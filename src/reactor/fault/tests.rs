@@ -28,7 +28,9 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// Where the driver panics.
 #[derive(Clone, Copy)]
 enum Place {
-    /// As it hands out the first event that is meant.
+    /// As it hands out received bytes.
+    Receive,
+    /// As it hands out the first other event that is meant.
     Next(fn(&Event<Stream>) -> bool),
     Adopt,
     /// As it shows bytes.
@@ -86,6 +88,12 @@ impl Polling for Faulty {
 
     fn is_empty(&self) -> bool {
         self.inner.is_empty() && !self.holds.get()
+    }
+
+    fn receive(&mut self, host: &mut impl Host) -> Option<(Token, Received)> {
+        let received = self.inner.receive(host)?;
+        self.panic_at(|place| matches!(place, Place::Receive));
+        Some(received)
     }
 
     fn next(&mut self, host: &mut impl Host) -> Option<Event<Stream>> {
@@ -312,8 +320,7 @@ fn assert_cut(rig: &mut Rig, mut client: &TcpStream) {
 
 #[test]
 fn a_fault_in_serving_a_connection_resets_that_one() {
-    let received = |event: &Event<Stream>| matches!(event, Event::Received { .. });
-    for place in [Place::Next(received), Place::Parts, Place::Flush] {
+    for place in [Place::Receive, Place::Parts, Place::Flush] {
         let mut rig = Rig::new();
         let (witness, mut victim) = (rig.connect(), rig.connect());
         rig.echo(&witness);
