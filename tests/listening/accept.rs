@@ -188,6 +188,28 @@ fn a_users_own_balancer_chooses_by_peer_and_load() {
     }
 }
 
+/// A balancer that does not look at the numbers of connections.
+struct Blind(Sender<Vec<usize>>);
+
+impl Balance for Blind {
+    fn choose(&mut self, _peer: Address, connections: &[usize]) -> usize {
+        let _ = self.0.send(connections.to_vec());
+        0
+    }
+
+    fn needs_connections(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_balancer_that_needs_no_numbers_of_connections_is_told_none() {
+    let (asked, questions) = channel();
+    let engine = balanced(Blind(asked));
+    let clients = greeted(&engine, 3);
+    assert!(clients.iter().all(|_| receive(&questions) == [0; REACTORS]));
+}
+
 #[test]
 fn an_answer_out_of_range_counts_from_zero_again() {
     for (answer, expected) in [(3, 0), (7, 1), (usize::MAX, usize::MAX % REACTORS)] {
