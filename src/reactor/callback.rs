@@ -308,6 +308,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let relays = connection.relays_to().is_some();
         let pressed = self.pressure.pressed && connection.holds_memory();
         let relaying = connection.pending.relay().is_some_and(Relay::waits);
+        let layered = connection.is_layered();
         let replies = connection.pending.layer().is_some_and(Layered::is_flooded);
         let status = &mut connection.status;
         // What is relayed needs no output queue.
@@ -322,6 +323,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             if !paused {
                 status.last_received = self.common.clock.tick();
                 self.arm_deadline(token);
+                if layered {
+                    self.mark_dirty(token); // The layer may have ended meanwhile.
+                }
             }
         }
     }

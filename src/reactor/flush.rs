@@ -100,6 +100,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     fn send_aside(&mut self, token: Token) {
         if self.pump(token) {
             self.follow_up(token);
+            self.tell_end_in_layer(token);
         }
     }
 

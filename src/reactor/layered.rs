@@ -8,19 +8,20 @@ use super::EventLoop;
 use super::callback::keep_unread;
 use super::incoming::Incoming;
 use crate::base::CloseReason;
-use crate::handler::{EventHandler, Phase};
+use crate::handler::{EventHandler, Layered, Phase};
 
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Bytes arrived for a connection's layer. What that makes of them is lent to the handler as
     /// what a driver received is.
     pub(super) fn receive_in_layer(&mut self, token: Token, bytes: Incoming<'_>) {
         let Some(connection) = self.connections.get_mut(token) else { return };
+        if connection.status.phase != Phase::Open {
+            return; // It closes, since on_open said so, and these came behind the preface.
+        }
         let Some(layer) = connection.pending.layer_mut() else { return };
         let mut plain = mem::take(&mut self.plain);
         let (sealed, _) = bytes.parts(&mut self.driver);
-        let received = layer.receive(sealed, &mut plain, &mut self.outputs.pool);
-        let ended = layer.has_ended();
-        match received {
+        match layer.receive(sealed, &mut plain, &mut self.outputs.pool) {
             Ok(place) if place.is_empty() => {}
             Ok(place) => self.deliver_plain(token, &plain[place]),
             Err(error) => {
@@ -30,11 +31,19 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
         plain.clear();
         self.plain = plain;
-        if ended {
+        self.settle_reading(token); // The layer may have much to send by itself.
+        self.tell_end_in_layer(token);
+        self.mark_dirty(token);
+    }
+
+    /// Tells the end that the layer's peer has said, unless reading is paused: then it comes after
+    /// that, as the socket's does.
+    pub(super) fn tell_end_in_layer(&mut self, token: Token) {
+        let Some(connection) = self.connections.get(token) else { return };
+        let hears = connection.is_layered() && !connection.status.paused;
+        if hears && connection.pending.layer().is_some_and(Layered::has_ended) {
             self.end_input(token);
         }
-        self.settle_reading(token); // The layer may have much to send by itself.
-        self.mark_dirty(token);
     }
 
     fn deliver_plain(&mut self, token: Token, plain: &[u8]) {

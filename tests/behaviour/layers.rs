@@ -51,6 +51,29 @@ pub(crate) fn an_end_in_the_layer_is_the_peers_end<W: World>(seed: u64) {
     assert_eq!(stage.count(On::End), 1);
 }
 
+/// It comes in one piece with the bytes at which the handler pauses.
+pub(crate) fn an_end_in_the_layer_waits_while_reading_is_paused<W: World>(seed: u64) {
+    let mut stage: Stage<W> = start(seed, Engine::builder(), |on, conn| {
+        if on == On::Traffic {
+            conn.pause_reading();
+        }
+        collect(on, conn)
+    });
+    let (mut peer, remote) = stage.open();
+    stage.send(&mut peer, &[frame(DATA, b"hello"), frame(END, b"")].concat());
+    stage.expect(On::Traffic);
+    stage.pass(Duration::from_millis(20));
+    assert_eq!(stage.count(On::End), 0);
+    let resume = |_: &mut Recorder, conn: &mut Conn<'_, Recorder>| {
+        conn.resume_reading();
+        Action::Continue
+    };
+    remote.run(resume).expect("it is open");
+    stage.receive_end(&mut peer);
+    assert_eq!(stage.closed_by("peer").received, b"hello");
+    assert_eq!(stage.count(On::End), 1);
+}
+
 pub(crate) fn a_socket_that_ends_before_its_layer_is_a_failure<W: World>(seed: u64) {
     let mut stage: Stage<W> = start(seed, Engine::builder(), collect);
     let (mut peer, _) = stage.open();

@@ -246,6 +246,7 @@ macro_rules! layered_behaviours {
 
 layered_behaviours! {
     an_end_in_the_layer_is_the_peers_end
+    an_end_in_the_layer_waits_while_reading_is_paused
     a_socket_that_ends_before_its_layer_is_a_failure
     what_a_layer_cant_open_is_a_failure
     a_layer_replies_by_itself

@@ -11,12 +11,13 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use millstream::internals::with_layers;
 use millstream::{
     Action, Address, Builder, CloseReason, Conn, Connect, Engine, EventHandler, Listen,
     ProxyHeader, ProxyVersion, Reactor, ShutdownAction, Stats, UnixAddress,
 };
 
-use crate::common::layer::Wire;
+use crate::common::layer::{ALERT, DATA, END, Frames, Wire, frame};
 use crate::common::recorder::{On, Recorder, collect};
 use crate::common::stage::Stage;
 use crate::common::{
@@ -228,6 +229,27 @@ fn a_layer_gets_what_is_behind_the_header() {
         end(&client);
         assert_eq!(stage.closed().received, b"hellohello");
     }
+}
+
+/// What is behind the header is no frame of the layer's, which does not look at it any more.
+#[test]
+fn what_is_behind_the_header_is_dropped_if_the_connection_closes_as_it_opens() {
+    let builder = with_layers(Stage::builder(), || Box::<Frames>::default()).listen(tcp());
+    let stage = Stage::start(builder, |on, conn| {
+        if on == On::Open {
+            conn.output.write(b"bye");
+            conn.close();
+        }
+        collect(on, conn)
+    });
+    let mut client = TcpStream::connect(stage.addresses()[0]).unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    let header = ProxyHeader::new(([192, 0, 2, 7], 1), ([192, 0, 2, 8], 2));
+    let sent = [encoded(header, ProxyVersion::V2), frame(ALERT, b"")].concat();
+    client.write_all(&sent).unwrap();
+    assert_eq!(read_to_end(&mut client), [frame(DATA, b"bye"), frame(END, b"")].concat());
+    end(&client);
+    assert_eq!(stage.closed().reason, "local");
 }
 
 /// While reading is paused there is no traffic, and what came behind the header is there when it
