@@ -224,15 +224,23 @@ fn a_client_without_an_upstream_is_reset() {
     };
     let builder = Engine::builder().reactors(1);
     let engine = TestEngine::start(builder, move |_| Relay { upstream: Connect::to(free) });
-    let mut clients: Vec<TcpStream> = (0..12).map(|_| engine.connect()).collect();
+    // A reset may overtake each step of a client, from connecting on: then that step is told of it.
+    let connect = |_| {
+        let client = TcpStream::connect_timeout(&engine.address(), DEADLINE)?;
+        client.set_read_timeout(Some(DEADLINE))?;
+        Ok(client)
+    };
+    let mut clients: Vec<io::Result<TcpStream>> = (0..12).map(connect).collect();
     for (number, client) in clients.iter_mut().enumerate() {
-        // It may be reset already: then that is told now.
-        let sent = match number % 3 {
-            0 => Ok(()),
-            1 => client.write_all(b"hello?"),
-            _ => client.shutdown(Shutdown::Write),
+        let ended = match client {
+            Ok(client) => match number % 3 {
+                0 => Ok(()),
+                1 => client.write_all(b"hello?"),
+                _ => client.shutdown(Shutdown::Write),
+            }
+            .and_then(|()| client.read(&mut [0])),
+            Err(error) => Err(error.kind().into()),
         };
-        let ended = sent.and_then(|()| client.read(&mut [0]));
         assert!(is_reset(&ended), "client {number}: {ended:?}");
     }
     drop(clients);
