@@ -9,7 +9,7 @@ use mio::event::Event as Notification;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, recv};
 
-use super::socket::{Announced, Socket, TELLS_HANG_UPS};
+use super::socket::{Announced, Socket, State, TELLS_HANG_UPS};
 use crate::driver::{Event, Token};
 use crate::socket::Stream;
 
@@ -29,11 +29,14 @@ impl Socket {
 
     /// Lets it be looked at, if something was announced that no read will find.
     pub(super) fn suspect(&mut self) -> &mut Self {
-        self.looks |= match self.announced {
+        let looks = match self.announced {
             Announced::Nothing => false,
-            Announced::HangUp => self.paused,
-            Announced::Error => self.paused || self.ended,
+            Announced::HangUp => self.state.is(State::PAUSED),
+            Announced::Error => self.state.is(State::PAUSED | State::ENDED),
         };
+        if looks {
+            self.state.set(State::LOOKS);
+        }
         self
     }
 
@@ -41,16 +44,16 @@ impl Socket {
     /// something in the error queue, which a timestamp or a note of the network is put into.
     #[cold]
     pub(super) fn look(&mut self, token: Token) -> Option<Event<Stream>> {
-        self.looks = false;
-        if !self.paused && !self.ended {
+        self.state.clear(State::LOOKS);
+        if !self.state.is(State::PAUSED | State::ENDED) {
             return None; // It was resumed, and is read.
         }
         let taken = self.error_taken.then(|| ErrorKind::ConnectionReset.into());
         if let Some(error) = self.stream.take_error().unwrap_or_else(Some).or(taken) {
-            self.failed = true;
+            self.state.set(State::FAILED);
             return Some(Event::Failed { token, error });
         }
-        (self.paused && self.has_ended()).then_some(Event::HungUp { token })
+        (self.state.is(State::PAUSED) && self.has_ended()).then_some(Event::HungUp { token })
     }
 
     /// Whether both sides have ended, and nothing is left to be received.

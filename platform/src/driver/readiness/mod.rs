@@ -45,7 +45,7 @@ use self::attempt::Attempts;
 use self::datagram::Datagrams;
 use self::listener::Listeners;
 use self::name::{Name, Packed};
-use self::socket::{Incoming, Sockets};
+use self::socket::{Incoming, Sockets, State};
 use self::turn::Turn;
 pub use self::watch::Arriving;
 use self::watch::Watcher;
@@ -266,7 +266,7 @@ impl Polling for Readiness {
         (self.turn.unserved, self.sockets.tried) = (None, Incoming::Untried);
         match self.turn.serving.take()?.name() {
             Name::Connection(token) => {
-                self.sockets.get(token)?.failed = true;
+                self.sockets.get(token)?.state.set(State::FAILED);
                 Some(Event::Failed { token, error })
             }
             Name::Listener(listener) => {

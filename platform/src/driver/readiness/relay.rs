@@ -18,7 +18,7 @@
 use std::io::{self, ErrorKind};
 
 use super::pipe::{Pipe, is_of_splice};
-use super::socket::{Incoming, Sockets};
+use super::socket::{Incoming, Socket, Sockets, State};
 use super::turn::{Turn, add, left};
 use crate::driver::{Event, Received, Token};
 use crate::socket::Stream;
@@ -93,7 +93,8 @@ impl Sockets {
     /// found out by sending that, unless the connection is broken.
     fn send_from(&mut self, pipe: &Pipe, token: Token, to: Token, len: usize) -> io::Result<usize> {
         let (turn, budget) = (self.turn, self.write_budget);
-        let Some(socket) = self.get(to).filter(|socket| !socket.blocked && !socket.failed) else {
+        let sends = |socket: &&mut Socket| !socket.state.is(State::BLOCKED | State::FAILED);
+        let Some(socket) = self.get(to).filter(sends) else {
             return Ok(0);
         };
         let most = len.min(left(budget, socket.spent.in_turn(turn).outgoing));
@@ -106,7 +107,7 @@ impl Sockets {
                 None => Ok(0),
                 Some(error) => {
                     if let Some(socket) = self.get(to) {
-                        socket.failed = true;
+                        socket.state.set(State::FAILED);
                     }
                     Err(error)
                 }
@@ -154,7 +155,7 @@ impl Sockets {
                 Incoming::Bytes(_) => socket.error_taken = true,
                 Incoming::Failure(_) | Incoming::Untried => {}
                 Incoming::Nothing | Incoming::End => {
-                    socket.failed = true;
+                    socket.state.set(State::FAILED);
                     incoming = Incoming::Failure(error);
                 }
             }

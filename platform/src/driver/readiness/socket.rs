@@ -5,6 +5,7 @@
 //! is left.
 
 mod sending;
+mod state;
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use socket2::SockRef;
 
+pub(super) use self::state::State;
 use super::name::Name;
 #[cfg(target_os = "linux")]
 use super::pipe::Relaying;
@@ -65,25 +67,13 @@ pub(super) struct Socket {
     pub(super) stream: TcpStream,
     transport: Transport,
     pub(super) spent: Spent,
-    /// There may be bytes, the end or an error to read.
-    readable: bool,
+    pub(super) state: State,
     /// Only a read that would block shows that nothing is left.
     read_until_blocked: Cell<bool>,
     /// That is so for what the notification says, and not always.
     drains: bool,
-    pub(super) paused: bool,
-    /// The end was handed out: there is nothing more to read.
-    pub(super) ended: bool,
     /// What the system told of the connection's end.
     pub(super) announced: Announced,
-    /// No read finds out what is behind that, so it is to be looked at.
-    pub(super) looks: bool,
-    /// The engine knows that the connection is broken, and is told nothing more.
-    pub(super) failed: bool,
-    /// The last send did not take everything.
-    pub(super) blocked: bool,
-    /// Sending can go on, and the engine doesn't know yet.
-    sendable: bool,
     /// The registration covers sending, too. It does from the first send that blocks: a new socket
     /// can send, and would be announced for that alone.
     watches_sending: bool,
@@ -92,8 +82,6 @@ pub(super) struct Socket {
     pub(super) unspliceable: bool,
     /// splice(2) has taken its error away, so that reads end as at an orderly end.
     pub(super) error_taken: bool,
-    /// It is on one of the turn's lists.
-    queued: bool,
     /// Its descriptor was shown, so that others may have the socket, too.
     shared: Cell<bool>,
 }
@@ -131,10 +119,13 @@ impl Incoming {
 
 impl Socket {
     pub(super) fn queue(&mut self, token: Token) -> Option<Name> {
-        let wanted = self.looks || self.sendable || (self.readable && !self.paused);
-        let newly = wanted && !self.failed && !self.queued;
-        self.queued |= newly;
-        newly.then_some(Name::Connection(token))
+        let reads = self.state.is(State::READABLE) && !self.state.is(State::PAUSED);
+        let wanted = reads || self.state.is(State::LOOKS | State::SENDABLE);
+        if !wanted || self.state.is(State::FAILED | State::QUEUED) {
+            return None;
+        }
+        self.state.set(State::QUEUED);
+        Some(Name::Connection(token))
     }
 
     /// How many bytes it may receive at once now.
@@ -200,7 +191,7 @@ impl Socket {
         // a peek offset (SO_PEEK_OFF) moves no read, a repaired socket (TCP_REPAIR) has errors
         // instead, and timestamps, packets and chunks of the queue are not boundaries of a stream.
         let drained = short && !self.read_until_blocked.get();
-        self.readable = !(drained && SHORT_MEANS_DRAINED);
+        self.state.set_to(State::READABLE, !(drained && SHORT_MEANS_DRAINED));
         add(&mut self.spent.incoming, len);
         if stored { Received::Stored(len) } else { Received::Lent { buffer: 0, len } }
     }
@@ -236,22 +227,22 @@ impl Socket {
     fn note_nothing(&mut self, read: io::Result<usize>) -> Incoming {
         match read {
             Ok(_) if self.error_taken => {
-                self.failed = true;
+                self.state.set(State::FAILED);
                 Incoming::Failure(ErrorKind::ConnectionReset.into())
             }
             Ok(_) => {
-                self.readable = false;
-                self.ended = true;
+                self.state.clear(State::READABLE);
+                self.state.set(State::ENDED);
                 self.suspect();
                 Incoming::End
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.readable = false;
+                self.state.clear(State::READABLE);
                 self.read_until_blocked.set(!self.drains || self.shared.get());
                 Incoming::Nothing
             }
             Err(error) => {
-                self.failed = true;
+                self.state.set(State::FAILED);
                 Incoming::Failure(error)
             }
         }
@@ -260,8 +251,8 @@ impl Socket {
     /// Notes what a notification tells; returns what to put on the turn's list.
     #[inline(never)]
     fn note(&mut self, token: Token, news: &Notification, to_the_end: bool) -> Option<Name> {
-        if !self.ended && (news.is_readable() || to_the_end) {
-            self.readable = true;
+        if !self.state.is(State::ENDED) && (news.is_readable() || to_the_end) {
+            self.state.set(State::READABLE);
             if to_the_end {
                 self.read_until_blocked.set(true);
             }
@@ -269,9 +260,11 @@ impl Socket {
         if to_the_end {
             self.announce(news);
         }
-        if self.blocked && (news.is_writable() || news.is_write_closed() || news.is_error()) {
-            self.blocked = false;
-            self.sendable = true;
+        if self.state.is(State::BLOCKED)
+            && (news.is_writable() || news.is_write_closed() || news.is_error())
+        {
+            self.state.clear(State::BLOCKED);
+            self.state.set(State::SENDABLE);
         }
         self.queue(token)
     }
@@ -319,21 +312,14 @@ impl Sockets {
             stream,
             transport: socket.transport,
             spent: Spent::default(),
-            readable: false,
+            state: State::default(),
             read_until_blocked: Cell::new(!socket.drains),
             drains: socket.drains,
-            paused: false,
-            ended: false,
             announced: Announced::Nothing,
-            looks: false,
-            failed: false,
-            blocked: false,
-            sendable: false,
             watches_sending: false,
             #[cfg(target_os = "linux")]
             unspliceable: false,
             error_taken: false,
-            queued: false,
             shared: Cell::new(false),
         };
         self.slots.insert(token, entry);
@@ -378,7 +364,10 @@ impl Sockets {
         let _ = socket.stream.shutdown(Shutdown::Write);
         // Where the end of the peer's side is all that is announced, nothing tells that this was
         // the last one.
-        if !TELLS_HANG_UPS && socket.paused && socket.announced > Announced::Nothing {
+        if !TELLS_HANG_UPS
+            && socket.state.is(State::PAUSED)
+            && socket.announced > Announced::Nothing
+        {
             self.suspects.push(token);
         }
     }
@@ -387,16 +376,8 @@ impl Sockets {
     pub(super) fn note(&mut self, unpacked: Token, news: &Notification) -> Option<Name> {
         let (token, socket) = Name::find(unpacked, &mut self.slots)?;
         let to_the_end = news.is_read_closed() || news.is_error() || news.is_priority();
-        // Not one by one, which would be a branch each.
-        let is_marked = socket.ended
-            | socket.blocked
-            | socket.looks
-            | socket.failed
-            | socket.paused
-            | socket.queued
-            | to_the_end;
-        if !is_marked && news.is_readable() {
-            (socket.readable, socket.queued) = (true, true);
+        if !to_the_end && news.is_readable() && !socket.state.is(State::MARKED) {
+            socket.state.set(State::READABLE | State::QUEUED);
             return Some(Name::Connection(token));
         }
         socket.note(token, news, to_the_end)
@@ -404,7 +385,7 @@ impl Sockets {
 
     pub(super) fn pause(&mut self, token: Token, paused: bool) -> Option<Name> {
         let socket = self.slots.get_mut(token)?;
-        socket.paused = paused;
+        socket.state.set_to(State::PAUSED, paused);
         // Not in this turn, at whose end it may be detached: its error is for its next owner.
         if paused && socket.announced > Announced::Nothing {
             self.suspects.push(token);
@@ -423,8 +404,8 @@ impl Sockets {
         turn: &mut Turn,
     ) -> Option<Received> {
         let socket = self.slots.get_mut(token)?;
-        let is_marked = socket.failed | socket.looks | socket.paused | !socket.readable;
-        if is_marked || socket.transport != Transport::Tcp {
+        let reads = socket.state.is(State::READABLE) && !socket.state.is(State::UNREAD);
+        if !reads || socket.transport != Transport::Tcp {
             return None;
         }
         let most = socket.share(turn);
@@ -441,8 +422,8 @@ impl Sockets {
         match recv(&socket.stream, &mut *room, RecvFlags::empty()) {
             Ok((len, _)) if len > 0 => {
                 let bytes = socket.note_bytes(len, len < most, stored);
-                socket.queued = false;
-                if socket.sendable | socket.readable {
+                socket.state.clear(State::QUEUED);
+                if socket.state.is(State::SENDABLE | State::READABLE) {
                     turn.push_again(socket.queue(token));
                 }
                 Some(bytes)
@@ -466,18 +447,18 @@ impl Sockets {
     ) -> Option<Event<Stream>> {
         let mut incoming = std::mem::replace(&mut self.tried, Incoming::Untried);
         let socket = self.slots.get_mut(token)?;
-        socket.queued = false;
+        socket.state.clear(State::QUEUED);
         if matches!(incoming, Incoming::Untried) {
-            if socket.failed {
+            if socket.state.is(State::FAILED) {
                 return None;
             }
-            if socket.looks
+            if socket.state.is(State::LOOKS)
                 && let Some(event) = socket.look(token)
             {
                 turn.push(socket.queue(token));
                 return Some(event);
             }
-            if socket.readable && !socket.paused {
+            if socket.state.is(State::READABLE) && !socket.state.is(State::PAUSED) {
                 let most = socket.share(turn);
                 if most > 0 {
                     let (room, stored) = match host.space(token) {
@@ -492,7 +473,7 @@ impl Sockets {
                         Space::Connection(_) => (buffer, false),
                     };
                     incoming = socket.receive_within(token, room, stored, most, &mut self.passing);
-                } else if socket.read_until_blocked.get() || !socket.sendable {
+                } else if socket.read_until_blocked.get() || !socket.state.is(State::SENDABLE) {
                     turn.carry(socket.queue(token));
                     return None;
                 }
@@ -501,7 +482,8 @@ impl Sockets {
         match incoming {
             Incoming::Bytes(_) => turn.push_again(socket.queue(token)),
             Incoming::Nothing | Incoming::Untried => {
-                let sendable = std::mem::take(&mut socket.sendable);
+                let sendable = socket.state.is(State::SENDABLE);
+                socket.state.clear(State::SENDABLE);
                 turn.push(socket.queue(token));
                 return sendable.then_some(Event::Sent { token, bytes: 0 });
             }

@@ -6,7 +6,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry};
 use rustix::net::{SendAncillaryBuffer, send, sendmsg};
 
-use super::{Passings, SHORT_MEANS_DRAINED, Socket, Sockets, interest};
+use super::{Passings, SHORT_MEANS_DRAINED, Socket, Sockets, State, interest};
 use crate::address::Transport;
 use crate::driver::Token;
 use crate::driver::readiness::name::Name;
@@ -117,7 +117,7 @@ impl Socket {
     /// Waits for the socket to take more.
     #[inline(never)]
     fn block(&mut self, token: Token, registry: &Registry) -> io::Result<()> {
-        self.blocked = true;
+        self.state.set(State::BLOCKED);
         if !self.watches_sending {
             self.watches_sending = true;
             let name = Name::Connection(token).pack();
@@ -140,7 +140,7 @@ impl Sockets {
         let left = left(self.write_budget, socket.spent.in_turn(self.turn).outgoing);
         if let Some(bytes) = queue.alone()
             && (1..=left).contains(&bytes.len())
-            && !socket.blocked
+            && !socket.state.is(State::BLOCKED)
             && socket.transport != Transport::Unix
         {
             let sent = send(&socket.stream, bytes, NO_SIGNAL);
@@ -149,7 +149,8 @@ impl Sockets {
             {
                 add(&mut socket.spent.outgoing, sent);
                 queue.advance(sent, pool);
-                socket.sendable = false; // Nothing is left that the engine would be told for.
+                // Nothing is left that the engine would be told for.
+                socket.state.clear(State::SENDABLE);
                 return Ok(sent);
             }
             return self.send_behind(token, queue, pool, sent);
@@ -171,11 +172,11 @@ impl Sockets {
         let Some(socket) = self.slots.get_mut(token) else { return Ok(0) };
         let before = queue.len();
         let sent = socket.note_sending(queue.front(), tried);
-        let sent = sent.inspect_err(|_| socket.failed = true)?;
+        let sent = sent.inspect_err(|_| socket.state.set(State::FAILED))?;
         add(&mut socket.spent.outgoing, sent);
         queue.advance(sent, pool);
         if queue.is_empty() {
-            socket.sendable = false;
+            socket.state.clear(State::SENDABLE);
         } else if sent == 0 || SHORT_MEANS_DRAINED {
             socket.block(token, &self.registry)?;
         } else {
@@ -195,7 +196,7 @@ impl Sockets {
         more: &[IoSlice<'_>],
     ) -> io::Result<usize> {
         let Some(socket) = self.slots.get_mut(token) else { return Ok(0) };
-        if socket.blocked {
+        if socket.state.is(State::BLOCKED) {
             return Ok(0);
         }
         let mut more = Rest::new(more);
@@ -203,7 +204,7 @@ impl Sockets {
         while !queue.is_empty() || !more.slices.is_empty() {
             let left = left(self.write_budget, socket.spent.in_turn(self.turn).outgoing);
             if left == 0 {
-                socket.sendable = true;
+                socket.state.set(State::SENDABLE);
                 self.deferred.extend(socket.queue(token));
                 return Ok(taken);
             }
@@ -211,7 +212,7 @@ impl Sockets {
                 Transport::Unix => socket.send_unix(token, queue, &more, left, &mut self.passing),
                 _ => socket.send(queue, &more, left),
             };
-            let (offered, sent) = sent.inspect_err(|_| socket.failed = true)?;
+            let (offered, sent) = sent.inspect_err(|_| socket.state.set(State::FAILED))?;
             add(&mut socket.spent.outgoing, sent);
             let from_queue = sent.min(queue.len());
             queue.advance(from_queue, pool);
@@ -222,7 +223,8 @@ impl Sockets {
                 return Ok(taken);
             }
         }
-        socket.sendable = false; // Nothing is left that the engine would be told for.
+        // Nothing is left that the engine would be told for.
+        socket.state.clear(State::SENDABLE);
         Ok(taken)
     }
 }
