@@ -144,7 +144,7 @@ impl Readiness {
         for notification in &self.events {
             let name = notification.token();
             if let Some(token) = Name::unpack_connection(name) {
-                self.turn.push(self.sockets.note(token, notification));
+                self.sockets.note(token, notification, &mut self.turn);
                 continue;
             }
             if name == Name::WAKER {
@@ -152,7 +152,7 @@ impl Readiness {
                 continue;
             }
             let queue = match Name::unpack(name) {
-                Name::Connection(token) => self.sockets.note(token, notification),
+                Name::Connection(_) => None, // See above.
                 Name::Listener(token) => self.listeners.note(token),
                 Name::Attempt(token) => self.attempts.note(token),
                 Name::Datagrams(token) => self.datagrams.note(token, notification),

@@ -248,9 +248,10 @@ impl Socket {
         }
     }
 
-    /// Notes what a notification tells; returns what to put on the turn's list.
+    /// Notes what a notification tells.
     #[inline(never)]
-    fn note(&mut self, token: Token, news: &Notification, to_the_end: bool) -> Option<Name> {
+    fn note(&mut self, token: Token, news: &Notification, turn: &mut Turn) {
+        let to_the_end = is_to_the_end(news);
         if !self.state.is(State::ENDED) && (news.is_readable() || to_the_end) {
             self.state.set(State::READABLE);
             if to_the_end {
@@ -266,7 +267,7 @@ impl Socket {
             self.state.clear(State::BLOCKED);
             self.state.set(State::SENDABLE);
         }
-        self.queue(token)
+        turn.push(self.queue(token));
     }
 }
 
@@ -372,15 +373,16 @@ impl Sockets {
         }
     }
 
-    /// A notification came; returns what to put on the turn's list.
-    pub(super) fn note(&mut self, unpacked: Token, news: &Notification) -> Option<Name> {
-        let (token, socket) = Name::find(unpacked, &mut self.slots)?;
-        let to_the_end = news.is_read_closed() || news.is_error() || news.is_priority();
-        if !to_the_end && news.is_readable() && !socket.state.is(State::MARKED) {
+    /// A notification came: puts on the turn's list whom it gives something to do.
+    #[inline(always)]
+    pub(super) fn note(&mut self, unpacked: Token, news: &Notification, turn: &mut Turn) {
+        let Some((token, socket)) = Name::find(unpacked, &mut self.slots) else { return };
+        if news.is_readable() && !is_to_the_end(news) && !socket.state.is(State::MARKED) {
             socket.state.set(State::READABLE | State::QUEUED);
-            return Some(Name::Connection(token));
+            turn.push(Some(Name::Connection(token)));
+        } else {
+            socket.note(token, news, turn);
         }
-        socket.note(token, news, to_the_end)
     }
 
     pub(super) fn pause(&mut self, token: Token, paused: bool) -> Option<Name> {
@@ -528,6 +530,12 @@ impl Link for Sockets {
         self.slots.get(token).filter(|socket| socket.transport == Transport::Unix)?;
         Some(self.passing.entry(token.index).or_default())
     }
+}
+
+/// Whether a notification says that the socket is to be read until nothing is left.
+#[inline(always)]
+fn is_to_the_end(news: &Notification) -> bool {
+    news.is_read_closed() || news.is_error() || news.is_priority()
 }
 
 /// What a new connection is watched for. Urgent data is asked for where the system can tell,
