@@ -1,6 +1,7 @@
 //! What a reactor does when the engine holds much memory: pause, then close.
 
 use std::cmp::Reverse;
+use std::mem;
 use std::time::Duration;
 
 use millstream_platform::driver::{Driver, Token};
@@ -23,6 +24,8 @@ pub(super) struct Pressure {
     look_at: usize,
     /// More is to be closed in the next turn, which doesn't wait.
     unsettled: bool,
+    /// How much all reactors held when this one last left an excess to the others.
+    left_to_others: usize,
 }
 
 /// How much output may come together in a turn before the memory is looked at.
@@ -35,8 +38,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl Pressure {
     pub(super) fn new(calm_output: usize) -> Self {
         let told = Told::default();
-        let (pressed, patience, unsettled) = (false, None, false);
-        Pressure { told, pressed, patience, calm_output, look_at: GROWTH, unsettled }
+        let (pressed, patience, unsettled, left_to_others) = (false, None, false, 0);
+        Pressure {
+            told,
+            pressed,
+            patience,
+            calm_output,
+            look_at: GROWTH,
+            unsettled,
+            left_to_others,
+        }
     }
 }
 
@@ -69,9 +80,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if memory.is_pressed() != self.pressure.pressed {
             self.change_pressure();
         }
-        self.pressure.unsettled = match self.engine.memory().excess() {
-            Some(excess) => self.shed(excess, u64::MAX),
-            None => self.pressure.patience.is_some_and(|at| self.relieve(at)),
+        let overdue = self.take_patience();
+        let memory = self.engine.memory();
+        self.pressure.unsettled = match (memory.excess(), overdue) {
+            (Some(excess), _) => self.shed(excess, u64::MAX),
+            (None, Some(since)) => self.shed(memory.pressing(), since),
+            (None, None) => false,
         };
     }
 
@@ -114,15 +128,14 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         tokens.into_iter().for_each(|token| self.settle_reading(token));
     }
 
-    /// Once the patience with the pressure is over, closes those that made no progress since,
-    /// until it ends. Returns whether it closed somebody.
-    fn relieve(&mut self, at: u64) -> bool {
+    /// Once the patience with the pressure is over, returns the tick since which those that are to
+    /// be spared have made progress. It begins anew, also if nobody can be closed: the loop waits
+    /// until it ends.
+    fn take_patience(&mut self) -> Option<u64> {
         let (now, time) = (self.common.clock.tick(), ticks(PATIENCE));
-        if now < at {
-            return false;
-        }
+        self.pressure.patience.filter(|at| now >= *at)?;
         self.pressure.patience = Some(now.saturating_add(time));
-        self.shed(self.engine.memory().pressing(), now.saturating_sub(time))
+        Some(now.saturating_sub(time))
     }
 
     /// Closes those that hold the most until this reactor's part of the excess is gone; if it holds
@@ -133,7 +146,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let reactors = self.common.reactors.len();
         let Some(mut part) = self.engine.memory().part(&self.pressure.told, excess, reactors)
         else {
-            self.engine.wake_reactors(); // One that holds more may sleep.
+            // One that holds more may sleep. It is woken once for what is held: it may not be able
+            // to let go of that, and this one is woken as well.
+            let held = self.engine.memory().held();
+            if mem::replace(&mut self.pressure.left_to_others, held) != held {
+                self.engine.wake_reactors();
+            }
             return false;
         };
         let mut shed = 0;

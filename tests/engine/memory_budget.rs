@@ -4,16 +4,21 @@
 use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::common::folder::Folder;
 use crate::common::layer::{Flip, flip};
 use crate::common::{DEADLINE, TestEngine, eventually, receive};
 use millstream::internals::with_layers;
 use millstream::sim::{Faults, SimPeer, Simulation};
-use millstream::{Action, Builder, CloseReason, Conn, Engine, EventHandler, ReactorAction, Stats};
+use millstream::{
+    Action, Builder, CloseReason, Conn, Engine, EventHandler, OpenDatagram, ReactorAction, Stats,
+    UnixAddress,
+};
 
 const KIB: usize = 1024;
 const BUDGET: usize = 1024 * KIB;
@@ -277,4 +282,35 @@ fn above_the_budget_connections_are_refused() {
     assert_eq!(engine.stats().refused, 1);
     go.send(()).expect("it waits");
     drop(stuck);
+}
+
+/// What waits in the queue of a socket for datagrams is not closed for the budget. Nobody spins for
+/// it: neither the reactor that has it, nor the other one, which leaves it to that one.
+#[test]
+fn nobody_spins_over_what_cannot_be_let_go() {
+    let folder = Folder::new();
+    let to = UnixAddress::path(folder.path("receiver")).expect("it is short enough");
+    let receiver = UnixDatagram::bind(folder.path("receiver")).expect("it is free");
+    let builder = Engine::builder().reactors(2).memory_budget(Some(BUDGET));
+    let engine = TestEngine::start(builder.datagram_queue(4 * BUDGET), |_| Hoarder);
+    let reactors = engine.reactors::<Hoarder>().expect("it is the handler");
+    let open = reactors.open_datagram(0, OpenDatagram::to(to), |_, socket| {
+        let socket = socket.expect("it is there");
+        while socket.send(&[7; 32 * KIB]).is_ok() {}
+        Action::Continue
+    });
+    open.expect("it runs");
+    eventually("too much is held", || engine.stats().memory_held > BUDGET);
+    let turns = || engine.stats().reactors.iter().map(|reactor| reactor.turns).sum::<u64>();
+    for pause in [0, 11] {
+        // sleep: the pressure lasts.
+        std::thread::sleep(Duration::from_secs(pause));
+        let before = turns();
+        // sleep: nothing happens.
+        std::thread::sleep(Duration::from_millis(200));
+        let spent = turns() - before;
+        assert!(spent < 100, "{spent} turns in {pause} s");
+        assert!(engine.stats().memory_held > BUDGET);
+    }
+    drop(receiver);
 }
