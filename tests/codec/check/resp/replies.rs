@@ -78,7 +78,7 @@ impl Frame<'_> {
     /// it.
     fn reply(&self, begin: usize, missing: usize) -> Naive {
         let rest = &self.stream[begin..];
-        let Some(&kind) = rest.first() else { return Ok(None) };
+        let Some(&kind) = rest.first() else { return self.incomplete(begin) };
         if !b"+-:$_#,(!=*%~>|".contains(&kind) {
             return Err(ReplyError::Kind(kind));
         }
