@@ -129,7 +129,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     /// Once the patience with the pressure is over, returns the tick since which those that are to
-    /// be spared have made progress. It begins anew, also if nobody can be closed: the loop waits
+    /// be spared have made progress. It begins again, also if nobody can be closed: the loop waits
     /// until it ends.
     fn take_patience(&mut self) -> Option<u64> {
         let (now, time) = (self.common.clock.tick(), ticks(PATIENCE));
