@@ -33,6 +33,7 @@ mod slices;
 mod socket;
 mod stream;
 mod turn;
+mod waker;
 mod watch;
 
 use std::io::{self, ErrorKind};
@@ -47,6 +48,7 @@ use self::listener::Listeners;
 use self::name::{Name, Packed};
 use self::socket::{Incoming, Sockets, State};
 use self::turn::Turn;
+use self::waker::ReadinessWaker;
 pub use self::watch::Arriving;
 use self::watch::Watcher;
 use super::{
@@ -75,15 +77,6 @@ pub struct Readiness {
     receive_buffer: PageBuffer,
 }
 
-struct ReadinessWaker(Waker);
-
-impl Wake for ReadinessWaker {
-    fn wake(&self) {
-        // It can fail only with a full pipe or counter, and then a wake is pending already.
-        let _ = self.0.wake();
-    }
-}
-
 impl Readiness {
     /// Makes a driver for the calling thread.
     ///
@@ -96,7 +89,7 @@ impl Readiness {
         let shared = Arc::new(registry.try_clone()?);
         Ok(Readiness {
             events: Events::with_capacity(EVENTS_PER_WAIT),
-            waker: Arc::new(ReadinessWaker(waker)),
+            waker: Arc::new(ReadinessWaker::new(waker)),
             watcher: Arc::new(Watcher(Arc::clone(&shared))),
             turn: Turn::new(budget),
             sockets: Sockets::new(registry.try_clone()?, budget.write),
@@ -162,16 +155,6 @@ impl Readiness {
     }
 }
 
-/// mio's poll back end may lose a wake: it takes the wake's token, then empties the pipe that the
-/// wake comes by, and one that comes between these two is not told until the next event. So no wait
-/// is longer than this there; the loop looks into its inboxes after each.
-fn within_the_longest(timeout: Option<Duration>) -> Option<Duration> {
-    const LONGEST: Duration = Duration::from_millis(50);
-    let loses_wakes = cfg!(mio_unsupported_force_poll_poll);
-    let shortened = || Some(timeout.map_or(LONGEST, |timeout| timeout.min(LONGEST)));
-    if loses_wakes { shortened() } else { timeout }
-}
-
 impl StreamSocket for Stream {
     fn from_stream(stream: Stream) -> Result<Self, Stream> {
         Ok(stream)
@@ -233,8 +216,11 @@ impl Polling for Readiness {
         self.sockets.begin_turn(&mut self.turn);
         self.datagrams.begin_turn(&mut self.turn);
         let timeout = if self.turn.ready.is_empty() { timeout } else { Some(Duration::ZERO) };
-        match self.poll.poll(&mut self.events, within_the_longest(timeout)) {
-            Ok(()) => self.reap(),
+        match self.waker.poll(&mut self.poll, &mut self.events, timeout) {
+            Ok(woken) => {
+                self.turn.woken = woken;
+                self.reap();
+            }
             // A signal ended the wait: a turn without news.
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
