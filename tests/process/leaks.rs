@@ -99,7 +99,9 @@ fn connections_that_come_and_go_leave_nothing_behind() {
     alone(|| {
         let cycles = env::var("MILLSTREAM_CYCLES")
             .map_or(CYCLES, |cycles| cycles.parse().expect("a number"));
+        let without = usage().descriptors;
         for (number, (mode, builder)) in modes().enumerate() {
+            eventually("the last engine has let go", || usage().descriptors == without);
             let name = format!("millstream-leaks-{}-{number}", std::process::id());
             let unix = UnixAddress::abstract_name(&name).expect("it is short");
             let engine = TestEngine::start(builder.listen(unix), |_| Echo);

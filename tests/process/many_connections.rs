@@ -1,6 +1,7 @@
 //! As many connections in one process as there may be open files, nearly: all open, all are served,
 //! all close, and nothing is left.
 
+use crate::common::alone::alone;
 use crate::common::crowd::{self, Crowd, Order};
 use crate::common::{Echo, TestEngine, eventually};
 use millstream::{CloseReason, Engine};
@@ -16,6 +17,10 @@ fn nineteen_thousand_connections_are_opened_served_and_closed() {
     if crowd::was_crowd() || !crowd::has_files(NAME, FILES) {
         return;
     }
+    alone(|| serve_all(NAME)); // It leaves no descriptors to the other tests.
+}
+
+fn serve_all(name: &'static str) {
     let builder = Engine::builder().reactors(2).backlog(4096);
     // Several addresses, so that the clients' ports suffice.
     let builder = builder.listen("127.0.0.2:0").listen("127.0.0.3:0").listen("127.0.0.4:0");
@@ -23,7 +28,7 @@ fn nineteen_thousand_connections_are_opened_served_and_closed() {
     let addresses = engine.addresses();
     let (first, second) = addresses.split_at(2);
     let mut crowds =
-        [first, second].map(|addresses| Crowd::start(NAME, CONNECTIONS / 2, addresses));
+        [first, second].map(|addresses| Crowd::start(name, CONNECTIONS / 2, addresses));
     crowd::order(&mut crowds, Order::Connect);
     eventually("all are open", || count(&engine).opened == CONNECTIONS as u64);
     assert_eq!(engine.connections(), CONNECTIONS);
