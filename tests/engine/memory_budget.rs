@@ -139,10 +139,8 @@ fn a_crowd_that_does_not_read_is_closed_though_its_output_is_sealed() {
     }
 }
 
-/// A connection that holds some of the memory is not read from 7/8 of the budget on, and again once
-/// it is 3/4. One that holds none is served during that time.
-#[test]
-fn reading_pauses_near_the_budget_and_goes_on_afterwards() {
+/// Fifteen peers that have sent half a line: more than 7/8 of the budget is held.
+fn fifteen_that_hold() -> (Simulation<Lines>, Vec<SimPeer>) {
     let builder = Engine::builder().memory_budget(Some(BUDGET));
     let faults = Faults::none();
     let mut simulation = Simulation::new(1, faults, builder, Lines::default()).expect("it starts");
@@ -152,6 +150,14 @@ fn reading_pauses_near_the_budget_and_goes_on_afterwards() {
         assert_eq!(answer(&mut simulation, &mut peer, b"half a "), b"");
         peers.push(peer);
     }
+    (simulation, peers)
+}
+
+/// A connection that holds some of the memory is not read from 7/8 of the budget on, and again once
+/// it is 3/4. One that holds none is served during that time.
+#[test]
+fn reading_pauses_near_the_budget_and_goes_on_afterwards() {
+    let (mut simulation, mut peers) = fifteen_that_hold();
     assert_eq!(held(&simulation), 15 * 64 * KIB, "a ring for each");
     assert_eq!(answer(&mut simulation, &mut peers[14], b"line\n"), b"", "above 7/8");
     let mut other = simulation.connect().expect("it listens");
@@ -170,15 +176,7 @@ fn reading_pauses_near_the_budget_and_goes_on_afterwards() {
 /// One that holds some memory and makes no progress does not keep the others from reading for ever.
 #[test]
 fn pressure_that_lasts_is_ended() {
-    let builder = Engine::builder().memory_budget(Some(BUDGET));
-    let faults = Faults::none();
-    let mut simulation = Simulation::new(1, faults, builder, Lines::default()).expect("it starts");
-    let mut peers: Vec<SimPeer> = Vec::new();
-    for _ in 0..15 {
-        let mut peer = simulation.connect().expect("it listens");
-        assert_eq!(answer(&mut simulation, &mut peer, b"half a "), b"");
-        peers.push(peer);
-    }
+    let (mut simulation, mut peers) = fifteen_that_hold();
     assert_eq!(answer(&mut simulation, &mut peers[14], b"line\n"), b"", "above 7/8");
     simulation.run(Duration::from_secs(7));
     assert_eq!((peers[14].receive(), shed(&simulation.engine().stats())), (Vec::new(), 0));
