@@ -53,6 +53,11 @@ impl TestEngine {
         TestEngine::start_exactly(builder.listen("127.0.0.1:0"), factory)
     }
 
+    /// Starts one that sends back what comes.
+    pub fn echo(builder: Builder) -> Self {
+        TestEngine::start(builder, |_| Echo)
+    }
+
     /// Starts an engine that listens where the builder says and nowhere else.
     pub fn start_exactly<H: EventHandler>(
         builder: Builder,
@@ -73,13 +78,17 @@ impl TestEngine {
 
     /// Connects a client.
     pub fn connect(&self) -> TcpStream {
-        let address = *self.addresses().last().expect("it listens");
-        let stream = TcpStream::connect_timeout(&address, DEADLINE).expect("it accepts");
-        stream.set_read_timeout(Some(DEADLINE)).expect("a socket has timeouts");
-        stream.set_write_timeout(Some(DEADLINE)).expect("a socket has timeouts");
-        stream.set_nodelay(true).expect("a socket has the option");
-        stream
+        connect(*self.addresses().last().expect("it listens"))
     }
+}
+
+/// Connects a client, none of whose waits takes too long.
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&address, DEADLINE).expect("it accepts");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a socket has timeouts");
+    stream.set_write_timeout(Some(DEADLINE)).expect("a socket has timeouts");
+    stream.set_nodelay(true).expect("a socket has the option");
+    stream
 }
 
 impl Deref for TestEngine {

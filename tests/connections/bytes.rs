@@ -2,30 +2,29 @@
 //!
 //! - Messages of all sizes, whole and in pieces, over many connections at a time, in each accept
 //!   mode; what a handler leaves unread is kept in a ring of either kind.
-//! - All ways to write, mixed (F13), and all ways to read.
-//! - F6, a peer that floods; F8, what a budget or urgent data leaves over; F22, bytes that a
-//!   handler doesn't read; and peers that read slowly.
+//! - All ways to read; F8, what a budget or urgent data leaves over; F22, bytes that a handler
+//!   doesn't read; and peers that read slowly.
 
-use std::io::{self, BufRead, ErrorKind, IoSlice, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+mod flooding;
+mod writing;
+
+use std::io::{BufRead, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use fastrand::Rng;
-use millstream::balance::Balance;
 use millstream::{
-    AcceptMode, Action, Address, Builder, Bytes, Conn, Engine, EventHandler, Input, InputOverflow,
-    Output, SocketOptions,
+    AcceptMode, Action, Builder, Conn, Engine, EventHandler, Input, InputOverflow, SocketOptions,
 };
-use rustix::time::{ClockId, clock_gettime};
 use socket2::{Domain, Socket, Type};
 
 use crate::common::seeds::for_each_seed;
 use crate::common::{
-    DEADLINE, Echo, TestEngine, assert_same, end, eventually, modes, pattern, read_exactly,
-    read_to_end, receive,
+    DEADLINE, TestEngine, assert_same, end, eventually, modes, pattern, read_exactly, read_to_end,
+    receive,
 };
 
 const KIB: usize = 1024;
@@ -100,7 +99,7 @@ impl EventHandler for Hoard {
 fn messages_of_every_size_come_back() {
     let sizes = [1, 2, 3, 100, 1000, 4096, 16 * KIB, 64 * KIB, 256 * KIB, MIB];
     for (name, builder) in modes() {
-        let engine = TestEngine::start(builder, |_| Echo);
+        let engine = TestEngine::echo(builder);
         let client = engine.connect();
         for size in sizes.into_iter().flat_map(|size| [size - 1, size, size + 1]) {
             exchange(&client, &pattern(size, size as u64));
@@ -112,7 +111,7 @@ fn messages_of_every_size_come_back() {
 
 #[test]
 fn a_stream_of_128_mib_comes_back() {
-    let engine = TestEngine::start(Engine::builder().reactors(1), |_| Echo);
+    let engine = TestEngine::echo(Engine::builder().reactors(1));
     let client = engine.connect();
     exchange(&client, &pattern(128 * MIB, 128));
     let stats = &engine.stats().reactors[0];
@@ -227,7 +226,7 @@ fn a_thousand_connections_at_a_time_each_get_their_own_bytes() {
         pattern(1 + (seed * 7919 % 3000) as usize, seed)
     };
     for (name, builder) in modes() {
-        let engine = TestEngine::start(builder, |_| Echo);
+        let engine = TestEngine::echo(builder);
         let mut clients: Vec<TcpStream> =
             std::iter::repeat_with(|| engine.connect()).take(CONNECTIONS).collect();
         for round in 0..4 {
@@ -257,7 +256,7 @@ fn connect_narrow(address: SocketAddr) -> TcpStream {
 fn peers_that_read_slowly_get_every_byte_and_hold_nobody_up() {
     let builder =
         Engine::builder().reactors(1).socket_options(SocketOptions::new().send_buffer(4 * KIB));
-    let engine = TestEngine::start(builder, |_| Echo);
+    let engine = TestEngine::echo(builder);
     let mut slow = [(); 3].map(|()| connect_narrow(engine.address()));
     let fast = [(); 3].map(|()| engine.connect());
     let messages = [1, 2, 3].map(|seed| pattern(2 * MIB, seed));
@@ -279,187 +278,6 @@ fn peers_that_read_slowly_get_every_byte_and_hold_nobody_up() {
             assert_same(&read_exactly(client, 2 * MIB - 128 * KIB), &message[128 * KIB..]);
         }
     });
-}
-
-// --- writing -------------------------------------------------------------------------------------
-
-/// Writes a story in all ways there are, in random order, whenever there is room below the marks.
-struct Teller {
-    story: Bytes,
-    random: Mutex<Rng>,
-}
-
-impl Teller {
-    /// Tells more of the story; the state is how much was told.
-    fn tell(&mut self, conn: &mut Conn<'_, Self>) -> Action {
-        let random = self.random.get_mut().expect("no other thread has it");
-        while *conn.state < self.story.len() {
-            if conn.output.pending() > 3 * HIGH {
-                return Action::Continue;
-            }
-            let left = self.story.len() - *conn.state;
-            let len = random_len(random, 100 * KIB).min(left);
-            let next = self.story.slice(*conn.state..*conn.state + len);
-            WAYS[random.usize(..WAYS.len())](&mut conn.output, &next, random);
-            *conn.state += len;
-        }
-        Action::Close
-    }
-}
-
-/// Above this, the handler waits for the low-water mark.
-const HIGH: usize = 32 * KIB;
-
-impl EventHandler for Teller {
-    type State = usize;
-
-    fn on_open(&mut self, conn: &mut Conn<'_, Self>) -> Action {
-        self.tell(conn)
-    }
-
-    fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
-        Action::Continue
-    }
-
-    fn on_low_water(&mut self, conn: &mut Conn<'_, Self>) -> Action {
-        self.tell(conn)
-    }
-}
-
-/// A way to write all of some bytes.
-type Way = fn(&mut Output<'_>, &Bytes, &mut Rng);
-
-const WAYS: [Way; 8] = [
-    |output, bytes, _| output.write(bytes),
-    |output, bytes, _| output.write_bytes(bytes.clone()),
-    |output, bytes, random| output.write_vectored(&in_slices(bytes, random)),
-    |output, bytes, random| {
-        output.reserve(bytes.len() + random.usize(..5000), |room| {
-            room[..bytes.len()].copy_from_slice(bytes);
-            bytes.len()
-        });
-    },
-    |output, bytes, _| Write::write_all(output, bytes).expect("it can be written to"),
-    |output, bytes, random| {
-        let written = Write::write_vectored(output, &in_slices(bytes, random));
-        assert_eq!(written.expect("it can be written to"), bytes.len());
-    },
-    |output, bytes, _| {
-        let copied = io::copy(&mut &bytes[..], output).expect("it can be written to");
-        assert_eq!(copied, bytes.len() as u64);
-    },
-    |output, bytes, _| {
-        output.write(bytes);
-        output.flush();
-    },
-];
-
-/// Cuts bytes into slices, some of them empty: sometimes into a few, sometimes into thousands.
-fn in_slices<'a>(mut bytes: &'a [u8], random: &mut Rng) -> Vec<IoSlice<'a>> {
-    let longest = [2, 20, 5000][random.usize(..3)];
-    let mut slices = Vec::new();
-    while !bytes.is_empty() {
-        let (slice, rest) = bytes.split_at(random.usize(..longest).min(bytes.len()));
-        slices.push(IoSlice::new(slice));
-        bytes = rest;
-    }
-    slices
-}
-
-/// F13: would-block in the middle of a gather, in every way of writing.
-#[test]
-fn all_ways_to_write_keep_the_order_on_a_tiny_send_buffer() {
-    for_each_seed(4, |seed| {
-        let story = Bytes::from(pattern(3 * MIB, seed));
-        let told = story.clone();
-        let builder =
-            Engine::builder().reactors(1).socket_options(SocketOptions::new().send_buffer(4 * KIB));
-        let engine = TestEngine::start(builder.water_marks(HIGH / 2, HIGH), move |_| Teller {
-            story: told.clone(),
-            random: Mutex::new(Rng::with_seed(seed)),
-        });
-        let mut client = connect_narrow(engine.address());
-        let mut random = Rng::with_seed(!seed);
-        let mut got = Vec::new();
-        let mut piece = vec![0; 50 * KIB];
-        loop {
-            let most = 1 + random_len(&mut random, 50 * KIB - 1);
-            match client.read(&mut piece[..most]).expect("the story arrives") {
-                0 => break,
-                len => got.extend_from_slice(&piece[..len]),
-            }
-        }
-        assert_same(&got, &story);
-    });
-}
-
-/// Writes its bytes in one call, in slices of the length that the client asks for, and tells how
-/// much processor time the call took.
-struct Slices {
-    bytes: Bytes,
-    took: Sender<Duration>,
-}
-
-impl EventHandler for Slices {
-    type State = ();
-
-    fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
-        let len = conn.input.take_all()[0].into();
-        let slices: Vec<IoSlice<'_>> = self.bytes.chunks(len).map(IoSlice::new).collect();
-        let begin = processor_time();
-        conn.output.write_vectored(&slices);
-        let _ = self.took.send(processor_time() - begin);
-        Action::Continue
-    }
-}
-
-/// How long the calling thread has run. What else the machine does takes none of it.
-fn processor_time() -> Duration {
-    clock_gettime(ClockId::ThreadCPUTime).try_into().expect("it is not negative")
-}
-
-/// An engine that writes slices of these bytes.
-fn slices(bytes: &[u8], send_buffer: usize) -> (TestEngine, Receiver<Duration>) {
-    let (took, times) = channel();
-    let bytes = Bytes::copy_from_slice(bytes);
-    let builder =
-        Engine::builder().reactors(1).socket_options(SocketOptions::new().send_buffer(send_buffer));
-    let factory = move |_| Slices { bytes: bytes.clone(), took: took.clone() };
-    (TestEngine::start(builder, factory), times)
-}
-
-/// F13: more slices than one system call takes, in one write.
-#[test]
-fn five_thousand_slices_in_one_write_arrive_in_order() {
-    let bytes = pattern(5000 * 100, 5000);
-    for send_buffer in [4 * KIB, 4 * MIB] {
-        let (engine, _times) = slices(&bytes, send_buffer);
-        let mut client = engine.connect();
-        for len in [100, 99, 250] {
-            send(&client, &[len]);
-            assert_same(&read_exactly(&mut client, bytes.len()), &bytes);
-        }
-    }
-}
-
-/// The least processor time of three writes of this many slices of one byte each.
-fn time_of(count: usize) -> Duration {
-    let bytes = pattern(count, 1);
-    let (engine, times) = slices(&bytes, 4 * MIB);
-    let mut client = engine.connect();
-    let one = |_| {
-        send(&client, &[1]);
-        assert_same(&read_exactly(&mut client, count), &bytes);
-        receive(&times)
-    };
-    (0..3).map(one).min().expect("three")
-}
-
-/// F13: a gather goes on where the last system call ended, without looking at what is sent already.
-#[test]
-fn the_time_of_a_gather_grows_with_its_slices_not_with_their_square() {
-    let (few, many) = (time_of(20_000), time_of(160_000));
-    assert!(many < few * 32, "eight times the slices took {few:?} and then {many:?}");
 }
 
 // --- reading -------------------------------------------------------------------------------------
@@ -663,130 +481,5 @@ fn bytes_around_urgent_data_all_arrive() {
         urgent(&client);
         end(&client);
         assert_eq!(read_to_end(&mut client), b"mno", "{name}");
-    }
-}
-
-// --- a peer that floods --------------------------------------------------------------------------
-
-/// What a client is, by its first byte.
-const KEEPER: u8 = b'K';
-const FLOOD: u8 = b'F';
-const VICTIM: u8 = b'V';
-
-/// Tells of each delivery; echoes to victims; a keeper keeps it from going on.
-struct Watch {
-    deliveries: Sender<(u8, usize)>,
-    gate: Option<Receiver<()>>,
-}
-
-impl EventHandler for Watch {
-    type State = Option<u8>;
-
-    fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
-        let bytes = conn.input.take_all();
-        let role = *conn.state.get_or_insert(bytes[0]);
-        let _ = self.deliveries.send((role, bytes.len()));
-        match role {
-            KEEPER => {
-                let gate = self.gate.take().expect("one keeper sends one byte");
-                let _ = gate.recv_timeout(DEADLINE); // A test that failed opens it.
-            }
-            VICTIM => conn.output.write(bytes),
-            _ => {}
-        }
-        Action::Continue
-    }
-}
-
-/// A peer that sends as fast as it can until it is dropped.
-struct Flood {
-    stream: TcpStream,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Flood {
-    /// Fills all buffers up to the engine's, then goes on in the background.
-    fn start(stream: TcpStream) -> Self {
-        let bytes = [FLOOD; 64 * KIB];
-        stream.set_nonblocking(true).expect("a socket has the option");
-        let mut filled = 0;
-        let full = loop {
-            match (&stream).write(&bytes) {
-                Ok(len) => filled += len,
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(full.kind(), ErrorKind::WouldBlock);
-        assert!(filled > 4 * FAIR, "the kernel took {filled} bytes: not a flood");
-        stream.set_nonblocking(false).expect("a socket has the option");
-        let mut writer = stream.try_clone().expect("a socket can be cloned");
-        let thread = thread::spawn(move || while writer.write_all(&bytes).is_ok() {});
-        Flood { stream, thread: Some(thread) }
-    }
-}
-
-impl Drop for Flood {
-    fn drop(&mut self) {
-        let _ = self.stream.shutdown(Shutdown::Both); // The engine may have closed it before.
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("writing doesn't panic");
-        }
-    }
-}
-
-/// Gives all connections to the first reactor.
-struct First;
-
-impl Balance for First {
-    fn choose(&mut self, _peer: Address, _connections: &[usize]) -> usize {
-        0
-    }
-}
-
-const READ_BUDGET: usize = 4 * KIB;
-const FLOODS: usize = 2;
-/// What may be read from the floods before the victim's request: four turns' worth.
-const FAIR: usize = 4 * FLOODS * READ_BUDGET;
-
-/// F6: everything is there when the reactor goes on: much from the floods, little from the victim.
-/// It is counted, not timed, how much of the former is served before the latter.
-#[test]
-fn a_flood_holds_others_up_by_its_budget_and_no_more() {
-    for mode in BOTH {
-        for late in [false, true] {
-            let (deliveries, served) = channel();
-            let (go, gate) = channel();
-            let gate = Mutex::new(Some(gate));
-            // With one reactor there would not be a main acceptor.
-            let reactors = if mode == AcceptMode::MainAcceptor { 2 } else { 1 };
-            let builder = Engine::builder().accept_mode(mode).reactors(reactors).balance(First);
-            let builder = builder.read_budget(READ_BUDGET).receive_buffer(READ_BUDGET);
-            let engine = TestEngine::start(builder, move |reactor| Watch {
-                deliveries: deliveries.clone(),
-                gate: (reactor == 0)
-                    .then(|| gate.lock().expect("nobody panics with it").take())
-                    .flatten(),
-            });
-            let [keeper, first, second] = [(); 3].map(|()| engine.connect());
-            let early = (!late).then(|| engine.connect());
-            let connections = if late { 3 } else { 4 };
-            eventually("all are open", || engine.stats().reactors[0].accepted == connections);
-            send(&keeper, &[KEEPER]);
-            assert_eq!(receive(&served), (KEEPER, 1));
-            let _floods = [first, second].map(Flood::start);
-            let mut victim = early.unwrap_or_else(|| engine.connect());
-            if late && mode == AcceptMode::MainAcceptor {
-                let handed_over = || engine.stats().reactors[0].inbox_depth == 1;
-                eventually("the late one is handed over", handed_over);
-            }
-            send(&victim, &[VICTIM; 100]);
-
-            go.send(()).expect("the gate is there");
-            assert_eq!(read_exactly(&mut victim, 100), [VICTIM; 100]);
-            let before = served.iter().take_while(|(role, _)| *role != VICTIM);
-            let flooded: usize = before.map(|(_, len)| len).sum();
-            assert!(flooded <= FAIR, "{mode:?}, late: {late}: {flooded} bytes went first");
-            (0..100).for_each(|_| exchange(&victim, &[VICTIM; 100]));
-        }
     }
 }

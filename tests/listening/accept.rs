@@ -1,20 +1,19 @@
-//! How connections come in: who gets them, how many there may be, and what doesn't stop the engine
-//! from accepting.
+//! How connections come in: how many there may be, and what doesn't stop the engine from accepting.
 //!
-//! - Each balancer, and what a user's own one may do, in the main acceptor's mode; in reuse-port
-//!   mode the system spreads connections, and nobody asks the balancer.
 //! - Limits are exact in every mode, refused connections are counted, and places are given back.
 //! - F9, the open-files limit is reached, and F10, connections are reset before they are accepted.
 //! - Listening: the backlog, several addresses, IPv6, two engines on one port.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod balancing;
+
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use millstream::balance::{Balance, LeastConnections, RoundRobin, SourceHash};
+use millstream::balance::Balance;
 use millstream::{AcceptMode, Action, Address, Builder, Conn, Engine, EventHandler, StartError};
 use socket2::{Domain, Socket, Type};
 
@@ -95,159 +94,6 @@ fn greeted(engine: &TestEngine, count: usize) -> Vec<(TcpStream, usize)> {
 fn assert_echoes(mut stream: &TcpStream) {
     stream.write_all(b"ping").expect("the client sends");
     assert_eq!(read_exactly(&mut stream, 4), b"ping");
-}
-
-// --- balancing -----------------------------------------------------------------------------------
-
-fn balanced(balance: impl Balance) -> TestEngine {
-    let builder = Engine::builder().reactors(REACTORS).balance(balance);
-    TestEngine::start(builder, Greeter::of_reactor)
-}
-
-/// Each reactor's number of connections.
-fn spread(engine: &Engine) -> Vec<usize> {
-    engine.stats().reactors.iter().map(|reactor| reactor.connections).collect()
-}
-
-#[test]
-fn round_robin_gives_each_reactor_every_third_connection() {
-    for engine in [
-        TestEngine::start(Engine::builder().reactors(REACTORS), Greeter::of_reactor),
-        balanced(RoundRobin::default()),
-    ] {
-        let clients = greeted(&engine, 30);
-        let order = clients.iter().map(|(_, reactor)| *reactor);
-        assert!(order.eq((0..30).map(|index| index % REACTORS)), "not in turn");
-        assert_eq!(spread(&engine), [10; REACTORS]);
-    }
-}
-
-#[test]
-fn least_connections_keeps_the_reactors_level_also_after_some_closed() {
-    let engine = balanced(LeastConnections);
-    let mut clients = Vec::new();
-    for _ in 0..12 {
-        clients.extend(greeted(&engine, 1));
-        let spread = spread(&engine);
-        let (least, most) = (spread.iter().min(), spread.iter().max());
-        assert!(most.unwrap() - least.unwrap() <= 1, "{spread:?}");
-    }
-    assert_eq!(spread(&engine), [4; REACTORS]);
-
-    clients.retain(|(_, reactor)| *reactor != 1);
-    eventually("the reactor's connections close", || spread(&engine) == [4, 0, 4]);
-    let late = greeted(&engine, 4);
-    assert!(late.iter().all(|(_, reactor)| *reactor == 1), "{late:?}");
-    assert_eq!(spread(&engine), [4; REACTORS]);
-}
-
-#[cfg(target_os = "linux")] // Where all of 127.0.0.0/8 is this machine.
-#[test]
-fn source_hash_keeps_a_source_on_one_reactor_and_spreads_the_sources() {
-    let engine = balanced(SourceHash::default());
-    let address = engine.address();
-    let mut clients = Vec::new();
-    let mut reactors: BTreeMap<u8, BTreeSet<usize>> = BTreeMap::new();
-    for _ in 0..4 {
-        for source in 1..=40 {
-            let client = connect_from([127, 0, 0, source], address);
-            reactors.entry(source).or_default().insert(greeting(&client).expect("it is served"));
-            clients.push(client);
-        }
-    }
-    assert!(reactors.values().all(|used| used.len() == 1), "{reactors:?}");
-    let used: BTreeSet<usize> = reactors.into_values().flatten().collect();
-    assert_eq!(used.len(), REACTORS, "a reactor has no source: {used:?}");
-}
-
-/// A balancer that is a function.
-struct Choice<F>(F);
-
-impl<F: FnMut(Address, &[usize]) -> usize + Send + 'static> Balance for Choice<F> {
-    fn choose(&mut self, peer: Address, connections: &[usize]) -> usize {
-        (self.0)(peer, connections)
-    }
-}
-
-#[test]
-fn a_users_own_balancer_chooses_by_peer_and_load() {
-    let (asked, questions) = channel();
-    let engine = balanced(Choice(move |peer: Address, connections: &[usize]| {
-        let _ = asked.send((peer, connections.to_vec()));
-        usize::from(peer.port().unwrap_or(0)) % connections.len()
-    }));
-    let mut expected = vec![0; REACTORS];
-    let mut clients = Vec::new();
-    for _ in 0..20 {
-        let (client, reactor) = greeted(&engine, 1).remove(0);
-        let source = client.local_addr().expect("it is connected");
-        assert_eq!(receive(&questions), (source.into(), expected.clone()));
-        assert_eq!(reactor, usize::from(source.port()) % REACTORS);
-        expected[reactor] += 1;
-        clients.push(client);
-    }
-}
-
-/// A balancer that does not look at the numbers of connections.
-struct Blind(Sender<Vec<usize>>);
-
-impl Balance for Blind {
-    fn choose(&mut self, _peer: Address, connections: &[usize]) -> usize {
-        let _ = self.0.send(connections.to_vec());
-        0
-    }
-
-    fn needs_connections(&self) -> bool {
-        false
-    }
-}
-
-#[test]
-fn a_balancer_that_needs_no_numbers_of_connections_is_told_none() {
-    let (asked, questions) = channel();
-    let engine = balanced(Blind(asked));
-    let clients = greeted(&engine, 3);
-    assert!(clients.iter().all(|_| receive(&questions) == [0; REACTORS]));
-}
-
-#[test]
-fn an_answer_out_of_range_counts_from_zero_again() {
-    for (answer, expected) in [(3, 0), (7, 1), (usize::MAX, usize::MAX % REACTORS)] {
-        let engine = balanced(Choice(move |_, _: &[usize]| answer));
-        let clients = greeted(&engine, 3);
-        assert!(clients.iter().all(|(_, reactor)| *reactor == expected), "{answer}: {clients:?}");
-    }
-}
-
-#[test]
-fn a_balancer_that_panics_costs_no_connection() {
-    let mut turn = 0;
-    let engine = balanced(Choice(move |_, _: &[usize]| {
-        turn += 1;
-        assert!(turn % 2 == 0, "every other time");
-        2
-    }));
-    let clients = greeted(&engine, 10);
-    let reactors: Vec<usize> = clients.iter().map(|(_, reactor)| *reactor).collect();
-    assert_eq!(reactors, [0, 2, 0, 2, 0, 2, 0, 2, 0, 2]);
-    clients.iter().for_each(|(client, _)| assert_echoes(client));
-}
-
-#[test]
-fn in_reuse_port_mode_no_balancer_is_asked() {
-    let (asked, questions) = channel();
-    let choice = Choice(move |_, _: &[usize]| {
-        let _ = asked.send(());
-        0
-    });
-    let builder = Engine::builder().reactors(REACTORS).accept_mode(AcceptMode::ReusePort);
-    let engine = TestEngine::start(builder.balance(choice), Greeter::of_reactor);
-    let clients = greeted(&engine, 60);
-    let mut expected = vec![0; REACTORS];
-    clients.iter().for_each(|(_, reactor)| expected[*reactor] += 1);
-    assert_eq!(spread(&engine), expected);
-    assert!(expected.iter().filter(|count| **count > 0).count() > 1, "not spread: {expected:?}");
-    assert!(questions.try_recv().is_err(), "the balancer was asked");
 }
 
 // --- limits --------------------------------------------------------------------------------------
@@ -456,7 +302,7 @@ fn each_of_several_listeners_gets_a_port_and_is_served() {
     for (name, builder) in modes() {
         let builder = builder.listen(([127, 0, 0, 1], 0)).listen("tcp://127.0.0.1:0");
         let builder = builder.listen(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let engine = TestEngine::start(builder, |_| Echo);
+        let engine = TestEngine::echo(builder);
         let ports: BTreeSet<u16> = engine.addresses().iter().map(SocketAddr::port).collect();
         assert_eq!((engine.local_addrs().len(), ports.len()), (4, 4), "{name}: {ports:?}");
         assert!(!ports.contains(&0), "{name}: a port is not resolved");
@@ -475,7 +321,7 @@ fn addresses_are_told_in_the_order_they_were_given() {
         let hosts = [[127, 0, 0, 3], [127, 0, 0, 1], [127, 0, 0, 2], [127, 0, 0, 1]];
         let [third, first, second, _] = hosts.map(|host| (host, 0));
         let builder = builder.listen(third).listen(first).listen(second);
-        let engine = TestEngine::start(builder, |_| Echo);
+        let engine = TestEngine::echo(builder);
         let told: Vec<_> = engine.addresses().iter().map(SocketAddr::ip).collect();
         assert_eq!(told, hosts.map(IpAddr::from), "{name}");
     }
@@ -542,7 +388,7 @@ fn ipv4_that_is_mapped_into_ipv6_is_ipv4_to_filter_and_balancer() {
 
 #[test]
 fn a_port_with_a_main_acceptor_is_not_shared() {
-    let first = TestEngine::start(Engine::builder().reactors(1), |_| Echo);
+    let first = TestEngine::echo(Engine::builder().reactors(1));
     let address = first.address();
     for mode in BOTH {
         let second = Engine::builder().accept_mode(mode).reactors(2).listen(address);
@@ -739,7 +585,7 @@ mod out_of_files {
         let (control, reuse_port) = control.split_once(' ').expect("an address and a mode");
         let mut control = TcpStream::connect(control).expect("the test is there");
         let mode = BOTH[usize::from(reuse_port == "true")];
-        let engine = TestEngine::start(Engine::builder().reactors(1).accept_mode(mode), |_| Echo);
+        let engine = TestEngine::echo(Engine::builder().reactors(1).accept_mode(mode));
         writeln!(control, "{}", engine.address()).expect("the test is there");
         while let Ok(1) = control.read(&mut [0]) {
             let errors = engine.stats().accept_errors;
