@@ -1,14 +1,19 @@
 //! What connections still have to send.
 
+mod segment;
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
+use self::segment::Segment;
 use super::block::Block;
 
-/// Shared bytes shorter than this are copied: a separate segment would cost the kernel more.
-const SHARE_FROM: usize = 4 * 1024;
+/// How many chunks are kept that are larger than the usual ones.
+const KEEP_LARGE: usize = 16;
 /// How many segments' places a queue keeps when it is given back.
 const KEEP_SEGMENTS: usize = 64;
 
@@ -49,13 +54,6 @@ pub struct OutputQueue {
     len: usize,
 }
 
-/// A run of bytes to be sent.
-enum Segment {
-    /// This many bytes of one chunk: the first ones that no earlier segment has.
-    Gathered(usize),
-    Shared(Bytes),
-}
-
 /// Initialised memory whose bytes from `start` to `end` are to be sent. The default has no memory.
 #[derive(Default)]
 struct Chunk {
@@ -65,6 +63,9 @@ struct Chunk {
 }
 
 impl OutputQueue {
+    /// Shared bytes shorter than this are copied: a separate segment would cost the kernel more.
+    pub const SHARE_FROM: usize = 4 * 1024;
+
     /// How many bytes are queued.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -134,11 +135,17 @@ impl OutputQueue {
         true
     }
 
-    /// Queues `bytes` by reference. Less than 4 KiB are copied instead.
+    /// Queues `bytes` by reference, fewer than [`SHARE_FROM`](Self::SHARE_FROM) as a copy.
     pub fn append_shared(&mut self, bytes: Bytes, pool: &mut OutputPool) {
-        if bytes.len() < SHARE_FROM {
+        if bytes.len() < Self::SHARE_FROM {
             return self.append(&bytes, pool);
         }
+        self.append_reference(bytes, pool);
+    }
+
+    /// Queues `bytes` by reference, however few, but at least one. All memory that they keep is
+    /// counted only if they are not a part of something larger.
+    pub fn append_reference(&mut self, bytes: Bytes, pool: &mut OutputPool) {
         self.seal_tail();
         self.len += bytes.len();
         pool.shared += bytes.len();
@@ -158,7 +165,7 @@ impl OutputQueue {
             self.len += self.tail.fill(room, f);
             return self.invariants();
         }
-        let mut chunk = if room <= pool.chunk_size { pool.chunk() } else { Chunk::with_size(room) };
+        let mut chunk = if room <= pool.chunk_size { pool.chunk() } else { pool.large_chunk(room) };
         let used = chunk.fill(room, f);
         if used <= self.tail.room() || used <= chunk.memory.len() / 2 {
             self.append(chunk.bytes(), pool);
@@ -223,6 +230,15 @@ impl OutputQueue {
                 now
             }
         })
+    }
+
+    /// Takes all bytes out, which were [alone](Self::alone).
+    #[inline(always)]
+    pub fn clear_alone(&mut self, pool: &mut OutputPool) {
+        debug_assert!(self.alone().is_some(), "there are others");
+        self.len = 0;
+        self.rewind_tail(pool);
+        self.invariants();
     }
 
     /// Takes the first `n` bytes out, which were sent.
@@ -456,34 +472,7 @@ impl OutputQueue {
     }
 }
 
-impl Segment {
-    fn len(&self) -> usize {
-        match self {
-            Self::Gathered(len) => *len,
-            Self::Shared(bytes) => bytes.len(),
-        }
-    }
-
-    fn advance(&mut self, n: usize) {
-        match self {
-            Self::Gathered(len) => *len -= n,
-            Self::Shared(bytes) => bytes.advance(n),
-        }
-    }
-
-    fn truncate(&mut self, to: usize) {
-        match self {
-            Self::Gathered(len) => *len = to,
-            Self::Shared(bytes) => bytes.truncate(to),
-        }
-    }
-}
-
 impl Chunk {
-    fn with_size(size: usize) -> Self {
-        Block::heap(size).into()
-    }
-
     fn is_empty(&self) -> bool {
         self.start == self.end
     }
@@ -537,6 +526,8 @@ pub struct OutputPool {
     chunk_size: usize,
     keep: usize,
     chunks: Vec<Block>,
+    /// A few that are somewhat larger, as records are of which a chunk is full.
+    large: Vec<Block>,
     /// Chunks that were never used, for which there is no memory yet; `None` if chunks are from the
     /// heap.
     unused: Option<Vec<Block>>,
@@ -567,6 +558,7 @@ impl OutputPool {
             chunk_size,
             keep: keep_chunks,
             chunks,
+            large: Vec::new(),
             unused: None,
             in_queues: 0,
             shared: 0,
@@ -602,12 +594,21 @@ impl OutputPool {
         let Some(empty) = queue.as_ref().filter(|queue| queue.is_empty()) else { return };
         // No queue has more full chunks than sealed segments.
         let is_plain = empty.tail.memory.len() == self.chunk_size;
-        if is_plain && empty.sealed.capacity() <= KEEP_SEGMENTS && self.at_hand.is_none() {
+        if is_plain && empty.sealed.capacity() <= KEEP_SEGMENTS && self.has_place() {
             self.leased -= 1;
-            std::mem::swap(&mut self.at_hand, queue);
+            match self.at_hand {
+                None => std::mem::swap(&mut self.at_hand, queue),
+                Some(_) => self.queues.extend(queue.take()),
+            }
         } else if let Some(queue) = queue.take() {
             self.give_back(queue);
         }
+    }
+
+    /// Whether one more queue is kept, whatever is leased.
+    #[inline(always)]
+    fn has_place(&self) -> bool {
+        self.at_hand.is_none() || self.chunks.len() + self.queues.len() < self.keep
     }
 
     /// Takes back a queue that this pool made, and what it still holds is gone.
@@ -619,6 +620,9 @@ impl OutputPool {
         queue.sealed.shrink_to(KEEP_SEGMENTS);
         queue.full.shrink_to(KEEP_SEGMENTS);
         if queue.tail.memory.is_empty() {
+            if self.chunks.is_empty() && self.queues.len() >= self.keep {
+                return;
+            }
             // Without one it could not be told from the others when it is leased.
             queue.tail = self.chunk();
             self.in_queues += self.chunk_size;
@@ -677,324 +681,20 @@ impl OutputPool {
         self.drop_surplus();
     }
 
-    /// Keeps a chunk, or drops it if it has not the usual size. [The surplus](Self::drop_surplus)
-    /// is to be dropped then.
+    /// A chunk that is larger than the usual ones.
+    fn large_chunk(&mut self, size: usize) -> Chunk {
+        let kept = self.large.pop_if(|kept| kept.len() >= size);
+        kept.unwrap_or_else(|| Block::heap(size)).into()
+    }
+
+    /// Keeps a chunk, or drops it if it has not the usual size, nor one somewhat larger.
+    /// [The surplus](Self::drop_surplus) is to be dropped then.
     fn keep(&mut self, chunk: Chunk) {
-        if chunk.memory.len() == self.chunk_size {
+        let (size, usual) = (chunk.memory.len(), self.chunk_size);
+        if size == usual {
             self.chunks.push(chunk.memory);
+        } else if (usual..=usual + usual / 4).contains(&size) && self.large.len() < KEEP_LARGE {
+            self.large.push(chunk.memory);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use fastrand::Rng;
-
-    use super::*;
-
-    const SEEDS: u64 = 50;
-    const STEPS: usize = 1_000;
-
-    /// What is reserved and not used costs no memory: a thousand small replies, each written into a
-    /// large room, are in a few chunks.
-    #[test]
-    fn rooms_that_are_hardly_used_hold_no_memory() {
-        let mut pool = OutputPool::new(1024, 4);
-        for room in [1024, 10_000] {
-            let mut queue = OutputQueue::default();
-            for _ in 0..1000 {
-                queue.fill(room, &mut pool, |room| {
-                    room[..16].fill(7);
-                    16
-                });
-            }
-            assert_eq!(queue.len(), 16_000);
-            assert!(queue.segments() <= 17, "{} segments of room {room}", queue.segments());
-            queue.clear(&mut pool);
-        }
-    }
-
-    /// Messages that are shared cost their heads besides, and not a chunk each.
-    #[test]
-    fn small_writes_between_shared_bytes_are_in_few_chunks() {
-        let mut pool = OutputPool::new(16 * 1024, 4);
-        let mut queue = pool.queue();
-        let message = Bytes::from(vec![7; SHARE_FROM]);
-        for _ in 0..1000 {
-            queue.append(&[1; 30], &mut pool);
-            queue.append_shared(message.clone(), &mut pool);
-        }
-        assert_eq!(queue.segments(), 2001, "one head is in two chunks");
-        assert_eq!(queue.full.len(), 1, "full chunks for 30,000 bytes");
-        assert_eq!(pool.held(), 1000 * SHARE_FROM + 2 * 16 * 1024);
-        queue.advance(queue.len() - 1, &mut pool);
-        assert_eq!((queue.full.len(), queue.segments(), queue.front()), (0, 1, &[7][..]));
-        queue.advance(1, &mut pool);
-        assert_eq!((queue.tail.start, queue.lead), (0, 0), "it starts over");
-    }
-
-    fn all(queue: &OutputQueue) -> Vec<u8> {
-        let mut slices = vec![IoSlice::new(&[]); queue.segments()];
-        assert_eq!(queue.slices(&mut slices), queue.segments());
-        assert!(slices.iter().all(|slice| !slice.is_empty()));
-        slices.iter().map(|slice| &**slice).collect::<Vec<_>>().concat()
-    }
-
-    fn random_bytes(rng: &mut Rng, max: usize) -> Vec<u8> {
-        let mut bytes = vec![0; rng.usize(0..=max)];
-        rng.fill(&mut bytes);
-        bytes
-    }
-
-    /// A queue, compared with a naive model of it.
-    struct Pair {
-        queue: Box<OutputQueue>,
-        model: Vec<u8>,
-        pool: OutputPool,
-    }
-
-    impl Pair {
-        fn new(chunk_size: usize, keep: usize) -> Self {
-            let mut pool = OutputPool::new(chunk_size, keep);
-            Self { queue: pool.queue(), model: Vec::new(), pool }
-        }
-
-        fn step(&mut self, rng: &mut Rng) {
-            match rng.u8(0..24) {
-                20..=21 => self.truncate(rng.usize(0..=self.model.len())),
-                22..=23 => self.append_and_overwrite(rng),
-                0..=5 => self.append(rng),
-                6..=7 => self.append_shared(rng),
-                8..=10 => self.fill(rng),
-                11 if rng.u8(0..4) == 0 => self.clear(),
-                12 if rng.u8(0..4) == 0 => self.swap(),
-                13 => self.advance(self.model.len()),
-                _ => self.advance(rng.usize(0..=self.model.len())),
-            }
-            self.compare(rng);
-        }
-
-        fn append(&mut self, rng: &mut Rng) {
-            let max = if rng.bool() { 20 } else { 3 * self.pool.chunk_size };
-            let bytes = random_bytes(rng, max);
-            self.queue.append(&bytes, &mut self.pool);
-            self.model.extend(bytes);
-        }
-
-        fn append_shared(&mut self, rng: &mut Rng) {
-            let bytes = Bytes::from(random_bytes(rng, 2 * SHARE_FROM));
-            self.model.extend(&bytes);
-            self.queue.append_shared(bytes, &mut self.pool);
-        }
-
-        fn truncate(&mut self, len: usize) {
-            self.queue.truncate(len, &mut self.pool);
-            self.model.truncate(len);
-        }
-
-        /// Appends something and writes over a part of it, with anything in between.
-        fn append_and_overwrite(&mut self, rng: &mut Rng) {
-            let start = self.model.len();
-            self.append(rng);
-            let end = self.model.len();
-            match rng.u8(0..3) {
-                0 => self.append(rng),
-                1 => self.append_shared(rng),
-                _ => self.fill(rng),
-            }
-            let at = rng.usize(start..=end);
-            let bytes = random_bytes(rng, end - at);
-            self.queue.overwrite(at, &bytes);
-            self.model[at..][..bytes.len()].copy_from_slice(&bytes);
-        }
-
-        fn fill(&mut self, rng: &mut Rng) {
-            let room = rng.usize(0..=2 * self.pool.chunk_size);
-            let mut bytes = random_bytes(rng, room);
-            if rng.u8(0..4) == 0 {
-                bytes.clear();
-            }
-            self.queue.fill(room, &mut self.pool, |memory| {
-                assert_eq!(memory.len(), room);
-                memory.fill(0xEE);
-                memory[..bytes.len()].copy_from_slice(&bytes);
-                bytes.len()
-            });
-            self.model.extend(bytes);
-        }
-
-        fn advance(&mut self, n: usize) {
-            self.queue.advance(n, &mut self.pool);
-            self.model.drain(..n);
-        }
-
-        fn clear(&mut self) {
-            self.queue.clear(&mut self.pool);
-            self.model.clear();
-        }
-
-        /// Gives the queue back and leases one, most likely the same.
-        fn swap(&mut self) {
-            let queue = std::mem::take(&mut self.queue);
-            self.pool.give_back(queue);
-            assert_eq!((self.pool.leased(), self.pool.held()), (0, 0));
-            self.queue = self.pool.queue();
-            self.model.clear();
-        }
-
-        fn compare(&self, rng: &mut Rng) {
-            let (queue, pool) = (&self.queue, &self.pool);
-            assert_eq!(queue.len(), self.model.len());
-            assert_eq!(queue.is_empty(), self.model.is_empty());
-            assert!(all(queue) == self.model, "the content differs");
-            assert!(self.model.starts_with(queue.front()));
-            let (at, mut copy) = (rng.usize(0..=queue.len() + 1), vec![7]);
-            queue.copy_to(at, &mut copy);
-            assert!(copy[1..] == *self.model.get(at..).unwrap_or_default(), "the copy differs");
-            assert_eq!(queue.front().is_empty(), self.model.is_empty());
-            let mut few = [IoSlice::new(&[]); 4];
-            let few = &mut few[..rng.usize(0..=4)];
-            assert_eq!(queue.slices(few), queue.segments().min(few.len()));
-            let leased = pool.in_queues / pool.chunk_size - pool.kept_queues();
-            assert!(pool.chunks.len() + pool.queues.len() <= pool.keep.max(leased));
-            assert_eq!(pool.leased(), 1);
-            assert_eq!(pool.held(), queue.held());
-            let idle = &queue.tail;
-            assert!(!queue.is_empty() || idle.memory.len() <= pool.chunk_size && idle.start == 0);
-        }
-    }
-
-    /// Tells on a failure how to repeat it.
-    struct Replay(u64);
-
-    impl Drop for Replay {
-        #[expect(clippy::print_stderr, reason = "the test's report")]
-        fn drop(&mut self) {
-            if std::thread::panicking() {
-                eprintln!("failed with seed {}", self.0);
-            }
-        }
-    }
-
-    #[test]
-    fn behaves_as_the_model() {
-        for seed in 0..SEEDS {
-            let _replay = Replay(seed);
-            let rng = &mut Rng::with_seed(seed);
-            let chunk_size = rng.choice([1, 7, 64, 500, 4096]).unwrap();
-            let mut pair = Pair::new(chunk_size, rng.usize(0..8));
-            (0..STEPS).for_each(|_| pair.step(rng));
-        }
-    }
-
-    #[test]
-    fn a_drained_queue_starts_over_in_its_chunk() {
-        let mut pool = OutputPool::new(256, 4);
-        let mut queue = pool.queue();
-        queue.append(b"first", &mut pool);
-        let chunk = queue.front().as_ptr();
-        for _ in 0..1000 {
-            queue.advance(queue.len(), &mut pool);
-            queue.append(b"next", &mut pool);
-            assert_eq!((queue.front(), queue.front().as_ptr()), (&b"next"[..], chunk));
-        }
-    }
-
-    #[test]
-    fn a_kept_queue_is_empty_and_holds_one_chunk() {
-        let mut pool = OutputPool::new(16, 100);
-        let mut queue = pool.queue();
-        (0..200).for_each(|_| queue.append(&[1; 16], &mut pool));
-        let address: *const OutputQueue = &raw const *queue;
-        pool.give_back(queue);
-        assert_eq!(pool.chunks.len(), 99);
-        assert_eq!(pool.leased(), 0);
-        let queue = pool.queue();
-        assert_eq!(&raw const *queue, address);
-        assert_eq!((queue.len(), queue.segments(), queue.front()), (0, 0, &b""[..]));
-        assert_eq!(queue.tail.memory.len(), 16);
-        assert!(queue.sealed.capacity() <= 2 * KEEP_SEGMENTS);
-        assert_eq!(pool.leased(), 1);
-    }
-
-    #[test]
-    fn kept_queues_count_as_chunks_and_as_many_are_kept_as_are_leased() {
-        let mut pool = OutputPool::new(16, 3);
-        let mut queues = [(); 4].map(|()| pool.queue());
-        queues.iter_mut().for_each(|queue| queue.append(&[1; 100], &mut pool));
-        assert_eq!(pool.held(), 4 * 7 * 16);
-        for (queue, kept) in queues.into_iter().zip([(6, 1), (12, 2), (4, 3), (0, 3)]) {
-            pool.give_back(queue);
-            assert_eq!((pool.chunks.len(), pool.kept_queues()), kept);
-        }
-    }
-
-    #[test]
-    fn large_bytes_are_shared_and_small_ones_gathered() {
-        let mut pool = OutputPool::new(16 * 1024, 4);
-        let mut queue = pool.queue();
-        let large = Bytes::from(vec![1; SHARE_FROM]);
-        let small = Bytes::from(vec![2; SHARE_FROM - 1]);
-        queue.append_shared(large.clone(), &mut pool);
-        queue.append_shared(small.clone(), &mut pool);
-        queue.append_shared(small, &mut pool);
-        assert_eq!(queue.segments(), 2);
-        assert_eq!(queue.front().as_ptr(), large.as_ptr());
-        queue.advance(SHARE_FROM, &mut pool);
-        assert!(large.is_unique(), "sent bytes are let go");
-    }
-
-    #[test]
-    fn large_room_is_not_kept() {
-        let mut pool = OutputPool::new(16, 4);
-        let mut queue = pool.queue();
-        queue.fill(1000, &mut pool, |room| room.len());
-        assert_eq!(queue.segments(), 1);
-        queue.advance(1000, &mut pool);
-        assert_eq!(queue.tail.memory.len(), 0);
-        queue.fill(1000, &mut pool, |_| 0);
-        assert_eq!(queue.tail.memory.len(), 0);
-    }
-
-    #[test]
-    fn a_panic_in_fill_leaves_the_content() {
-        let mut pool = OutputPool::new(16, 4);
-        let mut queue = pool.queue();
-        queue.append(b"before", &mut pool);
-        let fill = std::panic::AssertUnwindSafe(|| queue.fill(12, &mut pool, |_| panic!("oops")));
-        assert!(std::panic::catch_unwind(fill).is_err());
-        queue.append(b" after", &mut pool);
-        assert_eq!(all(&queue), b"before after");
-    }
-
-    #[test]
-    #[should_panic(expected = "fill used 5 bytes of a room of 4")]
-    fn fill_of_too_much_panics() {
-        let mut pool = OutputPool::new(16, 4);
-        pool.queue().fill(4, &mut pool, |_| 5);
-    }
-
-    #[test]
-    #[should_panic(expected = "advance of 4 bytes in a queue of 3")]
-    fn advance_of_too_much_panics() {
-        let mut pool = OutputPool::new(16, 4);
-        let mut queue = pool.queue();
-        queue.append(b"abc", &mut pool);
-        queue.advance(4, &mut pool);
-    }
-
-    #[test]
-    #[should_panic(expected = "nothing is queued there")]
-    fn overwriting_what_is_not_queued_panics() {
-        let mut pool = OutputPool::new(16, 4);
-        let mut queue = pool.queue();
-        queue.append(b"abc", &mut pool);
-        queue.overwrite(2, b"xy");
-    }
-
-    #[test]
-    #[should_panic(expected = "chunks cannot be empty")]
-    fn empty_chunks_are_refused() {
-        let _ = OutputPool::new(0, 4);
     }
 }
