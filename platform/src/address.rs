@@ -51,6 +51,16 @@ impl fmt::Display for Transport {
 }
 
 /// The address of one end of a socket.
+///
+/// ```
+/// # use millstream_platform::address::{Address, UnixAddress}; // Also of `millstream`.
+/// let address = Address::from(([127, 0, 0, 1], 7000));
+/// assert_eq!(address.to_string(), "127.0.0.1:7000");
+/// assert_eq!(address.port(), Some(7000));
+/// let local = Address::from(UnixAddress::path("/run/example.socket")?);
+/// assert_eq!(local.ip(), None);
+/// # Ok::<(), millstream_platform::address::BadUnixAddress>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
     /// An IP address and a port.

@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketAddrAny, SocketAddrUnix};
 use socket2::{SockAddr, SockAddrStorage};
 
-use super::{Address, LONGEST, UnixAddress};
+use super::{Address, LONGEST, PeerAddress, UnixAddress};
 
 /// Where the name of a Unix socket is in its address.
 pub(super) const NAME_AT: usize = offset_of!(sockaddr_un, sun_path);
@@ -60,29 +60,56 @@ impl TryFrom<SocketAddrAny> for Address {
     type Error = io::Error;
 
     fn try_from(address: SocketAddrAny) -> io::Result<Self> {
-        let (start, len) = (address.as_ptr().cast::<u8>(), address.addr_len() as usize);
-        // SAFETY: this many bytes are initialised and in the storage of `address`, by the invariant
-        // of its type, and live as long as it does.
-        read(unsafe { slice::from_raw_parts(start, len) })
+        read(written(&address))
     }
 }
 
-/// Reads an address from the bytes that the system wrote.
-fn read(bytes: &[u8]) -> io::Result<Address> {
-    let family = field(bytes, offset_of!(sockaddr, sa_family)).map(sa_family_t::from_ne_bytes);
-    let address = match family.map(i32::from) {
-        Some(libc::AF_INET) => read_ipv4(bytes).map(Address::Ip),
-        Some(libc::AF_INET6) => read_ipv6(bytes).map(Address::Ip),
-        Some(libc::AF_UNIX) => {
-            let name = bytes.get(NAME_AT..).unwrap_or_default();
-            Some(Address::Unix(UnixAddress::reported(name)))
+/// As for [`SockAddr`]. IP addresses go straight to it, as an [`Address`] has room for any name.
+impl TryFrom<&SocketAddrAny> for PeerAddress {
+    type Error = io::Error;
+
+    #[inline]
+    fn try_from(address: &SocketAddrAny) -> io::Result<Self> {
+        let bytes = written(address);
+        match read_ip(bytes) {
+            Some(address) => Ok(PeerAddress::Ip(address)),
+            None => Ok(read(bytes)?.into()),
         }
+    }
+}
+
+/// The bytes that the system wrote.
+fn written(address: &SocketAddrAny) -> &[u8] {
+    let (start, len) = (address.as_ptr().cast::<u8>(), address.addr_len() as usize);
+    // SAFETY: this many bytes are initialised and in the storage of `address`, by the invariant of
+    // its type, and live as long as it does.
+    unsafe { slice::from_raw_parts(start, len) }
+}
+
+/// Reads an address from the bytes that the system wrote.
+#[inline(never)]
+fn read(bytes: &[u8]) -> io::Result<Address> {
+    if let Some(address) = read_ip(bytes) {
+        return Ok(Address::Ip(address));
+    }
+    if family(bytes) == Some(libc::AF_UNIX) {
+        let name = bytes.get(NAME_AT..).unwrap_or_default();
+        return Ok(Address::Unix(UnixAddress::reported(name)));
+    }
+    let error = format!("the address is of no known kind: family {:?}", family(bytes));
+    Err(io::Error::new(ErrorKind::InvalidData, error))
+}
+
+fn family(bytes: &[u8]) -> Option<i32> {
+    field(bytes, offset_of!(sockaddr, sa_family)).map(sa_family_t::from_ne_bytes).map(i32::from)
+}
+
+fn read_ip(bytes: &[u8]) -> Option<SocketAddr> {
+    match family(bytes) {
+        Some(libc::AF_INET) => read_ipv4(bytes),
+        Some(libc::AF_INET6) => read_ipv6(bytes),
         _ => None,
-    };
-    address.ok_or_else(|| {
-        let error = format!("the address is of no known kind: family {family:?}");
-        io::Error::new(ErrorKind::InvalidData, error)
-    })
+    }
 }
 
 fn read_ipv4(bytes: &[u8]) -> Option<SocketAddr> {
