@@ -17,6 +17,11 @@
 //!
 //! [millstream]: https://docs.rs/millstream
 
+// Sums of times: see clippy.toml.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+// All of it is for Unix, so no page says so.
+#![cfg_attr(docsrs, feature(doc_cfg), doc(auto_cfg(hide(unix))))]
+
 #[cfg(not(unix))]
 compile_error!("millstream needs a Unix system: Linux, macOS or one of the BSDs");
 

@@ -172,7 +172,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.begin_dispatch();
         loop {
             let mut rooms = Rooms { connections: &mut self.connections, input_cap };
-            let bytes = if let Some((token, bytes)) = self.driver.receive(&mut rooms) {
+            let bytes = if let Some((token, bytes)) = self.driver.receive() {
                 self.receive(token, bytes);
                 bytes.len()
             } else if let Some(event) = self.driver.next(&mut rooms) {

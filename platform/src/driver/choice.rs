@@ -7,6 +7,7 @@ use std::str::FromStr;
 use super::{Readiness, SystemDriver};
 
 /// Which driver an engine uses. Its text is its name in lower case.
+#[doc(alias("epoll", "kqueue", "poller"))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DriverChoice {

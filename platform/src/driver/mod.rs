@@ -61,6 +61,10 @@
 //!     that handled what that handed out, [`Polling::abandon`] gives up on the source alone: the
 //!     connection, what the listener was about to accept, the attempt, the datagram. The turn goes
 //!     on with the others.
+//! 13. **`receive`, then `next`.** [`Polling::receive`] hands out bytes alone, and `None` says that
+//!     [`Polling::next`] has the turn's next event, or none. So whoever asks `receive` calls `next`
+//!     after each `None`, before `receive` and [`Polling::wait`]; a driver may keep there what it
+//!     has found. Who never asks `receive` gets all events from `next`, and both ways can be mixed.
 
 mod choice;
 mod readiness;
@@ -271,8 +275,9 @@ impl Received {
 
 /// What the driver asks of the engine while it hands out events.
 pub trait Host {
-    /// Where the next bytes of this connection should go. A driver that has received already, or
-    /// can't do what is asked, lends its buffer all the same.
+    /// Where the next bytes of this connection should go. A driver that has received already,
+    /// can't do what is asked, or was [told](Streams::note_space) that it need not ask, lends its
+    /// buffer all the same.
     fn space(&mut self, token: Token) -> Space<'_>;
 }
 
@@ -382,7 +387,8 @@ pub trait Polling: 'static {
     /// What the driver is called, in statistics and in the log.
     const NAME: &'static str;
 
-    /// A handle that ends this driver's [`wait`](Self::wait) from any thread.
+    /// A handle that ends this driver's [`wait`](Self::wait) from any thread. It keeps nothing of
+    /// the driver open once that is dropped, and does nothing then.
     fn waker(&self) -> Arc<dyn Wake>;
 
     /// The driver's clock, which never goes back.
@@ -407,11 +413,11 @@ pub trait Polling: 'static {
     /// at, or was ended by a [`Wake`].
     fn is_ready(&self) -> bool;
 
-    /// The next event of this turn if it is that bytes arrived, as almost all are: the connection
-    /// and the bytes. `None` if it is another one, or there is none: [`next`](Self::next), which is
-    /// then to be called, tells.
+    /// The next event of this turn if it is that bytes arrived in the driver's buffer, as almost
+    /// all are: the connection and the bytes. `None` if it is another one, or there is none:
+    /// [`next`](Self::next), which is then to be called (rule 13), tells.
     #[inline(always)]
-    fn receive(&mut self, _host: &mut impl Host) -> Option<(Token, Received)> {
+    fn receive(&mut self) -> Option<(Token, Received)> {
         None
     }
 
@@ -471,6 +477,10 @@ pub trait Streams: Polling {
     /// Pauses receiving (`true`) or resumes it.
     fn pause(&mut self, token: Token, paused: bool);
 
+    /// Whether [`Host::space`] may return anything but [`Space::Buffer`] for this connection from
+    /// here on. For one that was just adopted it does not.
+    fn note_space(&mut self, token: Token, may: bool);
+
     /// Sends what it can of `queue`, takes that out of it, and returns how many bytes it were. If
     /// something is left, [`Event::Sent`] says when to call again.
     ///
@@ -493,6 +503,10 @@ pub trait Streams: Polling {
     /// another one. Nothing is handed out for it from here on, and bytes that were not handed out
     /// are still there to be received. `None` if it is not open.
     fn detach(&mut self, token: Token) -> Option<Self::Socket>;
+
+    /// The bytes that the last [`receive`](Polling::receive) or [`next`](Polling::next) lent, to be
+    /// worked on in place.
+    fn lent(&mut self, lent: Received) -> &mut [u8];
 
     /// The bytes that the last [`receive`](Polling::receive) or [`next`](Polling::next) lent (empty
     /// for `None`), and with them what may be asked while they are borrowed.

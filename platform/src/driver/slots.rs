@@ -92,10 +92,16 @@ impl<T> Slots<T> {
 
     /// All of them, by index.
     #[cfg(feature = "sim")]
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (Token, &mut T)> {
-        self.slots.iter_mut().enumerate().filter_map(|(index, slot)| {
-            let slot = slot.as_mut()?;
-            Some((Token { index: index as u32, generation: slot.generation }, &mut slot.value))
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Token, &T)> {
+        self.slots.iter().enumerate().filter_map(|(index, slot)| {
+            let slot = slot.as_ref()?;
+            Some((Token { index: index as u32, generation: slot.generation }, &slot.value))
         })
+    }
+
+    /// All of them, by index, without their tokens.
+    #[cfg(feature = "sim")]
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.slots.iter_mut().flatten().map(|slot| &mut slot.value)
     }
 }

@@ -20,19 +20,20 @@ pub trait SystemDriver: Driver<Socket = Stream> + Send + Sized {
 }
 
 /// Watches sockets that a driver will take in, on any thread. The caller that asks for one learns
-/// what the operating system refuses.
+/// what the operating system refuses. It keeps nothing of the driver open once that is dropped, and
+/// watches nothing then.
 pub trait Watch<D: Driver>: Send + Sync {
     /// Watches a listener, to be given to [`Listening::listen`](super::Listening::listen), or
     /// dropped.
     ///
     /// # Errors
-    /// The operating system refused to watch it; it is closed.
+    /// The operating system refused to watch it, or the driver is gone; it is closed.
     fn listener(&self, socket: Listener) -> io::Result<D::Listener>;
 
     /// Watches a socket for datagrams, to be given to
     /// [`Datagrams::open_datagrams`](super::Datagrams::open_datagrams), or dropped.
     ///
     /// # Errors
-    /// The operating system refused to watch it or an option; it is closed.
+    /// The operating system refused to watch it or an option, or the driver is gone; it is closed.
     fn datagrams(&self, socket: DatagramSocket) -> io::Result<D::DatagramSocket>;
 }

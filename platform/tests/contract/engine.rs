@@ -46,6 +46,8 @@ pub(crate) struct Engine<W: World> {
     stalled: bool,
     /// How many events were asked for.
     steps: u32,
+    /// Whether bytes are asked for first; in turn if nothing is said.
+    pub(crate) bytes_first: Option<bool>,
     /// The last generation of each index.
     generations: BTreeMap<u32, u32>,
     accepted: usize,
@@ -133,6 +135,7 @@ impl<W: World> Engine<W> {
             datagrams: BTreeMap::new(),
             stalled: false,
             steps: 0,
+            bytes_first: None,
             generations: BTreeMap::new(),
             accepted: 0,
         }
@@ -153,9 +156,9 @@ impl<W: World> Engine<W> {
     pub(crate) fn step(&mut self) -> bool {
         self.steps += 1;
         // Bytes may be asked for first, as the engine does.
-        let bytes_first = self.steps.is_multiple_of(2);
+        let bytes_first = self.bytes_first.unwrap_or(self.steps.is_multiple_of(2));
         let next = catch_unwind(AssertUnwindSafe(|| {
-            if bytes_first && let Some((token, bytes)) = self.driver.receive(&mut self.rooms) {
+            if bytes_first && let Some((token, bytes)) = self.driver.receive() {
                 return Some(Event::Received { token, bytes });
             }
             self.driver.next(&mut self.rooms)
@@ -340,6 +343,7 @@ impl<W: World> Engine<W> {
         peer: Address,
     ) {
         self.driver.adopt(token, socket).unwrap();
+        self.driver.note_space(token, true);
         let connection = Connection {
             peer,
             received: Vec::new(),

@@ -1,7 +1,8 @@
 //! One behaviour suite for the driver contract, over every driver.
 //!
 //! - `suite`: the behaviours, each once, over the two traits in `world`; those of attempts to
-//!   connect are in `connecting`, those of datagrams in `datagrams`;
+//!   connect are in `connecting`, those of ends and of paused connections in `ending`, those of
+//!   datagrams in `datagrams`;
 //! - `engine`: the stand-in for the engine that runs them, and checks every event;
 //! - `random`: random operations on the simulated driver, against a model.
 //!
@@ -12,6 +13,7 @@
 mod child;
 mod connecting;
 mod datagrams;
+mod ending;
 mod engine;
 mod random;
 mod relaying;
@@ -97,6 +99,7 @@ behaviours! {
         what_is_relayed_to_a_broken_connection_breaks_no_other
         a_relay_with_nothing_to_do_is_quiet
         what_is_relayed_to_a_peer_that_has_ended_and_is_gone_breaks_it
+        bytes_may_be_asked_for_first
         a_wake_ends_the_wait
         a_wake_before_the_wait_counts
         a_wait_ends_with_its_timeout

@@ -90,8 +90,8 @@ impl Polling for Faulty {
         self.inner.is_empty() && !self.holds.get()
     }
 
-    fn receive(&mut self, host: &mut impl Host) -> Option<(Token, Received)> {
-        let received = self.inner.receive(host)?;
+    fn receive(&mut self) -> Option<(Token, Received)> {
+        let received = self.inner.receive()?;
         self.panic_at(|place| matches!(place, Place::Receive));
         Some(received)
     }
@@ -124,6 +124,7 @@ impl Streams for Faulty {
         ) -> io::Result<()>;
         fn give_up(&mut self, attempt: Token);
         fn pause(&mut self, token: Token, paused: bool);
+        fn note_space(&mut self, token: Token, may: bool);
         fn shutdown(&mut self, token: Token);
         fn detach(&mut self, token: Token) -> Option<Stream>;
     }
@@ -147,6 +148,10 @@ impl Streams for Faulty {
     fn close(&mut self, token: Token, reset: bool) {
         self.panic_at(|place| matches!(place, Place::Close));
         self.inner.close(token, reset);
+    }
+
+    fn lent(&mut self, lent: Received) -> &mut [u8] {
+        self.inner.lent(lent)
     }
 
     fn parts(&mut self, lent: Option<Received>) -> (&[u8], &mut dyn Link) {

@@ -184,10 +184,6 @@ impl Listeners {
         listener.queued = false;
         loop {
             let accepted = listener.spent.in_turn(turn.number).incoming;
-            let batch_is_full = ANNOUNCES_AGAIN && accepted >= listener.batch;
-            if batch_is_full && listener.ask(token, registry, turn).is_ok() {
-                return None;
-            }
             if left(turn.budget.accept, accepted) == 0 {
                 turn.carry(listener.queue(token));
                 return None;
@@ -196,7 +192,10 @@ impl Listeners {
             match listener.socket.accept() {
                 Ok((socket, peer)) => {
                     listener.gone = 0;
-                    turn.push(listener.queue(token));
+                    let batch_is_full = ANNOUNCES_AGAIN && accepted + 1 >= listener.batch;
+                    if !batch_is_full || listener.ask(token, registry, turn).is_err() {
+                        turn.push(listener.queue(token));
+                    }
                     return Some(Event::Accepted { listener: token, socket, peer });
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {

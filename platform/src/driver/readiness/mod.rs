@@ -45,10 +45,10 @@ use mio::{Events, Poll, Waker};
 use self::attempt::Attempts;
 use self::datagram::Datagrams;
 use self::listener::Listeners;
-use self::name::{Name, Packed};
+use self::name::{Name, Other, Packed};
 use self::socket::{Incoming, Sockets, State};
-use self::turn::Turn;
-use self::waker::ReadinessWaker;
+use self::turn::{Turn, countable};
+use self::waker::{ReadinessWaker, WakerHandle};
 pub use self::watch::Arriving;
 use self::watch::Watcher;
 use super::{
@@ -83,6 +83,7 @@ impl Readiness {
     /// # Errors
     /// The operating system gave no epoll or kqueue, or no waker.
     pub fn new(budget: Budget) -> io::Result<Self> {
+        let budget = countable(budget);
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), Name::WAKER)?;
         let registry = poll.registry();
@@ -90,7 +91,7 @@ impl Readiness {
         Ok(Readiness {
             events: Events::with_capacity(EVENTS_PER_WAIT),
             waker: Arc::new(ReadinessWaker::new(waker)),
-            watcher: Arc::new(Watcher(Arc::clone(&shared))),
+            watcher: Arc::new(Watcher(Arc::downgrade(&shared))),
             turn: Turn::new(budget),
             sockets: Sockets::new(registry.try_clone()?, budget.write),
             listeners: Listeners::default(),
@@ -106,7 +107,7 @@ impl Readiness {
     fn serve_next(&mut self, host: &mut impl Host) -> Option<Event<Stream>> {
         loop {
             if self.turn.unserved.is_none()
-                && let Some((token, bytes)) = self.receive(host)
+                && let Some((token, bytes)) = self.receive()
             {
                 return Some(Event::Received { token, bytes });
             }
@@ -135,20 +136,21 @@ impl Readiness {
     fn reap(&mut self) {
         self.turn.crowded = self.events.iter().count() == EVENTS_PER_WAIT;
         for notification in &self.events {
-            let name = notification.token();
-            if let Some(token) = Name::unpack_connection(name) {
-                self.sockets.note(token, notification, &mut self.turn);
-                continue;
-            }
-            if name == Name::WAKER {
-                self.turn.woken = true;
-                continue;
-            }
-            let queue = match Name::unpack(name) {
-                Name::Connection(_) => None, // See above.
-                Name::Listener(token) => self.listeners.note(token),
-                Name::Attempt(token) => self.attempts.note(token),
-                Name::Datagrams(token) => self.datagrams.note(token, notification),
+            let other = match Name::unpack(notification.token()) {
+                Ok(token) => {
+                    self.sockets.note(token, notification, &mut self.turn);
+                    continue;
+                }
+                Err(other) => other,
+            };
+            let queue = match other {
+                Other::Waker => {
+                    self.turn.woken = true;
+                    None
+                }
+                Other::Listener(token) => self.listeners.note(token),
+                Other::Attempt(token) => self.attempts.note(token),
+                Other::Datagrams(token) => self.datagrams.note(token, notification),
             };
             self.turn.push(queue);
         }
@@ -191,7 +193,7 @@ impl Polling for Readiness {
     const NAME: &'static str = "readiness";
 
     fn waker(&self) -> Arc<dyn Wake> {
-        self.waker.clone()
+        Arc::new(WakerHandle(Arc::downgrade(&self.waker)))
     }
 
     fn now(&self) -> Instant {
@@ -234,12 +236,12 @@ impl Polling for Readiness {
     }
 
     #[inline(always)]
-    fn receive(&mut self, host: &mut impl Host) -> Option<(Token, Received)> {
+    fn receive(&mut self) -> Option<(Token, Received)> {
         debug_assert!(self.turn.unserved.is_none(), "`next` was to be called");
         self.turn.serving = self.turn.ready.pop();
         if let Name::Connection(token) = self.turn.serving?.name()
             && let (buffer, turn) = (&mut self.receive_buffer, &mut self.turn)
-            && let Some(bytes) = self.sockets.receive(token, host, buffer, turn)
+            && let Some(bytes) = self.sockets.receive(token, buffer, turn)
         {
             return Some((token, bytes));
         }
@@ -326,6 +328,12 @@ impl Streams for Readiness {
         self.turn.push_again(self.sockets.pause(token, paused));
     }
 
+    fn note_space(&mut self, token: Token, may: bool) {
+        if let Some(socket) = self.sockets.get(token) {
+            socket.state.set_to(State::HAS_SPACE, may);
+        }
+    }
+
     #[inline(always)]
     fn flush(
         &mut self,
@@ -348,13 +356,22 @@ impl Streams for Readiness {
         self.sockets.detach(token)
     }
 
+    fn lent(&mut self, lent: Received) -> &mut [u8] {
+        &mut self.receive_buffer[..lent_len(Some(lent))]
+    }
+
     #[inline(always)]
     fn parts(&mut self, lent: Option<Received>) -> (&[u8], &mut dyn Link) {
-        let len = match lent {
-            Some(Received::Lent { len, .. }) => len,
-            Some(Received::Stored(_)) | None => 0,
-        };
-        (&self.receive_buffer[..len], &mut self.sockets)
+        (&self.receive_buffer[..lent_len(lent)], &mut self.sockets)
+    }
+}
+
+/// How many bytes of the receive buffer are lent.
+#[inline(always)]
+fn lent_len(lent: Option<Received>) -> usize {
+    match lent {
+        Some(Received::Lent { len, .. }) => len,
+        Some(Received::Stored(_)) | None => 0,
     }
 }
 

@@ -12,6 +12,15 @@ pub(super) enum Name {
     Datagrams(Token),
 }
 
+/// What a notification is for that is not a connection's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Other {
+    Waker,
+    Listener(Token),
+    Attempt(Token),
+    Datagrams(Token),
+}
+
 /// A name in one word, which costs less to move. Nothing of it is lost, whatever the machine.
 #[derive(Clone, Copy)]
 pub(super) struct Packed(u64);
@@ -39,7 +48,7 @@ impl Packed {
 }
 
 impl Name {
-    /// The waker's token. Its index is none of a name's.
+    /// The waker's token. Its index is none of a name's, and its kind is not a connection's.
     pub(super) const WAKER: mio::Token = mio::Token(usize::MAX);
 
     /// Of a socket that its driver has not taken in yet. Its index is none of a name's either.
@@ -60,20 +69,18 @@ impl Name {
         mio::Token((generation << (Self::INDEX_BITS + Self::KIND_BITS)) | index | kind as usize)
     }
 
+    /// The connection that a notification is for, or what else.
     #[inline(always)]
-    pub(super) fn unpack(packed: mio::Token) -> Self {
+    pub(super) fn unpack(packed: mio::Token) -> Result<Token, Other> {
         let index = (packed.0 >> Self::KIND_BITS) & ((1 << Self::INDEX_BITS) - 1);
         let generation = packed.0 >> (Self::INDEX_BITS + Self::KIND_BITS);
         let token = Token { index: index as u32, generation: generation as u32 };
-        Self::new(token, (packed.0 & ((1 << Self::KIND_BITS) - 1)) as u32)
-    }
-
-    /// As [`unpack`](Self::unpack), if it is a connection's.
-    #[inline(always)]
-    pub(super) fn unpack_connection(packed: mio::Token) -> Option<Token> {
-        match Self::unpack(packed) {
-            Name::Connection(token) => Some(token),
-            _ => None,
+        match packed.0 & ((1 << Self::KIND_BITS) - 1) {
+            0 => Ok(token),
+            _ if packed == Self::WAKER => Err(Other::Waker),
+            1 => Err(Other::Listener(token)),
+            2 => Err(Other::Attempt(token)),
+            _ => Err(Other::Datagrams(token)),
         }
     }
 
@@ -112,15 +119,20 @@ mod tests {
 
     #[test]
     fn packing_keeps_index_kind_and_generation() {
+        assert_eq!(Name::unpack(Name::WAKER), Err(Other::Waker));
         for index in [0, 1, 77, (1 << Name::INDEX_BITS) - 2] {
             for generation in [0, 1, 99, Name::GENERATION_MASK] {
                 let token = Token { index, generation };
                 let kinds = [Name::Connection, Name::Listener, Name::Attempt, Name::Datagrams];
                 for name in kinds.map(|kind| kind(token)) {
                     assert!(![Name::WAKER, Name::NOBODY].contains(&name.pack()));
-                    assert_eq!(Name::unpack(name.pack()), name);
                     assert_eq!(Packed::new(name).name(), name);
                 }
+                let unpacked = kinds.map(|kind| Name::unpack(kind(token).pack()));
+                let [listener, attempt, datagrams] =
+                    [Other::Listener, Other::Attempt, Other::Datagrams]
+                        .map(|kind| Err(kind(token)));
+                assert_eq!(unpacked, [Ok(token), listener, attempt, datagrams]);
             }
         }
     }

@@ -135,6 +135,11 @@ impl Socket {
         if turn.ready.was_fresh() { left.min(turn.share) } else { left }
     }
 
+    /// Where what it receives should go.
+    fn space<'h>(&self, token: Token, host: &'h mut impl Host) -> Space<'h> {
+        if self.state.is(State::HAS_SPACE) { host.space(token) } else { Space::Buffer }
+    }
+
     /// Reads once, at most this many bytes.
     #[inline(never)]
     pub(super) fn receive_within(
@@ -147,7 +152,7 @@ impl Socket {
     ) -> Incoming {
         let most = room.len().min(most);
         let room = &mut room[..most];
-        if self.transport != Transport::Unix {
+        if !self.state.is(State::UNIX) {
             let read = recv(&self.stream, &mut *room, RecvFlags::empty());
             return self.note_read(read.map(|(len, _)| len), room, stored);
         }
@@ -309,11 +314,13 @@ impl Sockets {
     pub(super) fn add(&mut self, token: Token, socket: Stream) -> io::Result<()> {
         let mut stream = stream::watched(socket.socket);
         self.registry.register(&mut stream, Name::Connection(token).pack(), interest())?;
+        let mut state = State::default();
+        state.set_to(State::UNIX, socket.transport == Transport::Unix);
         let entry = Socket {
             stream,
             transport: socket.transport,
             spent: Spent::default(),
-            state: State::default(),
+            state,
             read_until_blocked: Cell::new(!socket.drains),
             drains: socket.drains,
             announced: Announced::Nothing,
@@ -332,7 +339,7 @@ impl Sockets {
 
     pub(super) fn remove(&mut self, token: Token, reset: bool) {
         let Some(mut socket) = self.slots.remove(token) else { return };
-        if socket.transport == Transport::Unix {
+        if socket.state.is(State::UNIX) {
             self.passing.remove(&token.index);
         }
         if reset {
@@ -401,29 +408,23 @@ impl Sockets {
     pub(super) fn receive(
         &mut self,
         token: Token,
-        host: &mut impl Host,
         buffer: &mut [u8],
         turn: &mut Turn,
     ) -> Option<Received> {
         let socket = self.slots.get_mut(token)?;
-        let reads = socket.state.is(State::READABLE) && !socket.state.is(State::UNREAD);
-        if !reads || socket.transport != Transport::Tcp {
+        let aside = State::UNREAD | State::UNIX | State::HAS_SPACE;
+        if !socket.state.is(State::READABLE) || socket.state.is(aside) {
             return None;
         }
         let most = socket.share(turn);
         if most == 0 {
             return None;
         }
-        let (room, stored) = match host.space(token) {
-            Space::Buffer => (buffer, false),
-            Space::Room(room) => (room, true),
-            Space::Connection(_) => return None,
-        };
-        let most = room.len().min(most);
-        let room = &mut room[..most];
+        let most = buffer.len().min(most);
+        let room = &mut buffer[..most];
         match recv(&socket.stream, &mut *room, RecvFlags::empty()) {
             Ok((len, _)) if len > 0 => {
-                let bytes = socket.note_bytes(len, len < most, stored);
+                let bytes = socket.note_bytes(len, len < most, false);
                 socket.state.clear(State::QUEUED);
                 if socket.state.is(State::SENDABLE | State::READABLE) {
                     turn.push_again(socket.queue(token));
@@ -431,7 +432,7 @@ impl Sockets {
                 Some(bytes)
             }
             nothing => {
-                self.tried = socket.note_read(nothing.map(|(len, _)| len), room, stored);
+                self.tried = socket.note_read(nothing.map(|(len, _)| len), room, false);
                 None
             }
         }
@@ -463,7 +464,7 @@ impl Sockets {
             if socket.state.is(State::READABLE) && !socket.state.is(State::PAUSED) {
                 let most = socket.share(turn);
                 if most > 0 {
-                    let (room, stored) = match host.space(token) {
+                    let (room, stored) = match socket.space(token, host) {
                         Space::Buffer => (buffer, false),
                         Space::Room(room) => (room, true),
                         #[cfg(target_os = "linux")]
@@ -527,7 +528,7 @@ impl Link for Sockets {
     }
 
     fn passing(&mut self, token: Token) -> Option<&mut Passing> {
-        self.slots.get(token).filter(|socket| socket.transport == Transport::Unix)?;
+        self.slots.get(token).filter(|socket| socket.state.is(State::UNIX))?;
         Some(self.passing.entry(token.index).or_default())
     }
 }

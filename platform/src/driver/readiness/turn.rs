@@ -106,9 +106,15 @@ pub(super) fn left(budget: usize, used: u32) -> usize {
     budget.saturating_sub(used as usize)
 }
 
-/// Adds to what was used. A budget beyond the counter's range is none, and no system call moves as
-/// much as that.
+/// A budget that can be counted, with what goes beyond it at once: half of the counter's range.
+pub(super) fn countable(budget: Budget) -> Budget {
+    let [read, write, accept] =
+        [budget.read, budget.write, budget.accept].map(|budget| budget.min(i32::MAX as usize));
+    Budget { read, write, accept, ..budget }
+}
+
+/// Adds to what was used of a [countable] budget, which was not used up before.
 pub(super) fn add(used: &mut u32, amount: usize) {
-    debug_assert!(u32::try_from(amount).is_ok(), "{amount} at once");
-    *used = used.saturating_add(amount as u32);
+    debug_assert!(i32::try_from(amount).is_ok(), "{amount} at once");
+    *used = used.wrapping_add(amount as u32);
 }

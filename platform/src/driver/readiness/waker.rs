@@ -1,6 +1,7 @@
 //! Ending a wait from other threads.
 
 use std::io;
+use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -60,12 +61,17 @@ impl ReadinessWaker {
     }
 }
 
-impl Wake for ReadinessWaker {
+/// The waker as others have it: its descriptor closes with the driver, although they still have
+/// this.
+pub(super) struct WakerHandle(pub(super) Weak<ReadinessWaker>);
+
+impl Wake for WakerHandle {
     fn wake(&self) {
+        let Some(own) = self.0.upgrade() else { return };
         if LOSES_WAKES {
-            self.woken.store(true, Ordering::Relaxed);
+            own.woken.store(true, Ordering::Relaxed);
         }
         // It can fail only with a full pipe or counter, and then a wake is pending already.
-        let _ = self.waker.wake();
+        let _ = own.waker.wake();
     }
 }

@@ -6,7 +6,7 @@
 //! it could lack.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::Weak;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry};
@@ -32,15 +32,18 @@ pub trait Prepared {
     fn source(&mut self) -> &mut TcpStream;
 }
 
-/// Has a [`Readiness`](super::Readiness) watch sockets.
-pub(super) struct Watcher(pub(super) Arc<Registry>);
+/// Has a [`Readiness`](super::Readiness) watch sockets, as long as there is one: its descriptors
+/// close with it, although others still have this.
+pub(super) struct Watcher(pub(super) Weak<Registry>);
 
 impl Watcher {
     /// Watches a socket.
     pub(super) fn watch<S: Prepare>(&self, socket: S) -> io::Result<Arriving<S>> {
         let mut socket = socket.prepare()?;
-        self.0.register(socket.source(), Name::NOBODY, Interest::READABLE)?;
-        Ok(Arriving(Way::Watched(Watched { socket: Some(socket), registry: Arc::clone(&self.0) })))
+        let gone = || io::Error::other("the driver is gone");
+        let registry = self.0.upgrade().ok_or_else(gone)?;
+        registry.register(socket.source(), Name::NOBODY, Interest::READABLE)?;
+        Ok(Arriving(Way::Watched(Watched { socket: Some(socket), registry: Weak::clone(&self.0) })))
     }
 }
 
@@ -57,7 +60,7 @@ enum Way<S: Prepare> {
 struct Watched<P: Prepared> {
     /// None once it was taken in.
     socket: Option<P>,
-    registry: Arc<Registry>,
+    registry: Weak<Registry>,
 }
 
 impl<S: Prepare> From<S> for Arriving<S> {
@@ -87,10 +90,10 @@ impl<S: Prepare> Arriving<S> {
 
 impl<P: Prepared> Drop for Watched<P> {
     fn drop(&mut self) {
-        if let Some(socket) = &mut self.socket {
+        if let (Some(socket), Some(registry)) = (&mut self.socket, self.registry.upgrade()) {
             // Another process may have the socket, too, so that closing it here would not take it
             // off the system's list. Should this fail, it is announced to nobody.
-            let _ = self.registry.deregister(socket.source());
+            let _ = registry.deregister(socket.source());
         }
     }
 }

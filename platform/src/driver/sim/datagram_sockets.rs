@@ -33,16 +33,24 @@ pub(super) struct DatagramSocket {
 }
 
 impl DatagramSockets {
-    pub(super) fn reap(&mut self, read_budget: usize, wire: &mut Wire, turn: &mut Vec<Notice>) {
-        let (now, write_budget) = (wire.now(), self.write_budget);
-        for (token, socket) in self.table.iter_mut() {
+    /// Gives all of them the turn's budget.
+    pub(super) fn refill(&mut self, read_budget: usize) {
+        let write_budget = self.write_budget;
+        for socket in self.table.values_mut() {
             (socket.left, socket.left_to_send) = (read_budget, write_budget);
+        }
+    }
+
+    /// Adds those that have something to do.
+    pub(super) fn find_news(&self, wire: &mut Wire, news: &mut Vec<Notice>) {
+        let now = wire.now();
+        for (token, socket) in self.table.iter() {
             let address = socket.socket.address();
             if !socket.halted && wire.datagrams().has_arrived(&address) {
-                turn.push(Notice::Datagram(token));
+                news.push(Notice::Datagram(token));
             }
             if socket.waits_to_send && !wire.datagrams().is_blocked(&address, now) {
-                turn.push(Notice::SendDatagrams(token));
+                news.push(Notice::SendDatagrams(token));
             }
         }
     }
@@ -67,7 +75,8 @@ impl DatagramLink for DatagramSockets {
             let Some((route, bytes)) = queue.iter().next() else { break };
             let now = wire.now();
             if let Some(pause) = wire.pause() {
-                wire.datagrams().block(&address, now + pause);
+                let until = wire.later(pause);
+                wire.datagrams().block(&address, until);
             }
             if socket.left_to_send == 0 || wire.datagrams().is_blocked(&address, now) {
                 socket.waits_to_send = true;

@@ -20,8 +20,8 @@ impl SimNetwork {
     }
 }
 
-/// A socket for datagrams, in a test's hand or a driver's; dropping it closes it. Nothing it does
-/// waits.
+/// A socket for datagrams, the other end of the engine's, in a test's hand. Nothing that it does
+/// takes time or waits. Dropping it closes it.
 pub struct SimDatagrams {
     network: SimNetwork,
     address: SocketAddr,

@@ -95,6 +95,14 @@ impl Wake for SimWaker {
 }
 
 impl SimDriver {
+    /// How many bytes of the buffer are lent.
+    fn lent_len(&self, lent: Option<Received>) -> usize {
+        match lent {
+            Some(Received::Lent { len, .. }) => len.min(self.lent),
+            Some(Received::Stored(_)) | None => 0,
+        }
+    }
+
     /// A driver on a network. Several drivers can share one; their turns are taken by turns.
     #[must_use]
     pub fn new(network: &SimNetwork, budget: Budget) -> Self {
@@ -122,24 +130,29 @@ impl SimDriver {
         &self.connections.network
     }
 
-    /// Notes who has something to do, and gives everybody the turn's budget. It looks at everybody,
-    /// every time: nothing to forget, and fast enough for a simulation.
-    fn reap(&mut self, wire: &mut Wire) {
+    /// Whether a [`wait`](Polling::wait) would have something to return for at this moment, without
+    /// moving the time.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        let is_woken = self.waker.0.load(Ordering::Acquire);
+        is_woken || !self.turn.is_empty() || !self.news(&mut self.network().lock()).is_empty()
+    }
+
+    /// Who has something to do. It looks at everybody, every time: nothing to forget, and fast
+    /// enough for a simulation.
+    fn news(&self, wire: &mut Wire) -> Vec<Notice> {
         let mut news = Vec::new();
-        for (token, listener) in self.listeners.iter_mut() {
-            listener.left = self.budget.accept;
+        for (token, listener) in self.listeners.iter() {
             if !listener.stalled && wire.can_accept(&listener.listener.address()) {
                 news.push(Notice::Accept(token));
             }
         }
-        for (token, attempt) in self.attempts.iter_mut() {
+        for (token, attempt) in self.attempts.iter() {
             if wire.outcome(attempt.socket.id()).is_some() {
                 news.push(Notice::Connect(token));
             }
         }
-        for (token, connection) in self.connections.table.iter_mut() {
-            connection.left = self.budget.read;
-            connection.left_to_send = self.budget.write;
+        for (token, connection) in self.connections.table.iter() {
             if connection.can_receive(wire) {
                 news.push(Notice::Receive(token));
             }
@@ -147,7 +160,25 @@ impl SimDriver {
                 news.push(Notice::Send(token));
             }
         }
-        self.datagrams.reap(self.budget.read, wire, &mut news);
+        self.datagrams.find_news(wire, &mut news);
+        news
+    }
+
+    /// Gives everybody the turn's budget.
+    fn refill(&mut self) {
+        for listener in self.listeners.values_mut() {
+            listener.left = self.budget.accept;
+        }
+        for connection in self.connections.table.values_mut() {
+            (connection.left, connection.left_to_send) = (self.budget.read, self.budget.write);
+        }
+        self.datagrams.refill(self.budget.read);
+    }
+
+    /// Notes who has something to do, and gives everybody the turn's budget.
+    fn reap(&mut self, wire: &mut Wire) {
+        self.refill();
+        let mut news = self.news(wire);
         wire.shuffle(&mut news);
         let left: BTreeSet<Notice> = self.turn.iter().copied().collect();
         news.retain(|notice| !left.contains(notice));
@@ -414,7 +445,7 @@ impl Polling for SimDriver {
         let mut wire = network.lock();
         self.reap(&mut wire);
         if self.turn.is_empty() && !self.woken {
-            let deadline = timeout.map(|timeout| wire.now().saturating_add(timeout));
+            let deadline = timeout.map(|timeout| wire.later(timeout));
             if let Some(until) = wire.next_due().into_iter().chain(deadline).min() {
                 wire.advance_to(until);
                 self.reap(&mut wire);
@@ -521,6 +552,9 @@ impl Streams for SimDriver {
         Ok(())
     }
 
+    /// It asks always.
+    fn note_space(&mut self, _token: Token, _may: bool) {}
+
     fn pause(&mut self, token: Token, paused: bool) {
         if let Some(connection) = self.connections.table.get_mut(token) {
             connection.paused = paused;
@@ -560,12 +594,13 @@ impl Streams for SimDriver {
         Some(SimSocket(connection.socket))
     }
 
+    fn lent(&mut self, lent: Received) -> &mut [u8] {
+        let len = self.lent_len(Some(lent));
+        &mut self.buffer[..len]
+    }
+
     fn parts(&mut self, lent: Option<Received>) -> (&[u8], &mut dyn Link) {
-        let len = match lent {
-            Some(Received::Lent { len, .. }) => len.min(self.lent),
-            Some(Received::Stored(_)) | None => 0,
-        };
-        (&self.buffer[..len], &mut self.connections)
+        (&self.buffer[..self.lent_len(lent)], &mut self.connections)
     }
 }
 

@@ -34,36 +34,45 @@ pub use self::driver::SimDriver;
 pub use self::network::SimNetwork;
 pub use self::peer::{SimListener, SimPeer, SimSocket};
 
-/// What goes wrong, and how often. Chances are probabilities between 0 and 1, each drawn again
-/// whenever its fault could strike.
+/// What goes wrong in a simulation, and how often. Chances are probabilities between 0 and 1, each
+/// drawn again whenever its fault could strike.
+///
+/// Begin with one of [`none`](Self::none), [`harmless`](Self::harmless) and [`some`](Self::some),
+/// and change what the test is about: `Faults { reset: 0.1, ..Faults::harmless() }`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Faults {
-    /// How many bytes of one direction may be sent and unread at a time; at least 1.
+    /// How many bytes of one direction of a connection may be sent and not received yet; at least
+    /// 1. When they are, the sender waits.
     pub window: usize,
-    /// What one end sends arrives at the other up to this much later.
+    /// What is sent arrives up to this much later. The bytes of a connection stay in order.
     pub delay: Duration,
-    /// The chance that the driver reads or sends only a part, at least 1 byte, of what it could.
+    /// With several reactors, one that has something to do begins its turn up to this much later,
+    /// as it would if its thread waited for the processor. A single reactor is never late.
+    pub lag: Duration,
+    /// The chance that the engine receives or sends only a part, at least 1 byte, of what it could
+    /// in one step. So a message arrives in pieces.
     pub short: f64,
-    /// The chance that the driver's send takes nothing for up to 1 ms although there is room.
+    /// The chance that a connection takes nothing to send for up to 1 ms although there is room.
     pub would_block: f64,
-    /// The chance that received bytes are lent without asking [`Host::space`](super::Host::space),
-    /// as a driver does that reads before it knows for which connection.
+    /// The chance that bytes that follow unread ones are not received right behind those, but moved
+    /// there. To a handler it is the same.
     pub lend: f64,
-    /// Whether what is reaped in one turn is handed out in any order.
+    /// Whether what has happened at the same time is handed to the handler in any order.
     pub reorder: bool,
-    /// The chance that closing a connection leaves a late event for it in the driver's queue, which
-    /// the driver must swallow.
+    /// The chance that something is still reported for a connection after it was closed, which the
+    /// engine must keep from the handler.
     pub late: f64,
-    /// The chance that accepting fails because too many files are open.
+    /// The chance that the engine can't accept a connection because too many files are open. It
+    /// tries again.
     pub accept: f64,
-    /// The chance that a connection is reset before it is accepted. One that the driver makes is
+    /// The chance that a connection is reset before it is accepted. One that the engine makes is
     /// reset right after.
     pub abort: f64,
-    /// The chance that a driver's attempt to connect is refused.
+    /// The chance that an attempt of the engine to connect is refused.
     pub refuse: f64,
-    /// The chance that a driver's attempt to connect is never answered.
+    /// The chance that an attempt of the engine to connect is never answered.
     pub ignore: f64,
-    /// The chance, at each send, that the network resets the connection.
+    /// The chance, each time the engine sends, that the network resets the connection.
     pub reset: f64,
     /// The chance that a datagram is lost.
     pub lose: f64,
@@ -72,12 +81,13 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Nothing goes wrong, and what is sent has arrived.
+    /// Nothing goes wrong, and what is sent has arrived. For a test of what the handler says.
     #[must_use]
     pub fn none() -> Self {
         Faults {
             window: 64 * 1024,
             delay: Duration::ZERO,
+            lag: Duration::ZERO,
             short: 0.0,
             would_block: 0.0,
             lend: 0.0,
@@ -93,12 +103,14 @@ impl Faults {
         }
     }
 
-    /// Everything that may happen to a connection without breaking it.
+    /// Everything that may happen to a connection without breaking it: a handler must do the same
+    /// as without. Datagrams arrive once, and overtake each other.
     #[must_use]
     pub fn harmless() -> Self {
         Faults {
             window: 1000,
             delay: Duration::from_millis(5),
+            lag: Duration::from_millis(5),
             short: 0.3,
             would_block: 0.2,
             lend: 0.2,
@@ -109,7 +121,8 @@ impl Faults {
         }
     }
 
-    /// Some of everything, with connections that break and datagrams that are lost or come twice.
+    /// Some of everything, with connections that break and datagrams that are lost or come twice: a
+    /// handler must survive it, and leave nothing behind.
     #[must_use]
     pub fn some() -> Self {
         Faults {

@@ -1,11 +1,13 @@
 //! The handle to a network.
 
+use std::hash::Hash;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Faults;
 use super::wire::Wire;
+use crate::time::after;
 
 /// A network in memory. Clones are handles to the same one.
 #[derive(Clone)]
@@ -46,14 +48,46 @@ impl SimNetwork {
     /// The virtual time.
     #[must_use]
     pub fn now(&self) -> Instant {
-        self.base + self.lock().now()
+        after(self.base, self.lock().now())
     }
 
     /// Moves the virtual time on, and everything that is due in between.
     pub fn advance(&self, by: Duration) {
         let mut wire = self.lock();
-        let time = wire.now() + by;
+        let time = wire.later(by);
         wire.advance_to(time);
+    }
+
+    /// Moves the virtual time on to the next thing that is due, but by no more than `limit`.
+    pub fn advance_to_next(&self, limit: Duration) {
+        let mut wire = self.lock();
+        let limit = wire.later(limit);
+        let next = wire.next_due().map_or(limit, |next| next.min(limit));
+        wire.advance_to(next);
+    }
+
+    /// Draws one of this many loops, of which there is at least one, to take the next turn.
+    #[must_use]
+    pub fn choose(&self, count: usize) -> usize {
+        self.lock().choose(count)
+    }
+
+    /// Draws how late a loop is: see [`Faults::lag`].
+    #[must_use]
+    pub fn lag(&self) -> Duration {
+        self.lock().lag()
+    }
+
+    /// Notes in the history that something happens now which is not seen on the network.
+    pub fn note(&self, what: impl Hash) {
+        self.lock().note(&what);
+    }
+
+    /// A number that stands for all that has happened so far: what was sent, to whom and when, and
+    /// what was [noted](Self::note).
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.lock().digest()
     }
 
     /// Whether nothing is on its way: without anybody's doing, nothing will change any more.

@@ -75,7 +75,8 @@ impl driver::StreamSocket for SimSocket {
     }
 }
 
-/// A listening socket; dropping it closes it and resets what waits to be accepted.
+/// A listening socket of a test, for the engine to connect to. Dropping it closes it and resets
+/// what waits to be accepted.
 pub struct SimListener {
     network: SimNetwork,
     address: SocketAddr,
@@ -93,12 +94,13 @@ impl SimListener {
     }
 
     /// The network that it is on.
+    #[doc(hidden)]
     #[must_use]
     pub fn network(&self) -> &SimNetwork {
         &self.network
     }
 
-    /// Accepts a connection as a far end, if one waits.
+    /// Accepts a connection that the engine made, if one waits. It takes no time.
     #[must_use]
     pub fn accept(&self) -> Option<SimPeer> {
         let (end, _) = self.network.lock().accept(&self.address, false)?;
@@ -112,8 +114,9 @@ impl Drop for SimListener {
     }
 }
 
-/// The far end of a connection, in a test's hand. Nothing it does waits; time moves by
-/// [`SimNetwork::advance`] or while a driver waits. Dropping it closes it.
+/// A peer: the other end of a connection with the engine, in a test's hand. Nothing that it does
+/// takes time or waits. What it sends arrives when time passes. Dropping it closes the connection,
+/// as [`close`](Self::close) does.
 pub struct SimPeer {
     socket: OwnedEnd,
     address: SocketAddr,
@@ -124,7 +127,7 @@ impl SimPeer {
         SimPeer { socket, address }
     }
 
-    /// Its own address: what [`Event::Accepted`](crate::driver::Event::Accepted) shows as the peer.
+    /// Its own address, which the engine's connection has as the address of its peer.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -137,7 +140,8 @@ impl SimPeer {
         address.expect("a connection is there as long as one of its ends is")
     }
 
-    /// Sends what fits into the window, and returns how many bytes that is.
+    /// Sends what fits into the window ([`Faults::window`](super::Faults::window)), and returns how
+    /// many bytes that is.
     ///
     /// # Errors
     /// `ConnectionReset`, or `BrokenPipe` after [`shutdown`](Self::shutdown).
@@ -147,14 +151,20 @@ impl SimPeer {
 
     /// Takes all bytes that have arrived, which lets the other end send more.
     pub fn receive(&mut self) -> Vec<u8> {
+        self.receive_up_to(usize::MAX)
+    }
+
+    /// Takes bytes that have arrived, at most this many.
+    pub fn receive_up_to(&mut self, most: usize) -> Vec<u8> {
         self.socket.with(|wire, id| {
-            let mut bytes = vec![0; wire.unread(id)];
+            let mut bytes = vec![0; wire.unread(id).min(most)];
             wire.receive(id, &mut bytes);
             bytes
         })
     }
 
-    /// Sends no more. Receiving goes on.
+    /// Ends its side, as a client does that has asked everything: it sends no more, and goes on
+    /// receiving.
     pub fn shutdown(&mut self) {
         self.socket.with(Wire::shutdown);
     }
@@ -169,7 +179,7 @@ impl SimPeer {
         self.socket.reset();
     }
 
-    /// Whether the other end sends no more and all its bytes were received.
+    /// Whether the engine has ended its side, and all that it sent was received.
     #[must_use]
     pub fn ended(&self) -> bool {
         self.socket.with(|wire, id| wire.is_ended(id) && wire.unread(id) == 0)

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// A datagram, on its way or arrived.
-#[derive(Clone)]
+#[derive(Clone, Hash)]
 pub(super) struct Parcel {
     pub(super) from: SocketAddr,
     pub(super) to: SocketAddr,

@@ -1,6 +1,7 @@
 //! What lies between the two ends of each connection: bytes on their way, virtual time, and chance.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,15 +9,18 @@ use std::time::Duration;
 use super::Faults;
 use super::post::{Parcel, Post};
 
+/// The longest step of the virtual time. Any number of them is within the clock's range.
+const LONGEST_STEP: Duration = Duration::from_micros(u64::MAX);
+
 /// An end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct EndId {
     connection: u64,
     side: Side,
 }
 
 /// Which end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Side {
     Caller,
     Callee,
@@ -33,6 +37,7 @@ impl EndId {
 }
 
 /// What is sent from one end to the other.
+#[derive(Hash)]
 enum Segment {
     /// The caller asks for the connection, or the other side agrees.
     Open,
@@ -85,6 +90,8 @@ pub(super) struct Wire {
     /// When there is something to do for which end.
     agenda: BTreeSet<(Duration, EndId)>,
     datagrams: Post,
+    /// What has happened so far.
+    history: DefaultHasher,
 }
 
 impl Wire {
@@ -100,7 +107,20 @@ impl Wire {
             silent: BTreeSet::new(),
             agenda: BTreeSet::new(),
             datagrams: Post::default(),
+            history: DefaultHasher::new(),
         }
+    }
+
+    // The history.
+
+    /// Notes that something happens now.
+    pub(super) fn note(&mut self, what: &impl Hash) {
+        (self.now, what).hash(&mut self.history);
+    }
+
+    /// The history so far.
+    pub(super) fn digest(&self) -> u64 {
+        self.history.finish()
     }
 
     pub(super) fn set_faults(&mut self, faults: Faults) {
@@ -131,6 +151,11 @@ impl Wire {
         }
     }
 
+    /// One of `count`, of which there is at least one.
+    pub(super) fn choose(&mut self, count: usize) -> usize {
+        if count > 1 { self.rng.usize(..count) } else { 0 }
+    }
+
     fn within(&mut self, limit: Duration) -> Duration {
         let micros = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
         Duration::from_micros(self.rng.u64(0..=micros))
@@ -139,6 +164,11 @@ impl Wire {
     /// How long something is on its way.
     pub(super) fn delay(&mut self) -> Duration {
         self.within(self.faults.delay)
+    }
+
+    /// How late a loop is.
+    pub(super) fn lag(&mut self) -> Duration {
+        self.within(self.faults.lag)
     }
 
     /// For how long a send takes nothing, if that fault strikes.
@@ -154,6 +184,11 @@ impl Wire {
 
     pub(super) fn now(&self) -> Duration {
         self.now
+    }
+
+    /// The time this much later, or as good as that.
+    pub(super) fn later(&self, by: Duration) -> Duration {
+        self.now.saturating_add(by.min(LONGEST_STEP))
     }
 
     /// When the next thing is due.
@@ -300,11 +335,12 @@ impl Wire {
 
     /// Sends a segment on its way to an end.
     fn transmit(&mut self, to: EndId, segment: Segment) {
+        self.note(&(to, &segment));
         let delay = self.delay();
-        let now = self.now;
+        let (now, soonest) = (self.now, self.later(delay));
         let Some(end) = self.end(to) else { return };
         let after = end.flight.back().map_or(now, |&(due, _)| due);
-        let due = after.max(now + delay);
+        let due = after.max(soonest);
         if let Segment::Bytes(bytes) = &segment {
             end.flying += bytes.len();
         }
@@ -450,7 +486,7 @@ impl Wire {
             self.break_off(from);
         }
         if let Some(pause) = self.pause() {
-            let until = self.now + pause;
+            let until = self.later(pause);
             if let Some(end) = self.end(from) {
                 end.blocked_until = until;
             }
@@ -518,13 +554,15 @@ fn assert_window(faults: &Faults) {
 impl Wire {
     /// Sends a datagram from one address to another.
     pub(super) fn post(&mut self, parcel: &Parcel) {
+        self.note(parcel);
         let copies = match () {
             () if self.chance(|faults| faults.lose) => 0,
             () if self.chance(|faults| faults.duplicate) => 2,
             () => 1,
         };
         for _ in 0..copies {
-            let due = self.now() + self.delay();
+            let delay = self.delay();
+            let due = self.later(delay);
             self.datagrams.send(parcel.clone(), due);
         }
         self.advance_to(self.now());

@@ -4,10 +4,10 @@ use std::io::{self, IoSlice};
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry};
+use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, send, sendmsg};
 
 use super::{Passings, SHORT_MEANS_DRAINED, Socket, Sockets, State, interest};
-use crate::address::Transport;
 use crate::driver::Token;
 use crate::driver::readiness::name::Name;
 use crate::driver::readiness::retry::{none_if_blocked, retry_unblocked};
@@ -140,38 +140,39 @@ impl Sockets {
         let left = left(self.write_budget, socket.spent.in_turn(self.turn).outgoing);
         if let Some(bytes) = queue.alone()
             && (1..=left).contains(&bytes.len())
-            && !socket.state.is(State::BLOCKED)
-            && socket.transport != Transport::Unix
+            && !socket.state.is(State::BLOCKED | State::UNIX)
         {
-            let sent = send(&socket.stream, bytes, NO_SIGNAL);
-            if let Ok(sent) = sent
-                && sent == bytes.len()
-            {
-                add(&mut socket.spent.outgoing, sent);
-                queue.advance(sent, pool);
-                // Nothing is left that the engine would be told for.
-                socket.state.clear(State::SENDABLE);
-                return Ok(sent);
-            }
-            return self.send_behind(token, queue, pool, sent);
+            return match send(&socket.stream, bytes, NO_SIGNAL) {
+                Ok(sent) if sent == bytes.len() => {
+                    add(&mut socket.spent.outgoing, sent);
+                    queue.clear_alone(pool);
+                    // Nothing is left that the engine would be told for.
+                    socket.state.clear(State::SENDABLE);
+                    Ok(sent)
+                }
+                Ok(sent) => self.send_behind(token, queue, pool, sent, None),
+                Err(error) => self.send_behind(token, queue, pool, 0, Some(error)),
+            };
         }
         let before = queue.len();
         self.send(token, queue, pool, &[])?;
         Ok(before - queue.len())
     }
 
-    /// Goes on behind a call that was tried to send the queue's only piece, and did not send all.
+    /// Goes on behind a call that was tried to send the queue's only piece, and did not send all:
+    /// this many bytes, or none because it failed.
     #[inline(never)]
     fn send_behind(
         &mut self,
         token: Token,
         queue: &mut OutputQueue,
         pool: &mut OutputPool,
-        tried: rustix::io::Result<usize>,
+        sent: usize,
+        error: Option<Errno>,
     ) -> io::Result<usize> {
         let Some(socket) = self.slots.get_mut(token) else { return Ok(0) };
         let before = queue.len();
-        let sent = socket.note_sending(queue.front(), tried);
+        let sent = socket.note_sending(queue.front(), error.map_or(Ok(sent), Err));
         let sent = sent.inspect_err(|_| socket.state.set(State::FAILED))?;
         add(&mut socket.spent.outgoing, sent);
         queue.advance(sent, pool);
@@ -208,9 +209,10 @@ impl Sockets {
                 self.deferred.extend(socket.queue(token));
                 return Ok(taken);
             }
-            let sent = match socket.transport {
-                Transport::Unix => socket.send_unix(token, queue, &more, left, &mut self.passing),
-                _ => socket.send(queue, &more, left),
+            let sent = if socket.state.is(State::UNIX) {
+                socket.send_unix(token, queue, &more, left, &mut self.passing)
+            } else {
+                socket.send(queue, &more, left)
             };
             let (offered, sent) = sent.inspect_err(|_| socket.state.set(State::FAILED))?;
             add(&mut socket.spent.outgoing, sent);

@@ -22,6 +22,10 @@ impl State {
     pub(super) const SENDABLE: State = State(1 << 6);
     /// It is on one of the turn's lists.
     pub(super) const QUEUED: State = State(1 << 7);
+    /// It is a Unix socket, whose bytes something may go along with.
+    pub(super) const UNIX: State = State(1 << 8);
+    /// What it receives may have to go elsewhere than into the driver's buffer.
+    pub(in super::super) const HAS_SPACE: State = State(1 << 9);
 
     /// It is not to be read now, whatever there may be.
     pub(super) const UNREAD: State = State(State::FAILED.0 | State::LOOKS.0 | State::PAUSED.0);
