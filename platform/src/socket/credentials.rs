@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 /// The process at the other end of a Unix stream, as it was when the connection was made; one that
 /// listens, when it began to.
+#[doc(alias = "SO_PEERCRED")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PeerCredentials {
     /// The process; `None` where the system doesn't tell, or it is not visible from here.

@@ -19,7 +19,7 @@ use crate::address::Address;
 #[non_exhaustive]
 pub enum InheritError {
     /// It is not a socket, or not of a kind that is known.
-    #[error("descriptor {descriptor} is no socket that can be used")]
+    #[error("descriptor {descriptor} is no socket that can be used: {source}")]
     NoSocket {
         /// Its number.
         descriptor: RawFd,
@@ -124,7 +124,7 @@ pub enum ActivationError {
         reason: &'static str,
     },
     /// A descriptor that the variables speak of is not open.
-    #[error("descriptor {descriptor}, which LISTEN_FDS counts, is not open")]
+    #[error("descriptor {descriptor}, which LISTEN_FDS counts, is not open: {source}")]
     Closed {
         /// Its number.
         descriptor: RawFd,
@@ -143,7 +143,7 @@ pub enum ActivationError {
     #[error("the service manager's sockets were taken before")]
     Taken,
     /// One of them can't be listened on.
-    #[error("the service manager's socket {name:?} cannot be used")]
+    #[error("the service manager's socket {name:?} cannot be used: {source}")]
     Socket {
         /// Its name.
         name: String,

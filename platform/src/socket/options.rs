@@ -31,6 +31,16 @@ use crate::address::Transport;
 /// | [`mark`](Self::mark), [`busy_poll`](Self::busy_poll), [`prefer_busy_poll`](Self::prefer_busy_poll) | TCP, UDP | Linux |
 ///
 /// What they do is told in socket(7), tcp(7) and ip(7) of Linux' manual.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use millstream_platform::socket::{Keepalive, SocketOptions}; // Also of `millstream`.
+/// let seconds = Duration::from_secs;
+/// let options = SocketOptions::new()
+///     .nodelay(true)
+///     .keepalive(Keepalive { idle: seconds(60), interval: seconds(10), count: 3 });
+/// ```
+#[doc(alias = "setsockopt")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct SocketOptions(Vec<Setting>);
@@ -43,12 +53,14 @@ impl SocketOptions {
     }
 
     /// Whether small segments are sent at once (TCP_NODELAY).
+    #[doc(alias("Nagle", "TCP_NODELAY"))]
     pub fn nodelay(self, nodelay: bool) -> Self {
         self.with(Setting::Nodelay(nodelay))
     }
 
     /// Probes silent peers (SO_KEEPALIVE, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT); `None`:
     /// doesn't. The times are from 1 to 32767 seconds, the count from 1 to 127.
+    #[doc(alias("keep-alive", "SO_KEEPALIVE"))]
     pub fn keepalive(self, keepalive: impl Into<Option<Keepalive>>) -> Self {
         self.with(Setting::Keepalive(keepalive.into()))
     }

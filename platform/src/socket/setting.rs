@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::address::Transport;
 
 /// When and how often a silent peer is probed.
+#[doc(alias("keep-alive", "SO_KEEPALIVE"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
     /// How long a connection is silent before the first probe; whole seconds.
@@ -69,7 +70,7 @@ pub enum OptionError {
         reason: &'static str,
     },
     /// The operating system refused it.
-    #[error("the socket option {option} = {value} was refused")]
+    #[error("the socket option {option} = {value} was refused: {source}")]
     Refused {
         /// The method of [`SocketOptions`](super::SocketOptions).
         option: &'static str,
@@ -80,7 +81,7 @@ pub enum OptionError {
         source: io::Error,
     },
     /// It can't be read.
-    #[error("the socket option {option} can't be read")]
+    #[error("the socket option {option} can't be read: {source}")]
     Unread {
         /// The method of [`Socket`](super::Socket).
         option: &'static str,

@@ -104,10 +104,9 @@ mod tests {
         let options = SocketOptions::new().congestion_control("no such");
         let socket = SockRef::from(&listener);
         let refused = options.apply(&socket, Transport::Tcp, SocketRole::Listener).unwrap_err();
-        assert_eq!(
-            refused.to_string(),
-            "the socket option congestion_control = \"no such\" was refused"
-        );
+        let what = "the socket option congestion_control = \"no such\" was refused";
+        let why = io::Error::from_raw_os_error(libc::ENOENT);
+        assert_eq!(refused.to_string(), format!("{what}: {why}"));
         assert_eq!(io::Error::from(refused).kind(), io::ErrorKind::NotFound);
     }
 }

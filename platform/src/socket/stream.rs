@@ -40,19 +40,19 @@ pub struct Stream {
 #[non_exhaustive]
 pub enum UnusableSocket {
     /// It is something else, such as a file.
-    #[error("it is no socket")]
+    #[error("it is no socket: {0}")]
     NotASocket(#[source] io::Error),
     /// It is a socket of another type.
     #[error("it is a {0} socket and no stream")]
     NotAStream(String),
     /// It listens, was never connected, or is not any more.
-    #[error("it is not connected")]
+    #[error("it is not connected: {0}")]
     NotConnected(#[source] io::Error),
     /// It is a stream of neither IP nor Unix addresses.
-    #[error("it is of another family than IP and Unix")]
+    #[error("it is of another family than IP and Unix: {0}")]
     OtherFamily(#[source] io::Error),
     /// The operating system refused to tell or to set what is needed.
-    #[error("the operating system refused")]
+    #[error("the operating system refused: {0}")]
     Refused(#[source] io::Error),
 }
 

@@ -16,6 +16,7 @@ use crate::address::Transport;
 /// The socket of a connection that is open, to read its options and to set them. What is not here
 /// can be asked of its descriptor, as long as that leaves to the engine what it sends, receives and
 /// waits for.
+#[doc(alias("getsockopt", "setsockopt"))]
 #[derive(Debug)]
 pub struct Socket<'a> {
     socket: SockRef<'a>,
