@@ -102,7 +102,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("rpc_bench: {error:#}");
+            eprintln!("rpc_bench: {error}");
             ExitCode::FAILURE
         }
     }

@@ -72,7 +72,7 @@ fn main() -> ExitCode {
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("udp_echo: {error:#}");
+            eprintln!("udp_echo: {error}");
             ExitCode::FAILURE
         }
     }

@@ -59,7 +59,7 @@ fn main() -> ExitCode {
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("unix_echo: {error:#}");
+            eprintln!("unix_echo: {error}");
             ExitCode::FAILURE
         }
     }

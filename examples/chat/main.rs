@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("chat: {error:#}");
+            eprintln!("chat: {error}");
             ExitCode::FAILURE
         }
     }

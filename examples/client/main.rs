@@ -140,7 +140,7 @@ fn main() -> ExitCode {
     match run(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("client: {error:#}");
+            eprintln!("client: {error}");
             ExitCode::FAILURE
         }
     }

@@ -105,7 +105,7 @@ fn main() -> ExitCode {
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("kv: {error:#}");
+            eprintln!("kv: {error}");
             ExitCode::FAILURE
         }
     }

@@ -68,7 +68,7 @@ fn main() -> ExitCode {
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("proxy: {error:#}");
+            eprintln!("proxy: {error}");
             ExitCode::FAILURE
         }
     }

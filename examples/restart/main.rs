@@ -97,7 +97,7 @@ fn main() -> ExitCode {
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("restart: {error:#}");
+            eprintln!("restart: {error}");
             ExitCode::FAILURE
         }
     }

@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     match run(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("rpc_client: {error:#}");
+            eprintln!("rpc_client: {error}");
             ExitCode::FAILURE
         }
     }

@@ -92,7 +92,7 @@ fn main() -> ExitCode {
     match run(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("rpc_server: {error:#}");
+            eprintln!("rpc_server: {error}");
             ExitCode::FAILURE
         }
     }

@@ -79,7 +79,7 @@ pub struct Compat<T: Decoder, I = <T as Decoder>::Item> {
 #[non_exhaustive]
 pub enum CompatError<E: Error + 'static> {
     /// The codec's own error.
-    #[error("the codec failed")]
+    #[error("the codec failed: {0}")]
     Codec(#[source] E),
     /// A frame does not end.
     #[error("a frame is longer than the limit of {limit} buffered bytes")]

@@ -9,7 +9,7 @@ use millstream_platform::socket::UnusableSocket;
 #[non_exhaustive]
 pub enum AdoptError {
     /// It is not a connected stream socket.
-    #[error("cannot adopt the descriptor {socket:?}")]
+    #[error("cannot adopt the descriptor {socket:?}: {source}")]
     Unusable {
         /// What was to be adopted.
         socket: OwnedFd,

@@ -136,7 +136,7 @@ impl fmt::Display for Target {
 #[non_exhaustive]
 pub enum ConnectError {
     /// The operating system says so: nothing listens there, there is no route, …
-    #[error("cannot connect to {to}")]
+    #[error("cannot connect to {to}: {source}")]
     Failed {
         /// Where to.
         to: Target,
@@ -145,7 +145,7 @@ pub enum ConnectError {
         source: io::Error,
     },
     /// The host's name was not resolved.
-    #[error("cannot connect to {to}: the name does not resolve")]
+    #[error("cannot connect to {to}: the name does not resolve: {source}")]
     Unresolved {
         /// Where to.
         to: Target,
@@ -169,7 +169,7 @@ pub enum ConnectError {
         failures: Vec<(SocketAddr, io::Error)>,
     },
     /// The socket can't have an option.
-    #[error("cannot connect to {to}")]
+    #[error("cannot connect to {to}: {source}")]
     Option {
         /// Where to.
         to: Target,

@@ -49,7 +49,7 @@ impl OpenDatagram {
 #[non_exhaustive]
 pub enum OpenError {
     /// The operating system says so: the address is in use, not of this machine, …
-    #[error("cannot open a socket for datagrams on or to {address}")]
+    #[error("cannot open a socket for datagrams on or to {address}: {source}")]
     Failed {
         /// The address, or the peer's if there is one.
         address: Address,
@@ -59,7 +59,7 @@ pub enum OpenError {
     },
     /// The descriptor that was to be [adopted](crate::Reactors::adopt_datagram) can't be used; it
     /// is closed.
-    #[error("the descriptor is no socket for datagrams")]
+    #[error("the descriptor is no socket for datagrams: {0}")]
     Unusable(#[source] io::Error),
     /// The engine stops, and opens no more.
     #[error("cannot open a socket for datagrams on or to {address}: the engine stops")]

@@ -28,7 +28,7 @@ pub enum ListenError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The socket can't have an option.
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address}: {source}")]
     Option {
         /// The address.
         address: Box<Address>,
@@ -37,7 +37,7 @@ pub enum ListenError {
         source: OptionError,
     },
     /// The operating system refused.
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address}: {source}")]
     Refused {
         /// The address.
         address: Address,
@@ -47,7 +47,7 @@ pub enum ListenError {
         source: io::Error,
     },
     /// The thread that would accept does not start.
-    #[error("nobody accepts")]
+    #[error("nobody accepts: {0}")]
     Acceptor(#[source] Box<StartError>),
     /// The engine stops, and listens no more.
     #[error("the engine stops")]
@@ -68,7 +68,7 @@ pub enum StartError {
     #[error("the environment variable MILLSTREAM_DRIVER is wrong: {0}")]
     UnknownDriver(#[from] UnknownDriver),
     /// The socket at an address can't have an option.
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address}: {source}")]
     ListenOption {
         /// The address.
         address: Box<Address>,
@@ -77,7 +77,7 @@ pub enum StartError {
         source: OptionError,
     },
     /// An address can't be listened on.
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address}: {source}")]
     Listen {
         /// The address.
         address: Address,
@@ -89,10 +89,10 @@ pub enum StartError {
     #[error("the engine stopped while it started")]
     Stopped,
     /// A thread has no way to wait for events.
-    #[error("the driver does not start")]
+    #[error("the driver does not start: {0}")]
     Driver(#[source] io::Error),
     /// A thread can't be made.
-    #[error("a thread does not start")]
+    #[error("a thread does not start: {0}")]
     Thread(#[source] io::Error),
     /// The user's code panicked.
     #[error("the {callback} of reactor {reactor} panicked: {message}")]

@@ -98,7 +98,7 @@ struct Predecessor {
 #[non_exhaustive]
 pub enum HandoverError {
     /// The process before this one can't be reached, or newcomers can't reach this one.
-    #[error("the handover at {address} cannot be used")]
+    #[error("the handover at {address} cannot be used: {source}")]
     Address {
         /// Where the handover is.
         address: UnixAddress,
@@ -115,10 +115,10 @@ pub enum HandoverError {
         user: u32,
     },
     /// The process before this one says something that makes no sense.
-    #[error("the process before this one is not understood")]
+    #[error("the process before this one is not understood: {0}")]
     Message(#[from] MessageError),
     /// A socket that was handed over can't be listened on.
-    #[error("the socket for {name} cannot be used")]
+    #[error("the socket for {name} cannot be used: {source}")]
     Socket {
         /// What the process before this one called it.
         name: String,
@@ -137,10 +137,10 @@ pub enum HandoverError {
     #[error("the process before this one does not answer")]
     Timeout,
     /// The connection to the process before this one failed.
-    #[error("the process before this one cannot be talked to")]
+    #[error("the process before this one cannot be talked to: {0}")]
     Broken(#[source] io::Error),
     /// There is no thread to accept or to serve newcomers.
-    #[error("a thread does not start")]
+    #[error("nobody can serve newcomers: {0}")]
     Thread(#[source] Box<StartError>),
 }
 

@@ -98,7 +98,7 @@ pub enum WaitError {
     #[error("an engine's own thread cannot wait for the engine")]
     OwnThread,
     /// The operating system failed a thread of the engine, and the engine stopped.
-    #[error("a thread of the engine failed")]
+    #[error("a thread of the engine failed: {0}")]
     Failed(#[source] Arc<io::Error>),
 }
 

@@ -133,7 +133,7 @@ pub enum CompressedError<E: Error + 'static> {
         actual: usize,
     },
     /// What was compressed can't be read.
-    #[error("a compressed payload is damaged")]
+    #[error("a compressed payload is damaged: {0}")]
     Corrupt(#[source] io::Error),
 }
 

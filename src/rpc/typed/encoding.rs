@@ -162,7 +162,7 @@ impl fmt::Display for Encoding {
 #[non_exhaustive]
 pub enum EncodingError {
     /// The value can't be written.
-    #[error("the value can't be written as {encoding}")]
+    #[error("the value can't be written as {encoding}: {source}")]
     Encode {
         /// How it was to be encoded.
         encoding: Encoding,
@@ -170,7 +170,7 @@ pub enum EncodingError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// The bytes are not such a value.
-    #[error("the bytes are not the value as {encoding}")]
+    #[error("the bytes are not the value as {encoding}: {source}")]
     Decode {
         /// How it was to be encoded.
         encoding: Encoding,
