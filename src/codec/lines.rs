@@ -40,6 +40,7 @@ const MAX_LENGTH: usize = 8 * 1024;
 /// assert_eq!(buffer.take(), b"four\nfive\r\n");
 /// # Ok::<(), LineError>(())
 /// ```
+#[doc(alias = "newline")]
 #[derive(Clone, Debug)]
 pub struct Lines {
     splitter: Splitter<LineFeed>,

@@ -102,6 +102,7 @@ use crate::handler::{Input, Output};
 /// assert_eq!(buffer.take(), b"\x03two");
 /// # Ok::<(), Infallible>(())
 /// ```
+#[doc(alias("decoder", "encoder", "framing"))]
 pub trait Codec {
     /// What is decoded. It borrows from the input, and so lives as long as the callback.
     type Frame<'a>;

@@ -21,6 +21,7 @@ use fastrand::Rng;
 /// backoff.reset();
 /// assert!(backoff.next_delay() <= Duration::from_millis(100));
 /// ```
+#[doc(alias("exponential", "jitter", "reconnect", "retry"))]
 #[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,

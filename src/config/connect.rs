@@ -76,6 +76,7 @@ impl Connect {
     /// How long an address of a host may take until the next one is tried as well, the "Connection
     /// Attempt Delay" of RFC 8305. By default 250 milliseconds; what is below 10 milliseconds or
     /// above 2 seconds counts as these.
+    #[doc(alias = "happy eyeballs")]
     pub fn attempt_delay(mut self, delay: Duration) -> Self {
         let [least, most] = ATTEMPT_DELAYS;
         self.attempt_delay = delay.clamp(least, most);

@@ -13,6 +13,7 @@ use crate::unwind::{Shielded, catch};
 
 /// A connection that was accepted and is not taken in yet, as
 /// [`Builder::accept_filter`](crate::Builder::accept_filter) sees it.
+#[doc(alias("allowlist", "blocklist"))]
 #[derive(Clone, Debug)]
 pub struct Accepting {
     pub(crate) peer: Address,

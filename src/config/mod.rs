@@ -37,6 +37,7 @@ pub(crate) use self::listen::{Gate, Rules};
 pub(crate) use self::preface::{Ends, Preface};
 
 /// What accepts connections.
+#[doc(alias = "SO_REUSEPORT")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AcceptMode {
@@ -51,6 +52,7 @@ pub enum AcceptMode {
 }
 
 /// Whether reactors are pinned to cores.
+#[doc(alias = "affinity")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Pinning {

@@ -40,6 +40,7 @@ impl Engine {
 impl Builder {
     /// Listens on an address, in addition to those named before. A running engine can listen on
     /// more: [`Engine::listen`].
+    #[doc(alias = "bind")]
     pub fn listen(mut self, listen: impl Into<Listen>) -> Self {
         self.config.listen.push(listen.into());
         self
@@ -47,6 +48,7 @@ impl Builder {
 
     /// The number of reactors, each a thread with an event loop. By default as many as the process
     /// can run at the same time, by its affinity mask and its control group's quota.
+    #[doc(alias("event loops", "threads", "workers"))]
     pub fn reactors(mut self, count: usize) -> Self {
         self.config.reactors = Some(count);
         self
@@ -61,12 +63,14 @@ impl Builder {
     /// ([`StartError::UnknownDriver`](crate::StartError::UnknownDriver)).
     /// [`Stats::driver`](crate::Stats::driver) tells which one is in force.
     /// A simulation has its own driver.
+    #[doc(alias("epoll", "kqueue", "poller"))]
     pub fn driver(mut self, choice: DriverChoice) -> Self {
         self.config.driver = choice;
         self
     }
 
     /// Whether reactors are pinned to cores. By default they are if it can help.
+    #[doc(alias = "affinity")]
     pub fn pinning(mut self, pinning: Pinning) -> Self {
         self.config.pinning = pinning;
         self
@@ -80,6 +84,7 @@ impl Builder {
 
     /// How the main acceptor chooses a reactor for a connection. By default
     /// [`RoundRobin`](crate::balance::RoundRobin).
+    #[doc(alias = "load balancing")]
     pub fn balance(mut self, balance: impl Balance) -> Self {
         self.balance = Box::new(balance);
         self
@@ -87,6 +92,7 @@ impl Builder {
 
     /// How many connections may wait to be accepted, per listening socket. By default 1024; the
     /// operating system may allow fewer.
+    #[doc(alias = "somaxconn")]
     pub fn backlog(mut self, connections: u32) -> Self {
         self.config.backlog = connections;
         self
@@ -135,6 +141,7 @@ impl Builder {
     /// let local_only = Engine::builder()
     ///     .accept_filter(|accepting| accepting.peer_addr().ip().is_some_and(|ip| ip.is_loopback()));
     /// ```
+    #[doc(alias("allowlist", "blocklist", "rate limit"))]
     pub fn accept_filter(
         mut self,
         lets_in: impl Fn(&Accepting) -> bool + Send + Sync + 'static,
@@ -161,6 +168,7 @@ impl Builder {
     /// ([`Listen::socket_options`]) and an outgoing connection
     /// ([`Connect::socket_options`](crate::Connect::socket_options)) may have others. By default
     /// [`nodelay`](SocketOptions::nodelay) is set, and stays so unless these say otherwise.
+    #[doc(alias = "setsockopt")]
     pub fn socket_options(mut self, options: SocketOptions) -> Self {
         self.config.options = options.or(&self.config.options);
         self
@@ -193,6 +201,7 @@ impl Builder {
     /// How long a connection that is closing waits for its output to be flushed and for its peer to
     /// end its side. By default 5 seconds. While the engine stops, it waits only a quarter of a
     /// second for the end of a peer that sends nothing.
+    #[doc(alias = "linger")]
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.config.close_timeout = timeout;
         self
@@ -200,6 +209,7 @@ impl Builder {
 
     /// The deadline of a stop that a callback asks for by
     /// [`Action::Shutdown`](crate::Action::Shutdown). By default 10 seconds.
+    #[doc(alias = "graceful shutdown")]
     pub fn stop_timeout(mut self, timeout: Duration) -> Self {
         self.config.stop_timeout = timeout;
         self
@@ -219,6 +229,7 @@ impl Builder {
     /// [`EventHandler::on_high_water`](crate::EventHandler::on_high_water) is called, and when they
     /// have fallen to `low`, [`EventHandler::on_low_water`](crate::EventHandler::on_low_water). By
     /// default 32 KiB and 64 KiB.
+    #[doc(alias("backpressure", "watermark"))]
     pub fn water_marks(mut self, low: usize, high: usize) -> Self {
         self.config.output.low_water = low;
         self.config.output.high_water = high;
@@ -334,6 +345,7 @@ impl Builder {
     /// and counted in the statistics. Time in which others had the processor does not count, where
     /// the system tells (Linux). By default 5 milliseconds; `None` saves a look at the clock after
     /// each callback.
+    #[doc(alias = "blocking")]
     pub fn stall_threshold(mut self, threshold: Option<Duration>) -> Self {
         self.config.stall_threshold = threshold;
         self
@@ -344,6 +356,7 @@ impl Builder {
     /// busy, and other threads need no system call to reach it. That saves the time in which a
     /// sleeping thread wakes up, if each reactor has its own core; if not, it takes time from other
     /// threads that need the core. [`Duration::MAX`] never waits. By default it is off.
+    #[doc(alias = "spin")]
     pub fn busy_poll(mut self, time: Duration) -> Self {
         self.config.busy_poll = Some(time);
         self

@@ -21,6 +21,7 @@ impl Engine {
     /// # Errors
     /// The address can't be used, the operating system refuses to watch one more socket, or the
     /// engine stops. Nothing is left of it then, and nothing else ends.
+    #[doc(alias = "bind")]
     pub fn listen(&self, listen: impl Into<Listen>) -> Result<Listener, ListenError> {
         self.known_listeners().add(&listen.into(), self)
     }

@@ -65,6 +65,7 @@ pub enum ReactorAction {
 }
 
 /// How connections end when the engine stops.
+#[doc(alias = "graceful shutdown")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub enum ShutdownAction {
@@ -126,6 +127,7 @@ pub trait EventHandler: Sized + 'static {
     /// Bytes arrived, or [`Remote::wake`](crate::Remote::wake) was called. [`Conn::input`] has all
     /// that is unread. What this callback leaves there stays, and comes again before the next
     /// bytes.
+    #[doc(alias("on_data", "on_message", "on_read", "on_receive"))]
     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action;
 
     /// The reactor starts, before its first connection. A panic fails the engine's start.
@@ -137,6 +139,7 @@ pub trait EventHandler: Sized + 'static {
     /// [`Reactors::connect`](crate::Reactors::connect), which [`Conn::is_outgoing`] tells, or taken
     /// in by [`Reactors::adopt`](crate::Reactors::adopt). What is written here goes out at once,
     /// without waiting for the peer's first byte.
+    #[doc(alias("on_accept", "on_connect"))]
     fn on_open(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
         Action::Continue
     }
@@ -145,6 +148,7 @@ pub trait EventHandler: Sized + 'static {
     /// stays incomplete. By default the connection closes once its output is flushed. A handler
     /// that still has something to say, for example a reply that another thread works on, returns
     /// [`Action::Continue`] and closes later.
+    #[doc(alias("EOF", "half-close"))]
     fn on_end(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
         Action::Close
     }
@@ -158,6 +162,7 @@ pub trait EventHandler: Sized + 'static {
 
     /// After [`on_high_water`](Self::on_high_water), what waits to be sent fell to the low-water
     /// mark.
+    #[doc(alias("on_drained", "on_writable"))]
     fn on_low_water(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
         Action::Continue
     }
@@ -185,6 +190,7 @@ pub trait EventHandler: Sized + 'static {
 
     /// The connection is closed. [`Conn::input`] has what was never read; what is written now
     /// is dropped. Its handles return [`Closed`](crate::Closed) already.
+    #[doc(alias = "on_disconnect")]
     fn on_close(&mut self, _conn: &mut Conn<'_, Self>, _reason: &CloseReason) {}
 
     /// A datagram arrived on a socket that is listened on, such as `udp://:7000`, or that

@@ -69,6 +69,7 @@ impl<H: EventHandler> Reactors<H> {
     ///
     /// # Panics
     /// If there is no such reactor: `reactor` is an index below [`len`](Self::len).
+    #[doc(alias("execute", "post", "queue_in_loop"))]
     pub fn run(
         &self,
         reactor: usize,
@@ -134,6 +135,7 @@ impl<H: EventHandler> Reactors<H> {
     ///
     /// # Panics
     /// If there is no such reactor: `reactor` is an index below [`len`](Self::len).
+    #[doc(alias("client", "dial"))]
     pub fn connect(
         &self,
         reactor: usize,
@@ -190,6 +192,7 @@ impl<H: EventHandler> Reactors<H> {
     ///
     /// # Panics
     /// If there is no such reactor: `reactor` is an index below [`len`](Self::len).
+    #[doc(alias("from_raw_fd", "from_std"))]
     pub fn adopt(
         &self,
         reactor: usize,

@@ -64,6 +64,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 ///
 /// Dropping it gives the attempt up: the process before this one goes on as if nothing had
 /// happened.
+#[doc(alias("hot reload", "zero downtime"))]
 #[derive(Debug)]
 pub struct Handover {
     /// The listening sockets of the process before this one; nothing if there is none.

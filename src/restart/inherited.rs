@@ -12,6 +12,7 @@ use crate::config::{Gate, Listen};
 /// ([`Handover::inherited`](super::Handover::inherited)).
 ///
 /// Several sockets of one address are one listener. What is not taken from here is closed with it.
+#[doc(alias = "socket activation")]
 #[derive(Default)]
 pub struct Inherited {
     groups: Vec<Group>,

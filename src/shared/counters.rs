@@ -13,6 +13,7 @@ use crate::base::CloseReason;
 const LONGEST_TURN: Duration = Duration::from_secs(3600);
 
 /// One reactor's numbers since the engine started, or where the name says so, at this moment.
+#[doc(alias("metrics", "monitoring"))]
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ReactorStats {

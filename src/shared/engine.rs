@@ -183,6 +183,7 @@ impl Engine {
     }
 
     /// The engine's numbers. It reads counters and disturbs no reactor.
+    #[doc(alias("metrics", "monitoring"))]
     pub fn stats(&self) -> Stats {
         let snapshot = |reactor: &ReactorPort| {
             let (inbox_depth, wakeups) = (reactor.inbox)();
@@ -211,6 +212,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`AlreadyStopping`] from the second call on; the first one's deadline stands.
+    #[doc(alias("drain", "graceful shutdown"))]
     pub fn stop(&self, timeout: Duration) -> Result<(), AlreadyStopping> {
         self.stop_by(after(Instant::now(), timeout))
     }
@@ -252,6 +254,7 @@ impl Engine {
     /// [`WaitError::Blocked`] if a callback didn't return by then, [`WaitError::OwnThread`] at once
     /// in a callback, [`WaitError::Failed`] if the engine ended because the operating system failed
     /// it.
+    #[doc(alias = "join")]
     pub fn wait(&self) -> Result<(), WaitError> {
         if self.is_own_thread() {
             return Err(WaitError::OwnThread);

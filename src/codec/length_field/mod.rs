@@ -63,6 +63,7 @@ const MAX_FRAME_LENGTH: usize = 8 * 1024 * 1024;
 /// ```
 ///
 /// A body that is not in one piece is written through a guard: see [`begin`](Self::begin).
+#[doc(alias("length-delimited", "length-prefixed"))]
 #[derive(Clone, Copy, Debug)]
 pub struct LengthField {
     offset: usize,

@@ -49,6 +49,7 @@ impl<'a> Input<'a> {
     }
 
     /// Takes all unread bytes.
+    #[doc(alias("read", "recv"))]
     pub fn take_all(&mut self) -> &'a [u8] {
         let taken = std::mem::take(&mut self.unread);
         self.taken += taken.len();
@@ -57,6 +58,7 @@ impl<'a> Input<'a> {
 
     /// Takes up to and including the next `delimiter`; `None`, and nothing taken, if it is not
     /// there yet. An empty delimiter is found at once.
+    #[doc(alias("read_line", "read_until"))]
     pub fn take_through(&mut self, delimiter: &[u8]) -> Option<&'a [u8]> {
         let end = self.find(delimiter)? + delimiter.len();
         self.take(end)

@@ -228,6 +228,7 @@ impl Outputs {
 
 impl<'a> Output<'a> {
     /// Writes bytes.
+    #[doc(alias = "send")]
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) {
         self.write_parts([bytes]);
@@ -250,6 +251,7 @@ impl<'a> Output<'a> {
 
     /// Writes any number of slices, one after the other. What is large is offered to the operating
     /// system from where it is, and only the rest is copied.
+    #[doc(alias = "writev")]
     #[inline(never)]
     pub fn write_vectored(&mut self, slices: &[IoSlice<'_>]) {
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
@@ -265,6 +267,7 @@ impl<'a> Output<'a> {
 
     /// Writes bytes that are kept by reference until they are sent. Small ones are copied instead,
     /// which costs less.
+    #[doc(alias = "zero-copy")]
     pub fn write_bytes(&mut self, bytes: impl Into<Bytes>) {
         let bytes = bytes.into();
         if let Some((queue, pool)) = self.queue_for(bytes.len()) {

@@ -63,6 +63,7 @@ impl<H: EventHandler> Remote<H> {
     ///
     /// # Errors
     /// [`Closed`] if the connection is closing or closed.
+    #[doc(alias("async write", "send"))]
     pub fn write(&self, bytes: impl Into<Bytes>) -> Result<(), Closed> {
         self.post(Order::Write { bytes: bytes.into(), done: None })
     }
