@@ -46,6 +46,8 @@ struct Options {
 struct Echo;
 
 impl EventHandler for Echo {
+    const TAKES_DATAGRAMS: bool = true;
+
     type State = ();
 
     fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {

@@ -12,10 +12,11 @@ use millstream_platform::socket::{listen_tcp, local_addr};
 pub use millstream_platform::memory::{OutputPool, OutputQueue};
 
 pub use crate::base::{table, timers};
-use crate::config::StartError;
 pub use crate::config::layer::Layer;
-use crate::engine::{Builder, start_in_this_thread};
-use crate::handler::EventHandler;
+use crate::config::{Layers, StartError};
+use crate::engine::{Builder, start_one_in_this_thread};
+pub use crate::handler::StartTlsError;
+use crate::handler::{Conn, EventHandler};
 use crate::reactor::EventLoop;
 #[cfg(feature = "rpc")]
 pub use crate::rpc::lone::{LoneCall, LoneEnd};
@@ -27,8 +28,19 @@ pub fn with_layers(
     mut builder: Builder,
     make: impl Fn() -> Box<dyn Layer> + Send + Sync + 'static,
 ) -> Builder {
-    builder.config.layers.0 = Some(Arc::new(make));
+    builder.config.layers = Layers::new(make);
     builder
+}
+
+/// Puts a layer into an open connection, as [`Conn::start_tls`] does.
+///
+/// # Errors
+/// Those of [`Conn::start_tls`].
+pub fn start_layer<H: EventHandler>(
+    conn: &mut Conn<'_, H>,
+    make: impl Fn() -> Box<dyn Layer> + Send + Sync + 'static,
+) -> Result<(), StartTlsError> {
+    conn.start_layer(&Layers::new(make))
 }
 
 /// How long a turn waits for what is sure to come.
@@ -50,7 +62,7 @@ impl<H: EventHandler, D: SystemDriver> Stepper<H, D> {
     /// A value of the builder can't be used, the system has no socket or no poll left, or `on_boot`
     /// panicked.
     pub fn new(builder: Builder, handler: H) -> Result<Self, StartError> {
-        let (config, resolve) = (Arc::new(builder.config), builder.resolve);
+        let config = &builder.config;
         config.check()?;
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let failed = |source| StartError::Listen { address: address.into(), source };
@@ -61,8 +73,8 @@ impl<H: EventHandler, D: SystemDriver> Stepper<H, D> {
         let waker = driver.waker();
         let listener = driver.watcher().listener(listener);
         let listener = listener.map_err(StartError::Driver)?;
-        let (engine, event_loop) =
-            start_in_this_thread(config, resolve, driver, address, listener, handler)?;
+        let listening = (address, listener);
+        let (engine, event_loop) = start_one_in_this_thread(builder, driver, listening, handler)?;
         Ok(Stepper { address, engine, waker, event_loop })
     }
 

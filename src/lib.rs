@@ -53,17 +53,22 @@
 //!
 //! The default build has no feature; it is the engine.
 #![forbid(unsafe_code)]
+// Sums of times: see clippy.toml.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(not(unix))]
 compile_error!("millstream needs a Unix system: Linux, macOS or one of the BSDs");
+
+// The documentation shows methods in this order, and those of `Conn` here come before what codecs
+// add.
+mod handler;
 
 mod base;
 pub mod codec;
 mod config;
 mod engine;
 pub mod guide;
-mod handler;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
@@ -93,7 +98,8 @@ pub use millstream_platform::socket::{
 };
 
 pub use crate::base::{
-    CloseReason, Closed, ConnId, DatagramId, ListenerId, ProxyError, Stopped, TimerId,
+    CloseReason, Closed, ConnId, DatagramId, HandshakeError, ListenerId, ProxyError, Stopped,
+    TimerId,
 };
 pub use crate::config::{
     AcceptMode, Accepting, AdoptError, Backoff, ConfigError, Connect, ConnectError, InputOverflow,
@@ -102,8 +108,8 @@ pub use crate::config::{
 pub use crate::engine::{Builder, RunError};
 pub use crate::handler::{
     Action, Conn, Datagram, DatagramRemote, DatagramSocket, DetachError, Detached, EventHandler,
-    Input, OtherReactor, Output, OutputBuffer, Prefixed, Reactor, ReactorAction, Reactors, Remote,
-    SendDescriptorsError, SendError, ShutdownAction,
+    Hold, Input, Neighbours, OtherReactor, Output, OutputBuffer, Prefixed, Reactor, ReactorAction,
+    Reactors, Remote, SendDescriptorsError, SendError, ShutdownAction,
 };
 #[cfg(feature = "proxy-protocol")]
 pub use crate::proxy::{ProxyHeader, ProxyVersion};

@@ -12,3 +12,19 @@ macro_rules! limited {
 }
 
 pub(crate) use limited;
+
+/// Calls a macro with the level: of `tracing`'s macros each place has one that is known when it is
+/// compiled.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __at_level {
+    ($level:expr, $with:ident) => {
+        match $level {
+            tracing::Level::ERROR => $with!(tracing::Level::ERROR),
+            tracing::Level::WARN => $with!(tracing::Level::WARN),
+            tracing::Level::INFO => $with!(tracing::Level::INFO),
+            tracing::Level::DEBUG => $with!(tracing::Level::DEBUG),
+            tracing::Level::TRACE => $with!(tracing::Level::TRACE),
+        }
+    };
+}

@@ -37,7 +37,7 @@ const CASES: [(usize, usize, usize); 7] =
     [(1, 64, 1), (8, 64, 1), (8, 64, 16), (50, 64, 4), (8, 1024, 1), (8, 1024, 8), (50, 1024, 1)];
 
 #[derive(Parser)]
-struct Options {
+struct DatagramOptions {
     /// Rounds of each case; the median counts.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -58,7 +58,7 @@ struct Case {
 }
 
 fn main() -> io::Result<()> {
-    let options = Options::parse();
+    let options = DatagramOptions::parse();
     let time = Duration::from_secs_f64(options.seconds);
     let (by_hand, engine) = (ByHand::start()?, start_engine());
     let addresses = [by_hand.address, engine.local_addrs()[0].socket_addr().expect("it is UDP")];
@@ -151,6 +151,8 @@ fn processor_time(thread: &str) -> io::Result<u64> {
 struct Echo;
 
 impl EventHandler for Echo {
+    const TAKES_DATAGRAMS: bool = true;
+
     type State = ();
 
     fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {

@@ -35,7 +35,7 @@ fn arm_and_cancel(criterion: &mut Criterion) {
         let mut owner = OwnedTimers::default();
         criterion.bench_function(&format!("timers/arm+cancel/owned/{armed}"), |bencher| {
             bencher.iter(|| {
-                timers.arm_owned(&mut owner, black_box(IDLE), 0);
+                timers.arm_owned(&mut owner, 0, black_box(IDLE), 0);
                 timers.cancel_all(&mut owner)
             });
         });
@@ -53,6 +53,14 @@ fn put_off(criterion: &mut Criterion) {
                 let key = &mut keys[span(number, armed) as usize];
                 timers.cancel(*key);
                 *key = timers.arm(IDLE + span(number, 64), number);
+            });
+        });
+        let mut owner = OwnedTimers::default();
+        let key = timers.arm_owned(&mut owner, 0, IDLE, 0);
+        criterion.bench_function(&format!("timers/put off in place/{armed}"), |bencher| {
+            bencher.iter(|| {
+                number += 1;
+                timers.rearm_owned(&owner, key, IDLE + span(number, 64))
             });
         });
     }

@@ -9,7 +9,6 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::bail;
 use clap::Parser;
 use millstream::codec::Framed;
 
@@ -22,21 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Parser)]
 struct Options {
     /// Where clients connect to, for example 127.0.0.1:7000 (port 0: any that is free).
-    #[arg(long, value_name = "ADDR", value_parser = stream_address)]
+    #[arg(long, value_name = "ADDR")]
     listen: String,
     /// Number of reactors, each a thread with an event loop [default: one per available core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     reactors: Option<u16>,
-}
-
-/// An address of streams: this server has nothing to do with datagrams.
-fn stream_address(text: &str) -> anyhow::Result<String> {
-    match text.split_once("://") {
-        Some((scheme @ ("udp" | "udp4" | "udp6" | "unixgram"), _)) => {
-            bail!("{scheme} carries datagrams, and this is a server for connections")
-        }
-        _ => Ok(text.to_owned()),
-    }
 }
 
 fn main() -> ExitCode {

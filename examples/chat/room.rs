@@ -1,23 +1,22 @@
 //! The room: what a client writes goes to all others, on whichever reactor they are.
 //!
-//! Each reactor keeps a list of its own clients. A line is posted once to each reactor, which hands
-//! it to the ones on its list. Memory is bounded, whatever clients do:
+//! Each reactor keeps a list of its own clients. A line goes to each reactor once, and from there
+//! to those on its list, as neighbours. Memory is bounded, whatever clients do:
 //!
-//! - A client has one line on its way. The next one is served when all reactors have handed out the
-//!   last.
-//! - A client that doesn't read misses lines while its output is above the high-water mark, and is
-//!   told how many when it has caught up.
+//! - A client has one line on its way. The next one is served when all reactors have told the last.
+//! - A client that doesn't read is taken off the list while its output is above the high-water
+//!   mark, and is told how many lines it missed when it has caught up. Nor is it read meanwhile.
 //! - A line that is too long, or no text, closes its client; so does one that is not whole after a
-//!   minute, by the default of [`Framed`].
+//!   minute, by the default of `Framed`.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream::codec::{FrameHandler, Framed, FramedConn, LineError, Lines, Utf8Lines};
-use millstream::{
-    Action, Builder, Bytes, CloseReason, ConnId, Engine, ReactorAction, Reactors, Remote,
+use millstream::codec::{
+    FrameHandler, Framed, FramedConn, FramedRemote, LineError, Lines, Utf8Lines,
 };
+use millstream::{Action, Builder, Bytes, CloseReason, ConnId, Engine, Neighbours, ReactorAction};
 
 /// The longest line in bytes.
 pub(crate) const LONGEST_LINE: usize = 1024;
@@ -29,14 +28,13 @@ const MOST_SILENCE: Duration = Duration::from_secs(60 * 60);
 /// A client that takes nothing of its output for this long is cut off.
 const MOST_STUCK: Duration = Duration::from_secs(60);
 
-/// A client, as other connections and reactors see it.
-type Client = Remote<Framed<Room>>;
-
 /// The handler of a reactor.
 #[derive(Default)]
 pub(crate) struct Room {
-    /// Those of this reactor who have a name.
-    clients: HashMap<ConnId, Client>,
+    /// Those of this reactor who have a name and keep up.
+    listeners: HashSet<ConnId>,
+    /// How many lines they were told.
+    told: u64,
 }
 
 /// What is known of a client.
@@ -44,7 +42,8 @@ pub(crate) struct Room {
 pub(crate) struct Guest {
     /// The first line that it sends; until then it hears nothing.
     name: Option<String>,
-    missed: u64,
+    /// How many lines had been told when it last did not keep up.
+    heard: u64,
 }
 
 /// The options that the room needs.
@@ -73,14 +72,14 @@ impl FrameHandler for Room {
             Some(name) => format!("{name}: {line}\n"),
             None => {
                 conn.state.name = Some(line.to_owned());
-                self.clients.insert(conn.id(), conn.remote());
+                self.listeners.insert(conn.id());
                 conn.output.write(format!("* welcome, {line}\n").as_bytes());
                 format!("* {line} joined\n")
             }
         };
         conn.pause_reading(); // What it sends next waits until this is said.
-        let said = Arc::new(ResumeOnDrop(conn.remote()));
-        say(conn.reactors(), conn.id(), text, Some(&said));
+        let said = ResumeOnDrop(conn.remote());
+        self.say(conn, text, Some(said));
         Action::Continue
     }
 
@@ -89,9 +88,15 @@ impl FrameHandler for Room {
         Action::Close
     }
 
-    /// It has read what waited for it.
+    fn on_high_water(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
+        self.listeners.remove(&conn.id());
+        conn.state.heard = self.told;
+        Action::Continue
+    }
+
     fn on_low_water(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
-        let missed = std::mem::take(&mut conn.state.missed);
+        self.listeners.insert(conn.id());
+        let missed = self.told - conn.state.heard;
         if missed > 0 {
             conn.output.write(format!("* you missed {missed} lines\n").as_bytes());
         }
@@ -101,56 +106,43 @@ impl FrameHandler for Room {
     /// It is taken off the list as soon as it is said to close, however long its peer takes to end
     /// its side.
     fn on_closing(&mut self, conn: &mut FramedConn<'_, Self>, reason: &CloseReason) {
-        self.clients.remove(&conn.id());
+        self.listeners.remove(&conn.id());
         if matches!(reason, CloseReason::ReadTimeout | CloseReason::FrameTimeout) {
             conn.output.write(format!("* goodbye: {reason}\n").as_bytes());
         }
         if let Some(name) = &conn.state.name {
-            say(conn.reactors(), conn.id(), format!("* {name} left\n"), None);
+            self.say(conn, format!("* {name} left\n"), None);
         }
     }
 }
 
 impl Room {
-    /// Hands a line to the clients of this reactor, but for the one it is from.
-    fn tell(&self, from: ConnId, line: &Bytes) {
-        for client in self.clients.values().filter(|client| client.id() != from) {
-            let line = line.clone();
-            // One that is closing is taken off the list by its own `on_closing`.
-            let _ = client.run(move |_, conn| {
-                if conn.output.pending() > HIGH_WATER {
-                    conn.state.missed += 1;
-                } else {
-                    conn.output.write_bytes(line);
-                }
-                Action::Continue
+    /// Tells a line to all but the client it is from. `said` is dropped when all reactors have.
+    fn say(&mut self, conn: &FramedConn<'_, Self>, line: String, said: Option<ResumeOnDrop>) {
+        let (from, line, said) = (conn.id(), Bytes::from(line), Arc::new(said));
+        self.tell(conn.neighbours(), from, line.clone());
+        let others = (0..conn.reactors().len()).filter(|reactor| *reactor != from.reactor());
+        for reactor in others {
+            let (line, said) = (line.clone(), Arc::clone(&said));
+            // One that has stopped has nobody left to hear it.
+            let _ = conn.reactors().run(reactor, move |room, reactor| {
+                room.tell(reactor.neighbours(), from, line);
+                drop(said);
+                ReactorAction::Continue
             });
         }
     }
-}
 
-/// Posts a line to all reactors, the own one included. `said` is dropped when all have handed it
-/// out.
-fn say(
-    reactors: &Reactors<Framed<Room>>,
-    from: ConnId,
-    line: String,
-    said: Option<&Arc<ResumeOnDrop>>,
-) {
-    let line = Bytes::from(line);
-    for reactor in 0..reactors.len() {
-        let (line, said) = (line.clone(), said.cloned());
-        // One that has stopped has nobody left to hear it.
-        let _ = reactors.run(reactor, move |room, _| {
-            room.tell(from, &line);
-            drop(said);
-            ReactorAction::Continue
-        });
+    /// Tells a line to the clients of this reactor.
+    fn tell(&mut self, neighbours: &Neighbours<Framed<Self>>, from: ConnId, line: Bytes) {
+        self.told += 1;
+        let others = self.listeners.iter().copied().filter(|listener| *listener != from);
+        neighbours.write_to_all(others, line);
     }
 }
 
 /// Goes on reading from a client when it is dropped.
-struct ResumeOnDrop(Client);
+struct ResumeOnDrop(FramedRemote<Room>);
 
 impl Drop for ResumeOnDrop {
     fn drop(&mut self) {

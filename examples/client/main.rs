@@ -55,8 +55,8 @@ impl EventHandler for Client {
     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
         let mut stdout = io::stdout().lock();
         let printed = stdout.write_all(conn.input.take_all()).and_then(|()| stdout.flush());
-        let Err(error) = printed.context("cannot print what came") else { return Action::Continue };
-        self.end(Err(error));
+        let Err(error) = printed else { return Action::Continue };
+        self.end(Err(anyhow!("cannot print what came: {error}")));
         Action::Close
     }
 
@@ -78,7 +78,7 @@ fn send_input(remote: &Remote<Client>, over: &Sender<Outcome>) {
             Ok([]) => break,
             Ok(piece) => Bytes::copy_from_slice(piece),
             Err(error) => {
-                let _ = over.send(Err(error).context("cannot read what to send"));
+                let _ = over.send(Err(anyhow!("cannot read what to send: {error}")));
                 return;
             }
         };
@@ -122,7 +122,7 @@ fn run(options: Options) -> Outcome {
     let engine = builder.start(move |_| Client { over: over.clone() })?;
     engine.stop_on_signals(patience)?;
     let reactors = engine.reactors::<Client>().context("the engine has another handler")?;
-    reactors.connect(0, server.timeout(patience), |client, connected| match connected {
+    reactors.connect(0, server.timeout(patience), |client, _, connected| match connected {
         Ok(conn) => begin(conn, message, client.over.clone()),
         Err(error) => {
             client.end(Err(error.into()));

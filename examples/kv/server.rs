@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use foldhash::quality::RandomState;
 use hashbrown::HashMap;
 use millstream::codec::resp::{Arguments, Command, Protocol, ProtocolError, Replies, RespServer};
-use millstream::codec::{FrameHandler, Framed, FramedConn};
+use millstream::codec::{FrameHandler, Framed, FramedConn, FramedReactor};
 use millstream::{
-    Action, Address, CloseReason, ConnId, LogLimit, Reactor, ReactorAction, Remote, ShutdownAction,
+    Action, Address, CloseReason, ConnId, LogLimit, ReactorAction, Remote, ShutdownAction,
 };
 
 use crate::clock::Clock;
@@ -164,7 +164,7 @@ impl Server {
 /// The version of the protocol that a connection speaks.
 #[inline]
 pub fn protocol(conn: &mut FramedConn<'_, Server>) -> Protocol {
-    conn.codec().map_or(Protocol::Resp2, |codec| codec.protocol())
+    conn.split().0.codec.map_or(Protocol::Resp2, |codec| codec.protocol())
 }
 
 /// Reads from a connection, unless it has to wait for other reactors, or for subscribers.
@@ -262,7 +262,7 @@ impl FrameHandler for Server {
         self.subscribers.leave(conn);
     }
 
-    fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
+    fn on_tick(&mut self, reactor: &mut FramedReactor<'_, Self>) -> ReactorAction {
         self.clock = Clock::new(reactor.now());
         let now = self.clock.at(reactor.now());
         self.store.sweep(now, SWEEP);
@@ -271,7 +271,7 @@ impl FrameHandler for Server {
     }
 
     /// Replies that are on their way from other reactors still come.
-    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> ShutdownAction {
+    fn on_shutdown(&mut self, _reactor: &mut FramedReactor<'_, Self>) -> ShutdownAction {
         for client in self.clients.values() {
             // Who is closing by now has no replies to come.
             let _ = client.remote.run(|server, conn| server.end(conn));

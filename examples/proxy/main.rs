@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, anyhow, ensure};
 use clap::Parser;
 use millstream::{Connect, Engine, UnixAddress};
 
@@ -25,7 +25,7 @@ const MOST_STUCK: Duration = Duration::from_secs(60);
 struct Options {
     /// Where clients connect to, for example 127.0.0.1:8000 (port 0: any that is free), tcp://:8000
     /// or unix:///run/proxy.sock.
-    #[arg(long, value_name = "ADDR", value_parser = stream_address)]
+    #[arg(long, value_name = "ADDR")]
     listen: String,
     /// Where the upstream listens, for example localhost:7000, [::1]:7000 or
     /// unix:///run/server.sock.
@@ -50,16 +50,6 @@ fn parse_upstream(text: &str) -> anyhow::Result<Connect> {
     let port = port.parse().map_err(|_| anyhow!("the port is not a number from 0 to 65535"))?;
     ensure!(!host.contains(':') || host.starts_with('['), "an address of IPv6 needs brackets");
     Ok(Connect::to_host(host, port))
-}
-
-/// An address of streams: this server has nothing to do with datagrams.
-fn stream_address(text: &str) -> anyhow::Result<String> {
-    match text.split_once("://") {
-        Some((scheme @ ("udp" | "udp4" | "udp6" | "unixgram"), _)) => {
-            bail!("{scheme} carries datagrams, and this is a server for connections")
-        }
-        _ => Ok(text.to_owned()),
-    }
 }
 
 fn main() -> ExitCode {

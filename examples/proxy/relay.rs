@@ -22,7 +22,7 @@ impl EventHandler for Relay {
         let (client, reactor) = (conn.remote(), conn.id().reactor());
         let connect = self.upstream.clone();
         let connected =
-            conn.reactors().connect(reactor, connect, move |_, connected| match connected {
+            conn.reactors().connect(reactor, connect, move |_, _, connected| match connected {
                 Ok(upstream) => pair(upstream, &client),
                 Err(error) => {
                     static LIMIT: LogLimit = LogLimit::new();

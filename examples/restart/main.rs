@@ -17,11 +17,10 @@ use std::process::{self, ExitCode};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::bail;
 use clap::Parser;
-use millstream::codec::{FrameHandler, Framed, FramedConn, Lines};
+use millstream::codec::{FrameHandler, Framed, FramedConn, FramedReactor, Lines};
 use millstream::restart::{Handover, Inherited};
-use millstream::{AcceptMode, Action, Engine, Reactor, ShutdownAction, UnixAddress};
+use millstream::{AcceptMode, Action, Engine, ShutdownAction, UnixAddress};
 
 /// A connection on which nothing moves for this long is closed.
 const MOST_SILENCE: Duration = Duration::from_secs(300);
@@ -34,7 +33,7 @@ const MOST_STUCK: Duration = Duration::from_secs(60);
 struct Options {
     /// Where to listen, for example 127.0.0.1:7000 or unix:///run/name.socket; may be given several
     /// times.
-    #[arg(long, value_name = "ADDR", required = true, value_parser = stream_address)]
+    #[arg(long, value_name = "ADDR", required = true)]
     listen: Vec<String>,
     /// The Unix socket over which the next process takes over.
     #[arg(long, value_name = "PATH")]
@@ -71,23 +70,13 @@ impl FrameHandler for Server {
     }
 
     /// Connections end by themselves.
-    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> ShutdownAction {
+    fn on_shutdown(&mut self, _reactor: &mut FramedReactor<'_, Self>) -> ShutdownAction {
         ShutdownAction::Drain
     }
 
     /// A request may be on its way right now, so it is the client that ends the connection.
     fn on_drain(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
         conn.send(b"bye").into()
-    }
-}
-
-/// An address of streams: this server has nothing to do with datagrams.
-fn stream_address(text: &str) -> anyhow::Result<String> {
-    match text.split_once("://") {
-        Some((scheme @ ("udp" | "udp4" | "udp6" | "unixgram"), _)) => {
-            bail!("{scheme} carries datagrams, and this is a server for connections")
-        }
-        _ => Ok(text.to_owned()),
     }
 }
 

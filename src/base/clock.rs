@@ -53,8 +53,10 @@ impl Clock {
         passed.as_secs() * 1000 + u64::from(passed.subsec_millis())
     }
 
-    /// The first tick that is not earlier than `after` from `time`.
+    /// The first tick that is not earlier than `after` from `time`, and later than `time`: in a
+    /// simulation, where no time passes meanwhile, what is set again and again would never end.
     pub(crate) fn tick_after(&self, time: Instant, after: Duration) -> u64 {
+        let after = after.max(Duration::from_nanos(1));
         let at = time.saturating_duration_since(self.start).saturating_add(after);
         u64::try_from(at.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
     }
@@ -87,6 +89,9 @@ mod tests {
         assert_eq!(clock.tick_after(now, Duration::from_micros(700)), 2);
         assert_eq!(clock.tick_after(now, Duration::from_micros(701)), 3);
         assert_eq!(clock.tick_after(now, Duration::MAX), u64::MAX);
+        let exact = start + Duration::from_millis(2);
+        assert_eq!(clock.tick_after(exact, Duration::ZERO), 3);
+        assert_eq!(clock.tick_after(exact, Duration::from_millis(1)), 3);
         assert_eq!(clock.until(2), Duration::from_micros(700));
         assert_eq!(clock.until(1), Duration::ZERO);
         clock.end_turn(start + Duration::from_micros(1_900));

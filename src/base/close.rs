@@ -5,6 +5,17 @@ use std::io;
 
 /// Why a connection closes, as [`EventHandler::on_closing`](crate::EventHandler::on_closing) and
 /// [`EventHandler::on_close`](crate::EventHandler::on_close) are told.
+///
+/// ```
+/// # use millstream::CloseReason;
+/// /// Whether an operator should hear of it.
+/// fn is_news(reason: &CloseReason) -> bool {
+///     !matches!(reason, CloseReason::Peer | CloseReason::Local | CloseReason::Shutdown)
+/// }
+///
+/// assert!(is_news(&CloseReason::WriteTimeout));
+/// assert_eq!(CloseReason::WriteTimeout.to_string(), "write timeout");
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CloseReason {
@@ -37,6 +48,17 @@ pub enum CloseReason {
     /// What came first on a listener with the PROXY protocol was not a header of it. The connection
     /// never opened: statistics count it, and no callback is told.
     ProxyHeader(ProxyError),
+    /// The handshake of TLS did not succeed. Where it comes before a connection opens, statistics
+    /// count it, and no callback is told. Callbacks are told where
+    /// [`Conn::start_tls`](crate::guide::tls#tls-on-an-open-connection) began it.
+    Handshake(HandshakeError),
+    /// The peer's end came without being said in the layer that is between socket and handler, as
+    /// TLS does it by `close_notify`: something of what the peer sent may be missing.
+    Truncated,
+    /// What came through TLS could not be opened, or broke its rules, and the peer was told by an
+    /// alert, behind all that was sealed before; or such an alert came from the peer. The error's
+    /// text has the alert in the second case, and else what was wrong.
+    Tls(io::Error),
     /// A callback panicked.
     Panicked,
     /// The engine stopped.
@@ -50,7 +72,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// The names of all reasons, as statistics show them; the place of each is its index.
-    pub const NAMES: [&'static str; 16] = [
+    pub const NAMES: [&'static str; 19] = [
         "peer",
         "local",
         "failed",
@@ -67,6 +89,9 @@ impl CloseReason {
         "detached",
         "frame timeout",
         "shed",
+        "handshake",
+        "truncated",
+        "tls",
     ];
 
     pub(crate) fn index(&self) -> usize {
@@ -87,6 +112,9 @@ impl CloseReason {
             CloseReason::Detached => 13,
             CloseReason::FrameTimeout => 14,
             CloseReason::Shed => 15,
+            CloseReason::Handshake(_) => 16,
+            CloseReason::Truncated => 17,
+            CloseReason::Tls(_) => 18,
         }
     }
 }
@@ -95,8 +123,9 @@ impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(Self::NAMES[self.index()])?;
         match self {
-            CloseReason::Failed(error) => write!(f, ": {error}"),
+            CloseReason::Failed(error) | CloseReason::Tls(error) => write!(f, ": {error}"),
             CloseReason::ProxyHeader(error) => write!(f, ": {error}"),
+            CloseReason::Handshake(error) => write!(f, ": {error}"),
             _ => Ok(()),
         }
     }
@@ -117,5 +146,21 @@ pub enum ProxyError {
     },
     /// It was not there in time.
     #[error("it did not come in time")]
+    TimedOut,
+}
+
+/// Why a handshake did not succeed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// One side did not agree to what the other said, or could not understand it; or the connection
+    /// broke.
+    #[error("{0}")]
+    Failed(#[source] io::Error),
+    /// The peer ended its side in the middle of it.
+    #[error("the peer ended it")]
+    Ended,
+    /// It was not over in time.
+    #[error("it took too long")]
     TimedOut,
 }

@@ -79,7 +79,8 @@ impl ListenerId {
     }
 }
 
-/// A timer that [`Conn::set_timer`](crate::Conn::set_timer) set. An id is not used again while its
-/// connection lives.
+/// A timer that [`Conn::set_timer`](crate::Conn::set_timer) or
+/// [`Reactor::set_timer`](crate::Reactor::set_timer) set. It keeps its id when it is [set
+/// again](crate::Conn::reset_timer); no other timer of the same reactor ever has that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimerId(pub(crate) TimerKey);

@@ -18,7 +18,7 @@ pub mod table;
 pub mod timers;
 
 pub(crate) use self::clock::{Clock, ticks};
-pub use self::close::{CloseReason, ProxyError};
+pub use self::close::{CloseReason, HandshakeError, ProxyError};
 pub(crate) use self::completion::Completion;
 pub use self::completion::{Closed, Stopped};
 pub use self::ids::{ConnId, DatagramId, ListenerId, TimerId};

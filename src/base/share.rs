@@ -1,5 +1,6 @@
 //! A stage's share of a turn, by time and by work.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use millstream_platform::time::after;
@@ -18,7 +19,10 @@ pub(crate) struct Share {
     pub(crate) time: Duration,
     pub(crate) ends: Option<Instant>,
     pub(crate) done: usize,
-    pub(crate) look_at: usize,
+    /// At how much work it is looked what to do next.
+    pub(crate) look_at: Cell<usize>,
+    /// There is something to be done before the stage goes on.
+    interrupted: Cell<bool>,
     /// By how many halves connections get less at a time, because the last turns could not serve
     /// all that were ready.
     pub(crate) halves: u32,
@@ -26,12 +30,41 @@ pub(crate) struct Share {
 
 impl Share {
     pub(crate) fn new(time: Duration) -> Self {
-        Share { time, ends: None, done: 0, look_at: LOOK_AFTER, halves: 0 }
+        Share {
+            time,
+            ends: None,
+            done: 0,
+            look_at: Cell::new(LOOK_AFTER),
+            interrupted: Cell::new(false),
+            halves: 0,
+        }
     }
 
     /// A stage begins.
     pub(crate) fn begin(&mut self, ends: Option<Instant>) {
-        (self.ends, self.done, self.look_at) = (ends, 0, LOOK_AFTER);
+        (self.ends, self.done) = (ends, 0);
+        self.look_at.set(LOOK_AFTER);
+    }
+
+    /// It was looked.
+    pub(crate) fn look_later(&self) {
+        self.look_at.set(self.done + LOOK_AFTER);
+    }
+
+    /// Has something else be done before the stage goes on, at the latest before the next turn
+    /// dispatches events. Those that go on pay nothing for it.
+    pub(crate) fn interrupt(&self) {
+        self.interrupted.set(true);
+        self.look_at.set(0);
+    }
+
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.interrupted.get()
+    }
+
+    /// That is done.
+    pub(crate) fn go_on(&self) {
+        self.interrupted.set(false);
     }
 
     /// Whether the stage has had its share.
@@ -39,7 +72,7 @@ impl Share {
         let ends = *self.ends.get_or_insert_with(|| after(now, self.time));
         let is_over = now >= ends || self.done >= MOST;
         if !is_over {
-            self.look_at = self.done + LOOK_AFTER;
+            self.look_later();
         }
         is_over
     }

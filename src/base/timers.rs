@@ -22,7 +22,9 @@
 //! 3. The timers of an owner form a circular chain with one anchor, a node that never fires. The
 //!    anchor is there exactly while the chain has a timer, and the owner knows it by its key: once
 //!    the last timer fired or was cancelled, that key is stale, which is how the owner, which
-//!    nobody could tell, knows that it has none.
+//!    nobody could tell, knows that it has none. An anchor has the owner's name.
+//! 4. An owned timer that was popped stays in its chain, and is in a separate list, until it is
+//!    armed again or [`Timers::forget_popped`] is called.
 
 #![allow(unreachable_pub, reason = "the feature `internals` shows this module to the benchmarks")]
 
@@ -39,9 +41,11 @@ const LEVELS: usize = u64::BITS.div_ceil(DIGIT_BITS) as usize;
 const DUE: u16 = (LEVELS * SLOTS) as u16;
 /// The list of timers whose deadline had come when they were armed: due from the next advance on.
 const LATE: u16 = DUE + 1;
-const LISTS: usize = LATE as usize + 1;
+/// The list of owned timers that were popped.
+const POPPED: u16 = LATE + 1;
+const LISTS: usize = POPPED as usize + 1;
 /// The "list" of anchors and free nodes.
-const NO_LIST: u16 = LATE + 1;
+const NO_LIST: u16 = POPPED + 1;
 
 /// No node.
 const NIL: u32 = u32::MAX;
@@ -57,6 +61,14 @@ const CHAIN: usize = 1;
 pub struct TimerKey {
     index: u32,
     generation: NonZeroU32,
+}
+
+impl TimerKey {
+    /// A name that no key of other timers has, as long as both have fewer than 2^31. Applied twice,
+    /// it is the key.
+    pub fn mirrored(self) -> TimerKey {
+        TimerKey { index: !self.index, ..self }
+    }
 }
 
 /// The timers that one connection owns, to be cancelled together. Empty by default.
@@ -83,7 +95,7 @@ struct Node<T> {
     /// The anchor of the timer's owner, or [`NIL`].
     anchor: u32,
     list: u16,
-    /// What an anchor or a free node has here means nothing.
+    /// In an anchor the owner's name; what a free node has here means nothing.
     payload: T,
 }
 
@@ -98,11 +110,11 @@ pub struct Timers<T: Copy> {
     free: u32,
     /// The first node of each list, or [`NIL`].
     heads: Box<[u32; LISTS]>,
-    /// Which lists are not empty: a word for each level, and one for [`DUE`] and [`LATE`].
+    /// Which lists are not empty: a word for each level, and one for those behind them.
     occupied: [u64; LEVELS + 1],
     /// The tick of the last advance.
     elapsed: u64,
-    /// How many timers are armed or due.
+    /// How many timers are in a list.
     len: usize,
 }
 
@@ -125,7 +137,7 @@ impl<T: Copy> Timers<T> {
         }
     }
 
-    /// How many timers are armed, those included that are due and not popped.
+    /// How many timers are armed, those included that are due, or popped and not forgotten.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -149,14 +161,14 @@ impl<T: Copy> Timers<T> {
         self.key(index)
     }
 
-    /// Like [`arm`](Self::arm), for a timer that belongs to `owner`.
+    /// Like [`arm`](Self::arm), for a timer that belongs to `owner`, which is called `name`.
     ///
     /// # Panics
     /// As [`arm`](Self::arm) does.
-    pub fn arm_owned(&mut self, owner: &mut OwnedTimers, at: u64, payload: T) -> TimerKey {
+    pub fn arm_owned(&mut self, owner: &mut OwnedTimers, name: T, at: u64, payload: T) -> TimerKey {
         let key = self.arm(at, payload);
         let anchor = self.anchor_of(owner).unwrap_or_else(|| {
-            let anchor = self.take_node(u64::MAX, payload);
+            let anchor = self.take_node(u64::MAX, name);
             owner.anchor = Some(self.key(anchor));
             anchor
         });
@@ -178,11 +190,28 @@ impl<T: Copy> Timers<T> {
         self.find(key).map(|index| self.node(index).at)
     }
 
-    /// Like [`cancel`](Self::cancel), but only if the timer belongs to `owner`.
+    /// The name of a timer's owner.
+    pub fn owner(&self, key: TimerKey) -> Option<T> {
+        let anchor = self.node(self.find(key)?).anchor;
+        (anchor != NIL).then(|| self.node(anchor).payload)
+    }
+
+    /// Arms a timer of `owner` for another tick, also one that was popped and not forgotten; it
+    /// keeps its key and its payload. `false`: the key is stale, or another owner's.
+    pub fn rearm_owned(&mut self, owner: &OwnedTimers, key: TimerKey, at: u64) -> bool {
+        let Some(index) = self.find_owned(owner, key) else { return false };
+        let at = at.max(self.elapsed);
+        self.delist(index);
+        self.node_mut(index).at = at;
+        self.enlist(index, self.list_for(at));
+        self.invariants();
+        true
+    }
+
+    /// Like [`cancel`](Self::cancel), but only if the timer belongs to `owner` and was not popped.
     pub fn cancel_owned(&mut self, owner: &OwnedTimers, key: TimerKey) -> Option<T> {
-        let index = self.find(key)?;
-        let anchor = self.anchor_of(owner)?;
-        (self.node(index).anchor == anchor).then(|| self.remove(index))
+        let index = self.find_owned(owner, key)?;
+        (self.node(index).list != POPPED).then(|| self.remove(index))
     }
 
     /// Cancels all timers of `owner`, also those that are due and not popped, and returns how many
@@ -198,7 +227,8 @@ impl<T: Copy> Timers<T> {
     }
 
     /// Until when there is nothing to do: a tick not later than the earliest deadline, or the tick
-    /// of the last [`advance`](Self::advance) if something is due; `None` if no timer is armed.
+    /// of the last [`advance`](Self::advance) if something is due or not forgotten; `None` if no
+    /// timer is armed.
     ///
     /// Advancing to that tick either makes a timer due or files timers one level or more lower. A
     /// timer of an hour is refiled three times at most, one of any span ten times, usually with
@@ -230,12 +260,34 @@ impl<T: Copy> Timers<T> {
         self.invariants();
     }
 
-    /// Takes the next timer that is due. What is armed meanwhile is not due before the next
-    /// [`advance`](Self::advance), so that a timer that is armed again and again comes to an end.
+    /// Takes the next timer that is due; if it has an owner, it can be armed again until
+    /// [`forget_popped`](Self::forget_popped) is called. What is armed meanwhile is not due before
+    /// the next [`advance`](Self::advance), so that a timer that is armed again and again comes to
+    /// an end.
+    #[inline]
     pub fn pop_due(&mut self) -> Option<(TimerKey, T)> {
         let index = self.first(DUE)?;
-        let key = self.key(index);
-        Some((key, self.remove(index)))
+        Some((self.key(index), self.pop(index)))
+    }
+
+    /// Apart, so that a turn in which nothing is due has no call.
+    #[inline(never)]
+    fn pop(&mut self, index: u32) -> T {
+        let node = self.node(index);
+        if node.anchor == NIL {
+            return self.remove(index);
+        }
+        let payload = node.payload;
+        self.delist(index);
+        self.enlist(index, POPPED);
+        payload
+    }
+
+    /// Makes the keys stale of timers that were popped and not armed again.
+    pub fn forget_popped(&mut self) {
+        while let Some(index) = self.first(POPPED) {
+            self.remove(index);
+        }
     }
 
     /// The list of a timer that is not due, from its deadline and the present tick alone.
@@ -375,6 +427,12 @@ impl<T: Copy> Timers<T> {
     fn find(&self, key: TimerKey) -> Option<u32> {
         let node = self.nodes.get(key.index as usize)?;
         (node.generation == key.generation).then_some(key.index)
+    }
+
+    /// The node of a key that is not stale, if it belongs to `owner`.
+    fn find_owned(&self, owner: &OwnedTimers, key: TimerKey) -> Option<u32> {
+        let (index, anchor) = (self.find(key)?, self.anchor_of(owner)?);
+        (self.node(index).anchor == anchor).then_some(index)
     }
 
     fn key(&self, index: u32) -> TimerKey {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::Codec;
 use crate::base::{CloseReason, TimerId};
 use crate::handler::{
-    Action, Conn, Datagram, DatagramSocket, EventHandler, Output, Reactor, ReactorAction,
-    ShutdownAction,
+    Action, Conn, Datagram, DatagramSocket, EventHandler, Output, Reactor, ReactorAction, Reactors,
+    Remote, ShutdownAction,
 };
 
 /// How many frames of a connection are served before others have their turn.
@@ -18,6 +18,15 @@ const FRAME_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A connection whose bytes are frames.
 pub type FramedConn<'a, F> = Conn<'a, Framed<F>>;
+
+/// The handle of a connection whose bytes are frames.
+pub type FramedRemote<F> = Remote<Framed<F>>;
+
+/// What a callback without a connection is given, where frames are served.
+pub type FramedReactor<'a, F> = Reactor<'a, Framed<F>>;
+
+/// The reactors of an engine that serves frames.
+pub type FramedReactors<F> = Reactors<Framed<F>>;
 
 type ErrorOf<F> = <<F as FrameHandler>::Codec as Codec>::Error;
 
@@ -53,6 +62,9 @@ pub trait FrameHandler: Sized + 'static {
     /// The protocol.
     type Codec: Codec + 'static;
 
+    /// Whether the engine may listen for datagrams; see [`EventHandler::TAKES_DATAGRAMS`].
+    const TAKES_DATAGRAMS: bool = false;
+
     /// What the handler keeps for each connection; see [`EventHandler::State`].
     type State: Default + 'static;
 
@@ -78,7 +90,7 @@ pub trait FrameHandler: Sized + 'static {
     }
 
     /// See [`EventHandler::on_boot`].
-    fn on_boot(&mut self, _reactor: &mut Reactor<'_>) -> ReactorAction {
+    fn on_boot(&mut self, _reactor: &mut FramedReactor<'_, Self>) -> ReactorAction {
         ReactorAction::Continue
     }
 
@@ -102,8 +114,19 @@ pub trait FrameHandler: Sized + 'static {
         Action::Continue
     }
 
+    /// See [`EventHandler::on_tls`]. What is read and sent from here on goes through a new
+    /// [codec](Self::codec).
+    fn on_tls(&mut self, _conn: &mut FramedConn<'_, Self>) -> Action {
+        Action::Continue
+    }
+
     /// See [`EventHandler::on_timer`].
-    fn on_timer(&mut self, _conn: &mut FramedConn<'_, Self>, _timer: TimerId) -> Action {
+    fn on_timer(
+        &mut self,
+        _conn: &mut FramedConn<'_, Self>,
+        _timer: TimerId,
+        _value: u64,
+    ) -> Action {
         Action::Continue
     }
 
@@ -141,12 +164,22 @@ pub trait FrameHandler: Sized + 'static {
     }
 
     /// See [`EventHandler::on_tick`].
-    fn on_tick(&mut self, _reactor: &mut Reactor<'_>) -> ReactorAction {
+    fn on_tick(&mut self, _reactor: &mut FramedReactor<'_, Self>) -> ReactorAction {
+        ReactorAction::Continue
+    }
+
+    /// See [`EventHandler::on_reactor_timer`].
+    fn on_reactor_timer(
+        &mut self,
+        _reactor: &mut FramedReactor<'_, Self>,
+        _timer: TimerId,
+        _value: u64,
+    ) -> ReactorAction {
         ReactorAction::Continue
     }
 
     /// See [`EventHandler::on_shutdown`].
-    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> ShutdownAction {
+    fn on_shutdown(&mut self, _reactor: &mut FramedReactor<'_, Self>) -> ShutdownAction {
         ShutdownAction::Close
     }
 
@@ -161,6 +194,34 @@ pub trait FrameHandler: Sized + 'static {
 /// What a read brought is served at once, up to [`frames_per_turn`](Self::frames_per_turn); the
 /// rest comes in the next turn, without a new read. It dereferences to the frame handler, which is
 /// what [`Remote::run`](crate::Remote::run) is for.
+///
+/// ```
+/// use millstream::codec::{FrameHandler, Framed, FramedConn, Lines};
+/// use millstream::{Action, Engine};
+/// use std::time::Duration;
+///
+/// struct Echo;
+///
+/// impl FrameHandler for Echo {
+///     type Codec = Lines;
+///     type State = ();
+///
+///     fn codec(&self) -> Lines {
+///         Lines::new()
+///     }
+///
+///     fn on_frame(&mut self, conn: &mut FramedConn<'_, Self>, line: &[u8]) -> Action {
+///         conn.send(line).into()
+///     }
+/// }
+///
+/// let echo = |_reactor| Framed::new(Echo).frame_timeout(Duration::from_secs(10));
+/// let engine = Engine::builder().listen("127.0.0.1:0").start(echo)?;
+/// # engine.stop(Duration::from_secs(5))?;
+/// # engine.wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[doc(alias = "framing")]
 pub struct Framed<F> {
     handler: F,
     frames_per_turn: usize,
@@ -213,6 +274,10 @@ impl<F: FrameHandler> Framed<F> {
     /// reads no more, and no end of either side ends it.
     #[inline]
     fn serve(&mut self, conn: &mut FramedConn<'_, F>) -> Action {
+        if conn.output.pending.awaits_layer() {
+            conn.hold_input(true); // What the codec has kept came before the handshake.
+            return Action::Continue;
+        }
         for _ in 0..conn.share_of(self.frames_per_turn) {
             if !conn.takes_frames() {
                 conn.hold_input(true); // A close, a resumption or the low-water mark goes on.
@@ -253,10 +318,7 @@ impl<F: FrameHandler> Framed<F> {
     fn serve_later(conn: &mut FramedConn<'_, F>) {
         conn.hold_input(true);
         conn.state.is_due = true;
-        conn.run_later(|framed, conn| {
-            conn.state.is_due = false;
-            framed.serve(conn)
-        });
+        conn.go_on_later();
     }
 
     /// No whole frame is left. If none will come either, the handler is told.
@@ -277,9 +339,12 @@ impl<F: FrameHandler> Framed<F> {
         if std::mem::replace(&mut conn.state.part_taken, taken) && !taken {
             conn.control.end_frame(); // What is unread begins another one.
         }
-        match self.frame_timeout {
-            Some(timeout) if taken || !conn.input.is_empty() => conn.control.begin_frame(timeout),
-            _ => conn.control.end_frame(),
+        if !taken && conn.input.is_empty() {
+            return conn.control.end_frame();
+        }
+        match conn.control.terms().frame_timeout.unwrap_or(self.frame_timeout) {
+            Some(timeout) => conn.control.begin_frame(timeout),
+            None => conn.control.end_frame(),
         }
     }
 
@@ -291,6 +356,30 @@ impl<F: FrameHandler> Framed<F> {
             return Action::Continue;
         }
         self.serve(conn)
+    }
+}
+
+/// What sends the frames of a connection, made by [`FramedConn::split`](Conn::split).
+#[non_exhaustive]
+pub struct Encoder<'c, 'a, C> {
+    /// The connection's codec, to ask it, to set it, or to write a frame piece by piece; `None`
+    /// only if [`FrameHandler::codec`] panicked, and the connection closes.
+    pub codec: Option<&'c mut C>,
+    /// What is to be sent.
+    pub output: &'c mut Output<'a>,
+}
+
+impl<C: Codec> Encoder<'_, '_, C> {
+    /// Sends a frame, as [`FramedConn::send`](Conn::send) does.
+    ///
+    /// # Errors
+    /// The codec can't make a frame of it. Nothing was written.
+    #[inline]
+    pub fn send(&mut self, item: C::Item<'_>) -> Result<(), C::Error> {
+        match &mut self.codec {
+            Some(codec) => codec.encode(item, self.output),
+            None => Ok(()), // It is closing before it was open.
+        }
     }
 }
 
@@ -309,22 +398,55 @@ impl<'a, F: FrameHandler> FramedConn<'a, F> {
         &mut self,
         item: <F::Codec as Codec>::Item<'_>,
     ) -> Result<(), <F::Codec as Codec>::Error> {
-        match &mut self.state.codec {
-            Some(codec) => codec.encode(item, &mut self.output),
-            None => Ok(()), // It is closing before it was open.
+        self.split().0.send(item)
+    }
+
+    /// The connection's codec with its output, and the handler's state: they borrow separately, so
+    /// that what is in the state can be sent.
+    ///
+    /// ```
+    /// use millstream::codec::{FrameHandler, FramedConn, Lines};
+    /// use millstream::Action;
+    ///
+    /// /// Replies to a line with the line before it.
+    /// struct Previous;
+    ///
+    /// impl FrameHandler for Previous {
+    ///     type Codec = Lines;
+    ///     type State = Vec<u8>;
+    ///
+    ///     fn codec(&self) -> Lines {
+    ///         Lines::new()
+    ///     }
+    ///
+    ///     fn on_frame(&mut self, conn: &mut FramedConn<'_, Self>, line: &[u8]) -> Action {
+    ///         let (mut encoder, previous) = conn.split();
+    ///         let sent = encoder.send(previous);
+    ///         previous.clear();
+    ///         previous.extend_from_slice(line);
+    ///         sent.into()
+    ///     }
+    /// }
+    /// ```
+    #[inline]
+    pub fn split(&mut self) -> (Encoder<'_, 'a, F::Codec>, &mut F::State) {
+        let FramedState { codec, state, .. } = &mut *self.state;
+        (Encoder { codec: codec.as_mut(), output: &mut self.output }, state)
+    }
+
+    /// How long a frame of this connection may take, from now on: see [`Framed::frame_timeout`],
+    /// which sets it for all connections. One that has begun has that time from now on. The first
+    /// call allocates; a connection that is closing is not changed.
+    pub fn set_frame_timeout(&mut self, timeout: impl Into<Option<Duration>>) {
+        let timeout = timeout.into();
+        let Some(terms) = self.control.own_terms() else { return };
+        terms.frame_timeout = Some(timeout);
+        self.control.end_frame();
+        if let Some(timeout) = timeout
+            && (self.codec_is_within_frame() || !self.input.is_empty())
+        {
+            self.control.begin_frame(timeout);
         }
-    }
-
-    /// The connection's codec; `None` only if [`FrameHandler::codec`] panicked, and the connection
-    /// closes.
-    pub fn codec(&mut self) -> Option<&mut F::Codec> {
-        self.state.codec.as_mut()
-    }
-
-    /// The connection's codec and its output, for what is written piece by piece; `None` as for
-    /// [`codec`](Self::codec).
-    pub fn encoder(&mut self) -> Option<(&mut F::Codec, &mut Output<'a>)> {
-        Some((self.state.codec.as_mut()?, &mut self.output))
     }
 
     #[inline]
@@ -345,12 +467,14 @@ impl<'a, F: FrameHandler> FramedConn<'a, F> {
     /// Whether a frame may be served now.
     #[inline]
     fn takes_frames(&self) -> bool {
-        !(self.is_closing() || self.is_reading_paused() || self.output.is_flooded())
+        self.control.status.goes_on() && !self.is_reading_paused() && !self.is_flooded()
     }
 }
 
 impl<F: FrameHandler> EventHandler for Framed<F> {
     type State = FramedState<F>;
+
+    const TAKES_DATAGRAMS: bool = F::TAKES_DATAGRAMS;
 
     #[inline]
     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
@@ -378,8 +502,17 @@ impl<F: FrameHandler> EventHandler for Framed<F> {
         self.handler.on_high_water(conn)
     }
 
-    fn on_timer(&mut self, conn: &mut Conn<'_, Self>, timer: TimerId) -> Action {
-        self.handler.on_timer(conn, timer)
+    fn on_tls(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        // A part of a frame that came without TLS is no part of one that comes with it.
+        conn.state.codec = Some(self.handler.codec());
+        match self.handler.on_tls(conn) {
+            Action::Continue => self.serve_now(conn),
+            action => action,
+        }
+    }
+
+    fn on_timer(&mut self, conn: &mut Conn<'_, Self>, timer: TimerId, value: u64) -> Action {
+        self.handler.on_timer(conn, timer, value)
     }
 
     fn on_closing(&mut self, conn: &mut Conn<'_, Self>, reason: &CloseReason) {
@@ -410,20 +543,34 @@ impl<F: FrameHandler> EventHandler for Framed<F> {
         self.handler.on_datagram_closing(socket, reason);
     }
 
-    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
+    fn on_boot(&mut self, reactor: &mut Reactor<'_, Self>) -> ReactorAction {
         self.handler.on_boot(reactor)
     }
 
-    fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
+    fn on_tick(&mut self, reactor: &mut Reactor<'_, Self>) -> ReactorAction {
         self.handler.on_tick(reactor)
     }
 
-    fn on_shutdown(&mut self, reactor: &mut Reactor<'_>) -> ShutdownAction {
+    fn on_reactor_timer(
+        &mut self,
+        reactor: &mut Reactor<'_, Self>,
+        timer: TimerId,
+        value: u64,
+    ) -> ReactorAction {
+        self.handler.on_reactor_timer(reactor, timer, value)
+    }
+
+    fn on_shutdown(&mut self, reactor: &mut Reactor<'_, Self>) -> ShutdownAction {
         self.handler.on_shutdown(reactor)
     }
 
     fn on_drain(&mut self, conn: &mut Conn<'_, Self>) -> Action {
         self.handler.on_drain(conn)
+    }
+
+    fn go_on(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        conn.state.is_due = false;
+        self.serve(conn)
     }
 }
 

@@ -44,7 +44,10 @@ pub use self::compressed::Lz4;
 pub use self::compressed::{Compressed, CompressedError, Compression, pack, unpack};
 pub use self::delimited::{Delimited, DelimitedError};
 pub use self::fixed_length::{FixedLength, FixedLengthError};
-pub use self::framed::{FrameHandler, Framed, FramedConn, FramedState};
+pub use self::framed::{
+    Encoder, FrameHandler, Framed, FramedConn, FramedReactor, FramedReactors, FramedRemote,
+    FramedState,
+};
 pub use self::header_body::{BodyLength, HeaderBody, HeaderBodyError};
 pub use self::length_field::{
     LengthField, LengthFieldBuilder, LengthFieldError, LengthFieldGuard, LengthFieldOptionsError,

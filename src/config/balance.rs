@@ -1,6 +1,7 @@
 //! Which reactor gets a new connection.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
+use std::net::IpAddr;
 
 use millstream_platform::address::Address;
 
@@ -8,6 +9,32 @@ use millstream_platform::address::Address;
 /// is only one reactor.
 ///
 /// The stock ones are [`RoundRobin`] (the default), [`LeastConnections`] and [`SourceHash`].
+///
+/// Clients of this machine have the first reactor, and all others the rest:
+///
+/// ```
+/// use millstream::balance::Balance;
+/// use millstream::{Address, Engine};
+///
+/// #[derive(Default)]
+/// struct OwnFirst {
+///     next: usize,
+/// }
+///
+/// impl Balance for OwnFirst {
+///     fn choose(&mut self, peer: Address, connections: &[usize]) -> usize {
+///         let is_own = peer.ip().is_none_or(|ip| ip.is_loopback());
+///         if is_own || connections.len() == 1 {
+///             return 0;
+///         }
+///         self.next = (self.next + 1) % (connections.len() - 1);
+///         1 + self.next
+///     }
+/// }
+///
+/// let builder = Engine::builder().balance(OwnFirst::default());
+/// ```
+#[doc(alias = "load balancing")]
 pub trait Balance: Send + 'static {
     /// Returns the index of the reactor that gets the connection from `peer`, which is an IPv4
     /// address also where that is mapped into IPv6. `connections` has each reactor's number of
@@ -19,6 +46,11 @@ pub trait Balance: Send + 'static {
     fn needs_connections(&self) -> bool {
         true
     }
+
+    /// Draws from this seed, from here on, what it leaves to chance. A simulation calls it once, so
+    /// that its runs can be repeated. By default it does nothing, which is right for a rule that
+    /// leaves nothing to chance.
+    fn seed(&mut self, _seed: u64) {}
 }
 
 /// Each reactor in turn.
@@ -55,12 +87,27 @@ impl Balance for LeastConnections {
 #[derive(Clone, Debug, Default)]
 pub struct SourceHash {
     keys: RandomState,
+    /// Stands for the keys in a simulation.
+    seed: Option<u64>,
+}
+
+impl SourceHash {
+    fn hash(&self, source: IpAddr) -> u64 {
+        let Some(seed) = self.seed else { return self.keys.hash_one(source) };
+        let mut hasher = DefaultHasher::new();
+        (seed, source).hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 impl Balance for SourceHash {
     fn choose(&mut self, peer: Address, connections: &[usize]) -> usize {
         let Some(source) = peer.ip() else { return LeastConnections.choose(peer, connections) };
-        let hash = self.keys.hash_one(source.to_canonical());
+        let hash = self.hash(source.to_canonical());
         (hash % connections.len() as u64) as usize
+    }
+
+    fn seed(&mut self, seed: u64) {
+        self.seed = Some(seed);
     }
 }

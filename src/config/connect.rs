@@ -8,6 +8,9 @@ use std::time::Duration;
 use millstream_platform::address::{Address, Transport, parse_host};
 use millstream_platform::socket::{OptionError, SocketOptions};
 
+use super::Layers;
+use crate::base::HandshakeError;
+
 /// How long an attempt may take by default.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long after an address the next one of the host is tried: what RFC 8305 recommends and
@@ -16,6 +19,18 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 const ATTEMPT_DELAYS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(2)];
 
 /// What [`Reactors::connect`](crate::Reactors::connect) is to connect to, and how.
+///
+/// ```
+/// use std::time::Duration;
+/// use millstream::{Backoff, Connect, SocketOptions};
+///
+/// let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
+/// let again = Connect::to_host("database.example", 5432)
+///     .after(backoff.next_delay())
+///     .timeout(Duration::from_secs(3))
+///     .socket_options(SocketOptions::new().nodelay(true));
+/// ```
+#[doc(alias("client", "dial"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Connect {
@@ -25,6 +40,8 @@ pub struct Connect {
     pub(crate) timeout: Duration,
     pub(crate) attempt_delay: Duration,
     pub(crate) options: SocketOptions,
+    /// What stands between the connection and the handler.
+    pub(crate) layers: Layers,
 }
 
 impl Connect {
@@ -55,7 +72,8 @@ impl Connect {
     fn new(to: Target) -> Self {
         let (after, timeout, attempt_delay) = (Duration::ZERO, TIMEOUT, ATTEMPT_DELAY);
         let options = SocketOptions::new();
-        Connect { to, from: None, after, timeout, attempt_delay, options }
+        let layers = Layers::default();
+        Connect { to, from: None, after, timeout, attempt_delay, options, layers }
     }
 
     /// Waits this long before it connects, for example for the time that a
@@ -193,6 +211,14 @@ pub enum ConnectError {
         /// Where to.
         to: Target,
     },
+    /// The connection was made, and then the handshake of TLS did not succeed.
+    #[error("cannot connect to {to}: the handshake failed: {source}")]
+    Handshake {
+        /// Where to.
+        to: Target,
+        /// Why it failed.
+        source: HandshakeError,
+    },
     /// The connection was made, but is not open any more, or never was: `on_open` closed it or
     /// panicked, or the reactor could not take it in.
     #[error("the connection to {to} was closed as it opened")]
@@ -219,6 +245,7 @@ impl ConnectError {
             | ConnectError::AllFailed { to, .. }
             | ConnectError::TimedOut { to, .. }
             | ConnectError::LimitReached { to }
+            | ConnectError::Handshake { to, .. }
             | ConnectError::Closed { to }
             | ConnectError::Stopped { to } => to,
         }
@@ -226,11 +253,6 @@ impl ConnectError {
 }
 
 fn list(failures: &[(SocketAddr, io::Error)]) -> String {
-    let failures = failures.iter().map(|(address, error)| {
-        // What is behind an error is nobody else's source to tell.
-        let sources =
-            std::iter::successors(error.get_ref().and_then(|error| error.source()), |e| e.source());
-        sources.fold(format!("{address}: {error}"), |text, source| format!("{text}: {source}"))
-    });
+    let failures = failures.iter().map(|(address, error)| format!("{address}: {error}"));
     failures.collect::<Vec<_>>().join("; ")
 }

@@ -6,6 +6,14 @@ use millstream_platform::address::Address;
 use millstream_platform::socket::DatagramOptions;
 
 /// What [`Reactors::open_datagram`](crate::Reactors::open_datagram) is to open.
+///
+/// ```
+/// # use millstream::OpenDatagram;
+/// // A client's socket, which hears its server alone.
+/// let client = OpenDatagram::to(([127, 0, 0, 1], 7000));
+/// // A member of a group, next to others on this machine.
+/// let member = OpenDatagram::on(([0, 0, 0, 0], 7001)).reuse_address(true);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct OpenDatagram(pub(crate) DatagramOptions);

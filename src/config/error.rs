@@ -46,6 +46,12 @@ pub enum ListenError {
         #[source]
         source: io::Error,
     },
+    /// The handler does not take datagrams.
+    #[error("cannot listen for datagrams on {address}: the handler's TAKES_DATAGRAMS is false")]
+    NoDatagrams {
+        /// The address.
+        address: Address,
+    },
     /// The thread that would accept does not start.
     #[error("nobody accepts: {0}")]
     Acceptor(#[source] Box<StartError>),
@@ -85,6 +91,13 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The handler does not take datagrams, which are all that comes to this address: see
+    /// [`EventHandler::TAKES_DATAGRAMS`](crate::EventHandler::TAKES_DATAGRAMS).
+    #[error("cannot listen for datagrams on {address}: the handler's TAKES_DATAGRAMS is false")]
+    NoDatagrams {
+        /// The address.
+        address: Address,
+    },
     /// The engine was stopped while it started.
     #[error("the engine stopped while it started")]
     Stopped,
@@ -112,6 +125,7 @@ impl From<ListenError> for StartError {
             ListenError::Config(error) => StartError::Config(error),
             ListenError::Option { address, source } => StartError::ListenOption { address, source },
             ListenError::Refused { address, source } => StartError::Listen { address, source },
+            ListenError::NoDatagrams { address } => StartError::NoDatagrams { address },
             ListenError::Acceptor(error) => *error,
             ListenError::Stopped => StartError::Stopped,
         }

@@ -14,7 +14,7 @@ use millstream_platform::socket::{
 };
 use socket2::SockRef;
 
-use super::{ConfigError, ListenError, Preface};
+use super::{ConfigError, Layers, ListenError, Preface};
 
 /// Where to listen, and how: made from an address or from text. What is wrong with it is found out
 /// when it is used.
@@ -30,8 +30,22 @@ use super::{ConfigError, ListenError, Preface};
 /// | `udp://…`, `udp4://…`, `udp6://…` | the same as with `tcp`, for datagrams |
 /// | `unixgram:///run/name.socket`, `unixgram://@name` | a Unix socket for datagrams |
 ///
+/// The names of hosts, such as `localhost`, are not looked up: a listener has one address, and a
+/// name may have several.
+///
 /// A Unix socket that an earlier process left behind is replaced if no process listens there, and
 /// removed when this one is closed.
+///
+/// ```
+/// use millstream::{Engine, Listen, SocketOptions};
+///
+/// let builder = Engine::builder()
+///     .listen("0.0.0.0:7000")
+///     .listen("unix:///run/example.socket")
+///     .listen(Listen::from("udp://[::1]:7000"))
+///     .listen(Listen::from("127.0.0.1:7001").max_connections(10));
+/// ```
+#[doc(alias("bind", "port"))]
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Listen {
@@ -43,6 +57,8 @@ pub struct Listen {
     most: Option<usize>,
     /// What comes before its connections open.
     pub(crate) preface: Option<Arc<dyn Preface>>,
+    /// What stands between its connections and the handler.
+    pub(crate) layers: Layers,
     inherited: Option<Inherited>,
 }
 
@@ -55,6 +71,8 @@ pub(crate) struct Rules {
     pub(crate) most: Option<usize>,
     /// What comes before they open.
     pub(crate) preface: Option<Arc<dyn Preface>>,
+    /// What stands between them and the handler.
+    pub(crate) layers: Layers,
 }
 
 /// Sockets that listen already.
@@ -188,6 +206,7 @@ impl Listen {
             options: SocketOptions::new(),
             most: None,
             preface: None,
+            layers: Layers::default(),
             inherited: None,
         }
     }
@@ -215,7 +234,8 @@ impl Listen {
 
     /// What holds for its connections; `options` are to be set on each.
     pub(crate) fn rules(&self, options: Option<SocketOptions>) -> Rules {
-        Rules { options, most: self.most, preface: self.preface.clone() }
+        let (preface, layers) = (self.preface.clone(), self.layers.clone());
+        Rules { options, most: self.most, preface, layers }
     }
 
     /// Options of this listener and of the connections that it accepts, over those of
@@ -290,7 +310,6 @@ impl Listen {
         backlog: u32,
         options: &SocketOptions,
     ) -> Result<Vec<BoundSocket>, ListenError> {
-        self.check()?;
         self.check_options()?;
         let address = self.address();
         let refused = |source: io::Error| match source.downcast() {
@@ -449,6 +468,16 @@ fn parse(text: &str) -> (Transport, Result<Endpoint, &'static str>) {
 const BAD_SCHEME: &str =
     "the scheme is none of tcp, tcp4, tcp6, udp, udp4, udp6, unix and unixgram";
 
+// A name may stand for several addresses, as localhost does, and for others tomorrow; a listener
+// has one address, and where a server can be reached should not depend on a resolver.
+const LOCALHOST: &str = "names are not looked up: write 127.0.0.1 or [::1] for this machine";
+const NAME: &str =
+    "names are not looked up: write an IP address, or none in front of the port for all of them";
+
+fn is_name(host: &str) -> bool {
+    !host.starts_with('[') && host.contains(|c: char| c.is_alphabetic())
+}
+
 /// An address with a port, of a family that is `wanted`.
 fn parse_ip(text: &str, wanted: impl Fn(&IpAddr) -> bool) -> Result<Endpoint, &'static str> {
     let (v4, v6) = (IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED));
@@ -456,6 +485,8 @@ fn parse_ip(text: &str, wanted: impl Fn(&IpAddr) -> bool) -> Result<Endpoint, &'
     let address = match host {
         "" if wanted(&v6) => SocketAddr::new(v6, port),
         "" => SocketAddr::new(v4, port),
+        "localhost" => return Err(LOCALHOST),
+        _ if is_name(host) => return Err(NAME),
         _ => address::parse_host(host, port)?,
     };
     if !wanted(&address.ip()) {
@@ -546,7 +577,10 @@ mod tests {
             ("unix:/run/a", "a scheme has :// behind it"),
             ("127.0.0.1:65536", no_number),
             ("::1:80", "an IPv6 address with a port needs brackets, as in [::1]:7000"),
-            ("example:80", "the host is not an IP address"),
+            ("localhost:80", LOCALHOST),
+            ("udp://localhost:80", LOCALHOST),
+            ("example:80", NAME),
+            ("1.2.3:80", "the host is not an IP address"),
             ("[::1:80", "the host is not an IP address"),
             ("[127.0.0.1]:80", "the host is not an IP address"),
             ("[fe80::1%none such]:80", "the machine has no interface of that name"),

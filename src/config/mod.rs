@@ -76,7 +76,7 @@ pub enum InputOverflow {
     #[default]
     Close,
     /// Reading pauses until a callback has taken something. A handler that waits for more than the
-    /// cap then waits for ever, or until a timeout.
+    /// cap then waits for ever, or until a timer: idle and read timeouts stand still.
     Pause,
 }
 
@@ -85,17 +85,34 @@ pub enum InputOverflow {
 pub(crate) struct OutputLimits {
     pub(crate) low_water: usize,
     pub(crate) high_water: usize,
-    pub(crate) pause_reading_at_high_water: bool,
     pub(crate) cap: usize,
 }
 
 impl Default for OutputLimits {
     fn default() -> Self {
-        OutputLimits {
-            low_water: 32 * 1024,
-            high_water: 64 * 1024,
+        OutputLimits { low_water: 32 * 1024, high_water: 64 * 1024, cap: 64 * 1024 * 1024 }
+    }
+}
+
+/// What the engine expects of a peer, unless its connection's handler says otherwise.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) read_timeout: Option<Duration>,
+    pub(crate) write_timeout: Option<Duration>,
+    /// Of its frames, if it is not the one of all.
+    pub(crate) frame_timeout: Option<Option<Duration>>,
+    pub(crate) pause_reading_at_high_water: bool,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Terms {
+            idle_timeout: None,
+            read_timeout: None,
+            write_timeout: None,
+            frame_timeout: None,
             pause_reading_at_high_water: true,
-            cap: 64 * 1024 * 1024,
         }
     }
 }
@@ -114,9 +131,7 @@ pub(crate) struct Config {
     pub(crate) ipv6_source_prefix: u8,
     pub(crate) accept_filter: AcceptFilter,
     pub(crate) options: SocketOptions,
-    pub(crate) idle_timeout: Option<Duration>,
-    pub(crate) read_timeout: Option<Duration>,
-    pub(crate) write_timeout: Option<Duration>,
+    pub(crate) terms: Terms,
     pub(crate) close_timeout: Duration,
     pub(crate) stop_timeout: Duration,
     pub(crate) tick: Option<Duration>,
@@ -153,9 +168,7 @@ impl Default for Config {
             ipv6_source_prefix: 128,
             accept_filter: AcceptFilter::default(),
             options: SocketOptions::new().nodelay(true),
-            idle_timeout: None,
-            read_timeout: None,
-            write_timeout: None,
+            terms: Terms::default(),
             close_timeout: Duration::from_secs(5),
             stop_timeout: Duration::from_secs(10),
             tick: None,
@@ -233,9 +246,9 @@ impl Config {
 
     fn check_times(&self) -> Result<(), ConfigError> {
         let times = [
-            ("idle_timeout", self.idle_timeout),
-            ("read_timeout", self.read_timeout),
-            ("write_timeout", self.write_timeout),
+            ("idle_timeout", self.terms.idle_timeout),
+            ("read_timeout", self.terms.read_timeout),
+            ("write_timeout", self.terms.write_timeout),
             ("tick", self.tick),
         ];
         let good = |time: &Duration| !time.is_zero();

@@ -11,6 +11,8 @@ use millstream_platform::driver::{Driver, Event, Host, Space, Token};
 use crate::config::balance::Balance;
 use crate::config::canonical;
 use crate::log::limited;
+#[cfg(any(feature = "sim", feature = "internals"))]
+use crate::shared::OpenSocket;
 use crate::shared::{
     AcceptQueue, Acceptance, Account, Admission, Arrival, Engine, Inbox, ListenerState, Notify,
 };
@@ -66,6 +68,20 @@ impl<D: Driver> Acceptor<D> {
         }
     }
 
+    /// Starts accepting on a listener.
+    ///
+    /// # Errors
+    /// The operating system refused to watch it; it is closed.
+    #[cfg(any(feature = "sim", feature = "internals"))]
+    pub(crate) fn listen(&mut self, listener: D::Listener, open: OpenSocket) -> io::Result<()> {
+        self.acceptance.listen(listener, open, &mut self.driver)
+    }
+
+    #[cfg(feature = "sim")]
+    pub(crate) fn driver(&self) -> &D {
+        &self.driver
+    }
+
     /// Where it is given listeners.
     pub(crate) fn inlet(&self) -> Arc<Inbox<Arrival<D>>> {
         Arc::clone(&self.arrivals)
@@ -73,30 +89,45 @@ impl<D: Driver> Acceptor<D> {
 
     /// Accepts until the engine stops.
     pub(crate) fn run(mut self) {
-        while self.engine.stop_deadline().is_none() {
-            if let Err(error) = self.wait() {
-                tracing::error!(%error, "the acceptor cannot wait; the engine stops");
-                self.engine.fail(error);
-                break;
-            }
-            // Each goes on with what is left: see `reactor::fault`.
-            while catch(|| self.serve()).is_err() {
-                self.give_up_on_the_served();
-            }
-            let now = self.driver.now();
-            self.acceptance.resume_due(now, &mut self.driver);
+        while self.turn(None) {}
+        self.end();
+    }
+
+    /// One turn, which waits no longer than `limit`. `false`: the engine stops.
+    pub(crate) fn turn(&mut self, limit: Option<Duration>) -> bool {
+        if self.engine.stop_deadline().is_some() {
+            return false;
         }
+        if let Err(error) = self.wait(limit) {
+            tracing::error!(%error, "the acceptor cannot wait; the engine stops");
+            self.engine.fail(error);
+            return false;
+        }
+        // Each goes on with what is left: see `reactor::fault`.
+        while catch(|| self.serve()).is_err() {
+            self.give_up_on_the_served();
+        }
+        let now = self.driver.now();
+        self.acceptance.resume_due(now, &mut self.driver);
+        true
+    }
+
+    /// Closes what is left.
+    pub(crate) fn end(mut self) {
         self.acceptance.close(&mut self.driver);
         self.arrivals.close();
         while self.arrivals.pop().is_some() {}
     }
 
-    fn wait(&mut self) -> io::Result<()> {
-        let mut timeout = self.acceptance.timeout(self.driver.now());
+    /// Announces that it sleeps, and returns for how long; `None` until something happens.
+    pub(crate) fn fall_asleep(&self) -> Option<Duration> {
         self.notify.prepare_to_sleep();
-        if !self.arrivals.is_empty() {
-            timeout = Some(Duration::ZERO);
-        }
+        let timeout = self.acceptance.timeout(self.driver.now());
+        if self.arrivals.is_empty() { timeout } else { Some(Duration::ZERO) }
+    }
+
+    fn wait(&mut self, limit: Option<Duration>) -> io::Result<()> {
+        let timeout = [self.fall_asleep(), limit].into_iter().flatten().min();
         let waited = self.driver.wait(timeout);
         self.notify.awake();
         waited

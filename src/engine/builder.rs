@@ -12,6 +12,32 @@ use crate::shared::{Engine, Resolve, system};
 
 /// How an engine is to run; [`Engine::builder`] makes one. Every value has a default, and is
 /// checked when the engine starts.
+///
+/// ```
+/// use std::time::Duration;
+/// use millstream::Engine;
+/// # use millstream::{Action, Conn, EventHandler};
+/// # struct Echo;
+/// # impl EventHandler for Echo {
+/// #     type State = ();
+/// #     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+/// #         conn.output.write(conn.input.take_all());
+/// #         Action::Continue
+/// #     }
+/// # }
+///
+/// let engine = Engine::builder()
+///     .listen("127.0.0.1:0")
+///     .reactors(2)
+///     .max_connections(10_000)
+///     .idle_timeout(Duration::from_secs(60))
+///     .write_timeout(Duration::from_secs(10))
+///     .start(|_reactor| Echo)?;
+/// # engine.stop(Duration::from_secs(5))?;
+/// # engine.wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[doc(alias("config", "options", "settings"))]
 #[must_use]
 pub struct Builder {
     pub(crate) config: Config,
@@ -177,24 +203,37 @@ impl Builder {
 
 /// Deadlines. All have a resolution of a millisecond.
 impl Builder {
-    /// Closes a connection when neither side has sent anything for this long; resuming reading
-    /// begins it again. By default never.
-    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.config.idle_timeout = Some(timeout);
+    /// Closes a connection when neither side has sent anything for this long. By default never.
+    ///
+    /// Time in which the engine [holds](crate::Hold) the connection back, so that its peer can't be
+    /// heard, does not count. A peer that takes no output, and so is held back, is ended only by
+    /// the [`write_timeout`](Self::write_timeout), which is off by default: set both. The timeout
+    /// passes while the handler [pauses](crate::Conn::pause_reading) reading, but once it has
+    /// resumed, that time does not count either.
+    /// [`Conn::set_idle_timeout`](crate::Conn::set_idle_timeout) sets another timeout for one
+    /// connection.
+    #[doc(alias("inactivity", "keep-alive"))]
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.config.terms.idle_timeout = timeout.into();
         self
     }
 
-    /// Closes a connection when its peer has sent nothing for this long, while reading is not
-    /// paused and the peer has not ended its side. By default never.
-    pub fn read_timeout(mut self, timeout: Duration) -> Self {
-        self.config.read_timeout = Some(timeout);
+    /// Closes a connection when its peer has sent nothing for this long. By default never.
+    ///
+    /// Time in which reading is [paused](crate::Conn::pause_reading), or [held](crate::Hold) by the
+    /// engine, does not count, and the timeout ends with the peer's side.
+    /// [`Conn::set_read_timeout`](crate::Conn::set_read_timeout) sets another one for one
+    /// connection.
+    pub fn read_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.config.terms.read_timeout = timeout.into();
         self
     }
 
     /// Resets a connection when output has been waiting for this long and the operating system took
-    /// none of it. By default never.
-    pub fn write_timeout(mut self, timeout: Duration) -> Self {
-        self.config.write_timeout = Some(timeout);
+    /// none of it. By default never. [`Conn::set_write_timeout`](crate::Conn::set_write_timeout)
+    /// sets another timeout for one connection.
+    pub fn write_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.config.terms.write_timeout = timeout.into();
         self
     }
 
@@ -217,8 +256,9 @@ impl Builder {
 
     /// Calls [`EventHandler::on_tick`](crate::EventHandler::on_tick) this often on each reactor. By
     /// default never.
-    pub fn tick(mut self, interval: Duration) -> Self {
-        self.config.tick = Some(interval);
+    #[doc(alias("interval", "periodic"))]
+    pub fn tick(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.config.tick = interval.into();
         self
     }
 }
@@ -238,9 +278,10 @@ impl Builder {
 
     /// Whether a connection whose output is above the high-water mark stops reading until it has
     /// fallen to the low one. By default it does, so a peer that sends and doesn't read is slowed
-    /// down.
+    /// down. A single connection may
+    /// [do otherwise](crate::Conn::set_pause_reading_at_high_water).
     pub fn pause_reading_at_high_water(mut self, pause: bool) -> Self {
-        self.config.output.pause_reading_at_high_water = pause;
+        self.config.terms.pause_reading_at_high_water = pause;
         self
     }
 
@@ -274,7 +315,8 @@ impl Builder {
     /// address space's; in a simulation any number.
     ///
     /// What counts is the memory behind it: rings and chunks as a whole, and
-    /// [`Bytes`](bytes::Bytes) that wait to be sent, for each connection that they wait on.
+    /// [`Bytes`](bytes::Bytes) that wait to be sent, for each connection that they wait on. So does
+    /// what has come of a record of TLS that is not whole; such a connection receives the rest.
     ///
     /// When 7/8 of it are in use, connections that hold some of it receive nothing more until they
     /// hold none, or until use is down to 3/4. Above it, connections are refused, and each reactor
@@ -333,9 +375,9 @@ impl Builder {
 
     /// How long a reactor works on what has arrived before it does something else, and at most on
     /// each of the other stages of a turn: requests of other threads, what connections left for
-    /// later, timers, sending. By default 2 milliseconds; with less, quiet connections wait for a
-    /// shorter time, and a busy reactor makes more system calls. A turn also ends after a fixed
-    /// amount of work, 512 events or 4 MiB.
+    /// later, timers, sending. By default 2 milliseconds; with less,
+    /// quiet connections wait for a shorter time, and a busy reactor makes more system calls. A
+    /// turn also ends after a fixed amount of work, 512 events or 4 MiB.
     pub fn turn_time(mut self, time: Duration) -> Self {
         self.config.turn_time = time;
         self

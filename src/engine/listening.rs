@@ -29,13 +29,13 @@ impl Engine {
 
 impl Listeners {
     /// Opens the sockets that a configuration asks for.
-    fn bind(
-        &self,
-        listen: &Listen,
-        config: &Config,
-        reactors: usize,
-    ) -> Result<Bound, ListenError> {
-        let shares = (config.accept_mode == AcceptMode::ReusePort).then_some(reactors);
+    fn bind(&self, listen: &Listen, setup: &Setup) -> Result<Bound, ListenError> {
+        let Setup { config, reactors, takes_datagrams } = setup;
+        listen.check()?;
+        if !(*takes_datagrams || listen.transport().is_stream()) {
+            return Err(ListenError::NoDatagrams { address: listen.address() });
+        }
+        let shares = (config.accept_mode == AcceptMode::ReusePort).then_some(*reactors);
         let options = listen.options_over(&config.options);
         let sockets = listen.open(shares, config.backlog, &options)?;
         let first = sockets.first().expect("there is a socket");
@@ -64,8 +64,9 @@ impl Listeners {
     }
 
     /// Lets listeners be opened, which wait until somebody accepts.
-    pub(crate) fn set_up(&self, config: &Arc<Config>, reactors: usize) {
-        self.lock().setup = Some(Setup { config: Arc::clone(config), reactors });
+    pub(crate) fn set_up(&self, config: &Arc<Config>, reactors: usize, takes_datagrams: bool) {
+        let config = Arc::clone(config);
+        self.lock().setup = Some(Setup { config, reactors, takes_datagrams });
     }
 
     /// Makes the reactors and the acceptor accept from now on.
@@ -81,8 +82,7 @@ impl Listeners {
     /// Opens a listener.
     pub(crate) fn add(&self, listen: &Listen, engine: &Engine) -> Result<Listener, ListenError> {
         let setup = self.lock().setup.clone().filter(|_| !engine.is_stopping());
-        let Setup { config, reactors } = setup.ok_or(ListenError::Stopped)?;
-        let bound = self.bind(listen, &config, reactors)?;
+        let bound = self.bind(listen, &setup.ok_or(ListenError::Stopped)?)?;
         let state = Arc::clone(&bound.state);
         let mut inner = self.lock();
         let assigned = inner.assign(bound, engine);

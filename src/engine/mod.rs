@@ -14,8 +14,12 @@ mod service;
 mod signals;
 mod start;
 
+#[cfg(feature = "sim")]
+pub(crate) use self::acceptor::Acceptor;
 pub(crate) use self::acceptor::NoRoom;
 pub use self::builder::Builder;
 pub use self::start::RunError;
-#[cfg(any(feature = "sim", feature = "internals"))]
+#[cfg(feature = "sim")]
 pub(crate) use self::start::start_in_this_thread;
+#[cfg(feature = "internals")]
+pub(crate) use self::start::start_one_in_this_thread;

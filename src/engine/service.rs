@@ -14,6 +14,7 @@ const THREAD: &str = "millstream-service";
 /// How often in the watchdog's time the reactors are looked at.
 const LOOKS: u32 = 4;
 
+#[cfg_attr(docsrs, doc(cfg(feature = "sd-notify")))]
 impl Engine {
     /// Tells the service manager that the engine runs, and then that it stops (feature
     /// `sd-notify`): `READY=1` at once, `STOPPING=1` when it begins to stop. It is for services of

@@ -20,8 +20,6 @@ use crate::handler::{EventHandler, Reactors};
 use crate::reactor::{Channels, EventLoop};
 #[cfg(any(feature = "sim", feature = "internals"))]
 use crate::shared::OpenSocket;
-#[cfg(any(feature = "sim", feature = "internals"))]
-use crate::shared::Resolve;
 use crate::shared::{
     AcceptQueue, Engine, MakeAcceptor, Memory, ReactorPort, Resolver, Serve, WaitError, Workers,
     spawn,
@@ -117,7 +115,7 @@ where
     let listens = std::mem::take(&mut config.listen);
     let config = Arc::new(config);
     let listeners = engine.known_listeners();
-    listeners.set_up(&config, count);
+    listeners.set_up(&config, count, H::TAKES_DATAGRAMS);
     for listen in listens {
         listeners.add(&listen, &engine)?;
     }
@@ -245,35 +243,69 @@ fn boot<D: SystemDriver, H: EventHandler>(
     Ok((event_loop, Booted { reactor, port, queue, worker, go }, start))
 }
 
-/// Makes an engine of one reactor, which the calling thread runs turn by turn. Hosts are looked up
-/// in it, too, so that nothing depends on how fast threads are.
-#[cfg(any(feature = "sim", feature = "internals"))]
-pub(crate) fn start_in_this_thread<D: Driver, H: EventHandler>(
-    config: Arc<Config>,
-    resolve: Arc<dyn Resolve>,
+/// As [`start_in_this_thread`], with one reactor.
+#[cfg(feature = "internals")]
+pub(crate) fn start_one_in_this_thread<D: Driver, H: EventHandler>(
+    builder: Builder,
     driver: D,
-    address: Address,
-    listener: D::Listener,
+    listening: (Address, D::Listener),
     handler: H,
 ) -> Result<(Engine, EventLoop<D, H>), StartError> {
+    let mut handler = Some(handler);
+    let factory = |_| handler.take().expect("there is one reactor");
+    let started = start_in_this_thread(builder, vec![driver], None, listening, factory)?;
+    let (engine, mut event_loops, _) = started;
+    Ok((engine, event_loops.remove(0)))
+}
+
+/// What the calling thread runs turn by turn.
+#[cfg(any(feature = "sim", feature = "internals"))]
+type InThisThread<D, H> = (Engine, Vec<EventLoop<D, H>>, Option<Acceptor<D>>);
+
+/// Makes an engine with a reactor for each of these drivers, which the calling thread runs turn by
+/// turn. The acceptor, if there is a driver for one, accepts on the listener; otherwise the first
+/// reactor does. Hosts are looked up in this thread, too, so that nothing depends on how fast
+/// threads are.
+#[cfg(any(feature = "sim", feature = "internals"))]
+pub(crate) fn start_in_this_thread<D: Driver, H: EventHandler>(
+    builder: Builder,
+    drivers: Vec<D>,
+    acceptor: Option<D>,
+    (address, listener): (Address, D::Listener),
+    mut factory: impl FnMut(usize) -> H,
+) -> Result<InThisThread<D, H>, StartError> {
+    let Builder { config, balance, resolve } = builder;
+    let config = Arc::new(config);
     let engine = Engine::new(&config, Resolver::new(resolve, false), D::NAME);
-    let channels = Channels::new(&driver);
-    let reactors = Reactors::new(1);
+    let reactors = Reactors::new(drivers.len());
     engine.set_handle(reactors.clone());
-    engine.set_reactors(vec![channels.port(&driver)]);
-    let mut event_loop =
-        EventLoop::new(0, driver, handler, channels, reactors, engine.clone(), config);
-    event_loop.boot().map_err(|panic| StartError::panicked(0, "on_boot", panic))?;
-    let state = engine.known_listeners().note(
-        address.to_string(),
-        address,
-        Transport::Tcp,
-        1,
-        std::sync::Weak::new(),
-        Rules::default(),
-    );
-    event_loop.listen(listener, OpenSocket(state, 0)).map_err(StartError::Driver)?;
-    Ok((engine, event_loop))
+    let channels: Vec<Channels<D, H>> = drivers.iter().map(Channels::new).collect();
+    let ports = channels.iter().zip(&drivers).map(|(channels, driver)| channels.port(driver));
+    engine.set_reactors(ports.collect());
+    let queues = channels.iter().map(Channels::accept_queue).collect();
+    let mut acceptor = acceptor.map(|driver| {
+        engine.wake_on_stop(driver.waker());
+        Acceptor::new(driver, Shielded::new(balance), queues, engine.clone())
+    });
+    let mut event_loops = Vec::new();
+    for (reactor, (driver, channels)) in drivers.into_iter().zip(channels).enumerate() {
+        let handler = catch(|| factory(reactor))
+            .map_err(|panic| StartError::panicked(reactor, "factory", panic))?;
+        let (reactors, config) = (reactors.clone(), Arc::clone(&config));
+        let mut event_loop =
+            EventLoop::new(reactor, driver, handler, channels, reactors, engine.clone(), config);
+        event_loop.boot().map_err(|panic| StartError::panicked(reactor, "on_boot", panic))?;
+        event_loops.push(event_loop);
+    }
+    let (name, file, rules) = (address.to_string(), std::sync::Weak::new(), Rules::default());
+    let state = engine.known_listeners().note(name, address, Transport::Tcp, 1, file, rules);
+    let open = OpenSocket(state, 0);
+    match &mut acceptor {
+        Some(acceptor) => acceptor.listen(listener, open),
+        None => event_loops[0].listen(listener, open),
+    }
+    .map_err(StartError::Driver)?;
+    Ok((engine, event_loops, acceptor))
 }
 
 /// Lets the reactors go, and makes them known to the engine.

@@ -1,6 +1,8 @@
 //! A connection as its reactor keeps it, and what of it a callback reaches.
 
+use std::any::Any;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,16 +10,16 @@ use millstream_platform::address::{Address, PeerAddress};
 use millstream_platform::driver::Token;
 use millstream_platform::memory::Ring;
 
-use super::conn::{CloseRequest, Conn, Detach, Pending, Remote};
+use super::EventHandler;
+use super::conn::{Change, Detach, Extra, Hold, Pending, Remote, RemoteState};
 use super::layered::Layered;
-use super::mailbox::Order;
-use super::reactors::Reactors;
-use super::{Action, EventHandler};
+use super::mailbox::{Done, Order};
+use super::neighbours::Neighbours;
 use crate::base::{
     Clock, CloseReason, Completion, ConnId, ListenerId, OwnedTimers, Share, TimerId, TimerKey,
     Timers, ticks,
 };
-use crate::config::{Layer, Preface};
+use crate::config::{Layer, Preface, Terms};
 use crate::shared::{Account, Counters};
 
 /// A connection in the reactor's table. Its size is what an idle connection costs, so what is
@@ -27,17 +29,18 @@ pub(crate) struct Connection<H: EventHandler> {
     /// Received and unread bytes; never empty.
     pub(crate) ring: Option<Box<Ring>>,
     pub(crate) pending: Pending,
-    pub(crate) status: Status<H>,
+    pub(crate) status: Status,
 }
 
 /// What [`Status::frame_by`] is while no frame has begun.
 const NO_FRAME: u64 = u64::MAX;
 
-/// Where a connection stands.
-pub(crate) struct Status<H: EventHandler> {
+/// Where a connection stands. Nothing here has the handler's type, so that what stands between the
+/// engine and several handlers can show each its own connections: see `protocols`.
+pub(crate) struct Status {
     pub(crate) peer: Peer,
-    /// Made when it is first asked for.
-    pub(crate) remote: Option<Remote<H>>,
+    /// What its handles share; made when one is first asked for.
+    pub(crate) remote: Option<Arc<RemoteState>>,
     /// The timers that the handler set.
     pub(crate) timers: OwnedTimers,
     /// The one timer for all of the connection's deadlines.
@@ -45,15 +48,19 @@ pub(crate) struct Status<H: EventHandler> {
     /// The tick by which the frame that has begun must be whole; while reading is paused, how many
     /// ticks are left. [`NO_FRAME`] if none has begun.
     pub(crate) frame_by: u64,
-    /// The tick of the last byte received, or when reading began again.
+    /// The tick of the last byte received, later by as much as reading was paused since.
     pub(crate) last_received: u64,
-    /// The tick of the last byte sent, or when there began to be something to send.
+    /// The tick of the last byte sent, or when there began to be something to send; if nothing is
+    /// stuck, it is later by as much as reading was paused since.
     pub(crate) last_sent: u64,
-    pub(crate) extras: Option<Box<Extras<H>>>,
+    /// Those of the engine hold, unless its handler has set others.
+    pub(crate) terms: Option<Box<Terms>>,
+    pub(crate) extras: Option<Box<Extras>>,
     pub(crate) phase: Phase,
     /// The handler was told of it.
     pub(crate) opened: bool,
-    pub(crate) close_request: Option<CloseRequest>,
+    /// What its callback has asked for.
+    pub(crate) change: Option<Change>,
     /// Its [`Origin`], in less room.
     pub(crate) listener: Option<ListenerId>,
     pub(crate) outgoing: bool,
@@ -64,8 +71,8 @@ pub(crate) struct Status<H: EventHandler> {
     pub(crate) holds_input: bool,
     /// The driver was told to pause.
     pub(crate) paused: bool,
-    /// The output is above the high-water mark and was not at the low one since.
-    pub(crate) above_high_water: bool,
+    /// Why, if not only because of the handler.
+    pub(crate) held_by: Option<Hold>,
     /// The peer ended its side.
     pub(crate) peer_ended: bool,
     /// Both sides had ended when reading was paused, and nothing was left to be received.
@@ -167,18 +174,25 @@ pub(crate) enum Phase {
 }
 
 /// What few connections have, or have only at their end: what waits for what, and how it is closed.
-pub(crate) struct Extras<H> {
+#[derive(Default)]
+pub(crate) struct Extras {
     /// For the output to be sent up to this position.
     pub(crate) writes: VecDeque<(u64, Completion)>,
     /// For the connection to be over.
     pub(crate) closes: Vec<Completion>,
-    /// For the connection to leave the engine.
-    pub(crate) detach: Option<Detach<H>>,
+    /// Its handles want to know how much waits to be sent.
+    pub(crate) watched: bool,
+    /// For the connection to leave the engine: a [`Detach`].
+    detach: Option<Box<dyn Any>>,
+    /// What was unread when a layer came in, and is the beginning of its handshake.
+    pub(crate) upgrade: Option<Vec<u8>>,
     /// What is to come before it opens.
     pub(crate) preface: Option<Arc<dyn Preface>>,
+    /// What waits for it to open, a [`Done`], and what that is reported as.
+    awaited: Option<(&'static str, Box<dyn Any>)>,
     /// Why it closes once its output is flushed, or was refused before it opened.
     pub(crate) reason: Option<CloseReason>,
-    /// The tick at which the patience with that, or with the preface, ends.
+    /// The tick at which the patience with that, or with the preface or the handshake, ends.
     pub(crate) close_by: u64,
 }
 
@@ -190,6 +204,10 @@ impl<H: EventHandler> Connection<H> {
         origin: Origin,
         now: u64,
     ) -> Self {
+        let mut pending = Pending::default();
+        if let Some(layer) = layer {
+            pending.put_layer(Layered::new(layer));
+        }
         let status = Status {
             peer: Peer::Direct(peer),
             remote: None,
@@ -198,30 +216,29 @@ impl<H: EventHandler> Connection<H> {
             frame_by: NO_FRAME,
             last_received: now,
             last_sent: now,
+            terms: None,
             extras: None,
             phase: Phase::Opening,
             opened: false,
-            close_request: None,
+            change: None,
             listener: origin.listener(),
             outgoing: origin == Origin::Outgoing,
             paused_by_handler: false,
             holds_input: false,
             paused: false,
-            above_high_water: false,
+            held_by: None,
             peer_ended: false,
             hung_up: false,
             end_sent: false,
             reset: false,
         };
-        let mut pending = Pending::default();
-        if let Some(layer) = layer {
-            pending.put_layer(Layered::new(layer));
-        }
         Connection { state, ring: None, pending, status }
     }
 
     /// Whether a callback left nothing to look after but output to be sent, for which nobody waits.
-    /// This is how almost all callbacks end; what it leaves out is looked at one by one.
+    /// This is how almost all callbacks end; what it leaves out is looked at one by one. It is
+    /// asked about each message, so it is stricter than [`is_calm`](Self::is_calm): of a quiet
+    /// connection only the queue is left to be looked at.
     #[inline(always)]
     pub(crate) fn is_quiet(&self, high_water: usize) -> bool {
         let Connection { pending, status, .. } = self;
@@ -230,23 +247,28 @@ impl<H: EventHandler> Connection<H> {
             | status.paused_by_handler
             | status.holds_input
             | status.paused
-            | status.above_high_water;
+            | pending.above_high_water;
         !marked
             && pending.bytes <= high_water
-            && status.close_request.is_none()
+            && status.change.is_none()
             && status.extras.is_none()
-            && pending.extra.is_none()
+            && pending.extra.as_deref().is_none_or(Extra::is_at_rest)
     }
 
-    /// Whether a callback left nothing to look after but output to be flushed.
+    /// Whether a callback left nothing to look after but output to be flushed. It is asked about
+    /// those that are not quiet, and lets those pass of whose flush something follows: somebody
+    /// waits for it, or the low-water mark comes. [`has_output_to_do`](Self::has_output_to_do)
+    /// tells that.
     #[inline]
     pub(crate) fn is_calm(&self, high_water: usize) -> bool {
         let Connection { ring, pending, status, .. } = self;
         ring.is_none()
             && pending.extra.is_none()
             && !pending.ended
-            && (pending.bytes <= high_water || status.above_high_water)
-            && status.close_request.is_none()
+            && (pending.bytes <= high_water || pending.above_high_water)
+            // Whether that pauses reading may have changed.
+            && !(pending.above_high_water && status.terms.is_some())
+            && status.change.is_none()
             && !status.paused_by_handler
             && !status.holds_input
             && !status.paused
@@ -259,13 +281,42 @@ impl<H: EventHandler> Connection<H> {
         let Connection { pending, status, .. } = self;
         pending.queue.is_some()
             || (pending.ended && !status.end_sent)
-            || status.above_high_water
+            || pending.above_high_water
             || status.extras.is_some()
     }
 
     /// Whether it is open, and what it receives goes to a layer.
     pub(crate) fn is_layered(&self) -> bool {
         self.status.phase == Phase::Open && self.pending.layer().is_some()
+    }
+
+    /// Whether it opens once its layer's handshake is over, and that is next.
+    pub(crate) fn shakes_hands(&self) -> bool {
+        let next = |extras: &Extras| extras.preface.is_none() && extras.reason.is_none();
+        self.status.phase == Phase::Opening
+            && self.pending.awaits_layer()
+            && self.status.extras.as_deref().is_some_and(next)
+    }
+
+    /// Whether it is open, and the handshake of a layer that came in later is not over.
+    pub(crate) fn is_upgrading(&self) -> bool {
+        self.status.phase == Phase::Open && self.pending.awaits_layer()
+    }
+
+    /// Whether only what its layer opens counts as received: the beginning of a frame, a little at
+    /// a time, would put its deadlines off. A handshake has a deadline of its own.
+    pub(crate) fn opens_in_layer(&self) -> bool {
+        self.is_layered() && !self.is_upgrading()
+    }
+
+    /// Until when what it waits for must be there: its preface, its handshake, or its end.
+    pub(crate) fn close_by(&self) -> Option<u64> {
+        let waits = match self.status.phase {
+            Phase::Opening | Phase::Flushing | Phase::Lingering => true,
+            Phase::Open => self.is_upgrading(),
+            Phase::Doomed => false,
+        };
+        self.status.extras.as_ref().filter(|_| waits).map(|extras| extras.close_by)
     }
 
     /// Whether it hung up while the handler pauses reading, and nothing is left to be looked at.
@@ -291,16 +342,35 @@ impl<H: EventHandler> Connection<H> {
         counters.messages_out.add(1);
     }
 
+    /// Reading pauses or goes on, or something else than before holds it: the time in which it was
+    /// paused is not the peer's.
+    pub(crate) fn note_paused(&mut self, paused: bool, held_by: Option<Hold>, now: u64) {
+        let Connection { pending, status, .. } = self;
+        if status.paused {
+            // It wraps after 49 days, and then something of the time counts.
+            let passed = u64::from((now as u32).wrapping_sub(pending.paused_since));
+            status.last_received = status.last_received.saturating_add(passed).min(now);
+            if !pending.stuck {
+                status.last_sent = status.last_sent.saturating_add(passed).min(now);
+            }
+        }
+        pending.paused_since = now as u32;
+        status.held_by = held_by;
+        if paused != status.paused {
+            status.flip_paused(now);
+        }
+    }
+
     /// How many bytes are received and unread.
     pub(crate) fn unread(&self) -> usize {
         self.ring.as_ref().map_or(0, |ring| ring.len())
     }
 }
 
-impl<H: EventHandler> Status<H> {
-    /// Notes how the handler wants the connection to close; the more urgent request counts.
-    pub(crate) fn request_close(&mut self, request: CloseRequest) {
-        self.close_request = self.close_request.max(Some(request));
+impl Status {
+    /// Notes how the handler wants the connection to close; the more urgent change counts.
+    pub(crate) fn ask_for(&mut self, change: Change) {
+        self.change = self.change.max(Some(change));
         self.note_closing();
     }
 
@@ -308,6 +378,14 @@ impl<H: EventHandler> Status<H> {
     pub(crate) fn note_closing(&self) {
         if let Some(remote) = &self.remote {
             remote.note_closing();
+        }
+    }
+
+    /// Tells its handles how much waits to be sent, if they want to know.
+    pub(crate) fn tell_pending(&self, bytes: usize) {
+        let watched = self.extras.as_ref().is_some_and(|extras| extras.watched);
+        if let Some(remote) = self.remote.as_ref().filter(|_| watched) {
+            remote.note_pending(bytes);
         }
     }
 
@@ -330,7 +408,13 @@ impl<H: EventHandler> Status<H> {
     }
 
     pub(crate) fn is_closing(&self) -> bool {
-        self.phase != Phase::Open || self.close_request.is_some()
+        self.phase != Phase::Open || !matches!(self.change, None | Some(Change::Upgrade))
+    }
+
+    /// Whether it is open, and this callback has not asked for anything that comes first.
+    #[inline]
+    pub(crate) fn goes_on(&self) -> bool {
+        self.phase == Phase::Open && self.change.is_none()
     }
 
     /// No frame has begun, or the next one begins.
@@ -344,11 +428,11 @@ impl<H: EventHandler> Status<H> {
         (self.frame_by != NO_FRAME && !self.paused).then_some(self.frame_by)
     }
 
-    /// Reading pauses or goes on: the time in between is not the peer's.
-    pub(crate) fn note_paused(&mut self, paused: bool, now: u64) {
-        self.paused = paused;
+    /// Reading pauses or goes on: the time in between does not count for a frame.
+    fn flip_paused(&mut self, now: u64) {
+        self.paused = !self.paused;
         if self.frame_by != NO_FRAME {
-            self.frame_by = match paused {
+            self.frame_by = match self.paused {
                 true => self.frame_by.saturating_sub(now),
                 false => self.frame_by.saturating_add(now).min(NO_FRAME - 1),
             };
@@ -361,38 +445,52 @@ impl<H: EventHandler> Status<H> {
         self.peer_ended && self.end_sent && !holds_input
     }
 
-    pub(crate) fn extras(&mut self) -> &mut Extras<H> {
+    /// What is expected of its peer; `usual` are the engine's terms.
+    pub(crate) fn terms<'a>(&'a self, usual: &'a Terms) -> &'a Terms {
+        self.terms.as_deref().unwrap_or(usual)
+    }
+
+    pub(crate) fn extras(&mut self) -> &mut Extras {
         self.extras.get_or_insert_default()
     }
-
-    /// Until when what it waits for must be there, if it isn't open.
-    pub(crate) fn close_by(&self) -> Option<u64> {
-        match self.phase {
-            Phase::Opening | Phase::Flushing | Phase::Lingering => {
-                Some(self.extras.as_ref()?.close_by)
-            }
-            Phase::Open | Phase::Doomed => None,
-        }
-    }
 }
 
-impl<H> Default for Extras<H> {
-    fn default() -> Self {
-        let (writes, closes) = (VecDeque::new(), Vec::new());
-        Extras { writes, closes, detach: None, preface: None, reason: None, close_by: 0 }
+/// What has the handler's type: it is put in and taken out by the same one.
+impl Extras {
+    pub(crate) fn set_detach<H: EventHandler>(&mut self, detach: Detach<H>) {
+        self.detach = Some(Box::new(detach));
+    }
+
+    pub(crate) fn take_detach<H: EventHandler>(&mut self) -> Option<Detach<H>> {
+        Some(*self.detach.take()?.downcast().ok()?)
+    }
+
+    pub(crate) fn set_awaited<H: EventHandler>(
+        &mut self,
+        name: &'static str,
+        done: Done<H, CloseReason>,
+    ) {
+        self.awaited = Some((name, Box::new(done)));
+    }
+
+    pub(crate) fn take_awaited<H: EventHandler>(
+        &mut self,
+    ) -> Option<(&'static str, Done<H, CloseReason>)> {
+        let (name, done) = self.awaited.take()?;
+        Some((name, *done.downcast().ok()?))
     }
 }
-
-/// What a connection left for later: who, and what is called then.
-pub(crate) type Later<H> = (Token, fn(&mut H, &mut Conn<'_, H>) -> Action);
 
 /// What a timer is for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Alarm {
     /// One of the connection's deadlines may have come.
     Deadline(Token),
-    /// A timer that the connection's handler set.
-    Timer(Token),
+    /// A timer that a connection's handler set, with its value: as bytes, which need no alignment,
+    /// it makes no timer larger.
+    Timer([u8; 8]),
+    /// Not a timer: the connection whose handler's timers these are.
+    Owner(Token),
     /// An attempt to connect begins, or took too long.
     Attempt(Token),
     /// A socket for datagrams has waited long enough to close.
@@ -401,6 +499,8 @@ pub(crate) enum Alarm {
     Receive(Token),
     /// The handler's tick.
     Tick,
+    /// There is something to do about the timers that the handler set without a connection.
+    Reactor,
 }
 
 /// Sees to it that a connection's timer fires at this tick at the latest.
@@ -419,53 +519,73 @@ pub(crate) fn arm_by(
     *deadline = Some(timers.arm(tick, Alarm::Deadline(token)));
 }
 
+/// Takes back a connection's deadline, if one is armed.
+pub(crate) fn disarm(timers: &mut Timers<Alarm>, deadline: &mut Option<TimerKey>) {
+    if let Some(key) = deadline.take() {
+        timers.cancel(key);
+    }
+}
+
 /// What a callback reaches of its connection besides input, output and state.
 pub(crate) struct Control<'a, H: EventHandler> {
     pub(crate) token: Token,
-    pub(crate) status: &'a mut Status<H>,
-    pub(crate) common: &'a mut Common<H>,
+    pub(crate) status: &'a mut Status,
+    pub(crate) common: &'a mut Common,
+    pub(crate) neighbours: &'a Rc<Neighbours<H>>,
 }
 
 /// What the connections of a reactor share, as far as callbacks reach it.
-pub(crate) struct Common<H: EventHandler> {
+pub(crate) struct Common {
     /// The reactor's index.
     pub(crate) reactor: u32,
     pub(crate) timers: Timers<Alarm>,
-    pub(crate) reactors: Reactors<H>,
     pub(crate) clock: Clock,
-    /// What connections left for later, when others had their turn.
-    pub(crate) later: VecDeque<Later<H>>,
+    /// The engine's.
+    pub(crate) terms: Terms,
+    /// Those that left something for later, when others had their turn.
+    pub(crate) later: VecDeque<Token>,
     pub(crate) share: Share,
 }
 
-impl<H: EventHandler> Control<'_, H> {
+impl<'a, H: EventHandler> Control<'a, H> {
     pub(crate) fn id(&self) -> ConnId {
         ConnId { reactor: self.common.reactor, token: self.token }
     }
 
+    /// What a callback may ask of other connections, which is done when it is over.
+    pub(crate) fn neighbours(&self) -> &'a Neighbours<H> {
+        self.common.share.interrupt();
+        self.neighbours
+    }
+
     pub(crate) fn remote(&mut self) -> Remote<H> {
-        if let Some(remote) = &self.status.remote {
-            return remote.clone();
-        }
-        let remote = Remote::new(self.id(), self.common.reactors.clone());
-        self.status.remote = Some(remote.clone());
+        let state = match &self.status.remote {
+            Some(state) => Arc::clone(state),
+            None => self.make_remote(),
+        };
+        Remote::new(state, self.neighbours.reactors().clone())
+    }
+
+    fn make_remote(&mut self) -> Arc<RemoteState> {
+        let state = Arc::new(RemoteState::new(self.id()));
+        self.status.remote = Some(Arc::clone(&state));
         match self.status.phase {
-            Phase::Doomed => remote.note_over(),
-            _ if self.status.is_closing() => remote.note_closing(),
+            Phase::Doomed => state.note_over(),
+            _ if self.status.is_closing() => state.note_closing(),
             _ => {}
         }
-        remote
+        state
     }
 
     /// Posts to the connection's own reactor, which is awake.
     pub(crate) fn wake(&self) {
-        let _ = self.common.reactors.ask(self.id(), Order::Wake);
+        let _ = self.neighbours.reactors().ask(self.id(), Order::Wake);
     }
 
-    /// Runs a function as a callback after this one, in a later turn if there is much else to
+    /// Calls [`EventHandler::go_on`] after this callback, in a later turn if there is much else to
     /// do.
-    pub(crate) fn run_later(&mut self, then: fn(&mut H, &mut Conn<'_, H>) -> Action) {
-        self.common.later.push_back((self.token, then));
+    pub(crate) fn go_on_later(&mut self) {
+        self.common.later.push_back(self.token);
     }
 
     /// No frame has begun, or the next one begins.
@@ -487,9 +607,37 @@ impl<H: EventHandler> Control<'_, H> {
         }
     }
 
-    pub(crate) fn set_timer(&mut self, now: Instant, after: Duration) -> TimerId {
+    /// What is expected of the peer.
+    #[inline]
+    pub(crate) fn terms(&self) -> &Terms {
+        self.status.terms(&self.common.terms)
+    }
+
+    /// What is expected of the peer, to be changed for this connection; `None` if it is closing.
+    pub(crate) fn own_terms(&mut self) -> Option<&mut Terms> {
+        let Control { status, common, .. } = self;
+        let own = || Box::new(common.terms.clone());
+        (!status.is_closing()).then(|| &mut **status.terms.get_or_insert_with(own))
+    }
+
+    /// Sees to it that the deadlines are looked at when `timeout` has passed `since` a tick.
+    pub(crate) fn watch(&mut self, timeout: Option<Duration>, since: u64) {
+        if let Some(timeout) = timeout {
+            let at = since.saturating_add(ticks(timeout));
+            arm_by(&mut self.common.timers, &mut self.status.deadline, at, self.token);
+        }
+    }
+
+    pub(crate) fn set_timer(&mut self, now: Instant, after: Duration, value: u64) -> TimerId {
+        let Common { clock, timers, .. } = &mut *self.common;
+        let (owner, at) = (Alarm::Owner(self.token), clock.tick_after(now, after));
+        let alarm = Alarm::Timer(value.to_ne_bytes());
+        TimerId(timers.arm_owned(&mut self.status.timers, owner, at, alarm))
+    }
+
+    pub(crate) fn reset_timer(&mut self, now: Instant, timer: TimerId, after: Duration) -> bool {
         let at = self.common.clock.tick_after(now, after);
-        TimerId(self.common.timers.arm_owned(&mut self.status.timers, at, Alarm::Timer(self.token)))
+        self.common.timers.rearm_owned(&self.status.timers, timer.0, at)
     }
 
     pub(crate) fn cancel_timer(&mut self, timer: TimerId) -> bool {

@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::ops::Range;
+use std::time::Duration;
 
 use millstream_platform::memory::{OutputPool, OutputQueue};
 
@@ -21,13 +23,41 @@ pub(crate) struct Layered {
     sealed: Option<Box<OutputQueue>>,
     /// How many bytes each piece has that is not taken yet, and how many of the handler's.
     pieces: VecDeque<(usize, usize)>,
+    /// Its handshake is over. It is asked for often, and so is not asked of the layer.
+    ready: bool,
+    /// What came can't be opened. It is asked for nothing more.
+    failed: bool,
     end_sealed: bool,
+    /// How many bytes these were, and the layer held, when that was last booked.
+    booked: usize,
 }
 
 impl Layered {
     pub(crate) fn new(layer: Box<dyn Layer>) -> Self {
-        let (sealed, pieces) = (None, VecDeque::new());
-        Layered { layer, sealed, pieces, end_sealed: false }
+        Layered::with(layer, None, VecDeque::new())
+    }
+
+    /// One that comes in while this many of the handler's bytes are pending, of which the operating
+    /// system has taken what is not in the queue: they go first, as they are.
+    #[cfg(feature = "internals")]
+    pub(crate) fn behind(
+        layer: Box<dyn Layer>,
+        queue: Option<Box<OutputQueue>>,
+        bytes: usize,
+    ) -> Self {
+        let pieces = (0..bytes).step_by(PIECE).map(|at| PIECE.min(bytes - at));
+        let pieces = pieces.map(|len| (len, len)).collect();
+        Layered::with(layer, queue, pieces)
+    }
+
+    fn with(
+        layer: Box<dyn Layer>,
+        sealed: Option<Box<OutputQueue>>,
+        pieces: VecDeque<(usize, usize)>,
+    ) -> Self {
+        let ready = layer.is_ready();
+        let (failed, end_sealed, booked) = (false, false, 0);
+        Layered { layer, sealed, pieces, ready, failed, end_sealed, booked }
     }
 
     /// Whether something sealed waits for the operating system.
@@ -35,32 +65,94 @@ impl Layered {
         self.sealed.is_some()
     }
 
+    /// How many bytes that are sealed wait for the operating system.
+    pub(crate) fn sealed(&self) -> usize {
+        self.sealed.as_ref().map_or(0, |sealed| sealed.len())
+    }
+
+    /// Whether no more is to be sealed before the operating system takes some of it.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.sealed() >= AHEAD
+    }
+
     /// Whether reading is to pause until what waits is sent. The handler's bytes are never as many;
     /// what the layer sends by itself may be, and nothing else limits that.
     pub(crate) fn is_flooded(&self) -> bool {
-        self.sealed.as_ref().is_some_and(|sealed| sealed.len() >= 2 * AHEAD)
+        self.sealed() >= 2 * AHEAD
     }
 
-    /// How many bytes of memory it holds for what is sealed.
+    /// How many bytes of memory it holds for what is sealed, and for what is not opened.
     pub(crate) fn held(&self) -> usize {
-        self.sealed.as_ref().map_or(0, |sealed| sealed.held())
+        self.sealed.as_ref().map_or(0, |sealed| sealed.held()) + self.booked
+    }
+
+    /// Books what the layer holds by now in what all layers hold.
+    pub(crate) fn book_held(&mut self, all: &mut usize) {
+        self.book(self.layer.held(), all);
+    }
+
+    /// Takes it out of that: the connection goes.
+    pub(crate) fn unbook_held(&mut self, all: &mut usize) {
+        self.book(0, all);
+    }
+
+    fn book(&mut self, held: usize, all: &mut usize) {
+        *all = *all + held - mem::replace(&mut self.booked, held);
+    }
+
+    pub(crate) fn handshake_timeout(&self) -> Duration {
+        self.layer.handshake_timeout()
+    }
+
+    /// Whether its handshake is over.
+    #[inline]
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// Whether what is written is sealed now: what waits for that goes out at its handshake's end,
+    /// or never.
+    #[inline]
+    pub(crate) fn seals(&self) -> bool {
+        self.ready && !self.failed
+    }
+
+    /// Whether that is so, and nothing sealed waits.
+    #[inline]
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.seals() && self.sealed.is_none()
+    }
+
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.layer.is_resumed()
+    }
+
+    /// Begins the handshake.
+    ///
+    /// # Errors
+    /// The layer's.
+    pub(crate) fn begin(&mut self, pool: &mut OutputPool) -> io::Result<()> {
+        let begun = self.add(0, pool, Layer::begin);
+        self.ready = self.layer.is_ready();
+        begun
     }
 
     pub(crate) fn has_ended(&self) -> bool {
         self.layer.has_ended()
     }
 
-    /// Takes bytes that the socket received.
-    ///
-    /// # Errors
-    /// The layer's.
+    /// Takes bytes that the socket received: see [`Layer::receive`].
     pub(crate) fn receive(
         &mut self,
-        bytes: &[u8],
+        bytes: &mut [u8],
         plain: &mut Vec<u8>,
         pool: &mut OutputPool,
-    ) -> io::Result<Range<usize>> {
-        self.add(0, pool, |layer, queue, pool| layer.receive(bytes, plain, queue, pool))
+    ) -> (Range<usize>, io::Result<()>) {
+        let received =
+            self.add(0, pool, |layer, queue, pool| layer.receive(bytes, plain, queue, pool));
+        self.ready = self.layer.is_ready();
+        self.failed = received.1.is_err();
+        received
     }
 
     /// The socket's end came.
@@ -85,11 +177,12 @@ impl Layered {
     ) -> io::Result<usize> {
         let mut sent = 0;
         loop {
-            self.seal_ahead(plain, ended, pool)?;
-            let Some(queue) = &mut self.sealed else { return Ok(sent) };
+            let sealed = self.seal_ahead(plain, ended, pool);
+            let Some(queue) = &mut self.sealed else { return sealed.map(|()| sent) };
             let taken = send(queue, pool)?;
             sent += self.note_taken(taken);
-            self.give_back_empty(pool);
+            pool.give_back_if_empty(&mut self.sealed);
+            sealed?; // What the layer had to say before, such as an alert, was offered.
             if self.waits() {
                 return Ok(sent);
             }
@@ -127,20 +220,23 @@ impl Layered {
         ended: bool,
         pool: &mut OutputPool,
     ) -> io::Result<()> {
+        if !self.seals() {
+            return Ok(());
+        }
         while let Some(queue) = plain
-            && self.sealed.as_ref().map_or(0, |sealed| sealed.len()) < AHEAD
+            && !self.is_ahead()
         {
             let front = queue.front();
             let len = front.len().min(PIECE);
-            self.seal(&front[..len], pool)?;
-            queue.advance(len, pool);
-            if let Some(empty) = plain.take_if(|queue| queue.is_empty()) {
-                pool.give_back(empty);
+            if len > 0 {
+                self.seal(&front[..len], pool)?;
+                queue.advance(len, pool);
             }
+            pool.give_back_if_empty(plain);
         }
         if ended && plain.is_none() && !self.end_sealed {
             self.end_sealed = true;
-            self.add(0, pool, |layer, queue, pool| layer.seal_end(queue, pool));
+            self.add(0, pool, Layer::seal_end);
         }
         Ok(())
     }
@@ -148,9 +244,14 @@ impl Layered {
     /// Seals some of the handler's bytes, at most [`PIECE`].
     ///
     /// # Errors
-    /// The layer's.
+    /// The layer's, and that it has made nothing of them: they would be pending for ever.
     pub(super) fn seal(&mut self, piece: &[u8], pool: &mut OutputPool) -> io::Result<()> {
-        self.add(piece.len(), pool, |layer, queue, pool| layer.seal(piece, queue, pool))
+        let pieces = self.pieces.len();
+        self.add(piece.len(), pool, |layer, queue, pool| layer.seal(piece, queue, pool))?;
+        if self.pieces.len() == pieces {
+            return Err(io::Error::other("the layer made nothing of what was written"));
+        }
+        Ok(())
     }
 
     /// Makes the layer put something into the queue, with this many of the handler's bytes in it.
@@ -167,14 +268,8 @@ impl Layered {
         if added > 0 {
             self.pieces.push_back((added, of_handler));
         }
-        self.give_back_empty(pool);
+        pool.give_back_if_empty(&mut self.sealed);
         result
-    }
-
-    fn give_back_empty(&mut self, pool: &mut OutputPool) {
-        if let Some(empty) = self.sealed.take_if(|queue| queue.is_empty()) {
-            pool.give_back(empty);
-        }
     }
 }
 

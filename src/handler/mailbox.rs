@@ -48,21 +48,37 @@ pub(crate) enum DatagramOrder<H: EventHandler> {
 
 /// What a connection is asked. A completion that is dropped says that the connection is closed.
 pub(crate) enum Order<H: EventHandler> {
-    Write { bytes: Bytes, done: Option<Completion> },
+    Write {
+        bytes: Bytes,
+        done: Option<Completion>,
+    },
     Wake,
-    Relay { to: Token },
-    Close { done: Option<Completion> },
-    Run { closure: Closure<H>, done: Option<Completion> },
+    /// Tells the handles from now on how much waits to be sent.
+    Watch,
+    Relay {
+        to: Token,
+    },
+    Close {
+        done: Option<Completion>,
+    },
+    CloseNow,
+    Run {
+        closure: Closure<H>,
+        done: Option<Completion>,
+    },
 }
 
 pub(crate) type ReactorClosure<H> =
-    Box<dyn FnOnce(&mut H, &mut Reactor<'_>) -> ReactorAction + Send>;
+    Box<dyn FnOnce(&mut H, &mut Reactor<'_, H>) -> ReactorAction + Send>;
 type DatagramClosure<H> = Box<dyn FnOnce(&mut H, &mut DatagramSocket<'_, H>) -> Action + Send>;
 type Closure<H> = Box<dyn FnOnce(&mut H, &mut Conn<'_, H>) -> Action + Send>;
 
 /// What learns the outcome of an attempt.
-pub(crate) type Done<H, E> = Box<dyn FnOnce(&mut H, Result<&mut Conn<'_, H>, E>) -> Action + Send>;
+pub(crate) type Done<H, E> =
+    Box<dyn FnOnce(&mut H, &mut Reactor<'_, H>, Result<&mut Conn<'_, H>, E>) -> Action + Send>;
 
 /// What learns the outcome of opening a socket.
-pub(crate) type Opened<H> =
-    Box<dyn FnOnce(&mut H, Result<&mut DatagramSocket<'_, H>, OpenError>) -> Action + Send>;
+pub(crate) type Opened<H> = Box<
+    dyn FnOnce(&mut H, &mut Reactor<'_, H>, Result<&mut DatagramSocket<'_, H>, OpenError>) -> Action
+        + Send,
+>;

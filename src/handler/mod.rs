@@ -4,7 +4,8 @@
 //!
 //! - This file has the callbacks; `conn` and `datagram` are what they may touch, with the handles
 //!   for other threads, `reactor` is for callbacks that have neither;
-//! - `reactors` is the way to what another reactor keeps, `mailbox` what is asked there;
+//! - `reactors` is the way to what another reactor keeps, `mailbox` what is asked there, and
+//!   `neighbours` the way to other connections of the same one;
 //! - `connection` is a connection as its reactor keeps it.
 
 mod conn;
@@ -12,19 +13,22 @@ mod connection;
 mod datagram;
 mod layered;
 mod mailbox;
+mod neighbours;
 mod reactor;
 mod reactors;
 
 use std::fmt::Display;
 use std::io;
 
-pub(crate) use self::conn::{CloseRequest, Fault, Outputs};
+#[cfg(feature = "internals")]
+pub use self::conn::StartTlsError;
+pub(crate) use self::conn::{Change, Fault, Outputs, Pending};
 pub use self::conn::{
-    Conn, DetachError, Detached, Input, OtherReactor, Output, OutputBuffer, Prefixed, Remote,
+    Conn, DetachError, Detached, Hold, Input, OtherReactor, Output, OutputBuffer, Prefixed, Remote,
     SendDescriptorsError,
 };
 pub(crate) use self::connection::{
-    Alarm, Common, Connection, Control, Origin, Phase, Relay, arm_by,
+    Alarm, Common, Connection, Control, Origin, Phase, Relay, Status, arm_by, disarm,
 };
 pub(crate) use self::datagram::DatagramEntry;
 pub use self::datagram::{Datagram, DatagramRemote, DatagramSocket, SendError};
@@ -32,7 +36,11 @@ pub(crate) use self::layered::Layered;
 pub(crate) use self::mailbox::{
     Command, DatagramOrder, Done, Mailbox, Opened, Order, ReactorClosure,
 };
+pub use self::neighbours::Neighbours;
+pub(crate) use self::neighbours::{NeighbourClosure, NeighbourOrder};
 pub use self::reactor::Reactor;
+pub(crate) use self::reactor::ReactorTimers;
+pub(crate) use self::reactors::Post;
 pub use self::reactors::Reactors;
 use crate::base::{CloseReason, TimerId};
 use crate::log::limited;
@@ -109,17 +117,75 @@ fn close_after(error: &dyn Display) -> Action {
 /// that runs longer than the [`stall_threshold`](crate::Builder::stall_threshold) is reported.
 ///
 /// A connection's callbacks run in this order: `on_open`; then `on_traffic`, `on_timer`,
-/// `on_high_water` and `on_low_water`, in any number, and `on_drain` at most once; `on_end` at most
-/// once, after which `on_traffic` only runs for [`Remote::wake`](crate::Remote::wake) and
-/// [`Conn::wake`]; `on_closing` exactly once, as soon as closing is decided, whatever decides it;
-/// and `on_close` exactly once, when the connection is closed. Between these two nothing else runs
-/// for the connection.
+/// `on_high_water` and `on_low_water`, in any number, and `on_drain` and `on_tls` at most once;
+/// `on_end` at most once, after which `on_traffic` only runs for
+/// [`Remote::wake`](crate::Remote::wake) and [`Conn::wake`]; `on_closing` exactly once, as soon as
+/// closing is decided, whatever decides it; and `on_close` exactly once, when the connection is
+/// closed. Between these two nothing else runs for the connection.
+///
+/// A server that numbers the lines of each client:
+///
+/// ```
+/// use millstream::{Action, CloseReason, Conn, Engine, EventHandler};
+///
+/// struct Numbers;
+///
+/// impl EventHandler for Numbers {
+///     type State = u64; // Of each connection.
+///
+///     fn on_open(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+///         conn.output.write(b"hello\n");
+///         Action::Continue
+///     }
+///
+///     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+///         while let Some(line) = conn.input.take_through(b"\n") {
+///             *conn.state += 1;
+///             conn.output.write(format!("{} ", conn.state).as_bytes());
+///             conn.output.write(line);
+///         }
+///         Action::Continue // A line that is not complete stays, and comes again with its rest.
+///     }
+///
+///     fn on_close(&mut self, conn: &mut Conn<'_, Self>, reason: &CloseReason) {
+///         println!("{} sent {} lines: {reason}", conn.peer_addr(), conn.state);
+///     }
+/// }
+///
+/// let engine = Engine::builder().listen("127.0.0.1:0").start(|_reactor| Numbers)?;
+/// # use std::io::{Read, Write};
+/// # let mut client = std::net::TcpStream::connect(engine.local_addrs()[0])?;
+/// # client.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
+/// # client.write_all(b"one\ntwo\n")?;
+/// # client.shutdown(std::net::Shutdown::Write)?;
+/// # let mut reply = String::new();
+/// # client.read_to_string(&mut reply)?;
+/// # assert_eq!(reply, "hello\n1 one\n2 two\n");
+/// # engine.stop(std::time::Duration::from_secs(5))?;
+/// # engine.wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Panics
 /// A panic in a callback closes that connection, with [`CloseReason::Panicked`], and nothing else;
 /// a socket for datagrams stays open. The handler stays in use, in whatever state the panic left
 /// it.
+#[doc(alias("callback", "event loop", "on_event"))]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an `EventHandler`",
+    label = "not an `EventHandler`",
+    note = "if `{Self}` is a `FrameHandler`, wrap it in `Framed::new`"
+)]
 pub trait EventHandler: Sized + 'static {
+    /// Whether the engine may listen for datagrams. By default it may not: an engine whose
+    /// [`on_datagram`](Self::on_datagram) does nothing does not start on `udp://:7000`
+    /// ([`StartError::NoDatagrams`](crate::StartError::NoDatagrams)).
+    const TAKES_DATAGRAMS: bool = false;
+
+    /// How many handlers it consists of.
+    #[doc(hidden)]
+    const HANDLERS: u32 = 1;
+
     /// What the handler keeps for each connection, as [`Conn::state`]. It begins as its default
     /// when the connection opens and is dropped after `on_close`, both on the reactor's thread.
     type State: Default + 'static;
@@ -131,7 +197,7 @@ pub trait EventHandler: Sized + 'static {
     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action;
 
     /// The reactor starts, before its first connection. A panic fails the engine's start.
-    fn on_boot(&mut self, _reactor: &mut Reactor<'_>) -> ReactorAction {
+    fn on_boot(&mut self, _reactor: &mut Reactor<'_, Self>) -> ReactorAction {
         ReactorAction::Continue
     }
 
@@ -155,7 +221,9 @@ pub trait EventHandler: Sized + 'static {
 
     /// More than the high-water mark is waiting to be sent: stop producing until
     /// [`on_low_water`](Self::on_low_water). The engine has paused reading, unless
-    /// [`pause_reading_at_high_water`](crate::Builder::pause_reading_at_high_water) says not to.
+    /// [`pause_reading_at_high_water`](crate::Builder::pause_reading_at_high_water) says not to;
+    /// [`Conn::held_by`] tells.
+    #[doc(alias = "backpressure")]
     fn on_high_water(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
         Action::Continue
     }
@@ -167,8 +235,17 @@ pub trait EventHandler: Sized + 'static {
         Action::Continue
     }
 
-    /// A timer that [`Conn::set_timer`] set has fired.
-    fn on_timer(&mut self, _conn: &mut Conn<'_, Self>, _timer: TimerId) -> Action {
+    /// The handshake that [`Conn::start_tls`] began is over: what is read and
+    /// written from here on is encrypted, and [`Conn::tls`] tells how. It is not called
+    /// for a connection that has TLS from its beginning.
+    fn on_tls(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
+        Action::Continue
+    }
+
+    /// A timer that [`Conn::set_timer`] set has fired, with the value that it was given. Here
+    /// [`Conn::reset_timer`] can set it again.
+    #[doc(alias("heartbeat", "ping", "timeout"))]
+    fn on_timer(&mut self, _conn: &mut Conn<'_, Self>, _timer: TimerId, _value: u64) -> Action {
         Action::Continue
     }
 
@@ -193,7 +270,8 @@ pub trait EventHandler: Sized + 'static {
     #[doc(alias = "on_disconnect")]
     fn on_close(&mut self, _conn: &mut Conn<'_, Self>, _reason: &CloseReason) {}
 
-    /// A datagram arrived on a socket that is listened on, such as `udp://:7000`, or that
+    /// A datagram arrived on a socket that is listened on, such as `udp://:7000`, for which
+    /// [`TAKES_DATAGRAMS`](Self::TAKES_DATAGRAMS) must be set, or that
     /// [`Reactors::open_datagram`](crate::Reactors::open_datagram) opened. [`Action::Close`] closes
     /// the socket once what it sent is sent. A panic doesn't: the socket serves other peers, too.
     fn on_datagram(
@@ -233,14 +311,28 @@ pub trait EventHandler: Sized + 'static {
     }
 
     /// The tick that [`Builder::tick`](crate::Builder::tick) or [`Reactor::set_tick`] set has come.
-    fn on_tick(&mut self, _reactor: &mut Reactor<'_>) -> ReactorAction {
+    #[doc(alias("cron", "interval", "periodic"))]
+    fn on_tick(&mut self, _reactor: &mut Reactor<'_, Self>) -> ReactorAction {
+        ReactorAction::Continue
+    }
+
+    /// A timer that [`Reactor::set_timer`] set has fired, with the value that it was given. Here
+    /// [`Reactor::reset_timer`] can set it again.
+    #[doc(alias("health check", "schedule"))]
+    fn on_reactor_timer(
+        &mut self,
+        _reactor: &mut Reactor<'_, Self>,
+        _timer: TimerId,
+        _value: u64,
+    ) -> ReactorAction {
         ReactorAction::Continue
     }
 
     /// The engine stops: this reactor takes no more connections, and what it returns decides how
     /// those that are there end, by default [`ShutdownAction::Close`]. What is left at the
     /// deadline is cut off.
-    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> ShutdownAction {
+    #[doc(alias = "graceful shutdown")]
+    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_, Self>) -> ShutdownAction {
         ShutdownAction::Close
     }
 
@@ -248,6 +340,12 @@ pub trait EventHandler: Sized + 'static {
     /// this connection should end soon, as its protocol demands. It goes on until it
     /// closes, here or later.
     fn on_drain(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
+        Action::Continue
+    }
+
+    /// What the connection left for later is due.
+    #[doc(hidden)]
+    fn go_on(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
         Action::Continue
     }
 }

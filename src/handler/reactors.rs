@@ -15,28 +15,92 @@ use crate::shared::Engine;
 use crate::unwind::drop_caught;
 
 /// All reactors of an engine, for any thread: the way to run something where another reactor keeps
-/// its state, and to make connections. [`Conn::reactors`](crate::Conn::reactors) and
-/// [`Engine::reactors`](crate::Engine::reactors) return it. Cheap to clone, `Send` and `Sync`.
+/// its state, and to make connections. [`Conn::reactors`](crate::Conn::reactors),
+/// [`Reactor::reactors`] and [`Engine::reactors`](crate::Engine::reactors) return it. Cheap to
+/// clone, `Send` and `Sync`.
 ///
 /// What one thread asks of a reactor is done in the order it asked, what it asks of the reactor's
 /// connections by [`Remote`](crate::Remote) included.
-pub struct Reactors<H: EventHandler>(Arc<[OnceLock<Arc<Mailbox<H>>>]>);
+///
+/// ```
+/// use millstream::{Action, Conn, Engine, EventHandler, ReactorAction};
+///
+/// /// Each reactor has its own count.
+/// struct Counter(u64);
+///
+/// impl EventHandler for Counter {
+///     type State = ();
+///
+///     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+///         self.0 += conn.input.take_all().len() as u64;
+///         Action::Continue
+///     }
+/// }
+///
+/// let engine = Engine::builder().listen("127.0.0.1:0").start(|_reactor| Counter(0))?;
+/// let reactors = engine.reactors::<Counter>().expect("it is the engine's handler");
+/// for reactor in 0..reactors.len() {
+///     reactors.run(reactor, |counter, reactor| {
+///         println!("reactor {} received {} bytes", reactor.index(), counter.0);
+///         ReactorAction::Continue
+///     })?;
+/// }
+/// # engine.stop(std::time::Duration::from_secs(5))?;
+/// # engine.wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[doc(alias("broadcast", "event loops", "fan-out"))]
+pub struct Reactors<H: EventHandler>(Arc<Way<H>>);
+
+/// How reactors are reached.
+enum Way<H: EventHandler> {
+    /// Their handlers are of this type.
+    Direct(Box<[OnceLock<Arc<Mailbox<H>>>]>),
+    /// Their handlers have one of this type.
+    Through(Box<dyn Post<H>>),
+}
+
+/// The way to a handler that is a part of its reactor's.
+pub(crate) trait Post<H: EventHandler>: Send + Sync {
+    /// How many reactors there are.
+    fn len(&self) -> usize;
+
+    /// What is the same for all ways to the same engine.
+    fn engine(&self) -> *const ();
+
+    /// Asks a reactor, or drops what is asked.
+    fn post(&self, reactor: usize, command: Command<H>) -> Result<(), Stopped>;
+}
 
 impl<H: EventHandler> Reactors<H> {
     /// A handle of reactors that are still to be made.
     pub(crate) fn new(count: usize) -> Self {
-        Reactors((0..count).map(|_| OnceLock::new()).collect())
+        Reactors(Arc::new(Way::Direct((0..count).map(|_| OnceLock::new()).collect())))
+    }
+
+    /// A handle of reactors by another way.
+    pub(crate) fn through(post: impl Post<H> + 'static) -> Self {
+        Reactors(Arc::new(Way::Through(Box::new(post))))
     }
 
     /// Makes a reactor known.
     pub(crate) fn set(&self, reactor: usize, mailbox: Arc<Mailbox<H>>) {
-        let set = self.0[reactor].set(mailbox);
+        let Way::Direct(mailboxes) = &*self.0 else { return };
+        let set = mailboxes[reactor].set(mailbox);
         debug_assert!(set.is_ok(), "reactor {reactor} is made twice");
     }
 
     /// Whether these are the same engine's.
     pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        self.engine() == other.engine()
+    }
+
+    /// What is the same for all handles of the same engine.
+    pub(crate) fn engine(&self) -> *const () {
+        match &*self.0 {
+            Way::Direct(mailboxes) => mailboxes.as_ptr().cast(),
+            Way::Through(post) => post.engine(),
+        }
     }
 
     /// Asks a connection. What can't be done any more is dropped.
@@ -56,7 +120,10 @@ impl<H: EventHandler> Reactors<H> {
     /// How many reactors the engine has. Each has its own handler.
     #[expect(clippy::len_without_is_empty, reason = "there is at least one")]
     pub fn len(&self) -> usize {
-        self.0.len()
+        match &*self.0 {
+            Way::Direct(mailboxes) => mailboxes.len(),
+            Way::Through(post) => post.len(),
+        }
     }
 
     /// Runs a closure with a reactor's handler on that reactor's thread, as a callback like all
@@ -73,17 +140,17 @@ impl<H: EventHandler> Reactors<H> {
     pub fn run(
         &self,
         reactor: usize,
-        closure: impl FnOnce(&mut H, &mut Reactor<'_>) -> ReactorAction + Send + 'static,
+        closure: impl FnOnce(&mut H, &mut Reactor<'_, H>) -> ReactorAction + Send + 'static,
     ) -> Result<(), Stopped> {
         self.post(reactor, Command::Reactor(Box::new(closure)))
     }
 
     /// Makes a connection on a reactor. `done` runs as a callback of that reactor: with the
     /// connection when it is open, right after its [`on_open`](EventHandler::on_open), or with the
-    /// reason why there is none, which no other callback reports. From then on it is a connection
-    /// like those that were accepted: it has the same callbacks, limits and statistics, but it does
-    /// not count against the limit per source. It counts as a connection as soon as the attempt
-    /// begins.
+    /// reason why there is none, which no other callback reports. By the [`Reactor`] that it is
+    /// given it can connect again. From then on it is a connection like those that were accepted:
+    /// it has the same callbacks, limits and statistics, but it does not count against the limit
+    /// per source. It counts as a connection as soon as the attempt begins.
     ///
     /// Any thread may call it, callbacks included. `done` runs exactly once, also when the engine
     /// stops, with one exception: the reactor has ended already. Then this returns [`Stopped`], or,
@@ -111,7 +178,7 @@ impl<H: EventHandler> Reactors<H> {
     /// let engine = Engine::builder().reactors(1).start(|_reactor| Client)?;
     /// let reactors = engine.reactors::<Client>().expect("it is the engine's handler");
     /// let connect = Connect::to(address).timeout(Duration::from_secs(3));
-    /// reactors.connect(0, connect, |_client, connected| match connected {
+    /// reactors.connect(0, connect, |_client, _reactor, connected| match connected {
     ///     Ok(conn) => {
     ///         conn.output.write(b"hello");
     ///         Action::Continue
@@ -140,7 +207,9 @@ impl<H: EventHandler> Reactors<H> {
         &self,
         reactor: usize,
         connect: Connect,
-        done: impl FnOnce(&mut H, Result<&mut Conn<'_, H>, ConnectError>) -> Action + Send + 'static,
+        done: impl FnOnce(&mut H, &mut Reactor<'_, H>, Result<&mut Conn<'_, H>, ConnectError>) -> Action
+        + Send
+        + 'static,
     ) -> Result<(), Stopped> {
         self.post(reactor, Command::Connect { connect: Box::new(connect), done: Box::new(done) })
     }
@@ -172,7 +241,7 @@ impl<H: EventHandler> Reactors<H> {
     /// let (mut ours, theirs) = UnixStream::pair()?;
     /// let engine = Engine::builder().reactors(1).start(|_reactor| Echo)?;
     /// let reactors = engine.reactors::<Echo>().expect("it is the engine's handler");
-    /// reactors.adopt(0, theirs, |_echo, adopted| match adopted {
+    /// reactors.adopt(0, theirs, |_echo, _reactor, adopted| match adopted {
     ///     Ok(_conn) => Action::Continue,
     ///     Err(error) => panic!("{error}"),
     /// })?;
@@ -197,7 +266,9 @@ impl<H: EventHandler> Reactors<H> {
         &self,
         reactor: usize,
         socket: impl Into<OwnedFd>,
-        done: impl FnOnce(&mut H, Result<&mut Conn<'_, H>, AdoptError>) -> Action + Send + 'static,
+        done: impl FnOnce(&mut H, &mut Reactor<'_, H>, Result<&mut Conn<'_, H>, AdoptError>) -> Action
+        + Send
+        + 'static,
     ) -> Result<(), Stopped> {
         self.post(reactor, Command::Adopt { socket: socket.into(), done: Box::new(done) })
     }
@@ -236,7 +307,7 @@ impl<H: EventHandler> Reactors<H> {
     /// # let address = server.local_addr()?;
     /// let engine = Engine::builder().reactors(1).start(|_reactor| Client)?;
     /// let reactors = engine.reactors::<Client>().expect("it is the engine's handler");
-    /// reactors.open_datagram(0, OpenDatagram::to(address), |_client, opened| match opened {
+    /// reactors.open_datagram(0, OpenDatagram::to(address), |_client, _reactor, opened| match opened {
     ///     Ok(socket) => Action::from(socket.send(b"hello")),
     ///     Err(error) => panic!("{error}"),
     /// })?;
@@ -256,7 +327,11 @@ impl<H: EventHandler> Reactors<H> {
         &self,
         reactor: usize,
         how: OpenDatagram,
-        done: impl FnOnce(&mut H, Result<&mut DatagramSocket<'_, H>, OpenError>) -> Action
+        done: impl FnOnce(
+            &mut H,
+            &mut Reactor<'_, H>,
+            Result<&mut DatagramSocket<'_, H>, OpenError>,
+        ) -> Action
         + Send
         + 'static,
     ) -> Result<(), Stopped> {
@@ -278,7 +353,11 @@ impl<H: EventHandler> Reactors<H> {
         &self,
         reactor: usize,
         socket: impl Into<OwnedFd>,
-        done: impl FnOnce(&mut H, Result<&mut DatagramSocket<'_, H>, OpenError>) -> Action
+        done: impl FnOnce(
+            &mut H,
+            &mut Reactor<'_, H>,
+            Result<&mut DatagramSocket<'_, H>, OpenError>,
+        ) -> Action
         + Send
         + 'static,
     ) -> Result<(), Stopped> {
@@ -286,8 +365,12 @@ impl<H: EventHandler> Reactors<H> {
         self.post(reactor, Command::AdoptDatagram { socket, done })
     }
 
-    fn post(&self, reactor: usize, command: Command<H>) -> Result<(), Stopped> {
-        let posted = match self.0[reactor].get() {
+    pub(crate) fn post(&self, reactor: usize, command: Command<H>) -> Result<(), Stopped> {
+        let mailboxes = match &*self.0 {
+            Way::Direct(mailboxes) => mailboxes,
+            Way::Through(post) => return post.post(reactor, command),
+        };
+        let posted = match mailboxes[reactor].get() {
             Some(mailbox) => mailbox.post(command),
             None => Err(command), // Only while the engine starts.
         };

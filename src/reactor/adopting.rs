@@ -6,7 +6,7 @@ use millstream_platform::driver::{Driver, StreamSocket};
 use millstream_platform::socket::Stream;
 
 use super::EventLoop;
-use crate::config::AdoptError;
+use crate::config::{AdoptError, Layers};
 use crate::handler::{Done, EventHandler, Origin};
 use crate::shared::Admission;
 
@@ -36,6 +36,6 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             }
         };
         let adopted = (socket, &peer, Origin::Adopted, admission);
-        self.open_for(CALLBACK, adopted, done, AdoptError::Closed);
+        self.open_for(CALLBACK, adopted, &Layers::default(), done, |_| AdoptError::Closed);
     }
 }

@@ -1,5 +1,7 @@
 //! Running one callback, and acting on what it asked for.
 
+use std::rc::Rc;
+use std::sync::Arc;
 use std::{io, mem};
 
 use millstream_platform::driver::{Driver, Token};
@@ -9,11 +11,12 @@ use millstream_platform::time::after;
 use super::EventLoop;
 use super::flush::send;
 use super::incoming::Incoming;
+use super::pressure::Pressure;
 use crate::base::{CloseReason, Delay, StallDetector, Table};
-use crate::config::{Config, InputOverflow};
+use crate::config::{Config, InputOverflow, Terms};
 use crate::handler::{
-    Action, CloseRequest, Common, Conn, Connection, Control, EventHandler, Input, Layered, Outputs,
-    Phase, ReactorAction, Relay,
+    Action, Change, Common, Conn, Connection, Control, EventHandler, Hold, Input, Layered,
+    Neighbours, Outputs, Phase, ReactorAction, Relay,
 };
 use crate::log::limited;
 use crate::shared::Counters;
@@ -53,12 +56,14 @@ pub(super) struct Runner<'a, D: Driver, H: EventHandler> {
     driver: &'a mut D,
     handler: &'a mut H,
     outputs: &'a mut Outputs,
-    common: &'a mut Common<H>,
+    common: &'a mut Common,
+    neighbours: &'a Rc<Neighbours<H>>,
     stalls: &'a mut StallDetector,
     rings: &'a mut RingPool,
-    pub(super) counters: &'a Counters,
-    config: &'a Config,
-    calm_output: usize,
+    // As the reactor has them, so that what few callbacks need is not loaded before each.
+    pub(super) counters: &'a Arc<Counters>,
+    config: &'a Arc<Config>,
+    pressure: &'a Pressure,
 }
 
 impl<D: Driver, H: EventHandler> Runner<'_, D, H> {
@@ -83,13 +88,24 @@ impl<D: Driver, H: EventHandler> Runner<'_, D, H> {
         bytes: Incoming<'_>,
         callback: impl FnOnce(&mut H, &mut Conn<'_, H>) -> Action,
     ) -> Ended {
+        // Bytes that come with it are for one that has no unread ones.
+        let looks = matches!(bytes, Incoming::Nothing);
+        debug_assert!(looks || connection.ring.is_none(), "they are behind unread ones");
         let (lent, link) = bytes.parts(self.driver);
-        let unread = connection.ring.as_ref().map_or(lent, |ring| ring.readable());
+        let unread = match &connection.ring {
+            Some(ring) if looks => ring.readable(),
+            _ => lent,
+        };
         let mut conn = Conn {
             input: Input::from(unread),
             output: self.outputs.lend(token, &mut connection.pending, link),
             state: &mut connection.state,
-            control: Control { token, status: &mut connection.status, common: self.common },
+            control: Control {
+                token,
+                status: &mut connection.status,
+                common: self.common,
+                neighbours: self.neighbours,
+            },
         };
         self.stalls.begin();
         let action = catch(|| callback(self.handler, &mut conn)).ok();
@@ -99,30 +115,26 @@ impl<D: Driver, H: EventHandler> Runner<'_, D, H> {
             let sent = mem::take(&mut self.outputs.sent);
             connection.book_sent(sent, &self.common.clock, self.counters);
         }
-        if connection.ring.is_some() || taken < lent.len() {
-            let room = self.config.receive_buffer / 2;
-            keep_unread(self.rings, &mut connection.ring, lent, taken, room);
-            if connection.ring.is_some() {
+        let has_unread = (looks && connection.ring.is_some()) || taken < lent.len();
+        let goes_on = matches!(action, Some(Action::Continue));
+        if late || has_unread || !goes_on {
+            if has_unread {
+                let room = self.config.receive_buffer / 2;
+                keep_unread(self.rings, &mut connection.ring, lent, taken, room);
+                self.driver.note_space(token, connection.ring.is_some());
+            }
+            if late || !goes_on || connection.ring.is_some() {
                 return Ended::Asked { action, late };
             }
         }
-        if late {
-            return Ended::Asked { action, late };
-        }
-        let Some(Action::Continue) = action else { return Ended::Asked { action, late: false } };
-        if !connection.is_quiet(self.calm_output) {
+        if !connection.is_quiet(self.pressure.calm_output) {
             return Ended::Asked { action: Some(Action::Continue), late: false };
         }
-        let output = connection.pending.queue.is_some();
-        if !SENDS || !output {
-            return Ended::Calm { output };
+        if !SENDS {
+            return Ended::Calm { output: connection.pending.queue.is_some() };
         }
         let clock = &self.common.clock;
-        let sent = send(connection, token, self.driver, self.outputs, clock, self.counters);
-        if sent.is_err() || connection.pending.bytes > 0 {
-            return Ended::Sent(sent);
-        }
-        Ended::Calm { output: false }
+        send(connection, token, self.driver, self.outputs, clock, self.counters)
     }
 }
 
@@ -135,11 +147,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             handler: &mut self.handler,
             outputs: &mut self.outputs,
             common: &mut self.common,
+            neighbours: &self.neighbours,
             stalls: &mut self.stalls,
             rings: &mut self.rings,
             counters: &self.counters,
             config: &self.config,
-            calm_output: self.pressure.calm_output,
+            pressure: &self.pressure,
         };
         (&mut self.connections, runner)
     }
@@ -248,33 +261,48 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let Some(connection) = self.connections.get_mut(token) else { return false };
         if action == Action::Close {
             let last_word = !connection.pending.ended;
-            connection.status.request_close(CloseRequest::Flush { last_word });
+            connection.status.ask_for(Change::Close { last_word });
         }
-        if let Some(request) = connection.status.close_request.take() {
-            let cuts_off = connection.pending.bytes > 0;
-            match request {
-                CloseRequest::Flush { last_word } => {
-                    connection.pending.ended &= !last_word;
-                    self.begin_close(token, CloseReason::Local);
-                    return true;
-                }
-                CloseRequest::Now => self.doom(token, CloseReason::Local, cuts_off),
-                CloseRequest::Reset => self.doom(token, CloseReason::Local, true),
-                CloseRequest::Detach => {
-                    // What comes in the rest of this turn is for the socket's next owner.
-                    self.driver.pause(token, true);
-                    self.doom(token, CloseReason::Detached, false);
-                }
-            }
-            return false;
+        let change = connection.status.change.take();
+        if let Some(change) = change.filter(|change| *change != Change::Upgrade) {
+            return self.close_as_asked(token, change);
         }
-        if connection.status.is_over() || connection.is_gone() {
+        if connection.status.is_over() {
             self.doom(token, CloseReason::Peer, false);
             return false;
+        }
+        if connection.is_gone() {
+            self.close_gone(token);
+            return false;
+        }
+        if change.is_some() {
+            self.begin_upgrade(token);
         }
         self.note_growth();
         self.settle_input(token);
         self.settle_output(token)
+    }
+
+    /// Closes a connection as its callback asked for; returns whether it is to be flushed.
+    fn close_as_asked(&mut self, token: Token, change: Change) -> bool {
+        let Some(connection) = self.connections.get_mut(token) else { return false };
+        let cuts_off = connection.pending.bytes > 0;
+        match change {
+            Change::Upgrade => {} // It begins.
+            Change::Close { last_word } => {
+                connection.pending.ended &= !last_word;
+                self.begin_close(token, CloseReason::Local);
+                return true;
+            }
+            Change::CloseNow => self.doom(token, CloseReason::Local, cuts_off),
+            Change::Reset => self.doom(token, CloseReason::Local, true),
+            Change::Detach => {
+                // What comes in the rest of this turn is for the socket's next owner.
+                self.driver.pause(token, true);
+                self.doom(token, CloseReason::Detached, false);
+            }
+        }
+        false
     }
 
     /// Looks at what is unread: is it too much, is there room for more, may reading go on?
@@ -304,29 +332,25 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             return; // What still comes is for the socket's next owner.
         }
         let open = connection.status.phase == Phase::Open;
-        let full = connection.unread() >= self.config.input_cap;
-        let relays = connection.relays_to().is_some();
-        let pressed = self.pressure.pressed && connection.holds_memory();
-        let relaying = connection.pending.relay().is_some_and(Relay::waits);
+        let held_by = connection
+            .held_by(&self.common.terms, self.config.input_cap, self.pressure.pressed)
+            .filter(|_| open);
+        let by_handler = connection.status.paused_by_handler && !connection.is_upgrading();
+        let paused = open && (by_handler || held_by.is_some());
+        let before = (connection.status.paused, connection.status.held_by);
+        if (paused, held_by) == before {
+            return;
+        }
         let layered = connection.is_layered();
-        let replies = connection.pending.layer().is_some_and(Layered::is_flooded);
-        let status = &mut connection.status;
-        // What is relayed needs no output queue.
-        let pauses = self.config.output.pause_reading_at_high_water && !relays;
-        let flooded = status.above_high_water && pauses;
-        let pressed = pressed && !relays;
-        let asked = status.paused_by_handler || status.holds_input;
-        let paused = open && (asked || relaying || replies || flooded || pressed || full);
-        if paused != status.paused {
-            status.note_paused(paused, self.common.clock.tick());
+        connection.note_paused(paused, held_by, self.common.clock.tick());
+        if paused != before.0 {
             self.driver.pause(token, paused);
-            if !paused {
-                status.last_received = self.common.clock.tick();
-                self.arm_deadline(token);
-                if layered {
-                    self.mark_dirty(token); // The layer may have ended meanwhile.
-                }
-            }
+        }
+        if held_by.is_none() {
+            self.arm_deadline(token);
+        }
+        if layered && !paused {
+            self.mark_dirty(token); // The layer may have ended meanwhile.
         }
     }
 
@@ -340,8 +364,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     fn check_high_water(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         let above = connection.pending.bytes > self.config.output.high_water;
-        if above && !connection.status.above_high_water {
-            connection.status.above_high_water = true;
+        if above && !connection.pending.above_high_water {
+            connection.pending.above_high_water = true;
             self.settle_reading(token);
             self.call(token, "on_high_water", H::on_high_water);
         }
@@ -390,6 +414,29 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn note_panic(&self, name: &'static str, token: Option<Token>) {
         self.counters.panics.add(1);
         limited!(error, reactor = self.index, callback = name, ?token, "a callback panicked");
+    }
+}
+
+impl<H: EventHandler> Connection<H> {
+    /// What of the engine keeps it from reading while it is open, whatever the handler does.
+    fn held_by(&self, usual: &Terms, input_cap: usize, pressed: bool) -> Option<Hold> {
+        let Connection { pending, status, .. } = self;
+        // What is relayed needs no output queue.
+        let relays = self.relays_to().is_some();
+        let pauses = status.terms(usual).pause_reading_at_high_water && !relays;
+        // Of a layer's own replies the peer takes too little as well.
+        let replies = pending.layer().is_some_and(Layered::is_flooded);
+        if self.is_upgrading() {
+            return replies.then_some(Hold::HighWater); // All else waits for the handshake.
+        }
+        let reasons = [
+            (pending.above_high_water && pauses || replies, Hold::HighWater),
+            (pending.relay().is_some_and(Relay::waits), Hold::Relay),
+            (self.unread() >= input_cap, Hold::InputCap),
+            (pressed && self.holds_memory() && !relays, Hold::MemoryBudget),
+            (status.holds_input && !status.paused_by_handler, Hold::Frames),
+        ];
+        reasons.into_iter().find_map(|(holds, hold)| holds.then_some(hold))
     }
 }
 

@@ -40,8 +40,9 @@ const OPENED: &str = "Reactors::open_datagram";
 const ADOPTED: &str = "Reactors::adopt_datagram";
 
 /// The sockets of a reactor.
-pub(super) struct Datagrams<H: EventHandler> {
-    pub(super) table: Table<DatagramEntry<H>>,
+#[derive(Default)]
+pub(super) struct Datagrams {
+    pub(super) table: Table<DatagramEntry>,
     /// Unused queues.
     queues: Vec<DatagramQueue>,
     /// How many bytes of memory the queues hold that are used.
@@ -50,13 +51,7 @@ pub(super) struct Datagrams<H: EventHandler> {
     dirty: VecDeque<Token>,
 }
 
-impl<H: EventHandler> Default for Datagrams<H> {
-    fn default() -> Self {
-        Datagrams { table: Table::new(), queues: Vec::new(), held: 0, dirty: VecDeque::new() }
-    }
-}
-
-impl<H: EventHandler> Datagrams<H> {
+impl Datagrams {
     /// Counts what a queue holds now.
     fn count_held(&mut self, token: Token) {
         let Some(entry) = self.table.get_mut(token) else { return };
@@ -121,13 +116,15 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     ) {
         match opened {
             Ok(token) => {
-                self.call_datagrams(token, callback, |handler, socket, _| {
-                    done(handler, Ok(socket))
+                self.show_reactor(|event_loop, reactor| {
+                    event_loop.call_datagrams(token, callback, |handler, socket, _| {
+                        done(handler, reactor, Ok(socket))
+                    });
                 });
             }
             Err(error) => {
-                let action = self.call_without_connection(callback, |handler, _reactor| {
-                    done(handler, Err(error))
+                let action = self.call_without_connection(callback, |handler, reactor| {
+                    done(handler, reactor, Err(error))
                 });
                 self.obey_action(action.unwrap_or_default());
             }
@@ -147,6 +144,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             on_all_addresses: false,
             queue: None,
             remote: None,
+            owner: None,
             closing: false,
             open,
             patience: None,
@@ -296,9 +294,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             entry,
             queues: &mut self.datagrams.queues,
             link,
-            reactors: &self.common.reactors,
+            common: &self.common,
+            neighbours: &self.neighbours,
+            base: 0,
             engine: &self.engine,
-            clock: &self.common.clock,
             counters: &self.counters,
             cap: self.config.datagram_queue,
         };
@@ -375,7 +374,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     /// Closes all sockets that a condition holds for.
-    pub(super) fn close_datagrams_of(&mut self, which: impl Fn(&DatagramEntry<H>) -> bool) {
+    pub(super) fn close_datagrams_of(&mut self, which: impl Fn(&DatagramEntry) -> bool) {
         let tokens: Vec<Token> = self.datagrams.table.tokens().collect();
         for token in tokens {
             if self.datagrams.table.get(token).is_some_and(&which) {

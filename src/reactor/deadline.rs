@@ -9,8 +9,8 @@ use std::time::Duration;
 use millstream_platform::driver::{Driver, Token};
 
 use super::EventLoop;
-use crate::base::{CloseReason, ticks};
-use crate::config::Config;
+use crate::base::{CloseReason, HandshakeError, ticks};
+use crate::config::Terms;
 use crate::handler::{Connection, EventHandler, Phase, arm_by};
 
 /// While the engine stops, a peer that has been sent everything and sends nothing itself is waited
@@ -34,7 +34,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn arm_deadline(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         let stop = self.draining.then_some(self.draining_since);
-        let Some((next, _)) = next_deadline(connection, &self.config, stop) else { return };
+        let Some((next, _)) = next_deadline(connection, &self.common.terms, stop) else { return };
         arm_by(&mut self.common.timers, &mut connection.status.deadline, next, token);
     }
 
@@ -43,7 +43,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let Some(connection) = self.connections.get_mut(token) else { return };
         connection.status.deadline = None;
         let stop = self.draining.then_some(self.draining_since);
-        match next_deadline(connection, &self.config, stop) {
+        match next_deadline(connection, &self.common.terms, stop) {
             Some((at, missed)) if at <= self.common.clock.tick() => self.miss(token, missed),
             _ => self.arm_deadline(token),
         }
@@ -69,14 +69,20 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     /// The peer of a closing connection took too long: with the output, which is cut off, or only
-    /// with its own end. Or that of one that is not open yet did.
+    /// with its own end. Or that of one that is not open yet, or shakes hands, did.
     fn lose_patience(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
-        if connection.status.phase == Phase::Opening {
-            return self.miss_preface(token);
+        match connection.status.phase {
+            Phase::Opening => self.miss_preface(token),
+            Phase::Open => {
+                self.counters.handshakes_timed_out.add(1);
+                self.cut_off(token, CloseReason::Handshake(HandshakeError::TimedOut), true);
+            }
+            Phase::Lingering => self.cut_off(token, CloseReason::FlushTimeout, false),
+            Phase::Flushing | Phase::Doomed => {
+                self.cut_off(token, CloseReason::FlushTimeout, true);
+            }
         }
-        let flushed = connection.status.phase == Phase::Lingering;
-        self.cut_off(token, CloseReason::FlushTimeout, !flushed);
     }
 }
 
@@ -84,32 +90,35 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 /// engine began to stop.
 fn next_deadline<H: EventHandler>(
     connection: &Connection<H>,
-    config: &Config,
+    usual: &Terms,
     stop: Option<u64>,
 ) -> Option<Deadline> {
     let status = &connection.status;
+    let terms = status.terms(usual);
     let lingers = stop.filter(|_| status.phase == Phase::Lingering);
     let open = status.phase == Phase::Open;
-    let timed = config.idle_timeout.or(config.read_timeout).or(config.write_timeout).is_some();
-    if open && !timed && status.frame_deadline().is_none() {
+    let timed = terms.idle_timeout.or(terms.read_timeout).or(terms.write_timeout).is_some();
+    let upgrading = connection.is_upgrading();
+    if open && !timed && !upgrading && status.frame_deadline().is_none() {
         return None; // As most are.
     }
     let reading = open && !status.paused && !status.peer_ended;
+    let free = open && status.held_by.is_none();
     let last = status.last_received.max(status.last_sent);
     let after = |since: u64, timeout: Option<Duration>, missed| {
         Some((since.saturating_add(ticks(timeout?)), missed))
     };
     let candidates = [
-        after(last, config.idle_timeout.filter(|_| open), Missed::Idle),
-        after(status.last_received, config.read_timeout.filter(|_| reading), Missed::Read),
+        after(last, terms.idle_timeout.filter(|_| free), Missed::Idle),
+        after(status.last_received, terms.read_timeout.filter(|_| reading), Missed::Read),
         status.frame_deadline().filter(|_| reading).map(|at| (at, Missed::Frame)),
         after(
             status.last_sent,
-            config.write_timeout.filter(|_| !connection.pending.is_sent()),
+            terms.write_timeout.filter(|_| !upgrading && connection.pending.waits_for_peer()),
             Missed::Write,
         ),
         after(last.max(lingers.unwrap_or(0)), lingers.map(|_| SILENCE), Missed::Close),
-        status.close_by().map(|at| (at, Missed::Close)),
+        connection.close_by().map(|at| (at, Missed::Close)),
     ];
     candidates.into_iter().flatten().min_by_key(|(at, _)| *at)
 }

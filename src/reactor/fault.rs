@@ -36,6 +36,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     fn give_up_on_the_served(&mut self) {
         self.engine.note_fault();
+        // What was sent before that is not the next callback's.
+        self.counters.bytes_out.add(mem::take(&mut self.outputs.sent));
         match mem::replace(&mut self.serving, Served::Nothing) {
             Served::Nothing => {}
             Served::Connection(token) => self.fail(token, fault()),

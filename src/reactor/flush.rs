@@ -1,16 +1,15 @@
 //! Sending, and what follows from it: completions, the low-water mark, the end of our side.
 
-use std::io;
-
-use bytes::Bytes;
 use millstream_platform::driver::{Driver, Token};
 
+use super::callback::Ended;
+use super::incoming::Incoming;
 use super::{EventLoop, Served};
 use crate::base::{Clock, CloseReason, Closed, Completion};
-use crate::handler::{Action, Connection, EventHandler, Outputs, Phase};
+use crate::handler::{Action, Connection, EventHandler, Output, Outputs, Phase};
 use crate::shared::Counters;
 
-/// Sends what the system takes of what is pending, and books it.
+/// Sends what the system takes of what is pending, and books it. Calm if nothing is left.
 #[inline(always)]
 pub(super) fn send<H: EventHandler>(
     connection: &mut Connection<H>,
@@ -19,19 +18,48 @@ pub(super) fn send<H: EventHandler>(
     outputs: &mut Outputs,
     clock: &Clock,
     counters: &Counters,
-) -> io::Result<()> {
-    let Some(queue) = &mut connection.pending.queue else { return Ok(()) };
+) -> Ended {
+    let Some(queue) = &mut connection.pending.queue else { return Ended::Calm { output: false } };
+    if connection.pending.extra.is_some() {
+        return send_in_layer(connection, token, driver, outputs, clock, counters);
+    }
     match driver.flush(token, queue, &mut outputs.pool) {
         Ok(sent) => {
             outputs.pool.give_back_if_empty(&mut connection.pending.queue);
             connection.pending.note_sent(sent);
             connection.book_sent(sent as u64, clock, counters);
-            Ok(())
+            if connection.pending.bytes > 0 {
+                return Ended::Sent(Ok(()));
+            }
+            Ended::Calm { output: false }
         }
         Err(error) => {
             outputs.pool.give_back_if_empty(&mut connection.pending.queue);
-            Err(error)
+            Ended::Sent(Err(error))
         }
+    }
+}
+
+/// The same by way of a layer.
+#[inline(never)]
+pub(super) fn send_in_layer<H: EventHandler>(
+    connection: &mut Connection<H>,
+    token: Token,
+    driver: &mut impl Driver,
+    outputs: &mut Outputs,
+    clock: &Clock,
+    counters: &Counters,
+) -> Ended {
+    let mut taken = 0;
+    let pumped = connection.pending.pump(&mut outputs.pool, &mut |queue, pool| {
+        let now = driver.flush(token, queue, pool)?;
+        taken += now as u64;
+        Ok(now)
+    });
+    connection.book_sent(taken, clock, counters);
+    match pumped {
+        Ok(()) if connection.pending.is_sent() => Ended::Calm { output: false },
+        pumped => Ended::Sent(pumped),
     }
 }
 
@@ -83,14 +111,15 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             return self.send_aside(token);
         }
         let (driver, outputs) = (&mut self.driver, &mut self.outputs);
-        if let Err(error) =
+        if let Ended::Sent(Err(error)) =
             send(connection, token, driver, outputs, &self.common.clock, &self.counters)
         {
             return self.cut_off_broken(token, error);
         }
         let status = &connection.status;
-        let waited_for = status.extras.is_some() || status.above_high_water || status.paused;
-        if connection.pending.bytes > 0 || connection.pending.ended || waited_for {
+        let pending = &connection.pending;
+        let waited_for = status.extras.is_some() || pending.above_high_water || status.paused;
+        if pending.bytes > 0 || pending.ended || waited_for {
             self.follow_up(token);
         }
     }
@@ -110,10 +139,13 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.complete_writes(token);
         let Some(connection) = self.connections.get_mut(token) else { return };
         let (pending, is_sent) = (connection.pending.bytes, connection.pending.is_sent());
-        if !is_sent {
-            self.watch_output(token);
-        } else if connection.pending.ended {
-            self.end_output(token);
+        connection.status.tell_pending(pending);
+        if !connection.is_upgrading() {
+            if !is_sent {
+                self.watch_output(token);
+            } else if connection.pending.ended {
+                self.end_output(token);
+            }
         }
         self.check_low_water(token, pending);
         if is_sent {
@@ -125,10 +157,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Starts the write timeout of a connection whose output begins to wait, or of which a part was
     /// sent. It reads the clock, because the callbacks of this turn may have taken long.
     fn watch_output(&mut self, token: Token) {
-        if self.config.write_timeout.is_none() {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        if connection.status.terms(&self.common.terms).write_timeout.is_none() {
             return;
         }
-        let Some(connection) = self.connections.get_mut(token) else { return };
         if !connection.pending.stuck {
             connection.pending.stuck = true;
             connection.status.last_sent = self.common.clock.tick_at(self.driver.now());
@@ -138,8 +170,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     fn check_low_water(&mut self, token: Token, pending: usize) {
         let Some(connection) = self.connections.get_mut(token) else { return };
-        if connection.status.above_high_water && pending <= self.config.output.low_water {
-            connection.status.above_high_water = false;
+        if connection.pending.above_high_water && pending <= self.config.output.low_water {
+            connection.pending.above_high_water = false;
             self.settle_reading(token);
             self.call(token, "on_low_water", H::on_low_water);
         }
@@ -165,24 +197,35 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// Writes for another thread, and completes once the last of the bytes is sent.
-    pub(super) fn write(&mut self, token: Token, bytes: Bytes, mut done: Option<Completion>) {
-        self.call(token, "Remote::write", |_, conn| {
-            let writable = conn.output.is_writable();
-            conn.output.write_bytes(bytes);
-            // Unless the bytes were dropped, they are sent whatever the handler does after this.
-            if writable
-                && conn.output.is_writable()
-                && let Some(done) = done.take()
-            {
-                let end = conn.output.pending.sent + conn.output.pending() as u64;
-                conn.control.status.extras().writes.push_back((end, done));
-            }
-            Action::Continue
-        });
-        match done {
-            Some(done) => self.complete(done, Err(Closed), token),
-            None => self.mark_dirty(token),
+    /// Writes to an open connection for another callback or thread, and completes once the last of
+    /// the bytes is sent.
+    pub(super) fn write(
+        &mut self,
+        token: Token,
+        write: impl FnOnce(&mut Output<'_>),
+        mut done: Option<Completion>,
+    ) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        if connection.status.phase != Phase::Open {
+            return;
+        }
+        let (_, link) = Incoming::Nothing.parts(&mut self.driver);
+        let mut output = self.outputs.lend(token, &mut connection.pending, link);
+        let writable = output.is_writable();
+        write(&mut output);
+        // Unless the bytes were dropped, they are sent whatever the handler does after this.
+        if writable
+            && output.is_writable()
+            && let Some(done) = done.take()
+        {
+            let end = connection.pending.sent + connection.pending.bytes as u64;
+            connection.status.extras().writes.push_back((end, done));
+        }
+        if connection.is_calm(self.pressure.calm_output) || self.settle(token, Action::Continue) {
+            self.mark_dirty(token);
+        }
+        if let Some(done) = done {
+            self.complete(done, Err(Closed), token);
         }
     }
 

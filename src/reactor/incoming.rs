@@ -25,4 +25,19 @@ impl<'a> Incoming<'a> {
         let (lent, link) = driver.parts(received);
         (kept.unwrap_or(lent), link)
     }
+    /// The bytes, to be worked on in place. Those in other memory are copied first.
+    pub(super) fn in_place<'b>(
+        self,
+        driver: &'b mut impl Driver,
+        copy: &'b mut Vec<u8>,
+    ) -> &'b mut [u8] {
+        match self {
+            Incoming::Lent(received) => driver.lent(received),
+            Incoming::Kept(bytes) => {
+                copy.extend_from_slice(bytes);
+                copy
+            }
+            Incoming::Nothing => copy,
+        }
+    }
 }

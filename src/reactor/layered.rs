@@ -1,13 +1,15 @@
 //! Connections with a layer between socket and handler.
 
+use std::io;
 use std::mem;
 
 use millstream_platform::driver::{Driver, Token};
 
 use super::EventLoop;
-use super::callback::keep_unread;
+use super::callback::{Ended, keep_unread};
+use super::flush::send_in_layer;
 use super::incoming::Incoming;
-use crate::base::CloseReason;
+use crate::base::{CloseReason, HandshakeError};
 use crate::handler::{EventHandler, Layered, Phase};
 
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
@@ -19,28 +21,63 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             return; // It closes, since on_open said so, and these came behind the preface.
         }
         let Some(layer) = connection.pending.layer_mut() else { return };
-        let mut plain = mem::take(&mut self.plain);
-        let (sealed, _) = bytes.parts(&mut self.driver);
-        match layer.receive(sealed, &mut plain, &mut self.outputs.pool) {
-            Ok(place) if place.is_empty() => {}
-            Ok(place) => self.deliver_plain(token, &plain[place]),
-            Err(error) => {
-                self.send(token);
-                return self.cut_off(token, CloseReason::Failed(error), true);
-            }
+        if !layer.is_ready() {
+            return self.shake_hands(token, bytes);
         }
+        let mut plain = mem::take(&mut self.plain);
+        let mut copy = Vec::new();
+        let sealed = bytes.in_place(&mut self.driver, &mut copy);
+        let (place, opened) = layer.receive(sealed, &mut plain, &mut self.outputs.pool);
+        layer.book_held(&mut self.pressure.in_layers);
+        self.receive_plain(token, &plain[place], opened);
         plain.clear();
         self.plain = plain;
-        self.settle_reading(token); // The layer may have much to send by itself.
+    }
+
+    /// A layer has made these bytes of what it received, and then perhaps failed.
+    pub(super) fn receive_plain(&mut self, token: Token, plain: &[u8], opened: io::Result<()>) {
+        if !plain.is_empty() {
+            self.deliver_plain(token, plain);
+        }
+        if let Err(error) = opened {
+            return self.fail_in_layer(token, error);
+        }
+        let Some(connection) = self.connections.get(token) else { return };
+        let has_ended = connection.pending.layer().is_some_and(Layered::has_ended);
+        if has_ended || !connection.is_quiet(self.pressure.calm_output) {
+            self.look_after_layer(token);
+        }
+    }
+
+    /// Looks after what a layer has received besides the handler's bytes.
+    fn look_after_layer(&mut self, token: Token) {
+        self.settle_reading(token); // It may have much to send by itself.
         self.tell_end_in_layer(token);
-        self.mark_dirty(token);
+        let connection = self.connections.get(token);
+        let layer = connection.and_then(|connection| connection.pending.layer());
+        if layer.is_some_and(Layered::waits) {
+            self.mark_dirty(token);
+        }
+    }
+
+    /// What came can't be opened, and the layer has said so to the peer. The connection closes as
+    /// others do, since a reset would overtake that; what is not sealed is dropped.
+    fn fail_in_layer(&mut self, token: Token, error: io::Error) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        match connection.status.phase {
+            // What the callback wrote before it closed the connection was not sealed.
+            Phase::Flushing | Phase::Lingering => {
+                connection.status.extras().reason = Some(CloseReason::Tls(error));
+            }
+            _ => self.begin_close(token, CloseReason::Tls(error)),
+        }
     }
 
     /// Tells the end that the layer's peer has said, unless reading is paused: then it comes after
     /// that, as the socket's does.
     pub(super) fn tell_end_in_layer(&mut self, token: Token) {
         let Some(connection) = self.connections.get(token) else { return };
-        let hears = connection.is_layered() && !connection.status.paused;
+        let hears = connection.opens_in_layer() && !connection.status.paused;
         if hears && connection.pending.layer().is_some_and(Layered::has_ended) {
             self.end_input(token);
         }
@@ -48,6 +85,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     fn deliver_plain(&mut self, token: Token, plain: &[u8]) {
         let Some(connection) = self.connections.get_mut(token) else { return };
+        connection.status.last_received = self.common.clock.tick();
         if let Some(to) = connection.relays_to() {
             self.forward(token, to, Incoming::Kept(plain));
         } else if connection.ring.is_some() {
@@ -67,6 +105,11 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// so before, or it came too early.
     pub(super) fn end_layer(&mut self, token: Token) -> bool {
         let Some(connection) = self.connections.get_mut(token) else { return false };
+        if connection.is_upgrading() {
+            connection.status.peer_ended = true;
+            self.refuse_in_layer(token, HandshakeError::Ended);
+            return false;
+        }
         let open = connection.status.phase == Phase::Open;
         let ended = connection.status.peer_ended;
         let Some(layer) = connection.pending.layer_mut() else { return true };
@@ -75,8 +118,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
         match if open { layer.receive_end() } else { Ok(()) } {
             Ok(()) => true,
-            Err(error) => {
-                self.cut_off(token, CloseReason::Failed(error), true);
+            Err(_) => {
+                self.cut_off(token, CloseReason::Truncated, true);
                 false
             }
         }
@@ -95,21 +138,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// stands.
     pub(super) fn pump(&mut self, token: Token) -> bool {
         let Some(connection) = self.connections.get_mut(token) else { return false };
-        let (driver, mut taken) = (&mut self.driver, 0);
-        let pumped = connection.pending.pump(&mut self.outputs.pool, &mut |queue, pool| {
-            let now = driver.flush(token, queue, pool)?;
-            taken += now as u64;
-            Ok(now)
-        });
-        if taken > 0 {
-            connection.book_sent(taken, &self.common.clock, &self.counters);
+        let (driver, outputs, clock) = (&mut self.driver, &mut self.outputs, &self.common.clock);
+        let sent = send_in_layer(connection, token, driver, outputs, clock, &self.counters);
+        if let Ended::Sent(Err(error)) = sent {
+            self.cut_off_broken(token, error);
+            return false;
         }
-        match pumped {
-            Ok(()) => true,
-            Err(error) => {
-                self.cut_off_broken(token, error);
-                false
-            }
-        }
+        true
     }
 }

@@ -12,10 +12,11 @@ use millstream_platform::socket::{SocketRole, Stream};
 use super::callback::Invoked;
 use super::incoming::Incoming;
 use super::{EventLoop, Served};
-use crate::base::{CloseReason, Closed, Completion};
+use crate::base::{CloseReason, Closed, Completion, HandshakeError};
+use crate::config::Layers;
 use crate::handler::{
-    Action, CloseRequest, Command, Connection, DatagramOrder, Detached, EventHandler, Fault, Order,
-    Origin, Phase, Reactor, ShutdownAction,
+    Action, Change, Command, Connection, DatagramOrder, Detached, EventHandler, Fault, Order,
+    Origin, Phase, Reactor, ShutdownAction, disarm,
 };
 use crate::log::limited;
 use crate::shared::{Account, Admission, Arrival, ListenerState};
@@ -73,6 +74,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     /// A listener of this reactor accepted a connection.
+    #[inline(never)]
     pub(super) fn accept(&mut self, listener: Token, socket: D::Socket, peer: &PeerAddress) {
         let Some(listener) = self.acceptance.listener(listener).filter(|_| !self.draining) else {
             return; // Dropping the socket closes it.
@@ -87,6 +89,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     }
 
     /// Takes a connection of a listener in.
+    #[inline(always)]
     fn open_accepted(
         &mut self,
         socket: D::Socket,
@@ -95,7 +98,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         admission: Admission,
     ) {
         let origin = Origin::Accepted(listener.id());
-        let Some(token) = self.take(socket, peer, origin, admission) else { return };
+        let layers = &listener.rules().layers;
+        let Some(token) = self.take(socket, peer, origin, layers, admission) else { return };
         // A fault before it has a deadline is its end.
         let served = mem::replace(&mut self.serving, Served::Connection(token));
         if let Some(options) = &listener.rules().options
@@ -113,30 +117,17 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.serving = served;
     }
 
-    /// Opens a connection.
-    pub(super) fn open(
-        &mut self,
-        socket: D::Socket,
-        peer: &PeerAddress,
-        origin: Origin,
-        admission: Admission,
-    ) -> Option<Token> {
-        let token = self.take(socket, peer, origin, admission)?;
-        let served = mem::replace(&mut self.serving, Served::Connection(token));
-        self.begin(token);
-        self.serving = served;
-        Some(token)
-    }
-
     /// Takes a connection into the table. If it does not get there, it gives its admission back.
-    fn take(
+    #[inline(always)]
+    pub(super) fn take(
         &mut self,
         socket: D::Socket,
         peer: &PeerAddress,
         origin: Origin,
+        layers: &Layers,
         admission: Admission,
     ) -> Option<Token> {
-        let adopted = if self.draining { None } else { self.adopt(socket, peer, origin) };
+        let adopted = if self.draining { None } else { self.adopt(socket, peer, origin, layers) };
         let token = adopted?;
         admission.keep();
         self.counters.accepted.add(1);
@@ -144,12 +135,18 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         Some(token)
     }
 
-    fn adopt(&mut self, socket: D::Socket, peer: &PeerAddress, origin: Origin) -> Option<Token> {
+    fn adopt(
+        &mut self,
+        socket: D::Socket,
+        peer: &PeerAddress,
+        origin: Origin,
+        layers: &Layers,
+    ) -> Option<Token> {
         let now = self.common.clock.tick();
         // The state's default, and its destructor if there is no place, are the user's code.
         let inserted = catch(|| {
             let state = H::State::default();
-            let layer = self.config.layers.make();
+            let layer = layers.make().or_else(|| self.config.layers.make());
             self.connections
                 .insert_with(|_| Connection::new(state, layer, peer.clone(), origin, now))
         });
@@ -203,6 +200,14 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let Some(connection) = self.connections.get_mut(token) else { return };
         connection.status.hung_up = true;
         if connection.is_gone() {
+            self.close_gone(token);
+        }
+    }
+
+    /// Closes a connection that hung up, of which all that came was received and looked at.
+    pub(super) fn close_gone(&mut self, token: Token) {
+        let Some(connection) = self.connections.get(token) else { return };
+        if connection.status.peer_ended || self.end_layer(token) {
             self.doom(token, CloseReason::Peer, false);
         }
     }
@@ -224,7 +229,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let panicked = self.tell_closing(token, &reason);
         let Some(connection) = self.connections.get_mut(token) else { return };
         connection.pending.ended = true;
-        let asked = connection.status.close_request.take();
+        connection.pending.drop_unsealed(&mut self.outputs.pool);
+        let asked = connection.status.change.take();
         let cuts_off = connection.pending.bytes > 0;
         let extras = connection.status.extras();
         extras.reason = Some(reason);
@@ -236,8 +242,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if self.cut_off_by_fault(token) {
             return;
         }
-        if let Some(CloseRequest::Now | CloseRequest::Reset) = asked {
-            let resets = cuts_off || asked == Some(CloseRequest::Reset);
+        if let Some(Change::CloseNow | Change::Reset) = asked {
+            let resets = cuts_off || asked == Some(Change::Reset);
             return self.doom(token, CloseReason::Local, resets); // The first reason stands.
         }
         self.arm_deadline(token);
@@ -285,7 +291,11 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn cut_off_broken(&mut self, token: Token, error: io::Error) {
         let Some(connection) = self.connections.get(token) else { return };
         let reset = !connection.status.end_sent;
-        self.cut_off(token, CloseReason::Failed(error), reset);
+        let reason = match connection.shakes_hands() || connection.is_upgrading() {
+            true => CloseReason::Handshake(HandshakeError::Failed(error)),
+            false => CloseReason::Failed(error),
+        };
+        self.cut_off(token, reason, reset);
     }
 
     /// Closes a connection at the end of this turn. The first reason stands.
@@ -318,25 +328,25 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// Stage 8.
+    /// Stage 9.
     pub(super) fn close_doomed(&mut self) {
         if self.doomed.is_empty() {
             return;
         }
         while let Some((token, reason)) = self.doomed.pop() {
             self.serving = Served::Connection(token);
-            self.finish(token, &reason);
+            self.finish(token, reason);
         }
         self.tell_memory(); // It is less.
     }
 
     /// Tells the handler, closes the connection, and gives back all that it had.
-    fn finish(&mut self, token: Token, reason: &CloseReason) {
+    fn finish(&mut self, token: Token, reason: CloseReason) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         connection.status.note_over();
         if connection.status.opened {
             self.invoke(token, Phase::Doomed, "on_close", Incoming::Nothing, |handler, conn| {
-                handler.on_close(conn, reason);
+                handler.on_close(conn, &reason);
                 Action::Continue
             });
         }
@@ -353,12 +363,16 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.give_back(&mut connection);
         self.driver.close(token, connection.status.reset);
         drop(admission);
-        let broken = matches!(reason, CloseReason::Failed(_));
+        let broken = matches!(reason, CloseReason::Failed(_) | CloseReason::Tls(_));
         self.leave_relay(&connection, broken || connection.status.reset);
         let extras = connection.status.extras.take();
         let sent = connection.pending.sent;
         self.drop_state(connection, Some(token));
-        let Some(extras) = extras else { return };
+        let Some(mut extras) = extras else { return };
+        let then = extras.take_detach::<H>();
+        if let Some((name, done)) = extras.take_awaited() {
+            self.answer(name, done, reason);
+        }
         for (end, done) in extras.writes {
             let sent = if end <= sent { Ok(()) } else { Err(Closed) };
             self.complete(done, sent, token);
@@ -366,9 +380,11 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         for done in extras.closes {
             self.complete(done, Ok(()), token);
         }
-        match (extras.detach, detached) {
+        match (then, detached) {
             (Some(then), Some(detached)) => {
-                let then = |handler: &mut H, _: &mut Reactor<'_>| then(handler, detached);
+                let then = |handler: &mut H, reactor: &mut Reactor<'_, H>| {
+                    then(handler, reactor, detached)
+                };
                 let action = self.call_without_connection("Conn::detach", then);
                 self.obey_reactor_action(action.unwrap_or_default());
             }
@@ -413,8 +429,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// Drops a command that came too late, and tells the code that waits for it. What a closure
-    /// owns is the user's code, too.
+    /// Drops a command that came too late, and tells the code that waits for it.
     pub(super) fn discard(&self, command: Command<H>) {
         let token = match command {
             Command::Connection {
@@ -442,7 +457,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             | Command::OpenDatagram { .. }
             | Command::AdoptDatagram { .. } => None,
         };
-        if drop_caught(command).is_err() {
+        self.drop_closure(command, token);
+    }
+
+    /// Drops a closure that is not run, or what has one. What it owns is the user's code, too.
+    pub(super) fn drop_closure<T>(&self, closure: T, token: Option<Token>) {
+        if drop_caught(closure).is_err() {
             self.note_panic("drop of a closure", token);
         }
     }
@@ -451,10 +471,11 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     fn give_back(&mut self, connection: &mut Connection<H>) {
         let status = &mut connection.status;
         self.common.timers.cancel_all(&mut status.timers);
-        if let Some(key) = status.deadline.take() {
-            self.common.timers.cancel(key);
-        }
+        disarm(&mut self.common.timers, &mut status.deadline);
         connection.pending.discard(&mut self.outputs.pool);
+        if let Some(layer) = connection.pending.layer_mut() {
+            layer.unbook_held(&mut self.pressure.in_layers);
+        }
         if let Some(ring) = connection.ring.take() {
             self.rings.give_back(ring);
         }
@@ -484,6 +505,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.stop_attempts();
         self.close_datagrams_of(|_| true);
         let answer = self.call_without_connection("on_shutdown", H::on_shutdown);
+        self.serve_all_neighbours();
         let leaves_them = answer.unwrap_or_default() == ShutdownAction::Drain;
         let tokens: Vec<Token> = self.connections.tokens().collect();
         for token in tokens {
@@ -532,9 +554,10 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         while let Some(command) = self.mailbox.pop() {
             self.refuse(command);
         }
-        if let Some(armed) = self.tick.armed.take() {
+        for armed in [self.tick.armed.take(), self.own_timers.armed.take()].into_iter().flatten() {
             self.common.timers.cancel(armed);
         }
+        self.counters.own_timers.set(0);
         self.tell_memory();
         self.publish();
         self.dismantle();
@@ -542,6 +565,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// Drops all there is. The handler's destructor is the user's code.
     pub(crate) fn dismantle(self) {
+        while let Some(request) = self.neighbours.next() {
+            self.drop_closure(request, None);
+        }
         let EventLoop { handler, index: reactor, counters, .. } = self;
         if drop_caught(handler).is_err() {
             counters.panics.add(1);

@@ -14,6 +14,9 @@
 //!    has been flushed already, right after it. Datagrams are sent here, many in a call.
 //! 8. **Close** what is to be closed.
 //!
+//! After each event, and what it called, comes what the callbacks have asked of other connections
+//! of the reactor; what the callbacks of that ask in turn comes a few events later.
+//!
 //! Work per turn is bounded: each of the stages 3 to 7 goes on until its share is used up, by the
 //! clock or by the amount of work, whichever comes first, and has left the rest to the next turn,
 //! which then doesn't wait. Only when the engine stops are all connections looked at in one turn.
@@ -24,9 +27,10 @@
 //! - `datagrams` has all that concerns sockets for datagrams;
 //! - `lifecycle` takes connections in and closes them; `outgoing` makes some, by the order of
 //!   `race`, and `adopting` takes others in; `opening` is what comes before `on_open`; `flush`
-//!   sends; `deadline` watches the clock, `pressure` the memory; `fault` keeps a panic of the
-//!   engine itself to what was being served;
-//! - `share` is how much of its time a turn gives to each stage.
+//!   sends; `deadline` watches the clock, `pressure` the memory; `fault` keeps a panic of the engine
+//!   itself to what was being served;
+//! - `share` is how much of its time a turn gives to each stage; `neighbours` does what callbacks
+//!   ask of other connections.
 
 mod adopting;
 mod callback;
@@ -37,6 +41,7 @@ mod flush;
 mod incoming;
 mod layered;
 mod lifecycle;
+mod neighbours;
 mod opening;
 mod outgoing;
 mod pressure;
@@ -44,7 +49,9 @@ mod relay;
 mod share;
 mod turn;
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,7 +63,9 @@ use self::outgoing::{Attempt, Handshake};
 use self::pressure::Pressure;
 use crate::base::{Clock, CloseReason, Share, StallDetector, Table, TimerKey, Timers};
 use crate::config::Config;
-use crate::handler::{Common, Connection, EventHandler, Mailbox, Outputs, Reactors};
+use crate::handler::{
+    Common, Connection, EventHandler, Mailbox, Neighbours, Outputs, ReactorTimers, Reactors,
+};
 use crate::shared::{
     AcceptQueue, Acceptance, Arrival, Counters, Engine, Inbox, Notify, ReactorPort,
 };
@@ -76,8 +85,9 @@ pub(crate) struct EventLoop<D: Driver, H: EventHandler> {
     connections: Table<Connection<H>>,
     attempts: Table<Attempt<H>>,
     handshakes: Table<Handshake>,
-    datagrams: Datagrams<H>,
-    common: Common<H>,
+    datagrams: Datagrams,
+    common: Common,
+    neighbours: Rc<Neighbours<H>>,
     rings: RingPool,
     /// What a layer makes of what was received; empty but for meanwhile.
     plain: Vec<u8>,
@@ -94,8 +104,10 @@ pub(crate) struct EventLoop<D: Driver, H: EventHandler> {
     dirty: VecDeque<Token>,
     /// Those that are closed at the end of this turn, and why.
     doomed: Vec<(Token, CloseReason)>,
+    /// Those of the handshakes of layers.
     pressure: Pressure,
     tick: Tick,
+    own_timers: OwnTimers,
     stalls: StallDetector,
     /// When the engine stops: no new connections are taken.
     draining: bool,
@@ -120,6 +132,14 @@ enum Served {
 #[derive(Default)]
 struct Tick {
     interval: Option<Duration>,
+    armed: Option<TimerKey>,
+}
+
+/// The timers that the handler set without a connection, and the one that looks after them.
+#[derive(Default)]
+struct OwnTimers {
+    /// Shared with the callback that runs.
+    shared: Rc<RefCell<ReactorTimers>>,
     armed: Option<TimerKey>,
 }
 
@@ -180,11 +200,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             common: Common {
                 reactor: index as u32,
                 timers: Timers::new(),
-                reactors,
                 clock: Clock::new(driver.now()),
+                terms: config.terms.clone(),
                 later: VecDeque::new(),
                 share: Share::new(config.turn_time),
             },
+            neighbours: Rc::new(Neighbours::new(index as u32, reactors)),
             plain: Vec::new(),
             rings: RingPool::new(config.mirrored_rings, RING_BYTES_KEPT),
             outputs: Outputs {
@@ -201,6 +222,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             doomed: Vec::new(),
             pressure: Pressure::new(config.output.high_water),
             tick: Tick { interval: config.tick, armed: None },
+            own_timers: OwnTimers::default(),
             stalls: StallDetector::new(config.stall_threshold),
             draining: false,
             draining_since: 0,

@@ -4,6 +4,8 @@
 //! open at once. One whose listener asks for a preface waits for that until a deadline, and opens
 //! with what came behind it, or is refused.
 
+use std::io;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,21 +14,123 @@ use millstream_platform::driver::{Driver, Token};
 use super::EventLoop;
 use super::callback::keep_unread;
 use super::incoming::Incoming;
-use crate::base::CloseReason;
+use crate::base::{CloseReason, HandshakeError};
 use crate::config::{Ends, Preface};
-use crate::handler::EventHandler;
+use crate::handler::{Connection, EventHandler, Phase, disarm};
 
 /// How long a peer who was refused has to end what it is sending.
 const MOMENT: Duration = Duration::from_millis(250);
 
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
-    /// Tells the handler of a connection that was taken in.
+    /// Opens a connection that was taken in, once its layer is ready if it has one.
     pub(super) fn begin(&mut self, token: Token) {
+        let Some(connection) = self.connections.get(token) else { return };
+        match connection.pending.layer() {
+            None => self.tell_open(token),
+            Some(layer) if layer.is_ready() => self.open_in_layer(token, &[], Ok(())),
+            Some(_) => self.begin_in_layer(token),
+        }
+    }
+
+    /// Tells the handler of a connection.
+    fn tell_open(&mut self, token: Token) {
         self.call(token, "on_open", |handler, conn| {
             conn.control.status.open();
             handler.on_open(conn)
         });
         self.arm_deadline(token);
+        if self.draining {
+            self.drain(token);
+        }
+    }
+
+    /// A layer has come into an open connection: begins its handshake, with what was unread then.
+    pub(super) fn begin_upgrade(&mut self, token: Token) {
+        self.begin_in_layer(token);
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        if connection.is_upgrading() {
+            let unread = connection.status.extras().upgrade.take().unwrap_or_default();
+            if !unread.is_empty() {
+                self.shake_hands(token, Incoming::Kept(&unread));
+            }
+        }
+    }
+
+    /// Has the layer of a connection begin its handshake.
+    fn begin_in_layer(&mut self, token: Token) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        let Some(layer) = connection.pending.layer_mut() else { return };
+        let timeout = layer.handshake_timeout();
+        let begun = layer.begin(&mut self.outputs.pool);
+        let close_by = self.common.clock.tick_after(self.driver.now(), timeout);
+        connection.status.extras().close_by = close_by;
+        self.arm_deadline(token);
+        self.send(token);
+        if let Err(error) = begun {
+            self.refuse_in_layer(token, HandshakeError::Failed(error));
+        }
+    }
+
+    /// Bytes arrived for a connection that shakes hands: goes on with that, and with what came
+    /// behind it.
+    pub(super) fn shake_hands(&mut self, token: Token, bytes: Incoming<'_>) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        let Some(layer) = connection.pending.layer_mut() else { return };
+        let mut plain = mem::take(&mut self.plain);
+        let mut copy = Vec::new();
+        let sealed = bytes.in_place(&mut self.driver, &mut copy);
+        let (place, opened) = layer.receive(sealed, &mut plain, &mut self.outputs.pool);
+        layer.book_held(&mut self.pressure.in_layers);
+        let (ready, ended) = (layer.is_ready(), layer.has_ended());
+        if ready {
+            self.counters.handshakes.add(1);
+            self.counters.handshakes_resumed.add(layer.is_resumed().into());
+        } else {
+            self.send(token); // At its end the handler hears of it first.
+        }
+        match opened {
+            opened if ready => self.end_handshake(token, &plain[place], opened),
+            Ok(()) if ended => self.refuse_in_layer(token, HandshakeError::Ended),
+            Ok(()) => {}
+            Err(error) => self.refuse_in_layer(token, HandshakeError::Failed(error)),
+        }
+        plain.clear();
+        self.plain = plain;
+    }
+
+    /// The handshake of a connection is over.
+    fn end_handshake(&mut self, token: Token, plain: &[u8], opened: io::Result<()>) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        if connection.status.phase == Phase::Opening {
+            return self.open_in_layer(token, plain, opened);
+        }
+        disarm(&mut self.common.timers, &mut connection.status.deadline);
+        self.call(token, "on_tls", H::on_tls);
+        self.arm_deadline(token);
+        self.receive_plain(token, plain, opened);
+    }
+
+    /// Opens a connection whose handshake is over, and delivers what came behind that.
+    fn open_in_layer(&mut self, token: Token, plain: &[u8], opened: io::Result<()>) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        let extras = connection.status.extras.take();
+        disarm(&mut self.common.timers, &mut connection.status.deadline);
+        self.tell_open(token);
+        if let Some((name, done)) = extras.and_then(|mut extras| extras.take_awaited()) {
+            self.show(name, token, done, |reason| reason);
+        }
+        self.receive_plain(token, plain, opened);
+    }
+
+    /// Ends our side behind what the layer said, and refuses the peer.
+    pub(super) fn refuse_in_layer(&mut self, token: Token, error: HandshakeError) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        connection.pending.ended = true;
+        if connection.status.opened {
+            return self.begin_close(token, CloseReason::Handshake(error));
+        }
+        self.send(token);
+        self.refuse_peer(token, CloseReason::Handshake(error));
     }
 
     /// Has a connection that was taken in wait for its preface.
@@ -41,6 +145,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Bytes arrived for a connection that is not open yet. Once it was refused, they are dropped.
     pub(super) fn judge(&mut self, token: Token, bytes: Incoming<'_>) {
         let Some(connection) = self.connections.get_mut(token) else { return };
+        if connection.shakes_hands() {
+            return self.shake_hands(token, bytes);
+        }
         let (lent, _) = bytes.parts(&mut self.driver);
         let unread = connection.ring.as_ref().map_or(lent, |ring| ring.readable());
         let preface = connection.status.extras.as_ref().and_then(|extras| extras.preface.as_ref());
@@ -54,6 +161,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if connection.ring.is_some() || taken < lent.len() {
             let room = self.config.receive_buffer / 2;
             keep_unread(&mut self.rings, &mut connection.ring, lent, taken, room);
+            self.driver.note_space(token, connection.ring.is_some());
         }
         match verdict {
             Ok(Some((_, ends))) => self.open_with_the_rest(token, ends),
@@ -67,16 +175,19 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     fn open_with_the_rest(&mut self, token: Token, ends: Option<Ends>) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         connection.status.extras = None;
+        disarm(&mut self.common.timers, &mut connection.status.deadline);
         if let Some((source, destination)) = ends {
             connection.status.peer.tell(source.into(), destination.into());
         }
         let sealed = connection.ring.take_if(|_| connection.pending.layer().is_some());
         self.begin(token);
-        if self.draining {
-            self.drain(token);
-        }
         if let Some(ring) = sealed {
-            self.receive_in_layer(token, Incoming::Kept(ring.readable()));
+            let bytes = Incoming::Kept(ring.readable());
+            if self.connections.get(token).is_some_and(Connection::shakes_hands) {
+                self.shake_hands(token, bytes);
+            } else {
+                self.receive_in_layer(token, bytes);
+            }
             return self.rings.give_back(ring);
         }
         let Some(connection) = self.connections.get_mut(token) else { return };
@@ -106,14 +217,24 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn end_unopened(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         let refused = connection.status.extras().reason.is_some();
-        self.doom(token, CloseReason::Peer, refused); // The reason of a refusal stands.
+        let reason = match connection.shakes_hands() {
+            true => CloseReason::Handshake(HandshakeError::Ended),
+            false => CloseReason::Peer,
+        };
+        self.doom(token, reason, refused); // The reason of a refusal stands.
     }
 
-    /// The preface did not come in time, or the moment after a refusal is over.
+    /// The preface or the handshake did not come in time, or the moment after a refusal is over.
     pub(super) fn miss_preface(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
+        if connection.shakes_hands() {
+            self.counters.handshakes_timed_out.add(1);
+        }
         let preface = connection.status.extras().preface.take();
-        let reason = preface.map_or(CloseReason::Peer, |preface| preface.timed_out());
+        let reason = match preface {
+            Some(preface) => preface.timed_out(),
+            None => CloseReason::Handshake(HandshakeError::TimedOut),
+        };
         self.doom(token, reason, true); // The reason of a refusal stands.
     }
 }

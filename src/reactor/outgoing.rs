@@ -7,6 +7,7 @@
 //! like all others, or `fail_attempt`.
 
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +16,9 @@ use millstream_platform::address::{Address, PeerAddress};
 use millstream_platform::driver::{Driver, Token};
 use millstream_platform::socket::SocketRole;
 
-use super::EventLoop;
-use crate::base::{Race, Step, Table, TimerKey};
-use crate::config::{Connect, ConnectError, Target};
+use super::{EventLoop, Served};
+use crate::base::{CloseReason, Race, Step, Table, TimerKey};
+use crate::config::{Connect, ConnectError, Layers, Target};
 use crate::handler::{Action, Alarm, Command, Done, EventHandler, Origin};
 use crate::shared::Admission;
 
@@ -83,12 +84,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// The same, which counts what came of its attempt.
     fn counting(&self, done: Done<H, ConnectError>) -> Done<H, ConnectError> {
         let counters = Arc::clone(&self.counters);
-        Box::new(move |handler, connected| {
+        Box::new(move |handler, reactor, connected| {
             match &connected {
                 Ok(_) => counters.connected.add(1),
                 Err(_) => counters.connect_failures.add(1),
             }
-            done(handler, connected)
+            done(handler, reactor, connected)
         })
     }
 
@@ -210,29 +211,65 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         else {
             return;
         };
-        let closed = ConnectError::Closed { to: connect.to };
         let connected = (socket, &address.into(), Origin::Outgoing, begun.admission);
-        self.open_for(CALLBACK, connected, done, closed);
+        let Connect { to, layers, .. } = connect;
+        let closed = move |reason| match reason {
+            CloseReason::Handshake(source) => ConnectError::Handshake { to, source },
+            CloseReason::Shutdown => ConnectError::Stopped { to },
+            _ => ConnectError::Closed { to },
+        };
+        self.open_for(CALLBACK, connected, &layers, done, closed);
     }
 
-    /// Takes in a connection that somebody waits for. If it doesn't open, or not for long, they are
-    /// told that it is `closed`.
-    pub(super) fn open_for<E>(
+    /// Takes in a connection that somebody waits for. They are shown it when it opens, or told why
+    /// it was `closed`, if it doesn't open, or not for long.
+    pub(super) fn open_for<E: 'static>(
         &mut self,
         name: &'static str,
         (socket, peer, origin, admission): (D::Socket, &PeerAddress, Origin, Admission),
+        layers: &Layers,
         done: Done<H, E>,
-        closed: E,
+        closed: impl FnOnce(CloseReason) -> E + Send + 'static,
+    ) {
+        let taken = self.take(socket, peer, origin, layers, admission);
+        let Some(token) = taken else {
+            return self.answer(name, done, closed(CloseReason::Local));
+        };
+        let served = mem::replace(&mut self.serving, Served::Connection(token));
+        match self.connections.get_mut(token) {
+            Some(connection) if connection.pending.layer().is_some() => {
+                let done: Done<H, CloseReason> = Box::new(move |handler, reactor, opened| {
+                    done(handler, reactor, opened.map_err(closed))
+                });
+                connection.status.extras().set_awaited(name, done);
+                self.begin(token);
+            }
+            _ => {
+                self.begin(token);
+                self.show(name, token, done, closed);
+            }
+        }
+        self.serving = served;
+    }
+
+    /// Shows a connection that has opened to those who wait for it, who are told that it is
+    /// `closed` if it isn't open any more.
+    pub(super) fn show<E>(
+        &mut self,
+        name: &'static str,
+        token: Token,
+        done: Done<H, E>,
+        closed: impl FnOnce(CloseReason) -> E,
     ) {
         let mut done = Some(done);
-        if let Some(token) = self.open(socket, peer, origin, admission) {
-            self.call(token, name, |handler, conn| match done.take() {
-                Some(done) => done(handler, Ok(conn)),
+        self.show_reactor(|event_loop, reactor| {
+            event_loop.call(token, name, |handler, conn| match done.take() {
+                Some(done) => done(handler, reactor, Ok(conn)),
                 None => Action::Continue,
             });
-        }
+        });
         if let Some(done) = done {
-            self.answer(name, done, closed);
+            self.answer(name, done, closed(CloseReason::Local));
         }
     }
 
@@ -297,9 +334,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// Says that there is no connection.
     pub(super) fn answer<E>(&mut self, name: &'static str, done: Done<H, E>, error: E) {
-        let action =
-            self.call_without_connection(name, |handler, _reactor| done(handler, Err(error)));
-        self.obey_action(action.unwrap_or_default());
+        let outcome = self
+            .call_without_connection(name, |handler, reactor| done(handler, reactor, Err(error)));
+        self.obey_action(outcome.unwrap_or_default());
     }
 }
 

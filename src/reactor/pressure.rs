@@ -14,6 +14,8 @@ use crate::shared::Told;
 /// What a reactor knows of the engine's memory.
 pub(super) struct Pressure {
     told: Told,
+    /// How many bytes layers hold of what they have not opened.
+    pub(super) in_layers: usize,
     /// Connections that hold memory don't read.
     pub(super) pressed: bool,
     /// The tick at which the patience with that ends.
@@ -41,6 +43,7 @@ impl Pressure {
         let (pressed, patience, unsettled, left_to_others) = (false, None, false, 0);
         Pressure {
             told,
+            in_layers: 0,
             pressed,
             patience,
             calm_output,
@@ -68,7 +71,8 @@ impl<H: EventHandler> Connection<H> {
 impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// How many bytes of memory the reactor's connections and sockets hold.
     pub(super) fn held(&self) -> usize {
-        self.rings.held() + self.outputs.pool.held() + self.datagrams.held
+        let in_pools = self.rings.held() + self.outputs.pool.held();
+        in_pools + self.pressure.in_layers + self.datagrams.held
     }
 
     /// Tells the engine what is held. Once that is too much, connections close at the end of this
@@ -143,7 +147,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// `until`. Returns whether it closed somebody.
     #[cold]
     fn shed(&mut self, excess: usize, until: u64) -> bool {
-        let reactors = self.common.reactors.len();
+        let reactors = self.neighbours.reactors().len();
         let Some(mut part) = self.engine.memory().part(&self.pressure.told, excess, reactors)
         else {
             // One that holds more may sleep. It is woken once for what is held: it may not be able

@@ -102,7 +102,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let Some(connection) = self.connections.get_mut(token) else { return };
         match (connection.relays_to(), bytes) {
             (Some(to), Incoming::Lent(received)) => {
-                connection.relay().large = received.len() >= LARGE;
+                self.note_piece(token, received.len());
                 self.forward(token, to, bytes);
             }
             _ => self.deliver(token, bytes),
@@ -116,14 +116,24 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.counters.messages_in.add(1);
         let Some(connection) = self.connections.get_mut(token) else { return };
         connection.status.last_received = self.common.clock.tick();
-        connection.relay().large = len >= LARGE;
-        let Some(to) = connection.relays_to() else { return };
+        let to = connection.relays_to();
+        self.note_piece(token, len);
+        let Some(to) = to else { return };
         if let Some(target) = self.connections.get_mut(to) {
             target.pending.sent += sent as u64;
             target.book_sent(sent as u64, &self.common.clock, &self.counters);
         }
         if let Some(rest) = rest {
             self.forward(token, to, Incoming::Lent(rest));
+        }
+    }
+
+    /// Notes how many bytes came at once: the driver is to relay by itself while they are many.
+    fn note_piece(&mut self, token: Token, len: usize) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        let large = len >= LARGE;
+        if mem::replace(&mut connection.relay().large, large) != large {
+            self.driver.note_space(token, large);
         }
     }
 

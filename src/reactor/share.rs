@@ -20,15 +20,27 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.common.share.begin(None);
     }
 
+    /// Whether the stage that begins has its turn: what callbacks have asked of other connections
+    /// comes before, and that may take the stage's share.
+    #[inline]
+    pub(super) fn has_turn(&mut self) -> bool {
+        !(self.common.share.is_interrupted() && self.look())
+    }
+
     /// Counts an event and its bytes; whether the stage has had its share.
     #[inline]
     pub(super) fn has_done(&mut self, bytes: usize) -> bool {
         self.common.share.done += COST + bytes;
-        self.common.share.done >= self.common.share.look_at && self.look()
+        self.common.share.done >= self.common.share.look_at.get() && self.look()
     }
 
+    /// Looks whether the stage has had its share, after what callbacks have asked of other
+    /// connections is done.
     #[inline(never)]
-    fn look(&mut self) -> bool {
+    pub(super) fn look(&mut self) -> bool {
+        if self.common.share.is_interrupted() {
+            self.serve_neighbours();
+        }
         self.common.share.look(self.driver.now())
     }
 
@@ -40,11 +52,17 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 
     /// Stage 5: does what connections left for later, those first that have waited longest.
     pub(super) fn run_later(&mut self) {
+        if self.common.later.is_empty() {
+            return;
+        }
         self.begin_stage();
+        if !self.has_turn() {
+            return;
+        }
         for _ in 0..self.common.later.len() {
-            let Some((token, then)) = self.common.later.pop_front() else { return };
+            let Some(token) = self.common.later.pop_front() else { return };
             self.serving = Served::Connection(token);
-            self.call(token, "on_traffic", then);
+            self.call(token, "on_traffic", H::go_on);
             if self.has_done(LOOK_AFTER) {
                 return;
             }

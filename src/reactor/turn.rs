@@ -1,13 +1,14 @@
 //! The stages of a turn.
 
 use std::marker::PhantomData;
+use std::rc::Rc;
 use std::time::Duration;
 
 use millstream_platform::driver::{Driver, Event, Host, Received, Space, Token};
 
 use super::incoming::Incoming;
 use super::{EventLoop, Served};
-use crate::base::{CloseReason, Table, TimerId};
+use crate::base::{CloseReason, Table, TimerId, TimerKey};
 use crate::handler::{
     Alarm, Command, Connection, EventHandler, Order, Phase, Reactor, ReactorClosure,
 };
@@ -95,7 +96,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             && (self.driver.is_empty() || self.engine.stop_deadline().is_some_and(is_late))
     }
 
-    /// Stages 3 to 8. All of them can be run again: each goes on with what is left.
+    /// Stages 3 to 9. All of them can be run again: each goes on with what is left.
     pub(super) fn run_stages(&mut self) {
         self.serving = Served::Event;
         self.dispatch();
@@ -120,7 +121,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             if !time.is_zero() && self.poll(time)? {
                 return Ok(());
             }
-            timeout = timeout.map(|timeout| timeout - time);
+            timeout = timeout.map(|timeout| timeout.saturating_sub(time));
         }
         self.notify.prepare_to_sleep();
         if self.is_asked() {
@@ -129,6 +130,19 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let waited = self.driver.wait(timeout);
         self.notify.awake();
         waited
+    }
+
+    /// Announces that it sleeps, and returns for how long; `None` until something happens. For a
+    /// thread that runs several reactors: each sleeps between its turns.
+    #[cfg(feature = "sim")]
+    pub(crate) fn fall_asleep(&self) -> Option<Duration> {
+        self.notify.prepare_to_sleep();
+        if self.is_asked() { Some(Duration::ZERO) } else { self.timeout() }
+    }
+
+    #[cfg(feature = "sim")]
+    pub(crate) fn driver(&self) -> &D {
+        &self.driver
     }
 
     /// Looks for this long whether something happens. Nobody has to wake the reactor meanwhile.
@@ -156,7 +170,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// How long the wait may take; `None` for as long as it likes.
     fn timeout(&self) -> Option<Duration> {
         let left = !self.dirty.is_empty() || !self.common.later.is_empty();
-        if left || self.datagrams.is_dirty() || self.is_unsettled() {
+        let asked = self.common.share.is_interrupted();
+        let waiting = self.datagrams.is_dirty();
+        if left || asked || waiting || self.is_unsettled() {
             return Some(Duration::ZERO);
         }
         let now = self.common.clock.latest();
@@ -166,21 +182,26 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         [timer, stop, self.acceptance.timeout(now), self.patience()].into_iter().flatten().min()
     }
 
-    /// Stage 3.
+    /// Stage 3. By itself, so that what the other stages need takes no registers from it.
+    #[inline(never)]
     fn dispatch(&mut self) {
         let input_cap = self.config.input_cap;
         self.begin_dispatch();
+        if !self.has_turn() {
+            return; // Nothing was received, so it says nothing of how many are ready.
+        }
         loop {
-            let mut rooms = Rooms { connections: &mut self.connections, input_cap };
             let bytes = if let Some((token, bytes)) = self.driver.receive() {
                 self.receive(token, bytes);
                 bytes.len()
-            } else if let Some(event) = self.driver.next(&mut rooms) {
+            } else {
+                let mut rooms = Rooms { connections: &mut self.connections, input_cap };
+                let Some(event) = self.driver.next(&mut rooms) else {
+                    return self.note_dispatched(true);
+                };
                 let bytes = event.bytes();
                 self.handle(event);
                 bytes
-            } else {
-                return self.note_dispatched(true);
             };
             if self.has_done(bytes) {
                 return self.note_dispatched(false);
@@ -217,10 +238,12 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         let tick = self.common.clock.tick();
         let (connections, runner) = self.split();
         let Some(connection) = connections.get_mut(token) else { return };
-        connection.status.last_received = tick;
         let is_plain = connection.status.phase == Phase::Open
             && connection.ring.is_none()
             && connection.pending.extra.is_none();
+        if is_plain || !connection.opens_in_layer() {
+            connection.status.last_received = tick;
+        }
         match bytes {
             Received::Lent { len, .. } if is_plain => {
                 runner.counters.count_received(len);
@@ -241,7 +264,8 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if connection.status.phase > Phase::Open {
             self.counters.bytes_dropped.add(len as u64); // Closing: see Conn::close.
         } else if connection.is_layered() {
-            self.hand_on(token, len, Incoming::Lent(bytes));
+            self.counters.count_received(len);
+            self.receive_in_layer(token, Incoming::Lent(bytes));
         } else if connection.ring.is_some() {
             self.append(token, Incoming::Lent(bytes));
             self.hand_on(token, len, Incoming::Nothing);
@@ -274,6 +298,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     fn run_inboxes(&mut self) {
         let budget = self.config.inbox_budget;
         self.begin_stage();
+        if !self.has_turn() {
+            return;
+        }
         for _ in 0..budget {
             let Some(arrival) = self.arrivals.pop() else { break };
             self.take_in(arrival);
@@ -282,6 +309,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             }
         }
         self.begin_stage();
+        if !self.has_turn() {
+            return;
+        }
         // What callbacks of this stage post is for the next turn.
         for _ in 0..self.mailbox.len().min(budget) {
             let Some(command) = self.mailbox.pop() else { break };
@@ -315,7 +345,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.obey_reactor_action(action.unwrap_or_default());
     }
 
-    fn obey_order(&mut self, token: Token, order: Order<H>) {
+    pub(super) fn obey_order(&mut self, token: Token, order: Order<H>) {
         let Some(connection) = self.connections.get_mut(token) else {
             return self.discard(Command::Connection { token, order });
         };
@@ -327,8 +357,18 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
                 }
                 self.begin_close(token, CloseReason::Local);
             }
+            Order::CloseNow => {
+                let cuts_off = connection.pending.bytes > 0;
+                self.cut_off(token, CloseReason::Local, cuts_off);
+            }
+            Order::Watch => {
+                connection.status.extras().watched = true;
+                self.mark_dirty(token); // A flush tells it.
+            }
             order if !open => self.discard(Command::Connection { token, order }),
-            Order::Write { bytes, done } => self.write(token, bytes, done),
+            Order::Write { bytes, done } => {
+                self.write(token, |output| output.write_shared(&bytes), done);
+            }
             Order::Relay { to } => self.begin_relay(token, to),
             Order::Wake => {
                 connection.status.holds_input = false; // Unless the handler says so again.
@@ -346,26 +386,23 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     /// Stage 6.
     fn fire_timers(&mut self) {
         self.begin_stage();
+        let most = if self.has_turn() { TIMERS_PER_TURN } else { 0 };
         self.common.timers.advance(self.common.clock.tick());
-        for _ in 0..TIMERS_PER_TURN {
+        for _ in 0..most {
             let Some((key, alarm)) = self.common.timers.pop_due() else { break };
-            self.serving = match alarm {
-                Alarm::Deadline(token) | Alarm::Timer(token) => Served::Connection(token),
-                Alarm::Attempt(_) | Alarm::Datagrams(_) | Alarm::Receive(_) | Alarm::Tick => {
-                    Served::Nothing
-                }
-            };
+            self.serving = Served::Nothing;
             match alarm {
-                Alarm::Deadline(token) => self.check_deadlines(token),
-                Alarm::Timer(token) => {
-                    self.call(token, "on_timer", |handler, conn| {
-                        handler.on_timer(conn, TimerId(key))
-                    });
+                Alarm::Deadline(token) => {
+                    self.serving = Served::Connection(token);
+                    self.check_deadlines(token);
                 }
+                Alarm::Timer(value) => self.run_timer(key, u64::from_ne_bytes(value)),
+                Alarm::Owner(_) => {} // It has no deadline.
                 Alarm::Attempt(token) => self.attempt_due(token),
                 Alarm::Datagrams(token) => self.close_datagrams(token),
                 Alarm::Receive(token) => self.resume_datagrams(token),
                 Alarm::Tick => self.run_tick(),
+                Alarm::Reactor => self.run_own_timers(),
             }
             if self.has_done(0) {
                 break;
@@ -375,11 +412,56 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         self.acceptance.resume_due(now, &mut self.driver);
     }
 
+    fn run_timer(&mut self, key: TimerKey, value: u64) {
+        if let Some(Alarm::Owner(token)) = self.common.timers.owner(key) {
+            self.serving = Served::Connection(token);
+            self.call(token, "on_timer", |handler, conn| {
+                handler.on_timer(conn, TimerId(key), value)
+            });
+        }
+        self.common.timers.forget_popped();
+    }
+
     fn run_tick(&mut self) {
         self.tick.armed = None;
         let action = self.call_without_connection("on_tick", H::on_tick);
         self.arm_tick();
         self.obey_reactor_action(action.unwrap_or_default());
+    }
+
+    /// Fires those of the timers without a connection that are due.
+    fn run_own_timers(&mut self) {
+        let tick = self.common.clock.tick();
+        // For the next turn, if this does not come to its end.
+        self.own_timers.armed = Some(self.common.timers.arm(tick, Alarm::Reactor));
+        let shared = Rc::clone(&self.own_timers.shared);
+        shared.borrow_mut().wheel().advance(tick);
+        for _ in 0..TIMERS_PER_TURN {
+            shared.borrow_mut().wheel().forget_popped();
+            let Some((timer, given)) = shared.borrow_mut().pop_due() else { break };
+            let action = self.call_without_connection("on_reactor_timer", |handler, reactor| {
+                reactor.owner = given.owner;
+                handler.on_reactor_timer(reactor, timer, given.value)
+            });
+            self.obey_reactor_action(action.unwrap_or_default());
+            if self.has_done(0) {
+                break;
+            }
+        }
+        shared.borrow_mut().wheel().forget_popped();
+        self.arm_own_timers();
+    }
+
+    /// Looks after the timers without a connection again when there is something to do about them.
+    fn arm_own_timers(&mut self) {
+        if let Some(armed) = self.own_timers.armed.take() {
+            self.common.timers.cancel(armed);
+        }
+        let mut shared = self.own_timers.shared.borrow_mut();
+        let next = shared.wheel().next_wake();
+        self.own_timers.armed = next.map(|tick| self.common.timers.arm(tick, Alarm::Reactor));
+        // The one that was armed counts among the others.
+        self.counters.own_timers.set(shared.wheel().len().saturating_sub(1) as u64);
     }
 
     /// Arms the tick for its interval from now, if it isn't armed.
@@ -398,30 +480,55 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     pub(super) fn call_without_connection<A>(
         &mut self,
         name: &'static str,
-        callback: impl FnOnce(&mut H, &mut Reactor<'_>) -> A,
+        callback: impl FnOnce(&mut H, &mut Reactor<'_, H>) -> A,
     ) -> Result<A, Panic> {
+        self.show_reactor(|event_loop, reactor| {
+            event_loop.stalls.begin();
+            let outcome = catch(|| callback(&mut event_loop.handler, reactor));
+            if event_loop.stalls.end() {
+                event_loop.report_stall(name, None);
+            }
+            outcome.inspect_err(|_| event_loop.note_panic(name, None))
+        })
+    }
+
+    /// Shows the reactor to a callback that `call` runs, also one that has a connection.
+    pub(super) fn show_reactor<A>(
+        &mut self,
+        call: impl FnOnce(&mut Self, &mut Reactor<'_, H>) -> A,
+    ) -> A {
+        let (neighbours, engine) = (Rc::clone(&self.neighbours), self.engine.clone());
+        let timers = Rc::clone(&self.own_timers.shared);
         let interval = self.tick.interval;
+        let mut tick = interval;
         let mut reactor = Reactor {
             index: self.index,
             connections: self.connections.len(),
             now: self.common.clock.now(),
-            engine: &self.engine,
-            tick: &mut self.tick.interval,
+            neighbours: &neighbours,
+            engine: &engine,
+            tick: &mut tick,
+            timers: &timers,
+            base: 0,
+            owner: 0,
             not_send: PhantomData,
         };
-        self.stalls.begin();
-        let outcome = catch(|| callback(&mut self.handler, &mut reactor));
-        let stalled = self.stalls.end();
-        if stalled {
-            self.report_stall(name, None);
+        let outcome = call(self, &mut reactor);
+        if neighbours.waiting() > 0 {
+            self.common.share.interrupt();
         }
-        if self.tick.interval != interval {
+        if tick != interval {
+            self.tick.interval = tick;
             if let Some(armed) = self.tick.armed.take() {
                 self.common.timers.cancel(armed);
             }
             self.arm_tick();
         }
-        outcome.inspect_err(|_| self.note_panic(name, None))
+        let (clock, driver) = (&self.common.clock, &self.driver);
+        if timers.borrow_mut().settle(|after| clock.tick_after(driver.now(), after)) {
+            self.arm_own_timers();
+        }
+        outcome
     }
 
     /// Shows the reactor's levels to other threads.

@@ -158,6 +158,22 @@ struct Values(Option<Box<(Box<dyn Any>, Values)>>);
 
 /// A call on its way through [middleware](super::Middleware): on a server from the connection to
 /// its method, on a client from the caller to the connection.
+///
+/// ```
+/// use millstream::rpc::{Answer, Call, Router, Status};
+///
+/// /// Adds up the numbers in a call's body.
+/// fn add(call: &mut Call<'_>) -> Result<Answer, Status> {
+///     let text = std::str::from_utf8(call.body())
+///         .map_err(|error| Status::invalid_argument(error.to_string()))?;
+///     let numbers = text.split(' ').map(str::parse::<u32>).collect::<Result<Vec<_>, _>>();
+///     let numbers = numbers.map_err(|error| Status::invalid_argument(error.to_string()))?;
+///     let sum: u64 = numbers.into_iter().map(u64::from).sum();
+///     call.answer(sum.to_string().as_bytes())
+/// }
+///
+/// let router = Router::new().method("demo.Numbers/add", add);
+/// ```
 pub struct Call<'a> {
     parts: Parts<'a>,
     outgoing: Metadata,

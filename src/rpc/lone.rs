@@ -86,7 +86,7 @@ impl LoneCall {
             one_way: false,
             is_retry: false,
             now: self.now,
-            deadline: self.timeout.map(|timeout| self.now + timeout),
+            deadline: self.timeout.and_then(|timeout| self.now.checked_add(timeout)),
         }
     }
 }

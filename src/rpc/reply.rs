@@ -16,6 +16,26 @@ use super::status::Status;
 ///
 /// An answer for which no one waits any more, because the deadline passed, the caller cancelled it,
 /// or the connection is gone, is dropped silently.
+///
+/// ```
+/// use std::thread;
+/// use millstream::rpc::{Answer, Call, Router, Status};
+///
+/// /// Answers when another thread has done its work.
+/// fn sort(call: &mut Call<'_>) -> Result<Answer, Status> {
+///     let mut body = call.body().to_vec();
+///     let (answer, reply) = call.answer_later();
+///     thread::spawn(move || {
+///         if !reply.is_cancelled() {
+///             body.sort_unstable();
+///             reply.send(body);
+///         }
+///     });
+///     Ok(answer)
+/// }
+///
+/// let router = Router::new().method("demo.Bytes/sort", sort);
+/// ```
 #[must_use = "dropping it answers with an error"]
 pub struct Reply {
     id: u64,

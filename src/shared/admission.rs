@@ -31,12 +31,14 @@ impl Admission {
     }
 
     /// The connection has arrived: its reactor counts it out.
+    #[inline]
     pub(crate) fn keep(mut self) {
         self.0 = None;
     }
 }
 
 impl Drop for Admission {
+    #[inline]
     fn drop(&mut self) {
         if let Some((limits, counters, account)) = self.0.take() {
             // In this order: code that sees that a connection is gone may count on its place.

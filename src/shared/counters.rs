@@ -24,11 +24,19 @@ pub struct ReactorStats {
     pub accepted: u64,
     /// Connections closed, by reason, in the order of [`CloseReason::NAMES`].
     pub closed: [u64; CloseReason::NAMES.len()],
-    /// Bytes received, those of datagrams included.
+    /// Handshakes of TLS, or another layer, that succeeded. Those that did not are counted in
+    /// [`closed`](Self::closed).
+    pub handshakes: u64,
+    /// Handshakes that succeeded and went on with an earlier session.
+    pub handshakes_resumed: u64,
+    /// Handshakes that were not over in time.
+    pub handshakes_timed_out: u64,
+    /// Bytes received, those of datagrams included. With TLS, what is on the network counts.
     pub bytes_in: u64,
     /// Bytes that were received from connections that were closing, and dropped.
     pub bytes_dropped: u64,
-    /// Bytes that the operating system took, those of datagrams included.
+    /// Bytes that the operating system took, those of datagrams included. With TLS, what is on the
+    /// network counts.
     pub bytes_out: u64,
     /// How often bytes were delivered to a handler. One delivery can hold many of a protocol's
     /// messages, or a part of one.
@@ -94,6 +102,9 @@ impl fmt::Debug for ReactorStats {
             .field("connections", &self.connections)
             .field("accepted", &self.accepted)
             .field("closed", &self.closed)
+            .field("handshakes", &self.handshakes)
+            .field("handshakes_resumed", &self.handshakes_resumed)
+            .field("handshakes_timed_out", &self.handshakes_timed_out)
             .field("bytes_in", &self.bytes_in)
             .field("bytes_dropped", &self.bytes_dropped)
             .field("bytes_out", &self.bytes_out)
@@ -133,6 +144,9 @@ pub(crate) struct Counters {
     pub(crate) connections: AtomicUsize,
     pub(crate) accepted: Count,
     pub(crate) closed: [Count; CloseReason::NAMES.len()],
+    pub(crate) handshakes: Count,
+    pub(crate) handshakes_resumed: Count,
+    pub(crate) handshakes_timed_out: Count,
     pub(crate) bytes_in: Count,
     pub(crate) bytes_dropped: Count,
     pub(crate) bytes_out: Count,
@@ -144,6 +158,8 @@ pub(crate) struct Counters {
     pub(crate) attempts: Count,
     pub(crate) sockets: Count,
     pub(crate) timers: Count,
+    /// Those that belong to no connection, but for one.
+    pub(crate) own_timers: Count,
     pub(crate) rings_leased: Count,
     pub(crate) output_queues_leased: Count,
     pub(crate) memory_held: Count,
@@ -186,6 +202,9 @@ impl Default for Counters {
             connections: AtomicUsize::new(0),
             accepted: Count::default(),
             closed: Default::default(),
+            handshakes: Count::default(),
+            handshakes_resumed: Count::default(),
+            handshakes_timed_out: Count::default(),
             bytes_in: Count::default(),
             bytes_dropped: Count::default(),
             bytes_out: Count::default(),
@@ -197,6 +216,7 @@ impl Default for Counters {
             attempts: Count::default(),
             sockets: Count::default(),
             timers: Count::default(),
+            own_timers: Count::default(),
             rings_leased: Count::default(),
             output_queues_leased: Count::default(),
             memory_held: Count::default(),
@@ -236,6 +256,9 @@ impl Counters {
             connections: self.connections.load(Ordering::Relaxed),
             accepted: self.accepted.get(),
             closed: std::array::from_fn(|reason| self.closed[reason].get()),
+            handshakes: self.handshakes.get(),
+            handshakes_resumed: self.handshakes_resumed.get(),
+            handshakes_timed_out: self.handshakes_timed_out.get(),
             bytes_in: self.bytes_in.get(),
             bytes_dropped: self.bytes_dropped.get(),
             bytes_out: self.bytes_out.get(),
@@ -249,7 +272,7 @@ impl Counters {
             connect_failures: self.connect_failures.get(),
             attempts: self.attempts.get() as usize,
             sockets: self.sockets.get() as usize,
-            timers: self.timers.get() as usize,
+            timers: (self.timers.get() + self.own_timers.get()) as usize,
             rings_leased: self.rings_leased.get() as usize,
             output_queues_leased: self.output_queues_leased.get() as usize,
             memory_held: self.memory_held.get() as usize,

@@ -26,6 +26,28 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// A running engine, for any thread; clones are the same engine. Dropping the last one does not
 /// stop it: [`stop`](Self::stop) does.
+///
+/// ```
+/// use std::time::Duration;
+/// use millstream::Engine;
+/// # use millstream::{Action, Conn, EventHandler};
+/// # struct Echo;
+/// # impl EventHandler for Echo {
+/// #     type State = ();
+/// #     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+/// #         conn.output.write(conn.input.take_all());
+/// #         Action::Continue
+/// #     }
+/// # }
+///
+/// let engine = Engine::builder().listen("127.0.0.1:0").start(|_reactor| Echo)?;
+/// println!("listening on {}", engine.local_addrs()[0]);
+/// let stopper = engine.clone(); // For another thread.
+/// std::thread::spawn(move || stopper.stop(Duration::from_secs(5)));
+/// engine.wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[doc(alias("event loop", "server"))]
 #[derive(Clone)]
 pub struct Engine {
     pub(super) shared: Arc<Shared>,
@@ -103,6 +125,32 @@ pub enum WaitError {
 }
 
 /// The numbers of an engine, as of one moment.
+///
+/// ```
+/// # use millstream::Engine;
+/// /// A line for the log.
+/// fn summary(engine: &Engine) -> String {
+///     let stats = engine.stats();
+///     let connections: usize = stats.reactors.iter().map(|reactor| reactor.connections).sum();
+///     let received: u64 = stats.reactors.iter().map(|reactor| reactor.bytes_in).sum();
+///     format!("{connections} connections, {} refused, {received} bytes received", stats.refused)
+/// }
+/// # use millstream::{Action, Conn, EventHandler};
+/// # struct Echo;
+/// # impl EventHandler for Echo {
+/// #     type State = ();
+/// #     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+/// #         conn.output.write(conn.input.take_all());
+/// #         Action::Continue
+/// #     }
+/// # }
+/// # let engine = Engine::builder().listen("127.0.0.1:0").start(|_reactor| Echo)?;
+/// # assert_eq!(summary(&engine), "0 connections, 0 refused, 0 bytes received");
+/// # engine.stop(std::time::Duration::from_secs(5))?;
+/// # engine.wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[doc(alias("metrics", "monitoring"))]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Stats {
@@ -249,6 +297,10 @@ impl Engine {
     /// Waits until the engine has stopped and all its threads have ended. Once it is stopping, this
     /// returns a moment after the deadline at the latest. A thread on which a host name is being
     /// looked up is not waited for: it ends by itself as soon as the resolver returns.
+    ///
+    /// When this returned `Ok`, the handlers are dropped and everything that the engine had opened
+    /// is closed, although there may still be handles of the engine and of its connections. Only
+    /// the pipe that signals come by closes a moment later, with its thread.
     ///
     /// # Errors
     /// [`WaitError::Blocked`] if a callback didn't return by then, [`WaitError::OwnThread`] at once

@@ -14,6 +14,31 @@ use crate::base::ListenerId;
 
 /// A place where an engine listens, for any thread; clones are the same one. Dropping it closes
 /// nothing: [`close`](Self::close) does, and the engine's stop.
+///
+/// A port that is open for a while only:
+///
+/// ```
+/// use std::time::Duration;
+/// use millstream::Engine;
+/// # use millstream::{Action, Conn, EventHandler};
+/// # struct Echo;
+/// # impl EventHandler for Echo {
+/// #     type State = ();
+/// #     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+/// #         conn.output.write(conn.input.take_all());
+/// #         Action::Continue
+/// #     }
+/// # }
+///
+/// let engine = Engine::builder().start(|_reactor| Echo)?;
+/// let listener = engine.listen("127.0.0.1:0")?;
+/// println!("listening on {}, too", listener.local_addr());
+/// listener.close();
+/// assert!(listener.wait_closed(Duration::from_secs(5)));
+/// # engine.stop(Duration::from_secs(5))?;
+/// # engine.wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Listener {
     state: Arc<ListenerState>,

@@ -152,6 +152,7 @@ pub(crate) struct Inner {
 pub(crate) struct Setup {
     pub(crate) config: Arc<Config>,
     pub(crate) reactors: usize,
+    pub(crate) takes_datagrams: bool,
 }
 
 /// What accepts.

@@ -19,6 +19,17 @@ const MOST_WAITING: usize = 1024;
 ///
 /// By default it is the system's, `getaddrinfo`. [`Builder::resolver`](crate::Builder::resolver)
 /// sets another.
+///
+/// ```
+/// use std::io::{Error, ErrorKind};
+/// use millstream::Engine;
+///
+/// let builder = Engine::builder().resolver(|host: &str, port: u16| match host {
+///     "database" => Ok(vec![([10, 0, 0, 7], port).into(), ([10, 0, 0, 8], port).into()]),
+///     _ => Err(Error::from(ErrorKind::NotFound)),
+/// });
+/// ```
+#[doc(alias = "DNS")]
 pub trait Resolve: Send + Sync + 'static {
     /// Returns the addresses of a host, each with the port to connect to, the preferred ones first.
     /// It is called on threads that do nothing else, several at a time, so it may block; a panic

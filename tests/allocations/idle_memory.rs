@@ -6,7 +6,7 @@
 use crate::ALLOCATOR;
 use crate::common::alone::alone;
 use crate::common::crowd::{self, Crowd, Order};
-use crate::common::{Echo, TestEngine, eventually};
+use crate::common::{TestEngine, eventually};
 use millstream::Engine;
 
 const CONNECTIONS: usize = 10_000;
@@ -35,7 +35,7 @@ fn an_idle_connection_takes_little_of_the_heap() {
         if crowd::was_crowd() || !crowd::has_files(NAME, CONNECTIONS + 100) {
             return;
         }
-        let engine = TestEngine::start(Engine::builder().reactors(2).backlog(4096), |_| Echo);
+        let engine = TestEngine::echo(Engine::builder().reactors(2).backlog(4096));
         let mut crowd = [Crowd::start(NAME, CONNECTIONS, &engine.addresses())];
         let before = live();
         crowd::order(&mut crowd, Order::Connect);

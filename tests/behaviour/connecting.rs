@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use millstream::{Action, Conn, ConnId, Connect, ConnectError, Engine, Reactors, Remote, Stopped};
+use millstream::{
+    Action, Conn, ConnId, Connect, ConnectError, Engine, Reactor, Reactors, Remote, Stopped,
+};
 
 use crate::common::recorder::{On, Recorder, collect, echo};
 use crate::common::{DEADLINE, assert_same, pattern};
@@ -22,11 +24,7 @@ impl Outcomes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, connected: &Result<&mut Conn<'_, Recorder>, ConnectError>) {
-        let outcome = match connected {
-            Ok(conn) => Ok(conn.id()),
-            Err(error) => Err(copy(error)),
-        };
+    fn note(&self, outcome: Result<ConnId, ConnectError>) {
         self.all().push(outcome);
     }
 
@@ -39,11 +37,17 @@ impl Outcomes {
     ) {
         let outcomes = self.clone();
         let done =
-            move |_: &mut Recorder, connected: Result<&mut Conn<'_, Recorder>, ConnectError>| {
-                outcomes.note(&connected);
-                connected.map_or(Action::Continue, then)
+            move |_: &mut Recorder,
+                  _: &mut Reactor<'_, Recorder>,
+                  connected: Result<&mut Conn<'_, Recorder>, ConnectError>| {
+                let (outcome, conn) = match connected {
+                    Ok(conn) => (Ok(conn.id()), Some(conn)),
+                    Err(error) => (Err(error), None),
+                };
+                outcomes.note(outcome);
+                conn.map_or(Action::Continue, then)
             };
-        assert_eq!(reactors(stage).connect(0, connect, done), Ok(()));
+        assert_eq!(reactors(stage).connect(0, W::dress(connect), done), Ok(()));
     }
 
     /// The next answer.
@@ -55,30 +59,8 @@ impl Outcomes {
     }
 }
 
-fn copy(error: &ConnectError) -> ConnectError {
-    let to = error.target().clone();
-    match error {
-        ConnectError::Failed { source, .. } => {
-            ConnectError::Failed { to, source: source.kind().into() }
-        }
-        ConnectError::Unresolved { source, .. } => {
-            ConnectError::Unresolved { to, source: source.kind().into() }
-        }
-        ConnectError::NoAddress { .. } => ConnectError::NoAddress { to },
-        ConnectError::AllFailed { failures, .. } => {
-            let failures = failures.iter().map(|(address, error)| (*address, error.kind().into()));
-            ConnectError::AllFailed { to, failures: failures.collect() }
-        }
-        ConnectError::TimedOut { timeout, .. } => ConnectError::TimedOut { to, timeout: *timeout },
-        ConnectError::LimitReached { .. } => ConnectError::LimitReached { to },
-        ConnectError::Closed { .. } => ConnectError::Closed { to },
-        ConnectError::Stopped { .. } => ConnectError::Stopped { to },
-        other => panic!("an unknown error: {other}"),
-    }
-}
-
 fn reactors<W: World>(stage: &Stage<W>) -> Reactors<Recorder> {
-    stage.engine().reactors().expect("it is the engine's handler")
+    stage.world.reactors()
 }
 
 /// A connection as it stands, for closures that have nothing to do.
@@ -155,10 +137,10 @@ fn relate(sides: &Sides, one: &Remote<Recorder>, two: &Remote<Recorder>) {
 }
 
 /// Connects to a server for a client that was accepted, which is not read until then.
-fn dial(sides: Sides, to: SocketAddr, client: &mut Conn<'_, Recorder>) -> Action {
+fn dial(sides: Sides, to: Connect, client: &mut Conn<'_, Recorder>) -> Action {
     client.pause_reading();
     let remote = client.remote();
-    let dialled = client.reactors().connect(0, Connect::to(to), move |_, server| {
+    let dialled = client.reactors().connect(0, to, move |_, _, server| {
         let server = server.expect("the test listens");
         relate(&sides, &remote, &server.remote());
         let resume = |_: &mut Recorder, client: &mut Conn<'_, Recorder>| {
@@ -177,7 +159,7 @@ pub(crate) fn a_callback_makes_a_connection_and_relays<W: World>(seed: u64) {
     let mut stage = Stage::<W>::start(seed, Engine::builder(), move |on, conn| match on {
         On::Open if !conn.is_outgoing() => {
             let to = address.lock().expect("no panic").expect("it is set");
-            dial(Arc::clone(&sides), to, conn)
+            dial(Arc::clone(&sides), W::dress(Connect::to(to)), conn)
         }
         On::Traffic => {
             let other = other_side(&sides, conn.id()).expect("it is read when there are two");
@@ -219,8 +201,8 @@ pub(crate) fn nobody_listens<W: World>(seed: u64) {
     let outcomes = Outcomes::default();
     outcomes.connect(&stage, Connect::to(address), nothing);
     let error = outcomes.next(&mut stage).expect_err("nobody listens");
-    assert_eq!(error.to_string(), format!("cannot connect to {address}"));
-    let ConnectError::Failed { source, .. } = error else { panic!("another error: {error}") };
+    let ConnectError::Failed { source, .. } = &error else { panic!("another error: {error}") };
+    assert_eq!(error.to_string(), format!("cannot connect to {address}: {source}"));
     assert_eq!(source.kind(), ErrorKind::ConnectionRefused);
     assert_eq!(stage.log.notes().len(), 0, "no callback ran");
     assert_eq!(stage.engine().stats().reactors[0].accepted, 0);
@@ -239,6 +221,42 @@ pub(crate) fn nobody_answers<W: World>(seed: u64) {
         format!("cannot connect to {address}: no answer within {timeout:?}")
     );
     assert_eq!(stage.log.notes().len(), 0, "no callback ran");
+}
+
+/// Both outcomes come with the reactor.
+pub(crate) fn the_closure_connects_again<W: World>(seed: u64) {
+    let handler = Recorder::new(echo).with_tick(|reactor| reactor.set_tick(None));
+    let mut stage = Stage::<W>::with(seed, Engine::builder(), handler);
+    let (listener, address) = stage.world.listen();
+    let outcomes = Outcomes::default();
+    let (first, second) = (outcomes.clone(), outcomes.clone());
+    let again = move |_: &mut Recorder,
+                      reactor: &mut Reactor<'_, Recorder>,
+                      connected: Result<&mut Conn<'_, Recorder>, ConnectError>| {
+        first.note(connected.map(|conn| conn.id()));
+        assert_eq!(reactor.connections(), 0);
+        let connect = W::dress(Connect::to(address).after(Duration::from_millis(10)));
+        let begun =
+            reactor.reactors().connect(reactor.index(), connect, move |_, reactor, conn| {
+                assert_eq!(reactor.connections(), 1);
+                second.note(conn.map(|conn| {
+                    assert_eq!(conn.now(), reactor.now());
+                    conn.id()
+                }));
+                reactor.set_tick(Some(Duration::from_millis(10)));
+                Action::Continue
+            });
+        begun.into()
+    };
+    assert_eq!(reactors(&stage).connect(0, Connect::to(nobody(&stage)), again), Ok(()));
+    outcomes.next(&mut stage).expect_err("nobody listens");
+    let mut peer = stage.accept(&listener);
+    outcomes.next(&mut stage).expect("it listens");
+    stage.wait_for(On::Tick);
+    peer.end();
+    stage.closed_by("peer");
+    assert_eq!(stage.count(On::Tick), 1);
+    assert_eq!(stage.panics(), 0);
 }
 
 pub(crate) fn an_attempt_waits_before_it_begins<W: World>(seed: u64) {
@@ -278,7 +296,7 @@ pub(crate) fn an_attempt_ends_when_the_engine_stops<W: World>(seed: u64) {
     stage.wait_for_the_end();
     let ended = std::mem::take(&mut *outcomes.all());
     assert!(matches!(ended[..], [Err(ConnectError::Stopped { .. })]), "{ended:?}");
-    let late = reactors(&stage).connect(0, Connect::to(address), |_, _| panic!("it has ended"));
+    let late = reactors(&stage).connect(0, Connect::to(address), |_, _, _| panic!("it has ended"));
     assert_eq!(late, Err(Stopped));
 }
 
@@ -331,7 +349,7 @@ pub(crate) fn a_connection_whose_on_open_panics_is_not_made<W: World>(seed: u64)
     let mut peer = stage.accept(&listener);
     stage.receive_any_end(&mut peer);
     stage.closed_by("panicked");
-    assert_eq!(stage.panics(), 1);
+    stage.has_panicked(1);
 }
 
 pub(crate) fn what_was_written_before_a_close_in_the_closure_arrives<W: World>(seed: u64) {
@@ -363,7 +381,9 @@ pub(crate) fn a_panic_in_the_closure_closes_its_connection_and_no_other<W: World
     stage.receive_any_end(&mut peer);
     stage.closed_by("panicked");
     let refused = Connect::to(nobody(&stage));
-    let panics = |_: &mut Recorder, connected: Result<&mut Conn<'_, Recorder>, ConnectError>| {
+    let panics = |_: &mut Recorder,
+                  _: &mut Reactor<'_, Recorder>,
+                  connected: Result<&mut Conn<'_, Recorder>, ConnectError>| {
         assert!(connected.is_err());
         panic!("expected: a callback panics")
     };

@@ -14,9 +14,9 @@ type Remote = DatagramRemote<Recorder>;
 
 /// Opens a socket.
 fn open<W: World>(stage: &mut Stage<W>, how: OpenDatagram) -> (Remote, Address) {
-    let reactors = stage.engine().reactors::<Recorder>().expect("it is the engine's handler");
+    let reactors = stage.world.reactors();
     let (tell, told) = channel();
-    let opened = reactors.open_datagram(0, how, move |_, socket| {
+    let opened = reactors.open_datagram(0, how, move |_, _, socket| {
         let socket = socket.expect("it can be opened");
         let _ = tell.send((socket.remote(), socket.local_addr()));
         Action::Continue

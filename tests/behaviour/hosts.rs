@@ -129,9 +129,10 @@ pub(crate) fn a_name_that_does_not_resolve<W: World>(seed: u64) {
     let outcomes = Outcomes::default();
     outcomes.connect(&stage, host(), nothing);
     let error = outcomes.next(&mut stage).expect_err("the name is unknown");
-    assert_eq!(error.to_string(), "cannot connect to server.test:7: the name does not resolve");
     assert_eq!(*error.target(), Target::Host { name: "server.test".into(), port: PORT });
-    let ConnectError::Unresolved { source, .. } = error else { panic!("another error: {error}") };
+    let ConnectError::Unresolved { source, .. } = &error else { panic!("another error: {error}") };
+    let what = "cannot connect to server.test:7: the name does not resolve";
+    assert_eq!(error.to_string(), format!("{what}: {source}"));
     assert_eq!(source.kind(), ErrorKind::NotFound);
 }
 

@@ -74,6 +74,72 @@ pub(crate) fn requests_are_done_in_the_order_they_were_asked<W: World>(seed: u64
     stage.closed_by("local");
 }
 
+/// It counts what handles and handler write, from the first question on.
+pub(crate) fn a_handle_tells_how_much_waits<W: World>(seed: u64) {
+    let bytes = pattern(W::STUCK, seed);
+    let mut stage = Stage::<W>::start(seed, Engine::builder(), collect);
+    let (mut peer, remote) = stage.open();
+    remote.write(bytes.clone()).expect("it is open");
+    assert_eq!(remote.pending(), 0, "nobody asked before");
+    stage.until("something waits", |_| remote.pending() > 0);
+    assert_same(&stage.receive(&mut peer, bytes.len()), &bytes);
+    stage.until("nothing waits", |_| remote.pending() == 0);
+    // What the handler itself writes counts like that, to the byte.
+    let (told, written) = std::sync::mpsc::channel();
+    let more = bytes.clone();
+    let write_and_tell = move |_: &mut Recorder, conn: &mut Conn<'_, Recorder>| {
+        conn.output.write_bytes(more);
+        Action::Continue
+    };
+    remote.run(write_and_tell).expect("it is open");
+    stage.until("something waits", |_| remote.pending() > 0);
+    stage.pass(Duration::from_millis(50)); // The network has taken what it takes.
+    let tell = move |_: &mut Recorder, conn: &mut Conn<'_, Recorder>| {
+        _ = told.send(conn.output.pending());
+        Action::Continue
+    };
+    remote.run(tell).expect("it is open");
+    let mut waits = None;
+    stage.until("it is told", |_| {
+        waits = written.try_recv().ok();
+        waits.is_some()
+    });
+    assert_eq!(Some(remote.pending()), waits);
+    remote.close().expect("it is open");
+    stage.wait_for(On::Closing);
+    assert_ne!(remote.pending(), 0, "it is still to be flushed");
+    assert_same(&stage.receive_end(&mut peer), &bytes);
+    peer.end();
+    stage.closed_by("local");
+    assert_eq!(remote.pending(), 0);
+}
+
+/// Also where a close waits for what is to be flushed.
+pub(crate) fn a_handle_closes_at_once<W: World>(seed: u64) {
+    let bytes = pattern(W::STUCK, seed);
+    let builder = Engine::builder().close_timeout(DEADLINE);
+    let mut stage = Stage::<W>::start(seed, builder, collect);
+    let (mut idle, remote) = stage.open();
+    remote.close_now().expect("it is open");
+    assert!(!remote.is_open());
+    assert_same(&stage.receive_end_at_once(&mut idle), b"");
+    stage.closed_by("local");
+    stage.until("it is known", |_| remote.close_now() == Err(Closed));
+    for flushes in [false, true] {
+        let (mut stuck, remote) = stage.open();
+        remote.write(bytes.clone()).expect("it is open");
+        if flushes {
+            remote.close().expect("it is open");
+            stage.wait_for(On::Closing);
+        }
+        remote.close_now().expect("it is not closed");
+        let received = stage.receive_reset(&mut stuck);
+        assert!(received.len() < bytes.len(), "something was pending");
+        assert_same(&received, &bytes[..received.len()]);
+        stage.closed_by("local");
+    }
+}
+
 pub(crate) fn a_write_completes_when_its_bytes_were_taken_and_not_before<W: World>(seed: u64) {
     const WRITES: usize = 400;
     let bytes = pattern(W::STUCK, seed);
@@ -257,7 +323,7 @@ pub(crate) fn a_panic_in_a_closure_closes_and_one_in_a_completion_does_not<W: Wo
     stage.receive_reset(&mut peer);
     assert_same(&stage.receive(&mut other, 1), b"c");
     stage.closed_by("panicked");
-    assert_eq!(stage.panics(), 2);
+    stage.has_panicked(2);
 }
 
 /// A closure that was accepted but can't run any more is dropped; its completion is told, as a

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use millstream::{Action, AlreadyStopping, Builder, Conn, Engine, Remote};
 
 use crate::common::recorder::{Log, Note, On, Recorder};
+use crate::common::wire::Far as _;
 use crate::common::{DEADLINE, assert_empty};
-use crate::world::{Far, World};
+use crate::world::World;
 
 /// No wait takes more turns of a simulated engine: it would spin.
 const MOST_TURNS: usize = 50_000;
@@ -76,6 +77,15 @@ impl<W: World> Stage<W> {
 
     pub(crate) fn panics(&self) -> u64 {
         self.engine().stats().reactors[0].panics
+    }
+
+    /// That this many callbacks have panicked, which is counted a moment after the last note.
+    #[track_caller]
+    pub(crate) fn has_panicked(&mut self, times: u64) {
+        self.until("each panic is counted", |world| {
+            world.engine().stats().reactors[0].panics >= times
+        });
+        assert_eq!(self.panics(), times);
     }
 
     pub(crate) fn count(&self, on: On) -> usize {
@@ -250,9 +260,22 @@ impl<W: World> Stage<W> {
         self.until("a peer sees the end", |_| {
             peer.pull();
             assert!(peer.far.ended() || !peer.far.was_reset(), "an orderly end was expected");
+            assert!(!peer.far.is_cut(), "the network's end came without that of what is between");
             peer.far.ended()
         });
         std::mem::take(&mut peer.buffer)
+    }
+
+    /// The same where the engine closes at once, which waits for nothing: TLS can't say its end
+    /// then if the network refuses to take it.
+    #[track_caller]
+    pub(crate) fn receive_end_at_once(&mut self, peer: &mut Peer<W>) -> Vec<u8> {
+        if !W::REFUSES {
+            return self.receive_end(peer);
+        }
+        let received = self.receive_any_end(peer);
+        assert!(peer.far.ended(), "an orderly end was expected");
+        received
     }
 
     /// Receives until the engine resets the connection.

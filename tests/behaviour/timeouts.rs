@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use millstream::{Action, Builder, Conn, Engine};
+use millstream::{Action, Builder, Conn, Engine, Reactor, ReactorAction};
 
-use crate::common::recorder::{Fired, On, Recorder, arm, collect};
+use crate::common::recorder::{Fired, On, Recorder, arm, collect, rearm};
 use crate::common::{assert_same, pattern};
 use crate::stage::Stage;
 use crate::world::World;
@@ -150,7 +150,7 @@ pub(crate) fn a_peer_that_does_not_end_is_left_at_the_close_timeout<W: World>(se
 pub(crate) fn timers_fire_in_the_order_of_their_deadlines<W: World>(seed: u64) {
     let mut stage = Stage::<W>::start(seed, Engine::builder(), |on, conn| {
         if on == On::Open {
-            for after in [30, 10, 20, 10, 0, 90] {
+            for after in [30, 10, 20, 10, 1, 90] {
                 arm(conn, millis(after));
             }
             let cancelled = arm(conn, millis(15));
@@ -170,6 +170,37 @@ pub(crate) fn timers_fire_in_the_order_of_their_deadlines<W: World>(seed: u64) {
     assert_eq!((stage.count(On::Timer), stage.panics()), (6, 0));
 }
 
+/// Later, earlier, and again and again by its own callback.
+pub(crate) fn a_timer_can_be_set_again_in_place<W: World>(seed: u64) {
+    let mut stage = Stage::<W>::start(seed, Engine::builder(), |on, conn| {
+        if on == On::Open {
+            let [first, ..] = [10, 20, 90].map(|after| arm(conn, millis(after)));
+            assert!(rearm(conn, 0, millis(40)) && rearm(conn, 2, millis(30)));
+            assert_eq!(conn.state.timers[0].0, first, "it keeps its id");
+        }
+        if on == On::Timer {
+            conn.state.mark += 1;
+            let (number, again) = ([1, 2, 0, 0, 0][conn.state.mark - 1], conn.state.mark < 5);
+            assert!(!conn.cancel_timer(conn.state.timers[number].0), "it has fired");
+            if number == 0 && again {
+                assert!(rearm(conn, 0, millis(25)));
+                assert!(!rearm(conn, 1, millis(5)), "it has fired before");
+            }
+        }
+        on.usual()
+    });
+    let (_peer, _) = stage.open();
+    for expected in [1, 2, 0, 0, 0] {
+        let note = stage.expect(On::Timer);
+        let Fired { number, due, .. } = note.fired.expect("it was armed");
+        assert_eq!(number, expected, "the order of timers");
+        stage.assert_due(due, Duration::ZERO, note.now);
+    }
+    stage.pass(millis(50));
+    assert_eq!((stage.count(On::Timer), stage.panics()), (5, 0));
+    assert_eq!(stage.engine().stats().reactors[0].timers, 0);
+}
+
 pub(crate) fn a_timer_ends_with_its_connection<W: World>(seed: u64) {
     let mut stage = Stage::<W>::start(seed, impatient(), |on, conn| {
         match on {
@@ -183,10 +214,69 @@ pub(crate) fn a_timer_ends_with_its_connection<W: World>(seed: u64) {
         on.usual()
     });
     let (mut peer, _) = stage.open();
-    stage.receive_end(&mut peer);
+    stage.receive_end_at_once(&mut peer);
     stage.closed_by("local");
     stage.pass(millis(80));
     assert_eq!(stage.count(On::Timer), 1);
+}
+
+/// They are set, set again and cancelled as those of connections are, of which none is touched.
+pub(crate) fn a_reactor_has_timers_without_connections<W: World>(seed: u64) {
+    let times = AtomicUsize::new(0);
+    let handler = Recorder::new(|on, conn| {
+        if on == On::Open {
+            arm(conn, millis(60));
+        }
+        on.usual()
+    });
+    let handler = handler.with_reactor_timer(move |reactor, timer, value| {
+        assert!(!reactor.cancel_timer(timer), "it has fired");
+        if value == 3 && times.fetch_add(1, Ordering::Relaxed) < 2 {
+            assert!(reactor.reset_timer(timer, millis(25)), "it is set again");
+        }
+    });
+    let mut stage = Stage::<W>::with(seed, Engine::builder(), handler);
+    let (_peer, remote) = stage.open();
+    let (send, set) = std::sync::mpsc::channel();
+    let asked = remote.run(move |_, conn| {
+        let timer = conn.state.timers[0].0;
+        let set = move |_: &mut Recorder, reactor: &mut Reactor<'_, Recorder>| {
+            let [_, _, postponed, cancelled] = [(30, 3), (10, 1), (9, 2), (15, 9)]
+                .map(|(after, value)| reactor.set_timer(millis(after), value));
+            assert!(reactor.reset_timer(postponed, millis(20)), "it is set");
+            assert!(reactor.cancel_timer(cancelled), "it is set");
+            assert!(!reactor.cancel_timer(cancelled), "it was cancelled");
+            assert!(!reactor.reset_timer(cancelled, millis(5)), "it was cancelled");
+            let foreign = [reactor.cancel_timer(timer), reactor.reset_timer(timer, millis(1))];
+            assert_eq!(foreign, [false; 2], "it is a connection's");
+            let _ = send.send((reactor.now(), postponed)); // After a failure nobody listens.
+            ReactorAction::Continue
+        };
+        conn.reactors().run(0, set).into()
+    });
+    asked.expect("it is open");
+    let mut told = None;
+    stage.until("they are set", |_| {
+        told = told.or_else(|| set.try_recv().ok());
+        told.is_some()
+    });
+    let (begin, postponed) = told.expect("they are set");
+    let foreign = remote.run(move |_, conn| {
+        let foreign = [conn.cancel_timer(postponed), conn.reset_timer(postponed, millis(1))];
+        assert_eq!(foreign, [false; 2], "it is the reactor's");
+        Action::Continue
+    });
+    foreign.expect("it is open");
+    let mut last = begin;
+    for (value, after, again) in [(1, 10, 0), (2, 20, 0), (3, 30, 0), (3, 25, 1), (3, 25, 1)] {
+        let note = stage.wait_for(On::ReactorTimer);
+        assert_eq!(note.value, value);
+        stage.assert_due([begin, last][again], millis(after), note.now);
+        last = note.now;
+    }
+    stage.pass(millis(50));
+    assert_eq!((stage.count(On::ReactorTimer), stage.count(On::Timer)), (5, 1));
+    assert_eq!((stage.engine().stats().reactors[0].timers, stage.panics()), (0, 0));
 }
 
 pub(crate) fn ticks_come_at_their_interval_until_they_are_turned_off<W: World>(seed: u64) {

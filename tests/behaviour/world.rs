@@ -1,18 +1,22 @@
 //! The networks that the behaviours run on: real sockets on loopback, and the simulation.
 
 use std::any::Any;
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
+use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::rc::{Rc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use millstream::internals::with_layers;
 use millstream::sim::{Faults, SimListener, SimPeer, Simulation};
-use millstream::{AlreadyStopping, Builder, Engine, SocketOptions};
+use millstream::{AlreadyStopping, Builder, Connect, Engine, Reactors, SocketOptions};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::common::layer::{Flip, flip};
+use crate::common::beside::{Alone, Place};
 use crate::common::recorder::Recorder;
+use crate::common::wire::{Far, Link, Seam, Wire};
 
 /// An engine with one reactor, and the network around it.
 pub(crate) trait World: Sized {
@@ -30,6 +34,12 @@ pub(crate) trait World: Sized {
     /// last byte; with a layer it is the last one of a piece.
     const BYTEWISE: bool = true;
 
+    /// How many bytes more than those that were received so far a callback may be shown at once.
+    const RECORD: usize = 0;
+
+    /// Whether the network may refuse to take bytes although there is room.
+    const REFUSES: bool = false;
+
     /// Where the engine opens sockets for datagrams.
     const HERE: SocketAddr;
 
@@ -37,7 +47,17 @@ pub(crate) trait World: Sized {
 
     fn engine(&self) -> &Engine;
 
+    /// The engine's reactors, as the handler knows them.
+    fn reactors(&self) -> Reactors<Recorder> {
+        Alone::reactors(self.engine())
+    }
+
     fn connect(&self) -> Self::Far;
+
+    /// What the engine is to be asked for, to connect to a peer.
+    fn dress(connect: Connect) -> Connect {
+        connect
+    }
 
     /// Listens for the engine to connect.
     fn listen(&self) -> (Self::Listener, SocketAddr);
@@ -66,26 +86,6 @@ pub(crate) trait World: Sized {
     fn leaked(&self) -> usize {
         0
     }
-}
-
-/// The end of a connection that the engine does not have. Dropping it closes it.
-pub(crate) trait Far {
-    /// Sends what the connection takes now; nothing if it is broken.
-    fn send(&mut self, bytes: &[u8]) -> usize;
-
-    /// Receives what is there.
-    fn receive(&mut self) -> Vec<u8>;
-
-    /// Ends its side.
-    fn end(&mut self);
-
-    fn reset(self);
-
-    /// Whether `receive` has met the end.
-    fn ended(&self) -> bool;
-
-    /// Whether `receive` has met a reset.
-    fn was_reset(&self) -> bool;
 }
 
 // --- real sockets --------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ impl Far for Stream {
     }
 
     fn end(&mut self) {
-        self.stream.shutdown(Shutdown::Write).expect("the connection stands");
+        let _ = self.stream.shutdown(Shutdown::Write); // A reset may have come.
     }
 
     fn reset(self) {
@@ -225,8 +225,8 @@ impl Far for Stream {
 // --- the simulation ------------------------------------------------------------------------------
 
 /// The simulated network, with or without faults.
-pub(crate) struct Simulated<const FAULTS: bool> {
-    simulation: Simulation<Recorder>,
+pub(crate) struct Simulated<const FAULTS: bool, P: Place = Alone> {
+    simulation: Simulation<P::Handler<Recorder>>,
     start: Instant,
 }
 
@@ -237,23 +237,28 @@ fn faults<const FAULTS: bool>() -> Faults {
 pub(crate) type Calm = Simulated<false>;
 pub(crate) type Harmless = Simulated<true>;
 
-impl<const FAULTS: bool> World for Simulated<FAULTS> {
+impl<const FAULTS: bool, P: Place> World for Simulated<FAULTS, P> {
     type Far = SimPeer;
     type Listener = SimListener;
 
     const VIRTUAL: bool = true;
     const STUCK: usize = if FAULTS { 16 * 1024 } else { 200 * 1024 };
+    const REFUSES: bool = FAULTS;
     const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 0);
 
     fn start(seed: u64, builder: Builder, handler: Recorder) -> Self {
         let simulation =
-            Simulation::new(seed, faults::<FAULTS>(), builder, handler).expect("it starts");
+            Simulation::new(seed, faults::<FAULTS>(), builder, P::put(handler)).expect("it starts");
         let start = simulation.now();
         Simulated { simulation, start }
     }
 
     fn engine(&self) -> &Engine {
         self.simulation.engine()
+    }
+
+    fn reactors(&self) -> Reactors<Recorder> {
+        P::reactors(self.engine())
     }
 
     fn connect(&self) -> SimPeer {
@@ -306,121 +311,179 @@ impl<const FAULTS: bool> World for Simulated<FAULTS> {
     }
 }
 
-impl Far for SimPeer {
-    fn send(&mut self, bytes: &[u8]) -> usize {
-        self.send(bytes).unwrap_or(0)
+// --- something between ---------------------------------------------------------------------------
+
+/// What each connection of the engine stands behind.
+pub(crate) trait Between {
+    const WIRE: Wire;
+    const RECORD: usize = 0;
+}
+
+pub(crate) struct Flipped;
+
+impl Between for Flipped {
+    const WIRE: Wire = Wire::Flipped;
+}
+
+/// A network on which all connections have something between.
+pub(crate) struct Behind<B, W: World> {
+    world: W,
+    links: Links<W>,
+    between: PhantomData<B>,
+}
+
+/// The ends of connections, and where the engine may connect to. They shake hands, and send on what
+/// waits, whatever the test does meanwhile.
+struct Links<W: World> {
+    all: RefCell<Vec<Held<W::Far>>>,
+    listening: RefCell<Vec<Weak<Listening<W>>>>,
+}
+
+/// None once it is closed.
+type Held<F> = Rc<RefCell<Option<Link<F>>>>;
+
+/// A listener, and what it has accepted and the test has not.
+pub(crate) struct Listening<W: World> {
+    listener: W::Listener,
+    accepted: RefCell<VecDeque<Linked<W::Far>>>,
+}
+
+impl<W: World> Links<W> {
+    fn add(&self, far: W::Far, seam: Seam) -> Linked<W::Far> {
+        let link = Rc::new(RefCell::new(Some(Link::new(far, seam))));
+        self.all.borrow_mut().push(Rc::clone(&link));
+        Linked(link)
     }
 
-    fn receive(&mut self) -> Vec<u8> {
-        self.receive()
-    }
-
-    fn end(&mut self) {
-        self.shutdown();
-    }
-
-    fn reset(self) {
-        self.reset();
-    }
-
-    fn ended(&self) -> bool {
-        self.ended()
-    }
-
-    fn was_reset(&self) -> bool {
-        self.was_reset()
+    fn pump(&self, wire: Wire) {
+        self.listening.borrow_mut().retain(|listening| {
+            let Some(listening) = listening.upgrade() else { return false };
+            while let Some(far) = W::accept(&listening.listener) {
+                listening.accepted.borrow_mut().push_back(self.add(far, wire.server()));
+            }
+            true
+        });
+        self.all.borrow_mut().retain(|link| {
+            let left = Rc::strong_count(link) == 1;
+            let mut link = link.borrow_mut();
+            link.as_mut().map(Link::pump);
+            link.as_ref().is_some_and(|link| !left || !link.is_idle())
+        });
     }
 }
 
-// --- a layer between -----------------------------------------------------------------------------
+/// One of them, in the hand of a test.
+pub(crate) struct Linked<F: Far>(Held<F>);
 
-/// A network on which each connection of the engine stands behind a layer that flips every bit.
-pub(crate) struct Flipped<W>(W);
+impl<F: Far> Linked<F> {
+    fn with<T>(&self, act: impl FnOnce(&mut Link<F>) -> T) -> T {
+        act(self.0.borrow_mut().as_mut().expect("it is not closed"))
+    }
+}
 
-impl<W: World> World for Flipped<W> {
-    type Far = Flipped<W::Far>;
-    type Listener = W::Listener;
+impl<F: Far> Drop for Linked<F> {
+    fn drop(&mut self) {
+        self.0.borrow_mut().take_if(Link::leave);
+    }
+}
+
+impl<F: Far> Far for Linked<F> {
+    fn send(&mut self, bytes: &[u8]) -> usize {
+        self.with(|link| link.send(bytes))
+    }
+
+    fn receive(&mut self) -> Vec<u8> {
+        self.with(Link::receive)
+    }
+
+    fn end(&mut self) {
+        self.with(Link::end);
+    }
+
+    fn reset(self) {
+        self.0.take().expect("it is not closed").reset();
+    }
+
+    fn ended(&self) -> bool {
+        self.with(|link| link.ended())
+    }
+
+    fn was_reset(&self) -> bool {
+        self.with(|link| link.was_reset())
+    }
+
+    fn is_cut(&self) -> bool {
+        self.with(|link| link.is_cut())
+    }
+}
+
+impl<B: Between, W: World> World for Behind<B, W> {
+    type Far = Linked<W::Far>;
+    type Listener = Rc<Listening<W>>;
 
     const VIRTUAL: bool = W::VIRTUAL;
     const STUCK: usize = W::STUCK;
     const BYTEWISE: bool = false;
+    const RECORD: usize = B::RECORD;
+    const REFUSES: bool = W::REFUSES;
     const HERE: SocketAddr = W::HERE;
 
     fn start(seed: u64, builder: Builder, handler: Recorder) -> Self {
-        Flipped(W::start(seed, with_layers(builder, || Box::new(Flip)), handler))
+        let world = W::start(seed, B::WIRE.build(builder), handler);
+        let links = Links { all: RefCell::default(), listening: RefCell::default() };
+        Behind { world, links, between: PhantomData }
     }
 
     fn engine(&self) -> &Engine {
-        self.0.engine()
+        self.world.engine()
     }
 
     fn connect(&self) -> Self::Far {
-        Flipped(self.0.connect())
+        self.links.add(self.world.connect(), B::WIRE.client())
     }
 
-    fn listen(&self) -> (W::Listener, SocketAddr) {
-        self.0.listen()
+    fn dress(connect: Connect) -> Connect {
+        B::WIRE.dress(connect)
     }
 
-    fn accept(listener: &W::Listener) -> Option<Self::Far> {
-        W::accept(listener).map(Flipped)
+    fn listen(&self) -> (Self::Listener, SocketAddr) {
+        let (listener, address) = self.world.listen();
+        let listening = Rc::new(Listening { listener, accepted: RefCell::default() });
+        self.links.listening.borrow_mut().push(Rc::downgrade(&listening));
+        (listening, address)
+    }
+
+    fn accept(listening: &Self::Listener) -> Option<Self::Far> {
+        listening.accepted.borrow_mut().pop_front()
     }
 
     fn silent(&self) -> (Box<dyn Any>, SocketAddr) {
-        self.0.silent()
+        self.world.silent()
     }
 
     fn now(&self) -> Instant {
-        self.0.now()
+        self.world.now()
     }
 
     fn tick_zero(&self) -> Option<Instant> {
-        self.0.tick_zero()
+        self.world.tick_zero()
     }
 
     fn step(&mut self, limit: Duration) -> bool {
-        self.0.step(limit)
+        let goes_on = self.world.step(limit);
+        self.links.pump(B::WIRE);
+        goes_on
     }
 
     fn stop(&self, patience: Duration) -> Result<(), AlreadyStopping> {
-        self.0.stop(patience)
+        self.world.stop(patience)
     }
 
     fn wait(&mut self) {
-        self.0.wait();
+        self.world.wait();
     }
 
     fn leaked(&self) -> usize {
-        self.0.leaked()
-    }
-}
-
-impl<F: Far> Far for Flipped<F> {
-    fn send(&mut self, bytes: &[u8]) -> usize {
-        let mut flipped = bytes.to_vec();
-        flip(&mut flipped);
-        self.0.send(&flipped)
-    }
-
-    fn receive(&mut self) -> Vec<u8> {
-        let mut bytes = self.0.receive();
-        flip(&mut bytes);
-        bytes
-    }
-
-    fn end(&mut self) {
-        self.0.end();
-    }
-
-    fn reset(self) {
-        self.0.reset();
-    }
-
-    fn ended(&self) -> bool {
-        self.0.ended()
-    }
-
-    fn was_reset(&self) -> bool {
-        self.0.was_reset()
+        self.world.leaked()
     }
 }

@@ -53,8 +53,7 @@ where
         _conn: &mut FramedConn<'_, Self>,
         error: CompatError<<T as Decoder>::Error>,
     ) -> Action {
-        let source = error.source().map_or(String::new(), |source| format!(": {source}"));
-        let _ = self.told.send(Told::Error(format!("{error}{source}")));
+        let _ = self.told.send(Told::Error(error.to_string()));
         Action::Continue
     }
 
@@ -226,7 +225,7 @@ fn frames_wait_while_reading_is_paused() {
         fn on_frame(&mut self, conn: &mut FramedConn<'_, Self>, line: String) -> Action {
             let _ = self.0.send(line);
             conn.pause_reading();
-            conn.set_timer(std::time::Duration::from_millis(1));
+            conn.set_timer(std::time::Duration::from_millis(1), 0);
             Action::Continue
         }
 
@@ -234,6 +233,7 @@ fn frames_wait_while_reading_is_paused() {
             &mut self,
             conn: &mut FramedConn<'_, Self>,
             _timer: millstream::TimerId,
+            _value: u64,
         ) -> Action {
             conn.resume_reading();
             Action::Continue

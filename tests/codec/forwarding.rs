@@ -6,10 +6,13 @@ use std::net::{TcpStream, UdpSocket};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
+use crate::common::beside::{Alone, Place};
+use crate::common::layer::{Frames, HELLO, Handshake, frame};
 use crate::common::{DEADLINE, TestEngine, end, read_exactly, read_to_end, receive};
-use millstream::codec::{FrameHandler, Framed, FramedConn, LineError, Lines};
+use millstream::codec::{FrameHandler, Framed, FramedConn, FramedReactor, LineError, Lines};
+use millstream::internals::start_layer;
 use millstream::{
-    Action, CloseReason, Datagram, DatagramSocket, Engine, OpenDatagram, Reactor, ReactorAction,
+    Action, CloseReason, Datagram, DatagramSocket, Engine, OpenDatagram, ReactorAction,
     ShutdownAction, TimerId,
 };
 
@@ -31,6 +34,8 @@ impl Probe {
 }
 
 impl FrameHandler for Probe {
+    const TAKES_DATAGRAMS: bool = true;
+
     type Codec = Lines;
     type State = ();
 
@@ -38,8 +43,12 @@ impl FrameHandler for Probe {
         Lines::new().max_length(10)
     }
 
-    fn on_frame(&mut self, conn: &mut FramedConn<'_, Self>, _line: &[u8]) -> Action {
-        conn.set_timer(Duration::from_millis(1));
+    fn on_frame(&mut self, conn: &mut FramedConn<'_, Self>, line: &[u8]) -> Action {
+        if line == b"tls" {
+            let handshake = Handshake { begins: false, timeout: DEADLINE };
+            return start_layer(conn, move || Box::new(Frames::after(handshake))).into();
+        }
+        conn.set_timer(Duration::from_millis(1), 5);
         conn.output.write(&vec![0; MUCH]);
         self.saw("on_frame")
     }
@@ -48,8 +57,19 @@ impl FrameHandler for Probe {
         self.saw("on_error")
     }
 
-    fn on_boot(&mut self, _reactor: &mut Reactor<'_>) -> ReactorAction {
+    fn on_boot(&mut self, reactor: &mut FramedReactor<'_, Self>) -> ReactorAction {
+        reactor.set_timer(Duration::from_millis(1), 7);
         self.saw("on_boot")
+    }
+
+    fn on_reactor_timer(
+        &mut self,
+        _reactor: &mut FramedReactor<'_, Self>,
+        _timer: TimerId,
+        value: u64,
+    ) -> ReactorAction {
+        assert_eq!(value, 7);
+        self.saw("on_reactor_timer")
     }
 
     fn on_open(&mut self, _conn: &mut FramedConn<'_, Self>) -> Action {
@@ -69,7 +89,17 @@ impl FrameHandler for Probe {
         self.saw("on_low_water")
     }
 
-    fn on_timer(&mut self, _conn: &mut FramedConn<'_, Self>, _timer: TimerId) -> Action {
+    fn on_tls(&mut self, _conn: &mut FramedConn<'_, Self>) -> Action {
+        self.saw("on_tls")
+    }
+
+    fn on_timer(
+        &mut self,
+        _conn: &mut FramedConn<'_, Self>,
+        _timer: TimerId,
+        value: u64,
+    ) -> Action {
+        assert_eq!(value, 5);
         self.saw("on_timer")
     }
 
@@ -105,11 +135,11 @@ impl FrameHandler for Probe {
         self.tell("on_datagram_closing");
     }
 
-    fn on_tick(&mut self, _reactor: &mut Reactor<'_>) -> ReactorAction {
+    fn on_tick(&mut self, _reactor: &mut FramedReactor<'_, Self>) -> ReactorAction {
         self.saw("on_tick")
     }
 
-    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> ShutdownAction {
+    fn on_shutdown(&mut self, _reactor: &mut FramedReactor<'_, Self>) -> ShutdownAction {
         self.tell("on_shutdown");
         ShutdownAction::Drain
     }
@@ -139,12 +169,12 @@ fn wait_for(callback: &str, told: &Receiver<&'static str>, seen: &mut BTreeSet<&
 }
 
 /// Makes everything happen that a handler is told of.
-fn everything() -> BTreeSet<&'static str> {
+fn everything<P: Place>() -> BTreeSet<&'static str> {
     let (send, told) = channel();
     let mut seen = BTreeSet::new();
     let builder = Engine::builder().reactors(1).tick(Duration::from_millis(1));
     let engine = TestEngine::start(builder.listen("udp://127.0.0.1:0"), move |_| {
-        Framed::new(Probe(send.clone()))
+        P::put(Framed::new(Probe(send.clone())))
     });
     let [datagrams, connections] = [0, 1].map(|index| engine.addresses()[index]);
 
@@ -155,6 +185,7 @@ fn everything() -> BTreeSet<&'static str> {
     read_exactly(&mut client, MUCH);
     wait_for("on_low_water", &told, &mut seen);
     wait_for("on_timer", &told, &mut seen);
+    wait_for("on_reactor_timer", &told, &mut seen);
     end(&client);
     read_to_end(&mut client);
     wait_for("on_close", &told, &mut seen);
@@ -164,16 +195,20 @@ fn everything() -> BTreeSet<&'static str> {
     nobody.send_to(b"hello", datagrams).expect("it is sent");
     wait_for("on_datagram", &told, &mut seen);
     drop(nobody);
-    let reactors = engine.reactors::<Framed<Probe>>().expect("it is the engine's handler");
-    let send = move |_: &mut Framed<Probe>, socket: Result<&mut DatagramSocket<'_, _>, _>| {
+    let reactors = P::reactors::<Framed<Probe>>(&engine);
+    let send = move |_: &mut Framed<Probe>,
+                     _: &mut FramedReactor<'_, Probe>,
+                     socket: Result<&mut DatagramSocket<'_, _>, _>| {
         socket.expect("it opens").send(b"hello").into()
     };
     reactors.open_datagram(0, OpenDatagram::to(address), send).expect("the engine runs");
     wait_for("on_datagram_error", &told, &mut seen);
 
-    let _other = TcpStream::connect(connections).expect("it accepts");
+    let mut other = TcpStream::connect(connections).expect("it accepts");
     seen.remove("on_open");
     wait_for("on_open", &told, &mut seen);
+    other.write_all(&[b"tls\n", &frame(HELLO, b"")[..]].concat()).expect("it is read");
+    wait_for("on_tls", &told, &mut seen);
     drop(engine);
     seen.extend(told.try_iter());
     seen
@@ -181,10 +216,13 @@ fn everything() -> BTreeSet<&'static str> {
 
 #[test]
 fn a_frame_handler_sees_every_callback_of_an_engine() {
+    assert_complete(&everything::<Alone>());
+}
+
+fn assert_complete(seen: &BTreeSet<&str>) {
     let engines = callbacks(include_str!("../../src/handler/mod.rs"), "EventHandler");
     let frames = callbacks(include_str!("../../src/codec/framed.rs"), "FrameHandler");
     assert!(engines.len() >= 15 && frames.len() > engines.len(), "{engines:?}, {frames:?}");
-    let seen = everything();
     for callback in engines.into_iter().chain(frames) {
         let name = if callback == "on_traffic" { "on_frame" } else { callback };
         assert!(seen.contains(name), "{name} was not seen, only {seen:?}");

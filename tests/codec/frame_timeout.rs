@@ -7,14 +7,14 @@ use std::io::Write;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use crate::common::layer::Wire;
+use crate::common::wire::{Far as _, Link, Wire};
 use crate::common::{DEADLINE, TestEngine, read_to_end, receive};
 use millstream::codec::{
-    BodyLength, Codec, Delimited, DelimitedError, FrameHandler, Framed, FramedConn, HeaderBody,
-    LengthField, Lines, Utf8Lines,
+    BodyLength, Codec, Delimited, DelimitedError, FrameHandler, Framed, FramedConn, FramedRemote,
+    HeaderBody, LengthField, Lines, Utf8Lines,
 };
 use millstream::sim::{Faults, SimPeer, Simulation};
-use millstream::{Action, Builder, CloseReason, Engine, Input, Remote};
+use millstream::{Action, Builder, CloseReason, Engine, Input};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a slow peer sends a byte.
@@ -38,7 +38,7 @@ on_each_wire! {
 
 #[derive(Debug)]
 enum News {
-    Opened(Remote<Framed<Server>>),
+    Opened(FramedRemote<Server>),
     /// The engine's time.
     Frame(Instant),
     /// The reason, and the engine's time.
@@ -90,10 +90,9 @@ impl FrameHandler for Server {
 
 /// A server in virtual time, and a peer.
 struct World {
-    wire: Wire,
     sim: Simulation<Framed<Server>>,
-    peer: SimPeer,
-    remote: Remote<Framed<Server>>,
+    peer: Link<SimPeer>,
+    remote: FramedRemote<Server>,
     news: Receiver<News>,
     /// When ticks began to be counted.
     zero: Instant,
@@ -116,14 +115,14 @@ impl World {
         let server = options(Framed::new(Server(tell)));
         let mut sim = Simulation::new(1, Faults::none(), builder, server).expect("it starts");
         let zero = sim.now();
-        let peer = sim.connect().expect("it listens");
+        let peer = wire.meet(&mut sim);
         sim.turn(Duration::from_secs(1));
         let Ok(News::Opened(remote)) = news.try_recv() else { panic!("it did not open") };
-        World { wire, sim, peer, remote, news, zero }
+        World { sim, peer, remote, news, zero }
     }
 
     fn send(&mut self, bytes: &[u8]) {
-        assert_eq!(self.peer.send(&self.wire.pass(bytes)).expect("it is open"), bytes.len());
+        assert_eq!(self.peer.send(bytes), bytes.len());
     }
 
     /// Sends a byte now and then for this long; returns how long the connection lasted if it was
@@ -131,8 +130,8 @@ impl World {
     fn drip(&mut self, byte: u8, time: Duration) -> Option<(String, Instant)> {
         let end = self.sim.now() + time;
         while self.sim.now() < end {
-            if self.peer.send(&self.wire.pass(&[byte])).is_err() {
-                break;
+            if self.peer.send(&[byte]) == 0 {
+                break; // It is closed.
             }
             self.sim.run(NOW_AND_THEN);
             if let Some(closing) = self.closing() {
@@ -196,7 +195,7 @@ fn a_byte_now_and_then_does_not_hold_a_connection(wire: Wire) {
     let closing = world.drip(b'x', 2 * TIMEOUT);
     world.assert_after(closing, begin, TIMEOUT);
     world.sim.run(Duration::from_secs(1));
-    assert_eq!(wire.pass(&world.peer.receive()), b"too slow");
+    assert_eq!(world.peer.receive(), b"too slow");
     assert!(world.peer.ended());
     drop(world.peer);
     world.sim.run(DEADLINE);
@@ -296,16 +295,16 @@ fn frames_that_wait_their_turn_are_not_late(wire: Wire) {
     let framed = Framed::new(Server(tell)).frames_per_turn(1).frame_timeout(Duration::ZERO);
     let builder = wire.build(Engine::builder());
     let mut sim = Simulation::new(1, Faults::none(), builder, framed).expect("it starts");
-    let mut peer = sim.connect().expect("it listens");
-    let lines = wire.pass(&b"line\n".repeat(500));
-    assert_eq!(peer.send(&lines).expect("it is open"), lines.len());
+    let mut peer = wire.meet(&mut sim);
+    let lines = b"line\n".repeat(500);
+    assert_eq!(peer.send(&lines), lines.len());
     let mut frames = 0;
     sim.run_until(DEADLINE, || {
         frames += news.try_iter().filter(|news| matches!(news, News::Frame(..))).count();
         frames == 500
     });
     assert_eq!(frames, 500);
-    assert_eq!(peer.send(&wire.pass(b"b")).expect("it is open"), 1);
+    assert_eq!(peer.send(b"b"), 1);
     let ended = sim.run_until(DEADLINE, || {
         peer.receive();
         peer.ended()
@@ -339,7 +338,7 @@ fn after_the_peers_end_no_frame_is_awaited(wire: Wire) {
     let mut world = World::with(wire, builder, |framed| framed.frame_timeout(NOW_AND_THEN / 2));
     world.send(b"half");
     world.sim.turn(Duration::ZERO);
-    world.peer.shutdown();
+    world.peer.end();
     world.sim.run(DEADLINE);
     assert_eq!(world.closing().expect("it idles").0, "idle timeout");
 }

@@ -2,22 +2,21 @@
 //! budget, the high-water mark and a pause hold frames back and lose none; an error ends the
 //! connection, or the bad frame, as the handler likes.
 //!
-//! Each test runs with and without a layer between socket and handler.
+//! Each test runs with nothing, with a layer and with TLS between socket and handler.
 
 use std::io::Write;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use crate::common::layer::{Client, Wire};
+use crate::common::wire::{Client, Far as _, Wire};
 use crate::common::{
-    DEADLINE, TestEngine, assert_same, end, pattern, read_exactly, read_to_end, read_to_reset,
-    receive, reset,
+    DEADLINE, TestEngine, assert_same, pattern, read_exactly, read_to_end, read_to_reset, receive,
 };
-use millstream::codec::{Codec, FrameHandler, Framed, FramedConn};
+use millstream::codec::{Codec, FrameHandler, Framed, FramedConn, FramedReactor, FramedRemote};
 use millstream::sim::{Faults, Simulation};
 use millstream::{
-    Action, Builder, CloseReason, Conn, Engine, Input, InputOverflow, Output, Reactor, Remote,
-    ShutdownAction, SocketOptions, TimerId,
+    Action, Builder, CloseReason, Conn, Engine, Hold, Input, InputOverflow, Output, ShutdownAction,
+    SocketOptions, TimerId,
 };
 
 on_each_wire! {
@@ -31,6 +30,8 @@ on_each_wire! {
     a_close_does_not_wait_for_frames
     frames_wait_while_the_output_does
     frames_wait_while_reading_is_paused
+    frames_that_waited_for_the_output_are_served_when_they_need_not
+    frames_that_wait_for_their_turn_hold_the_connection_back
     a_reset_is_told_though_frames_wait
     after_a_close_no_frame_is_served
     an_error_is_answered_and_closes_or_is_skipped_as_the_handler_likes
@@ -98,7 +99,7 @@ fn frames(payloads: &[&[u8]]) -> Vec<u8> {
 }
 
 enum News {
-    Opened(Remote<Framed<Server>>),
+    Opened(FramedRemote<Server>),
     Frame(Vec<u8>),
     Error,
     Ended,
@@ -144,7 +145,7 @@ impl FrameHandler for Server {
             Some(b'p') => conn.pause_reading(),
             Some(b's') => {
                 conn.pause_reading();
-                conn.set_timer(Duration::from_millis(1));
+                conn.set_timer(Duration::from_millis(1), 0);
             }
             Some(b'c') => conn.close(),
             Some(b'q') => return Action::Close,
@@ -152,6 +153,10 @@ impl FrameHandler for Server {
             Some(b'g') => conn.state.goes_on = true,
             Some(b'x') => return Action::Shutdown,
             Some(b'l') => conn.output.write(&vec![b'l'; 100_000]),
+            Some(b'v') => {
+                let held_by = format!("{:?}", conn.held_by());
+                conn.send(held_by.as_bytes()).expect("it is short");
+            }
             Some(b't') => {
                 let result = conn.send(&[0; 0xFFFE]);
                 assert_eq!(result, Err(Wrong::TooLong(0xFFFE)));
@@ -161,7 +166,12 @@ impl FrameHandler for Server {
         Action::Continue
     }
 
-    fn on_timer(&mut self, conn: &mut FramedConn<'_, Self>, _timer: TimerId) -> Action {
+    fn on_timer(
+        &mut self,
+        conn: &mut FramedConn<'_, Self>,
+        _timer: TimerId,
+        _value: u64,
+    ) -> Action {
         conn.resume_reading();
         Action::Continue
     }
@@ -183,7 +193,7 @@ impl FrameHandler for Server {
     }
 
     /// Connections close by themselves.
-    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> ShutdownAction {
+    fn on_shutdown(&mut self, _reactor: &mut FramedReactor<'_, Self>) -> ShutdownAction {
         ShutdownAction::Drain
     }
 }
@@ -209,7 +219,7 @@ impl Rig {
     }
 
     #[track_caller]
-    fn opened(&self) -> Remote<Framed<Server>> {
+    fn opened(&self) -> FramedRemote<Server> {
         match receive(&self.news) {
             News::Opened(remote) => remote,
             other => panic!("opened, and not {}", other.name()),
@@ -263,7 +273,7 @@ fn echoes(rig: &Rig, bytes: &[u8], piece: usize) {
         for piece in sent.chunks(piece) {
             writer.write_all(piece).expect("the server reads");
         }
-        end(&writer.stream);
+        writer.end();
     });
     assert_same(&read_to_end(&mut client), bytes);
     writing.join().expect("all was sent");
@@ -300,12 +310,11 @@ fn connections_share_the_reactor_by_frames(wire: Wire) {
     let server = Framed::new(server).frames_per_turn(1);
     let builder = wire.build(Engine::builder());
     let mut sim = Simulation::new(1, Faults::none(), builder, server).expect("it starts");
-    let peers = [b'A', b'B'].map(|who| {
-        let mut peer = sim.connect().expect("it listens");
-        let bytes = wire.pass(&frames(&[&[who][..]; 50]));
-        assert_eq!(peer.send(&bytes).expect("it is open"), bytes.len());
-        peer
-    });
+    let mut peers = [wire.meet(&mut sim), wire.meet(&mut sim)];
+    for (peer, who) in peers.iter_mut().zip([b'A', b'B']) {
+        let bytes = frames(&[&[who][..]; 50]);
+        assert_eq!(peer.send(&bytes), bytes.len());
+    }
     let mut order = Vec::new();
     while order.len() < 100 {
         assert!(sim.turn(Duration::from_secs(1)), "it runs");
@@ -365,7 +374,7 @@ fn the_budget_holds_over_many_reads(wire: Wire) {
         });
         let mut client = wire.connect(&engine);
         client.write_all(&frames(&vec![&b"X"[..]; FRAMES])).expect("the server reads");
-        end(&client.stream);
+        client.end();
         let [frames, most, most_unread] = receive(&news);
         assert_eq!(frames, FRAMES);
         assert!(most <= 2 * frames_per_turn, "{most} frames in a turn of {frames_per_turn}");
@@ -390,7 +399,7 @@ fn a_stop_that_lets_connections_be_serves_the_frames_that_are_left(wire: Wire) {
     let mut client = rig.connect();
     client.write_all(&frames(&[b"A", b"x", b"B"])).expect("the server reads");
     assert_same(&read_exactly(&mut client, 6), &frames(&[b"A", b"B"]));
-    end(&client.stream);
+    client.end();
     assert_same(&read_to_end(&mut client), b"");
 }
 
@@ -402,7 +411,7 @@ fn a_half_closed_connection_serves_all_frames(wire: Wire) {
     assert_same(&read_to_end(&mut client), b"");
     client.write_all(&frames(&[&b"X"[..]; 50])).expect("the server reads");
     client.write_all(b"\0\x07rest").expect("the server reads");
-    end(&client.stream);
+    client.end();
     rig.opened();
     let names = rig.until_closed();
     assert_eq!(names.iter().filter(|name| **name == "frame").count(), 53);
@@ -415,7 +424,7 @@ fn a_close_does_not_wait_for_frames(wire: Wire) {
     let rig = Rig::start(wire, builder, Action::Close, 1);
     let mut client = rig.connect();
     client.write_all(b"p").expect("the server reads");
-    end(&client.stream);
+    client.end();
     let remote = rig.opened();
     assert_eq!(rig.frame(), b"p");
     remote.close().expect("it is open");
@@ -432,7 +441,7 @@ fn frames_wait_while_the_output_does(wire: Wire) {
     // All replies together are beyond the cap, which would close the connection.
     const REPLIES: usize = 200;
     client.write_all(&frames(&[&b"l"[..]; REPLIES])).expect("the server reads");
-    end(&client.stream);
+    client.end();
     assert_same(&read_to_end(&mut client), &vec![b'l'; REPLIES * 100_000]);
     rig.opened();
     let names = rig.until_closed();
@@ -440,12 +449,44 @@ fn frames_wait_while_the_output_does(wire: Wire) {
     assert_eq!(names[REPLIES], "ended", "the end comes behind all frames");
 }
 
+/// The peer takes nothing.
+fn frames_that_waited_for_the_output_are_served_when_they_need_not(wire: Wire) {
+    const REPLIES: usize = 100;
+    let (sender, news) = channel();
+    let server = Framed::new(Server { news: sender, on_error: Action::Close });
+    let builder = wire.build(Engine::builder().water_marks(1_000, 10_000));
+    let mut sim = Simulation::new(1, Faults::none(), builder, server).expect("it starts");
+    let mut peer = wire.meet(&mut sim);
+    let requests = frames(&[&b"l"[..]; REPLIES]);
+    assert_eq!(peer.send(&requests), requests.len());
+    sim.run(Duration::from_secs(1));
+    let Ok(News::Opened(remote)) = news.try_recv() else { panic!("it did not open") };
+    let served = news.try_iter().count();
+    assert!(served < REPLIES, "{served} were served");
+    let go_on = |_: &mut Framed<Server>, conn: &mut FramedConn<'_, Server>| {
+        assert_eq!(conn.held_by(), Some(Hold::HighWater));
+        conn.set_pause_reading_at_high_water(false);
+        Action::Continue
+    };
+    remote.run(go_on).expect("it is open");
+    sim.run(Duration::from_secs(1));
+    assert_eq!(served + news.try_iter().count(), REPLIES);
+}
+
+fn frames_that_wait_for_their_turn_hold_the_connection_back(wire: Wire) {
+    let rig = Rig::start(wire, Engine::builder(), Action::Close, 1);
+    let mut client = rig.connect();
+    client.write_all(&frames(&[b"v", b"v", b"q"])).expect("the server reads");
+    let replies = frames(&[b"None", b"Some(Frames)"]);
+    assert_same(&read_to_end(&mut client), &replies);
+}
+
 fn frames_wait_while_reading_is_paused(wire: Wire) {
     let rig = Rig::start(wire, Engine::builder(), Action::Close, 1024);
     let mut client = rig.connect();
     let bytes = frames(&[b"A", b"pause", b"B", b"pause", b"C"]);
     client.write_all(&bytes).expect("the server reads");
-    end(&client.stream);
+    client.end();
     let remote = rig.opened();
     assert_eq!(rig.frame(), b"A");
     for next in [&b"B"[..], b"C"] {
@@ -487,7 +528,7 @@ fn a_reset_is_told_though_frames_wait(wire: Wire) {
         client.write_all(&frames(&[holding, b"B", b"C"])).expect("the server reads");
         rig.opened();
         assert_eq!(rig.frame(), holding);
-        reset(client.stream);
+        client.reset();
         assert_eq!(rig.until_closed().last(), Some(&"closed"));
     }
 }
@@ -498,7 +539,7 @@ fn after_a_close_no_frame_is_served(wire: Wire) {
         let mut client = rig.connect();
         client.write_all(&frames(&[b"A", closing, b"B"])).expect("the server reads");
         assert_same(&read_to_end(&mut client), &frames(&[b"A"]));
-        end(&client.stream);
+        client.end();
         rig.opened();
         assert_eq!(rig.until_closed(), ["frame", "frame", "closed"]);
     }
@@ -519,7 +560,7 @@ fn an_error_is_answered_and_closes_or_is_skipped_as_the_handler_likes(wire: Wire
         bytes.extend(length);
         bytes.extend(frames(&[b"B"]));
         client.write_all(&bytes).expect("the server reads");
-        end(&client.stream);
+        client.end();
         let mut expected = [frames(&[b"A"]), error.clone()].concat();
         let mut names = vec!["frame", "error"];
         if goes_on {
@@ -537,7 +578,7 @@ fn the_end_of_the_stream_can_end_a_frame(wire: Wire) {
     let rig = Rig::start(wire, Engine::builder(), Action::Close, 1);
     let mut client = rig.connect();
     client.write_all(b"\0\x01A\0\x07rest").expect("the server reads");
-    end(&client.stream);
+    client.end();
     assert_same(&read_to_end(&mut client), &frames(&[b"A", b"\0\x07rest"]));
     rig.opened();
     assert_eq!(rig.until_closed(), ["frame", "frame", "ended", "closed"]);
@@ -553,7 +594,7 @@ fn frames_and_the_end_come_after_each_pause(wire: Wire) {
         assert_eq!(rig.frame(), b"s");
     }
     client.write_all(&frames(&[&b"s"[..]; 3])).expect("the server reads");
-    end(&client.stream);
+    client.end();
     assert_eq!(rig.until_closed(), ["frame", "frame", "frame", "ended", "closed"]);
 }
 
@@ -562,7 +603,7 @@ fn the_end_is_told_once(wire: Wire) {
     let rig = Rig::start(wire, Engine::builder(), Action::Close, 1024);
     let mut client = rig.connect();
     client.write_all(&frames(&[b"go"])).expect("the server reads");
-    end(&client.stream);
+    client.end();
     let remote = rig.opened();
     assert_eq!(rig.frame(), b"go");
     assert_eq!(receive(&rig.news).name(), "ended");
@@ -576,7 +617,7 @@ fn what_cannot_be_encoded_is_told_and_not_written(wire: Wire) {
     let rig = Rig::start(wire, Engine::builder(), Action::Close, 1024);
     let mut client = rig.connect();
     client.write_all(&frames(&[b"t", b"A"])).expect("the server reads");
-    end(&client.stream);
+    client.end();
     assert_same(&read_to_end(&mut client), &frames(&[b"A"]));
 }
 
@@ -590,4 +631,33 @@ fn other_threads_send_frames(wire: Wire) {
     };
     remote.run(say).expect("it is open");
     assert_same(&read_exactly(&mut client, 7), &frames(&[b"hello"]));
+}
+
+/// Replies to a frame with the one before it, which is in the state.
+struct Previous;
+
+impl FrameHandler for Previous {
+    type Codec = Short;
+    type State = Vec<u8>;
+
+    fn codec(&self) -> Short {
+        Short
+    }
+
+    fn on_frame(&mut self, conn: &mut FramedConn<'_, Self>, frame: &[u8]) -> Action {
+        let (mut encoder, previous) = conn.split();
+        let sent = encoder.send(previous);
+        *previous = frame.to_vec();
+        sent.into()
+    }
+}
+
+#[test]
+fn what_is_in_the_state_is_sent() {
+    let builder = Engine::builder().listen("127.0.0.1:0");
+    let engine = TestEngine::start(builder, |_| Framed::new(Previous));
+    let mut client = engine.connect();
+    client.write_all(&frames(&[b"one", b"two", b"three"])).expect("it reads");
+    let expected = frames(&[b"", b"one", b"two"]);
+    assert_same(&read_exactly(&mut client, expected.len()), &expected);
 }

@@ -10,12 +10,12 @@ mod common;
 macro_rules! on_each_wire {
     ($($name:ident)*) => {
         mod plain {
-            use crate::common::layer::Wire;
+            use crate::common::wire::Wire;
             $(#[test] fn $name() { super::$name(Wire::Plain); })*
         }
 
         mod in_layers {
-            use crate::common::layer::Wire;
+            use crate::common::wire::Wire;
             $(#[test] fn $name() { super::$name(Wire::Flipped); })*
         }
     };

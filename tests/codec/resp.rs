@@ -241,6 +241,29 @@ fn depth_costs_no_stack() {
     let stream = [b"*1\r\n".repeat(200_000), b":1\r\n".to_vec()].concat();
     let reply = RespClient::new().decode(&mut Input::from(&stream[..])).unwrap().unwrap();
     let Reply::Array(mut elements) = reply else { panic!() };
+    let owned = Reply::Array(elements.clone()).into_owned();
+    assert_eq!(owned.get(), Reply::Array(elements.clone()));
+    drop(owned);
     assert!(matches!(elements.next(), Some(Reply::Array(_))));
     assert!(elements.next().is_none());
+}
+
+/// It is the same reply when its input is gone, and it may go to another thread.
+#[test]
+fn an_owned_reply_outlives_its_input() {
+    for_each_seed(300, |seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut buffer = OutputBuffer::new();
+        let protocol = [Protocol::Resp2, Protocol::Resp3][rng.usize(..2)];
+        random_reply(&mut rng, &mut Replies::new(&mut buffer.output(), protocol), 3);
+        let stream = buffer.take();
+        let reply = RespClient::new().decode(&mut Input::from(&stream[..])).unwrap().unwrap();
+        let (expected, owned) = (described(&reply), reply.into_owned());
+        drop(stream);
+        let seen = std::thread::spawn(move || described(&owned.clone().get()));
+        assert_eq!(seen.join().expect("it is described"), expected);
+    });
+    // What a program calls a number is only text if it is not one.
+    let owned = Reply::BigNumber(b"a number").into_owned();
+    assert_eq!(owned.get(), Reply::Bulk(b"a number"));
 }

@@ -1,14 +1,12 @@
-//! Layers for tests: one that flips every bit, with clients that do the same, and one whose bytes
-//! are in frames.
+//! Layers for tests: one that flips every bit, and one whose bytes are in frames.
 
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::io;
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use millstream::Builder;
-use millstream::internals::{Layer, OutputPool, OutputQueue, with_layers};
-
-use super::TestEngine;
+use millstream::internals::{Layer, OutputPool, OutputQueue};
 
 /// Flips every bit, in both directions.
 pub struct Flip;
@@ -20,14 +18,14 @@ pub fn flip(bytes: &mut [u8]) {
 impl Layer for Flip {
     fn receive(
         &mut self,
-        sealed: &[u8],
+        sealed: &mut [u8],
         plain: &mut Vec<u8>,
         _queue: &mut OutputQueue,
         _pool: &mut OutputPool,
-    ) -> io::Result<Range<usize>> {
+    ) -> (Range<usize>, io::Result<()>) {
         plain.extend_from_slice(sealed);
         flip(plain);
-        Ok(0..plain.len())
+        (0..plain.len(), Ok(()))
     }
 
     fn has_ended(&self) -> bool {
@@ -55,71 +53,6 @@ impl Layer for Flip {
     fn seal_end(&mut self, _queue: &mut OutputQueue, _pool: &mut OutputPool) {}
 }
 
-/// What is between a client and the handler of a test.
-#[derive(Clone, Copy)]
-pub enum Wire {
-    /// Only the network.
-    Plain,
-    /// Each connection of the engine is behind [`Flip`], and clients flip every bit, too.
-    Flipped,
-}
-
-impl Wire {
-    pub fn build(self, builder: Builder) -> Builder {
-        match self {
-            Wire::Plain => builder,
-            Wire::Flipped => with_layers(builder, || Box::new(Flip)),
-        }
-    }
-
-    pub fn connect(self, engine: &TestEngine) -> Client {
-        Client { wire: self, stream: engine.connect() }
-    }
-
-    /// What these bytes are on the network, or what bytes from there are.
-    pub fn pass(self, bytes: &[u8]) -> Vec<u8> {
-        let mut bytes = bytes.to_vec();
-        self.pass_in_place(&mut bytes);
-        bytes
-    }
-
-    fn pass_in_place(self, bytes: &mut [u8]) {
-        if let Wire::Flipped = self {
-            flip(bytes);
-        }
-    }
-}
-
-/// A client's socket, to write to and read from.
-pub struct Client {
-    wire: Wire,
-    pub stream: TcpStream,
-}
-
-impl Client {
-    pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Client { wire: self.wire, stream: self.stream.try_clone()? })
-    }
-}
-
-impl Read for Client {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let len = self.stream.read(buffer)?;
-        self.wire.pass_in_place(&mut buffer[..len]);
-        Ok(len)
-    }
-}
-
-impl Write for Client {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.write(&self.wire.pass(bytes))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
-    }
-}
-
 /// Frames: a kind, two bytes of length, and flipped bytes.
 pub const DATA: u8 = 0;
 /// It has no bytes; nothing comes behind it.
@@ -127,8 +60,10 @@ pub const END: u8 = 1;
 /// The layer replies with a pong, and the handler learns nothing of it.
 pub const PING: u8 = 2;
 pub const PONG: u8 = 3;
-/// What came before was not a frame.
+/// What came before was not a frame, or not the one that had to come.
 pub const ALERT: u8 = 4;
+/// It comes first, where there is a handshake.
+pub const HELLO: u8 = 5;
 
 /// A frame on the network.
 pub fn frame(kind: u8, bytes: &[u8]) -> Vec<u8> {
@@ -155,32 +90,91 @@ pub struct Frames {
     /// Received, and not a whole frame.
     begun: Vec<u8>,
     ended: bool,
+    /// How often it was asked whether its peer has ended.
+    asked: Arc<AtomicU64>,
+    /// It makes nothing of the handler's bytes.
+    mute: bool,
+    /// What came can't be opened, and so nothing is sealed any more.
+    failed: bool,
+    handshake: Option<Handshake>,
+}
+
+/// A handshake that is not over: each side says hello.
+#[derive(Clone, Copy)]
+pub struct Handshake {
+    /// Whether the layer says it before it has heard it.
+    pub begins: bool,
+    pub timeout: Duration,
+}
+
+impl Frames {
+    /// Shakes hands first.
+    pub fn after(handshake: Handshake) -> Self {
+        Frames { handshake: Some(handshake), ..Frames::default() }
+    }
+
+    /// Counts how often it is asked whether its peer has ended.
+    pub fn counting(asked: &Arc<AtomicU64>) -> Self {
+        Frames { asked: Arc::clone(asked), ..Frames::default() }
+    }
+
+    /// Makes nothing of the handler's bytes.
+    pub fn mute() -> Self {
+        Frames { mute: true, ..Frames::default() }
+    }
 }
 
 impl Layer for Frames {
+    fn handshake_timeout(&self) -> Duration {
+        self.handshake.map_or(Duration::ZERO, |handshake| handshake.timeout)
+    }
+
+    fn begin(&mut self, queue: &mut OutputQueue, pool: &mut OutputPool) -> io::Result<()> {
+        if self.handshake.is_some_and(|handshake| handshake.begins) {
+            queue.append(&frame(HELLO, b""), pool);
+        }
+        Ok(())
+    }
+
+    fn is_ready(&self) -> bool {
+        self.handshake.is_none()
+    }
+
     fn receive(
         &mut self,
-        sealed: &[u8],
+        sealed: &mut [u8],
         plain: &mut Vec<u8>,
         queue: &mut OutputQueue,
         pool: &mut OutputPool,
-    ) -> io::Result<Range<usize>> {
+    ) -> (Range<usize>, io::Result<()>) {
         self.begun.extend_from_slice(sealed);
         while let Some((kind, bytes)) = take_frame(&mut self.begun) {
-            match kind {
-                DATA => plain.extend_from_slice(&bytes),
-                END => self.ended = true,
-                PING => queue.append(&frame(PONG, &bytes), pool),
+            match (kind, self.handshake) {
+                (HELLO, Some(handshake)) => {
+                    self.handshake = None;
+                    if !handshake.begins {
+                        queue.append(&frame(HELLO, b""), pool);
+                    }
+                }
+                (DATA, None) => plain.extend_from_slice(&bytes),
+                (END, _) => self.ended = true,
+                (PING, None) => queue.append(&frame(PONG, &bytes), pool),
                 _ => {
                     queue.append(&frame(ALERT, b""), pool);
-                    return Err(io::Error::other("expected: it is no frame"));
+                    self.failed = true;
+                    return (0..plain.len(), Err(io::Error::other("expected: it is no frame")));
                 }
             }
         }
-        Ok(0..plain.len())
+        (0..plain.len(), Ok(()))
+    }
+
+    fn held(&self) -> usize {
+        self.begun.len()
     }
 
     fn has_ended(&self) -> bool {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         self.ended
     }
 
@@ -194,7 +188,12 @@ impl Layer for Frames {
         queue: &mut OutputQueue,
         pool: &mut OutputPool,
     ) -> io::Result<()> {
-        queue.append(&frame(DATA, plain), pool);
+        if self.failed {
+            return Err(io::Error::other("expected: it has failed"));
+        }
+        if !self.mute {
+            queue.append(&frame(DATA, plain), pool);
+        }
         Ok(())
     }
 

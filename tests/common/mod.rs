@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each suite uses a part of it")]
 
 pub mod alone;
+pub mod beside;
 pub mod corpus;
 pub mod crowd;
 // The processors whose system calls the filter knows.
@@ -15,11 +16,14 @@ pub mod denied;
 pub mod example;
 pub mod folder;
 pub mod layer;
+pub mod log;
 pub mod pairs;
 pub mod recorder;
 pub mod rpc;
 pub mod seeds;
 pub mod stage;
+#[macro_use]
+pub mod wire;
 
 use std::io::{ErrorKind, Read};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
@@ -148,6 +152,8 @@ pub fn assert_answers(address: SocketAddr) {
 pub struct Echo;
 
 impl EventHandler for Echo {
+    const TAKES_DATAGRAMS: bool = true;
+
     type State = ();
 
     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {

@@ -2,7 +2,6 @@
 //! and a server for it to call.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use millstream::sim::{Faults, SimPeer, Simulation};
 use millstream::{EventHandler, Input, OutputBuffer};
 
 use super::seeds::for_each_seed;
+use super::wire::{Client, Far as _, Link, Wire};
 use super::{DEADLINE, TestEngine, receive};
 
 /// A frame that came from a server, with what it borrowed.
@@ -133,13 +133,13 @@ pub trait Caller {
 
 /// Over TCP.
 pub struct TcpCaller {
-    stream: TcpStream,
+    stream: Client,
     frames: Frames,
 }
 
 impl TcpCaller {
-    pub fn new(stream: TcpStream) -> Self {
-        TcpCaller { stream, frames: Frames::new() }
+    pub fn new(wire: Wire, engine: &TestEngine) -> Self {
+        TcpCaller { stream: wire.connect(engine), frames: Frames::new() }
     }
 }
 
@@ -166,14 +166,14 @@ impl Caller for TcpCaller {
     }
 
     fn end(&mut self) {
-        self.stream.shutdown(Shutdown::Write).expect("it is open");
+        self.stream.end();
     }
 }
 
 /// Over the simulated network, with the server on it.
 pub struct SimCaller<H: EventHandler> {
     pub simulation: Simulation<H>,
-    pub peer: SimPeer,
+    pub peer: Link<SimPeer>,
     frames: Frames,
 }
 
@@ -183,9 +183,14 @@ impl<H: EventHandler> SimCaller<H> {
     }
 
     pub fn with(seed: u64, builder: millstream::Builder, handler: H) -> Self {
-        let simulation =
-            Simulation::new(seed, Faults::harmless(), builder, handler).expect("it starts");
-        let peer = simulation.connect().expect("it listens");
+        Self::over(Wire::Plain, seed, builder, handler)
+    }
+
+    pub fn over(wire: Wire, seed: u64, builder: millstream::Builder, handler: H) -> Self {
+        let mut simulation =
+            Simulation::new(seed, Faults::harmless(), wire.build(builder), handler)
+                .expect("it starts");
+        let peer = wire.meet(&mut simulation);
         SimCaller { simulation, peer, frames: Frames::new() }
     }
 
@@ -215,8 +220,7 @@ impl<H: EventHandler> Caller for SimCaller<H> {
         let (frames, peer, mut rest) = (&mut self.frames, &mut self.peer, bytes);
         self.simulation.run_until(DEADLINE, || {
             frames.bytes.extend(peer.receive()); // It waits for no answers before it sends on.
-            let sent = peer.send(rest).expect("the server takes it");
-            rest = &rest[sent..];
+            rest = &rest[peer.send(rest)..];
             rest.is_empty()
         });
         assert!(rest.is_empty(), "the server takes it in time");
@@ -236,12 +240,12 @@ impl<H: EventHandler> Caller for SimCaller<H> {
     }
 
     fn end(&mut self) {
-        self.peer.shutdown();
+        self.peer.end();
     }
 }
 
-/// A server with this router, over TCP and over the simulated network, each with its own test
-/// run.
+/// A server with this router, over TCP and over the simulated network, plain and with TLS, each
+/// with its own test run.
 pub fn on_each(
     server: &Server,
     router: impl Fn() -> Router + Clone + Send + Sync + 'static,
@@ -257,11 +261,16 @@ pub fn on_each_with(
     router: impl Fn() -> Router + Clone + Send + Sync + 'static,
     test: impl Fn(&mut dyn Caller),
 ) {
-    let (of_engine, make) = (server.clone(), router.clone());
-    let engine = TestEngine::start(builder().reactors(1), move |_| of_engine.serve(make()));
-    test(&mut TcpCaller::new(engine.connect()));
-    drop(engine);
-    for_each_seed(8, |seed| test(&mut SimCaller::with(seed, builder(), server.serve(router()))));
+    for (wire, seeds) in [(Wire::Plain, 8)] {
+        let (of_engine, make) = (server.clone(), router.clone());
+        let engine =
+            TestEngine::start(wire.build(builder().reactors(1)), move |_| of_engine.serve(make()));
+        test(&mut TcpCaller::new(wire, &engine));
+        drop(engine);
+        for_each_seed(seeds, |seed| {
+            test(&mut SimCaller::over(wire, seed, builder(), server.serve(router())));
+        });
+    }
     assert_eq!(server.stats().in_flight, 0);
     let stats = server.stats();
     assert_eq!(stats.started, stats.ended);

@@ -13,7 +13,7 @@ impl EventHandler for Handler {
         Action::Continue
     }
 
-    fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
+    fn on_tick(&mut self, reactor: &mut Reactor<'_, Self>) -> ReactorAction {
         on_another_thread(move || reactor.set_tick(None));
         ReactorAction::Continue
     }

@@ -20,7 +20,7 @@ use crate::common::{
 };
 use millstream::sim::{Faults, Simulation};
 use millstream::{
-    Action, AdoptError, Conn, ConnId, Engine, EventHandler, Reactors, Stopped, Transport,
+    Action, AdoptError, Conn, ConnId, Engine, EventHandler, Reactor, Reactors, Stopped, Transport,
     UnusableSocket,
 };
 
@@ -40,7 +40,7 @@ fn adopt<H: EventHandler>(
     socket: impl Into<OwnedFd>,
 ) -> Receiver<Outcome> {
     let (told, outcome) = channel();
-    let begun = reactors.adopt(reactor, socket, move |_, adopted| {
+    let begun = reactors.adopt(reactor, socket, move |_, _, adopted| {
         let _ = told.send(adopted.map(|conn| conn.id())); // Nobody listens if the test has failed.
         Action::Continue
     });
@@ -81,6 +81,20 @@ fn an_adopted_socket_is_a_connection_like_all_others() {
     assert_eq!(stage.closed().reason, "peer");
     let stats = &stage.stats().reactors[0];
     assert_eq!((stats.accepted, stats.bytes_in), (2, 2 * bytes.len() as u64));
+}
+
+#[test]
+fn an_adopted_socket_has_deadlines_of_its_own() {
+    let stage = Stage::start(Stage::builder(), echo);
+    let (mut ours, theirs) = tcp_pair();
+    let begun = reactors(&stage).adopt(0, theirs, |_, _, adopted| {
+        adopted.expect("it is a connected stream").set_read_timeout(Duration::from_millis(20));
+        Action::Continue
+    });
+    begun.expect("the engine runs");
+    assert_eq!(read_to_end(&mut ours), b"");
+    drop(ours);
+    assert_eq!(stage.closed().reason, "read timeout");
 }
 
 #[test]
@@ -127,11 +141,15 @@ impl EventHandler for Adopter {
         let (one, other) = UnixStream::pair().expect("there are sockets");
         let client = conn.remote();
         let own = conn.id().reactor();
-        let keep = |_: &mut Adopter, adopted: Result<&mut Conn<'_, Adopter>, AdoptError>| {
+        let keep = |_: &mut Adopter,
+                    _: &mut Reactor<'_, Adopter>,
+                    adopted: Result<&mut Conn<'_, Adopter>, AdoptError>| {
             *adopted.expect("it is connected").state = Some(client);
             Action::Continue
         };
-        let greet = |_: &mut Adopter, adopted: Result<&mut Conn<'_, Adopter>, AdoptError>| {
+        let greet = |_: &mut Adopter,
+                     _: &mut Reactor<'_, Adopter>,
+                     adopted: Result<&mut Conn<'_, Adopter>, AdoptError>| {
             adopted.expect("it is connected").output.write(b"hello");
             Action::Continue
         };
@@ -242,13 +260,20 @@ fn each_adoption_ends_once_however_the_engine_stops() {
                 let (ran, dropped) = (&ran, &dropped);
                 scope.spawn(move || {
                     loop {
+                        // Few enough that a busy machine is through with them in the moment that a
+                        // stop has for it.
+                        let ended = ran.load(Ordering::Relaxed) + dropped.load(Ordering::Relaxed);
+                        if begun.load(Ordering::Relaxed).saturating_sub(ended) > 100 {
+                            thread::yield_now();
+                            continue;
+                        }
                         let (_ours, theirs) = unix_pair();
                         let mut ends = Ends {
                             ran: Arc::clone(ran),
                             dropped: Arc::clone(dropped),
                             done: false,
                         };
-                        let adopted = reactors.adopt(number % 2, theirs, move |_, conn| {
+                        let adopted = reactors.adopt(number % 2, theirs, move |_, _, conn| {
                             ends.told();
                             if conn.is_ok() { Action::Close } else { Action::Continue }
                         });
@@ -282,7 +307,7 @@ fn an_engine_that_stops_adopts_no_more() {
         if on == On::Close {
             let (_, theirs) = unix_pair();
             let told = told.lock().expect("nobody panicked").clone();
-            let begun = conn.reactors().adopt(0, theirs, move |_, adopted| {
+            let begun = conn.reactors().adopt(0, theirs, move |_, _, adopted| {
                 let _ = told.send(adopted.map(|conn| conn.id()));
                 Action::Continue
             });
@@ -299,9 +324,10 @@ fn an_engine_that_stops_adopts_no_more() {
     assert!(error.into_socket().is_some());
     stage.closed();
     stage.wait().expect("it ends well");
-    let never = |_: &mut Recorder, _: Result<&mut Conn<'_, Recorder>, AdoptError>| -> Action {
-        panic!("the reactor has ended")
-    };
+    let never = |_: &mut Recorder,
+                 _: &mut Reactor<'_, Recorder>,
+                 _: Result<&mut Conn<'_, Recorder>, AdoptError>|
+     -> Action { panic!("the reactor has ended") };
     assert_eq!(reactors.adopt(0, unix_pair().0, never), Err(Stopped));
 }
 

@@ -358,7 +358,7 @@ fn a_unix_peer_that_is_gone_is_told_while_reading_is_paused() {
         });
         let (mut client, theirs) = unix_pair();
         let reactors = stage.reactors::<Recorder>().expect("it is the engine's handler");
-        reactors.adopt(0, theirs, |_, _| Action::Continue).expect("the engine runs");
+        reactors.adopt(0, theirs, |_, _, _| Action::Continue).expect("the engine runs");
         let remote = stage.wait_for(On::Open).remote();
         client.write_all(&vec![7; sent]).expect("there is room");
         stage.comes_to_rest();

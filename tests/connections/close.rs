@@ -20,8 +20,8 @@ use crate::common::recorder::{On, Recorder, arm, keep};
 use crate::common::seeds::for_each_seed;
 use crate::common::stage::{Stage, run};
 use crate::common::{
-    DEADLINE, Echo, TestEngine, assert_same, end, pattern, read_exactly, read_to_end,
-    read_to_reset, receive, reset,
+    DEADLINE, TestEngine, assert_same, end, pattern, read_exactly, read_to_end, read_to_reset,
+    receive, reset,
 };
 
 const MIB: usize = 1024 * 1024;
@@ -57,7 +57,7 @@ fn nudge(mut client: &TcpStream) {
 /// The peer ends, and by default so do we, after the reply.
 #[test]
 fn by_default_a_peer_that_ends_gets_its_reply_and_our_end() {
-    let engine = TestEngine::start(Engine::builder(), |_| Echo);
+    let engine = TestEngine::echo(Engine::builder());
     let mut client = engine.connect();
     client.write_all(b"echo").unwrap();
     end(&client);

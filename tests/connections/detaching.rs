@@ -19,20 +19,20 @@ use crate::common::{
 };
 use millstream::sim::{Faults, Simulation};
 use millstream::{
-    Action, CloseReason, Closed, Conn, DetachError, Detached, Engine, EventHandler, ReactorAction,
-    Remote, Transport,
+    Action, CloseReason, Closed, Conn, DetachError, Detached, Engine, EventHandler, Reactor,
+    ReactorAction, Remote, Transport,
 };
 
 /// Makes a reactor take in a socket.
 fn adopt(stage: &Stage, socket: impl Into<OwnedFd>) {
     let reactors = stage.reactors::<Recorder>().expect("it is the engine's handler");
-    reactors.adopt(0, socket, |_, _| Action::Continue).expect("the engine runs");
+    reactors.adopt(0, socket, |_, _, _| Action::Continue).expect("the engine runs");
 }
 
 /// Detaches a connection; returns where it comes out.
 fn detach(conn: &mut Conn<'_, Recorder>) -> Receiver<Detached> {
     let (told, detached) = channel();
-    conn.detach(move |_, detached| {
+    conn.detach(move |_, _, detached| {
         let _ = told.send(detached); // Nobody listens if the test has failed.
         ReactorAction::Continue
     })
@@ -69,13 +69,17 @@ fn every_byte_goes_with_a_detached_connection() {
                 conn.state.received.extend_from_slice(taken);
                 conn.output.write(&written);
                 let told = told.lock().expect("nobody panicked").clone();
-                let detach = conn.detach(move |_, detached| {
+                let detach = conn.detach(move |_, reactor, detached| {
+                    assert_eq!((reactor.index(), reactor.connections()), (0, 0));
                     let _ = told.send(detached);
                     ReactorAction::Continue
                 });
                 detach.expect("it is open");
                 conn.output.write(b"too late");
-                assert_eq!(conn.detach(|_, _| ReactorAction::Continue), Err(DetachError::Closing));
+                assert_eq!(
+                    conn.detach(|_, _, _| ReactorAction::Continue),
+                    Err(DetachError::Closing)
+                );
             }
             on.usual()
         });
@@ -135,7 +139,7 @@ fn a_stream_goes_on_where_it_was_detached() {
                 conn.output.write(taken);
                 if conn.state.received.len() >= leave_at && !conn.is_closing() {
                     let told = told.lock().expect("nobody panicked").clone();
-                    let detach = conn.detach(move |_, detached| {
+                    let detach = conn.detach(move |_, _, detached| {
                         let _ = told.send(detached);
                         ReactorAction::Continue
                     });
@@ -176,7 +180,7 @@ fn a_detached_connection_is_adopted_again() {
     let engine = Engine::builder().reactors(2).start(|_| Wanderer).expect("it starts");
     let reactors = engine.reactors::<Wanderer>().expect("it is the engine's handler");
     let (mut ours, theirs) = unix_pair();
-    reactors.adopt(0, theirs, |_, _| Action::Continue).expect("it runs");
+    reactors.adopt(0, theirs, |_, _, _| Action::Continue).expect("it runs");
     for round in 0..ROUNDS {
         ours.write_all(b"go").expect("somebody reads");
         assert_same(&read_exactly(&mut ours, 2), &[b'0' + (round % 2) as u8, b'!']);
@@ -202,10 +206,10 @@ impl EventHandler for Wanderer {
         let here = conn.id().reactor();
         conn.output.write(&[b'0' + here as u8, b'!']);
         let reactors = conn.reactors().clone();
-        conn.detach(move |_, detached| {
+        conn.detach(move |_, _, detached| {
             let Detached { socket, unread, unsent, .. } = detached;
             assert!(unread.is_empty(), "the peer waits for the answer");
-            let moved = reactors.adopt(1 - here, socket, move |_, adopted| {
+            let moved = reactors.adopt(1 - here, socket, move |_, _, adopted| {
                 adopted.expect("it is connected").output.write(&unsent);
                 Action::Continue
             });
@@ -227,14 +231,17 @@ fn any_callback_of_an_open_connection_detaches() {
             }
             if on == callback {
                 let told = Arc::clone(&told);
-                let detach = conn.detach(move |_, detached| {
+                let detach = conn.detach(move |_, _, detached| {
                     let _ = told.lock().expect("nobody panicked").send(detached);
                     ReactorAction::Continue
                 });
                 detach.expect("it is open");
             }
             if on == On::Close {
-                assert_eq!(conn.detach(|_, _| ReactorAction::Continue), Err(DetachError::Closing));
+                assert_eq!(
+                    conn.detach(|_, _, _| ReactorAction::Continue),
+                    Err(DetachError::Closing)
+                );
             }
             Action::Continue
         });
@@ -287,8 +294,10 @@ fn a_connection_that_closes_or_breaks_is_not_detached() {
             return on.usual();
         }
         keep(conn);
-        let never =
-            |_: &mut Recorder, _: Detached| -> ReactorAction { panic!("it is not detached") };
+        let never = |_: &mut Recorder,
+                     _: &mut Reactor<'_, Recorder>,
+                     _: Detached|
+         -> ReactorAction { panic!("it is not detached") };
         match conn.state.received[0] {
             b'c' => {
                 conn.close();
@@ -300,7 +309,7 @@ fn a_connection_that_closes_or_breaks_is_not_detached() {
             }
             _ => {
                 // Who asks to close afterwards comes too late: it is detached.
-                conn.detach(|_, _| ReactorAction::Continue).expect("it is open");
+                conn.detach(|_, _, _| ReactorAction::Continue).expect("it is open");
                 conn.close_now();
                 return Action::Close;
             }
@@ -326,7 +335,7 @@ fn a_panic_behind_the_detaching_closes_the_connection() {
         fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
             let told = self.0.clone();
             let guard = Guard(told);
-            let detached = conn.detach(move |_, _| {
+            let detached = conn.detach(move |_, _, _| {
                 let _never = &guard;
                 panic!("it is not detached")
             });
@@ -346,7 +355,7 @@ fn a_panic_behind_the_detaching_closes_the_connection() {
         Engine::builder().reactors(1).start(move |_| Panics(told.clone())).expect("starts");
     let reactors = engine.reactors::<Panics>().expect("it is the engine's handler");
     let (mut ours, theirs) = tcp_pair();
-    reactors.adopt(0, theirs, |_, _| Action::Continue).expect("it runs");
+    reactors.adopt(0, theirs, |_, _, _| Action::Continue).expect("it runs");
     ours.write_all(b"x").expect("it reads");
     assert_eq!(receive(&telling), "dropped");
     eventually("it is closed", || engine.connections() == 0);
@@ -386,7 +395,7 @@ fn a_simulated_connection_is_not_detached() {
     impl EventHandler for Leaver {
         type State = ();
         fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
-            let _ = self.0.send(conn.detach(|_, _| panic!("it has no socket")));
+            let _ = self.0.send(conn.detach(|_, _, _| panic!("it has no socket")));
             conn.output.write(conn.input.take_all());
             Action::Continue
         }

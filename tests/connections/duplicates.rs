@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use crate::common::stage::{Stage, run};
-use crate::common::{DEADLINE, Echo, TestEngine, assert_same, modes, read_exactly, read_to_end};
+use crate::common::{DEADLINE, TestEngine, assert_same, modes, read_exactly, read_to_end};
 use millstream::sim::{Faults, Simulation};
 use millstream::{Action, Conn, Engine, EventHandler};
 use socket2::SockRef;
@@ -61,7 +61,7 @@ fn a_close_is_a_close_although_a_duplicate_lives() {
 #[test]
 fn a_duplicated_listener_goes_on_when_the_engine_closes_its_own() {
     for (mode, builder) in modes() {
-        let engine = TestEngine::start(builder, |_| Echo);
+        let engine = TestEngine::echo(builder);
         let listener = &engine.listeners()[0];
         let mut client = engine.connect();
         client.write_all(b"served").expect("it is connected");

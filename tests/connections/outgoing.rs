@@ -79,7 +79,7 @@ fn client(reactors: usize) -> (Engine, Reactors<Client>, Receiver<Told>) {
 /// Makes a reactor open a connection on which some messages go to and fro.
 fn converse(reactors: &Reactors<Client>, reactor: usize, to: SocketAddr, seed: u64) {
     let messages: Vec<_> = [1, 64, 5000, 100_000].map(|len| pattern(len, seed)).into();
-    let connected = reactors.connect(reactor, Connect::to(to), |_, conn| {
+    let connected = reactors.connect(reactor, Connect::to(to), |_, _, conn| {
         let conn = conn.expect("it listens");
         conn.output.write(messages.last().expect("there are some"));
         conn.state.messages = messages;
@@ -102,7 +102,7 @@ fn stop(engine: &Engine) {
 fn an_engine_is_the_client_of_another_one() {
     const CONNECTIONS: usize = 30;
     for count in [1, 3] {
-        let server = TestEngine::start(Engine::builder().reactors(count), |_| Echo);
+        let server = TestEngine::echo(Engine::builder().reactors(count));
         let (engine, reactors, telling) = client(count);
         assert_eq!((engine.local_addrs(), reactors.len()), (Vec::new(), count));
         for number in 0..CONNECTIONS {
@@ -151,11 +151,9 @@ struct Eager(SocketAddr);
 impl EventHandler for Eager {
     type State = ();
 
-    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
-        let reactors = reactor.engine().reactors::<Self>().expect("it is the engine's handler");
+    fn on_boot(&mut self, reactor: &mut Reactor<'_, Self>) -> ReactorAction {
         let connect = Connect::to(self.0);
-        let index = reactor.index();
-        let begun = reactors.connect(index, connect, |_, conn| {
+        let begun = reactor.reactors().connect(reactor.index(), connect, |_, _, conn| {
             conn.expect("it listens").output.write(b"hello");
             Action::Continue
         });
@@ -171,7 +169,7 @@ impl EventHandler for Eager {
 
 #[test]
 fn a_client_connects_as_it_boots() {
-    let server = TestEngine::start(Engine::builder().reactors(1), |_| Echo);
+    let server = TestEngine::echo(Engine::builder().reactors(1));
     let address = server.address();
     let engine = Engine::builder().reactors(2).start(move |_| Eager(address)).expect("it starts");
     eventually("the reply stops the engine", || engine.is_stopping());
@@ -210,7 +208,7 @@ fn each_attempt_ends_once_however_the_engine_stops() {
         let attempt = |reactors: &Reactors<Client>, reactor| {
             let mut ends =
                 Ends { ran: Arc::clone(&ran), dropped: Arc::clone(&dropped), done: false };
-            reactors.connect(reactor, Connect::to(address), move |_, conn| {
+            reactors.connect(reactor, Connect::to(address), move |_, _, conn| {
                 ends.told();
                 if conn.is_ok() { Action::Close } else { Action::Continue }
             })
@@ -250,8 +248,9 @@ fn an_engine_that_has_stopped_connects_no_more() {
     let (engine, reactors, _telling) = client(1);
     stop(&engine);
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
-    let never = |_: &mut Client, _: Result<&mut Conn<'_, Client>, ConnectError>| -> Action {
-        panic!("the reactor has ended")
-    };
+    let never = |_: &mut Client,
+                 _: &mut Reactor<'_, Client>,
+                 _: Result<&mut Conn<'_, Client>, ConnectError>|
+     -> Action { panic!("the reactor has ended") };
     assert_eq!(reactors.connect(0, Connect::to(address), never), Err(Stopped));
 }

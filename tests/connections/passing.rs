@@ -26,7 +26,7 @@ use rustix::net::{
 fn open(stage: &Stage) -> (UnixStream, Remote<Recorder>) {
     let (ours, theirs) = unix_pair();
     let reactors = stage.reactors::<Recorder>().expect("it is the engine's handler");
-    reactors.adopt(0, theirs, |_, _| Action::Continue).expect("the engine runs");
+    reactors.adopt(0, theirs, |_, _, _| Action::Continue).expect("the engine runs");
     (ours, stage.wait_for(On::Open).remote())
 }
 
@@ -274,7 +274,7 @@ fn descriptors_go_with_a_detached_connection() {
             let reader = numbered(7).0.into();
             conn.send_descriptors(&b"x"[..], [reader]).expect("it is a Unix connection");
             let told = told.lock().expect("nobody panicked").clone();
-            let detach = conn.detach(move |_, detached| {
+            let detach = conn.detach(move |_, _, detached| {
                 let _ = told.send((detached.unsent.len(), detached));
                 ReactorAction::Continue
             });

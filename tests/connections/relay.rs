@@ -11,8 +11,8 @@ use crate::common::{
     receive, reset,
 };
 use millstream::{
-    Action, Builder, CloseReason, Conn, Connect, Engine, EventHandler, OtherReactor, ReactorAction,
-    Remote,
+    Action, Builder, CloseReason, Conn, Connect, Engine, EventHandler, OtherReactor, Reactor,
+    ReactorAction, Remote,
 };
 use socket2::SockRef;
 
@@ -34,7 +34,7 @@ impl EventHandler for Relay {
         let _ = self.clients.send(client.clone()); // Most tests want none.
         let reactor = conn.id().reactor();
         let connect = Connect::to(self.upstream).timeout(DEADLINE);
-        let begun = conn.reactors().connect(reactor, connect, move |_, server| {
+        let begun = conn.reactors().connect(reactor, connect, move |_, _, server| {
             let Ok(server) = server else { return Action::Continue };
             let back = server.remote();
             server.relay_to(&client).expect("they have one reactor");
@@ -202,7 +202,7 @@ fn a_side_that_is_detached_ends_the_other() {
     assert_eq!(read_exactly(&mut server, 5), b"hello");
     let (sender, detached) = channel();
     let leaves = receive(&stand.clients).run(move |_, conn| {
-        let then = move |_: &mut Relay, detached| {
+        let then = move |_: &mut Relay, _: &mut Reactor<'_, Relay>, detached| {
             let _ = sender.send(detached); // The test may have failed.
             ReactorAction::Continue
         };
@@ -238,7 +238,7 @@ fn a_connection_of_another_engine_is_refused() {
     });
     clients[1].write_all(b"go").expect("it reads");
     let error: OtherReactor = receive(&refused);
-    assert!(error.to_string().ends_with("have different reactors or engines"), "{error}");
+    assert!(error.to_string().ends_with("is not one of this engine's reactor 0"), "{error}");
     assert_eq!(read_to_end(&mut clients[1]), b"", "it goes on without relaying, and closes");
 }
 

@@ -254,10 +254,10 @@ fn closures_that_a_reactor_has_accepted_run_though_the_engine_stops() {
     let reactors = rig.engine.reactors::<Reporter>().expect("it is the engine's handler");
     let (own, ran) = (reactors.clone(), Arc::new(AtomicU64::new(0)));
     let counted = Arc::clone(&ran);
-    let ask_and_stop = move |_: &mut Reporter, _: &mut Reactor<'_>| {
+    let ask_and_stop = move |_: &mut Reporter, _: &mut Reactor<'_, Reporter>| {
         for _ in 0..CLOSURES {
             let counted = Arc::clone(&counted);
-            let count = move |_: &mut Reporter, _: &mut Reactor<'_>| {
+            let count = move |_: &mut Reporter, _: &mut Reactor<'_, Reporter>| {
                 counted.fetch_add(1, Ordering::Relaxed);
                 ReactorAction::Continue
             };
@@ -508,7 +508,7 @@ fn another_reactor_is_reached_by_a_closure_that_runs_there() {
             for &reactor in conn.input.take_all() {
                 let asker = conn.remote();
                 let reactor = usize::from(reactor);
-                let visit = move |shard: &mut Shard, there: &mut Reactor<'_>| {
+                let visit = move |shard: &mut Shard, there: &mut Reactor<'_, Shard>| {
                     assert_eq!((shard.0, there.index()), (reactor, reactor));
                     shard.1 += 1;
                     let _ = asker.write(vec![reactor as u8, shard.1 as u8]);
@@ -547,13 +547,13 @@ fn a_closure_for_a_reactor_ends_in_one_way() {
         remote.run(hand_out).expect("it is open");
         receive(&take)
     };
-    let panics = |_: &mut Reporter, _: &mut Reactor<'_>| -> ReactorAction {
+    let panics = |_: &mut Reporter, _: &mut Reactor<'_, Reporter>| -> ReactorAction {
         panic!("expected: a closure")
     };
     reactors.run(0, panics).expect("the engine runs");
     for number in 0..100 {
         let told = told.clone();
-        let tell = move |_: &mut Reporter, _: &mut Reactor<'_>| {
+        let tell = move |_: &mut Reporter, _: &mut Reactor<'_, Reporter>| {
             let _ = told.send(number);
             ReactorAction::Continue
         };
@@ -561,10 +561,10 @@ fn a_closure_for_a_reactor_ends_in_one_way() {
         assert_eq!(receive(&news), number, "out of order, or the panic ended the reactor");
     }
     assert_eq!(rig.engine.stats().reactors[0].panics, 1);
-    let shut_down = |_: &mut Reporter, _: &mut Reactor<'_>| ReactorAction::Shutdown;
+    let shut_down = |_: &mut Reporter, _: &mut Reactor<'_, Reporter>| ReactorAction::Shutdown;
     reactors.run(0, shut_down).expect("the engine runs");
     rig.engine.wait().expect("it ends well");
-    let late = |_: &mut Reporter, _: &mut Reactor<'_>| -> ReactorAction {
+    let late = |_: &mut Reporter, _: &mut Reactor<'_, Reporter>| -> ReactorAction {
         unreachable!("it has ended")
     };
     assert_eq!(reactors.run(0, late), Err(Stopped));

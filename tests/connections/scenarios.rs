@@ -4,9 +4,7 @@
 use std::io::Write;
 use std::thread;
 
-use crate::common::{
-    Echo, TestEngine, assert_same, end, modes, pattern, read_exactly, read_to_end,
-};
+use crate::common::{TestEngine, assert_same, end, modes, pattern, read_exactly, read_to_end};
 use millstream::Action;
 use millstream::codec::{FrameHandler, Framed, FramedConn, LengthField};
 
@@ -56,7 +54,7 @@ fn batches_of_frames_come_back() {
 #[test]
 fn messages_that_halve_come_back() {
     for (_, builder) in modes().take(1) {
-        let engine = TestEngine::start(builder, |_| Echo);
+        let engine = TestEngine::echo(builder);
         let mut client = engine.connect();
         let mut len = 64 * 1024 * 1024;
         while len > 0 {
@@ -74,7 +72,7 @@ fn messages_that_halve_come_back() {
 #[test]
 fn a_hundred_short_connections_at_once_are_served() {
     for (mode, builder) in modes() {
-        let engine = TestEngine::start(builder, |_| Echo);
+        let engine = TestEngine::echo(builder);
         let clients: Vec<_> = (0..100).map(|_| engine.connect()).collect();
         let clients: Vec<_> = clients.into_iter().enumerate().collect();
         for (number, mut client) in clients.iter().map(|(number, client)| (*number, client)) {

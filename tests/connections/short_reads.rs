@@ -33,7 +33,7 @@ fn assert_all_comes(
         on.usual()
     });
     let reactors = stage.reactors::<Recorder>().expect("it is the engine's handler");
-    reactors.adopt(0, theirs.into(), |_, _| Action::Continue).expect("the engine runs");
+    reactors.adopt(0, theirs.into(), |_, _, _| Action::Continue).expect("the engine runs");
     let remote = stage.wait_for(On::Open).remote();
     let received = || run(&remote, |conn| conn.state.received.clone());
     eventually("all has come", || received().len() >= bytes.len());

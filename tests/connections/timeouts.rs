@@ -483,7 +483,7 @@ fn a_timer_without_delay_does_not_starve_the_others() {
     let stage = Stage::start(Stage::builder(), |on, conn| {
         match on {
             On::Open | On::Timer => {
-                conn.set_timer(Duration::ZERO);
+                conn.set_timer(Duration::ZERO, 0);
             }
             _ => conn.output.write(conn.input.take_all()),
         }
@@ -497,11 +497,12 @@ fn a_timer_without_delay_does_not_starve_the_others() {
 
 /// A timer's id means nothing on another connection.
 #[test]
-fn the_id_of_another_connections_timer_cancels_nothing() {
+fn the_id_of_another_connections_timer_changes_nothing() {
     let stage = Stage::start(Stage::builder(), |on, _| on.usual());
     let ((_one, owner), (_other, stranger)) = (stage.open(), stage.open());
     let timer = run(&owner, |conn| arm(conn, ms(50)));
     assert!(!run(&stranger, move |conn| conn.cancel_timer(timer)), "it is not its own");
+    assert!(!run(&stranger, move |conn| conn.reset_timer(timer, ms(9999))), "it is not its own");
     assert_eq!(fired(&stage), 0);
 }
 
@@ -512,7 +513,7 @@ fn timers_end_with_their_connection() {
     let (_first, remote) = stage.open();
     run(&remote, |conn| {
         for after in (1..100).chain([1_000_000]) {
-            conn.set_timer(ms(after));
+            conn.set_timer(ms(after), 0);
         }
         conn.close_now();
     });

@@ -22,6 +22,8 @@ pub(crate) enum News {
 pub(crate) struct Tell(pub(crate) Sender<News>);
 
 impl EventHandler for Tell {
+    const TAKES_DATAGRAMS: bool = true;
+
     type State = ();
 
     fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {

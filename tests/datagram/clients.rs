@@ -24,7 +24,7 @@ fn start() -> (TestEngine, Reactors<Tell>, std::sync::mpsc::Receiver<News>) {
 fn open(reactors: &Reactors<Tell>, how: OpenDatagram) -> (DatagramRemote<Tell>, Address) {
     let (tell, opened) = channel();
     reactors
-        .open_datagram(1, how, move |_, socket| {
+        .open_datagram(1, how, move |_, _, socket| {
             let socket = socket.expect("it can be opened");
             tell.send((socket.remote(), socket.local_addr())).expect("the test waits");
             Action::Continue
@@ -142,7 +142,7 @@ fn what_cannot_be_opened_is_told() {
     let why = |how: OpenDatagram| {
         let tell = tell.clone();
         reactors
-            .open_datagram(1, how, move |_, socket| {
+            .open_datagram(1, how, move |_, _, socket| {
                 let _ = tell.send(socket.map(drop).expect_err("it can't be opened"));
                 Action::Close // Which means nothing here.
             })
@@ -162,7 +162,7 @@ fn what_cannot_be_opened_is_told() {
     engine.stop(DEADLINE).expect("it runs");
     engine.wait().expect("it ends");
     reactors
-        .open_datagram(1, OpenDatagram::on(own), |_, _| Action::Continue)
+        .open_datagram(1, OpenDatagram::on(own), |_, _, _| Action::Continue)
         .expect_err("too late");
     assert!(!remote.is_open());
 }

@@ -30,7 +30,7 @@ fn a_group_hears_what_is_sent_to_it() {
         };
         let (told, done) = channel();
         reactors
-            .open_datagram(0, OpenDatagram::on(on), move |_, member| {
+            .open_datagram(0, OpenDatagram::on(on), move |_, _, member| {
                 let member = member.expect("it can be opened");
                 let port = member.local_addr().port().expect("it has one");
                 let to = Address::from((group.ip().expect("it is one"), port));
@@ -104,7 +104,7 @@ fn members_of_a_group_share_a_port() {
         let (told, done) = channel();
         let how = OpenDatagram::on(on).reuse_address(true);
         reactors
-            .open_datagram(reactor, how, move |_, member| {
+            .open_datagram(reactor, how, move |_, _, member| {
                 let member = member.expect("the address can be shared");
                 member.join_multicast_v4(group, Ipv4Addr::LOCALHOST).expect("it can be joined");
                 member.set_multicast_interface_v4(Ipv4Addr::LOCALHOST).expect("it is there");
@@ -131,7 +131,7 @@ fn broadcasting_is_allowed_by_an_option() {
     let reactors = engine.reactors::<Tell>().expect("it is the handler");
     let (told, done) = channel();
     reactors
-        .open_datagram(0, OpenDatagram::on((Ipv4Addr::UNSPECIFIED, 0)), move |_, socket| {
+        .open_datagram(0, OpenDatagram::on((Ipv4Addr::UNSPECIFIED, 0)), move |_, _, socket| {
             let socket = socket.expect("it can be opened");
             let _ = told.send((socket.remote(), socket.local_addr()));
             Action::Continue

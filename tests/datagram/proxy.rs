@@ -10,7 +10,7 @@ use millstream::{
 };
 
 use crate::client::Peer;
-use crate::common::{Echo, TestEngine, modes, pattern};
+use crate::common::{TestEngine, modes, pattern};
 
 struct Proxy {
     server: Address,
@@ -21,6 +21,8 @@ struct Proxy {
 }
 
 impl EventHandler for Proxy {
+    const TAKES_DATAGRAMS: bool = true;
+
     type State = ();
 
     fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
@@ -42,7 +44,7 @@ impl EventHandler for Proxy {
         let (client, front) = (datagram.from, socket.remote());
         let how = OpenDatagram::to(self.server);
         let reactor = socket.id().reactor();
-        let opened = socket.reactors().open_datagram(reactor, how, move |proxy, back| {
+        let opened = socket.reactors().open_datagram(reactor, how, move |proxy, _, back| {
             let back = back.expect("it can be opened");
             proxy.clients.insert(back.id(), (client, front));
             proxy.sockets.insert(client, back.remote());
@@ -55,7 +57,7 @@ impl EventHandler for Proxy {
 #[test]
 fn a_proxy_hands_datagrams_on_in_both_directions() {
     let builder = Engine::builder().reactors(1).listen("udp://127.0.0.1:0");
-    let server = TestEngine::start(builder, |_| Echo);
+    let server = TestEngine::echo(builder);
     for (mode, builder) in modes() {
         let to = server.listeners()[0].local_addr();
         let proxy = TestEngine::start(builder.listen("udp://127.0.0.1:0"), move |_| Proxy {

@@ -24,6 +24,8 @@ use millstream::{
 struct Counting(Arc<AtomicU64>);
 
 impl EventHandler for Counting {
+    const TAKES_DATAGRAMS: bool = true;
+
     type State = ();
 
     fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
@@ -53,7 +55,7 @@ fn datagrams_without(calls: &'static [Call], error: i32) -> (TestEngine, u16, Ar
     let engine = TestEngine::start_exactly(builder, move |_| Counting(Arc::clone(&counted)));
     let (send, denied) = channel();
     let reactors = engine.reactors::<Counting>().expect("it is the handler's type");
-    let refuse = move |_: &mut Counting, _: &mut Reactor<'_>| {
+    let refuse = move |_: &mut Counting, _: &mut Reactor<'_, Counting>| {
         deny(calls, error);
         send.send(()).expect("it waits");
         ReactorAction::Continue

@@ -20,7 +20,7 @@ use crate::common::{
 #[test]
 fn ten_clients_get_their_own_datagrams_back() {
     for (mode, builder) in modes() {
-        let engine = TestEngine::start(builder, |_| Echo);
+        let engine = TestEngine::echo(builder);
         let folder = Folder::new();
         let unixgram = format!("unixgram://{}", folder.path("server"));
         for text in ["udp4://127.0.0.1:0", "udp6://[::1]:0", &unixgram] {
@@ -63,7 +63,7 @@ fn the_reactors_share_the_sockets_as_the_mode_says() {
         let builder = Engine::builder().reactors(3).accept_mode(mode);
         // Next to the listener of the test engine, which is the last one.
         let builder = builder.listen("udp://127.0.0.1:0").listen("udp://127.0.0.1:0");
-        let engine = TestEngine::start(builder, |_| Echo);
+        let engine = TestEngine::echo(builder);
         let sockets =
             || engine.stats().reactors.iter().map(|r| r.datagram_sockets).collect::<Vec<_>>();
         eventually("the sockets are open", || sockets() == each);
@@ -78,7 +78,7 @@ fn the_reactors_share_the_sockets_as_the_mode_says() {
 /// Sizes from nothing to the most, on each kind of socket.
 #[test]
 fn every_size_comes_back_whole() {
-    let engine = TestEngine::start(Engine::builder().reactors(1), |_| Echo);
+    let engine = TestEngine::echo(Engine::builder().reactors(1));
     let folder = Folder::new();
     let unixgram = format!("unixgram://{}", folder.path("server"));
     let kinds = [("udp4://127.0.0.1:0", 65_507), ("udp6://[::1]:0", 65_507), (&unixgram, 65_536)];
@@ -96,6 +96,8 @@ fn every_size_comes_back_whole() {
 struct ToWhom;
 
 impl EventHandler for ToWhom {
+    const TAKES_DATAGRAMS: bool = true;
+
     type State = ();
 
     fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
@@ -156,6 +158,8 @@ fn a_datagram_that_is_too_long_is_cut_and_says_so() {
 struct Many;
 
 impl EventHandler for Many {
+    const TAKES_DATAGRAMS: bool = true;
+
     type State = ();
 
     fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
@@ -205,6 +209,8 @@ fn segments_arrive_whole_and_in_order() {
 struct Touchy;
 
 impl EventHandler for Touchy {
+    const TAKES_DATAGRAMS: bool = true;
+
     type State = ();
 
     fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
@@ -251,7 +257,7 @@ fn a_panic_leaves_the_socket_open_and_close_closes_it() {
 #[test]
 fn bad_places_are_told_and_dead_ones_replaced() {
     let folder = Folder::new();
-    let engine = TestEngine::start(Engine::builder().reactors(2), |_| Echo);
+    let engine = TestEngine::echo(Engine::builder().reactors(2));
     let taken = engine.listen("udp://127.0.0.1:0").expect("it can be listened on").local_addr();
     let kind = |listen: &str| match engine.listen(listen).expect_err(listen) {
         ListenError::Refused { source, .. } => source.kind(),
@@ -280,6 +286,8 @@ fn bad_places_are_told_and_dead_ones_replaced() {
 struct Wrong(Sender<u32>);
 
 impl EventHandler for Wrong {
+    const TAKES_DATAGRAMS: bool = true;
+
     type State = ();
 
     fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
@@ -359,6 +367,8 @@ struct Repeat;
 const TIMES: u64 = 16;
 
 impl EventHandler for Repeat {
+    const TAKES_DATAGRAMS: bool = true;
+
     type State = ();
 
     fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {

@@ -52,7 +52,7 @@ fn ask_until_answered(seed: u64, faults: Faults) -> Vec<String> {
     let mut simulation = Simulation::new(seed, faults, builder, handler).expect("it starts");
     let reactors = simulation.engine().reactors::<Noted>().expect("it is the handler");
     let how = OpenDatagram::on(SERVER);
-    reactors.open_datagram(0, how, |_, socket| socket.map(drop).into()).expect("it runs");
+    reactors.open_datagram(0, how, |_, _, socket| socket.map(drop).into()).expect("it runs");
     simulation.run(Duration::ZERO);
     simulation.turn(Duration::ZERO);
     let client = simulation.bind_datagrams(([10, 0, 0, 2], 0).into()).expect("it is free");

@@ -23,7 +23,7 @@ fn what_waits_is_sent_before_the_engine_ends() {
     let to = peer.address();
     let (told, full) = channel();
     reactors
-        .open_datagram(0, OpenDatagram::to(to), move |_, socket| {
+        .open_datagram(0, OpenDatagram::to(to), move |_, _, socket| {
             let socket = socket.expect("it can be opened");
             // More than the peer has room for, so that the rest waits.
             let mut sent = 0u32;
@@ -52,7 +52,7 @@ fn a_slow_receiver_does_not_hold_up_the_others() {
     let (slow, quick) = (Peer::like(&unix("/unused")), Peer::like(&unix("/unused")));
     let (to_slow, to_quick) = (slow.address(), quick.address());
     let how = OpenDatagram::on(unix(folder.path("server")));
-    let opened = reactors.open_datagram(0, how, move |_, socket| {
+    let opened = reactors.open_datagram(0, how, move |_, _, socket| {
         let socket = socket.expect("it can be opened");
         for _ in 0..1000 {
             socket.send_to(&to_slow, b"for one that doesn't read").expect("there is room");
@@ -83,7 +83,7 @@ fn what_nobody_takes_is_dropped_at_the_deadline() {
         let to = peer.address();
         let (told, closing) = channel();
         reactors
-            .open_datagram(0, OpenDatagram::to(to), move |_, socket| {
+            .open_datagram(0, OpenDatagram::to(to), move |_, _, socket| {
                 let socket = socket.expect("it can be opened");
                 let full = loop {
                     if let Err(error) = socket.send(&[7; 3000]) {
@@ -116,6 +116,8 @@ type Closing = (DatagramRemote<Framed<LastWord>>, String);
 struct LastWord(Sender<Closing>);
 
 impl FrameHandler for LastWord {
+    const TAKES_DATAGRAMS: bool = true;
+
     type Codec = Lines;
     type State = ();
 
@@ -156,13 +158,15 @@ fn a_socket_that_can_not_send_says_at_once_that_it_closes() {
     let reactors = engine.reactors::<Framed<LastWord>>().expect("it is the handler");
     let peer = Peer::like(&unix("/unused"));
     let (counted, sent) = channel();
-    let opened = reactors.open_datagram(0, OpenDatagram::to(peer.address()), move |_, socket| {
-        let socket = socket.expect("it can be opened");
-        // More than the peer has room for, so that the rest waits.
-        let sent = (0u32..10_000).take_while(|number| socket.send(&number.to_be_bytes()).is_ok());
-        let _ = counted.send(sent.count());
-        Action::Continue
-    });
+    let opened =
+        reactors.open_datagram(0, OpenDatagram::to(peer.address()), move |_, _, socket| {
+            let socket = socket.expect("it can be opened");
+            // More than the peer has room for, so that the rest waits.
+            let sent =
+                (0u32..10_000).take_while(|number| socket.send(&number.to_be_bytes()).is_ok());
+            let _ = counted.send(sent.count());
+            Action::Continue
+        });
     opened.expect("it runs");
     let sent = receive(&sent);
     engine.stop(DEADLINE).expect("it runs");

@@ -20,7 +20,7 @@ fn wakeups(engine: &Engine) -> u64 {
 fn ask(engine: &TestEngine, reactor: usize) {
     let (send, ran) = channel();
     let reactors = engine.reactors::<Echo>().expect("it is the handler");
-    let run = move |_: &mut Echo, _: &mut millstream::Reactor<'_>| {
+    let run = move |_: &mut Echo, _: &mut millstream::Reactor<'_, Echo>| {
         send.send(()).expect("the test waits");
         ReactorAction::Continue
     };
@@ -31,7 +31,7 @@ fn ask(engine: &TestEngine, reactor: usize) {
 #[test]
 fn a_reactor_that_never_waits_serves_and_needs_no_wake() {
     for (name, builder) in modes() {
-        let engine = TestEngine::start(builder.busy_poll(Duration::MAX), |_| Echo);
+        let engine = TestEngine::echo(builder.busy_poll(Duration::MAX));
         let mut clients: Vec<_> = (0..4).map(|_| engine.connect()).collect();
         for round in 0..20 {
             for client in &mut clients {
@@ -63,7 +63,7 @@ fn timers_fire_and_a_stop_ends_it_while_it_looks() {
 #[test]
 fn a_reactor_falls_asleep_when_its_time_is_over() {
     for (name, builder) in modes() {
-        let engine = TestEngine::start(builder.busy_poll(Duration::from_millis(1)), |_| Echo);
+        let engine = TestEngine::echo(builder.busy_poll(Duration::from_millis(1)));
         let mut client = engine.connect();
         eventually("it slept, and was woken", || {
             ask(&engine, 0);

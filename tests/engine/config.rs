@@ -142,7 +142,7 @@ fn a_text_that_is_no_address_is_refused() {
         ("127.0.0.1:http", port),
         ("::1:80", "an IPv6 address with a port needs brackets, as in [::1]:7000"),
         ("[::1]", "it has no port"),
-        ("localhost:80", host),
+        ("localhost:80", "names are not looked up: write 127.0.0.1 or [::1] for this machine"),
         ("256.0.0.1:80", host),
         ("quic://127.0.0.1:80", scheme),
         ("TCP://127.0.0.1:80", scheme),
@@ -174,7 +174,7 @@ fn a_bad_value_is_refused_before_anything_is_done() {
 /// Whether the engine runs with these values, as a client sees it.
 #[track_caller]
 fn assert_runs(builder: Builder) {
-    let engine = TestEngine::start(builder, |_| Echo);
+    let engine = TestEngine::echo(builder);
     let mut client = engine.connect();
     client.write_all(b"hello").expect("the client sends");
     assert_eq!(read_exactly(&mut client, 5), b"hello");
@@ -249,7 +249,7 @@ fn a_core_that_does_not_exist_leaves_the_reactor_unpinned() {
 
 #[test]
 fn the_defaults_are_taken_and_use_every_core() {
-    let engine = TestEngine::start(Engine::builder(), |_| Echo);
+    let engine = TestEngine::echo(Engine::builder());
     let cores = thread::available_parallelism().expect("the system tells").get();
     assert_eq!(engine.stats().reactors.len(), cores);
 }
@@ -275,7 +275,7 @@ struct Booting {
 impl EventHandler for Booting {
     type State = ();
 
-    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
+    fn on_boot(&mut self, reactor: &mut Reactor<'_, Self>) -> ReactorAction {
         (self.on_boot)(reactor.index())
     }
 
@@ -367,7 +367,7 @@ struct Counting(Arc<AtomicUsize>);
 impl EventHandler for Counting {
     type State = ();
 
-    fn on_boot(&mut self, _reactor: &mut Reactor<'_>) -> ReactorAction {
+    fn on_boot(&mut self, _reactor: &mut Reactor<'_, Self>) -> ReactorAction {
         self.0.fetch_add(1, Ordering::Relaxed);
         ReactorAction::Continue
     }
@@ -420,12 +420,13 @@ fn run_returns_when_a_callback_has_stopped_the_engine() {
 // --- addresses -----------------------------------------------------------------------------------
 
 /// What a start that can't listen fails with.
-fn listen_error(builder: Builder) -> (Address, ErrorKind, String) {
+fn listen_error(builder: Builder) -> (Address, ErrorKind) {
     match builder.start(|_| -> Echo { unreachable!("the factory was called") }) {
         Err(error @ StartError::Listen { .. }) => {
             let text = error.to_string();
             let StartError::Listen { address, source } = error else { unreachable!("just seen") };
-            (address, source.kind(), text)
+            assert_eq!(text, format!("cannot listen on {address}: {source}"));
+            (address, source.kind())
         }
         other => panic!("it did not fail to listen: {other:?}"),
     }
@@ -438,8 +439,7 @@ fn an_address_in_use_fails_the_start_by_name_and_frees_the_others() {
     for mode in BOTH {
         let free = free_address();
         let builder = builder().reactors(2).accept_mode(mode).listen(free).listen(taken);
-        let expected = (taken.into(), ErrorKind::AddrInUse, format!("cannot listen on {taken}"));
-        assert_eq!(listen_error(builder), expected, "{mode:?}");
+        assert_eq!(listen_error(builder), (taken.into(), ErrorKind::AddrInUse), "{mode:?}");
         TcpListener::bind(free).expect("the first address is free again");
     }
 }
@@ -447,8 +447,7 @@ fn an_address_in_use_fails_the_start_by_name_and_frees_the_others() {
 #[test]
 fn an_address_of_another_machine_fails_the_start_by_name() {
     let foreign = SocketAddr::from(([192, 0, 2, 1], 80)); // Reserved for documentation.
-    let expected =
-        (foreign.into(), ErrorKind::AddrNotAvailable, "cannot listen on 192.0.2.1:80".to_owned());
+    let expected = (foreign.into(), ErrorKind::AddrNotAvailable);
     assert_eq!(listen_error(builder().listen(foreign)), expected);
 }
 
@@ -501,7 +500,7 @@ fn a_driver_can_be_forced_and_is_named_by_the_statistics_and_the_log() {
     let logs = for_values(&["readiness", "automatic", ""], |_| {
         tracing_subscriber::fmt().with_ansi(false).init();
         for choice in [DriverChoice::Automatic, DriverChoice::Readiness] {
-            let engine = TestEngine::start(builder().driver(choice), |_| Echo);
+            let engine = TestEngine::echo(builder().driver(choice));
             assert_eq!(engine.stats().driver, "readiness");
         }
     });

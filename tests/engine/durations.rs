@@ -1,19 +1,21 @@
 //! Every time that a user gives may be none, or as long as there is, or end at the last moment that
-//! the clock can tell.
+//! the clock can tell. `tests/tidy/times.rs` sees to it that none is forgotten.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::common::alone::alone;
 use crate::common::folder::Folder;
 use crate::common::{DEADLINE, Echo, TestEngine, read_exactly, receive};
+use millstream::codec::{Delimited, FrameHandler, Framed, FramedConn};
 use millstream::restart::Handover;
-use millstream::rpc::{Call, Client, Request, Router, Server};
+use millstream::rpc::{Call, Client, Deadline, MethodOptions, Middleware, Request, Router, Server};
 use millstream::sim::{Faults, Simulation};
 use millstream::{
-    Action, AlreadyStopping, Conn, Connect, Engine, EventHandler, Reactor, ReactorAction, TimerId,
-    UnixAddress,
+    Action, AlreadyStopping, Backoff, Conn, Connect, Engine, EventHandler, Keepalive,
+    Listen, Reactor, ReactorAction, SocketOptions, TimerId, UnixAddress,
 };
 
 const MAX: Duration = Duration::MAX;
@@ -37,21 +39,31 @@ impl EventHandler for Timed {
     type State = Option<TimerId>;
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>) -> Action {
-        *conn.state = Some(conn.set_timer(self.0));
+        *conn.state = Some(conn.set_timer(self.0, 0));
         Action::Continue
     }
 
     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
         conn.output.write(conn.input.take_all());
+        conn.set_idle_timeout(self.0);
+        conn.set_read_timeout(self.0);
+        conn.set_write_timeout(self.0);
         if self.0 > DEADLINE {
             let timer = conn.state.take().expect("it was set");
+            assert!(conn.reset_timer(timer, self.0), "it has run out");
             assert!(conn.cancel_timer(timer), "it has run out");
-            *conn.state = Some(conn.set_timer(self.0));
+            *conn.state = Some(conn.set_timer(self.0, 0));
         }
         Action::Continue
     }
 
-    fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
+    fn on_boot(&mut self, reactor: &mut Reactor<'_, Self>) -> ReactorAction {
+        let timer = reactor.set_timer(self.0, 0);
+        reactor.reset_timer(timer, self.0);
+        ReactorAction::Continue
+    }
+
+    fn on_tick(&mut self, reactor: &mut Reactor<'_, Self>) -> ReactorAction {
         reactor.set_tick(Some(self.0));
         ReactorAction::Continue
     }
@@ -70,14 +82,14 @@ fn an_engine_serves_whatever_its_times() {
         let reactors = engine.reactors::<Timed>().expect("it is the handler's type");
         let connect = Connect::to(engine.address()).timeout(time).attempt_delay(time);
         let (send, connected) = channel();
-        let connecting = reactors.connect(0, connect.clone(), move |_, connected| {
+        let connecting = reactors.connect(0, connect.clone(), move |_, _, connected| {
             send.send(connected.is_ok()).expect("it waits");
             Action::Close
         });
         connecting.expect("it tries");
         assert!(receive(&connected), "{time:?}");
         // One that never begins.
-        let later = reactors.connect(0, connect.after(time), |_, _| Action::Continue);
+        let later = reactors.connect(0, connect.after(time), |_, _, _| Action::Continue);
         later.expect("it takes it");
         let listener = engine.listen("127.0.0.1:0").expect("it listens");
         assert!(!listener.wait_closed(ZERO), "it is open");
@@ -96,10 +108,11 @@ fn no_time_at_all_is_a_time() {
     let mut client = engine.connect();
     client.write_all(b"hello").expect("the connection stands");
     assert_eq!(read_exactly(&mut client, 5), b"hello");
+    let _ = client.read_to_end(&mut Vec::new()); // It ends, in whatever way.
     let reactors = engine.reactors::<Timed>().expect("it is the handler's type");
     let (send, outcome) = channel();
     let connect = Connect::to(engine.address()).timeout(ZERO).after(ZERO).attempt_delay(ZERO);
-    let connecting = reactors.connect(0, connect, move |_, connected| {
+    let connecting = reactors.connect(0, connect, move |_, _, connected| {
         send.send(connected.map(drop).map_err(|error| error.to_string())).expect("it waits");
         Action::Close
     });
@@ -108,13 +121,119 @@ fn no_time_at_all_is_a_time() {
     engine.stop(ZERO).expect("it runs");
 }
 
+#[test]
+fn a_reactor_takes_whatever_time_for_a_turn() {
+    for time in [Duration::from_nanos(1), MAX] {
+        let builder = Engine::builder().reactors(1).turn_time(time).busy_poll(time);
+        let engine = TestEngine::echo(builder);
+        let mut client = engine.connect();
+        client.write_all(b"hello").expect("the connection stands");
+        assert_eq!(read_exactly(&mut client, 5), b"hello", "{time:?}");
+    }
+    for builder in [Engine::builder().turn_time(ZERO), Engine::builder().busy_poll(ZERO)] {
+        builder.start(|_| Echo).expect_err("it would do nothing");
+    }
+}
+
+/// Sends lines back, which may take this long if it is said.
+struct Lines(Option<Duration>);
+
+impl FrameHandler for Lines {
+    type Codec = Delimited;
+    type State = ();
+
+    fn codec(&self) -> Delimited {
+        Delimited::new("\n", 100)
+    }
+
+    fn on_open(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
+        if let Some(time) = self.0 {
+            conn.set_frame_timeout(time);
+        }
+        Action::Continue
+    }
+
+    fn on_frame(&mut self, conn: &mut FramedConn<'_, Self>, line: &[u8]) -> Action {
+        conn.output.write(line);
+        Action::Continue
+    }
+}
+
+#[test]
+fn a_frame_has_whatever_time() {
+    let times = [ZERO, MAX, to_the_end_of_the_clock()];
+    for (time, own) in times.iter().flat_map(|time| [(*time, None), (*time, Some(*time))]) {
+        let all = if own.is_some() { DEADLINE } else { time };
+        let handler = move |_| Framed::new(Lines(own)).frame_timeout(all);
+        let engine = TestEngine::start(Engine::builder().reactors(1), handler);
+        let mut client = engine.connect();
+        client.write_all(b"hello\nhe").expect("the connection stands");
+        assert_eq!(read_exactly(&mut client, 5), b"hello", "{time:?}");
+        if time.is_zero() {
+            let _ = client.read_to_end(&mut Vec::new()); // It ends, in whatever way.
+        } else {
+            client.write_all(b"llo\n").expect("the connection stands");
+            assert_eq!(read_exactly(&mut client, 5), b"hello", "{time:?}");
+        }
+    }
+}
+
+#[test]
+fn a_proxy_has_whatever_time_for_its_header() {
+    let listen = |time| Listen::from("127.0.0.1:0").proxy_protocol(time, 536);
+    for time in [MAX, to_the_end_of_the_clock()] {
+        let builder = Engine::builder().reactors(1).listen(listen(time));
+        let engine = TestEngine::start_exactly(builder, |_| Echo);
+        let mut client = engine.connect();
+        client.write_all(b"PROXY UNKNOWN\r\nhello").expect("the connection stands");
+        assert_eq!(read_exactly(&mut client, 5), b"hello", "{time:?}");
+    }
+    let none = Engine::builder().listen(listen(ZERO)).start(|_| Echo);
+    none.expect_err("no header would come in time");
+}
+
+#[test]
+fn a_socket_takes_a_time_or_an_error_says_that_it_cannot() {
+    for time in [ZERO, MAX, to_the_end_of_the_clock()] {
+        let options = SocketOptions::new;
+        let options = [
+            options().linger(time),
+            options().user_timeout(time),
+            options().defer_accept(time),
+            options().busy_poll(time),
+            options().keepalive(Keepalive { idle: time, interval: time, count: 1 }),
+        ];
+        for option in options {
+            let listen = Listen::from("127.0.0.1:0").socket_options(option);
+            if let Ok(engine) = Engine::builder().reactors(1).listen(listen).start(|_| Echo) {
+                engine.stop(ZERO).expect("it runs");
+                engine.wait().expect("it ends well");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_signal_stops_whatever_the_time() {
+    alone(|| {
+        for time in [ZERO, MAX, to_the_end_of_the_clock()] {
+            let engine = TestEngine::echo(Engine::builder().reactors(1));
+            engine.stop_on_signals(time).expect("there are handlers");
+            let process = std::process::id().to_string();
+            let kill = std::process::Command::new("kill").args(["-TERM", &process]).status();
+            assert!(kill.expect("there is such a program").success());
+            engine.wait().expect("it ends well");
+        }
+    });
+}
+
 /// Somebody waits while a callback keeps the engine from ending.
 #[test]
 fn waiting_for_a_stop_whose_deadline_is_the_end_of_the_clock() {
-    let engine = TestEngine::start(Engine::builder().reactors(1), |_| Echo);
+    let engine = TestEngine::echo(Engine::builder().reactors(1));
     let (blocked, is_blocked) = channel();
     let (release, released) = channel::<()>();
-    let block = move |_: &mut Echo, _: &mut Reactor<'_>| {
+    let block = move |_: &mut Echo, _: &mut Reactor<'_, Echo>| {
         blocked.send(()).expect("it waits");
         let _ = released.recv_timeout(DEADLINE);
         ReactorAction::Continue
@@ -157,24 +276,46 @@ fn a_handover_takes_whatever_times() {
 #[test]
 fn calls_take_whatever_times() {
     for time in [MAX, to_the_end_of_the_clock()] {
-        let server = Server::new().timeout(time).keepalive(time, time).idle_timeout(time);
-        let engine = TestEngine::start(Engine::builder().reactors(1), move |_| {
-            let echo = |call: &mut Call<'_>| call.answer(call.body());
-            server.serve(Router::new().method("durations/echo", echo))
-        });
-        let client = Client::builder()
-            .address(engine.address().to_string())
-            .timeout(time)
-            .connect_timeout(time)
-            .keepalive(time, time)
-            .drain_timeout(time)
-            .build()
-            .expect("it starts");
+        let (engine, client) = server_and_client(time);
         let request = Request::new("durations/echo").body(&b"hello"[..]).timeout(time);
         let response = client.call(request).expect("it is answered");
         assert_eq!(response.body, "hello", "{time:?}");
         client.stop(time).expect("it ends well");
+        drop(engine);
     }
+}
+
+#[test]
+fn calls_end_without_any_time() {
+    let (engine, client) = server_and_client(ZERO);
+    let request = Request::new("durations/echo").body(&b"hello"[..]).timeout(ZERO);
+    client.call(request).expect_err("it has no time");
+    client.stop(ZERO).expect("it ends well");
+    drop(engine);
+}
+
+/// Both ends of RPC, with this everywhere where a time can be given.
+fn server_and_client(time: Duration) -> (TestEngine, Client<impl Middleware>) {
+    let server = Server::new().timeout(time).keepalive(time, time).idle_timeout(time);
+    let server = server.frame_timeout(time);
+    let engine = TestEngine::start(Engine::builder().reactors(1), move |_| {
+        let echo = move |call: &mut Call<'_>| {
+            call.limit_timeout(time);
+            call.answer(call.body())
+        };
+        let options = MethodOptions::new().timeout(time);
+        server.clone().serve(Router::new().method_with("durations/echo", options, echo))
+    });
+    let client = Client::builder()
+        .address(engine.address().to_string())
+        .timeout(time)
+        .connect_timeout(time)
+        .keepalive(time, time)
+        .frame_timeout(time)
+        .drain_timeout(time)
+        .reconnect(Backoff::new(time, time))
+        .layer(Deadline::new().or(time).at_most(time));
+    (engine, client.build().expect("it starts"))
 }
 
 #[test]
@@ -183,6 +324,10 @@ fn a_simulation_runs_to_the_end_of_its_clock() {
     let mut simulation = simulation.expect("it starts");
     assert!(simulation.run_until(MAX, || true));
     assert!(simulation.turn(ZERO));
+    for _ in 0..3 {
+        assert!(simulation.turn(MAX), "nothing is due, so time passes");
+    }
+    simulation.run(MAX);
     simulation.stop(MAX).expect("it runs");
     while simulation.turn(Duration::from_secs(1)) {}
 }

@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use millstream::codec::{FrameHandler, Framed, FramedConn, Lines};
+use millstream::codec::{FrameHandler, Framed, FramedConn, FramedRemote, Lines};
 use millstream::sim::{Faults, SimPeer, Simulation};
-use millstream::{Action, Conn, Engine, EventHandler, Remote};
+use millstream::{Action, Conn, Engine, EventHandler};
 
 /// The most events that one turn hands out.
 const MOST: u64 = 512;
@@ -121,7 +121,7 @@ fn busy_connections_go_on_behind_a_crowd_that_is_always_ready() {
 #[derive(Default)]
 struct Counting {
     lines: Rc<RefCell<usize>>,
-    remote: Rc<RefCell<Option<Remote<Framed<Counting>>>>>,
+    remote: Rc<RefCell<Option<FramedRemote<Counting>>>>,
 }
 
 impl FrameHandler for Counting {

@@ -139,9 +139,9 @@ fn a_crowd_that_does_not_read_is_closed_though_its_output_is_sealed() {
     }
 }
 
-/// Fifteen peers that have sent half a line: more than 7/8 of the budget is held.
-fn fifteen_that_hold() -> (Simulation<Lines>, Vec<SimPeer>) {
-    let builder = Engine::builder().memory_budget(Some(BUDGET));
+/// Fifteen peers that have sent half a line, one each second: more than 7/8 of the budget is held.
+fn fifteen_that_hold(builder: Builder) -> (Simulation<Lines>, Vec<SimPeer>) {
+    let builder = builder.memory_budget(Some(BUDGET));
     let faults = Faults::none();
     let mut simulation = Simulation::new(1, faults, builder, Lines::default()).expect("it starts");
     let mut peers: Vec<SimPeer> = Vec::new();
@@ -157,7 +157,7 @@ fn fifteen_that_hold() -> (Simulation<Lines>, Vec<SimPeer>) {
 /// it is 3/4. One that holds none is served during that time.
 #[test]
 fn reading_pauses_near_the_budget_and_goes_on_afterwards() {
-    let (mut simulation, mut peers) = fifteen_that_hold();
+    let (mut simulation, mut peers) = fifteen_that_hold(Engine::builder());
     assert_eq!(held(&simulation), 15 * 64 * KIB, "a ring for each");
     assert_eq!(answer(&mut simulation, &mut peers[14], b"line\n"), b"", "above 7/8");
     let mut other = simulation.connect().expect("it listens");
@@ -173,10 +173,32 @@ fn reading_pauses_near_the_budget_and_goes_on_afterwards() {
     assert_eq!(shed(&simulation.engine().stats()), 0);
 }
 
+/// What is not read because memory is short is not late.
+#[test]
+fn time_near_the_budget_does_not_count() {
+    let seconds = Duration::from_secs;
+    for builder in
+        [Engine::builder().idle_timeout(seconds(20)), Engine::builder().read_timeout(seconds(20))]
+    {
+        let (mut simulation, mut peers) = fifteen_that_hold(builder);
+        simulation.run(seconds(7)); // The first one has sent nothing for 22 s.
+        assert_eq!(simulation.engine().connections(), 15);
+        peers.drain(12..).for_each(SimPeer::reset);
+        simulation.run(seconds(3));
+        let mut ended = |simulation: &mut Simulation<Lines>| {
+            simulation.run(seconds(2));
+            peers[0].receive();
+            peers[0].ended()
+        };
+        assert!(!ended(&mut simulation), "5 s of 6 are over");
+        assert!(ended(&mut simulation), "it has sent nothing, and could have");
+    }
+}
+
 /// One that holds some memory and makes no progress does not keep the others from reading for ever.
 #[test]
 fn pressure_that_lasts_is_ended() {
-    let (mut simulation, mut peers) = fifteen_that_hold();
+    let (mut simulation, mut peers) = fifteen_that_hold(Engine::builder());
     assert_eq!(answer(&mut simulation, &mut peers[14], b"line\n"), b"", "above 7/8");
     simulation.run(Duration::from_secs(7));
     assert_eq!((peers[14].receive(), shed(&simulation.engine().stats())), (Vec::new(), 0));
@@ -245,7 +267,7 @@ impl EventHandler for Flood {
         conn.input.take_all();
         conn.output.write(&vec![7; 32 << 20]);
         let (waits, go) = (self.waits.clone(), Arc::clone(&self.go));
-        let wait = move |_: &mut Self, _: &mut millstream::Reactor<'_>| {
+        let wait = move |_: &mut Self, _: &mut millstream::Reactor<'_, Self>| {
             waits.send(()).expect("it is waited for");
             go.lock().expect("nobody panicked").recv_timeout(DEADLINE).expect("it goes on");
             ReactorAction::Continue
@@ -292,7 +314,7 @@ fn nobody_spins_over_what_cannot_be_let_go() {
     let builder = Engine::builder().reactors(2).memory_budget(Some(BUDGET));
     let engine = TestEngine::start(builder.datagram_queue(4 * BUDGET), |_| Hoarder);
     let reactors = engine.reactors::<Hoarder>().expect("it is the handler");
-    let open = reactors.open_datagram(0, OpenDatagram::to(to), |_, socket| {
+    let open = reactors.open_datagram(0, OpenDatagram::to(to), |_, _, socket| {
         let socket = socket.expect("it is there");
         while socket.send(&[7; 32 * KIB]).is_ok() {}
         Action::Continue

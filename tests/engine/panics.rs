@@ -39,12 +39,13 @@ enum Place {
     /// What a closure owns that the connection's end overtakes.
     LostClosure,
     OnTick,
+    OnReactorTimer,
     OnShutdown,
 }
 
 /// A client arms a place by this byte with the place's index added.
 const ARM: u8 = b'A';
-const PLACES: [Place; 15] = [
+const PLACES: [Place; 16] = [
     Place::OnOpen,
     Place::OnTraffic,
     Place::OnEnd,
@@ -59,6 +60,7 @@ const PLACES: [Place; 15] = [
     Place::CloseCompletion,
     Place::LostClosure,
     Place::OnTick,
+    Place::OnReactorTimer,
     Place::OnShutdown,
 ];
 
@@ -117,7 +119,9 @@ impl EventHandler for Bomb {
         conn.output.write(conn.input.take_all());
         let Some(place) = armed else { return Action::Continue };
         match place {
-            Place::OnOpen | Place::OnTick | Place::OnShutdown => self.next = Armed(armed),
+            Place::OnOpen | Place::OnTick | Place::OnReactorTimer | Place::OnShutdown => {
+                self.next = Armed(armed);
+            }
             _ => *conn.state = Armed(armed),
         }
         bring_about(place, conn)
@@ -128,7 +132,7 @@ impl EventHandler for Bomb {
         Action::Close
     }
 
-    fn on_timer(&mut self, conn: &mut Conn<'_, Self>, _timer: TimerId) -> Action {
+    fn on_timer(&mut self, conn: &mut Conn<'_, Self>, _timer: TimerId, _value: u64) -> Action {
         conn.state.panic_at(Place::OnTimer);
         Action::Continue
     }
@@ -148,12 +152,24 @@ impl EventHandler for Bomb {
         conn.state.panic_at(Place::OnClose);
     }
 
-    fn on_tick(&mut self, _reactor: &mut Reactor<'_>) -> ReactorAction {
+    fn on_tick(&mut self, _reactor: &mut Reactor<'_, Self>) -> ReactorAction {
         self.next.panic_at(Place::OnTick);
         ReactorAction::Continue
     }
 
-    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> ShutdownAction {
+    /// Sets the timer again in which it panics.
+    fn on_reactor_timer(
+        &mut self,
+        reactor: &mut Reactor<'_, Self>,
+        timer: TimerId,
+        _value: u64,
+    ) -> ReactorAction {
+        reactor.reset_timer(timer, Duration::from_millis(1));
+        self.next.panic_at(Place::OnReactorTimer);
+        ReactorAction::Continue
+    }
+
+    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_, Self>) -> ShutdownAction {
         self.next.panic_at(Place::OnShutdown);
         ShutdownAction::Close
     }
@@ -167,7 +183,7 @@ const HIGH_WATER: usize = 4 * 1024;
 fn bring_about(place: Place, conn: &mut Conn<'_, Bomb>) -> Action {
     match place {
         Place::OnTraffic => conn.state.panic_at(place),
-        Place::OnTimer => drop(conn.set_timer(Duration::from_millis(1))),
+        Place::OnTimer => drop(conn.set_timer(Duration::from_millis(1), 0)),
         Place::OnHighWater | Place::OnLowWater => conn.output.write(&[0; MANY]),
         Place::OnClose | Place::StateDrop => return Action::Close,
         Place::Closure => conn.remote().run(|_, _| explode()).expect("it is open"),
@@ -189,6 +205,13 @@ fn bring_about(place: Place, conn: &mut Conn<'_, Bomb>) -> Action {
             assert_eq!(conn.remote().run(late(Fragile)), Err(Closed));
         }
         Place::CloseCompletion => conn.remote().close_then(|_| explode()),
+        Place::OnReactorTimer => {
+            let set = |_: &mut Bomb, reactor: &mut Reactor<'_, Bomb>| {
+                reactor.set_timer(Duration::from_millis(1), 0);
+                ReactorAction::Continue
+            };
+            conn.reactors().run(conn.id().reactor(), set).expect("it runs");
+        }
         Place::OnEnd | Place::OnOpen | Place::OnTick | Place::OnShutdown => {}
     }
     Action::Continue
@@ -343,6 +366,18 @@ fn a_panic_in_on_tick_is_counted_and_it_ticks_on() {
 
 /// F21 of the fault checklist.
 #[test]
+fn a_panic_in_on_reactor_timer_is_counted_and_the_timer_fires_again() {
+    let mut rig = Rig::new(Engine::builder());
+    for panics in 1..=2 {
+        echo(&mut rig.witness, &[Place::OnReactorTimer.byte()]);
+        eventually("the timer's callback panicked", || rig.panics() == panics);
+        rig.assert_unnoticed(panics, Place::OnReactorTimer);
+        assert_eq!(rig.engine.stats().reactors[0].timers, panics as usize, "each was set again");
+    }
+}
+
+/// F21 of the fault checklist.
+#[test]
 fn a_panic_in_on_shutdown_is_counted_and_the_connections_close_orderly() {
     let mut rig = Rig::new(Engine::builder());
     echo(&mut rig.witness, &[Place::OnShutdown.byte()]);
@@ -381,7 +416,7 @@ struct Booting(usize);
 impl EventHandler for Booting {
     type State = ();
 
-    fn on_boot(&mut self, _reactor: &mut Reactor<'_>) -> ReactorAction {
+    fn on_boot(&mut self, _reactor: &mut Reactor<'_, Self>) -> ReactorAction {
         if self.0 == 2 {
             panic!("expected: of this test");
         }
@@ -413,7 +448,7 @@ impl Balance for Unbalanced {
 fn a_panic_in_the_balancer_costs_no_connection() {
     silence_expected_panics();
     let builder = Engine::builder().reactors(2).balance(Unbalanced(false));
-    let engine = TestEngine::start(builder, |_| crate::common::Echo);
+    let engine = TestEngine::echo(builder);
     (0..4).for_each(|_| echo(&mut engine.connect(), b"served"));
 }
 
@@ -425,7 +460,7 @@ fn a_panic_in_the_filter_or_the_resolver_ends_one_attempt() {
         .reactors(2)
         .accept_filter(|accepting| accepting.connections() != 1 || explode())
         .resolver(|_: &str, _: u16| -> io::Result<Vec<SocketAddr>> { explode() });
-    let engine = TestEngine::start(builder, |_| crate::common::Echo);
+    let engine = TestEngine::echo(builder);
     let mut first = engine.connect();
     echo(&mut first, b"served");
     connect_in_vain(&engine);
@@ -433,7 +468,7 @@ fn a_panic_in_the_filter_or_the_resolver_ends_one_attempt() {
     let reactors = engine.reactors::<crate::common::Echo>().expect("it is the handler");
     for _ in 0..6 {
         let (tell, told) = channel();
-        let begun = reactors.connect(0, Connect::to_host("somewhere", 1), move |_, conn| {
+        let begun = reactors.connect(0, Connect::to_host("somewhere", 1), move |_, _, conn| {
             let _ = tell.send(matches!(conn, Err(ConnectError::Unresolved { .. })));
             Action::Continue
         });
@@ -464,7 +499,7 @@ fn what_the_engine_was_given_may_panic_when_it_is_dropped() {
         echo(&mut engine.connect(), b"served");
         let reactors = engine.reactors::<FragileHandler>().expect("it is the handler");
         let (tell, told) = channel();
-        let begun = reactors.connect(0, Connect::to_host("nowhere", 1), move |_, conn| {
+        let begun = reactors.connect(0, Connect::to_host("nowhere", 1), move |_, _, conn| {
             let _ = tell.send(conn.is_err());
             Action::Continue
         });
@@ -504,7 +539,7 @@ struct FragileBoot(usize, Fragile);
 impl EventHandler for FragileBoot {
     type State = ();
 
-    fn on_boot(&mut self, _reactor: &mut Reactor<'_>) -> ReactorAction {
+    fn on_boot(&mut self, _reactor: &mut Reactor<'_, Self>) -> ReactorAction {
         if self.0 == 2 && self.1.is_there() {
             explode();
         }

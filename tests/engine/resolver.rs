@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{DEADLINE, Echo, TestEngine, assert_empty, eventually, read_exactly, receive};
+use crate::common::{DEADLINE, TestEngine, assert_empty, eventually, read_exactly, receive};
 use millstream::{
     Action, Address, Builder, Conn, Connect, ConnectError, Engine, EventHandler, Reactors, Resolve,
 };
@@ -40,7 +40,7 @@ fn client(builder: Builder) -> (Engine, Reactors<Client>) {
 /// Makes a reactor connect, and close the connection at once.
 fn connect(reactors: &Reactors<Client>, connect: Connect, told: &Sender<Outcome>) {
     let told = told.clone();
-    let begun = reactors.connect(0, connect, move |_, connected| {
+    let begun = reactors.connect(0, connect, move |_, _, connected| {
         let _ = told.send(connected.map(|conn| conn.peer_addr())); // Not all are waited for.
         Action::Close
     });
@@ -88,7 +88,7 @@ fn not_found(telling: &Receiver<Outcome>) {
 
 #[test]
 fn the_system_knows_localhost() {
-    let server = TestEngine::start(Engine::builder(), |_| Echo);
+    let server = TestEngine::echo(Engine::builder());
     let address = server.address();
     let (engine, reactors) = client(Engine::builder());
     let (told, telling) = channel();
@@ -206,7 +206,7 @@ fn lookups_wait_for_a_thread_and_not_without_a_limit() {
 #[test]
 fn many_hosts_are_connected_to_at_a_time() {
     const CONNECTIONS: usize = 100;
-    let server = TestEngine::start(Engine::builder().reactors(2), |_| Echo);
+    let server = TestEngine::echo(Engine::builder().reactors(2));
     let address = server.address();
     // Each host has an address that refuses, too.
     let refuses = SocketAddr::new(IpAddr::from([127, 0, 0, 9]), 1);

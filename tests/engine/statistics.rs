@@ -1,17 +1,17 @@
 //! What an operator sees: the numbers of the statistics, and the events of `tracing`.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::net::TcpListener;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::alone::alone;
+use crate::common::log::Log;
 use crate::common::{
     DEADLINE, TestEngine, eventually, read_exactly, read_to_end, read_to_reset, receive,
 };
-use millstream::{Action, CloseReason, Conn, Connect, ConnectError, Engine, EventHandler};
+use millstream::{Action, CloseReason, Conn, Connect, ConnectError, Engine, EventHandler, Reactor};
 
 /// Each attempt to connect is counted once, by what came of it: a connection, a refusal, no room, a
 /// close as it opened, or the engine's stop.
@@ -29,10 +29,13 @@ fn attempts_to_connect_are_counted_by_what_came_of_them() {
     let (sender, told) = channel();
     let connect = |connect: &Connect, action: Action| {
         let sender = sender.clone();
-        let done = move |_: &mut Sleepy, connected: Result<&mut Conn<'_, Sleepy>, ConnectError>| {
-            sender.send(connected.is_ok()).expect("it is waited for");
-            action
-        };
+        let done =
+            move |_: &mut Sleepy,
+                  _: &mut Reactor<'_, Sleepy>,
+                  connected: Result<&mut Conn<'_, Sleepy>, ConnectError>| {
+                sender.send(connected.is_ok()).expect("it is waited for");
+                action
+            };
         reactors.connect(0, connect.clone(), done).expect("it runs");
     };
     let counted = || {
@@ -71,26 +74,6 @@ impl EventHandler for Sleepy {
         }
         conn.output.write(bytes);
         Action::Continue
-    }
-}
-
-/// Collects what `tracing` prints.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().expect("nobody panics here").clone()).expect("it is text")
-    }
-}
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("nobody panics here").write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
@@ -150,9 +133,7 @@ impl EventHandler for Failing {
 #[test]
 fn errors_that_close_are_logged_once_a_second() {
     alone(|| {
-        let log = Log::default();
-        let writer = log.clone();
-        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).init();
+        let log = Log::of_the_process();
         let engine = TestEngine::start(Engine::builder().reactors(1), |_| Failing);
         let fail = || {
             let mut client = engine.connect();
@@ -178,13 +159,7 @@ fn errors_that_close_are_logged_once_a_second() {
 #[test]
 fn a_stalling_callback_is_reported_by_name() {
     alone(|| {
-        let log = Log::default();
-        let writer = log.clone();
-        let subscriber =
-            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());
-        // For the process, which is this test's: the event comes on the reactor's thread.
-        subscriber.init();
-
+        let log = Log::of_the_process();
         let builder =
             Engine::builder().reactors(1).stall_threshold(Some(Duration::from_millis(20)));
         let engine = TestEngine::start(builder, |_| Sleepy);

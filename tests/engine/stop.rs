@@ -288,13 +288,13 @@ impl Stopper {
 impl EventHandler for Stopper {
     type State = ();
 
-    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
+    fn on_boot(&mut self, reactor: &mut Reactor<'_, Self>) -> ReactorAction {
         self.engine = Some(reactor.engine());
         self.choose(From::OnBoot, ReactorAction::Continue, ReactorAction::Shutdown)
     }
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>) -> Action {
-        conn.set_timer(Duration::from_millis(1));
+        conn.set_timer(Duration::from_millis(1), 0);
         let closure = |stopper: &mut Self, _: &mut Conn<'_, Self>| {
             stopper.at(From::Closure, Action::Continue)
         };
@@ -312,7 +312,7 @@ impl EventHandler for Stopper {
         self.at(From::OnEnd, Action::Close)
     }
 
-    fn on_timer(&mut self, _conn: &mut Conn<'_, Self>, _timer: TimerId) -> Action {
+    fn on_timer(&mut self, _conn: &mut Conn<'_, Self>, _timer: TimerId, _value: u64) -> Action {
         self.at(From::OnTimer, Action::Continue)
     }
 
@@ -324,11 +324,11 @@ impl EventHandler for Stopper {
         self.at(From::OnLowWater, Action::Continue)
     }
 
-    fn on_tick(&mut self, _reactor: &mut Reactor<'_>) -> ReactorAction {
+    fn on_tick(&mut self, _reactor: &mut Reactor<'_, Self>) -> ReactorAction {
         self.choose(From::OnTick, ReactorAction::Continue, ReactorAction::Shutdown)
     }
 
-    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> ShutdownAction {
+    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_, Self>) -> ShutdownAction {
         self.choose(From::OnShutdown, ShutdownAction::Close, ShutdownAction::Close)
     }
 }

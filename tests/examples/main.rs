@@ -1,5 +1,6 @@
 //! The example programs, and what they are made of.
 
+#[macro_use]
 #[path = "../common/mod.rs"]
 mod common;
 

@@ -19,27 +19,27 @@ use crate::common::{
 use millstream::rpc::{Client, Request};
 
 /// A program that is ended with the test, if it doesn't end by itself.
-struct Program(Child);
+pub(crate) struct Program(Child);
 
 impl Program {
     /// Starts the echo server.
-    fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         Program::of("echo", arguments)
     }
 
-    fn of(name: &str, arguments: &[&str]) -> Self {
+    pub(crate) fn of(name: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new(example(name));
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
         Program(command.spawn().expect("cargo has built the example"))
     }
 
     /// Where it says that it listens.
-    fn address(&mut self) -> String {
+    pub(crate) fn address(&mut self) -> String {
         self.address_and_more().0
     }
 
     /// Where it says that it listens, and what it says after that.
-    fn address_and_more(&mut self) -> (String, BufReader<ChildStdout>) {
+    pub(crate) fn address_and_more(&mut self) -> (String, BufReader<ChildStdout>) {
         let stdout = self.0.stdout.take().expect("it is piped, and said nothing before");
         let mut stdout = BufReader::new(stdout);
         let mut line = String::new();
@@ -49,19 +49,19 @@ impl Program {
     }
 
     /// Sends it a signal.
-    fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let pid = self.0.id().to_string();
         let sent = Command::new("kill").args(["-s", signal, &pid]).status();
         assert!(sent.expect("there is a kill").success());
     }
 
     /// Connects to it.
-    fn connect(&mut self) -> TcpStream {
+    pub(crate) fn connect(&mut self) -> TcpStream {
         connect(&self.address())
     }
 
     /// Waits until it has ended; returns whether it did so well.
-    fn ends_well(&mut self) -> bool {
+    pub(crate) fn ends_well(&mut self) -> bool {
         let mut status = None;
         eventually("the program ends", || {
             status = self.0.try_wait().expect("it is our child");
@@ -78,7 +78,7 @@ impl Drop for Program {
     }
 }
 
-fn connect(address: &str) -> TcpStream {
+pub(crate) fn connect(address: &str) -> TcpStream {
     let client = TcpStream::connect(address).expect("it accepts");
     client.set_read_timeout(Some(DEADLINE)).expect("a socket has timeouts");
     client
@@ -276,23 +276,25 @@ fn a_bad_option_is_told() {
 /// A server for connections would hear nothing of datagrams, and does not start.
 #[test]
 fn servers_for_connections_refuse_to_listen_for_datagrams() {
+    let folder = Folder::new();
     for (name, more) in [
         ("echo", &[][..]),
         ("chat", &[]),
         ("proxy", &["--to", "127.0.0.1:7"]),
         ("kv", &[]),
-        ("restart", &["--handover", "/no such folder/handover"]),
+        ("restart", &["--handover", &folder.path("handover")]),
     ] {
         for scheme in ["udp", "udp4", "udp6", "unixgram"] {
             let mut command = Command::new(example(name));
-            command.args(["--listen", &format!("{scheme}://127.0.0.1:0")]).args(more);
+            let address = if scheme == "udp6" { "[::1]:0" } else { "127.0.0.1:0" };
+            command.args(["--listen", &format!("{scheme}://{address}")]).args(more);
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
             let mut server = Program(command.spawn().expect("cargo has built the example"));
             assert!(!server.ends_well(), "{name} with {scheme}");
             let mut error = String::new();
             let stderr = server.0.stderr.as_mut().expect("it is piped");
             stderr.read_to_string(&mut error).expect("it is text");
-            assert!(error.contains(&format!("{scheme} carries datagrams")), "{name}: {error}");
+            assert!(error.contains("cannot listen for datagrams on "), "{name}: {error}");
         }
     }
 }
@@ -305,10 +307,14 @@ fn the_proxy_relays_both_ways_and_carries_ends_through() {
     let to = server.address();
     let arguments = ["--listen", "127.0.0.1:0", "--to", &to, "--reactors", "2"];
     let mut proxy = Program::of("proxy", &arguments);
-    let address = proxy.address();
+    much_comes_back_through(&proxy.address(), 5);
+}
+
+/// Has this many clients send much at once and end, and compares what comes back until the end.
+pub(crate) fn much_comes_back_through(address: &str, clients: u64) {
     thread::scope(|scope| {
-        for seed in 0..5 {
-            let mut client = connect(&address);
+        for seed in 0..clients {
+            let mut client = connect(address);
             scope.spawn(move || {
                 let request = pattern(1_000_000, seed);
                 let mut sender = client.try_clone().expect("it is open");

@@ -77,7 +77,7 @@ fn ten_clients_echo_over_a_unix_socket() {
     for (mode, builder) in modes() {
         let folder = Folder::new();
         let path = folder.join("echo.socket");
-        let engine = TestEngine::start(builder.listen(unix(&path)), |_| Echo);
+        let engine = TestEngine::echo(builder.listen(unix(&path)));
         let listener = &engine.listeners()[0];
         assert_eq!(listener.transport(), Transport::Unix, "{mode}");
         assert_eq!(listener.local_addr().unix().and_then(UnixAddress::as_path), Some(&*path));
@@ -101,7 +101,7 @@ fn with_reuse_port_a_unix_socket_is_served_by_all_reactors() {
     let folder = Folder::new();
     let path = folder.join("socket");
     let builder = Engine::builder().accept_mode(AcceptMode::ReusePort).reactors(3);
-    let engine = TestEngine::start(builder.listen(unix(&path)), |_| Echo);
+    let engine = TestEngine::echo(builder.listen(unix(&path)));
     assert_eq!(engine.stats().listening_sockets, 1 + 3);
     let clients: Vec<_> = (0..6).map(|_| connect_unix(&path)).collect();
     for client in &clients {
@@ -155,7 +155,7 @@ fn an_address_is_listened_on_again_and_again() {
 #[test]
 fn a_path_is_taken_over_from_the_dead_alone() {
     let folder = Folder::new();
-    let engine = TestEngine::start(Engine::builder().reactors(1), |_| Echo);
+    let engine = TestEngine::echo(Engine::builder().reactors(1));
     let listen = |path: &Path| engine.listen(unix(path));
 
     let stale = folder.join("stale");
@@ -186,7 +186,7 @@ fn a_path_is_taken_over_from_the_dead_alone() {
 fn the_file_goes_with_the_socket_unless_it_is_somebody_elses() {
     let folder = Folder::new();
     let paths = ["ours", "theirs", "gone"].map(|name| folder.join(name));
-    let engine = TestEngine::start(Engine::builder().reactors(1), |_| Echo);
+    let engine = TestEngine::echo(Engine::builder().reactors(1));
     let [ours, theirs, gone] =
         paths.each_ref().map(|path| engine.listen(unix(path)).expect("free"));
     fs::remove_file(&paths[1]).expect("it is there");
@@ -222,7 +222,7 @@ fn modes_under(mask: u32) {
     let folder = env::temp_dir().join(format!("millstream-mask-{}-{mask}", std::process::id()));
     fs::DirBuilder::new().create(&folder).expect("it is new");
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("it is ours");
-    let engine = TestEngine::start(Engine::builder().reactors(1), |_| Echo);
+    let engine = TestEngine::echo(Engine::builder().reactors(1));
     for mode in [None, Some(0o600), Some(0o660), Some(0o777), Some(0o200)] {
         let path = folder.join("socket");
         let listen = Listen::unix(unix(&path));
@@ -247,7 +247,7 @@ fn an_abstract_name_is_no_file_and_is_free_again_after_a_close() {
     #[cfg(target_os = "linux")]
     use std::os::linux::net::SocketAddrExt;
     let name = format!("millstream-{}", std::process::id());
-    let engine = TestEngine::start(Engine::builder().reactors(2), |_| Echo);
+    let engine = TestEngine::echo(Engine::builder().reactors(2));
     for _ in 0..3 {
         let listener = engine.listen(format!("unix://@{name}")).expect("nobody listens there");
         let address = listener.local_addr();
@@ -272,7 +272,7 @@ struct Opens {
 impl EventHandler for Opens {
     type State = ();
 
-    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
+    fn on_boot(&mut self, reactor: &mut Reactor<'_, Self>) -> ReactorAction {
         self.engine = Some(reactor.engine());
         ReactorAction::Continue
     }
@@ -391,7 +391,7 @@ struct Early(PathBuf);
 impl EventHandler for Early {
     type State = ();
 
-    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
+    fn on_boot(&mut self, reactor: &mut Reactor<'_, Self>) -> ReactorAction {
         let path = self.0.join(reactor.index().to_string());
         let listener = reactor.engine().listen(unix(&path)).expect("the path is free");
         if reactor.index() > 0 {
@@ -425,7 +425,7 @@ fn an_engine_that_does_not_start_listens_no_more() {
     struct Fails(Sender<Engine>, PathBuf);
     impl EventHandler for Fails {
         type State = ();
-        fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
+        fn on_boot(&mut self, reactor: &mut Reactor<'_, Self>) -> ReactorAction {
             let engine = reactor.engine();
             engine.listen(unix(&self.1)).expect("the path is free");
             let _ = self.0.send(engine);
@@ -469,7 +469,7 @@ fn an_engine_that_stops_listens_no_more() {
 /// A text that is not an address changes nothing.
 #[test]
 fn a_bad_address_is_told() {
-    let engine = TestEngine::start(Engine::builder().reactors(1), |_| Echo);
+    let engine = TestEngine::echo(Engine::builder().reactors(1));
     for text in ["nowhere", "unix://", "tcp4://[::1]:0", "udp6:0"] {
         let error = engine.listen(text).expect_err("it is no address");
         let ListenError::Config(error) = error else { panic!("{error}") };
@@ -535,14 +535,14 @@ fn an_engine_connects_to_unix_sockets() {
     let folder = Folder::new();
     let path = folder.join("socket");
     let builder = Engine::builder().reactors(2).listen(unix(&path));
-    let server = TestEngine::start(builder, |_| Echo);
+    let server = TestEngine::echo(builder);
     let (told, telling) = channel();
     let client = Engine::builder().reactors(2).start(move |_| Asks(told.clone())).expect("starts");
     let reactors = client.reactors::<Asks>().expect("it is the engine's handler");
     for number in 0..20_u8 {
         let message = pattern(10_000, number.into());
         let connect = Connect::to(unix(&path));
-        let connected = reactors.connect(usize::from(number) % 2, connect, move |_, conn| {
+        let connected = reactors.connect(usize::from(number) % 2, connect, move |_, _, conn| {
             let conn = conn.expect("it listens");
             assert!(conn.is_outgoing());
             assert_eq!(conn.transport(), Transport::Unix);
@@ -556,7 +556,7 @@ fn an_engine_connects_to_unix_sockets() {
         assert_eq!(receive(&telling), Ok(()));
     }
     let gone = folder.join("nobody");
-    let connected = reactors.connect(0, Connect::to(unix(&gone)), |asks, outcome| {
+    let connected = reactors.connect(0, Connect::to(unix(&gone)), |asks, _, outcome| {
         let Err(ConnectError::Failed { to, source }) = outcome else { panic!("it is there") };
         let _ = asks.0.send(Err((to, source.kind())));
         Action::Continue
@@ -591,7 +591,7 @@ impl EventHandler for Asks {
 #[test]
 fn an_address_is_listened_on_once() {
     for (mode, builder) in modes() {
-        let engine = TestEngine::start(builder, |_| Echo);
+        let engine = TestEngine::echo(builder);
         match engine.listen(engine.address()) {
             Err(ListenError::Refused { source, .. }) => {
                 assert_eq!(source.kind(), ErrorKind::AddrInUse, "{mode}");

@@ -98,7 +98,7 @@ fn a_filter_that_panics_refuses_and_is_counted() {
             assert!(accepting.peer_addr().ip() != Some(STRANGER.into()), "expected: a stranger");
             true
         });
-        let engine = TestEngine::start(builder, |_| Echo);
+        let engine = TestEngine::echo(builder);
         for _ in 0..2 {
             assert!(is_served(STRANGER, engine.address()).is_none(), "{name}");
             assert!(is_served(FRIEND, engine.address()).is_some(), "{name}: it goes on");
@@ -162,7 +162,7 @@ fn a_handler_knows_the_listener_of_each_connection() {
 fn a_listeners_limit_is_exact_and_its_own() {
     for (name, builder) in modes() {
         let narrow = Listen::from("127.0.0.1:0").max_connections(2);
-        let engine = TestEngine::start(builder.listen(narrow), |_| Echo);
+        let engine = TestEngine::echo(builder.listen(narrow));
         let [narrow, wide] = [engine.addresses()[0], engine.addresses()[1]];
         let connect = |to| is_served(FRIEND, to);
         let mut held: Vec<_> = (0..2).map(|_| connect(narrow).expect("there is room")).collect();

@@ -27,7 +27,7 @@ fn connects(engine: &Engine, path: &str, timeout: Duration) -> Receiver<Result<(
     let (send, outcome) = channel();
     let to = Address::from(UnixAddress::path(path).expect("it is short enough"));
     let reactors = engine.reactors::<Echo>().expect("it is the handler's type");
-    let connect = reactors.connect(0, Connect::to(to).timeout(timeout), move |_, connected| {
+    let connect = reactors.connect(0, Connect::to(to).timeout(timeout), move |_, _, connected| {
         send.send(connected.map(drop)).expect("it waits");
         Action::Continue
     });
@@ -47,7 +47,7 @@ fn full_listener(path: &str) -> (UnixListener, Vec<UnixStream>) {
 fn connecting_waits_for_room_in_the_queue_of_a_unix_listener() {
     let folder = Folder::new();
     let path = folder.path("socket");
-    let engine = TestEngine::start(Engine::builder().reactors(1), |_| Echo);
+    let engine = TestEngine::echo(Engine::builder().reactors(1));
     let (listener, _fills) = full_listener(&path);
     let outcome = connects(&engine, &path, DEADLINE);
     // Time for some tries.
@@ -63,7 +63,7 @@ fn connecting_waits_for_room_in_the_queue_of_a_unix_listener() {
 fn connecting_to_a_full_unix_listener_ends_with_its_timeout_or_the_engine() {
     let folder = Folder::new();
     let path = folder.path("socket");
-    let engine = TestEngine::start(Engine::builder().reactors(1), |_| Echo);
+    let engine = TestEngine::echo(Engine::builder().reactors(1));
     let (_listener, _fills) = full_listener(&path);
     let timeout = Duration::from_millis(50);
     match receive(&connects(&engine, &path, timeout)) {

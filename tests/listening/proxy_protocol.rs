@@ -17,9 +17,10 @@ use millstream::{
     ProxyHeader, ProxyVersion, Reactor, ShutdownAction, Stats, UnixAddress,
 };
 
-use crate::common::layer::{ALERT, DATA, END, Frames, Wire, frame};
+use crate::common::layer::{ALERT, DATA, END, Frames, frame};
 use crate::common::recorder::{On, Recorder, collect};
 use crate::common::stage::Stage;
+use crate::common::wire::Wire;
 use crate::common::{
     DEADLINE, TestEngine, end, eventually, modes, read_exactly, read_to_end, receive,
 };
@@ -196,7 +197,7 @@ impl EventHandler for Draining {
         Action::Continue
     }
 
-    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> ShutdownAction {
+    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_, Self>) -> ShutdownAction {
         ShutdownAction::Drain
     }
 
@@ -222,9 +223,12 @@ fn a_layer_gets_what_is_behind_the_header() {
         });
         let mut client = TcpStream::connect(stage.addresses()[0]).unwrap();
         client.set_read_timeout(Some(DEADLINE)).unwrap();
-        let hello = Wire::Flipped.pass(b"hello");
+        let mut seam = Wire::Flipped.client();
+        let hello = seam.seal(b"hello");
         client.write_all(&[encoded(header, version), hello.clone()].concat()).unwrap();
-        assert_eq!(read_exactly(&mut client, 7), Wire::Flipped.pass(b"welcome"));
+        assert_eq!(seam.open(&read_exactly(&mut client, 7)).unwrap(), b"welcome");
+        stage.comes_to_rest();
+        assert_eq!(stage.stats().reactors[0].timers, 0, "what the header had to come by is over");
         client.write_all(&hello).unwrap();
         end(&client);
         assert_eq!(stage.closed().received, b"hellohello");
@@ -270,7 +274,7 @@ fn waits_for_a_pause_to_end(wire: Wire) {
         match on {
             On::Open => {
                 conn.pause_reading();
-                conn.set_timer(Duration::from_millis(20));
+                conn.set_timer(Duration::from_millis(20), 0);
             }
             On::Timer => conn.resume_reading(),
             On::Traffic => {
@@ -283,7 +287,7 @@ fn waits_for_a_pause_to_end(wire: Wire) {
     let mut client = TcpStream::connect(stage.addresses()[0]).unwrap();
     client.set_read_timeout(Some(DEADLINE)).unwrap();
     let header = ProxyHeader::new(([192, 0, 2, 7], 1), ([192, 0, 2, 8], 2));
-    let hello = wire.pass(b"hello");
+    let hello = wire.client().seal(b"hello");
     client.write_all(&[&encoded(header, ProxyVersion::V2)[..], &hello].concat()).unwrap();
     stage.expect(On::Open);
     stage.expect(On::Timer);
@@ -486,7 +490,7 @@ fn a_proxy_tells_its_server_who_its_client_is() {
             on.usual()
         });
         let reactors = stage.reactors::<Recorder>().unwrap();
-        reactors.connect(0, Connect::to(to), |_, conn| Action::from(conn.map(|_| ()))).unwrap();
+        reactors.connect(0, Connect::to(to), |_, _, conn| Action::from(conn.map(|_| ()))).unwrap();
         let (mut upstream, _) = server.accept().unwrap();
         upstream.set_read_timeout(Some(DEADLINE)).unwrap();
         let expected = [&encoded(header, version)[..], b"hello"].concat();

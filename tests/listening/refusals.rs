@@ -44,7 +44,7 @@ fn refused(engine: &Engine, at: &str) -> Option<i32> {
 fn a_listener_that_cannot_be_watched_is_refused_and_nothing_else_ends() {
     for (mode, builder) in modes() {
         let folder = Folder::new();
-        let engine = TestEngine::start(builder, |_| Echo);
+        let engine = TestEngine::echo(builder);
         let mut client = engine.connect();
         assert_echoes(&mut client);
         let before = (engine.local_addrs(), engine.stats().listening_sockets);
@@ -79,7 +79,7 @@ fn a_listener_that_cannot_be_watched_is_refused_and_nothing_else_ends() {
 #[test]
 fn a_callback_learns_that_its_listener_cannot_be_watched() {
     for (mode, builder) in modes() {
-        let engine = TestEngine::start(builder, |_| Echo);
+        let engine = TestEngine::echo(builder);
         let mut clients: Vec<_> = (0..4).map(|_| engine.connect()).collect();
         clients.iter_mut().for_each(assert_echoes);
         let reactors = engine.reactors::<Echo>().expect("it is the handler's type");
@@ -108,11 +108,11 @@ fn a_callback_learns_that_its_listener_cannot_be_watched() {
 #[test]
 fn what_a_reactor_cannot_watch_fails_alone() {
     for (mode, builder) in modes() {
-        let engine = TestEngine::start(builder, |_| Echo);
+        let engine = TestEngine::echo(builder);
         let mut clients: Vec<_> = (0..4).map(|_| engine.connect()).collect();
         clients.iter_mut().for_each(assert_echoes);
         let reactors = engine.reactors::<Echo>().expect("it is the handler's type");
-        let refuse = |_: &mut Echo, _: &mut Reactor<'_>| {
+        let refuse = |_: &mut Echo, _: &mut Reactor<'_, Echo>| {
             deny(&[Call::watch()], libc::ENOSPC);
             ReactorAction::Continue
         };
@@ -120,7 +120,7 @@ fn what_a_reactor_cannot_watch_fails_alone() {
         let (send, learned) = channel();
         let connected = send.clone();
         let to = engine.address();
-        let connect = reactors.connect(0, Connect::to(to), move |_, outcome| {
+        let connect = reactors.connect(0, Connect::to(to), move |_, _, outcome| {
             connected
                 .send(match outcome {
                     Err(ConnectError::Failed { source, .. }) => source.raw_os_error(),
@@ -132,7 +132,7 @@ fn what_a_reactor_cannot_watch_fails_alone() {
         connect.expect("it tries");
         assert_eq!(receive(&learned), Some(libc::ENOSPC), "{mode}: connecting");
         let on: SocketAddr = ([127, 0, 0, 1], 0).into();
-        let open = reactors.open_datagram(0, OpenDatagram::on(on), move |_, outcome| {
+        let open = reactors.open_datagram(0, OpenDatagram::on(on), move |_, _, outcome| {
             send.send(match outcome {
                 Err(OpenError::Failed { source, .. }) => source.raw_os_error(),
                 other => panic!("{:?}", other.map(|_| ())),
@@ -188,7 +188,7 @@ struct Hasty;
 impl EventHandler for Hasty {
     type State = ();
 
-    fn on_boot(&mut self, _reactor: &mut Reactor<'_>) -> ReactorAction {
+    fn on_boot(&mut self, _reactor: &mut Reactor<'_, Self>) -> ReactorAction {
         let calls = [
             #[cfg(target_arch = "x86_64")]
             libc::SYS_epoll_wait,
@@ -224,7 +224,7 @@ fn connections_are_accepted_by_the_older_call() {
         let path = folder.path("socket");
         let engine = denied(&[Call::any(libc::SYS_accept4)], error, || {
             let builder = Engine::builder().reactors(1).listen(format!("unix://{path}").as_str());
-            TestEngine::start(builder, |_| Echo)
+            TestEngine::echo(builder)
         });
         let mut clients = [engine.connect(), engine.connect()];
         clients.iter_mut().for_each(|client| assert_echoes(client));

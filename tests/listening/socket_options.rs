@@ -8,8 +8,8 @@ use std::time::Duration;
 use millstream::sim::{Faults, Simulation};
 use millstream::{
     Action, Address, ConfigError, Conn, Connect, ConnectError, Engine, EventHandler, Keepalive,
-    Listen, ListenError, ListenerId, OptionError, Socket, SocketOptions, SocketRole, StartError,
-    UnixAddress,
+    Listen, ListenError, ListenerId, OptionError, Reactor, Socket, SocketOptions, SocketRole,
+    StartError, UnixAddress,
 };
 
 use crate::common::recorder::{On, Recorder};
@@ -120,7 +120,9 @@ fn a_listeners_and_an_outgoing_connections_options_are_theirs_alone() {
 fn connect(stage: &Stage, connect: Connect) -> Result<(), ConnectError> {
     let (send, done) = channel();
     let reactors = stage.reactors::<Recorder>().expect("it is the handler");
-    let tell = move |_: &mut Recorder, connected: Result<&mut Conn<'_, Recorder>, _>| {
+    let tell = move |_: &mut Recorder,
+                     _: &mut Reactor<'_, Recorder>,
+                     connected: Result<&mut Conn<'_, Recorder>, _>| {
         send.send(connected.map(|_| ())).unwrap();
         Action::Continue
     };
@@ -376,7 +378,7 @@ fn a_value_that_is_out_of_range_is_refused_everywhere() {
     let edge =
         options().keepalive(Keepalive { idle: 32_767 * SECOND, interval: SECOND, count: 127 });
     let edge = edge.receive_buffer(1).send_buffer(1).linger(None);
-    drop(TestEngine::start(Engine::builder().socket_options(edge), |_| Echo));
+    drop(TestEngine::echo(Engine::builder().socket_options(edge)));
 }
 
 #[test]
@@ -396,11 +398,12 @@ fn a_listener_that_cannot_have_an_option_is_named() {
     let named = Address::from(([127, 0, 0, 1], 7));
     let builder = Engine::builder().listen("127.0.0.1:0").listen(listen());
     let error = builder.start(|_| Echo).expect_err("it is refused");
-    assert_eq!(error.to_string(), "cannot listen on 127.0.0.1:7");
+    let why = "the socket option send_buffer = 0: it must be from 1 to 2147483647";
+    assert_eq!(error.to_string(), format!("cannot listen on 127.0.0.1:7: {why}"));
     let StartError::ListenOption { address, source } = error else { panic!("{error}") };
     assert_eq!(*address, named);
     assert!(matches!(source, OptionError::Value { option: "send_buffer", .. }), "{source}");
-    let engine = TestEngine::start(Engine::builder().reactors(1), |_| Echo);
+    let engine = TestEngine::echo(Engine::builder().reactors(1));
     match engine.listen(listen()) {
         Err(ListenError::Option { address, .. }) => assert_eq!(*address, named),
         other => panic!("{other:?}"),

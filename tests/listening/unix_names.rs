@@ -101,6 +101,8 @@ impl Name {
 struct Telling(Sender<Address>);
 
 impl EventHandler for Telling {
+    const TAKES_DATAGRAMS: bool = true;
+
     type State = ();
 
     fn on_open(&mut self, conn: &mut Conn<'_, Self>) -> Action {
@@ -186,7 +188,7 @@ fn a_socket_whose_peer_has_any_name_is_adopted() {
         listen(&listener, 1).expect("it is bound");
         let client = name.connect(&server);
         let accepted = accept(&listener).expect("a client waits");
-        let adopt = reactors.adopt(reactor % 2, accepted, |_, conn| {
+        let adopt = reactors.adopt(reactor % 2, accepted, |_, _, conn| {
             conn.expect("it is a connected stream");
             Action::Continue
         });
@@ -234,7 +236,7 @@ fn any_name_is_listened_on_and_connected_to() {
         std::fs::remove_file(client.address().as_path().expect("it is one")).expect("it is bound");
         for own in Name::all(&folder, "c") {
             let connect = Connect::to(server.address()).bind(own.address());
-            let begun = reactors.connect(0, connect, |_, conn| {
+            let begun = reactors.connect(0, connect, |_, _, conn| {
                 conn.expect("it listens");
                 Action::Close
             });

@@ -6,12 +6,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use millstream::{
     Action, Address, CloseReason, Conn, Connect, Datagram, DatagramId, DatagramSocket, Engine,
-    EventHandler, OpenDatagram, Reactors, UnixAddress,
+    EventHandler, OpenDatagram, Reactor, Reactors, UnixAddress,
 };
 
 use socket2::{Domain, Socket, Type};
 
-use super::{Case, Origin};
+use super::{Carrier, Case, Origin};
 use crate::common::{TestEngine, assert_same, pattern, receive};
 
 /// How many clients each address has.
@@ -26,6 +26,7 @@ const DATAGRAM: usize = 1024;
 pub(crate) struct Clients {
     engine: TestEngine,
     origin: Origin,
+    carriers: Vec<Carrier>,
     done: Receiver<u64>,
 }
 
@@ -38,12 +39,13 @@ impl Clients {
             done: tell.clone(),
             datagrams: HashMap::new(),
         });
-        Clients { engine, origin: case.origin, done }
+        Clients { engine, origin: case.origin, carriers: case.carriers.clone(), done }
     }
 
     /// Makes all clients send and compare what comes back.
     pub(crate) fn converse(&self, server: &Engine) {
         let listeners = server.listeners();
+        assert_eq!(listeners.len(), self.carriers.len());
         for (place, listener) in listeners.iter().enumerate() {
             for number in 0..CLIENTS {
                 let seed = (place * CLIENTS + number) as u64;
@@ -64,12 +66,16 @@ impl Clients {
     fn begin_stream(&self, address: Address, seed: u64) {
         let (reactors, reactor) = self.reactor(seed);
         let begun = match self.origin {
-            Origin::Dialled => reactors.connect(reactor, Connect::to(address), move |_, conn| {
-                send(conn.expect("it listens"), seed)
-            }),
+            Origin::Dialled => {
+                let connect = Connect::to(address);
+                reactors.connect(reactor, connect, move |_, _, conn| {
+                    let conn = conn.expect("it listens");
+                    send(conn, seed)
+                })
+            }
             Origin::Adopted => {
                 let socket = connect(address, Type::STREAM);
-                reactors.adopt(reactor, socket, move |_, conn| {
+                reactors.adopt(reactor, socket, move |_, _, conn| {
                     send(conn.expect("it is connected"), seed)
                 })
             }
@@ -80,6 +86,7 @@ impl Clients {
     fn begin_datagrams(&self, address: Address, seed: u64) {
         let (reactors, reactor) = self.reactor(seed);
         let begin = move |client: &mut Client,
+                          _: &mut Reactor<'_, Client>,
                           socket: Result<&mut DatagramSocket<'_, Client>, _>| {
             client.begin(socket.expect("it can be opened"), seed)
         };
@@ -147,6 +154,8 @@ struct State {
 }
 
 impl EventHandler for Client {
+    const TAKES_DATAGRAMS: bool = true;
+
     type State = State;
 
     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {

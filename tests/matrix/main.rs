@@ -1,8 +1,9 @@
 //! Everything crossed with everything: how connections are accepted, over which transport, how the
 //! server writes, on how many reactors, with listeners of one kind or of all kinds at once, for
-//! clients that were dialled or adopted. In each case ten clients of each address send random
-//! bytes, 1 MiB on a stream or in datagrams of 1 KiB, compare what comes back byte by byte, and
-//! leave nothing behind.
+//! clients that were dialled or adopted. TLS over TCP is a transport like the others, but not for
+//! clients that were adopted: what is adopted is as its socket is. In each case ten clients of each
+//! address send random bytes, 1 MiB on a stream or in datagrams of 1 KiB, compare what comes back
+//! byte by byte, and leave nothing behind.
 //!
 //! `cargo test --test matrix -- unix/vectored` runs the cases whose names have that in them.
 
@@ -15,7 +16,7 @@ mod server;
 use std::fmt;
 
 use libtest_mimic::{Arguments, Trial};
-use millstream::{AcceptMode, Transport};
+use millstream::{AcceptMode, Listen, Transport, UnixAddress};
 
 use self::client::Clients;
 use self::server::Server;
@@ -27,6 +28,39 @@ enum Write {
     FromAnotherThread,
     Vectored,
     ByReference,
+}
+
+/// What carries the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carrier {
+    Plain(Transport),
+}
+
+impl Carrier {
+    fn name(self) -> &'static str {
+        match self {
+            Carrier::Plain(transport) => transport.scheme(),
+        }
+    }
+
+    /// A place that nobody else listens at.
+    fn listen(self, place: usize) -> Listen {
+        match self {
+            Carrier::Plain(Transport::Tcp) => "tcp://127.0.0.1:0".into(),
+            Carrier::Plain(Transport::Unix) => Listen::unix(unique_name(place)),
+            Carrier::Plain(Transport::Udp) => "udp://127.0.0.1:0".into(),
+            Carrier::Plain(Transport::UnixDatagram) => Listen::unix_datagram(unique_name(place)),
+        }
+    }
+}
+
+/// A name in the folder for temporary files; the engine removes it.
+fn unique_name(place: usize) -> UnixAddress {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("millstream-matrix-{}-{count}-{place}", std::process::id());
+    UnixAddress::path(std::env::temp_dir().join(name)).expect("it is short enough")
 }
 
 /// Where the clients' sockets come from.
@@ -41,7 +75,7 @@ enum Origin {
 struct Case {
     accept_mode: AcceptMode,
     reactors: usize,
-    transports: Vec<Transport>,
+    carriers: Vec<Carrier>,
     write: Write,
     origin: Origin,
 }
@@ -52,7 +86,7 @@ impl fmt::Display for Case {
             AcceptMode::ReusePort => "reuse_port",
             _ => "main_acceptor",
         };
-        let transports: Vec<&str> = self.transports.iter().map(|one| one.scheme()).collect();
+        let carriers: Vec<&str> = self.carriers.iter().map(|one| one.name()).collect();
         let write = match self.write {
             Write::InCallback => "in_callback",
             Write::FromAnotherThread => "from_another_thread",
@@ -63,21 +97,25 @@ impl fmt::Display for Case {
             Origin::Dialled => "dialled",
             Origin::Adopted => "adopted",
         };
-        let (transports, reactors) = (transports.join("+"), self.reactors);
-        write!(f, "{accept_mode}/{reactors}_reactors/{transports}/{write}/{origin}")
+        let (carriers, reactors) = (carriers.join("+"), self.reactors);
+        write!(f, "{accept_mode}/{reactors}_reactors/{carriers}/{write}/{origin}")
     }
 }
 
-const TRANSPORTS: [Transport; 4] =
-    [Transport::Tcp, Transport::Udp, Transport::Unix, Transport::UnixDatagram];
+const CARRIERS: [Carrier; 4] = [
+    Carrier::Plain(Transport::Tcp),
+    Carrier::Plain(Transport::Udp),
+    Carrier::Plain(Transport::Unix),
+    Carrier::Plain(Transport::UnixDatagram),
+];
 
 fn cases() -> Vec<Case> {
-    let mut kinds: Vec<Vec<Transport>> = TRANSPORTS.map(|transport| vec![transport]).into();
-    kinds.push(TRANSPORTS.to_vec());
+    let mut kinds: Vec<Vec<Carrier>> = CARRIERS.map(|carrier| vec![carrier]).into();
+    kinds.push(CARRIERS.to_vec());
     let mut cases = Vec::new();
     for accept_mode in [AcceptMode::MainAcceptor, AcceptMode::ReusePort] {
         for reactors in [1, 3] {
-            for transports in &kinds {
+            for carriers in &kinds {
                 for write in [
                     Write::InCallback,
                     Write::FromAnotherThread,
@@ -85,8 +123,8 @@ fn cases() -> Vec<Case> {
                     Write::ByReference,
                 ] {
                     for origin in [Origin::Dialled, Origin::Adopted] {
-                        let transports = transports.clone();
-                        cases.push(Case { accept_mode, reactors, transports, write, origin });
+                        let carriers = carriers.clone();
+                        cases.push(Case { accept_mode, reactors, carriers, write, origin });
                     }
                 }
             }

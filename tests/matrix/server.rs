@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use millstream::{
     Action, Address, Bytes, Conn, Datagram, DatagramRemote, DatagramSocket, Engine, EventHandler,
-    Listen, Remote, Transport, UnixAddress,
+    Remote,
 };
 
 use super::{Case, Write};
@@ -23,8 +23,8 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start(case: &Case) -> Self {
         let mut builder = Engine::builder().accept_mode(case.accept_mode).reactors(case.reactors);
-        for (place, transport) in case.transports.iter().enumerate() {
-            builder = builder.listen(listen(*transport, place));
+        for (place, carrier) in case.carriers.iter().enumerate() {
+            builder = builder.listen(carrier.listen(place));
         }
         let (orders, for_writer) = channel();
         let writer = thread::spawn(move || for_writer.into_iter().for_each(Order::obey));
@@ -41,25 +41,6 @@ impl Deref for Server {
     fn deref(&self) -> &Engine {
         &self.engine
     }
-}
-
-/// A place that nobody else listens at.
-fn listen(transport: Transport, place: usize) -> Listen {
-    match transport {
-        Transport::Tcp => "tcp://127.0.0.1:0".into(),
-        Transport::Unix => Listen::unix(unique_name(place)),
-        Transport::Udp => "udp://127.0.0.1:0".into(),
-        Transport::UnixDatagram => Listen::unix_datagram(unique_name(place)),
-    }
-}
-
-/// A name in the folder for temporary files; the engine removes it.
-fn unique_name(place: usize) -> UnixAddress {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let name = format!("millstream-matrix-{}-{count}-{place}", std::process::id());
-    UnixAddress::path(std::env::temp_dir().join(name)).expect("it is short enough")
 }
 
 /// What the other thread is to write.
@@ -83,6 +64,8 @@ struct Echo {
 }
 
 impl EventHandler for Echo {
+    const TAKES_DATAGRAMS: bool = true;
+
     type State = ();
 
     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {

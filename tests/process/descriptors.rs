@@ -138,7 +138,7 @@ mod duplicates {
     use std::thread;
     use std::time::Duration;
 
-    use millstream::Connect;
+    use millstream::{Connect, Reactor};
     use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
     use socket2::Socket;
 
@@ -178,13 +178,14 @@ mod duplicates {
     fn a_child_process_inherits_nothing_of_the_engine() {
         let before = inherited();
         for mode in [AcceptMode::MainAcceptor, AcceptMode::ReusePort] {
-            let engine =
-                TestEngine::start(Engine::builder().reactors(2).accept_mode(mode), |_| Echo);
+            let engine = TestEngine::echo(Engine::builder().reactors(2).accept_mode(mode));
             let mut clients: Vec<TcpStream> = (0..10).map(|_| engine.connect()).collect();
             let reactors = engine.reactors::<Echo>().expect("it is the engine's handler");
             let (send, connected) = channel();
             let address = engine.local_addrs()[0];
-            let done = move |_: &mut Echo, made: Result<&mut Conn<'_, Echo>, _>| {
+            let done = move |_: &mut Echo,
+                             _: &mut Reactor<'_, Echo>,
+                             made: Result<&mut Conn<'_, Echo>, _>| {
                 let _ = send.send(made.is_ok()); // Nobody listens if the test has failed.
                 Action::Continue
             };

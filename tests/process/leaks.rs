@@ -15,7 +15,7 @@ use std::os::unix::net::UnixStream;
 
 use crate::common::alone::alone;
 use crate::common::{Echo, TestEngine, end, eventually, modes, read_exactly, read_to_end, reset};
-use millstream::{Action, Connect, UnixAddress};
+use millstream::{Action, Connect, Engine, UnixAddress};
 use socket2::SockRef;
 
 /// How many connections are opened and closed in each mode, if nothing else is asked for.
@@ -58,7 +58,7 @@ fn cycle(engine: &TestEngine, unix: &UnixAddress) {
         let begun = reactors.connect(
             number % reactors.len(),
             Connect::to(engine.address()),
-            |_, connected| match connected {
+            |_, _, connected| match connected {
                 Ok(conn) => {
                     conn.close();
                     Action::Continue
@@ -99,12 +99,12 @@ fn connections_that_come_and_go_leave_nothing_behind() {
     alone(|| {
         let cycles = env::var("MILLSTREAM_CYCLES")
             .map_or(CYCLES, |cycles| cycles.parse().expect("a number"));
-        let without = usage().descriptors;
+        let (without, mut kept) = (usage().descriptors, Vec::new());
         for (number, (mode, builder)) in modes().enumerate() {
-            eventually("the last engine has let go", || usage().descriptors == without);
             let name = format!("millstream-leaks-{}-{number}", std::process::id());
             let unix = UnixAddress::abstract_name(&name).expect("it is short");
-            let engine = TestEngine::start(builder.listen(unix), |_| Echo);
+            let engine = TestEngine::echo(builder.listen(unix));
+            kept.push((Engine::clone(&engine), engine.reactors::<Echo>()));
             let run = |connections: usize| {
                 for _ in 0..connections / AT_ONCE {
                     cycle(&engine, &unix);
@@ -121,6 +121,8 @@ fn connections_that_come_and_go_leave_nothing_behind() {
             println!("{mode}: {cycles} connections: {before:?} before, {after:?} after");
             assert_eq!(after.descriptors, before.descriptors, "{mode}: descriptors");
             assert!(after.resident <= before.resident + ALLOWANCE, "{mode}: {before:?}, {after:?}");
+            drop(engine); // Which waits for its end.
+            assert_eq!(usage().descriptors, without, "{mode}: the engine has ended");
         }
     });
 }

@@ -3,7 +3,7 @@
 
 use crate::common::alone::alone;
 use crate::common::crowd::{self, Crowd, Order};
-use crate::common::{Echo, TestEngine, eventually};
+use crate::common::{TestEngine, eventually};
 use millstream::{CloseReason, Engine};
 
 const CONNECTIONS: usize = 19_000;
@@ -24,7 +24,7 @@ fn serve_all(name: &'static str) {
     let builder = Engine::builder().reactors(2).backlog(4096);
     // Several addresses, so that the clients' ports suffice.
     let builder = builder.listen("127.0.0.2:0").listen("127.0.0.3:0").listen("127.0.0.4:0");
-    let engine = TestEngine::start(builder, |_| Echo);
+    let engine = TestEngine::echo(builder);
     let addresses = engine.addresses();
     let (first, second) = addresses.split_at(2);
     let mut crowds =

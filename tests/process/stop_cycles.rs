@@ -10,7 +10,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::common::alone::alone;
-use crate::common::{Echo, TestEngine, eventually, modes, read_exactly};
+use crate::common::{TestEngine, eventually, modes, read_exactly};
 
 const CYCLES: usize = 200;
 
@@ -47,7 +47,7 @@ fn many_starts_and_stops_leak_neither_threads_nor_descriptors() {
         let run = |cycles: usize| {
             let builders = std::iter::repeat_with(modes).flatten();
             for (number, (_, builder)) in builders.take(cycles).enumerate() {
-                let engine = TestEngine::start(builder, |_| Echo);
+                let engine = TestEngine::echo(builder);
                 let clients = cycle(number, &engine);
                 drop((clients, engine));
             }

@@ -248,7 +248,7 @@ impl EventHandler for Gated {
         Action::Continue
     }
 
-    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> ShutdownAction {
+    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_, Self>) -> ShutdownAction {
         ShutdownAction::Drain
     }
 }

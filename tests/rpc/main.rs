@@ -4,6 +4,7 @@
 mod cases;
 #[path = "../codec/check/mod.rs"]
 mod check;
+#[macro_use]
 #[path = "../common/mod.rs"]
 mod common;
 

@@ -12,6 +12,7 @@ use millstream::{
     Reactors, ShutdownAction, TimerId,
 };
 
+use crate::common::wire::Wire;
 use crate::model::{Life, Shared, Source};
 use crate::plan::Plan;
 
@@ -26,8 +27,8 @@ pub(crate) struct Actor {
 /// The state of a connection.
 #[derive(Default)]
 pub(crate) struct Mind {
-    /// The timers that are armed, and when they are due.
-    timers: Vec<(TimerId, Duration)>,
+    /// The timers that are armed, their values, and when they are due.
+    timers: Vec<(TimerId, u64, Duration)>,
     guard: Option<Guard>,
 }
 
@@ -64,19 +65,18 @@ impl Actor {
         let (unread, pending) = (conn.input.len(), conn.output.pending());
         model.note(&(name, peer, unread, pending, self.time(conn.now())));
         let plan = &self.plan;
-        model.demand(unread <= plan.input_cap + plan.receive_buffer, || {
-            format!("{peer}: {unread} bytes are unread")
-        });
+        model.demand(unread <= plan.most_unread(), || format!("{peer}: {unread} bytes are unread"));
         model.demand(pending <= plan.output_cap, || format!("{peer}: {pending} bytes pend"));
         let life = model.life(peer);
-        let shown = life.taken + if life.relays { life.shown - life.taken } else { unread };
-        let expected = life.stream.get(life.taken..shown);
-        // What is relayed is not shown any more.
+        // What is relayed is not shown any more. Until that begins, more may arrive than was shown.
         let relayed = life.relays && unread == 0;
+        let shown = life.taken + if relayed { life.shown - life.taken } else { unread };
+        let expected = life.stream.get(life.taken..shown);
         let right = expected == Some(conn.input.peek()) || relayed;
         let possible = shown <= life.sent && shown >= life.shown;
         let quiet = life.paused || (life.above && plan.pauses_at_high);
-        let heard = shown > life.shown;
+        // What came with the end of a handshake is there before the handler can pause.
+        let heard = shown > life.shown && (life.shown > 0 || plan.wire == Wire::Plain);
         let alive = life.opened && life.closed.is_none() && (life.closing == (name == "close"));
         life.shown = shown;
         model.demand(right && possible, || format!("{peer}: wrong bytes in {name}"));
@@ -151,13 +151,29 @@ impl Actor {
 
     fn arm(&mut self, conn: &mut Conn<'_, Self>) {
         let after = Duration::from_micros(self.rng.u64(0..100_000));
-        let due = self.time(conn.now()) + after;
-        let timer = conn.set_timer(after);
-        conn.state.timers.push((timer, due));
+        let due = self.due(conn, after);
+        let value = self.rng.u64(..);
+        let timer = conn.set_timer(after, value);
+        conn.state.timers.push((timer, value, due));
+    }
+
+    /// When a timer is due: later than now, however short it is.
+    fn due(&self, conn: &Conn<'_, Self>, after: Duration) -> Duration {
+        self.time(conn.now()) + after.max(Duration::from_nanos(1))
+    }
+
+    fn rearm(&mut self, conn: &mut Conn<'_, Self>) {
+        if let Some((timer, value, _)) = conn.state.timers.pop() {
+            let after = Duration::from_micros(self.rng.u64(0..100_000));
+            let due = self.due(conn, after);
+            let reset = conn.reset_timer(timer, after);
+            self.demand(conn, reset, "a timer that is armed can be set again");
+            conn.state.timers.push((timer, value, due));
+        }
     }
 
     fn cancel(&mut self, conn: &mut Conn<'_, Self>) {
-        if let Some((timer, _)) = conn.state.timers.pop() {
+        if let Some((timer, ..)) = conn.state.timers.pop() {
             let cancelled = conn.cancel_timer(timer);
             let again = conn.cancel_timer(timer);
             self.demand(conn, cancelled && !again, "a timer that was armed is cancelled once");
@@ -174,24 +190,66 @@ impl Actor {
     }
 
     fn do_something(&mut self, conn: &mut Conn<'_, Self>, usual: Action) -> Action {
-        match self.rng.u8(0..40) {
+        match self.rng.u8(0..44) {
             0..10 => self.write_own(conn, 300),
             10..13 => self.write_own(conn, 30_000),
             13..16 => conn.output.flush(),
             16..20 => self.arm(conn),
-            20..22 => self.cancel(conn),
+            20 => self.cancel(conn),
+            21 => self.rearm(conn),
             22..26 => self.pause(conn),
             26..29 => self.resume(conn),
             29..31 => self.wake_itself(conn),
             31..33 => self.shutdown(conn),
+            40 | 41 => self.write_to_neighbour(conn),
+            42 | 43 => self.set_timeout(conn),
             38 => self.relay(conn),
-            39 => self.connect(conn.reactors()),
+            39 => self.connect(conn.id().reactor(), conn.reactors()),
             33..36 => return self.close(conn, usual),
             36 => self.panic(conn),
             37 if self.chance(0.1) => return Action::Shutdown,
             _ => {}
         }
         usual
+    }
+
+    /// Writes to another connection of the reactor, or to itself, behind its own bytes.
+    fn write_to_neighbour(&mut self, conn: &mut Conn<'_, Self>) {
+        let mut model = self.model.lock();
+        let here = conn.id().reactor();
+        let handle = |life: &Life| life.remote.as_ref().map(millstream::Remote::id);
+        let free = |life: &Life| life.source.is_none() && life.closed.is_none();
+        let targets = model.lives.iter().filter(|(_, life)| free(life));
+        let targets: Vec<_> = targets
+            .filter_map(|(peer, life)| Some((*peer, handle(life)?)))
+            .filter(|(_, id)| id.reactor() == here)
+            .collect();
+        let Some((peer, id)) = self.rng.choice(targets) else { return };
+        let len = self.rng.usize(0..2000);
+        model.note(&("neighbour", peer, len));
+        let life = model.life(peer);
+        life.neighbours.push(len);
+        let record = life.record(Source::Neighbour, life.neighbours.len() - 1, len);
+        drop(model);
+        conn.neighbours().write(id, record);
+    }
+
+    /// Gives the connection a deadline of its own, or takes one away.
+    fn set_timeout(&mut self, conn: &mut Conn<'_, Self>) {
+        let which = self.rng.usize(0..3);
+        let timeout = self.rng.bool().then(|| Duration::from_millis(self.rng.u64(1..1000)));
+        match which {
+            0 => conn.set_idle_timeout(timeout.or(Some(self.plan.idle))),
+            1 => conn.set_read_timeout(timeout),
+            _ => conn.set_write_timeout(timeout),
+        }
+        let idle = (which == 0).then_some(self.plan.idle);
+        let open = conn.remote().is_open();
+        self.with_life(conn, |life| {
+            if open {
+                life.timeouts[which] = timeout.or(idle);
+            }
+        });
     }
 
     /// Pauses, and sets a timer that may resume.
@@ -221,7 +279,10 @@ impl Actor {
     /// Relays what comes to a connection that nothing else writes to from here on.
     fn relay(&mut self, conn: &mut Conn<'_, Self>) {
         let mut model = self.model.lock();
-        let free = |life: &Life| life.source.is_none() && life.closed.is_none();
+        // What neighbours write would be anywhere among it.
+        let free = |life: &Life| {
+            life.source.is_none() && life.closed.is_none() && life.neighbours.is_empty()
+        };
         let targets = model.lives.iter().filter(|(_, life)| free(life));
         let targets: Vec<_> =
             targets.filter_map(|(peer, life)| Some((*peer, life.remote.clone()?))).collect();
@@ -231,26 +292,36 @@ impl Actor {
             return;
         };
         model.note(&("relay", own, target));
-        model.life(own).relays = true;
-        model.life(target).source = Some(own);
-        let relayed = conn.relay_to(&remote);
-        model.demand(relayed.is_ok(), || format!("{own}: there is but one reactor"));
+        let reactors = (conn.id().reactor(), remote.id().reactor());
+        let relayed = conn.relay_to(&remote).is_ok();
+        model.demand(relayed == (reactors.0 == reactors.1), || format!("{own}: {reactors:?}"));
+        if relayed {
+            model.life(own).relays = true;
+            model.life(target).source = Some(own);
+        }
     }
 
     /// Connects to a place that is left.
-    pub(crate) fn connect(&mut self, reactors: &Reactors<Self>) {
+    pub(crate) fn connect(&mut self, here: usize, reactors: &Reactors<Self>) {
         let mut model = self.model.lock();
         let Some(to) = model.targets.pop() else { return };
         let attempt = model.attempts.len();
         let mut millis = |most| Duration::from_millis(self.rng.u64(0..most));
         let connect = Connect::to(to).after(millis(50)).timeout(millis(200));
-        let connected = reactors.connect(0, connect, move |actor: &mut Actor, connected| {
-            actor.model.lock().attempts[attempt] += 1;
-            actor.connected(to, connected)
-        });
-        model.note(&("connect", to));
-        model.demand(connected.is_ok(), || "a reactor that runs takes attempts".into());
-        model.attempts.push(0);
+        let connect = self.plan.wire.dress(connect);
+        let reactor = self.rng.usize(0..reactors.len());
+        let connected =
+            reactors.connect(reactor, connect, move |actor: &mut Actor, _, connected| {
+                actor.model.lock().attempts[attempt] += 1;
+                actor.connected(to, connected)
+            });
+        model.note(&("connect", to, reactor));
+        // Another one may have ended before this one.
+        let ended = connected.is_err();
+        let may_end = reactor != here && model.stop_by.is_some();
+        model.demand(!ended || may_end, || "a reactor that runs takes attempts".into());
+        model.attempts.push(usize::from(ended));
+        model.attempts_refused += usize::from(ended);
     }
 
     fn connected(
@@ -298,8 +369,8 @@ impl Actor {
         self.begin("run", conn);
         self.demand(conn, peer_of(conn) == of, "a closure for another connection");
         let mut model = self.model.lock();
-        let in_order = ticket > model.last_ticket;
-        model.last_ticket = ticket;
+        let before = model.last_tickets.insert(conn.id().reactor(), ticket);
+        let in_order = before.is_none_or(|before| before < ticket);
         model.demand(in_order, || format!("closure {ticket} ran late"));
         drop(model);
         self.write_own(conn, 500);
@@ -325,7 +396,7 @@ impl Actor {
 impl EventHandler for Actor {
     type State = Mind;
 
-    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
+    fn on_boot(&mut self, reactor: &mut Reactor<'_, Self>) -> ReactorAction {
         self.zero = Some(reactor.now());
         ReactorAction::Continue
     }
@@ -334,8 +405,11 @@ impl EventHandler for Actor {
         let peer = peer_of(conn);
         conn.state.guard = Some(Guard(peer, self.model.clone()));
         let remote = conn.remote();
+        let (now, plan) = (self.time(conn.now()), &self.plan);
         let again = self.with_life(conn, |life| {
             life.remote = Some(remote);
+            life.opened_at = now;
+            life.timeouts = [Some(plan.idle), plan.read, plan.write];
             std::mem::replace(&mut life.opened, true)
         });
         self.demand(conn, !again, "on_open twice");
@@ -390,13 +464,23 @@ impl EventHandler for Actor {
         self.finish(conn, action)
     }
 
-    fn on_timer(&mut self, conn: &mut Conn<'_, Self>, timer: TimerId) -> Action {
+    fn on_timer(&mut self, conn: &mut Conn<'_, Self>, timer: TimerId, value: u64) -> Action {
         self.begin("timer", conn);
-        let place = conn.state.timers.iter().position(|(id, _)| *id == timer);
-        let due = place.map(|place| conn.state.timers.remove(place).1);
+        let is_it = |(id, its, _): &(TimerId, u64, Duration)| *id == timer && *its == value;
+        let place = conn.state.timers.iter().position(is_it);
+        let due = place.map(|place| conn.state.timers.remove(place).2);
         let now = self.time(conn.now());
-        let exact = due.is_some_and(|due| now.as_millis() == due.as_nanos().div_ceil(1_000_000));
-        self.demand(conn, exact, "a timer that is armed, at its tick");
+        let tick = due.map(|due| due.as_nanos().div_ceil(1_000_000));
+        let latest = tick.map(|tick| tick + self.plan.lateness().as_millis());
+        let right = tick <= Some(now.as_millis()) && Some(now.as_millis()) <= latest;
+        self.demand(conn, right, "a timer that is armed, at its tick, with its value");
+        if self.chance(0.2) {
+            let after = Duration::from_micros(self.rng.u64(0..100_000));
+            let due = self.due(conn, after);
+            let again = conn.reset_timer(timer, after);
+            self.demand(conn, again, "a timer that fires can be set again");
+            conn.state.timers.push((timer, value, due));
+        }
         self.resume(conn);
         self.answer(conn);
         let action = self.mischief(conn, Action::Continue);
@@ -425,13 +509,15 @@ impl EventHandler for Actor {
         let text = reason.to_string();
         let name = CloseReason::NAMES.into_iter().find(|name| text.starts_with(name));
         let stops = self.model.lock().stop_by.is_some();
-        let plausible = self.with_life(conn, |life| plausible(life, reason, &self.plan, stops));
-        self.demand(conn, plausible, &format!("closed for no reason to be {text:?}"));
         let now = self.time(conn.now());
-        let due = |due: &Duration| due.as_nanos().div_ceil(1_000_000) >= now.as_millis();
+        self.with_life(conn, |life| life.lasted = now - life.opened_at);
+        let plausible = self.with_life(conn, |life| plausible(life, reason, stops));
+        self.demand(conn, plausible, &format!("closed for no reason to be {text:?}"));
+        let late = self.plan.lateness().as_millis();
+        let due = |due: &Duration| due.as_nanos().div_ceil(1_000_000) + late >= now.as_millis();
         // While a connection closes, its timers are not called any more.
         let at_once = matches!(reason, CloseReason::InputOverflow | CloseReason::Panicked);
-        let none_late = !at_once || conn.state.timers.iter().all(|(_, at)| due(at));
+        let none_late = !at_once || conn.state.timers.iter().all(|(.., at)| due(at));
         self.demand(conn, none_late, "a timer did not fire");
         let shut = !conn.output.is_writable() && !conn.remote().is_open();
         self.demand(conn, shut, "what is closed takes nothing more");
@@ -442,17 +528,17 @@ impl EventHandler for Actor {
         }
     }
 
-    fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
+    fn on_tick(&mut self, reactor: &mut Reactor<'_, Self>) -> ReactorAction {
         let now = self.time(reactor.now());
         let mut model = self.model.lock();
         model.note(&("tick", now));
-        let open = model.open();
+        let open = model.open_on(reactor.index());
         let connections = reactor.connections();
         model.demand(open == connections, || format!("{connections} connections, {open} open"));
         ReactorAction::Continue
     }
 
-    fn on_shutdown(&mut self, reactor: &mut Reactor<'_>) -> ShutdownAction {
+    fn on_shutdown(&mut self, reactor: &mut Reactor<'_, Self>) -> ShutdownAction {
         let mut model = self.model.lock();
         model.note(&("shutdown", self.time(reactor.now())));
         let stopping = model.stop_by.is_some();
@@ -462,17 +548,20 @@ impl EventHandler for Actor {
 }
 
 /// Whether a connection that lived like this may close for this reason.
-fn plausible(life: &Life, reason: &CloseReason, plan: &Plan, stops: bool) -> bool {
+fn plausible(life: &Life, reason: &CloseReason, stops: bool) -> bool {
     let panicked = matches!(reason, CloseReason::Panicked);
+    let lasted = life.lasted;
     panicked == life.panicked
         && match reason {
             CloseReason::Peer => life.peer_left,
             CloseReason::Local => life.asked_to_close,
-            CloseReason::ReadTimeout => plan.read.is_some(),
-            CloseReason::WriteTimeout => plan.write.is_some(),
+            CloseReason::IdleTimeout => life.timeouts[0].is_some_and(|after| lasted >= after),
+            CloseReason::ReadTimeout => life.timeouts[1].is_some_and(|after| lasted >= after),
+            CloseReason::WriteTimeout => life.timeouts[2].is_some_and(|after| lasted >= after),
             CloseReason::Shutdown => stops,
             CloseReason::OutputOverflow => {
-                life.cut || !life.outside.is_empty() || life.source.is_some()
+                let others = !life.outside.is_empty() || !life.neighbours.is_empty();
+                life.cut || others || life.source.is_some()
             }
             CloseReason::Relay => life.relays || life.source.is_some(),
             _ => true,

@@ -51,10 +51,12 @@ pub(crate) struct Model {
     pub(crate) targets: Vec<SocketAddr>,
     /// How often it was told what came of each attempt to connect.
     pub(crate) attempts: Vec<usize>,
+    /// How many of them were refused at once.
+    pub(crate) attempts_refused: usize,
     /// What completions said.
     pub(crate) answers: Vec<Option<Result<(), Closed>>>,
-    /// The last closure that was run, of those that were asked for from outside.
-    pub(crate) last_ticket: u64,
+    /// The last closure that each reactor ran, of those that were asked for from outside.
+    pub(crate) last_tickets: BTreeMap<usize, u64>,
     /// How many things happened.
     pub(crate) events: u64,
     /// When the stop's patience ends, in virtual time.
@@ -72,6 +74,8 @@ pub(crate) enum Source {
     Own = 2,
     /// Somebody outside.
     Outside = 3,
+    /// A callback of another connection of its reactor.
+    Neighbour = 4,
 }
 
 /// A connection, from its peer's connect on.
@@ -95,6 +99,13 @@ pub(crate) struct Life {
     /// What was written from outside: the payload's length, and the request, if it has a
     /// completion.
     pub(crate) outside: Vec<(usize, Option<usize>)>,
+    /// The lengths of what its neighbours' callbacks wrote.
+    pub(crate) neighbours: Vec<usize>,
+    /// Its idle, read and write timeouts.
+    pub(crate) timeouts: [Option<Duration>; 3],
+    pub(crate) opened_at: Duration,
+    /// How long it was there from then on.
+    pub(crate) lasted: Duration,
     /// A write was not taken.
     pub(crate) cut: bool,
     pub(crate) opened: bool,
@@ -154,6 +165,13 @@ impl Model {
         self.lives.values().filter(|life| life.opened && life.closed.is_none()).count()
     }
 
+    /// How many of them are on a reactor.
+    pub(crate) fn open_on(&self, reactor: usize) -> usize {
+        let is_open = |life: &&Life| life.opened && life.closed.is_none();
+        let of = |life: &Life| life.remote.as_ref().map(|remote| remote.id().reactor());
+        self.lives.values().filter(is_open).filter(|life| of(life) == Some(reactor)).count()
+    }
+
     /// The engine is gone: everything has come to its end.
     pub(crate) fn check_the_end(&mut self) {
         let unanswered = self.answers.iter().filter(|answer| answer.is_none()).count();
@@ -204,12 +222,15 @@ impl Life {
         source: Option<&Life>,
         answers: &[Option<Result<(), Closed>>],
     ) -> Result<Option<usize>, String> {
-        let (mut written, mut outside) = (self.written.iter(), 0);
+        let (mut written, mut outside, mut neighbours) = (self.written.iter(), 0, 0);
         let mut rest = received;
         let mut torn = false;
         let mut relayed = None;
         while let Some(&first) = rest.first() {
-            if written.len() == 0 && outside == self.outside.len() {
+            // The last of what neighbours wrote may have come too late.
+            let is_neighbours = neighbours < self.neighbours.len();
+            let is_neighbours = is_neighbours && first == Source::Neighbour as u8;
+            if written.len() == 0 && outside == self.outside.len() && !is_neighbours {
                 let source = source.ok_or("more than written")?;
                 if !source.stream[source.taken..source.sent].starts_with(rest) {
                     return Err(format!("{} bytes are not what was relayed", rest.len()));
@@ -217,7 +238,12 @@ impl Life {
                 relayed = Some(rest.len());
                 break;
             }
-            let record = if first == Source::Outside as u8 {
+            let record = if first == Source::Neighbour as u8 {
+                let number = neighbours;
+                neighbours += 1;
+                let len = self.neighbours.get(number).ok_or("more from neighbours than written")?;
+                self.record(Source::Neighbour, number, *len)
+            } else if first == Source::Outside as u8 {
                 let number = outside;
                 outside += 1;
                 let (len, _) = self.outside.get(number).ok_or("more from outside than written")?;
@@ -268,7 +294,9 @@ impl Life {
     pub(crate) fn record(&self, source: Source, number: usize, len: usize) -> Vec<u8> {
         match source {
             Source::Echo => record(source, number, &self.frames[number]),
-            Source::Own | Source::Outside => record(source, number, &filler(source, number, len)),
+            Source::Own | Source::Outside | Source::Neighbour => {
+                record(source, number, &filler(source, number, len))
+            }
         }
     }
 }

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use fastrand::Rng;
 use millstream::sim::SimPeer;
 
+use crate::common::wire::{Far as _, Link, Seam};
 use crate::model::Shared;
 use crate::plan::LARGEST_FRAME;
 
 pub(crate) struct Peer {
-    far: SimPeer,
+    far: Link<SimPeer>,
     address: SocketAddr,
     received: Vec<u8>,
     fate: Fate,
@@ -31,7 +32,7 @@ enum Fate {
 }
 
 impl Peer {
-    pub(crate) fn new(far: SimPeer, rng: &mut Rng, model: &Shared) -> Self {
+    pub(crate) fn new(far: SimPeer, seam: Seam, rng: &mut Rng, model: &Shared) -> Self {
         let address = far.address();
         // A connection that the engine made may be open already.
         let mut shared = model.lock();
@@ -51,6 +52,7 @@ impl Peer {
             _ => Fate::Stay,
         };
         drop(shared);
+        let far = Link::new(far, seam);
         let (reads, sends) = (0.005 + rng.f64() * rng.f64(), 0.01 + rng.f64());
         let largest_chunk = rng.usize(1..2000);
         Peer { far, address, received: Vec::new(), fate, reads, sends, largest_chunk }
@@ -58,6 +60,7 @@ impl Peer {
 
     /// Does something. `None`: it is gone.
     pub(crate) fn act(mut self, rng: &mut Rng, model: &Shared) -> Option<Self> {
+        self.far.pump();
         if rng.f64() < self.sends {
             self.send(rng, model);
         }
@@ -71,7 +74,7 @@ impl Peer {
         match self.fate {
             Fate::End(at) if sent >= at => {
                 model.lock().life(self.address).peer_left = true;
-                self.far.shutdown();
+                self.far.end();
                 self.fate = Fate::Stay;
                 self.sends = 0.0;
             }
@@ -90,10 +93,9 @@ impl Peer {
             Fate::Stay => life.stream.len(),
         };
         let end = end.min(life.sent + rng.usize(1..=self.largest_chunk));
-        if let Ok(count) = self.far.send(&life.stream[life.sent..end.max(life.sent)]) {
-            life.sent += count;
-            model.note(&("sent", self.address, count));
-        }
+        let count = self.far.send(&life.stream[life.sent..end.max(life.sent)]);
+        life.sent += count;
+        model.note(&("sent", self.address, count));
     }
 
     fn receive(&mut self, model: &Shared) {
@@ -105,15 +107,17 @@ impl Peer {
     }
 
     /// Compares what it received, and goes.
-    pub(crate) fn leave(self, model: &Shared, reset: bool) -> Option<Self> {
+    pub(crate) fn leave(mut self, model: &Shared, reset: bool) -> Option<Self> {
         let mut model = model.lock();
-        let orderly = self.far.ended();
+        let orderly = self.far.ended() && !self.far.is_cut();
         model.note(&("left", self.address, self.received.len(), orderly, reset));
         model.life(self.address).peer_left = true;
         model.check_received(self.address, &self.received, orderly);
         drop(model);
         if reset {
             self.far.reset();
+        } else {
+            self.far.leave(); // Its end may be lost.
         }
         None
     }

@@ -5,11 +5,18 @@ use std::time::Duration;
 use fastrand::Rng;
 use millstream::{Builder, Engine, InputOverflow};
 
+use crate::common::wire::Wire;
+
 /// The largest payload of a peer's frame.
 pub(crate) const LARGEST_FRAME: usize = 1200;
 
 pub(crate) struct Plan {
+    /// What all connections stand behind.
+    pub(crate) wire: Wire,
     pub(crate) peers: usize,
+    pub(crate) reactors: usize,
+    /// How late a reactor may be, if there are several.
+    pub(crate) lag: Duration,
     /// How many attempts to connect the engine may make.
     pub(crate) targets: usize,
     /// How likely one of them connects before a turn, and then another one.
@@ -46,11 +53,14 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn draw(rng: &mut Rng) -> Self {
+    pub(crate) fn draw(wire: Wire, rng: &mut Rng) -> Self {
         let high = rng.usize(0..6000);
         let low = rng.usize(0..=high);
         Plan {
+            wire,
             peers: if rng.u8(0..4) == 0 { rng.usize(10..25) } else { rng.usize(1..=6) },
+            reactors: if rng.u8(0..3) == 0 { rng.usize(2..=4) } else { 1 },
+            lag: maybe(rng, 0.5, |rng| millis(rng, 1..10)).unwrap_or_default(),
             targets: rng.usize(0..=4),
             connects: 0.05 + rng.f64() * 0.9,
             low,
@@ -79,8 +89,19 @@ impl Plan {
         }
     }
 
+    /// How many bytes may be unread.
+    pub(crate) fn most_unread(&self) -> usize {
+        self.input_cap + self.receive_buffer
+    }
+
+    /// How late something may be.
+    pub(crate) fn lateness(&self) -> Duration {
+        if self.reactors > 1 { self.lag } else { Duration::ZERO }
+    }
+
     pub(crate) fn builder(&self) -> Builder {
         let mut builder = Engine::builder()
+            .reactors(self.reactors)
             .water_marks(self.low, self.high)
             .pause_reading_at_high_water(self.pauses_at_high)
             .output_cap(self.output_cap)
@@ -93,6 +114,7 @@ impl Plan {
             .inbox_budget(self.inbox_budget)
             .read_budget(self.read_budget)
             .accept_budget(self.accept_budget);
+        builder = self.wire.build(builder);
         if let Some(most) = self.max_connections {
             builder = builder.max_connections(most);
         }

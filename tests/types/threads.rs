@@ -10,8 +10,8 @@ use std::rc::Rc;
 use crate::common::{TestEngine, read_exactly};
 use millstream::{
     AcceptMode, Action, Address, Builder, CloseReason, Closed, Conn, ConnId, Connect, ConnectError,
-    DatagramRemote, DatagramSocket, Engine, EventHandler, Input, Output, Reactor, ReactorStats,
-    Reactors, Remote, RunError, SocketOptions, StartError, Stats, TimerId, WaitError,
+    DatagramRemote, DatagramSocket, Engine, EventHandler, Input, Neighbours, Output, Reactor,
+    ReactorStats, Reactors, Remote, RunError, SocketOptions, StartError, Stats, TimerId, WaitError,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -79,7 +79,9 @@ assert_impl_all!(RunError: Send, Sync, std::error::Error);
 assert_not_impl_any!(Conn<'static, Local>: Send, Sync);
 assert_not_impl_any!(Conn<'static, Anywhere>: Send, Sync);
 assert_not_impl_any!(Output<'static>: Send, Sync);
-assert_not_impl_any!(Reactor<'static>: Send, Sync);
+assert_not_impl_any!(Reactor<'static, Anywhere>: Send, Sync);
+assert_not_impl_any!(Neighbours<Anywhere>: Send, Sync, Clone);
+assert_not_impl_any!(&'static Neighbours<Anywhere>: Send);
 
 // The input is nothing but borrowed bytes, which may be worked on by others during the callback.
 assert_impl_all!(Input<'static>: Send, Sync);

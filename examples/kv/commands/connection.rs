@@ -65,7 +65,7 @@ pub fn hello(server: &mut Server, conn: &mut Conn<'_>, mut arguments: Arguments<
             }
         }
     }
-    if let Some(codec) = conn.codec() {
+    if let Some(codec) = conn.split().0.codec {
         codec.set_protocol(version);
     }
     let mut id = 0;
@@ -204,7 +204,7 @@ pub fn reset(server: &mut Server, conn: &mut Conn<'_>, _: Arguments<'_>) -> Done
     if let Some(client) = server.clients.get_mut(&conn.id()) {
         client.name = Box::default();
     }
-    if let Some(codec) = conn.codec() {
+    if let Some(codec) = conn.split().0.codec {
         codec.set_protocol(Protocol::Resp2);
     }
     replies(conn).simple(b"RESET");

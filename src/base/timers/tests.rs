@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::*;
 
 impl<T: Copy> Timers<T> {
-    /// The three invariants in full, and that no node is lost.
+    /// The invariants in full, and that no node is lost.
     fn check(&self) {
         self.invariants();
         let mut seen = HashSet::new();
@@ -33,7 +33,7 @@ impl<T: Copy> Timers<T> {
     fn check_timer(&self, index: u32, list: u16) {
         let node = self.node(index);
         assert_eq!(node.list, list);
-        if list == DUE {
+        if list == DUE || list == POPPED {
             assert!(node.at <= self.elapsed, "early");
         } else {
             assert!(node.at >= self.elapsed);
@@ -66,18 +66,23 @@ impl<T: Copy> Timers<T> {
     }
 
     fn pop_all(&mut self) -> Vec<T> {
-        std::iter::from_fn(|| self.pop_due()).map(|(_, payload)| payload).collect()
+        let popped = std::iter::from_fn(|| self.pop_due()).map(|(_, payload)| payload).collect();
+        self.forget_popped();
+        popped
     }
 }
 
-/// One timer of the naive model. The payload is the number of its arming.
+/// One timer of the naive model. The payload is its number.
 #[derive(Clone, Copy)]
 struct Plain {
     at: u64,
     payload: u64,
     key: TimerKey,
     owner: Option<usize>,
+    /// Which arming it was.
+    armed: u64,
     due: bool,
+    popped: bool,
 }
 
 /// Timers, compared with a model: a list that is searched from end to end.
@@ -87,7 +92,14 @@ struct Pair {
     model: Vec<Plain>,
     keys: Vec<TimerKey>,
     now: u64,
+    /// How often a timer was armed.
+    armed: u64,
     rng: fastrand::Rng,
+}
+
+/// What an owner is called: no timer has this payload.
+fn name(owner: usize) -> u64 {
+    u64::MAX - owner as u64
 }
 
 impl Pair {
@@ -98,17 +110,20 @@ impl Pair {
             model: Vec::new(),
             keys: Vec::new(),
             now: 0,
+            armed: 0,
             rng: fastrand::Rng::with_seed(seed),
         }
     }
 
     fn step(&mut self) {
         match self.rng.u32(..100) {
-            0..45 => self.arm(),
-            45..60 => self.cancel(),
+            0..35 => self.arm(),
+            35..50 => self.rearm(),
+            50..60 => self.cancel(),
             60..63 => self.cancel_all(),
-            63..80 => self.advance(),
-            _ => self.pop(),
+            63..78 => self.advance(),
+            78..95 => self.pop(),
+            _ => self.forget(),
         }
         self.timers.check();
         assert_eq!(self.timers.len(), self.model.len());
@@ -124,31 +139,59 @@ impl Pair {
         self.rng.u64(..) >> self.rng.u32(16..64) >> self.rng.u32(0..10)
     }
 
-    fn arm(&mut self) {
+    /// A tick to arm a timer for.
+    fn deadline(&mut self) -> u64 {
         let span = self.span();
-        let at = match self.rng.u32(..20) {
+        self.armed += 1;
+        match self.rng.u32(..20) {
             0 => self.now.saturating_sub(span),
             1 => u64::MAX - span,
             _ => self.now.saturating_add(span),
-        };
+        }
+    }
+
+    fn arm(&mut self) {
+        let at = self.deadline();
         let payload = self.keys.len() as u64;
         let owner = self.rng.bool().then(|| self.rng.usize(..self.owners.len()));
         let key = match owner {
-            Some(owner) => self.timers.arm_owned(&mut self.owners[owner], at, payload),
+            Some(owner) => self.timers.arm_owned(&mut self.owners[owner], name(owner), at, payload),
             None => self.timers.arm(at, payload),
         };
         self.keys.push(key);
-        self.model.push(Plain { at: at.max(self.now), payload, key, owner, due: false });
+        let (at, armed) = (at.max(self.now), self.armed);
+        let (due, popped) = (false, false);
+        self.model.push(Plain { at, payload, key, owner, armed, due, popped });
+    }
+
+    /// Arms again by any key ever given out, most often by one that was popped, through any
+    /// owner.
+    fn rearm(&mut self) {
+        let popped: Vec<_> =
+            self.model.iter().filter(|timer| timer.popped).map(|timer| timer.key).collect();
+        let among = if self.rng.bool() && !popped.is_empty() { &popped } else { &self.keys };
+        let Some(&key) = self.rng.choice(among) else { return };
+        let (at, through) = (self.deadline(), self.rng.usize(..self.owners.len()));
+        let (now, armed) = (self.now, self.armed);
+        let timer = self.model.iter_mut().find(|timer| timer.key == key);
+        let name = timer.as_ref().and_then(|timer| timer.owner).map(name);
+        assert_eq!(self.timers.owner(key), name);
+        let timer = timer.filter(|timer| timer.owner == Some(through));
+        let rearmed = self.timers.rearm_owned(&self.owners[through], key, at);
+        assert_eq!(rearmed, timer.is_some());
+        if let Some(timer) = timer {
+            *timer = Plain { at: at.max(now), armed, due: false, popped: false, ..*timer };
+        }
     }
 
     /// Cancels by any key ever given out, through the timer's owner, another one, or none.
     fn cancel(&mut self) {
         let Some(&key) = self.rng.choice(&self.keys) else { return };
         let through = self.rng.bool().then(|| self.rng.usize(..self.owners.len()));
-        let place = self
-            .model
-            .iter()
-            .position(|timer| timer.key == key && (through.is_none() || timer.owner == through));
+        let place = self.model.iter().position(|timer| {
+            let owned = timer.owner == through && !timer.popped;
+            timer.key == key && (through.is_none() || owned)
+        });
         let cancelled = match through {
             Some(owner) => self.timers.cancel_owned(&self.owners[owner], key),
             None => self.timers.cancel(key),
@@ -174,16 +217,24 @@ impl Pair {
         self.now = self.now.max(to);
         self.timers.advance(to);
         for timer in &mut self.model {
-            timer.due |= timer.at <= self.now;
+            timer.due |= timer.at <= self.now && !timer.popped;
         }
     }
 
     fn pop(&mut self) {
-        let next = self.model.iter().enumerate().filter(|(_, timer)| timer.due);
-        let next = next.min_by_key(|(_, timer)| (timer.at, timer.payload));
-        let place = next.map(|(place, _)| place);
-        let next = place.map(|place| self.model.remove(place));
-        assert_eq!(self.timers.pop_due(), next.map(|timer| (timer.key, timer.payload)));
+        let next = self.model.iter_mut().filter(|timer| timer.due);
+        let next = next.min_by_key(|timer| (timer.at, timer.armed));
+        let popped = next.map(|timer| {
+            (timer.due, timer.popped) = (false, true);
+            (timer.key, timer.payload)
+        });
+        self.model.retain(|timer| !(timer.popped && timer.owner.is_none()));
+        assert_eq!(self.timers.pop_due(), popped);
+    }
+
+    fn forget(&mut self) {
+        self.model.retain(|timer| !timer.popped);
+        self.timers.forget_popped();
     }
 }
 
@@ -249,7 +300,7 @@ fn a_due_timer_can_be_cancelled_by_one_before_it() {
     let mut owner = OwnedTimers::default();
     timers.arm(1, 'a');
     let b = timers.arm(2, 'b');
-    timers.arm_owned(&mut owner, 2, 'c');
+    timers.arm_owned(&mut owner, 'o', 2, 'c');
     timers.arm(3, 'd');
     timers.advance(3);
     assert_eq!(timers.pop_due().map(|(_, payload)| payload), Some('a'));
@@ -262,14 +313,14 @@ fn a_due_timer_can_be_cancelled_by_one_before_it() {
 fn an_owner_whose_last_timer_fired_starts_anew() {
     let mut timers = Timers::new();
     let mut owner = OwnedTimers::default();
-    timers.arm_owned(&mut owner, 1, 'a');
+    timers.arm_owned(&mut owner, 'o', 1, 'a');
     timers.advance(1);
     assert_eq!(timers.pop_all(), ['a']);
     // Others use the nodes of the timer and of the anchor meanwhile.
     let others = [timers.arm(2, 'x'), timers.arm(2, 'y')];
     assert!(others.iter().all(|&key| timers.cancel_owned(&owner, key).is_none()));
     assert_eq!(timers.cancel_all(&mut owner), 0);
-    let key = timers.arm_owned(&mut owner, 2, 'b');
+    let key = timers.arm_owned(&mut owner, 'o', 2, 'b');
     assert_eq!(timers.cancel_owned(&owner, key), Some('b'));
     assert_eq!(timers.len(), 2);
 }
@@ -278,9 +329,11 @@ fn an_owner_whose_last_timer_fired_starts_anew() {
 fn an_owner_cancels_only_its_own() {
     let mut timers = Timers::new();
     let (mut ours, mut theirs) = (OwnedTimers::default(), OwnedTimers::default());
-    timers.arm_owned(&mut ours, 5, 'o');
-    let key = timers.arm_owned(&mut theirs, 5, 't');
+    timers.arm_owned(&mut ours, 'O', 5, 'o');
+    let key = timers.arm_owned(&mut theirs, 'T', 5, 't');
     assert_eq!(timers.cancel_owned(&ours, key), None);
+    assert!(!timers.rearm_owned(&ours, key, 7));
+    assert_eq!(timers.owner(key), Some('T'));
     assert_eq!(timers.cancel_all(&mut ours), 1);
     timers.advance(5);
     assert_eq!(timers.pop_all(), ['t']);
@@ -291,13 +344,31 @@ fn the_steady_state_reuses_nodes() {
     let mut timers = Timers::new();
     let mut owner = OwnedTimers::default();
     for tick in 0..10_000 {
-        let idle = timers.arm_owned(&mut owner, tick + 30_000, 'i');
-        timers.arm_owned(&mut owner, tick, 'b');
+        let idle = timers.arm_owned(&mut owner, 'o', tick + 30_000, 'i');
+        timers.arm_owned(&mut owner, 'o', tick, 'b');
         timers.advance(tick);
         assert_eq!(timers.pop_all().len(), 1);
         timers.cancel(idle);
     }
     assert_eq!(timers.nodes.len(), 3);
+}
+
+#[test]
+fn a_timer_that_is_armed_again_and_again_keeps_its_key() {
+    let mut timers = Timers::new();
+    let mut owner = OwnedTimers::default();
+    let key = timers.arm_owned(&mut owner, 'o', 1, 'a');
+    for tick in 1..1000 {
+        timers.advance(tick);
+        assert_eq!(timers.pop_due(), Some((key, 'a')), "{tick}");
+        assert_eq!(timers.cancel_owned(&owner, key), None, "it has fired");
+        assert!(timers.rearm_owned(&owner, key, tick + 1));
+        timers.forget_popped();
+    }
+    timers.advance(1000);
+    assert_eq!(timers.pop_all(), ['a']);
+    assert!(!timers.rearm_owned(&owner, key, 2000), "it is forgotten");
+    assert_eq!((timers.len(), timers.next_wake(), timers.nodes.len()), (0, None, 2));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use bytes::Bytes;
 
-use super::reply::{Elements, Reply};
+use super::reply::{Elements, Reply, is_big_number};
 use super::{CRLF, Protocol};
 use crate::handler::Output;
 
@@ -187,7 +187,9 @@ impl<'o, 'a> Replies<'o, 'a> {
             Reply::Null => self.null(),
             Reply::Boolean(value) => self.boolean(*value),
             Reply::Double(number) => self.double(*number),
-            Reply::BigNumber(digits) if self.is_resp3() => self.text(b'(', digits),
+            Reply::BigNumber(digits) if self.is_resp3() && is_big_number(digits) => {
+                self.text(b'(', digits);
+            }
             Reply::BigNumber(digits) => self.bulk(digits),
             Reply::Verbatim { format, text } => self.verbatim(*format, text),
             Reply::Array(elements) => self.elements(Self::array, elements, 1),

@@ -23,7 +23,7 @@ pub enum Reply<'a> {
     Boolean(bool),
     /// A floating-point number.
     Double(f64),
-    /// The digits of an integer of any size.
+    /// The digits of an integer of any size; what is not one is written as a bulk string.
     BigNumber(&'a [u8]),
     /// Text for people.
     Verbatim {
@@ -246,7 +246,7 @@ fn is_decimal(text: &[u8]) -> bool {
         && (exponent.is_empty() || is_big_number(&exponent[1..]))
 }
 
-fn is_big_number(text: &[u8]) -> bool {
+pub(super) fn is_big_number(text: &[u8]) -> bool {
     are_digits(text.strip_prefix(b"-").or(text.strip_prefix(b"+")).unwrap_or(text))
 }
 

@@ -5,12 +5,36 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bytes::Bytes;
 use millstream_platform::address::Transport;
-use millstream_platform::socket::{self, MOST_AT_ONCE, Passing, PeerCredentials};
+use millstream_platform::socket::{
+    self, MOST_AT_ONCE, OptionError, Passing, PeerCredentials, Socket,
+};
 
 use super::Conn;
 use crate::handler::EventHandler;
 
+/// The socket itself.
 impl<H: EventHandler> Conn<'_, H> {
+    /// The connection's socket, to read its options and to set them.
+    ///
+    /// ```
+    /// # use millstream::{Action, Conn, EventHandler, OptionError, SocketOptions};
+    /// # fn example<H: EventHandler>(conn: &Conn<'_, H>) -> Result<(), OptionError> {
+    /// let socket = conn.socket()?;
+    /// if socket.nodelay()? {
+    ///     socket.set(&SocketOptions::new().nodelay(false))?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`OptionError::NoSocket`] on a simulated connection.
+    #[doc(alias("getsockopt", "setsockopt"))]
+    pub fn socket(&self) -> Result<Socket<'_>, OptionError> {
+        let socket = self.output.link.socket(self.output.token).ok_or(OptionError::NoSocket)?;
+        Ok(Socket::new(socket, self.transport()))
+    }
+
     /// The connection's descriptor, for anything that this type has no method for. The engine keeps
     /// using it, so code that reads or writes here takes bytes from the engine or puts some between
     /// its own.
@@ -116,8 +140,8 @@ const MOST_WAITING: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendDescriptorsError {
-    /// It is not a Unix connection.
-    #[error("only Unix connections carry descriptors")]
+    /// It is not a Unix connection, or has TLS, whose bytes are others than those on the socket.
+    #[error("only Unix connections without TLS carry descriptors")]
     Unsupported,
     /// There are no bytes for them to go along with.
     #[error("descriptors go along with bytes, and there are none")]

@@ -8,6 +8,22 @@ use memchr::memmem;
 ///
 /// Taking is a cursor that moves: nothing is copied, and the slices that were taken stay valid
 /// until the callback returns. What is not taken is there again in the next callback.
+///
+/// ```
+/// # use millstream::Input;
+/// /// Takes a message: its length, in one byte, and that many bytes.
+/// fn take_message<'a>(input: &mut Input<'a>) -> Option<&'a [u8]> {
+///     let length = usize::from(*input.peek().first()?);
+///     let message = input.take(1 + length)?; // Nothing is taken until all of it is there.
+///     Some(&message[1..])
+/// }
+///
+/// let mut input = Input::from(&b"\x05hello\x05wor"[..]);
+/// assert_eq!(take_message(&mut input), Some(&b"hello"[..]));
+/// assert_eq!(take_message(&mut input), None);
+/// assert_eq!(input.peek(), b"\x05wor");
+/// ```
+#[doc(alias = "read buffer")]
 #[derive(Clone, Debug)]
 pub struct Input<'a> {
     unread: &'a [u8],

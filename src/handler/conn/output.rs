@@ -32,6 +32,11 @@ pub(crate) struct Pending {
     pub(crate) dirty: bool,
     /// Something waits, and none of it was sent since the connection's last tick of sending.
     pub(crate) stuck: bool,
+    /// It is above the high-water mark and was not at the low one since.
+    pub(crate) above_high_water: bool,
+    /// The lower half of the tick in which reading was paused, or held by something else than
+    /// before. This is the one place where it makes an idle connection no larger.
+    pub(crate) paused_since: u32,
 }
 
 /// What few connections have on the way of their bytes.
@@ -52,6 +57,16 @@ pub(crate) enum Fault {
     Overflow,
     /// The operating system says the connection is broken.
     Broken(io::Error),
+}
+
+impl Extra {
+    /// Whether it is only a layer that has nothing to do.
+    #[inline]
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.relay.is_none()
+            && self.fault.is_none()
+            && self.layer.as_ref().is_some_and(Layered::is_at_rest)
+    }
 }
 
 impl Pending {
@@ -79,6 +94,23 @@ impl Pending {
         self.extra().layer = Some(layer);
     }
 
+    /// Whether the layer's handshake is not over: what is written waits for that.
+    #[inline]
+    pub(crate) fn awaits_layer(&self) -> bool {
+        self.layer().is_some_and(|layer| !layer.is_ready())
+    }
+
+    /// Drops what a layer is never going to seal: no handshake will be over, or it has failed.
+    pub(crate) fn drop_unsealed(&mut self, pool: &mut OutputPool) {
+        if self.layer().is_some_and(|layer| !layer.seals())
+            && let Some(mut queue) = self.queue.take()
+        {
+            self.bytes -= queue.len();
+            queue.clear(pool);
+            pool.give_back(queue);
+        }
+    }
+
     pub(crate) fn take_fault(&mut self) -> Option<Fault> {
         self.extra.as_mut()?.fault.take()
     }
@@ -100,6 +132,13 @@ impl Pending {
     #[inline]
     pub(crate) fn is_sent(&self) -> bool {
         self.bytes == 0 && !self.layer().is_some_and(Layered::waits)
+    }
+
+    /// Whether the operating system was offered what is pending, and did not take all of it. What
+    /// is to be flushed in this turn does not wait for the peer.
+    #[inline]
+    pub(crate) fn waits_for_peer(&self) -> bool {
+        self.stuck && !self.is_sent()
     }
 
     /// Sends what is pending, by way of the layer if there is one.
@@ -136,16 +175,21 @@ impl Pending {
     ) -> io::Result<usize> {
         self.pump(pool, send)?;
         let mut taken = 0;
+        if self.layer().is_some_and(Layered::waits) {
+            return Ok(taken);
+        }
         for piece in more.iter().flat_map(|slice| slice.chunks(PIECE)) {
+            if self.layer().is_some_and(Layered::is_ahead) {
+                self.pump(pool, send)?;
+            }
             let has_room = piece.len() <= cap.saturating_sub(self.bytes);
-            let Some(layer) = self.layer_mut().filter(|layer| has_room && !layer.waits()) else {
-                break;
-            };
+            let takes = |layer: &&mut Layered| has_room && layer.seals() && !layer.is_ahead();
+            let Some(layer) = self.layer_mut().filter(takes) else { break };
             layer.seal(piece, pool)?;
             self.bytes += piece.len();
             taken += piece.len();
-            self.pump(pool, send)?;
         }
+        self.pump(pool, send)?;
         Ok(taken)
     }
 
@@ -198,6 +242,23 @@ impl Pending {
 /// After [`Conn::shutdown`](crate::Conn::shutdown) or a close, what is written is dropped, except
 /// for the last word that [`on_closing`](crate::EventHandler::on_closing) may write; see
 /// [`is_writable`](Self::is_writable).
+///
+/// ```
+/// use std::io::Write;
+/// use millstream::Output;
+///
+/// fn respond(output: &mut Output<'_>, body: bytes::Bytes) {
+///     output.write_parts([b"HTTP/1.1 200 OK\r\n", b"Content-Type: text/plain\r\n"]);
+///     // Formatting fails only where nothing is sent any more.
+///     let _ = write!(output, "Content-Length: {}\r\n\r\n", body.len());
+///     output.write_bytes(body); // By reference, if it isn't small.
+/// }
+///
+/// # let mut buffer = millstream::OutputBuffer::new();
+/// # respond(&mut buffer.output(), "hello".into());
+/// # assert!(buffer.take().ends_with(b"Content-Length: 5\r\n\r\nhello"));
+/// ```
+#[doc(alias = "write buffer")]
 pub struct Output<'a> {
     pub(crate) token: Token,
     pub(crate) pending: &'a mut Pending,
@@ -227,6 +288,13 @@ impl Outputs {
 }
 
 impl<'a> Output<'a> {
+    /// The same, for a shorter time.
+    #[inline]
+    pub(crate) fn reborrow(&mut self) -> Output<'_> {
+        let Output { token, pending, link, outputs } = self;
+        Output { token: *token, pending, link: &mut **link, outputs }
+    }
+
     /// Writes bytes.
     #[doc(alias = "send")]
     #[inline]
@@ -275,6 +343,28 @@ impl<'a> Output<'a> {
         }
     }
 
+    /// As [`write_bytes`](Self::write_bytes), for bytes that are sent to others as well.
+    #[inline]
+    pub(crate) fn write_shared(&mut self, bytes: &Bytes) {
+        if bytes.len() < OutputQueue::SHARE_FROM {
+            self.write(bytes);
+        } else {
+            self.write_bytes(bytes.clone());
+        }
+    }
+
+    /// The same for bytes that are sent to many others and are no part of something larger. Where
+    /// nothing waits, few bytes are not worth a chunk: with many connections at once it would come
+    /// from the system and go back.
+    #[inline]
+    pub(crate) fn write_reference(&mut self, bytes: &Bytes) {
+        if self.pending.queue.is_some() {
+            self.write_shared(bytes);
+        } else if let Some((queue, pool)) = self.queue_for(bytes.len()) {
+            queue.append_reference(bytes.clone(), pool);
+        }
+    }
+
     /// Writes in place: reserves `room` bytes, lets `fill` write into them, and keeps as many as it
     /// returns. The room's first content is unspecified. If the room doesn't fit below the cap, or
     /// nothing may be written any more, `fill` is not called.
@@ -317,13 +407,6 @@ impl<'a> Output<'a> {
     /// [`on_low_water`](crate::EventHandler::on_low_water) is going to be called.
     pub fn is_above_high_water(&self) -> bool {
         self.pending.bytes > self.outputs.limits.high_water
-    }
-
-    /// Whether so much waits that reading is going to pause.
-    #[inline]
-    pub(crate) fn is_flooded(&self) -> bool {
-        self.pending.bytes > self.outputs.limits.high_water
-            && self.outputs.limits.pause_reading_at_high_water
     }
 
     /// How many bytes are in the queue.

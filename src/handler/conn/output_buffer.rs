@@ -20,6 +20,14 @@ const CHUNKS_KEPT: usize = 4;
 
 /// Memory that an [`Output`] writes to: for what has a codec and no connection, such as tests, and
 /// clients that do their own sending.
+///
+/// ```
+/// # use millstream::OutputBuffer;
+/// let mut buffer = OutputBuffer::new();
+/// buffer.output().write(b"hello, ");
+/// buffer.output().write(b"world");
+/// assert_eq!(buffer.take(), b"hello, world");
+/// ```
 pub struct OutputBuffer {
     pending: Pending,
     outputs: Outputs,

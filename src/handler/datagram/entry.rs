@@ -1,26 +1,28 @@
 //! A socket for datagrams as its reactor keeps it.
 
 use std::io;
+use std::sync::Arc;
 
 use millstream_platform::address::Address;
 use millstream_platform::driver::{DatagramLink, Token};
 use millstream_platform::memory::{DatagramQueue, Sent};
 
-use super::DatagramRemote;
+use super::remote::RemoteState;
 use crate::base::{ListenerId, TimerKey};
-use crate::handler::EventHandler;
 use crate::shared::{Counters, OpenSocket};
 
 /// A socket in the reactor's table.
-pub(crate) struct DatagramEntry<H: EventHandler> {
+pub(crate) struct DatagramEntry {
     pub(crate) local: Address,
     pub(crate) peer: Option<Address>,
     /// It is not bound to one address, so that each datagram came to one of several.
     pub(crate) on_all_addresses: bool,
     /// What waits to be sent; between callbacks none if nothing does.
     pub(crate) queue: Option<DatagramQueue>,
-    /// Made when it is first asked for.
-    pub(crate) remote: Option<DatagramRemote<H>>,
+    /// What its handles share; made when one is first asked for.
+    pub(crate) remote: Option<Arc<RemoteState>>,
+    /// Which of several handlers it belongs to, once that is decided.
+    pub(crate) owner: Option<u32>,
     /// It was asked to close.
     pub(crate) closing: bool,
     pub(crate) open: Option<OpenSocket>,
@@ -38,7 +40,7 @@ pub(crate) struct DatagramEntry<H: EventHandler> {
     pub(crate) dirty: bool,
 }
 
-impl<H: EventHandler> DatagramEntry<H> {
+impl DatagramEntry {
     pub(crate) fn listener(&self) -> Option<ListenerId> {
         self.open.as_ref().map(|open| open.0.id())
     }

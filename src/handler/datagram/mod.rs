@@ -7,6 +7,8 @@ mod remote;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use millstream_platform::address::{Address, Transport};
@@ -17,8 +19,9 @@ use millstream_platform::memory::{DatagramQueue, Route};
 pub(crate) use self::entry::DatagramEntry;
 pub use self::error::SendError;
 pub use self::remote::DatagramRemote;
-use crate::base::{Clock, DatagramId, ListenerId};
-use crate::handler::{EventHandler, Reactors};
+use self::remote::RemoteState;
+use crate::base::{DatagramId, ListenerId};
+use crate::handler::{Common, EventHandler, Neighbours, Reactors};
 use crate::shared::{Counters, Engine};
 
 /// The longest payload over IPv4 (RFC 768: 16 bits of length, less the two headers).
@@ -33,16 +36,55 @@ const LONGEST_V6: usize = 65_527;
 /// and is then given to the operating system in as few calls as possible. A datagram that it
 /// refuses is reported to [`EventHandler::on_datagram_error`], and the others go out. Like all
 /// datagrams they may still get lost.
+///
+/// ```
+/// use millstream::{Action, Conn, Datagram, DatagramSocket, Engine, EventHandler};
+///
+/// struct Echo;
+///
+/// impl EventHandler for Echo {
+///     const TAKES_DATAGRAMS: bool = true;
+///
+///     type State = ();
+///
+///     fn on_traffic(&mut self, _conn: &mut Conn<'_, Self>) -> Action {
+///         Action::Continue // It has no connections.
+///     }
+///
+///     fn on_datagram(
+///         &mut self,
+///         socket: &mut DatagramSocket<'_, Self>,
+///         datagram: Datagram<'_>,
+///     ) -> Action {
+///         // One that finds no room is lost, as any may be on its way.
+///         let _ = socket.reply(&datagram, datagram.bytes);
+///         Action::Continue
+///     }
+/// }
+///
+/// let engine = Engine::builder().listen("udp://127.0.0.1:0").start(|_reactor| Echo)?;
+/// # let client = std::net::UdpSocket::bind("127.0.0.1:0")?;
+/// # client.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
+/// # client.connect(engine.local_addrs()[0].socket_addr().expect("it is an IP address"))?;
+/// # client.send(b"hello")?;
+/// # let mut echoed = [0; 5];
+/// # assert_eq!(client.recv(&mut echoed)?, 5);
+/// # engine.stop(std::time::Duration::from_secs(5))?;
+/// # engine.wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct DatagramSocket<'a, H: EventHandler> {
     pub(crate) token: Token,
     pub(crate) reactor: u32,
-    pub(crate) entry: &'a mut DatagramEntry<H>,
+    pub(crate) entry: &'a mut DatagramEntry,
     /// Unused queues.
     pub(crate) queues: &'a mut Vec<DatagramQueue>,
     pub(crate) link: &'a mut dyn DatagramLink,
-    pub(crate) reactors: &'a Reactors<H>,
+    pub(crate) common: &'a Common,
+    pub(crate) neighbours: &'a Rc<Neighbours<H>>,
+    /// The number of the first handler that it is shown to, among several.
+    pub(crate) base: u32,
     pub(crate) engine: &'a Engine,
-    pub(crate) clock: &'a Clock,
     pub(crate) counters: &'a Counters,
     /// How many bytes may wait.
     pub(crate) cap: usize,
@@ -76,12 +118,19 @@ impl<H: EventHandler> DatagramSocket<'_, H> {
 
     /// When this turn of the reactor began to run callbacks. It doesn't read the clock.
     pub fn now(&self) -> Instant {
-        self.clock.now()
+        self.common.clock.now()
     }
 
     /// The engine's reactors, to reach what another one keeps, or to open more sockets.
     pub fn reactors(&self) -> &Reactors<H> {
-        self.reactors
+        self.neighbours.reactors()
+    }
+
+    /// The connections of the same reactor, to write to them and more, by their ids.
+    #[doc(alias = "neighbors")]
+    pub fn neighbours(&self) -> &Neighbours<H> {
+        self.common.share.interrupt();
+        self.neighbours
     }
 
     /// The engine.
@@ -92,8 +141,9 @@ impl<H: EventHandler> DatagramSocket<'_, H> {
     /// A handle of this socket for other threads, and for other callbacks. The first one allocates.
     pub fn remote(&mut self) -> DatagramRemote<H> {
         let (id, open) = (self.id(), !self.entry.closing);
-        let make = || DatagramRemote::new(id, self.reactors.clone(), open);
-        self.entry.remote.get_or_insert_with(make).clone()
+        let make = || Arc::new(RemoteState::new(id, open));
+        let state = Arc::clone(self.entry.remote.get_or_insert_with(make));
+        DatagramRemote::new(state, self.neighbours.reactors().clone())
     }
 
     /// Sends a datagram. IPv4 addresses can be sent to from an IPv6 socket that listens on both.

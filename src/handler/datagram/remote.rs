@@ -19,32 +19,49 @@ use crate::unwind::drop_caught;
 /// which [`EventHandler::on_datagram_closing`] tells the handler; even when another socket has
 /// taken the place. A request that was on its way at that moment is dropped on the reactor;
 /// [`run_then`](Self::run_then) reports it.
-pub struct DatagramRemote<H: EventHandler>(Arc<RemoteState<H>>);
-
-struct RemoteState<H: EventHandler> {
-    id: DatagramId,
+///
+/// ```
+/// # use millstream::{Closed, DatagramRemote, EventHandler};
+/// /// Any thread may send, on a socket that is connected.
+/// fn report<H: EventHandler>(to: &DatagramRemote<H>, temperature: f32) -> Result<(), Closed> {
+///     to.send(format!("temperature:{temperature}|g"))
+/// }
+/// ```
+pub struct DatagramRemote<H: EventHandler> {
+    state: Arc<RemoteState>,
     reactors: Reactors<H>,
+}
+
+/// What all handles of a socket share with it.
+pub(crate) struct RemoteState {
+    id: DatagramId,
     open: AtomicBool,
 }
 
-impl<H: EventHandler> DatagramRemote<H> {
-    pub(crate) fn new(id: DatagramId, reactors: Reactors<H>, open: bool) -> Self {
-        DatagramRemote(Arc::new(RemoteState { id, reactors, open: AtomicBool::new(open) }))
+impl RemoteState {
+    pub(super) fn new(id: DatagramId, open: bool) -> Self {
+        RemoteState { id, open: AtomicBool::new(open) }
     }
 
-    /// From here on the handle takes no request.
-    pub(crate) fn note_closing(&self) {
-        self.0.open.store(false, Ordering::Release);
+    /// From here on its handles take no request.
+    pub(super) fn note_closing(&self) {
+        self.open.store(false, Ordering::Release);
+    }
+}
+
+impl<H: EventHandler> DatagramRemote<H> {
+    pub(super) fn new(state: Arc<RemoteState>, reactors: Reactors<H>) -> Self {
+        DatagramRemote { state, reactors }
     }
 
     /// The socket's id.
     pub fn id(&self) -> DatagramId {
-        self.0.id
+        self.state.id
     }
 
     /// Whether the socket was open, and not about to close, a moment ago.
     pub fn is_open(&self) -> bool {
-        self.0.open.load(Ordering::Acquire)
+        self.state.open.load(Ordering::Acquire)
     }
 
     /// Sends a datagram, as [`DatagramSocket::send_to`] does. One that can't be sent is dropped; a
@@ -97,7 +114,7 @@ impl<H: EventHandler> DatagramRemote<H> {
     /// # Errors
     /// [`Closed`] if the socket is closing or closed.
     pub fn close(&self) -> Result<(), Closed> {
-        if !self.0.open.swap(false, Ordering::AcqRel) {
+        if !self.state.open.swap(false, Ordering::AcqRel) {
             return Err(Closed);
         }
         self.ask(DatagramOrder::Close)
@@ -113,13 +130,13 @@ impl<H: EventHandler> DatagramRemote<H> {
     }
 
     fn ask(&self, order: DatagramOrder<H>) -> Result<(), Closed> {
-        self.0.reactors.ask_datagrams(self.0.id, order).map_err(|Stopped| Closed)
+        self.reactors.ask_datagrams(self.state.id, order).map_err(|Stopped| Closed)
     }
 }
 
 impl<H: EventHandler> Clone for DatagramRemote<H> {
     fn clone(&self) -> Self {
-        DatagramRemote(Arc::clone(&self.0))
+        DatagramRemote { state: Arc::clone(&self.state), reactors: self.reactors.clone() }
     }
 }
 

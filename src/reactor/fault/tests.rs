@@ -18,9 +18,10 @@ use millstream_platform::socket::{
 };
 
 use super::*;
-use crate::config::{Connect, ConnectError, OpenDatagram};
-use crate::engine::{Builder, start_in_this_thread};
-use crate::handler::{Action, Conn, DatagramSocket, Reactors};
+use crate::base::ConnId;
+use crate::config::{Connect, ConnectError, Layer, OpenDatagram};
+use crate::engine::{Builder, start_one_in_this_thread};
+use crate::handler::{Action, Conn, DatagramSocket, Reactor, ReactorAction, Reactors, Remote};
 use crate::shared::Engine;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -48,6 +49,8 @@ struct Faulty {
     trap: Rc<Cell<Option<Place>>>,
     /// The operating system does not let go of what was closed.
     holds: Rc<Cell<bool>>,
+    /// Rule 13 of the contract: `next` is to be called.
+    owes_next: bool,
 }
 
 impl Faulty {
@@ -81,9 +84,17 @@ impl Polling for Faulty {
         fn waker(&self) -> Arc<dyn Wake>;
         fn now(&self) -> Instant;
         fn sockets(&self) -> usize;
-        fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()>;
         fn is_ready(&self) -> bool;
-        fn abandon(&mut self) -> Option<Event<Stream>>;
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        assert!(!self.owes_next, "`next` was to be called");
+        self.inner.wait(timeout)
+    }
+
+    fn abandon(&mut self) -> Option<Event<Stream>> {
+        self.owes_next = false;
+        self.inner.abandon()
     }
 
     fn is_empty(&self) -> bool {
@@ -91,12 +102,16 @@ impl Polling for Faulty {
     }
 
     fn receive(&mut self) -> Option<(Token, Received)> {
+        assert!(!self.owes_next, "`next` was to be called");
+        self.owes_next = true;
         let received = self.inner.receive()?;
+        self.owes_next = false;
         self.panic_at(|place| matches!(place, Place::Receive));
         Some(received)
     }
 
     fn next(&mut self, host: &mut impl Host) -> Option<Event<Stream>> {
+        self.owes_next = false;
         let event = self.inner.next(host)?;
         self.panic_at(|place| matches!(place, Place::Next(is_meant) if is_meant(&event)));
         Some(event)
@@ -188,12 +203,29 @@ impl driver::Datagrams for Faulty {
 struct Handler {
     closed: Rc<Cell<usize>>,
     datagram_errors: Rc<Cell<usize>>,
+    /// The first connection that opened.
+    first: Option<Remote<Handler>>,
+    /// All that opened.
+    members: Vec<ConnId>,
+    /// The connection that is heard next is relayed to that one.
+    relay_next: Rc<Cell<bool>>,
 }
 
 impl EventHandler for Handler {
     type State = ();
 
+    fn on_open(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        self.first.get_or_insert_with(|| conn.remote());
+        self.members.push(conn.id());
+        Action::Continue
+    }
+
     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        if self.relay_next.take() {
+            conn.input.take_all();
+            conn.relay_to(self.first.as_ref().unwrap()).unwrap();
+            return Action::Continue;
+        }
         conn.output.write(conn.input.take_all());
         Action::Continue
     }
@@ -229,6 +261,7 @@ struct Rig {
     address: SocketAddr,
     closed: Rc<Cell<usize>>,
     datagram_errors: Rc<Cell<usize>>,
+    relay_next: Rc<Cell<bool>>,
 }
 
 impl Rig {
@@ -237,25 +270,21 @@ impl Rig {
     }
 
     fn with(builder: Builder) -> Self {
-        let budget = Budget { receive_buffer: 4096, read: 65536, write: 65536, accept: 16 };
+        let budget = Budget { receive_buffer: 65536, read: 65536, write: 65536, accept: 16 };
         let (trap, holds) = (Rc::new(Cell::new(None)), Rc::new(Cell::new(false)));
         let inner = Readiness::new(budget).unwrap();
-        let driver = Faulty { inner, trap: Rc::clone(&trap), holds: Rc::clone(&holds) };
+        let (own_trap, own_holds) = (Rc::clone(&trap), Rc::clone(&holds));
+        let driver = Faulty { inner, trap: own_trap, holds: own_holds, owes_next: false };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let handler = Handler::default();
         let (closed, errors) = (Rc::clone(&handler.closed), Rc::clone(&handler.datagram_errors));
-        let (config, listener) = (Arc::new(builder.config), Listener::Tcp(listener).into());
-        let started = start_in_this_thread(
-            config,
-            builder.resolve,
-            driver,
-            address.into(),
-            listener,
-            handler,
-        );
+        let relay_next = Rc::clone(&handler.relay_next);
+        let listening = (address.into(), Listener::Tcp(listener).into());
+        let started = start_one_in_this_thread(builder, driver, listening, handler);
         let (engine, event_loop) = started.unwrap();
-        Rig { engine, event_loop, trap, holds, address, closed, datagram_errors: errors }
+        let datagram_errors = errors;
+        Rig { engine, event_loop, trap, holds, address, closed, datagram_errors, relay_next }
     }
 
     fn run_until(&mut self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
@@ -274,10 +303,14 @@ impl Rig {
 
     fn echo(&mut self, mut client: &TcpStream) {
         client.write_all(b"ping").unwrap();
+        self.hear(client, b"ping");
+    }
+
+    fn hear(&mut self, mut client: &TcpStream, what: &[u8; 4]) {
         let mut got = [0; 4];
-        self.run_until("an echo", |_| match client.read(&mut got) {
+        self.run_until("what is heard", |_| match client.read(&mut got) {
             Ok(length) => {
-                assert_eq!(&got[..length], b"ping");
+                assert_eq!(&got[..length], what);
                 true
             }
             Err(error) => {
@@ -289,6 +322,17 @@ impl Rig {
 
     fn spring(&mut self, place: Place) {
         self.trap.set(Some(place));
+    }
+
+    /// Writes this to all connections, this many times.
+    fn tell_all(&self, what: &'static str, times: usize) {
+        let reactors: Reactors<Handler> = self.engine.reactors().unwrap();
+        let telling = move |handler: &mut Handler, reactor: &mut Reactor<'_, Handler>| {
+            let members = std::iter::repeat_n(&handler.members, times).flatten().copied();
+            reactor.neighbours().write_to_all(members, what);
+            ReactorAction::Continue
+        };
+        reactors.run(0, telling).unwrap();
     }
 
     /// One fault was told, and nobody else noticed.
@@ -338,6 +382,104 @@ fn a_fault_in_serving_a_connection_resets_that_one() {
         drop((witness, victim));
         rig.assert_empty(3);
     }
+}
+
+/// It is one of a list, and the others are served.
+#[test]
+fn a_fault_in_serving_a_neighbour_costs_that_one() {
+    let mut rig = Rig::new();
+    let clients: [TcpStream; 4] = std::array::from_fn(|_| rig.connect());
+    clients.iter().for_each(|client| rig.echo(client));
+    rig.spring(Place::Link);
+    rig.tell_all("told", 1);
+    assert_cut(&mut rig, &clients[0]);
+    clients[1..].iter().for_each(|client| rig.hear(client, b"told"));
+    rig.assert_one_fault(&clients[1]);
+    drop(clients);
+    rig.assert_empty(5);
+}
+
+#[test]
+fn a_turn_in_which_neighbours_take_all_time_lowers_no_share() {
+    let mut rig = Rig::with(Builder::default().turn_time(Duration::from_nanos(1)));
+    let client = rig.connect();
+    rig.echo(&client);
+    rig.tell_all("told", 10_000);
+    let turns = rig.engine.stats().reactors[0].turns;
+    rig.run_until("it is asked", |rig| rig.event_loop.neighbours.waiting() > 0);
+    rig.run_until("all is done", |rig| rig.event_loop.neighbours.waiting() == 0);
+    assert!(rig.engine.stats().reactors[0].turns > turns + 2);
+    assert_eq!(rig.event_loop.common.share.halves, 0);
+}
+
+/// Leaves bytes as they are, but panics at a piece that begins with `!`, and makes so much of one
+/// that begins with `x` that it is sent before the next is sealed.
+struct Fragile;
+
+const TIMES: usize = 4;
+
+impl Layer for Fragile {
+    fn receive(
+        &mut self,
+        sealed: &mut [u8],
+        plain: &mut Vec<u8>,
+        _queue: &mut OutputQueue,
+        _pool: &mut OutputPool,
+    ) -> (std::ops::Range<usize>, io::Result<()>) {
+        plain.extend_from_slice(sealed);
+        (0..plain.len(), Ok(()))
+    }
+
+    fn has_ended(&self) -> bool {
+        false
+    }
+
+    fn receive_end(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn seal(
+        &mut self,
+        plain: &[u8],
+        queue: &mut OutputQueue,
+        pool: &mut OutputPool,
+    ) -> io::Result<()> {
+        if plain.starts_with(b"!") {
+            std::panic::panic_any("expected: of this test");
+        }
+        for _ in 0..if plain.starts_with(b"x") { TIMES } else { 1 } {
+            queue.append(plain, pool);
+        }
+        Ok(())
+    }
+
+    fn seal_end(&mut self, _queue: &mut OutputQueue, _pool: &mut OutputPool) {}
+}
+
+/// Of what is relayed one piece was sent when the next one's layer panics.
+#[test]
+fn what_was_sent_before_a_fault_is_booked_for_nobody_else() {
+    const PIECE: usize = 16 * 1024;
+    let mut builder = Builder::default();
+    builder.config.layers.0 = Some(Arc::new(|| Box::new(Fragile)));
+    let mut rig = Rig::with(builder);
+    let target = rig.connect();
+    rig.echo(&target);
+    let (witness, mut source) = (rig.connect(), rig.connect());
+    rig.echo(&witness);
+    rig.relay_next.set(true);
+    source.write_all(b"relay").unwrap();
+    rig.run_until("it relays", |rig| !rig.relay_next.get());
+    let before = rig.engine.stats().reactors[0].clone();
+    source.write_all(&[[b'x'; PIECE], [b'!'; PIECE]].concat()).unwrap();
+    rig.run_until("the fault", |rig| rig.engine.stats().faults == 1);
+    rig.assert_one_fault(&witness);
+    let after = &rig.engine.stats().reactors[0];
+    let echoes = 2;
+    assert_eq!(after.messages_out - before.messages_out, echoes);
+    assert_eq!(after.bytes_out - before.bytes_out, (TIMES * PIECE) as u64 + 4 * echoes);
+    drop((witness, source, target));
+    rig.assert_empty(4);
 }
 
 #[test]
@@ -394,7 +536,7 @@ fn a_fault_in_connecting_is_told_once() {
     let told = Arc::new(std::sync::Mutex::new(Vec::new()));
     let reactors: Reactors<Handler> = rig.engine.reactors().unwrap();
     let (to, telling) = (Connect::to(rig.address), Arc::clone(&told));
-    let begun = reactors.connect(0, to, move |_, conn| {
+    let begun = reactors.connect(0, to, move |_, _, conn| {
         telling.lock().unwrap().push(matches!(conn, Err(ConnectError::Failed { .. })));
         Action::Continue
     });
@@ -417,7 +559,7 @@ fn a_fault_in_what_another_thread_asks_costs_nobody_else() {
     rig.spring(Place::Bind);
     let reactors: Reactors<Handler> = rig.engine.reactors().unwrap();
     let how = OpenDatagram::on(([127, 0, 0, 1], 0));
-    reactors.open_datagram(0, how, |_, _| Action::Continue).unwrap();
+    reactors.open_datagram(0, how, |_, _, _| Action::Continue).unwrap();
     rig.assert_one_fault(&crowd[0]);
     assert_eq!(rig.closed.get(), 0);
     drop(crowd);
@@ -433,7 +575,7 @@ fn a_fault_in_serving_a_datagram_costs_that_one() {
     let (tell, told) = std::sync::mpsc::channel();
     let reactors: Reactors<Handler> = rig.engine.reactors().unwrap();
     let how = OpenDatagram::on(([127, 0, 0, 1], 0));
-    let begun = reactors.open_datagram(0, how, move |_, socket| {
+    let begun = reactors.open_datagram(0, how, move |_, _, socket| {
         let socket = socket.unwrap();
         tell.send((socket.local_addr(), socket.remote())).unwrap();
         Action::Continue

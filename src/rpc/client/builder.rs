@@ -20,12 +20,29 @@ use crate::{
 
 /// How a client is to run; [`Client::builder`] makes one. Every value but the address has a
 /// default, and is checked by [`build`](Self::build).
+///
+/// ```
+/// use std::time::Duration;
+/// use millstream::Backoff;
+/// use millstream::rpc::{Client, RetryPolicy};
+///
+/// let delays = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+/// let client = Client::builder()
+///     .address("127.0.0.1:7000")
+///     .address("127.0.0.1:7001")
+///     .timeout(Duration::from_secs(2))
+///     .retry(RetryPolicy::new(4, delays))
+///     .build()?;
+/// # client.stop(Duration::from_secs(5))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use]
 pub struct ClientBuilder<M = ()> {
     engine: crate::Builder,
     reactors: usize,
     addresses: Vec<String>,
     connect_timeout: Duration,
+    connect_with: Box<dyn Fn(Connect) -> Connect + Send + Sync>,
     settings: Settings,
     open_limits: OpenLimits,
     timeout: Duration,
@@ -56,6 +73,7 @@ impl Default for ClientBuilder {
             reactors: 1,
             addresses: Vec::new(),
             connect_timeout: Duration::from_secs(10),
+            connect_with: Box::new(|connect| connect),
             settings: Settings {
                 addresses: Vec::new(),
                 connections: 1,
@@ -116,6 +134,16 @@ impl<M> ClientBuilder<M> {
     /// seconds.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
+        self
+    }
+
+    /// How the addresses are connected to: what this makes of the [`Connect`] of each, which has
+    /// the timeout already.
+    pub fn connect_with(
+        mut self,
+        with: impl Fn(Connect) -> Connect + Send + Sync + 'static,
+    ) -> Self {
+        self.connect_with = Box::new(with);
         self
     }
 
@@ -236,6 +264,7 @@ impl<M: Middleware> ClientBuilder<M> {
             reactors: self.reactors,
             addresses: self.addresses,
             connect_timeout: self.connect_timeout,
+            connect_with: self.connect_with,
             settings: self.settings,
             open_limits: self.open_limits,
             timeout: self.timeout,
@@ -252,7 +281,7 @@ impl<M: Middleware> ClientBuilder<M> {
         self.check()?;
         for address in &self.addresses {
             let connect = parse(address).map_err(|reason| bad("address", address, reason))?;
-            let connect = connect.timeout(self.connect_timeout);
+            let connect = (self.connect_with)(connect.timeout(self.connect_timeout));
             self.settings.addresses.push((address.clone(), connect));
         }
         let (settings, reactors) = (self.settings, self.reactors);

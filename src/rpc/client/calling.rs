@@ -40,7 +40,7 @@ impl Calling {
     /// Waits on this thread, which is none of the client's reactors.
     pub(super) fn wait(mut self) -> Result<Response, Status> {
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
-        let deadline = self.line.as_ref().map(|line| line.deadline + GRACE);
+        let deadline = self.line.as_ref().and_then(|line| line.deadline.checked_add(GRACE));
         loop {
             if let Some(result) = self.slot.take(&waker) {
                 self.line = None;

@@ -6,10 +6,10 @@ use super::job::Place;
 use super::pool::Pool;
 use super::request::Response;
 use super::session::{NotStarted, Outcome, Session, Silent};
-use crate::codec::{FrameHandler, FramedConn};
+use crate::codec::{FrameHandler, FramedConn, FramedReactor};
 use crate::rpc::Status;
 use crate::rpc::frame::{Frame, FrameCodec, FrameError};
-use crate::{Action, CloseReason, ConnectError, Reactor, ReactorAction, ShutdownAction, TimerId};
+use crate::{Action, CloseReason, ConnectError, ReactorAction, ShutdownAction, TimerId};
 
 /// What a connection keeps: nothing before it is known what for.
 #[derive(Default)]
@@ -40,7 +40,7 @@ impl Pool {
             }
             Err(ConnectError::Stopped { .. }) => Action::Continue,
             Err(error) => {
-                self.not_connected(Instant::now(), address, describe(&error));
+                self.not_connected(Instant::now(), address, error.to_string());
                 Action::Continue
             }
         }
@@ -133,7 +133,7 @@ impl Pool {
         if is_set {
             return;
         }
-        let timer = conn.set_timer(due.saturating_duration_since(conn.now()));
+        let timer = conn.set_timer(due.saturating_duration_since(conn.now()), 0);
         if let Some(connected) = &mut conn.state.0 {
             connected.timer = Some((due, timer));
         }
@@ -190,10 +190,8 @@ impl FrameHandler for Pool {
         self.settle(conn)
     }
 
-    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
-        if let Some(reactors) = reactor.engine().reactors() {
-            self.shared.set_reactors(reactors);
-        }
+    fn on_boot(&mut self, reactor: &mut FramedReactor<'_, Self>) -> ReactorAction {
+        self.shared.set_reactors(reactor.reactors().clone());
         ReactorAction::Continue
     }
 
@@ -206,10 +204,10 @@ impl FrameHandler for Pool {
         self.write_queue(conn)
     }
 
-    fn on_timer(&mut self, conn: &mut Conn<'_>, _timer: TimerId) -> Action {
+    fn on_timer(&mut self, conn: &mut Conn<'_>, _timer: TimerId, _value: u64) -> Action {
         let now = conn.now();
         let unread = conn.input.len();
-        let place = conn.codec().map_or(0, |codec| codec.place(unread));
+        let place = conn.split().0.codec.map_or(0, |codec| codec.place(unread));
         let Some(connected) = &mut conn.state.0 else { return Action::Close };
         connected.timer = None;
         connected.session.note_place(place, now);
@@ -233,11 +231,11 @@ impl FrameHandler for Pool {
         }
     }
 
-    fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
+    fn on_tick(&mut self, reactor: &mut FramedReactor<'_, Self>) -> ReactorAction {
         self.tick(reactor)
     }
 
-    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> ShutdownAction {
+    fn on_shutdown(&mut self, _reactor: &mut FramedReactor<'_, Self>) -> ShutdownAction {
         self.stop();
         ShutdownAction::Drain
     }
@@ -245,16 +243,4 @@ impl FrameHandler for Pool {
     fn on_drain(&mut self, conn: &mut Conn<'_>) -> Action {
         self.settle(conn)
     }
-}
-
-/// An error and what is behind it.
-fn describe(error: &ConnectError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

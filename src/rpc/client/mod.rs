@@ -187,7 +187,7 @@ impl<M: Middleware> Client<M> {
         let (number, reactor) = shared.next_call();
         let now = Instant::now();
         let timeout = request.timeout.unwrap_or(defaults.timeout).min(LONGEST_TIMEOUT);
-        let deadline = now + timeout;
+        let deadline = now.checked_add(timeout).unwrap_or(now);
         let parts = Parts {
             method: request.method.as_bytes(),
             metadata: MetadataView::default(),

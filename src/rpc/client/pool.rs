@@ -21,9 +21,9 @@ use super::request::Response;
 use super::retry::RetryPolicy;
 use super::session::{Outcome, SessionLimits};
 use super::shared::{Message, Shared};
-use crate::codec::Framed;
+use crate::codec::{FramedReactor, FramedReactors, FramedRemote};
 use crate::rpc::{Code, FrameLimits, MetadataView, Status};
-use crate::{Backoff, Connect, LogLimit, Reactor, ReactorAction, Remote};
+use crate::{Backoff, Connect, LogLimit, ReactorAction};
 
 /// How many messages a reactor looks at before others have their turn.
 const MESSAGES_PER_TURN: usize = 1024;
@@ -80,7 +80,7 @@ struct Address {
 /// An open connection.
 struct Link {
     address: usize,
-    remote: Remote<Framed<Pool>>,
+    remote: FramedRemote<Pool>,
     /// Calls that the connection has not taken yet.
     queue: VecDeque<u64>,
     /// Those, and the calls that it was sent.
@@ -122,13 +122,13 @@ impl Pool {
     }
 
     /// Looks after all that is to be done.
-    pub(super) fn pump(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
+    pub(super) fn pump(&mut self, reactor: &mut FramedReactor<'_, Self>) -> ReactorAction {
         let now = reactor.now();
         self.take_messages(MESSAGES_PER_TURN);
         self.fire_timers(now);
         if !self.waiting.is_empty() {
             self.dispatch();
-            self.connect(now);
+            self.connect(reactor.reactors(), now);
             self.fail_unreachable(now);
         }
         if self.is_stopping {
@@ -139,7 +139,7 @@ impl Pool {
     }
 
     /// The reactor's tick has come.
-    pub(super) fn tick(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
+    pub(super) fn tick(&mut self, reactor: &mut FramedReactor<'_, Self>) -> ReactorAction {
         self.tick_at = None;
         self.pump(reactor)
     }
@@ -191,7 +191,7 @@ impl Pool {
     }
 
     /// Sets the reactor's tick for the next timer, if it does not come before that.
-    fn set_tick(&mut self, reactor: &mut Reactor<'_>) {
+    fn set_tick(&mut self, reactor: &mut FramedReactor<'_, Self>) {
         let Some(&(at, _)) = self.timers.first() else {
             if self.tick_at.is_none() {
                 reactor.set_tick(None);
@@ -371,14 +371,16 @@ impl Pool {
 
     /// Connects to all addresses that have too few connections, those that are down when they may
     /// be tried again.
-    fn connect(&mut self, now: Instant) {
-        let Some(reactors) = self.shared.reactors().filter(|_| !self.is_stopping) else { return };
+    fn connect(&mut self, reactors: &FramedReactors<Self>, now: Instant) {
+        if self.is_stopping {
+            return;
+        }
         for (index, address) in self.addresses.iter_mut().enumerate() {
             while address.connections < self.settings.connections {
                 let wait = address.down_until.map(|until| until.saturating_duration_since(now));
                 let (_, connect) = &self.settings.addresses[index];
                 let connect = connect.clone().after(wait.unwrap_or_default());
-                let asked = reactors.connect(self.reactor, connect, move |pool, connected| {
+                let asked = reactors.connect(self.reactor, connect, move |pool, _, connected| {
                     pool.connected(index, connected)
                 });
                 if asked.is_err() {
@@ -411,7 +413,7 @@ impl Pool {
     }
 
     /// Takes a connection in.
-    pub(super) fn add_link(&mut self, address: usize, remote: Remote<Framed<Pool>>) -> usize {
+    pub(super) fn add_link(&mut self, address: usize, remote: FramedRemote<Pool>) -> usize {
         self.addresses[address].is_refused = false;
         count(&self.shared.ledger.counters.connected);
         self.shared.ledger.counters.connections.fetch_add(1, Ordering::Relaxed);

@@ -176,7 +176,8 @@ impl<T> Session<T> {
             return Err(NotStarted::Expired);
         }
         let id = self.last_id + 1;
-        let request = Request { id, timeout: Some(deadline - now), ..request };
+        let request =
+            Request { id, timeout: Some(deadline.saturating_duration_since(now)), ..request };
         frame::write(&Frame::Request(request), output).map_err(NotStarted::Invalid)?;
         self.last_id = id;
         Ok(())

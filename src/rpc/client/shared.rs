@@ -9,8 +9,7 @@ use super::job::Job;
 use super::ledger::{Ledger, OpenLimits};
 use super::pool::Pool;
 use super::request::Response;
-use crate::Reactors;
-use crate::codec::Framed;
+use crate::codec::FramedReactors;
 use crate::rpc::Status;
 
 /// What a reactor is told.
@@ -36,7 +35,7 @@ struct Inbox {
 /// What a client's threads share.
 pub(super) struct Shared {
     inboxes: Box<[Mutex<Inbox>]>,
-    reactors: OnceLock<Reactors<Framed<Pool>>>,
+    reactors: OnceLock<FramedReactors<Pool>>,
     next_number: AtomicU64,
     pub(super) ledger: Arc<Ledger>,
 }
@@ -57,12 +56,12 @@ impl Shared {
     }
 
     /// Makes known how the reactors are asked.
-    pub(super) fn set_reactors(&self, reactors: Reactors<Framed<Pool>>) {
+    pub(super) fn set_reactors(&self, reactors: FramedReactors<Pool>) {
         let _ = self.reactors.set(reactors); // They are the same each time.
     }
 
     /// `None` only while the client starts.
-    pub(super) fn reactors(&self) -> Option<&Reactors<Framed<Pool>>> {
+    pub(super) fn reactors(&self) -> Option<&FramedReactors<Pool>> {
         self.reactors.get()
     }
 

@@ -82,5 +82,6 @@ mod tests {
         let both = most.or(seconds(9));
         assert_eq!([seen(both, None), seen(both, Some(5))], [Some(4), Some(4)]);
         assert_eq!(seen(none.or(Duration::MAX), None), None, "later than the clock can tell");
+        assert_eq!(seen(most, Some(u64::MAX)), Some(4), "later than the clock can tell");
     }
 }

@@ -25,19 +25,6 @@ impl Default for Logging {
     }
 }
 
-/// Of `tracing`'s macros each place has a level that is known when it is compiled.
-macro_rules! at_level {
-    ($level:expr, $with:ident) => {
-        match $level {
-            Level::ERROR => $with!(Level::ERROR),
-            Level::WARN => $with!(Level::WARN),
-            Level::INFO => $with!(Level::INFO),
-            Level::DEBUG => $with!(Level::DEBUG),
-            Level::TRACE => $with!(Level::TRACE),
-        }
-    };
-}
-
 impl Logging {
     /// Spans and events of level DEBUG.
     pub const fn new() -> Self {
@@ -63,7 +50,7 @@ impl Logging {
                 )
             };
         }
-        at_level!(self.level, span)
+        crate::__at_level!(self.level, span)
     }
 
     fn log_end(self, span: &Span, begin: Instant, end: &End<'_>) {
@@ -81,7 +68,7 @@ impl Logging {
                 )
             };
         }
-        at_level!(self.level, event);
+        crate::__at_level!(self.level, event);
     }
 }
 

@@ -21,6 +21,27 @@ use super::status::Status;
 ///
 /// Layers are called in the order in which they were added, the first one outermost. On a client
 /// they run on the caller's thread, so there they are shared between threads.
+///
+/// ```
+/// use millstream::rpc::{Answer, Call, Handler, Middleware, Router, Server, Status};
+///
+/// /// Lets no call pass that changes something.
+/// #[derive(Clone)]
+/// struct ReadOnly;
+///
+/// impl Middleware for ReadOnly {
+///     fn handle(&self, call: &mut Call<'_>, next: &mut impl Handler) -> Result<Answer, Status> {
+///         if call.method().ends_with("/get") {
+///             next.handle(call)
+///         } else {
+///             Err(Status::permission_denied("this replica is for reading"))
+///         }
+///     }
+/// }
+///
+/// let server = Server::new().layer(ReadOnly);
+/// # let _ = server.serve(Router::new());
+/// ```
 pub trait Middleware {
     /// Handles a call, most often by passing it on to `next`.
     ///
@@ -54,17 +75,17 @@ impl<A: Middleware, B: Middleware> Chain<A, B> {
 impl<A: Middleware, B: Middleware> Middleware for Chain<A, B> {
     #[inline]
     fn handle(&self, call: &mut Call<'_>, next: &mut impl Handler) -> Result<Answer, Status> {
-        self.outer.handle(call, &mut Next { middleware: &self.inner, handler: next })
+        self.outer.handle(call, &mut Behind { middleware: &self.inner, handler: next })
     }
 }
 
 /// What stands behind a layer.
-pub(super) struct Next<'a, M, H> {
+pub(super) struct Behind<'a, M, H> {
     pub(super) middleware: &'a M,
     pub(super) handler: &'a mut H,
 }
 
-impl<M: Middleware, H: Handler> Handler for Next<'_, M, H> {
+impl<M: Middleware, H: Handler> Handler for Behind<'_, M, H> {
     #[inline]
     fn handle(&mut self, call: &mut Call<'_>) -> Result<Answer, Status> {
         self.middleware.handle(call, self.handler)

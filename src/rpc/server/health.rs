@@ -15,6 +15,16 @@ use crate::rpc::status::Status;
 /// whole, and answers with nothing if it serves. Else the call fails with
 /// [`Code::Unavailable`](crate::rpc::Code::Unavailable), or with
 /// [`Code::NotFound`](crate::rpc::Code::NotFound) if that was never set.
+///
+/// ```
+/// use millstream::rpc::{Health, Router, Server};
+///
+/// let health = Health::new();
+/// health.set("demo.Numbers", false); // Until its data is loaded.
+/// let server = Server::new().serve(Router::new().health(&health));
+/// health.set("demo.Numbers", true); // On any thread.
+/// # let _ = server;
+/// ```
 #[derive(Clone, Default)]
 pub struct Health {
     services: Arc<RwLock<HashMap<String, bool>>>,

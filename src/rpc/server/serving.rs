@@ -7,13 +7,13 @@ use std::time::Instant;
 use super::limits::Limits;
 use super::session::{Outlook, Session};
 use super::stats::Counters;
-use crate::codec::{FrameHandler, Framed, FramedConn};
+use crate::codec::{FrameHandler, FramedConn, FramedReactor, FramedRemote};
 use crate::rpc::call::{Handler, Unpacking};
 use crate::rpc::frame::{Frame, FrameCodec, FrameError, FrameLimits};
-use crate::rpc::middleware::{Middleware, Next};
+use crate::rpc::middleware::{Behind, Middleware};
 use crate::rpc::reply::{Body, Line};
 use crate::rpc::status::Status;
-use crate::{Action, CloseReason, Output, Reactor, Remote, ShutdownAction, TimerId};
+use crate::{Action, CloseReason, Output, ShutdownAction, TimerId};
 
 /// Serves the connections of one reactor; [`Server::serve`](super::Server::serve) makes it.
 pub struct Serving<M, H> {
@@ -29,7 +29,8 @@ pub struct Serving<M, H> {
 #[derive(Default)]
 pub struct ConnectionState {
     session: Option<Box<Session>>,
-    timer: Option<(TimerId, Instant)>,
+    /// The one that was set last, and when it fires, if it is armed.
+    timer: Option<(TimerId, Option<Instant>)>,
 }
 
 impl<M: Middleware + 'static, H: Handler + 'static> Serving<M, H> {
@@ -48,7 +49,7 @@ impl<M: Middleware + 'static, H: Handler + 'static> Serving<M, H> {
     fn with_session(
         &mut self,
         conn: &mut FramedConn<'_, Self>,
-        act: impl FnOnce(&mut Session, &mut Next<'_, M, Unpacking<'_, H>>, &mut Output<'_>) -> Outlook,
+        act: impl FnOnce(&mut Session, &mut Behind<'_, M, Unpacking<'_, H>>, &mut Output<'_>) -> Outlook,
     ) -> Action {
         if conn.state.session.is_none() {
             let line = Arc::new(ToConnection(conn.remote()));
@@ -57,7 +58,7 @@ impl<M: Middleware + 'static, H: Handler + 'static> Serving<M, H> {
         }
         let Some(session) = &mut conn.state.session else { return Action::Continue };
         let mut handler =
-            Next { middleware: &self.middleware, handler: &mut Unpacking(&mut self.handler) };
+            Behind { middleware: &self.middleware, handler: &mut Unpacking(&mut self.handler) };
         match act(session, &mut handler, &mut conn.output) {
             Outlook::Over => Action::Close,
             Outlook::Open if session.is_timed() => {
@@ -76,14 +77,13 @@ fn arm_timer<F: FrameHandler<State = ConnectionState>>(conn: &mut FramedConn<'_,
     let next = conn.state.session.as_ref().and_then(|session| session.next_time());
     let Some(next) = next else { return };
     let armed = conn.state.timer;
-    if armed.is_some_and(|(_, at)| at <= next) {
+    if armed.and_then(|(_, at)| at).is_some_and(|at| at <= next) {
         return;
     }
-    if let Some((timer, _)) = armed {
-        conn.cancel_timer(timer);
-    }
-    let timer = conn.set_timer(next.saturating_duration_since(conn.output.now()));
-    conn.state.timer = Some((timer, next));
+    let after = next.saturating_duration_since(conn.output.now());
+    let reset = armed.map(|(timer, _)| timer).filter(|timer| conn.reset_timer(*timer, after));
+    let timer = reset.unwrap_or_else(|| conn.set_timer(after, 0));
+    conn.state.timer = Some((timer, Some(next)));
 }
 
 impl<M: Middleware + 'static, H: Handler + 'static> FrameHandler for Serving<M, H> {
@@ -113,10 +113,10 @@ impl<M: Middleware + 'static, H: Handler + 'static> FrameHandler for Serving<M, 
         self.with_session(conn, |session, _, output| session.on_error(&error, output))
     }
 
-    fn on_timer(&mut self, conn: &mut FramedConn<'_, Self>, _timer: TimerId) -> Action {
-        conn.state.timer = None;
+    fn on_timer(&mut self, conn: &mut FramedConn<'_, Self>, timer: TimerId, _value: u64) -> Action {
+        conn.state.timer = Some((timer, None));
         let unread = conn.input.len();
-        let place = conn.codec().map_or(0, |codec| codec.place(unread));
+        let place = conn.split().0.codec.map_or(0, |codec| codec.place(unread));
         let now = conn.now();
         self.with_session(conn, |session, _, output| {
             session.note_place(place, now);
@@ -144,7 +144,7 @@ impl<M: Middleware + 'static, H: Handler + 'static> FrameHandler for Serving<M, 
         }
     }
 
-    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> ShutdownAction {
+    fn on_shutdown(&mut self, _reactor: &mut FramedReactor<'_, Self>) -> ShutdownAction {
         ShutdownAction::Drain // Each connection is told.
     }
 
@@ -154,7 +154,7 @@ impl<M: Middleware + 'static, H: Handler + 'static> FrameHandler for Serving<M, 
 }
 
 /// How a reply comes back to its connection's reactor.
-struct ToConnection<M: Middleware + 'static, H: Handler + 'static>(Remote<Framed<Serving<M, H>>>);
+struct ToConnection<M: Middleware + 'static, H: Handler + 'static>(FramedRemote<Serving<M, H>>);
 
 impl<M: Middleware + 'static, H: Handler + 'static> Line for ToConnection<M, H> {
     fn answer(&self, id: u64, answer: Result<Body, Status>) {

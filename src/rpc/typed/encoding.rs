@@ -178,11 +178,3 @@ pub enum EncodingError {
         source: Box<dyn Error + Send + Sync>,
     },
 }
-
-impl EncodingError {
-    /// With its source, for the message of a status.
-    pub(super) fn with_reason(&self) -> String {
-        let (EncodingError::Encode { source, .. } | EncodingError::Decode { source, .. }) = self;
-        format!("{self}: {source}")
-    }
-}

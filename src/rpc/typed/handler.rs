@@ -62,13 +62,13 @@ fn encoding(call: &Call<'_>) -> Result<Encoding, Status> {
 }
 
 fn decode<Q: DeserializeOwned>(encoding: Encoding, body: &[u8]) -> Result<Q, Status> {
-    encoding.decode(body).map_err(|error| {
-        Status::invalid_argument(format!("the request can't be read: {}", error.with_reason()))
-    })
+    encoding
+        .decode(body)
+        .map_err(|error| Status::invalid_argument(format!("the request can't be read: {error}")))
 }
 
 fn no_response(error: &EncodingError) -> Status {
-    Status::internal(format!("the response can't be written: {}", error.with_reason()))
+    Status::internal(format!("the response can't be written: {error}"))
 }
 
 /// Answers a call later with a value: a [`Reply`] that knows how it is encoded.

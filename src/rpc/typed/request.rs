@@ -137,9 +137,9 @@ impl<M: Middleware, Q: Serialize, A: DeserializeOwned> TypedRequest<'_, M, Q, A>
 impl<'c, M, Q: Serialize, A> TypedRequest<'c, M, Q, A> {
     fn encode(self) -> Result<(&'c Client<M>, Request), Status> {
         let mut body = Vec::new();
-        self.encoding.encode(&self.value, &mut body).map_err(|error| {
-            Status::internal(format!("the request can't be written: {}", error.with_reason()))
-        })?;
+        self.encoding
+            .encode(&self.value, &mut body)
+            .map_err(|error| Status::internal(format!("the request can't be written: {error}")))?;
         Ok((self.client, self.request.format(self.encoding.format()).body(body)))
     }
 }
@@ -148,7 +148,7 @@ fn decode<A: DeserializeOwned>(response: &Response) -> Result<A, Status> {
     let unreadable = |why: &str| Status::internal(format!("the response can't be read: {why}"));
     let encoding = Encoding::of(response.format)
         .ok_or_else(|| unreadable("its encoding is none of those that are built in"))?;
-    encoding.decode(&response.body).map_err(|error| unreadable(&error.with_reason()))
+    encoding.decode(&response.body).map_err(|error| unreadable(&error.to_string()))
 }
 
 /// Waiting for it begins it: [`start`](TypedRequest::start).

@@ -1,8 +1,7 @@
 //! Servers that send every frame back, through `Framed`: random frames in random pieces over many
-//! connections, with and without a layer between socket and handler.
+//! connections, with nothing, a layer or TLS between socket and handler.
 
 use std::io::{Read, Write};
-use std::net::Shutdown;
 use std::thread;
 use std::time::Duration;
 
@@ -12,8 +11,8 @@ use millstream::codec::{LengthField, Lines};
 use millstream::sim::{Faults, SimPeer, Simulation};
 use millstream::{Action, Builder, Engine, OutputBuffer};
 
-use crate::common::layer::Wire;
 use crate::common::seeds::for_each_seed;
+use crate::common::wire::{Client, Far as _, Link, Wire};
 use crate::common::{TestEngine, assert_empty, assert_same, modes};
 
 on_each_wire! {
@@ -102,8 +101,7 @@ fn on_a_simulated_network_every_frame_comes_back(wire: Wire) {
 const MOST_TURNS: usize = 100_000;
 
 struct Peer {
-    peer: SimPeer,
-    /// As it is on the network.
+    peer: Link<SimPeer>,
     stream: Vec<u8>,
     sent: usize,
     received: Vec<u8>,
@@ -116,7 +114,7 @@ impl Peer {
         if !rest.is_empty() && rng.u8(..4) > 0 {
             let piece = rng.usize(1..=rest.len().min(2000));
             // What can't be sent now is offered again in the next turn.
-            self.sent += self.peer.send(&rest[..piece]).expect("the connection stands");
+            self.sent += self.peer.send(&rest[..piece]);
         }
         if rng.bool() {
             self.received.extend(self.peer.receive());
@@ -136,9 +134,9 @@ fn simulate<C: Bytes>(wire: Wire, echo: &Echo<C>, mut rng: Rng) {
         Simulation::new(rng.u64(..), Faults::harmless(), builder, handler).expect("it starts");
     let mut peers: Vec<Peer> = (0..rng.usize(1..8))
         .map(|_| {
-            let peer = simulation.connect().expect("it listens");
+            let peer = wire.meet(&mut simulation);
             let (frames, received) = (rng.usize(..40), Vec::new());
-            Peer { peer, stream: wire.pass(&echo.stream(&mut rng, frames)), sent: 0, received }
+            Peer { peer, stream: echo.stream(&mut rng, frames), sent: 0, received }
         })
         .collect();
     let mut turns = 0;
@@ -153,10 +151,12 @@ fn simulate<C: Bytes>(wire: Wire, echo: &Echo<C>, mut rng: Rng) {
     }
     for peer in &mut peers {
         assert_same(&peer.received, &peer.stream);
-        peer.peer.shutdown();
+        peer.peer.end();
     }
-    let closed =
-        simulation.run_until(Duration::from_secs(60), || peers.iter().all(|it| it.peer.ended()));
+    let closed = simulation.run_until(Duration::from_secs(60), || {
+        peers.iter_mut().for_each(|peer| assert_eq!(peer.peer.receive(), b""));
+        peers.iter().all(|peer| peer.peer.ended())
+    });
     assert!(closed, "the connections are not closed");
     simulation.stop(Duration::from_secs(10)).expect("nobody stopped it before");
     while simulation.turn(Duration::from_secs(1)) {}
@@ -180,13 +180,14 @@ fn serve<C: Bytes>(wire: Wire, builder: Builder, echo: &Echo<C>, seed: u64) {
     let engine = TestEngine::start(wire.build(builder), move |_| Framed::new(handler.clone()));
     thread::scope(|scope| {
         for client in 0..5 {
-            let (stream, mut rng) = (engine.connect(), Rng::with_seed(10 * seed + client));
-            let sent = wire.pass(&echo.stream(&mut rng, 200));
+            let (mut stream, mut rng) = (wire.connect(&engine), Rng::with_seed(10 * seed + client));
+            let sent = echo.stream(&mut rng, 200);
             scope.spawn(move || {
                 let mut received = Vec::new();
+                let writer = stream.try_clone().expect("a socket has clones");
                 thread::scope(|scope| {
-                    scope.spawn(|| send_in_pieces(&stream, &sent, rng));
-                    (&stream).read_to_end(&mut received).expect("the stream ends orderly");
+                    scope.spawn(|| send_in_pieces(writer, &sent, rng));
+                    stream.read_to_end(&mut received).expect("the stream ends orderly");
                 });
                 assert_same(&received, &sent);
             });
@@ -194,12 +195,12 @@ fn serve<C: Bytes>(wire: Wire, builder: Builder, echo: &Echo<C>, seed: u64) {
     });
 }
 
-fn send_in_pieces(mut stream: &std::net::TcpStream, mut rest: &[u8], mut rng: Rng) {
+fn send_in_pieces(mut stream: Client, mut rest: &[u8], mut rng: Rng) {
     while !rest.is_empty() {
         let most = *rng.choice(&[3, 100, 30_000]).expect("a choice");
         let (piece, behind) = rest.split_at(rng.usize(1..=rest.len().min(most)));
         stream.write_all(piece).expect("the server reads");
         rest = behind;
     }
-    stream.shutdown(Shutdown::Write).expect("the connection stands");
+    stream.end();
 }

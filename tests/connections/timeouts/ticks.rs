@@ -12,7 +12,7 @@ use millstream::{
 };
 
 use super::{LONG, assert_not_before, ms, stats};
-use crate::common::recorder::{On, arm};
+use crate::common::recorder::{On, Recorder, arm};
 use crate::common::stage::Stage;
 use crate::common::{DEADLINE, TestEngine, eventually, read_exactly, read_to_end, receive};
 
@@ -47,12 +47,12 @@ struct Tick {
 impl EventHandler for Ticker {
     type State = ();
 
-    fn on_boot(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
+    fn on_boot(&mut self, reactor: &mut Reactor<'_, Self>) -> ReactorAction {
         self.plan.at_boot.into_iter().for_each(|interval| reactor.set_tick(interval));
         ReactorAction::Continue
     }
 
-    fn on_tick(&mut self, reactor: &mut Reactor<'_>) -> ReactorAction {
+    fn on_tick(&mut self, reactor: &mut Reactor<'_, Self>) -> ReactorAction {
         let (stopping, now, at) = (self.stopping, reactor.now(), Instant::now());
         let tick = Tick { reactor: reactor.index(), stopping, now, at };
         let _ = self.told.send(tick); // The test may have seen enough.
@@ -60,18 +60,18 @@ impl EventHandler for Ticker {
         ReactorAction::Continue
     }
 
-    fn on_shutdown(&mut self, reactor: &mut Reactor<'_>) -> ShutdownAction {
+    fn on_shutdown(&mut self, reactor: &mut Reactor<'_, Self>) -> ShutdownAction {
         self.stopping = true;
         self.plan.at_shutdown.into_iter().for_each(|interval| reactor.set_tick(interval));
         ShutdownAction::Drain
     }
 
     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
-        conn.set_timer(LONG);
+        conn.set_timer(LONG, 0);
         Action::Continue
     }
 
-    fn on_timer(&mut self, _conn: &mut Conn<'_, Self>, _timer: TimerId) -> Action {
+    fn on_timer(&mut self, _conn: &mut Conn<'_, Self>, _timer: TimerId, _value: u64) -> Action {
         Action::Close
     }
 }
@@ -163,6 +163,24 @@ fn on_shutdown_can_set_the_tick() {
 
 // --- silence -------------------------------------------------------------------------------------
 
+/// A timer without a connection holds up no stop, and ends with the engine.
+#[test]
+fn a_reactors_timer_ends_with_it() {
+    let stage = Stage::start(Stage::builder(), |on, _| on.usual());
+    let reactors = stage.reactors::<Recorder>().expect("it is the engine's handler");
+    let set = |_: &mut Recorder, reactor: &mut Reactor<'_, Recorder>| {
+        for value in 0..3 {
+            reactor.set_timer(DEADLINE * 9, value);
+        }
+        ReactorAction::Continue
+    };
+    reactors.run(0, set).unwrap();
+    eventually("they are counted", || stats(&stage).timers == 3);
+    stage.stop(DEADLINE).unwrap();
+    stage.wait().unwrap();
+    assert_eq!(stats(&stage).timers, 0);
+}
+
 /// With nothing armed, a reactor with idle connections sleeps; also when timers were armed before.
 #[test]
 fn an_idle_reactor_makes_no_turn() {
@@ -196,7 +214,7 @@ fn an_idle_reactor_makes_no_turn() {
 fn a_reactor_with_far_deadlines_makes_few_turns() {
     let builder = Stage::builder().idle_timeout(DEADLINE * 9).read_timeout(DEADLINE * 10);
     let stage = Stage::start(builder, |on, conn| {
-        conn.set_timer(DEADLINE * 11);
+        conn.set_timer(DEADLINE * 11, 0);
         on.usual()
     });
     let clients: Vec<TcpStream> = (0..20).map(|_| stage.open().0).collect();

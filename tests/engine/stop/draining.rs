@@ -60,7 +60,7 @@ impl EventHandler for Draining {
         self.tell(News::Closed(reason.to_string()));
     }
 
-    fn on_shutdown(&mut self, reactor: &mut Reactor<'_>) -> ShutdownAction {
+    fn on_shutdown(&mut self, reactor: &mut Reactor<'_, Self>) -> ShutdownAction {
         self.tell(News::Shutdown(reactor.index(), reactor.connections()));
         self.on_shutdown
     }
@@ -232,7 +232,7 @@ impl EventHandler for Polite {
         Action::Continue
     }
 
-    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_>) -> ShutdownAction {
+    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_, Self>) -> ShutdownAction {
         self.0
     }
 

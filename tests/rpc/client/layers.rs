@@ -10,6 +10,13 @@ use super::puppet::{Seen, Stage};
 use super::{ask, begin, block_on, builder, code, echo, finish, receive};
 use crate::common::{FragilePayload, eventually};
 
+use crate::common::wire::Wire;
+
+with_and_without_tls! {
+    layers_are_passed_from_outside_and_told_the_end_from_inside
+    a_layer_answers_by_itself_or_changes_what_is_sent
+}
+
 type Notes = Arc<Mutex<Vec<String>>>;
 
 /// Notes when it is passed, and how the call ends.
@@ -32,11 +39,10 @@ fn taken(notes: &Notes) -> Vec<String> {
     std::mem::take(&mut notes.lock().unwrap())
 }
 
-#[test]
-fn layers_are_passed_from_outside_and_told_the_end_from_inside() {
-    let (stage, notes) = (Stage::new(), Notes::default());
+fn layers_are_passed_from_outside_and_told_the_end_from_inside(wire: Wire) {
+    let (stage, notes) = (Stage::new(wire), Notes::default());
     let layer = |name| Noting(name, Arc::clone(&notes));
-    let builder = builder(stage.address()).layer(layer("outer")).layer(layer("inner"));
+    let builder = builder(wire, stage.address()).layer(layer("outer")).layer(layer("inner"));
     let client = builder.build().expect("it starts");
     client.call(echo("")).expect("it is answered");
     let passed = ["outer sees t/echo", "inner sees t/echo", "inner ends OK", "outer ends OK"];
@@ -83,11 +89,10 @@ impl Middleware for &'static Obeying {
     }
 }
 
-#[test]
-fn a_layer_answers_by_itself_or_changes_what_is_sent() {
-    let stage = Stage::new();
+fn a_layer_answers_by_itself_or_changes_what_is_sent(wire: Wire) {
+    let stage = Stage::new(wire);
     let layer: &'static Obeying = Box::leak(Box::new(Obeying { replies: Mutex::default() }));
-    let client = builder(stage.address()).layer(layer).build().expect("it starts");
+    let client = builder(wire, stage.address()).layer(layer).build().expect("it starts");
     assert_eq!(client.call(Request::new("answer")).unwrap().body, "from the layer");
     assert_eq!(code(&client.call(Request::new("refuse"))), Code::PermissionDenied);
     assert_eq!(code(&client.call(Request::new("panic"))), Code::Internal);

@@ -11,6 +11,22 @@ use super::puppet::{self, Seen, Stage};
 use super::{ask, begin, block_on, builder, code, echo, finish, receive};
 use crate::common::{eventually, pattern};
 
+use crate::common::wire::Wire;
+
+with_and_without_tls! {
+    without_a_server_calls_that_wait_for_one_end_at_their_deadline_and_in_bounds
+    a_call_fails_at_once_where_nobody_listens
+    all_addresses_are_tried_before_a_call_fails
+    a_call_fails_only_while_an_address_is_left_alone
+    so_many_calls_are_in_flight_and_the_others_wait
+    a_cancelled_call_makes_room_for_one_that_waits
+    large_requests_wait_for_room_and_all_arrive
+    more_requests_than_may_wait_are_refused_and_the_others_arrive
+    an_upload_that_is_slower_than_its_deadline_is_completed_and_cancelled
+    what_is_too_long_is_refused_and_the_connection_goes_on
+    a_stopped_client_refuses_calls
+}
+
 /// An address where nobody listens, nor will: a socket that does not listen has the port until the
 /// process ends.
 fn nowhere() -> String {
@@ -22,10 +38,9 @@ fn nowhere() -> String {
     address.to_string()
 }
 
-#[test]
-fn without_a_server_calls_that_wait_for_one_end_at_their_deadline_and_in_bounds() {
+fn without_a_server_calls_that_wait_for_one_end_at_their_deadline_and_in_bounds(wire: Wire) {
     let backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(20));
-    let builder = builder(nowhere()).max_open(3, 100).reconnect(backoff).wait_for_ready(true);
+    let builder = builder(wire, nowhere()).max_open(3, 100).reconnect(backoff).wait_for_ready(true);
     let client = builder.build().expect("it starts");
     let short = Duration::from_millis(300);
     let begun = Instant::now();
@@ -45,10 +60,9 @@ fn without_a_server_calls_that_wait_for_one_end_at_their_deadline_and_in_bounds(
     assert_eq!((stats.failed, stats.connected), (5, 0));
 }
 
-#[test]
-fn a_call_fails_at_once_where_nobody_listens() {
+fn a_call_fails_at_once_where_nobody_listens(wire: Wire) {
     let long = Backoff::new(Duration::from_secs(600), Duration::from_secs(600));
-    let (builder, hour) = (builder(nowhere()).address(nowhere()), Duration::from_secs(3600));
+    let (builder, hour) = (builder(wire, nowhere()).address(nowhere()), Duration::from_secs(3600));
     let client = builder.reconnect(long).timeout(hour).build().expect("it starts");
     for _ in 0..3 {
         for request in [echo(""), echo("").idempotent(true)] {
@@ -64,10 +78,9 @@ fn a_call_fails_at_once_where_nobody_listens() {
 }
 
 /// One that can't be reached costs no call as long as it is not known that no other can.
-#[test]
-fn all_addresses_are_tried_before_a_call_fails() {
-    let stage = Stage::new();
-    let builder = builder(nowhere()).address(stage.address()).address(nowhere());
+fn all_addresses_are_tried_before_a_call_fails(wire: Wire) {
+    let stage = Stage::new(wire);
+    let builder = builder(wire, nowhere()).address(stage.address()).address(nowhere());
     let client = builder.build().expect("it starts");
     for _ in 0..10 {
         client.call(echo("")).expect("it is answered");
@@ -76,23 +89,21 @@ fn all_addresses_are_tried_before_a_call_fails() {
 }
 
 /// A client that failed at once finds a server that has come since.
-#[test]
-fn a_call_fails_only_while_an_address_is_left_alone() {
+fn a_call_fails_only_while_an_address_is_left_alone(wire: Wire) {
     let backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(20));
     let unused = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let address = unused.local_addr().expect("it is bound").to_string();
     drop(unused);
-    let client = builder(address.clone()).reconnect(backoff).build().expect("it starts");
+    let client = builder(wire, address.clone()).reconnect(backoff).build().expect("it starts");
     assert_eq!(code(&client.call(echo(""))), Code::Unavailable);
-    let _stage = Stage::at(&address, true);
+    let _stage = Stage::at(wire, &address, true);
     eventually("it is answered", || client.call(echo("")).is_ok());
     finish(&client);
 }
 
-#[test]
-fn so_many_calls_are_in_flight_and_the_others_wait() {
-    let stage = Stage::new();
-    let client = builder(stage.address()).max_in_flight(2).build().expect("it starts");
+fn so_many_calls_are_in_flight_and_the_others_wait(wire: Wire) {
+    let stage = Stage::new(wire);
+    let client = builder(wire, stage.address()).max_in_flight(2).build().expect("it starts");
     let calls: Vec<_> = ["a", "b", "c"].map(|body| client.start(ask(body))).into();
     let (first, second) = (stage.request(), stage.request());
     assert_eq!(client.stats().in_flight, 3);
@@ -107,10 +118,9 @@ fn so_many_calls_are_in_flight_and_the_others_wait() {
     finish(&client);
 }
 
-#[test]
-fn a_cancelled_call_makes_room_for_one_that_waits() {
-    let stage = Stage::new();
-    let client = builder(stage.address()).max_in_flight(1).build().expect("it starts");
+fn a_cancelled_call_makes_room_for_one_that_waits(wire: Wire) {
+    let stage = Stage::new(wire);
+    let client = builder(wire, stage.address()).max_in_flight(1).build().expect("it starts");
     let first = client.start(ask("first"));
     stage.request();
     let second = client.start(ask("second"));
@@ -124,11 +134,10 @@ fn a_cancelled_call_makes_room_for_one_that_waits() {
     finish(&client);
 }
 
-#[test]
-fn large_requests_wait_for_room_and_all_arrive() {
+fn large_requests_wait_for_room_and_all_arrive(wire: Wire) {
     const LEN: usize = 300_000;
-    let stage = Stage::new();
-    let client = builder(stage.address()).max_unsent(64 * 1024).build().expect("it starts");
+    let stage = Stage::new(wire);
+    let client = builder(wire, stage.address()).max_unsent(64 * 1024).build().expect("it starts");
     let bodies: Vec<Vec<u8>> = (0..60).map(|seed| pattern(LEN, seed)).collect();
     let calls: Vec<_> = bodies.iter().map(|body| client.start(echo(body.clone()))).collect();
     for (calling, body) in calls.into_iter().zip(&bodies) {
@@ -140,11 +149,10 @@ fn large_requests_wait_for_room_and_all_arrive() {
 
 /// A server that reads nothing for a while costs those calls that are too much, at once, and no
 /// connection.
-#[test]
-fn more_requests_than_may_wait_are_refused_and_the_others_arrive() {
+fn more_requests_than_may_wait_are_refused_and_the_others_arrive(wire: Wire) {
     const LEN: usize = 1024 * 1024;
-    let stage = Stage::new();
-    let client = builder(stage.address()).build().expect("it starts");
+    let stage = Stage::new(wire);
+    let client = builder(wire, stage.address()).build().expect("it starts");
     client.call(echo("")).expect("it is answered");
     let peer = stage.next(|seen| match seen {
         Seen::Open(peer) => Some(peer),
@@ -180,10 +188,9 @@ fn more_requests_than_may_wait_are_refused_and_the_others_arrive() {
 
 /// A request whose deadline comes while it is being sent ends in time; its frame is completed, and
 /// cancelled.
-#[test]
-fn an_upload_that_is_slower_than_its_deadline_is_completed_and_cancelled() {
-    let stage = Stage::new();
-    let client = builder(stage.address()).build().expect("it starts");
+fn an_upload_that_is_slower_than_its_deadline_is_completed_and_cancelled(wire: Wire) {
+    let stage = Stage::new(wire);
+    let client = builder(wire, stage.address()).build().expect("it starts");
     client.call(echo("")).expect("it is answered");
     let peer = stage.next(|seen| match seen {
         Seen::Open(peer) => Some(peer),
@@ -212,12 +219,11 @@ fn an_upload_that_is_slower_than_its_deadline_is_completed_and_cancelled() {
     assert_eq!(finish(&client).connected, 1);
 }
 
-#[test]
-fn what_is_too_long_is_refused_and_the_connection_goes_on() {
+fn what_is_too_long_is_refused_and_the_connection_goes_on(wire: Wire) {
     let mut limits = millstream::rpc::FrameLimits::default();
     (limits.max_head, limits.max_body) = (100, 1000);
-    let stage = Stage::new();
-    let builder = builder(stage.address()).frame_limits(limits).retry(RetryPolicy::never());
+    let stage = Stage::new(wire);
+    let builder = builder(wire, stage.address()).frame_limits(limits).retry(RetryPolicy::never());
     let client = builder.build().expect("it starts");
     let status = client.call(echo(vec![0; 1001])).expect_err("it is too long");
     assert_eq!(status.message(), "the body of the request has 1001 bytes, at most 1000 may be");
@@ -234,10 +240,9 @@ fn what_is_too_long_is_refused_and_the_connection_goes_on() {
     assert_eq!(finish(&client).connected, 1);
 }
 
-#[test]
-fn a_stopped_client_refuses_calls() {
-    let stage = Stage::new();
-    let client = builder(stage.address()).build().expect("it starts");
+fn a_stopped_client_refuses_calls(wire: Wire) {
+    let stage = Stage::new(wire);
+    let client = builder(wire, stage.address()).build().expect("it starts");
     client.call(echo("")).expect("it is answered");
     finish(&client);
     let stopped = Status::unavailable("the client has stopped");

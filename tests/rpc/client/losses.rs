@@ -14,15 +14,29 @@ use super::{ask, begin, block_on, builder, code, echo, finish, receive};
 use crate::common::seeds::for_each_seed;
 use crate::common::{DEADLINE, eventually};
 
+use crate::common::wire::Wire;
+
+with_and_without_tls! {
+    under_losses_every_call_ends_once_and_runs_at_most_once
+    only_what_may_be_run_twice_is_tried_again_after_a_loss
+    what_was_not_run_is_tried_again_whatever_it_is
+    a_response_that_is_never_whole_ends_its_connection
+    why_a_server_went_away_is_told_to_its_calls
+    a_server_that_breaks_off_ends_all_calls_with_its_status
+    attempts_end_before_the_deadline
+    a_stop_lets_calls_end_and_cuts_the_rest
+    dropping_the_last_client_lets_calls_end
+    a_client_that_never_called_ends_at_once
+}
+
 fn soon() -> Backoff {
     Backoff::new(Duration::from_millis(1), Duration::from_millis(5))
 }
 
-#[test]
-fn only_what_may_be_run_twice_is_tried_again_after_a_loss() {
-    let stage = Stage::new();
+fn only_what_may_be_run_twice_is_tried_again_after_a_loss(wire: Wire) {
+    let stage = Stage::new(wire);
     let retry = RetryPolicy::new(3, soon());
-    let client = builder(stage.address()).retry(retry).reconnect(soon()).build().unwrap();
+    let client = builder(wire, stage.address()).retry(retry).reconnect(soon()).build().unwrap();
     let once = begin(&client, ask("once"));
     let asked = stage.request();
     assert!(!asked.is_retry);
@@ -47,11 +61,10 @@ fn only_what_may_be_run_twice_is_tried_again_after_a_loss() {
     assert_eq!((stats.retried, stats.lost), (3, 5), "{stats:?}");
 }
 
-#[test]
-fn what_was_not_run_is_tried_again_whatever_it_is() {
-    let stage = Stage::new();
+fn what_was_not_run_is_tried_again_whatever_it_is(wire: Wire) {
+    let stage = Stage::new(wire);
     let retry = RetryPolicy::new(3, soon());
-    let client = builder(stage.address()).retry(retry).build().expect("it starts");
+    let client = builder(wire, stage.address()).retry(retry).build().expect("it starts");
     let ended = begin(&client, ask(""));
     stage.request().fail(Code::Unavailable, true);
     stage.request().fail(Code::Unavailable, true);
@@ -70,11 +83,10 @@ fn what_was_not_run_is_tried_again_whatever_it_is() {
     assert_eq!(finish(&client).retried, 2);
 }
 
-#[test]
-fn a_response_that_is_never_whole_ends_its_connection() {
-    let stage = Stage::new();
+fn a_response_that_is_never_whole_ends_its_connection(wire: Wire) {
+    let stage = Stage::new(wire);
     let short = Duration::from_millis(100);
-    let client = builder(stage.address()).frame_timeout(short).build().expect("it starts");
+    let client = builder(wire, stage.address()).frame_timeout(short).build().expect("it starts");
     let ended = begin(&client, ask(""));
     let asked = stage.request();
     write(&asked.peer, b"MS\x01\x02\0\0\0\0\0\0\0\x09");
@@ -85,11 +97,10 @@ fn a_response_that_is_never_whole_ends_its_connection() {
     assert_eq!(finish(&client).lost, 1);
 }
 
-#[test]
-fn why_a_server_went_away_is_told_to_its_calls() {
-    let stage = Stage::new();
+fn why_a_server_went_away_is_told_to_its_calls(wire: Wire) {
+    let stage = Stage::new(wire);
     let retry = RetryPolicy::never();
-    let client = builder(stage.address()).retry(retry).build().expect("it starts");
+    let client = builder(wire, stage.address()).retry(retry).build().expect("it starts");
     let [run, not_run] = ["run", "not run"].map(|body| begin(&client, ask(body)));
     let asked = [stage.request(), stage.request()];
     go_away_with(&asked[0].peer, asked[0].id, Code::Ok, "it is night");
@@ -104,12 +115,11 @@ fn why_a_server_went_away_is_told_to_its_calls() {
 }
 
 /// The server goes on with nothing, so nothing is waited for, even if it does not close.
-#[test]
-fn a_server_that_breaks_off_ends_all_calls_with_its_status() {
+fn a_server_that_breaks_off_ends_all_calls_with_its_status(wire: Wire) {
     for said in [Code::InvalidArgument, Code::Unavailable] {
-        let stage = Stage::new();
+        let stage = Stage::new(wire);
         let retry = RetryPolicy::new(2, soon());
-        let builder = builder(stage.address()).retry(retry).reconnect(soon());
+        let builder = builder(wire, stage.address()).retry(retry).reconnect(soon());
         let client = builder.build().expect("it starts");
         let [run, not_run] = ["run", "not run"].map(|body| begin(&client, ask(body)));
         let asked = [stage.request(), stage.request()];
@@ -128,12 +138,11 @@ fn a_server_that_breaks_off_ends_all_calls_with_its_status() {
     }
 }
 
-#[test]
-fn attempts_end_before_the_deadline() {
-    let stage = Stage::new();
+fn attempts_end_before_the_deadline(wire: Wire) {
+    let stage = Stage::new(wire);
     let slow = Backoff::new(Duration::from_secs(3600), Duration::from_secs(3600)).seed(1);
     let retry = RetryPolicy::new(10, slow);
-    let client = builder(stage.address()).retry(retry).build().expect("it starts");
+    let client = builder(wire, stage.address()).retry(retry).build().expect("it starts");
     let begun = Instant::now();
     let ended = begin(&client, ask("").idempotent(true));
     stage.request().fail(Code::Unavailable, false);
@@ -144,16 +153,15 @@ fn attempts_end_before_the_deadline() {
 
 /// Calls while a thread cuts connections: each ends once, with its own answer, and what is not
 /// idempotent is run at most once.
-#[test]
-fn under_losses_every_call_ends_once_and_runs_at_most_once() {
-    for_each_seed(3, lose_connections);
+fn under_losses_every_call_ends_once_and_runs_at_most_once(wire: Wire) {
+    for_each_seed(3, |seed| lose_connections(wire, seed));
 }
 
-fn lose_connections(seed: u64) {
+fn lose_connections(wire: Wire, seed: u64) {
     const CALLS: usize = 400;
-    let stage = Stage::new();
+    let stage = Stage::new(wire);
     let builder =
-        builder(stage.address()).connections(2).max_in_flight(8).reconnect(soon()).seed(seed);
+        builder(wire, stage.address()).connections(2).max_in_flight(8).reconnect(soon()).seed(seed);
     let client = builder.retry(RetryPolicy::new(4, soon())).build().expect("it starts");
     let ends: Arc<Vec<AtomicUsize>> = Arc::new((0..CALLS).map(|_| AtomicUsize::new(0)).collect());
     let answered = Arc::new(Mutex::new(HashMap::new()));
@@ -202,10 +210,9 @@ fn lose_connections(seed: u64) {
     finish(&client);
 }
 
-#[test]
-fn a_stop_lets_calls_end_and_cuts_the_rest() {
-    let stage = Stage::new();
-    let client = builder(stage.address()).max_in_flight(2).build().expect("it starts");
+fn a_stop_lets_calls_end_and_cuts_the_rest(wire: Wire) {
+    let stage = Stage::new(wire);
+    let client = builder(wire, stage.address()).max_in_flight(2).build().expect("it starts");
     let good = begin(&client, ask("good"));
     let left = begin(&client, ask("left"));
     let waiting = begin(&client, ask("waiting"));
@@ -220,10 +227,9 @@ fn a_stop_lets_calls_end_and_cuts_the_rest() {
     finish(&client);
 }
 
-#[test]
-fn dropping_the_last_client_lets_calls_end() {
-    let stage = Stage::new();
-    let builder = builder(stage.address()).drain_timeout(DEADLINE * 2);
+fn dropping_the_last_client_lets_calls_end(wire: Wire) {
+    let stage = Stage::new(wire);
+    let builder = builder(wire, stage.address()).drain_timeout(DEADLINE * 2);
     let client = builder.build().expect("it starts");
     let (callback, future) = (begin(&client, ask("one")), client.start(ask("two")));
     let asked = [stage.request(), stage.request()];
@@ -238,12 +244,11 @@ fn dropping_the_last_client_lets_calls_end() {
     stage.next(|seen| matches!(seen, Seen::Closed).then_some(()));
 }
 
-#[test]
-fn a_client_that_never_called_ends_at_once() {
-    let client = builder("127.0.0.1:1").build().expect("it starts");
+fn a_client_that_never_called_ends_at_once(wire: Wire) {
+    let client = builder(wire, "127.0.0.1:1").build().expect("it starts");
     assert_eq!(finish(&client).started, 0);
-    let stage = Stage::new();
-    let client = builder(stage.address()).build().expect("it starts");
+    let stage = Stage::new(wire);
+    let client = builder(wire, stage.address()).build().expect("it starts");
     client.call(echo("")).expect("it is answered");
     finish(&client);
 }

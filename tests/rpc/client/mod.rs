@@ -23,6 +23,21 @@ use millstream::rpc::{
 use millstream::{Engine, WaitError};
 use puppet::{ECHO, Seen, Stage};
 
+use crate::common::wire::Wire;
+
+with_and_without_tls! {
+    every_form_of_calling_gets_its_answer_from_a_real_server
+    a_thousand_calls_share_a_connection_and_none_gets_anothers_answer
+    many_threads_call_at_the_same_time_on_several_reactors
+    a_call_ends_at_its_deadline_and_the_server_is_told
+    a_future_that_is_dropped_cancels_its_call
+    a_future_that_has_ended_says_so_when_it_is_polled_again
+    callbacks_call_again_but_do_not_wait_on_their_reactor
+    the_last_client_may_be_dropped_in_its_own_callback
+    one_way_requests_wait_for_a_connection_and_for_nothing_else
+    a_callback_that_panics_harms_nobody_else
+}
+
 type Ended = Result<Response, Status>;
 
 /// Waits for a future without a runtime.
@@ -45,8 +60,9 @@ fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-fn builder(address: impl Into<String>) -> ClientBuilder {
-    Client::builder().address(address).timeout(DEADLINE).seed(7)
+fn builder(wire: Wire, address: impl Into<String>) -> ClientBuilder {
+    let builder = Client::builder().address(address).timeout(DEADLINE).seed(7);
+    builder.connect_with(move |connect| wire.dress(connect))
 }
 
 fn echo(body: impl Into<millstream::Bytes>) -> Request {
@@ -82,11 +98,10 @@ fn finish<M: Middleware>(client: &Client<M>) -> ClientStats {
     stats
 }
 
-#[test]
-fn every_form_of_calling_gets_its_answer_from_a_real_server() {
+fn every_form_of_calling_gets_its_answer_from_a_real_server(wire: Wire) {
     let server = Server::new();
     let served = server.clone();
-    let engine = TestEngine::start(Engine::builder().reactors(1), move |_| {
+    let engine = TestEngine::start(wire.build(Engine::builder().reactors(1)), move |_| {
         let echo = |call: &mut Call<'_>| {
             for (key, value) in call.metadata().iter() {
                 let _ = call.outgoing().insert(key, value);
@@ -96,7 +111,7 @@ fn every_form_of_calling_gets_its_answer_from_a_real_server() {
         let fail = |_: &mut Call<'_>| Err(Status::not_found("nothing there"));
         served.serve(Router::new().method(ECHO, echo).method("t/fail", fail))
     });
-    let client = builder(engine.address().to_string()).build().expect("it starts");
+    let client = builder(wire, engine.address().to_string()).build().expect("it starts");
 
     let request = echo("blocking").metadata("key", "value").expect("it is metadata");
     let response = client.call(request).expect("it is answered");
@@ -119,10 +134,9 @@ fn every_form_of_calling_gets_its_answer_from_a_real_server() {
     assert_eq!((stats.started, stats.failed, stats.connected), (7, 3, 1), "{stats:?}");
 }
 
-#[test]
-fn a_thousand_calls_share_a_connection_and_none_gets_anothers_answer() {
-    let stage = Stage::new();
-    let client = builder(stage.address()).build().expect("it starts");
+fn a_thousand_calls_share_a_connection_and_none_gets_anothers_answer(wire: Wire) {
+    let stage = Stage::new(wire);
+    let client = builder(wire, stage.address()).build().expect("it starts");
     let calls: Vec<_> = (0..1000)
         .map(|number| client.start(Request::new("t/ask").body(format!("call {number}"))))
         .collect();
@@ -138,10 +152,10 @@ fn a_thousand_calls_share_a_connection_and_none_gets_anothers_answer() {
     assert_eq!(finish(&client).connected, 1);
 }
 
-#[test]
-fn many_threads_call_at_the_same_time_on_several_reactors() {
-    let stage = Stage::new();
-    let client = builder(stage.address()).reactors(2).connections(2).build().expect("it starts");
+fn many_threads_call_at_the_same_time_on_several_reactors(wire: Wire) {
+    let stage = Stage::new(wire);
+    let client =
+        builder(wire, stage.address()).reactors(2).connections(2).build().expect("it starts");
     thread::scope(|scope| {
         for thread in 0..4 {
             let client = client.clone();
@@ -158,10 +172,9 @@ fn many_threads_call_at_the_same_time_on_several_reactors() {
     assert_eq!((stats.succeeded, stats.connected), (800, 4), "{stats:?}");
 }
 
-#[test]
-fn a_call_ends_at_its_deadline_and_the_server_is_told() {
-    let stage = Stage::new();
-    let client = builder(stage.address()).build().expect("it starts");
+fn a_call_ends_at_its_deadline_and_the_server_is_told(wire: Wire) {
+    let stage = Stage::new(wire);
+    let client = builder(wire, stage.address()).build().expect("it starts");
     client.call(echo("connected")).expect("it is answered");
     let begun = Instant::now();
     let calling = client.start(ask("").timeout(Duration::from_millis(200)));
@@ -180,10 +193,9 @@ fn a_call_ends_at_its_deadline_and_the_server_is_told() {
     finish(&client);
 }
 
-#[test]
-fn a_future_that_is_dropped_cancels_its_call() {
-    let stage = Stage::new();
-    let client = builder(stage.address()).build().expect("it starts");
+fn a_future_that_is_dropped_cancels_its_call(wire: Wire) {
+    let stage = Stage::new(wire);
+    let client = builder(wire, stage.address()).build().expect("it starts");
     let calling = client.start(ask(""));
     let asked = stage.request();
     drop(calling);
@@ -198,20 +210,18 @@ fn a_future_that_is_dropped_cancels_its_call() {
     assert_eq!((stats.succeeded, stats.failed), (1, 1), "{stats:?}");
 }
 
-#[test]
-fn a_future_that_has_ended_says_so_when_it_is_polled_again() {
-    let stage = Stage::new();
-    let client = builder(stage.address()).build().expect("it starts");
+fn a_future_that_has_ended_says_so_when_it_is_polled_again(wire: Wire) {
+    let stage = Stage::new(wire);
+    let client = builder(wire, stage.address()).build().expect("it starts");
     let mut calling = client.start(echo("once"));
     assert_eq!(block_on(&mut calling).expect("it is answered").body, "once");
     assert_eq!(code(&block_on(&mut calling)), Code::Internal);
     finish(&client);
 }
 
-#[test]
-fn callbacks_call_again_but_do_not_wait_on_their_reactor() {
-    let stage = Stage::new();
-    let client = builder(stage.address()).build().expect("it starts");
+fn callbacks_call_again_but_do_not_wait_on_their_reactor(wire: Wire) {
+    let stage = Stage::new(wire);
+    let client = builder(wire, stage.address()).build().expect("it starts");
     let (told, ended) = channel();
     let again = client.clone();
     client.call_then(echo("one"), move |result| {
@@ -229,10 +239,9 @@ fn callbacks_call_again_but_do_not_wait_on_their_reactor() {
     finish(&client);
 }
 
-#[test]
-fn the_last_client_may_be_dropped_in_its_own_callback() {
-    let stage = Stage::new();
-    let client = builder(stage.address()).build().expect("it starts");
+fn the_last_client_may_be_dropped_in_its_own_callback(wire: Wire) {
+    let stage = Stage::new(wire);
+    let client = builder(wire, stage.address()).build().expect("it starts");
     let (told, ended) = channel();
     let (last, first) = (client.clone(), client);
     let calling = first.start(ask("under way"));
@@ -252,10 +261,9 @@ fn the_last_client_may_be_dropped_in_its_own_callback() {
     stage.next(|seen| matches!(seen, Seen::Closed).then_some(()));
 }
 
-#[test]
-fn one_way_requests_wait_for_a_connection_and_for_nothing_else() {
-    let stage = Stage::new();
-    let client = builder(stage.address()).build().expect("it starts");
+fn one_way_requests_wait_for_a_connection_and_for_nothing_else(wire: Wire) {
+    let stage = Stage::new(wire);
+    let client = builder(wire, stage.address()).build().expect("it starts");
     for body in ["one", "two"] {
         client.send(ask(body)).expect("it can be sent");
         let asked = stage.request();
@@ -267,10 +275,9 @@ fn one_way_requests_wait_for_a_connection_and_for_nothing_else() {
     assert_eq!(code(&client.send(ask("")).map(|()| Response::default())), Code::Unavailable);
 }
 
-#[test]
-fn a_callback_that_panics_harms_nobody_else() {
-    let stage = Stage::new();
-    let client = builder(stage.address()).build().expect("it starts");
+fn a_callback_that_panics_harms_nobody_else(wire: Wire) {
+    let stage = Stage::new(wire);
+    let client = builder(wire, stage.address()).build().expect("it starts");
     let other = client.start(ask("other"));
     let asked = stage.request();
     client.call_then(echo("bad"), |_| std::panic::panic_any(crate::common::FragilePayload));

@@ -2,12 +2,26 @@
 
 use std::time::{Duration, Instant};
 
-use millstream::Backoff;
 use millstream::rpc::{Choice, Client, Code, Middleware, RetryPolicy};
+use millstream::{Backoff, Connect};
 
 use super::puppet::{Asked, Seen, Stage, cut, go_away};
 use super::{ask, begin, block_on, builder, code, echo, finish, receive};
 use crate::common::{DEADLINE, eventually};
+
+use crate::common::wire::Wire;
+
+with_and_without_tls! {
+    an_address_that_is_down_is_left_alone
+    connections_that_fail_together_are_one_failure
+    hosts_and_unix_sockets_are_addresses
+    a_client_connects_again_when_its_server_is_back
+    a_server_that_leaves_ends_its_calls_while_others_go_to_a_new_connection
+    a_server_that_sends_everybody_away_is_not_overrun
+    a_silent_server_is_given_up
+    a_server_that_answers_pings_has_time
+    what_is_no_rpc_ends_the_connection
+}
 
 /// Makes all of a client's connections.
 fn warm_up<M: Middleware>(client: &Client<M>, connections: usize) {
@@ -44,9 +58,10 @@ fn count(places: &[usize], place: usize) -> usize {
 }
 
 fn three(choice: Choice) -> (Client, [Stage; 3]) {
-    let stages = [Stage::new(), Stage::new(), Stage::new()];
+    let stages = [Stage::new(Wire::Plain), Stage::new(Wire::Plain), Stage::new(Wire::Plain)];
     let [first, second, third] = &stages;
-    let builder = builder(first.address()).address(second.address()).address(third.address());
+    let builder =
+        builder(Wire::Plain, first.address()).address(second.address()).address(third.address());
     let client = builder.balance(choice).build().expect("it starts");
     warm_up(&client, 3);
     (client, stages)
@@ -98,14 +113,13 @@ fn calls_go_where_the_fewest_are() {
     finish(&client);
 }
 
-#[test]
-fn an_address_that_is_down_is_left_alone() {
+fn an_address_that_is_down_is_left_alone(wire: Wire) {
     let down = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let address = down.local_addr().expect("it is bound").to_string();
     drop(down);
-    let stage = Stage::new();
+    let stage = Stage::new(wire);
     let long = Backoff::new(Duration::from_secs(600), Duration::from_secs(600));
-    let builder = builder(address).address(stage.address()).reconnect(long);
+    let builder = builder(wire, address).address(stage.address()).reconnect(long);
     let client = builder.build().expect("it starts");
     for _ in 0..20 {
         client.call(echo("")).expect("it is answered");
@@ -114,15 +128,15 @@ fn an_address_that_is_down_is_left_alone() {
     assert_eq!((stats.connected, stats.connect_failures), (1, 1), "{stats:?}");
 }
 
-#[test]
-fn connections_that_fail_together_are_one_failure() {
+fn connections_that_fail_together_are_one_failure(wire: Wire) {
     const CONNECTIONS: usize = 8;
     let unused = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let address = unused.local_addr().expect("it is bound").to_string();
     drop(unused);
     // The sixth delay is 32 ms at most; the sixth of each connection would be many years.
     let backoff = Backoff::new(Duration::from_millis(1), Duration::MAX);
-    let client = builder(address).connections(CONNECTIONS).reconnect(backoff).build().unwrap();
+    let client =
+        builder(wire, address).connections(CONNECTIONS).reconnect(backoff).build().unwrap();
     let waiting = client.start(echo("").wait_for_ready(true));
     eventually("it tries again and again", || {
         client.stats().connect_failures > 6 * CONNECTIONS as u64
@@ -131,12 +145,13 @@ fn connections_that_fail_together_are_one_failure() {
     finish(&client);
 }
 
+/// The one that is stuck is a listener that nobody accepts from, which shakes no hands: no TLS.
 #[test]
 fn no_call_waits_for_a_stuck_connection_while_another_has_room() {
     let stuck = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let address = stuck.local_addr().expect("it is bound").to_string();
-    let stage = Stage::new();
-    let builder = builder(address).address(stage.address()).max_unsent(64 * 1024);
+    let stage = Stage::new(Wire::Plain);
+    let builder = builder(Wire::Plain, address).address(stage.address()).max_unsent(64 * 1024);
     let client = builder.retry(RetryPolicy::never()).build().expect("it starts");
     eventually("both are connected", || {
         drop(begin(&client, echo("")));
@@ -165,43 +180,50 @@ fn no_call_waits_for_a_stuck_connection_while_another_has_room() {
     finish(&client);
 }
 
-#[test]
-fn hosts_and_unix_sockets_are_addresses() {
-    let stage = Stage::new();
+fn hosts_and_unix_sockets_are_addresses(wire: Wire) {
+    let stage = Stage::new(wire);
     let port = stage.engine.address().port();
-    let client = builder(format!("localhost:{port}")).build().expect("it starts");
+    let client = builder(wire, format!("localhost:{port}")).build().expect("it starts");
     assert_eq!(client.call(echo("by name")).expect("it is answered").body, "by name");
     finish(&client);
 
     let folder = crate::common::folder::Folder::new();
     let address = format!("unix://{}", folder.path("socket"));
-    let _stage = Stage::at(&address, true);
-    let client = builder(address).build().expect("it starts");
+    let _stage = Stage::at(wire, &address, true);
+    let client = builder(wire, address).build().expect("it starts");
     assert_eq!(client.call(echo("by path")).expect("it is answered").body, "by path");
     finish(&client);
 }
 
 #[test]
-fn a_client_connects_again_when_its_server_is_back() {
-    let stage = Stage::new();
+fn how_an_address_is_connected_to_can_be_changed() {
+    let stage = Stage::new(Wire::Plain);
+    let there = Connect::to(stage.engine.address());
+    let client = builder(Wire::Plain, "elsewhere.example:1").connect_with(move |_| there.clone());
+    let client = client.build().expect("it starts");
+    assert_eq!(client.call(echo("there")).expect("it is answered").body, "there");
+    finish(&client);
+}
+
+fn a_client_connects_again_when_its_server_is_back(wire: Wire) {
+    let stage = Stage::new(wire);
     let address = stage.address();
     let backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(50));
-    let client = builder(address.clone()).reconnect(backoff).build().expect("it starts");
+    let client = builder(wire, address.clone()).reconnect(backoff).build().expect("it starts");
     client.call(echo("before")).expect("it is answered");
     drop(stage);
     eventually("the connection is gone", || client.stats().connections == 0);
     let waiting = client.start(echo("after").wait_for_ready(true));
     eventually("it tries", || client.stats().connect_failures > 0);
-    let _stage = Stage::at(&address, true);
+    let _stage = Stage::at(wire, &address, true);
     assert_eq!(block_on(waiting).expect("it is answered").body, "after");
     let stats = finish(&client);
     assert_eq!((stats.connected, stats.lost), (2, 1), "{stats:?}");
 }
 
-#[test]
-fn a_server_that_leaves_ends_its_calls_while_others_go_to_a_new_connection() {
-    let stage = Stage::new();
-    let client = builder(stage.address()).build().expect("it starts");
+fn a_server_that_leaves_ends_its_calls_while_others_go_to_a_new_connection(wire: Wire) {
+    let stage = Stage::new(wire);
+    let client = builder(wire, stage.address()).build().expect("it starts");
     let old = begin(&client, ask("old"));
     let old_asked = stage.request();
     let unseen = begin(&client, ask("unseen"));
@@ -223,13 +245,12 @@ fn a_server_that_leaves_ends_its_calls_while_others_go_to_a_new_connection() {
     assert_eq!((stats.connected, stats.retried, stats.lost), (2, 1, 0), "{stats:?}");
 }
 
-#[test]
-fn a_server_that_sends_everybody_away_is_not_overrun() {
+fn a_server_that_sends_everybody_away_is_not_overrun(wire: Wire) {
     const TIME: Duration = Duration::from_secs(1);
-    let stage = Stage::new();
+    let stage = Stage::new(wire);
     let slow = Backoff::new(Duration::from_millis(200), TIME);
     let hasty = RetryPolicy::new(u32::MAX, Backoff::new(Duration::ZERO, Duration::ZERO));
-    let client = builder(stage.address()).reconnect(slow).retry(hasty).build().unwrap();
+    let client = builder(wire, stage.address()).reconnect(slow).retry(hasty).build().unwrap();
     let (ended, begun) = (begin(&client, ask("").timeout(TIME)), Instant::now());
     let mut opened = 0;
     while begun.elapsed() < TIME {
@@ -243,11 +264,10 @@ fn a_server_that_sends_everybody_away_is_not_overrun() {
     finish(&client);
 }
 
-#[test]
-fn a_silent_server_is_given_up() {
-    let stage = Stage::at("127.0.0.1:0", false);
+fn a_silent_server_is_given_up(wire: Wire) {
+    let stage = Stage::at(wire, "127.0.0.1:0", false);
     let short = Duration::from_millis(50);
-    let client = builder(stage.address()).keepalive(short, short).build().expect("it starts");
+    let client = builder(wire, stage.address()).keepalive(short, short).build().expect("it starts");
     let ended = begin(&client, ask(""));
     stage.next(|seen| matches!(seen, Seen::Ping).then_some(()));
     let status = receive(&ended).expect_err("the server is silent");
@@ -256,11 +276,11 @@ fn a_silent_server_is_given_up() {
     assert_eq!(finish(&client).lost, 1);
 }
 
-#[test]
-fn a_server_that_answers_pings_has_time() {
-    let stage = Stage::new();
+fn a_server_that_answers_pings_has_time(wire: Wire) {
+    let stage = Stage::new(wire);
     let short = Duration::from_millis(30);
-    let client = builder(stage.address()).keepalive(short, DEADLINE).build().expect("it starts");
+    let client =
+        builder(wire, stage.address()).keepalive(short, DEADLINE).build().expect("it starts");
     let ended = begin(&client, ask(""));
     let asked = stage.request();
     for _ in 0..3 {
@@ -271,10 +291,9 @@ fn a_server_that_answers_pings_has_time() {
     assert_eq!(finish(&client).lost, 0);
 }
 
-#[test]
-fn what_is_no_rpc_ends_the_connection() {
-    let stage = Stage::new();
-    let client = builder(stage.address()).build().expect("it starts");
+fn what_is_no_rpc_ends_the_connection(wire: Wire) {
+    let stage = Stage::new(wire);
+    let client = builder(wire, stage.address()).build().expect("it starts");
     let ended = begin(&client, ask(""));
     let asked = stage.request();
     super::puppet::write(&asked.peer, b"HTTP/1.1 400 Bad Request\r\n\r\n");

@@ -5,15 +5,16 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use millstream::codec::{FrameHandler, Framed, FramedConn};
+use millstream::codec::{FrameHandler, Framed, FramedConn, FramedRemote};
 use millstream::rpc::frame::{Frame, FrameCodec, Response};
 use millstream::rpc::{Code, Format, Metadata, MetadataView};
-use millstream::{Action, CloseReason, Engine, Remote};
+use millstream::{Action, CloseReason, Engine};
 
+use crate::common::wire::Wire;
 use crate::common::{TestEngine, receive};
 
 /// A connection of a client, as the test knows it.
-pub(crate) type Peer = Remote<Framed<Puppet>>;
+pub(crate) type Peer = FramedRemote<Puppet>;
 
 /// What the server sees.
 #[derive(Debug)]
@@ -115,14 +116,14 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    pub(crate) fn new() -> Self {
-        Self::at("127.0.0.1:0", true)
+    pub(crate) fn new(wire: Wire) -> Self {
+        Self::at(wire, "127.0.0.1:0", true)
     }
 
-    pub(crate) fn at(address: &str, answers_pings: bool) -> Self {
+    pub(crate) fn at(wire: Wire, address: &str, answers_pings: bool) -> Self {
         let (told, seen) = channel();
         let told = Mutex::new(told);
-        let builder = Engine::builder().reactors(1).listen(address);
+        let builder = wire.build(Engine::builder()).reactors(1).listen(address);
         let engine = TestEngine::start_exactly(builder, move |_| {
             let told = told.lock().expect("nobody panics with it").clone();
             Framed::new(Puppet { told, answers_pings })

@@ -11,20 +11,23 @@ use millstream::rpc::{Call, Client, Code, Handler, Request, RetryPolicy, Router,
 use millstream::{Backoff, Engine};
 
 use super::{block_on, builder, finish};
+use crate::common::wire::Wire;
 use crate::common::{DEADLINE, eventually};
+
+with_and_without_tls! { a_graceful_restart_loses_no_idempotent_call_and_runs_none_twice }
 
 /// How often each body was run.
 type Runs = Arc<Mutex<HashMap<Vec<u8>, usize>>>;
 
 /// A server that answers each second call on another thread.
-fn start(address: SocketAddr, runs: &Runs) -> (Engine, Server) {
+fn start(wire: Wire, address: SocketAddr, runs: &Runs) -> (Engine, Server) {
     let server = Server::new();
     let mut engine = None;
     // While nobody listens there, the port may be somebody's for a moment.
     eventually("it listens", || {
         let (of_reactors, runs) = (server.clone(), Arc::clone(runs));
         let builder = Engine::builder().reactors(2).listen(address.to_string());
-        let started = builder.start(move |_| {
+        let started = wire.build(builder).start(move |_| {
             of_reactors.serve(Router::new().method("t/restarted", echo(Arc::clone(&runs))))
         });
         engine = started.ok();
@@ -89,13 +92,12 @@ fn call_on(client: &Client, next: &AtomicUsize, ends: &AtomicBool) -> usize {
     count
 }
 
-#[test]
-fn a_graceful_restart_loses_no_idempotent_call_and_runs_none_twice() {
+fn a_graceful_restart_loses_no_idempotent_call_and_runs_none_twice(wire: Wire) {
     let runs = Runs::default();
-    let (mut engine, mut server) = start(SocketAddr::from(([127, 0, 0, 1], 0)), &runs);
+    let (mut engine, mut server) = start(wire, SocketAddr::from(([127, 0, 0, 1], 0)), &runs);
     let address = engine.local_addrs()[0].socket_addr().expect("an IP address");
     let soon = Backoff::new(Duration::from_millis(1), Duration::from_millis(20));
-    let builder = builder(address.to_string()).connections(2).reconnect(soon.clone());
+    let builder = builder(wire, address.to_string()).connections(2).reconnect(soon.clone());
     let builder = builder.retry(RetryPolicy::new(20, soon)).wait_for_ready(true);
     let client = builder.build().expect("it starts");
     let (next, ends) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -106,7 +108,7 @@ fn a_graceful_restart_loses_no_idempotent_call_and_runs_none_twice() {
             let begun = client.stats().succeeded;
             eventually("calls are answered", || client.stats().succeeded > begun + 200);
             stop(&engine, &server);
-            (engine, server) = start(address, &runs);
+            (engine, server) = start(wire, address, &runs);
         }
         drop(ends);
         callers.into_iter().map(|caller| caller.join().expect("it makes its calls")).sum()

@@ -8,6 +8,7 @@ use millstream::rpc::{Call, Code, MethodOptions, Reply, Router, Server};
 
 use crate::common::receive;
 use crate::common::rpc::{Caller as _, Got, SimCaller, request};
+use crate::common::wire::Wire;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -81,7 +82,7 @@ fn what_waited_too_long_is_not_run() {
             move |_| server.serve(handler.clone())
         },
     );
-    let mut caller = crate::common::rpc::TcpCaller::new(engine.connect());
+    let mut caller = crate::common::rpc::TcpCaller::new(Wire::Plain, &engine);
     let hurried = |id, method, millis| {
         let timeout = Some(Duration::from_millis(millis));
         crate::common::rpc::bytes_of(Frame::Request(Request {
@@ -128,7 +129,7 @@ fn what_waited_longer_than_its_method_may_take_is_not_run() {
                 .serve(Router::new().method("slow", slow).method_with("limited", limit, limited))
         },
     );
-    let mut caller = crate::common::rpc::TcpCaller::new(engine.connect());
+    let mut caller = crate::common::rpc::TcpCaller::new(Wire::Plain, &engine);
     let bytes = |id, method| crate::common::rpc::bytes_of(Frame::Request(request(id, method, b"")));
     caller.send_bytes(&[bytes(1, "slow"), bytes(2, "limited")].concat());
     assert_eq!(caller.next(), Got::ok(1, b""));

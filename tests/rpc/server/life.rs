@@ -10,6 +10,7 @@ use millstream::rpc::{Call, Code, Reply, Server, Status};
 use crate::common::rpc::{
     Caller as _, Got, SimCaller, TcpCaller, bytes_of, on_each, request, router,
 };
+use crate::common::wire::{Far as _, Wire};
 use crate::common::{pattern, receive};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -95,7 +96,7 @@ fn a_caller_that_closes_its_socket_is_seen() {
         let server = server.clone();
         move |_| server.serve(router(later.clone()))
     });
-    let mut caller = TcpCaller::new(engine.connect());
+    let mut caller = TcpCaller::new(Wire::Plain, &engine);
     caller.call(1, "test/later", b"");
     let reply = receive(&replies);
     drop(caller);
@@ -113,7 +114,7 @@ fn a_caller_that_is_gone_is_seen() {
     let reply = receive(&replies);
     assert!(!reply.is_cancelled());
     let SimCaller { peer, simulation, .. } = &mut caller;
-    std::mem::replace(peer, simulation.connect().expect("it listens")).reset();
+    std::mem::replace(peer, Wire::Plain.meet(simulation)).reset();
     caller.pass(SECOND);
     assert!(reply.is_cancelled());
     assert_eq!(server.stats().in_flight, 1);
@@ -163,7 +164,7 @@ fn a_real_engine_stops_when_its_calls_have_ended() {
         let server = server.clone();
         move |_| server.serve(router(later.clone()))
     });
-    let mut callers: Vec<_> = (0..4).map(|_| TcpCaller::new(engine.connect())).collect();
+    let mut callers: Vec<_> = (0..4).map(|_| TcpCaller::new(Wire::Plain, &engine)).collect();
     for caller in &mut callers {
         caller.call(1, "test/later", b"");
     }
@@ -264,7 +265,7 @@ fn all_calls_end_when_a_hook_panics() {
     }
     caller.pass(SECOND);
     let SimCaller { peer, simulation, .. } = &mut caller;
-    std::mem::replace(peer, simulation.connect().expect("it listens")).reset();
+    std::mem::replace(peer, Wire::Plain.meet(simulation)).reset();
     caller.pass(SECOND);
     for _ in 0..5 {
         assert!(receive(&replies).is_cancelled());

@@ -6,6 +6,7 @@ use millstream::rpc::frame::Frame;
 use millstream::rpc::{Code, FrameLimits, Server};
 
 use crate::common::rpc::{Caller as _, Got, SimCaller, on_each, request, router};
+use crate::common::wire::Wire;
 use crate::common::{pattern, receive};
 
 #[test]
@@ -46,7 +47,7 @@ fn cancelled_calls_count_while_somebody_works_on_them() {
         }
         caller.pass(std::time::Duration::from_secs(1));
         assert_eq!(server.stats().in_flight, most);
-        caller.peer = caller.simulation.connect().expect("it listens");
+        caller.peer = Wire::Plain.meet(&mut caller.simulation);
     }
     assert_eq!(replies.try_iter().count(), 3);
     assert_eq!(server.stats().in_flight, 0);
