@@ -147,6 +147,7 @@ pub(crate) struct Config {
     pub(crate) write_budget: usize,
     pub(crate) accept_budget: usize,
     pub(crate) inbox_budget: usize,
+    pub(crate) handshake_budget: usize,
     pub(crate) turn_time: Duration,
     pub(crate) stall_threshold: Option<Duration>,
     pub(crate) busy_poll: Option<Duration>,
@@ -183,6 +184,7 @@ impl Default for Config {
             write_budget: 1024 * 1024,
             accept_budget: 64,
             inbox_budget: 1024,
+            handshake_budget: 4,
             turn_time: Duration::from_millis(2),
             stall_threshold: Some(Duration::from_millis(5)),
             busy_poll: None,
@@ -238,6 +240,7 @@ impl Config {
             ("backlog", Some(self.backlog as usize)),
             ("accept_budget", Some(self.accept_budget)),
             ("inbox_budget", Some(self.inbox_budget)),
+            ("handshake_budget", Some(self.handshake_budget)),
         ];
         counts.into_iter().try_for_each(|(field, count)| {
             check(field, count, |count| *count > 0, "it must be at least 1")

@@ -373,9 +373,31 @@ impl Builder {
         self
     }
 
+    /// After how many flights of TLS handshakes in one turn a reactor puts the others off, until
+    /// everything else has had its share of the next turn. By default 4; [`usize::MAX`] puts none
+    /// off.
+    ///
+    /// A flight is what one side sends before it waits for the other; most handshakes have two of
+    /// the peer's. One takes up to a quarter of a millisecond, as long as dozens of small messages
+    /// do, and costs a peer next to nothing. So connections that are open wait for about a
+    /// millisecond at most, however many others shake hands. With fewer flights in a turn there are
+    /// more turns, each with a system call.
+    ///
+    /// Those that were put off go on in the order in which they came. Meanwhile a connection is
+    /// [held](crate::Hold::Handshake), keeps what it has received, at most a
+    /// [`receive_buffer`](Self::receive_buffer), within the
+    /// [`memory_budget`](Self::memory_budget), and the time does not count for its handshake's
+    /// deadline.
+    /// [`ReactorStats::handshakes_put_off`](crate::ReactorStats::handshakes_put_off) counts them.
+    /// What a client says first is the program's own doing: it counts, and is not put off.
+    pub fn handshake_budget(mut self, flights: usize) -> Self {
+        self.config.handshake_budget = flights;
+        self
+    }
+
     /// How long a reactor works on what has arrived before it does something else, and at most on
     /// each of the other stages of a turn: requests of other threads, what connections left for
-    /// later, timers, sending. By default 2 milliseconds; with less,
+    /// later, timers, sending, handshakes that were put off. By default 2 milliseconds; with less,
     /// quiet connections wait for a shorter time, and a busy reactor makes more system calls. A
     /// turn also ends after a fixed amount of work, 512 events or 4 MiB.
     pub fn turn_time(mut self, time: Duration) -> Self {

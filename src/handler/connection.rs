@@ -303,19 +303,27 @@ impl<H: EventHandler> Connection<H> {
         self.status.phase == Phase::Open && self.pending.awaits_layer()
     }
 
+    /// Whether its handshake goes on in a later turn, since there are many.
+    pub(crate) fn is_put_off(&self) -> bool {
+        let kept = self.pending.layer().is_some_and(Layered::is_put_off);
+        kept && (self.shakes_hands() || self.is_upgrading())
+    }
+
     /// Whether only what its layer opens counts as received: the beginning of a frame, a little at
     /// a time, would put its deadlines off. A handshake has a deadline of its own.
     pub(crate) fn opens_in_layer(&self) -> bool {
         self.is_layered() && !self.is_upgrading()
     }
 
-    /// Until when what it waits for must be there: its preface, its handshake, or its end.
+    /// Until when what it waits for must be there: its preface, its handshake, or its end. Nothing
+    /// has to be while the handshake is put off.
     pub(crate) fn close_by(&self) -> Option<u64> {
         let waits = match self.status.phase {
             Phase::Opening | Phase::Flushing | Phase::Lingering => true,
             Phase::Open => self.is_upgrading(),
             Phase::Doomed => false,
         };
+        let waits = waits && !self.is_put_off();
         self.status.extras.as_ref().filter(|_| waits).map(|extras| extras.close_by)
     }
 
@@ -328,6 +336,7 @@ impl<H: EventHandler> Connection<H> {
             && ring.is_none()
             && !status.holds_input
             && !pending.relay().is_some_and(Relay::waits)
+            && !self.is_put_off()
     }
 
     /// Books bytes that the operating system took, wherever they were.
@@ -352,6 +361,11 @@ impl<H: EventHandler> Connection<H> {
             status.last_received = status.last_received.saturating_add(passed).min(now);
             if !pending.stuck {
                 status.last_sent = status.last_sent.saturating_add(passed).min(now);
+            }
+            if status.held_by == Some(Hold::Handshake)
+                && let Some(extras) = &mut status.extras
+            {
+                extras.close_by = extras.close_by.saturating_add(passed);
             }
         }
         pending.paused_since = now as u32;

@@ -28,6 +28,8 @@ pub(crate) struct Layered {
     /// What came can't be opened. It is asked for nothing more.
     failed: bool,
     end_sealed: bool,
+    /// What was received for its handshake, which was put off.
+    put_off: Option<Vec<u8>>,
     /// How many bytes these were, and the layer held, when that was last booked.
     booked: usize,
 }
@@ -56,8 +58,8 @@ impl Layered {
         pieces: VecDeque<(usize, usize)>,
     ) -> Self {
         let ready = layer.is_ready();
-        let (failed, end_sealed, booked) = (false, false, 0);
-        Layered { layer, sealed, pieces, ready, failed, end_sealed, booked }
+        let (failed, end_sealed, put_off, booked) = (false, false, None, 0);
+        Layered { layer, sealed, pieces, ready, failed, end_sealed, put_off, booked }
     }
 
     /// Whether something sealed waits for the operating system.
@@ -88,7 +90,24 @@ impl Layered {
 
     /// Books what the layer holds by now in what all layers hold.
     pub(crate) fn book_held(&mut self, all: &mut usize) {
-        self.book(self.layer.held(), all);
+        self.book(self.layer.held() + self.put_off.as_ref().map_or(0, Vec::capacity), all);
+    }
+
+    /// Keeps what was received for its handshake until that has its turn.
+    pub(crate) fn put_off(&mut self, bytes: &[u8], all: &mut usize) {
+        self.put_off.get_or_insert_default().extend_from_slice(bytes);
+        self.book_held(all);
+    }
+
+    pub(crate) fn is_put_off(&self) -> bool {
+        self.put_off.is_some()
+    }
+
+    /// Its handshake has its turn: returns what was kept.
+    pub(crate) fn take_put_off(&mut self, all: &mut usize) -> Vec<u8> {
+        let bytes = self.put_off.take().unwrap_or_default();
+        self.book_held(all);
+        bytes
     }
 
     /// Takes it out of that: the connection goes.

@@ -331,7 +331,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if connection.status.phase == Phase::Doomed {
             return; // What still comes is for the socket's next owner.
         }
-        let open = connection.status.phase == Phase::Open;
+        let open = connection.status.phase == Phase::Open || connection.is_put_off();
         let held_by = connection
             .held_by(&self.common.terms, self.config.input_cap, self.pressure.pressed)
             .filter(|_| open);
@@ -420,6 +420,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
 impl<H: EventHandler> Connection<H> {
     /// What of the engine keeps it from reading while it is open, whatever the handler does.
     fn held_by(&self, usual: &Terms, input_cap: usize, pressed: bool) -> Option<Hold> {
+        if self.is_put_off() {
+            return Some(Hold::Handshake);
+        }
         let Connection { pending, status, .. } = self;
         // What is relayed needs no output queue.
         let relays = self.relays_to().is_some();

@@ -12,12 +12,13 @@
 //! 6. **Fire timers** that are due.
 //! 7. **Flush** every connection that was written to, with one send each. What `on_traffic` wrote
 //!    has been flushed already, right after it. Datagrams are sent here, many in a call.
-//! 8. **Close** what is to be closed.
+//! 8. **Go on with handshakes** that were put off, within their budget.
+//! 9. **Close** what is to be closed.
 //!
 //! After each event, and what it called, comes what the callbacks have asked of other connections
 //! of the reactor; what the callbacks of that ask in turn comes a few events later.
 //!
-//! Work per turn is bounded: each of the stages 3 to 7 goes on until its share is used up, by the
+//! Work per turn is bounded: each of the stages 3 to 8 goes on until its share is used up, by the
 //! clock or by the amount of work, whichever comes first, and has left the rest to the next turn,
 //! which then doesn't wait. Only when the engine stops are all connections looked at in one turn.
 //! Everything here runs on the reactor's own thread, but for `Mailbox::post`.
@@ -26,9 +27,9 @@
 //!   says where the bytes for it are;
 //! - `datagrams` has all that concerns sockets for datagrams;
 //! - `lifecycle` takes connections in and closes them; `outgoing` makes some, by the order of
-//!   `race`, and `adopting` takes others in; `opening` is what comes before `on_open`; `flush`
-//!   sends; `deadline` watches the clock, `pressure` the memory; `fault` keeps a panic of the engine
-//!   itself to what was being served;
+//!   `race`, and `adopting` takes others in; `opening` is what comes before `on_open`, `flights`
+//!   how much of handshakes comes in a turn; `flush` sends; `deadline` watches the clock,
+//!   `pressure` the memory; `fault` keeps a panic of the engine itself to what was being served;
 //! - `share` is how much of its time a turn gives to each stage; `neighbours` does what callbacks
 //!   ask of other connections.
 
@@ -37,6 +38,7 @@ mod callback;
 mod datagrams;
 mod deadline;
 mod fault;
+mod flights;
 mod flush;
 mod incoming;
 mod layered;
@@ -59,6 +61,7 @@ use millstream_platform::driver::{Driver, Token};
 use millstream_platform::memory::{OutputPool, RingPool};
 
 use self::datagrams::Datagrams;
+use self::flights::Flights;
 use self::outgoing::{Attempt, Handshake};
 use self::pressure::Pressure;
 use crate::base::{Clock, CloseReason, Share, StallDetector, Table, TimerKey, Timers};
@@ -105,6 +108,7 @@ pub(crate) struct EventLoop<D: Driver, H: EventHandler> {
     /// Those that are closed at the end of this turn, and why.
     doomed: Vec<(Token, CloseReason)>,
     /// Those of the handshakes of layers.
+    flights: Flights,
     pressure: Pressure,
     tick: Tick,
     own_timers: OwnTimers,
@@ -220,6 +224,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
             acceptance: Acceptance::default(),
             dirty: VecDeque::new(),
             doomed: Vec::new(),
+            flights: Flights::new(config.handshake_budget),
             pressure: Pressure::new(config.output.high_water),
             tick: Tick { interval: config.tick, armed: None },
             own_timers: OwnTimers::default(),

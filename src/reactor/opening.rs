@@ -56,14 +56,20 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// Has the layer of a connection begin its handshake.
+    /// Has the layer of a connection begin its handshake. What it says first is a flight that was
+    /// asked for here, and is not put off.
     fn begin_in_layer(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         let Some(layer) = connection.pending.layer_mut() else { return };
         let timeout = layer.handshake_timeout();
+        let waited = layer.sealed();
         let begun = layer.begin(&mut self.outputs.pool);
+        let flight = layer.sealed() > waited;
         let close_by = self.common.clock.tick_after(self.driver.now(), timeout);
         connection.status.extras().close_by = close_by;
+        if flight {
+            self.note_flight();
+        }
         self.arm_deadline(token);
         self.send(token);
         if let Err(error) = begun {
@@ -71,17 +77,26 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
     }
 
-    /// Bytes arrived for a connection that shakes hands: goes on with that, and with what came
-    /// behind it.
+    /// Bytes arrived for a connection that shakes hands: goes on with that, now or later.
     pub(super) fn shake_hands(&mut self, token: Token, bytes: Incoming<'_>) {
+        match self.puts_handshakes_off() {
+            true => self.put_handshake_off(token, bytes),
+            false => self.shake_hands_now(token, bytes),
+        }
+    }
+
+    /// Goes on with a handshake, and with what came behind it.
+    pub(super) fn shake_hands_now(&mut self, token: Token, bytes: Incoming<'_>) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         let Some(layer) = connection.pending.layer_mut() else { return };
         let mut plain = mem::take(&mut self.plain);
         let mut copy = Vec::new();
         let sealed = bytes.in_place(&mut self.driver, &mut copy);
+        let waited = layer.sealed();
         let (place, opened) = layer.receive(sealed, &mut plain, &mut self.outputs.pool);
         layer.book_held(&mut self.pressure.in_layers);
         let (ready, ended) = (layer.is_ready(), layer.has_ended());
+        let flight = ready || layer.sealed() > waited; // What is not whole costs little.
         if ready {
             self.counters.handshakes.add(1);
             self.counters.handshakes_resumed.add(layer.is_resumed().into());
@@ -96,6 +111,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         }
         plain.clear();
         self.plain = plain;
+        if flight {
+            self.note_flight();
+        }
     }
 
     /// The handshake of a connection is over.

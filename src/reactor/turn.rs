@@ -107,6 +107,9 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
         if self.datagrams.is_dirty() {
             self.flush_dirty_datagrams();
         }
+        if !self.flights.are_over() {
+            self.go_on_with_handshakes();
+        }
         self.serving = Served::Nothing;
         self.watch_stop();
         self.mind_memory();
@@ -171,7 +174,7 @@ impl<D: Driver, H: EventHandler> EventLoop<D, H> {
     fn timeout(&self) -> Option<Duration> {
         let left = !self.dirty.is_empty() || !self.common.later.is_empty();
         let asked = self.common.share.is_interrupted();
-        let waiting = self.datagrams.is_dirty();
+        let waiting = self.flights.are_waiting() || self.datagrams.is_dirty();
         if left || asked || waiting || self.is_unsettled() {
             return Some(Duration::ZERO);
         }

@@ -31,6 +31,9 @@ pub struct ReactorStats {
     pub handshakes_resumed: u64,
     /// Handshakes that were not over in time.
     pub handshakes_timed_out: u64,
+    /// How often a handshake was put off to a later turn, because there were more than
+    /// [`Builder::handshake_budget`](crate::Builder::handshake_budget).
+    pub handshakes_put_off: u64,
     /// Bytes received, those of datagrams included. With TLS, what is on the network counts.
     pub bytes_in: u64,
     /// Bytes that were received from connections that were closing, and dropped.
@@ -105,6 +108,7 @@ impl fmt::Debug for ReactorStats {
             .field("handshakes", &self.handshakes)
             .field("handshakes_resumed", &self.handshakes_resumed)
             .field("handshakes_timed_out", &self.handshakes_timed_out)
+            .field("handshakes_put_off", &self.handshakes_put_off)
             .field("bytes_in", &self.bytes_in)
             .field("bytes_dropped", &self.bytes_dropped)
             .field("bytes_out", &self.bytes_out)
@@ -147,6 +151,7 @@ pub(crate) struct Counters {
     pub(crate) handshakes: Count,
     pub(crate) handshakes_resumed: Count,
     pub(crate) handshakes_timed_out: Count,
+    pub(crate) handshakes_put_off: Count,
     pub(crate) bytes_in: Count,
     pub(crate) bytes_dropped: Count,
     pub(crate) bytes_out: Count,
@@ -205,6 +210,7 @@ impl Default for Counters {
             handshakes: Count::default(),
             handshakes_resumed: Count::default(),
             handshakes_timed_out: Count::default(),
+            handshakes_put_off: Count::default(),
             bytes_in: Count::default(),
             bytes_dropped: Count::default(),
             bytes_out: Count::default(),
@@ -259,6 +265,7 @@ impl Counters {
             handshakes: self.handshakes.get(),
             handshakes_resumed: self.handshakes_resumed.get(),
             handshakes_timed_out: self.handshakes_timed_out.get(),
+            handshakes_put_off: self.handshakes_put_off.get(),
             bytes_in: self.bytes_in.get(),
             bytes_dropped: self.bytes_dropped.get(),
             bytes_out: self.bytes_out.get(),

@@ -73,6 +73,7 @@ fn a_bad_count_is_refused() {
         (builder().backlog(0), "backlog", "0", one),
         (builder().accept_budget(0), "accept_budget", "0", one),
         (builder().inbox_budget(0), "inbox_budget", "0", one),
+        (builder().handshake_budget(0), "handshake_budget", "0", one),
     ]);
 }
 
@@ -192,6 +193,7 @@ fn the_smallest_values_are_taken() {
             .read_budget(1)
             .accept_budget(1)
             .inbox_budget(1)
+            .handshake_budget(1)
             .socket_options(SocketOptions::new().receive_buffer(1).send_buffer(1))
             .tick(MILLISECOND)
             .close_timeout(Duration::ZERO)
@@ -221,6 +223,7 @@ fn the_largest_values_are_taken() {
             .read_budget(LARGEST)
             .accept_budget(usize::MAX)
             .inbox_budget(usize::MAX)
+            .handshake_budget(usize::MAX)
             .idle_timeout(Duration::MAX)
             .read_timeout(Duration::MAX)
             .write_timeout(Duration::MAX)

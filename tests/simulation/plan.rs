@@ -39,6 +39,7 @@ pub(crate) struct Plan {
     pub(crate) inbox_budget: usize,
     pub(crate) read_budget: usize,
     pub(crate) accept_budget: usize,
+    pub(crate) handshake_budget: usize,
     /// How likely a connection is relayed as it opens.
     pub(crate) relays: f64,
     /// How likely a callback does something besides replying.
@@ -86,6 +87,7 @@ impl Plan {
             outside: rng.f64() * 0.15,
             stop_at: maybe(rng, 0.3, |rng| rng.u64(1..400)),
             gentle_stop: rng.bool(),
+            handshake_budget: 1,
         }
     }
 
@@ -113,7 +115,8 @@ impl Plan {
             .mirrored_rings(self.mirrored)
             .inbox_budget(self.inbox_budget)
             .read_budget(self.read_budget)
-            .accept_budget(self.accept_budget);
+            .accept_budget(self.accept_budget)
+            .handshake_budget(self.handshake_budget);
         builder = self.wire.build(builder);
         if let Some(most) = self.max_connections {
             builder = builder.max_connections(most);

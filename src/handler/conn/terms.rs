@@ -16,6 +16,9 @@ const LEAST: Duration = Duration::from_millis(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Hold {
+    /// Its handshake goes on in a later turn, since there were many in this one: see
+    /// [`handshake_budget`](crate::Builder::handshake_budget).
+    Handshake,
     /// The output was above the [high-water mark](crate::Builder::water_marks), and has not fallen
     /// to the low one since.
     HighWater,
