@@ -11,3 +11,4 @@ mod refused_batches;
 mod serving;
 mod simulated;
 mod stopping;
+mod taking;
