@@ -24,6 +24,7 @@ mod datagrams;
 mod echo;
 mod hosts;
 mod layers;
+mod neighbours;
 mod paused;
 mod pressure;
 mod relaying;
@@ -139,6 +140,22 @@ behaviours! {
             requests_on_their_way_are_told_when_closing_is_decided
             one_that_keeps_its_socket_open_holds_up_no_publisher
             a_panic_in_a_closure_closes_and_one_in_a_completion_does_not
+        }
+        neighbours {
+            all_are_sent_the_same_bytes
+            all_is_done_in_the_order_it_was_asked
+            it_is_done_before_what_waits_in_the_inbox
+            all_of_it_is_done_before_what_waits_in_the_inbox
+            a_neighbour_can_be_woken
+            a_neighbour_can_be_cut_off
+            nothing_is_done_to_one_that_is_gone
+            a_neighbour_is_told_that_much_waits
+            a_panic_keeps_nothing_from_being_done
+            what_asks_for_more_holds_up_nobody
+            much_is_done_in_several_turns
+            callbacks_of_the_reactor_reach_its_connections
+            the_others_are_told_that_one_leaves
+            a_stop_can_be_told_to_all
         }
         connecting {
             a_connection_that_was_made_is_like_one_that_was_accepted

@@ -10,6 +10,7 @@ mod bytes;
 mod close;
 mod detaching;
 mod duplicates;
+mod neighbours;
 mod outgoing;
 mod output;
 mod passing;
