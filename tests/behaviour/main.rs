@@ -21,6 +21,7 @@ mod common;
 mod closing;
 mod connecting;
 mod datagrams;
+mod deadlines;
 mod echo;
 mod hosts;
 mod layers;
@@ -125,6 +126,22 @@ behaviours! {
             a_timer_ends_with_its_connection
             a_reactor_has_timers_without_connections
             ticks_come_at_their_interval_until_they_are_turned_off
+        }
+        deadlines {
+            a_connection_may_have_its_own_deadlines
+            a_deadline_that_has_passed_when_it_is_set_comes_at_once
+            a_deadline_may_be_as_short_or_long_as_can_be
+            a_connection_that_was_made_has_its_own_deadlines
+            a_connection_may_have_its_own_write_timeout
+            a_write_timeout_that_is_set_again_counts_from_then
+            what_is_written_after_a_long_silence_is_sent
+            deadlines_of_a_connection_that_closes_are_not_changed
+            time_above_the_high_mark_does_not_count
+            time_at_the_cap_of_input_does_not_count
+            time_in_which_what_was_relayed_waits_does_not_count
+            time_in_which_the_handler_pauses_does_not_count_afterwards
+            a_hold_that_turns_into_a_pause_lets_the_idle_timeout_pass
+            a_connection_decides_whether_it_is_read_above_the_high_mark
         }
         remote {
             requests_are_done_in_the_order_they_were_asked
