@@ -33,6 +33,7 @@ mod remote;
 mod stage;
 mod stopping;
 mod timeouts;
+mod upgrading;
 mod world;
 
 /// How many seeds each behaviour gets on the network with faults.
@@ -309,6 +310,26 @@ layered_behaviours! {
         a_handshake_decides_whether_a_connection_is_made
         ; a_close_at_once_says_our_end what_a_layer_says_of_its_failure_is_sent
         an_end_that_the_layer_has_is_the_peers_while_reading_is_paused
+    }
+    upgrading {
+        what_was_plain_goes_first_and_what_is_written_meanwhile_is_held
+        a_handshake_comes_byte_by_byte
+        what_was_put_plainly_behind_the_request_breaks_the_handshake
+        neither_marks_nor_pauses_hold_up_a_handshake
+        what_waits_for_a_handshake_is_bounded
+        much_that_is_plain_goes_before_the_layer
+        an_upgrade_has_its_time_and_other_deadlines_stand_back
+        who_leaves_in_an_upgrade_is_gone
+        a_close_gives_an_upgrade_up
+        a_close_at_once_gives_an_upgrade_up
+        our_end_waits_for_the_handshake
+        a_write_from_elsewhere_completes_behind_the_handshake
+        an_upgrade_is_refused_where_it_cannot_be
+        an_upgrade_is_refused_to_what_is_relayed
+        on_open_may_come_before_the_handshake
+        a_connection_that_was_made_is_upgraded
+        a_stop_gives_upgrades_up
+        what_is_relayed_waits_for_the_handshake
     }
 }
 

@@ -27,4 +27,6 @@ mod frame_timeout;
 mod framed;
 mod framings;
 mod resp;
+#[cfg(feature = "tokio-util")]
+mod upgrading;
 mod wrapping;
