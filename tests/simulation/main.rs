@@ -24,9 +24,12 @@
 mod common;
 
 mod actor;
+mod endless;
 mod model;
 mod peer;
+mod peers;
 mod plan;
+mod reactors;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
