@@ -3,9 +3,11 @@
 //! Each rule is a function from a file to the lines that break it, and is itself tried on a text
 //! that breaks it. To add a rule, write the function, put it into [`RULES`] and add its sample.
 
+mod errors;
 mod floors;
 mod names;
 mod prose;
+mod times;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -21,7 +23,7 @@ struct File {
 type Finding = (usize, String);
 type Rule = fn(&File) -> Vec<Finding>;
 
-const RULES: [Rule; 11] = [
+const RULES: [Rule; 13] = [
     no_unsafe_code,
     no_unfinished_work,
     short_files,
@@ -30,6 +32,8 @@ const RULES: [Rule; 11] = [
     logs_without_colours,
     one_way_to_catch,
     examples_to_copy,
+    errors::errors_tell_their_causes,
+    errors::errors_are_said_once,
     floors::lower_rooms_only,
     prose::lines_of_100_columns,
     prose::plain_words,
@@ -155,7 +159,9 @@ fn logs_without_colours(file: &File) -> Vec<Finding> {
 /// Panics are caught in one place, which knows what to do with their payloads.
 fn one_way_to_catch(file: &File) -> Vec<Finding> {
     let doorway = "src/unwind.rs";
-    if !is_rust_in(file, &["src/", "platform/src/", "examples/"]) || file.path == doorway {
+    let is_for_tests = file.path.ends_with("/tests.rs");
+    let is_bound = is_rust_in(file, &["src/", "platform/src/", "examples/"]) && !is_for_tests;
+    if !is_bound || file.path == doorway {
         return Vec::new();
     }
     let catches = lines_without_tests(&file.text)
@@ -346,6 +352,7 @@ fn logs_that_may_be_coloured_are_found() {
 fn panics_that_are_caught_elsewhere_are_found() {
     let tests = format!("#[cfg(test)]\nmod tests {{\n    {CATCH}(f);\n}}\n");
     let text = format!("use std::panic::{CATCH};\n// {CATCH}\nlet x = {CATCH}(f);\n{tests}");
+    assert_eq!(found(one_way_to_catch, "src/a/tests.rs", &text), []);
     assert_eq!(found(one_way_to_catch, "src/a.rs", &text), [1, 3]);
     assert_eq!(found(one_way_to_catch, "src/unwind.rs", &text), []);
 }
