@@ -5,18 +5,18 @@
 //! 3. [Write your own protocol](protocols)
 //! 4. [Output and backpressure](backpressure)
 //! 5. [Timers and deadlines](timers)
-//! 6. [Threads](threads)
-//! 7. [Listening](listening)
-//! 8. [Connecting](connecting)
-//! 9. [Handing sockets over](handing_over)
-//! 10. [Datagrams](datagrams)
-//! 11. [Closing and shutting down](shutting_down)
-//! 12. [Restarting](restarting)
-#![cfg_attr(feature = "rpc", doc = "13. [Remote procedure calls](rpc)")]
-//! 14. [What is guaranteed, and what is not](guarantees)
-//! 15. [How we measure](measuring)
-//! 16. [Coming from gnet, netpoll, libuv or mio](migrating)
-//! 17. [What is in it, what is not, and the examples](overview)
+//! 7. [Threads](threads)
+//! 9. [Listening](listening)
+//! 10. [Connecting](connecting)
+//! 12. [Handing sockets over](handing_over)
+//! 13. [Datagrams](datagrams)
+//! 14. [Closing and shutting down](shutting_down)
+//! 15. [Restarting](restarting)
+#![cfg_attr(feature = "rpc", doc = "18. [Remote procedure calls](rpc)")]
+//! 22. [What is guaranteed, and what is not](guarantees)
+//! 23. [How we measure](measuring)
+//! 24. [Coming from gnet, netpoll, libuv or mio](migrating)
+//! 25. [What is in it, what is not, and the examples](overview)
 
 #[doc = include_str!("../docs/guide/first_server.md")]
 pub mod first_server {}
