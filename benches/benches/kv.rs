@@ -12,15 +12,15 @@ use std::error::Error;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets};
-use millstream_benches::error_chain::describe;
 use millstream_benches::process::ProcessUsage;
-use millstream_benches::stand::{Cores, Folders, Machine, Server, end_on_signals, keep, unused};
+use millstream_benches::stand::{
+    Cores, Folders, Machine, Server, end_on_signals, keep, write_record,
+};
 use serde::Serialize;
 
 const CONNECTIONS: &str = "50";
@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Compares the example kv with redis-server.
 #[derive(Parser)]
-struct Options {
+struct KvOptions {
     /// Rounds, in each of which both servers are measured once.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     rounds: u16,
@@ -78,16 +78,16 @@ struct Record {
 }
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
+    match run(&KvOptions::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("kv: {}", describe(&*error));
+            eprintln!("kv: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+fn run(options: &KvOptions) -> Result<(), Box<dyn Error>> {
     let (Some(redis), Some(_)) = (version("redis-server"), version("redis-benchmark")) else {
         println!("SKIPPED: redis-server and redis-benchmark are not installed");
         return Ok(());
@@ -127,7 +127,9 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         record.bytes_per_key.insert(contestant.name, stand.bytes_per_key(contestant)?);
     }
     print(&record);
-    write(&record, &output)
+    let name = format!("{}-kv", record.date);
+    println!("{}", write_record(&output, &name, &record)?.display());
+    Ok(())
 }
 
 /// What a program says of its version, if it is there.
@@ -322,11 +324,4 @@ fn print(record: &Record) {
     for (server, bytes) in &record.bytes_per_key {
         println!("{server}: {bytes:.0} bytes for each small key");
     }
-}
-
-fn write(record: &Record, folder: &Path) -> Result<(), Box<dyn Error>> {
-    let path = unused(folder, &format!("{}-kv", record.date));
-    fs::write(&path, format!("{}\n", serde_json::to_string_pretty(record)?))?;
-    println!("{}", path.display());
-    Ok(())
 }

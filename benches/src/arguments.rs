@@ -34,21 +34,6 @@ pub fn seconds(
     }
 }
 
-/// Where a server listens for connections: whatever the engine understands, as long as it is not
-/// for datagrams, of which such a server would hear nothing.
-///
-/// # Errors
-///
-/// If its scheme is one for datagrams.
-pub fn stream_address(text: &str) -> Result<String, String> {
-    match text.split_once("://") {
-        Some((scheme @ ("udp" | "udp4" | "udp6" | "unixgram"), _)) => {
-            Err(format!("{scheme} carries datagrams, and this is a server for connections"))
-        }
-        _ => Ok(text.to_owned()),
-    }
-}
-
 /// `HOST:PORT`, with a name or an IP address. Of several addresses that a name stands for, the
 /// first one where somebody listens.
 ///

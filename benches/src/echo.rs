@@ -103,9 +103,21 @@ impl<S: Read + Write> EchoConnection<S> {
     }
 }
 
+#[cfg(target_os = "linux")]
+impl crate::epoll_server::EpollConnection for EchoConnection<std::net::TcpStream> {
+    #[inline]
+    fn ready(&mut self, event: Ready, buffer: &mut [u8]) -> io::Result<bool> {
+        EchoConnection::ready(self, event, buffer)
+    }
+}
+
 /// The result of a system call, tried again if a signal interrupted it; `None` if it would block.
+///
+/// # Errors
+///
+/// The others.
 #[inline]
-fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<Option<usize>> {
+pub fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<Option<usize>> {
     loop {
         match call() {
             Ok(count) => return Ok(Some(count)),

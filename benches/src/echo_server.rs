@@ -58,7 +58,7 @@ pub fn announce(address: SocketAddr) {
 /// Those of listening, and of the `serve` on this thread.
 pub fn run_on_threads(
     options: &Options,
-    serve: fn(TcpListener) -> io::Result<()>,
+    serve: impl Fn(TcpListener) -> io::Result<()> + Clone + Send + 'static,
 ) -> io::Result<()> {
     let first = listen(options.listen)?;
     let address = first.local_addr()?;
@@ -66,6 +66,7 @@ pub fn run_on_threads(
     let others = others.collect::<io::Result<Vec<_>>>()?;
     announce(address);
     for listener in others {
+        let serve = serve.clone();
         thread::spawn(move || {
             if let Err(error) = serve(listener) {
                 eprintln!("error: {error}");

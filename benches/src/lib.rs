@@ -1,12 +1,13 @@
 //! millstream's load generator and what its benchmarks share.
 //!
-//! - [`load`] puts echo load on a server and reports throughput and latency;
+//! - [`load`] puts echo load on a server and reports throughput and latency; it is the package
+//!   `millstream-load`;
 //! - [`arguments`] is how command lines say numbers, times and addresses;
 //! - [`echo`] is the socket half of the hand-written echo loops the engine is compared with;
 //! - [`echo_server`] is what all echo servers have in common: options, listeners, threads;
-//! - [`error_chain`] puts an error and its causes in a line;
+//! - `epoll_server` is the hand-written loop on epoll;
 //! - [`process`] reads what a process spends meanwhile: the server, or the generator itself;
-//! - [`progress_line`] shows on a terminal, or in a log, how far a run is;
+//! - [`program`] is load from another process;
 //! - [`stand`] is what the echo benchmark measures with: scenarios, contestants, running servers;
 //! - [`report`] is what it found out, and how that is shown.
 //!
@@ -16,12 +17,14 @@
 pub mod arguments;
 pub mod echo;
 pub mod echo_server;
-pub mod error_chain;
-pub mod load;
+#[cfg(target_os = "linux")]
+pub mod epoll_server;
 pub mod process;
-pub mod progress_line;
+pub mod program;
 pub mod report;
 pub mod stand;
+
+pub use millstream_load as load;
 
 /// How often each benchmark of `benches/instructions.rs` does its operation; what is counted is
 /// divided by it.

@@ -74,7 +74,7 @@ fn the_engine_forbids_unsafe_code() {
 #[test]
 fn every_dependency_has_its_reason() {
     let reasons = read(&root().join("CONTRIBUTING.md")).expect("CONTRIBUTING.md can be read");
-    for folder in ["", "platform", "benches", "fuzz"] {
+    for folder in ["", "platform", "benches", "benches/load", "fuzz"] {
         let manifest = read(&root().join(folder).join("Cargo.toml")).unwrap_or_default();
         for name in dependencies(&manifest) {
             let row = format!("| `{name}` |");
@@ -171,12 +171,12 @@ fn one_way_to_catch(file: &File) -> Vec<Finding> {
     catches.collect()
 }
 
-/// An example can be copied, so it uses nothing that only this repository has; `echo` drives itself
-/// with the load generator.
+/// An example can be copied, so it uses nothing that only this repository has; `echo`, which drives
+/// itself with the load generator, is in that package.
 fn examples_to_copy(file: &File) -> Vec<Finding> {
-    let may_not = is_rust_in(file, &["examples/"]) && !file.path.starts_with("examples/echo/");
-    let why = "an example that depends on the benchmarks can't be copied";
-    lines_where(file, why, |line| may_not && has_word(code(line), "millstream_benches"))
+    let may_not = is_rust_in(file, &["examples/"]);
+    let why = "an example that depends on the load generator can't be copied";
+    lines_where(file, why, |line| may_not && has_word(code(line), "millstream_load"))
 }
 
 // --- reading the text ----------------------------------------------------------------------------
@@ -358,10 +358,10 @@ fn panics_that_are_caught_elsewhere_are_found() {
 }
 
 #[test]
-fn examples_that_need_the_benchmarks_are_found() {
-    let text = "use millstream::Engine;\nuse millstream_benches::load;\n// millstream_benches\n";
+fn examples_that_need_the_load_generator_are_found() {
+    let text = "use millstream::Engine;\nuse millstream_load::Load;\n// millstream_load\n";
     assert_eq!(found(examples_to_copy, "examples/chat/main.rs", text), [2]);
-    assert_eq!(found(examples_to_copy, "examples/echo/main.rs", text), []);
+    assert_eq!(found(examples_to_copy, "benches/load/examples/echo.rs", text), []);
 }
 
 #[test]

@@ -15,7 +15,6 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use millstream_benches::error_chain::describe;
 use millstream_benches::report::Subject;
 use millstream_benches::stand::{Contestant, Folders, Known, Scenario};
 
@@ -43,7 +42,7 @@ pub(crate) fn compare(comparison: &Comparison<'_>) -> ExitCode {
     match try_to_compare(comparison) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}", describe(&*error));
+            eprintln!("error: {error}");
             ExitCode::FAILURE
         }
     }

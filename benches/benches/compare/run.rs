@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use core_affinity::CoreId;
-use millstream_benches::error_chain::describe;
 use millstream_benches::load;
+use millstream_benches::load::progress_line::ProgressLine;
 use millstream_benches::process::raise_open_files;
-use millstream_benches::progress_line::ProgressLine;
 use millstream_benches::report::{
     self, Entry, Metrics, Outcome, Record, ScenarioResults, Setup, Unavailable, command_line,
     waiting_time,
@@ -202,7 +201,7 @@ impl Runner {
                 let name = format!("{}: round {round} of {}", scenario.name, self.plan.rounds);
                 match self.measure(&name, contestant, &scenario, capacities[place]) {
                     Ok(metrics) => rounds.push(metrics),
-                    Err(error) => *failure = Some(describe(&error)),
+                    Err(error) => *failure = Some(error.to_string()),
                 }
             }
         }
@@ -227,7 +226,7 @@ impl Runner {
         self.left.finish(self.plan.step(scenario), started.elapsed());
         if let Err(error) = &measured {
             self.line.clear();
-            eprintln!("{name}: {contestant_name} failed: {}", describe(error));
+            eprintln!("{name}: {contestant_name} failed: {error}");
             let last = stand::last_line(&self.log_path, logged);
             let last = last.as_deref().unwrap_or("nothing");
             eprintln!("  the server wrote last: {last}\n  all of it: {}", self.log_path.display());

@@ -36,7 +36,7 @@ Examples:
 The exit status is 0 if millstream, the baseline and everybody who was asked for, as a COMMAND or with
 --only, have all of their figures; 1 if somebody has not; 2 if it was asked for wrongly."
 )]
-struct Options {
+struct EchoOptions {
     /// How much to measure: quick takes less than three minutes, full more than an hour.
     #[arg(long, value_enum, default_value = "quick")]
     profile: Profile,
@@ -93,9 +93,9 @@ impl Profile {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    exit_if_wrong::<Options>(&options.shared);
-    let Options { profile, only, rounds, seconds, shared, .. } = &options;
+    let options = EchoOptions::parse();
+    exit_if_wrong::<EchoOptions>(&options.shared);
+    let EchoOptions { profile, only, rounds, seconds, shared, .. } = &options;
     let chosen = if shared.scenario.is_empty() { profile.name() } else { CHOSEN };
     compare(&Comparison {
         subject: Subject::Echo,
@@ -111,7 +111,7 @@ fn main() -> ExitCode {
     })
 }
 
-impl Options {
+impl EchoOptions {
     /// Those of the repository that are to be measured.
     fn known(&self) -> Vec<Known> {
         let chosen = |known: &Known| {

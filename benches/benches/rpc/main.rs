@@ -33,7 +33,7 @@ Examples:
 The exit status is 0 if millstream, the baseline and everybody who was asked for, as a COMMAND or with
 --only, have all of their figures; 1 if somebody has not; 2 if it was asked for wrongly."
 )]
-struct Options {
+struct RpcOptions {
     /// Contestants to measure, besides the baseline and the COMMANDs.
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = known_name())]
     only: Vec<String>,
@@ -48,9 +48,9 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    exit_if_wrong::<Options>(&options.shared);
-    let Options { only, rounds, seconds, shared } = &options;
+    let options = RpcOptions::parse();
+    exit_if_wrong::<RpcOptions>(&options.shared);
+    let RpcOptions { only, rounds, seconds, shared } = &options;
     let wanted = |name: &str| only.is_empty() || only.iter().any(|one| one == name);
     let known = KNOWN_RPC.into_iter();
     let rpc = |command: &Contestant| Contestant { protocol: Protocol::Rpc, ..command.clone() };

@@ -19,8 +19,9 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use millstream_benches::load::{
     Clock, Lane, Load, LoadError, Messages, Pace, Progress, Report, Schedule, Tally, Worker,
-    be_program, run_workers,
+    run_workers,
 };
+use millstream_benches::program::be_program;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 use tokio::time::{error::Elapsed, timeout};

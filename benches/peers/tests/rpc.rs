@@ -11,9 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use contestant::Server;
-use millstream_benches::load::{
-    AnswerError, Deadlines, Figures, Load, LoadError, LoadProgram, Mode, ProgramError, Verify,
-};
+use millstream_benches::load::{AnswerError, Deadlines, Figures, Load, LoadError, Mode, Verify};
+use millstream_benches::program::{LoadProgram, ProgramError};
 use millstream_peers::calls::{Client, put};
 
 fn load(address: SocketAddr) -> Load {

@@ -19,7 +19,7 @@ use serde_json::Value;
 const TOLERANCE: f64 = 2.0;
 
 #[derive(Parser)]
-struct Options {
+struct CountOptions {
     /// The file with the accepted counts.
     #[arg(long)]
     baseline: PathBuf,
@@ -95,14 +95,14 @@ impl fmt::Display for Verdict {
 }
 
 fn main() -> ExitCode {
-    let outcome = run(&Options::parse());
+    let outcome = run(&CountOptions::parse());
     outcome.unwrap_or_else(|error| {
         println!("error: {error}");
         ExitCode::FAILURE
     })
 }
 
-fn run(options: &Options) -> Result<ExitCode, CountError> {
+fn run(options: &CountOptions) -> Result<ExitCode, CountError> {
     let instructions = read_summaries(io::stdin().lock())?;
     let now = Counts { compiler: options.compiler.clone(), instructions };
     let baseline = read_baseline(&options.baseline)?;

@@ -12,10 +12,9 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use millstream_benches::arguments::{self, count, seconds};
-use millstream_benches::error_chain::describe;
+use millstream_benches::load::progress_line::ProgressLine;
 use millstream_benches::load::{self, Crowd, Deadlines, Framing, Load, Mode, Report, Verify};
 use millstream_benches::process::{ProcessFigures, ProcessMeter, raise_open_files};
-use millstream_benches::progress_line::ProgressLine;
 use millstream_benches::stand::Cores;
 use serde::Serialize;
 
@@ -40,7 +39,7 @@ The exit status is 0 if all was echoed; 1 if it was not, or nothing was, or the 
 run to its end; 2 if it was asked for wrongly. What went wrong is one line on stderr, also with
 --json. Figures are on stdout if the load ran to its end, and only then."
 )]
-struct Options {
+struct LoadOptions {
     /// The server, as HOST:PORT, with a name or an IP address.
     #[arg(value_parser = arguments::address)]
     address: SocketAddr,
@@ -128,20 +127,20 @@ struct Outcome {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = LoadOptions::parse();
     if let Err(error) = options.load().validate() {
-        Options::command().error(ErrorKind::ValueValidation, error).exit();
+        LoadOptions::command().error(ErrorKind::ValueValidation, error).exit();
     }
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", describe(&*error));
+            eprintln!("error: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+fn run(options: &LoadOptions) -> Result<(), Box<dyn Error>> {
     // If it is refused, and there are too many connections, the load says so.
     let _ = raise_open_files();
     let outcome = measure(options)?;
@@ -154,7 +153,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     outcome.report.failure().map_or(Ok(()), |failure| Err(failure.into()))
 }
 
-fn measure(options: &Options) -> Result<Outcome, Box<dyn Error>> {
+fn measure(options: &LoadOptions) -> Result<Outcome, Box<dyn Error>> {
     let load = options.load();
     let mut server = options.server_pid.map(server_meter).transpose()?;
     // Its own figures are an extra, which only Linux has.
@@ -192,7 +191,7 @@ impl std::fmt::Display for Outcome {
     }
 }
 
-impl Options {
+impl LoadOptions {
     fn load(&self) -> Load {
         let mode = match self.rate {
             Some(rate) => Mode::Open { rate },

@@ -16,10 +16,10 @@ const LISTENER: Token = Token(usize::MAX);
 const EVENTS: usize = 1_024;
 
 fn main() -> io::Result<()> {
-    run_on_threads(&Options::parse(), |listener| Server::new(listener)?.run())
+    run_on_threads(&Options::parse(), |listener| MioServer::new(listener)?.run())
 }
 
-struct Server {
+struct MioServer {
     poll: Poll,
     listener: TcpListener,
     connections: Slab<EchoConnection<TcpStream>>,
@@ -27,7 +27,7 @@ struct Server {
     buffer: Box<[u8]>,
 }
 
-impl Server {
+impl MioServer {
     fn new(listener: std::net::TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let mut listener = TcpListener::from_std(listener);

@@ -21,7 +21,7 @@ pub struct Folders {
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The program that builds could not be run.
-    #[error("`{command}` could not be run")]
+    #[error("`{command}` could not be run: {source}")]
     Run {
         /// Its command.
         command: String,

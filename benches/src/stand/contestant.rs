@@ -32,7 +32,7 @@ pub enum Protocol<P> {
     /// millstream's RPC protocol.
     Rpc,
     /// That of a library, which only this program knows. See
-    /// [`LoadProgram`](crate::load::LoadProgram).
+    /// [`LoadProgram`](crate::program::LoadProgram).
     Own(P),
 }
 

@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{fs, io};
+
+use serde::Serialize;
 
 /// Where records are kept, below the root. What is there is measured by nobody, so it may change.
 const RECORDS: &str = "benches/record";
@@ -72,6 +75,17 @@ pub fn unused(folder: &Path, name: &str) -> PathBuf {
         path = folder.join(format!("{name}-{number}.json"));
     }
     path
+}
+
+/// Writes a record as JSON into a file of its own, of this name; returns which one.
+///
+/// # Errors
+///
+/// The file can't be written.
+pub fn write_record(folder: &Path, name: &str, record: &impl Serialize) -> io::Result<PathBuf> {
+    let path = unused(folder, name);
+    fs::write(&path, format!("{}\n", serde_json::to_string_pretty(record)?))?;
+    Ok(path)
 }
 
 /// What git says.

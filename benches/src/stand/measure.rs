@@ -9,11 +9,9 @@ use std::time::Duration;
 
 use super::metrics::Metrics;
 use super::{Contestant, Cores, Protocol, Scenario, Server, StartError, Traffic};
-use crate::load::{
-    self, Crowd, Figures, Framing, Load, LoadError, LoadProgram, Mode, ProgramError, Progress,
-    Verify,
-};
+use crate::load::{self, Crowd, Figures, Framing, Load, LoadError, Mode, Progress, Verify};
 use crate::process::{ProcessFigures, ProcessMeter};
+use crate::program::{LoadProgram, ProgramError};
 
 /// Nanoseconds that nobody echoes a message in.
 const LEAST_CPU: f64 = 1.0;
@@ -52,7 +50,7 @@ pub enum MeasureError {
     #[error("{0}")]
     Unanswered(String),
     /// The server could not be observed.
-    #[error("what the server spends could not be read")]
+    #[error("what the server spends could not be read: {0}")]
     Meter(#[from] io::Error),
     /// Too little happened between two looks at the server.
     #[error("it was measured too shortly")]

@@ -73,8 +73,7 @@ impl Metrics<Vec<f64>> {
     /// slow minute of the machine does not count. `None` if they share no round.
     #[must_use]
     pub fn ratio_to(&self, baseline: &Self) -> Option<f64> {
-        let rounds = self.cpu.iter().zip(&baseline.cpu);
-        median(&rounds.map(|(this, baseline)| this / baseline).collect::<Vec<_>>()).map(short)
+        median_ratio(&self.cpu, &baseline.cpu).map(short)
     }
 }
 
@@ -94,6 +93,13 @@ pub fn median(values: &[f64]) -> Option<f64> {
         length if length % 2 == 1 => Some(values[middle]),
         _ => Some(f64::midpoint(values[middle - 1], values[middle])),
     }
+}
+
+/// The median of the rounds' own ratios, so that what disturbs a whole round does not count. `None`
+/// if there are none.
+#[must_use]
+pub fn median_ratio(of: &[f64], to: &[f64]) -> Option<f64> {
+    median(&of.iter().zip(to).map(|(of, to)| of / to).collect::<Vec<_>>())
 }
 
 /// The mean of ratios: the one by which all of them could be replaced under multiplication.

@@ -30,9 +30,9 @@ const LOOK: Duration = Duration::from_millis(5);
 /// What starts it, all of util-linux.
 const TOOLS: [&str; 2] = ["taskset", "setpriv"];
 
-/// The server that runs, for the thread that handles signals. Taken out before the process is
-/// reaped, so that the id is never that of a stranger.
-static RUNNING: Mutex<Option<Pid>> = Mutex::new(None);
+/// The servers that run, for the thread that handles signals. Each is taken out before its process
+/// is reaped, so that no id is that of a stranger.
+static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
 /// A running server, in its own process group. Dropping it ends the group.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub enum StartError {
     #[error("there is no `{0}` (util-linux), which servers are started with")]
     NoTool(&'static str),
     /// The system did not start it.
-    #[error("the server could not be started")]
+    #[error("the server could not be started: {0}")]
     Spawn(#[from] io::Error),
     /// It ended at once.
     #[error("the server ended with {0} before it listened")]
@@ -84,7 +84,7 @@ impl Server {
             .stderr(log.try_clone()?)
             .process_group(0)
             .spawn()?;
-        *running = Some(Pid::from_child(&child));
+        running.push(Pid::from_child(&child));
         drop(running);
         let mut server = Self { child, address };
         server.await_listening()?;
@@ -131,7 +131,7 @@ impl Server {
         match waitid(WaitId::Pid(group), without_reaping) {
             Ok(None) => return Ok(None),
             Ok(Some(_)) => {
-                *running() = None;
+                forget(group);
                 let _ = kill_process_group(group, Signal::KILL);
             }
             // It was reaped before; the standard library knows how it ended.
@@ -155,8 +155,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        *running() = None;
         let group = Pid::from_child(&self.child);
+        forget(group);
         for signal in [Signal::TERM, Signal::KILL] {
             if self.ended_within(Duration::ZERO).is_some() {
                 return;
@@ -174,7 +174,7 @@ fn accepts(address: SocketAddr) -> bool {
         .is_ok_and(|stream| stream.local_addr().is_ok_and(|local| local != address))
 }
 
-/// Ends the running server when this program is told to end, and then the program.
+/// Ends the running servers when this program is told to end, and then the program.
 ///
 /// # Errors
 ///
@@ -185,8 +185,8 @@ pub fn end_on_signals() -> io::Result<()> {
         if let Some(signal) = signals.forever().next() {
             // Held until the exit, so that no other server is started.
             let running = running();
-            if let Some(server) = *running {
-                let _ = kill_process_group(server, Signal::TERM);
+            for server in running.iter() {
+                let _ = kill_process_group(*server, Signal::TERM);
             }
             std::process::exit(128 + signal);
         }
@@ -194,8 +194,12 @@ pub fn end_on_signals() -> io::Result<()> {
     Ok(())
 }
 
-fn running() -> MutexGuard<'static, Option<Pid>> {
+fn running() -> MutexGuard<'static, Vec<Pid>> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn forget(group: Pid) {
+    running().retain(|other| *other != group);
 }
 
 /// The last line in the log `file`, behind the byte `from`, that is not blank.

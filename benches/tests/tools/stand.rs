@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use millstream_benches::load::{LoadError, ProgramError};
+use millstream_benches::load::LoadError;
+use millstream_benches::program::ProgramError;
 use millstream_benches::stand::{
     Contestant, Cores, MeasureError, Protocol, Scenario, Server, Stand, StartError, last_line,
 };

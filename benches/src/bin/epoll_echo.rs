@@ -3,14 +3,15 @@
 #![allow(clippy::print_stderr)]
 
 #[cfg(target_os = "linux")]
-mod server;
-
-#[cfg(target_os = "linux")]
 fn main() -> std::io::Result<()> {
     use clap::Parser;
-    use millstream_benches::echo_server::{Options, run_on_threads};
+    use millstream_benches::echo::EchoConnection;
+    use millstream_benches::echo_server::{BUFFER, Options, run_on_threads};
+    use millstream_benches::epoll_server::EpollServer;
 
-    run_on_threads(&Options::parse(), |listener| server::Server::new(listener)?.run())
+    run_on_threads(&Options::parse(), |listener| {
+        EpollServer::new(listener, BUFFER, |stream| Ok(EchoConnection::new(stream)))?.run()
+    })
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -14,9 +14,8 @@ use anyhow::Context;
 use clap::Parser;
 use millstream::codec::{FrameHandler, Framed, FramedConn, LengthField};
 use millstream::{Action, Conn, Engine, EventHandler, ReactorStats};
-use millstream_benches::arguments::stream_address;
-use millstream_benches::load::{self, Framing, Load};
-use millstream_benches::progress_line::ProgressLine;
+use millstream_load::progress_line::ProgressLine;
+use millstream_load::{Framing, Load};
 
 /// How long connections have to take what is left for them when the server stops.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -31,7 +30,7 @@ const MOST_STUCK: Duration = Duration::from_secs(60);
 struct Options {
     /// Run as a plain server on this address, for example 127.0.0.1:7000 (port 0: any that is
     /// free).
-    #[arg(long, value_name = "ADDR", value_parser = stream_address)]
+    #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
     /// Number of reactors, each a thread with an event loop [default: one per available core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -91,7 +90,7 @@ fn main() -> ExitCode {
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("echo: {error:#}");
+            eprintln!("echo: {error}");
             ExitCode::FAILURE
         }
     }
@@ -146,7 +145,7 @@ fn drive(engine: &Engine, options: &Options) -> anyhow::Result<()> {
         load.connections, load.message_size, load.in_flight
     );
     let mut line = ProgressLine::new();
-    let report = load::run(&load, |progress| line.show(&progress.to_string()))?;
+    let report = millstream_load::run(&load, |progress| line.show(&progress.to_string()))?;
     let stats = engine.stats();
     engine.stop(PATIENCE)?;
     engine.wait()?;

@@ -13,7 +13,12 @@
 //! ones.
 //!
 //! Protocols that it does not speak are spoken by a [`Worker`] instead of its own event loop, such
-//! as a client on another library, which is best its own program: see [`LoadProgram`].
+//! as a client on another library.
+//!
+//! [`progress_line`] shows on a terminal, or in a log, how far a run is.
+//!
+//! Nothing here depends on millstream: it must be able to measure the engine from outside, and any
+//! other server the same way.
 //!
 //! Where things are: `pattern` what is sent and how it is checked; `connection` one connection,
 //! `calls` what is sent on it where messages are in calls, `context` what a thread's connections
@@ -33,8 +38,8 @@ mod error;
 mod generator;
 mod pace;
 mod pattern;
-mod program;
 mod progress;
+pub mod progress_line;
 mod report;
 mod run;
 mod tally;
@@ -45,7 +50,6 @@ pub use config::{Crowd, Deadlines, Framing, Load, Mode, Verify};
 pub use error::{AnswerError, LoadError};
 pub use pace::Pace;
 pub use pattern::Messages;
-pub use program::{LoadProgram, ProgramError, be_program};
 pub use progress::Progress;
 pub use report::{Figures, Report};
 pub use run::{check_open_files, run, run_workers};

@@ -68,7 +68,7 @@ pub enum LoadError {
         core: usize,
     },
     /// A connection could not be opened.
-    #[error("connection {connection} to {address} could not be opened")]
+    #[error("connection {connection} to {address} could not be opened: {source}")]
     Connect {
         /// Which connection.
         connection: usize,
@@ -114,7 +114,7 @@ pub enum LoadError {
         got: u8,
     },
     /// A call failed that somebody else made for the generator.
-    #[error("connection {connection}: a call failed")]
+    #[error("connection {connection}: a call failed: {source}")]
     Call {
         /// Which connection.
         connection: usize,
@@ -122,7 +122,7 @@ pub enum LoadError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// What came back does not answer a call, or not as it should.
-    #[error("connection {connection} was answered wrongly")]
+    #[error("connection {connection} was answered wrongly: {source}")]
     Answer {
         /// Which connection.
         connection: usize,
@@ -150,7 +150,7 @@ pub enum LoadError {
         received: u64,
     },
     /// Reading from or writing to a connection failed.
-    #[error("connection {connection} failed")]
+    #[error("connection {connection} failed: {source}")]
     Connection {
         /// Which connection.
         connection: usize,
@@ -158,7 +158,7 @@ pub enum LoadError {
         source: io::Error,
     },
     /// The generator's own poll failed.
-    #[error("the generator could not poll")]
+    #[error("the generator could not poll: {0}")]
     Poll(#[from] io::Error),
 }
 

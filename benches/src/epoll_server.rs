@@ -1,17 +1,19 @@
-//! The loop. It is edge-triggered: with level-triggered events the kernel looks at each socket once
-//! more in the next wait, to find that it is drained.
+//! The hand-written loop on plain epoll. It is edge-triggered: with level-triggered events the
+//! kernel looks at each socket once more in the next wait, to find that it is drained.
+// What fails is said on its error output.
+#![allow(clippy::print_stderr)]
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 
-use millstream_benches::echo::{EchoConnection, Ready};
-use millstream_benches::echo_server::BUFFER;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use slab::Slab;
+
+use crate::echo::Ready;
 
 const LISTENER: u64 = u64::MAX;
 const EVENTS: usize = 1_024;
@@ -24,24 +26,49 @@ const INTEREST: EventFlags =
 /// What a `recv` will tell more about.
 const READABLE: EventFlags = EventFlags::IN.union(EventFlags::HUP).union(EventFlags::ERR);
 
-pub(super) struct Server {
+/// A connection of the loop. Dropping it closes its socket.
+pub trait EpollConnection {
+    /// Handles an event until the socket is drained or full. `buffer` is what all connections
+    /// share. False once the connection is done.
+    ///
+    /// # Errors
+    ///
+    /// The connection is broken.
+    fn ready(&mut self, event: Ready, buffer: &mut [u8]) -> io::Result<bool>;
+}
+
+/// The loop, with connections of one kind.
+#[derive(Debug)]
+pub struct EpollServer<C, A> {
     epoll: OwnedFd,
     listener: TcpListener,
-    connections: Slab<EchoConnection<TcpStream>>,
-    /// Where all connections receive into and send from.
+    connections: Slab<C>,
+    /// Makes a connection of a non-blocking stream.
+    accepted: A,
+    /// What all connections share.
     buffer: Box<[u8]>,
 }
 
-impl Server {
-    pub(super) fn new(listener: TcpListener) -> io::Result<Self> {
+impl<C: EpollConnection, A: FnMut(TcpStream) -> io::Result<C>> EpollServer<C, A> {
+    /// A loop whose connections share `buffer` bytes.
+    ///
+    /// # Errors
+    ///
+    /// Those of epoll.
+    pub fn new(listener: TcpListener, buffer: usize, accepted: A) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
-        let buffer = vec![0; BUFFER].into_boxed_slice();
-        Ok(Self { epoll, listener, connections: Slab::new(), buffer })
+        let buffer = vec![0; buffer].into_boxed_slice();
+        Ok(Self { epoll, listener, connections: Slab::new(), accepted, buffer })
     }
 
-    pub(super) fn run(mut self) -> io::Result<()> {
+    /// Serves until waiting fails.
+    ///
+    /// # Errors
+    ///
+    /// Those of waiting.
+    pub fn run(mut self) -> io::Result<()> {
         let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
         loop {
             events.clear();
@@ -71,8 +98,9 @@ impl Server {
     fn add(&mut self, stream: TcpStream) {
         let entry = self.connections.vacant_entry();
         let data = EventData::new_u64(entry.key() as u64);
-        match epoll::add(&self.epoll, &stream, data, INTEREST) {
-            Ok(()) => drop(entry.insert(EchoConnection::new(stream))),
+        let added = epoll::add(&self.epoll, &stream, data, INTEREST).map_err(io::Error::from);
+        match added.and_then(|()| (self.accepted)(stream)) {
+            Ok(connection) => drop(entry.insert(connection)),
             Err(error) => eprintln!("a connection could not be added: {error}"),
         }
     }

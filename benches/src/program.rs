@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Figures, Load, LoadError, Progress, Report};
-use crate::error_chain::describe;
+use millstream_load::{Figures, Load, LoadError, Progress, Report};
 
 /// A line that such a program writes.
 #[derive(Serialize, Deserialize)]
@@ -32,7 +31,7 @@ pub fn be_program(
 ) -> ExitCode {
     let outcome = load_of_arguments().and_then(|load| {
         let tell = &mut |progress| write(&Line::Progress(progress));
-        let report = run(&load, tell).map_err(|error| describe(&error))?;
+        let report = run(&load, tell).map_err(|error| error.to_string())?;
         report.failure().map_or_else(|| Ok(report.figures()), Err)
     });
     let (line, code) = match outcome {
@@ -72,7 +71,7 @@ pub struct LoadProgram {
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
     /// It could not be started.
-    #[error("the load's program could not be started")]
+    #[error("the load's program could not be started: {0}")]
     Start(#[source] io::Error),
     /// It says what failed.
     #[error("{0}")]
@@ -81,7 +80,7 @@ pub enum ProgramError {
     #[error("the load's program ended, or wrote nothing for {0:?}")]
     Silent(Duration),
     /// It writes something else.
-    #[error("the load's program wrote `{line}`")]
+    #[error("the load's program wrote `{line}`: {source}")]
     Line {
         /// What it wrote.
         line: String,

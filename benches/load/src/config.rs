@@ -26,7 +26,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// Echo load: where to, how much, and for how long. Serialized, times are in seconds.
 ///
 /// ```
-/// use millstream_benches::load::{Load, Mode};
+/// use millstream_load::{Load, Mode};
 ///
 /// let address = "127.0.0.1:7000".parse().unwrap();
 /// let mode = Mode::Open { rate: 20_000.0 };
