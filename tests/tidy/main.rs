@@ -6,6 +6,7 @@
 mod errors;
 mod floors;
 mod names;
+mod programs;
 mod prose;
 mod times;
 

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::{File, lines_without_tests, repository};
+use super::{File, is_rust_in, lines_without_tests, repository};
 
 /// How many types of a package may have one name.
 const MOST: usize = 2;
 
-/// Where the sources of packages are.
-const PACKAGES: [&str; 2] = ["src/", "platform/src/"];
+/// Where the sources of each package are.
+const PACKAGES: [&[&str]; 3] =
+    [&["src/"], &["platform/src/"], &["benches/src/", "benches/benches/"]];
 
 #[test]
 fn few_types_of_a_package_have_one_name() {
@@ -18,15 +19,14 @@ fn few_types_of_a_package_have_one_name() {
     for package in PACKAGES {
         let files: Vec<&File> = files.iter().filter(|file| is_in(file, package)).collect();
         for (name, places) in shared_names(&files) {
-            let _ = writeln!(report, "{package}: {name} is {}", places.join(", "));
+            let _ = writeln!(report, "{name} is {}", places.join(", "));
         }
     }
     assert!(report.is_empty(), "more than {MOST} types have one name:\n{report}");
 }
 
-fn is_in(file: &File, package: &str) -> bool {
-    let is_source = file.path.ends_with(".rs") && !file.path.ends_with("tests.rs");
-    is_source && file.path.starts_with(package)
+fn is_in(file: &File, package: &[&str]) -> bool {
+    is_rust_in(file, package) && !file.path.ends_with("tests.rs")
 }
 
 /// The names that more than [`MOST`] types have, and in which files.
