@@ -22,6 +22,8 @@ use crate::reactor::EventLoop;
 pub use crate::rpc::lone::{LoneCall, LoneEnd};
 use crate::shared::Engine;
 pub use crate::shared::inbox;
+#[cfg(any(feature = "tls", feature = "tls-ring"))]
+use crate::tls::{TlsClient, TlsServer};
 
 /// Has each connection of an engine stand behind its own layer.
 pub fn with_layers(
@@ -29,6 +31,13 @@ pub fn with_layers(
     make: impl Fn() -> Box<dyn Layer> + Send + Sync + 'static,
 ) -> Builder {
     builder.config.layers = Layers::new(make);
+    builder
+}
+
+/// Has each connection that an engine accepts stand behind TLS, wherever it listens.
+#[cfg(any(feature = "tls", feature = "tls-ring"))]
+pub fn with_tls(mut builder: Builder, server: &TlsServer) -> Builder {
+    builder.config.layers = server.layers(true);
     builder
 }
 
@@ -41,6 +50,18 @@ pub fn start_layer<H: EventHandler>(
     make: impl Fn() -> Box<dyn Layer> + Send + Sync + 'static,
 ) -> Result<(), StartTlsError> {
     conn.start_layer(&Layers::new(make))
+}
+
+/// The layer of a connection of a server with TLS.
+#[cfg(any(feature = "tls", feature = "tls-ring"))]
+pub fn server_layer(server: &TlsServer) -> Box<dyn Layer> {
+    server.layers(true).make().expect("TLS is a layer")
+}
+
+/// The layer of a connection to a server with TLS that has this name.
+#[cfg(any(feature = "tls", feature = "tls-ring"))]
+pub fn client_layer(client: &TlsClient, name: &str) -> Box<dyn Layer> {
+    client.layers(name.to_owned()).make().expect("TLS is a layer")
 }
 
 /// How long a turn waits for what is sure to come.

@@ -41,6 +41,10 @@
 //!   `codec::Lz4`.
 //! - `proxy-protocol`: `Listen::proxy_protocol` and `ProxyHeader`, with which a proxy tells who its
 //!   clients are.
+//! - `tls` and `tls-ring`: the module `tls`, `Listen::tls` and `Connect::tls`, connections that are
+//!   encrypted, with cryptography from aws-lc-rs or from ring.
+//! - `tls-native-roots`, with one of these two: `tls::TlsClientBuilder::system_authorities`, for
+//!   clients that trust whom the system trusts.
 //! - `tokio-util`: `codec::Compat`, the codecs that were made for tokio-util.
 //! - `rpc`: the module `rpc`, remote procedure calls. With `deflate` and `lz4` their bodies can be
 //!   compressed.
@@ -82,6 +86,8 @@ pub mod rpc;
 mod shared;
 #[cfg(feature = "sim")]
 pub mod sim;
+#[cfg(any(feature = "tls", feature = "tls-ring"))]
+pub mod tls;
 pub mod unwind;
 
 /// So that the code of the README compiles.

@@ -92,7 +92,7 @@ pub trait Layer: Any {
 pub(crate) struct Layers(pub(crate) Option<Arc<dyn Fn() -> Box<dyn Layer> + Send + Sync>>);
 
 impl Layers {
-    #[cfg(feature = "internals")]
+    #[cfg(any(feature = "internals", feature = "tls", feature = "tls-ring"))]
     pub(crate) fn new(make: impl Fn() -> Box<dyn Layer> + Send + Sync + 'static) -> Self {
         Layers(Some(Arc::new(make)))
     }

@@ -15,6 +15,8 @@ use signal_hook::flag::register_conditional_default;
 use signal_hook::iterator::Signals;
 
 use crate::shared::Engine;
+#[cfg(any(feature = "tls", feature = "tls-ring"))]
+use crate::tls::TlsServer;
 use crate::unwind::{Shielded, catch};
 
 static STOP: [Handled; 2] = [Handled::new(SIGINT), Handled::new(SIGTERM)];
@@ -60,6 +62,7 @@ impl Drop for Listening {
     }
 }
 
+#[cfg_attr(docsrs, doc(cfg(feature = "signals")))]
 impl Engine {
     /// Stops the engine on SIGTERM or SIGINT (feature `signals`): the first one begins to drain it,
     /// as [`stop`](Self::stop) does with this timeout, and a second one cuts off at once what is
@@ -75,6 +78,7 @@ impl Engine {
     ///
     /// # Errors
     /// The operating system refused a handler or a thread.
+    #[doc(alias("ctrl-c", "graceful shutdown", "SIGINT", "SIGTERM"))]
     pub fn stop_on_signals(&self, timeout: Duration) -> io::Result<()> {
         let mut stopped = false;
         self.on_signals(&STOP, move |engine| {
@@ -100,6 +104,7 @@ impl Engine {
     ///
     /// # Errors
     /// The operating system refused a handler or a thread.
+    #[doc(alias("reload", "SIGHUP"))]
     pub fn on_hangup(&self, reload: impl FnMut() + Send + 'static) -> io::Result<()> {
         let mut reload = Shielded::new(reload);
         self.on_signals(&HANGUP, move |engine| {
@@ -127,5 +132,22 @@ impl Engine {
             handle.close();
         });
         Ok(())
+    }
+}
+
+#[cfg(any(feature = "tls", feature = "tls-ring"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "signals")))]
+impl TlsServer {
+    /// [Reloads](Self::reload) the files on each SIGHUP (feature `signals`), until the engine ends.
+    /// Files that can't be used are reported by a `tracing` event; those before stay in force.
+    ///
+    /// What [`Engine::on_hangup`] says about the process and the thread holds here as well. The
+    /// two go together, in any order.
+    ///
+    /// # Errors
+    /// The operating system refused a handler or a thread.
+    pub fn reload_on_hangup(&self, engine: &Engine) -> io::Result<()> {
+        let server = self.clone();
+        engine.on_hangup(move || server.reload_and_tell())
     }
 }

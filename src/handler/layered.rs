@@ -41,7 +41,7 @@ impl Layered {
 
     /// One that comes in while this many of the handler's bytes are pending, of which the operating
     /// system has taken what is not in the queue: they go first, as they are.
-    #[cfg(feature = "internals")]
+    #[cfg(any(feature = "internals", feature = "tls", feature = "tls-ring"))]
     pub(crate) fn behind(
         layer: Box<dyn Layer>,
         queue: Option<Box<OutputQueue>>,
@@ -117,6 +117,12 @@ impl Layered {
 
     fn book(&mut self, held: usize, all: &mut usize) {
         *all = *all + held - mem::replace(&mut self.booked, held);
+    }
+
+    /// For what knows the layer.
+    #[cfg(any(feature = "tls", feature = "tls-ring"))]
+    pub(crate) fn layer(&self) -> &dyn Layer {
+        &*self.layer
     }
 
     pub(crate) fn handshake_timeout(&self) -> Duration {

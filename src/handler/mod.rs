@@ -20,7 +20,7 @@ mod reactors;
 use std::fmt::Display;
 use std::io;
 
-#[cfg(feature = "internals")]
+#[cfg(any(feature = "internals", feature = "tls", feature = "tls-ring"))]
 pub use self::conn::StartTlsError;
 pub(crate) use self::conn::{Change, Fault, Outputs, Pending};
 pub use self::conn::{

@@ -16,7 +16,7 @@ mod output;
 mod output_buffer;
 mod prefixed;
 mod remote;
-#[cfg(feature = "internals")]
+#[cfg(any(feature = "internals", feature = "tls", feature = "tls-ring"))]
 mod upgrading;
 
 use std::fmt;
@@ -34,7 +34,7 @@ pub use self::prefixed::Prefixed;
 pub use self::remote::Remote;
 pub(crate) use self::remote::RemoteState;
 pub use self::terms::Hold;
-#[cfg(feature = "internals")]
+#[cfg(any(feature = "internals", feature = "tls", feature = "tls-ring"))]
 pub use self::upgrading::StartTlsError;
 use super::Control;
 use crate::base::ConnId;

@@ -138,7 +138,24 @@ impl<M> ClientBuilder<M> {
     }
 
     /// How the addresses are connected to: what this makes of the [`Connect`] of each, which has
-    /// the timeout already.
+    /// the timeout already. With the feature `tls`, for example, encrypted:
+    ///
+    /// ```
+    /// # #[cfg(feature = "tls-ring")] {
+    /// use millstream::rpc::Client;
+    /// use millstream::tls::TlsClient;
+    ///
+    /// # fn client() -> Result<Client, Box<dyn std::error::Error>> {
+    /// let tls = TlsClient::builder().authorities_file("authorities.pem").build()?;
+    /// let client = Client::builder()
+    ///     .address("server.example:7000")
+    ///     .connect_with(move |connect| connect.tls(&tls))
+    ///     .build()?;
+    /// # Ok(client)
+    /// # }
+    /// # }
+    /// ```
+    #[doc(alias("tls", "encryption"))]
     pub fn connect_with(
         mut self,
         with: impl Fn(Connect) -> Connect + Send + Sync + 'static,
