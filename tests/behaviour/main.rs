@@ -8,7 +8,7 @@
 //! - on the simulated network without faults, for a handler that shares its engine with others
 //!   (`shared`);
 //! - on each of the others, with a layer that flips every bit between socket and handler
-//!   (`…_in_layers`).
+//!   (`…_in_layers`), and with TLS there (`…_in_tls`).
 //!
 //! Virtual time makes deadlines exact, so in the simulation they are compared to the tick. At the
 //! end of each behaviour every connection has lived one whole life and nothing is left in the
@@ -39,6 +39,9 @@ mod world;
 /// How many seeds each behaviour gets on the network with faults.
 const SEEDS: u64 = 50;
 
+/// How many where each connection shakes hands.
+const SEEDS_OF_TLS: u64 = 8;
+
 macro_rules! behaviours {
     ({ $($all:tt)* } not in TLS { $($plain:tt)* }) => {
         in_world! { loopback, super::once, Loopback: $($all)* $($plain)* }
@@ -52,6 +55,11 @@ macro_rules! behaviours {
             harmless_in_layers, super::seeded::<SEEDS>, Behind<Flipped, Harmless>:
             $($all)* $($plain)*
         }
+        in_world! { loopback_in_tls, super::once, Behind<Tls, Loopback>: $($all)* }
+        in_world! { calm_in_tls, super::once, Behind<Tls, Calm>: $($all)* }
+        in_world! {
+            harmless_in_tls, super::seeded::<SEEDS_OF_TLS>, Behind<Tls, Harmless>: $($all)*
+        }
     };
 }
 
@@ -59,8 +67,8 @@ macro_rules! in_world {
     ($world:ident, $run:path, $type:ty: $($module:ident { $($name:ident)* })*) => {
         #[allow(unused_imports, reason = "each world uses a part of them")]
         mod $world {
-            use super::world::{Behind, Calm, Flipped, Harmless, Loopback};
-            use super::SEEDS;
+            use super::world::{Behind, Calm, Flipped, Harmless, Loopback, Tls};
+            use super::{SEEDS, SEEDS_OF_TLS};
             $($(#[test] fn $name() { $run(super::$module::$name::<$type>); })*)*
         }
     };

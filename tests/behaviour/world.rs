@@ -320,9 +320,15 @@ pub(crate) trait Between {
 }
 
 pub(crate) struct Flipped;
+pub(crate) struct Tls;
 
 impl Between for Flipped {
     const WIRE: Wire = Wire::Flipped;
+}
+
+impl Between for Tls {
+    const WIRE: Wire = Wire::Tls;
+    const RECORD: usize = 16 * 1024;
 }
 
 /// A network on which all connections have something between.

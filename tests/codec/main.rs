@@ -5,8 +5,8 @@ mod check;
 #[path = "../common/mod.rs"]
 mod common;
 
-/// Runs each of these functions twice: with nothing between socket and handler (`plain`), and with
-/// a layer there that flips every bit (`in_layers`).
+/// Runs each of these functions three times: with nothing between socket and handler (`plain`),
+/// with a layer there that flips every bit (`in_layers`), and with TLS (`in_tls`).
 macro_rules! on_each_wire {
     ($($name:ident)*) => {
         mod plain {
@@ -17,6 +17,11 @@ macro_rules! on_each_wire {
         mod in_layers {
             use crate::common::wire::Wire;
             $(#[test] fn $name() { super::$name(Wire::Flipped); })*
+        }
+
+        mod in_tls {
+            use crate::common::wire::Wire;
+            $(#[test] fn $name() { super::$name(Wire::Tls); })*
         }
     };
 }

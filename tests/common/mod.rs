@@ -22,6 +22,7 @@ pub mod recorder;
 pub mod rpc;
 pub mod seeds;
 pub mod stage;
+pub mod tls;
 #[macro_use]
 pub mod wire;
 

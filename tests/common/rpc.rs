@@ -261,7 +261,7 @@ pub fn on_each_with(
     router: impl Fn() -> Router + Clone + Send + Sync + 'static,
     test: impl Fn(&mut dyn Caller),
 ) {
-    for (wire, seeds) in [(Wire::Plain, 8)] {
+    for (wire, seeds) in [(Wire::Plain, 8), (Wire::Tls, 2)] {
         let (of_engine, make) = (server.clone(), router.clone());
         let engine =
             TestEngine::start(wire.build(builder().reactors(1)), move |_| of_engine.serve(make()));

@@ -1,16 +1,17 @@
-//! What is between a test's end of a connection and the handler: nothing but the network, or a layer
-//! that flips every bit.
+//! What is between a test's end of a connection and the handler: nothing but the network, a layer
+//! that flips every bit, or TLS.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use millstream::internals::with_layers;
+use millstream::internals::{with_layers, with_tls};
 use millstream::sim::{SimPeer, Simulation};
 use millstream::{Builder, Connect, EventHandler};
 
 use super::layer::{Flip, flip};
+use super::tls::{Endpoint, IDENTITY};
 use super::{DEADLINE, TestEngine, connect, reset};
 
 /// Runs each of these functions over plain connections and over TLS.
@@ -21,6 +22,11 @@ macro_rules! with_and_without_tls {
             use crate::common::wire::Wire;
             $(#[test] fn $name() { super::$name(Wire::Plain); })*
         }
+
+        mod in_tls {
+            use crate::common::wire::Wire;
+            $(#[test] fn $name() { super::$name(Wire::Tls); })*
+        }
     };
 }
 
@@ -29,17 +35,19 @@ macro_rules! with_and_without_tls {
 pub enum Wire {
     Plain,
     Flipped,
+    Tls,
 }
 
 impl Wire {
     /// All of them.
-    pub const EACH: [Wire; 2] = [Wire::Plain, Wire::Flipped];
+    pub const EACH: [Wire; 3] = [Wire::Plain, Wire::Flipped, Wire::Tls];
 
     /// For the connections that the engine accepts.
     pub fn build(self, builder: Builder) -> Builder {
         match self {
             Wire::Plain => builder,
             Wire::Flipped => with_layers(builder, || Box::new(Flip)),
+            Wire::Tls => with_tls(builder, &IDENTITY.server),
         }
     }
 
@@ -47,6 +55,7 @@ impl Wire {
     pub fn dress(self, connect: Connect) -> Connect {
         match self {
             Wire::Plain | Wire::Flipped => connect,
+            Wire::Tls => connect.tls_name(&IDENTITY.client, "localhost"),
         }
     }
 
@@ -55,12 +64,14 @@ impl Wire {
         match self {
             Wire::Plain => Seam::Plain,
             Wire::Flipped => Seam::Flipped,
+            Wire::Tls => Seam::Tls(Box::new(Endpoint::client())),
         }
     }
 
     /// The end of a test that accepts.
     pub fn server(self) -> Seam {
         match self {
+            Wire::Tls => Seam::Tls(Box::new(Endpoint::server())),
             plain => plain.client(),
         }
     }
@@ -101,12 +112,13 @@ impl Place {
 pub enum Seam {
     Plain,
     Flipped,
+    Tls(Box<Endpoint>),
 }
 
 impl Seam {
     /// Whether the handshake is over.
     pub fn is_ready(&self) -> bool {
-        true
+        if let Seam::Tls(end) = self { end.is_ready() } else { true }
     }
 
     /// What these bytes are on the network, behind what is to be said anyway.
@@ -114,12 +126,13 @@ impl Seam {
         match self {
             Seam::Plain => plain.to_vec(),
             Seam::Flipped => flipped(plain),
+            Seam::Tls(end) => end.seal(plain),
         }
     }
 
     /// What says the end of this side, before the socket's.
     pub fn seal_end(&mut self) -> Vec<u8> {
-        Vec::new()
+        if let Seam::Tls(end) = self { end.seal_end() } else { Vec::new() }
     }
 
     /// What these bytes of the network are.
@@ -130,12 +143,13 @@ impl Seam {
         match self {
             Seam::Plain => Ok(sealed.to_vec()),
             Seam::Flipped => Ok(flipped(sealed)),
+            Seam::Tls(end) => end.open(sealed),
         }
     }
 
     /// Whether the other side has said its end; `None`: the socket's end is all that is said.
     pub fn has_ended(&self) -> Option<bool> {
-        None
+        if let Seam::Tls(end) = self { Some(end.ended) } else { None }
     }
 }
 

@@ -12,6 +12,7 @@ use millstream::{
 use socket2::{Domain, Socket, Type};
 
 use super::{Carrier, Case, Origin};
+use crate::common::tls::IDENTITY;
 use crate::common::{TestEngine, assert_same, pattern, receive};
 
 /// How many clients each address has.
@@ -46,11 +47,11 @@ impl Clients {
     pub(crate) fn converse(&self, server: &Engine) {
         let listeners = server.listeners();
         assert_eq!(listeners.len(), self.carriers.len());
-        for (place, listener) in listeners.iter().enumerate() {
+        for (place, (listener, carrier)) in listeners.iter().zip(&self.carriers).enumerate() {
             for number in 0..CLIENTS {
                 let seed = (place * CLIENTS + number) as u64;
                 if listener.transport().is_stream() {
-                    self.begin_stream(listener.local_addr(), seed);
+                    self.begin_stream(listener.local_addr(), *carrier, seed);
                 } else {
                     self.begin_datagrams(listener.local_addr(), seed);
                 }
@@ -63,13 +64,17 @@ impl Clients {
         assert_eq!(seeds, all, "each client is done once");
     }
 
-    fn begin_stream(&self, address: Address, seed: u64) {
+    fn begin_stream(&self, address: Address, carrier: Carrier, seed: u64) {
         let (reactors, reactor) = self.reactor(seed);
         let begun = match self.origin {
             Origin::Dialled => {
-                let connect = Connect::to(address);
+                let mut connect = Connect::to(address);
+                if carrier == Carrier::Tls {
+                    connect = connect.tls(&IDENTITY.client);
+                }
                 reactors.connect(reactor, connect, move |_, _, conn| {
                     let conn = conn.expect("it listens");
+                    assert_eq!(conn.tls().is_some(), carrier == Carrier::Tls);
                     send(conn, seed)
                 })
             }

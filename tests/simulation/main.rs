@@ -1,6 +1,6 @@
 //! The whole engine on the simulated network, with connections that break: from each seed a random
 //! configuration of one reactor or several, handlers that do anything a handler may do, peers that
-//! behave as they like, and requests from outside between the
+//! behave as they like, over plain connections or over TLS, and requests from outside between the
 //! turns. A model knows what should come of it:
 //!
 //! - every byte, in both directions: what a peer receives is the beginning of what was written for
@@ -90,7 +90,8 @@ fn after_the_engines_end_a_peer_still_learns_of_it() {
 /// Plays a seed's history, and returns its digest.
 fn play(seed: u64) -> u64 {
     let mut rng = Rng::with_seed(seed);
-    let plan = Arc::new(Plan::draw(Wire::Plain, &mut rng));
+    let wire = if seed % 8 == 5 { Wire::Tls } else { Wire::Plain };
+    let plan = Arc::new(Plan::draw(wire, &mut rng));
     let mut game = Game::start(seed, rng, plan);
     while game.turn() {}
     game.check_the_end()

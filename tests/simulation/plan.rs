@@ -87,13 +87,15 @@ impl Plan {
             outside: rng.f64() * 0.15,
             stop_at: maybe(rng, 0.3, |rng| rng.u64(1..400)),
             gentle_stop: rng.bool(),
-            handshake_budget: 1,
+            handshake_budget: if wire == Wire::Tls { rng.usize(1..=3) } else { 1 },
         }
     }
 
     /// How many bytes may be unread.
     pub(crate) fn most_unread(&self) -> usize {
-        self.input_cap + self.receive_buffer
+        // TLS opens whole records.
+        let at_once = if self.wire == Wire::Tls { 16 * 1024 } else { 0 };
+        self.input_cap + self.receive_buffer.max(at_once)
     }
 
     /// How late something may be.
