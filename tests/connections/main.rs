@@ -19,3 +19,4 @@ mod remote;
 mod scenarios;
 mod short_reads;
 mod timeouts;
+mod tls;
