@@ -3,6 +3,7 @@
 mod authority;
 mod client;
 mod clients;
+mod exactness;
 mod facts;
 mod files;
 mod options;
@@ -10,5 +11,7 @@ mod peers;
 mod proxied;
 mod reload;
 mod server;
+mod sessions;
+mod starttls;
 #[cfg(feature = "tls-native-roots")]
 mod system;
