@@ -7,10 +7,12 @@ mod common;
 mod calls;
 mod codec;
 mod encoding;
+mod handshakes;
 mod huge_write;
 mod idle_memory;
 mod layers;
 mod messages;
+mod tls;
 mod wrappers;
 
 use std::alloc::System;

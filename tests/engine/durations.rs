@@ -13,6 +13,7 @@ use millstream::codec::{Delimited, FrameHandler, Framed, FramedConn};
 use millstream::restart::Handover;
 use millstream::rpc::{Call, Client, Deadline, MethodOptions, Middleware, Request, Router, Server};
 use millstream::sim::{Faults, Simulation};
+use millstream::tls::{TlsClient, TlsServer};
 use millstream::{
     Action, AlreadyStopping, Backoff, Conn, Connect, Engine, EventHandler, Keepalive,
     Listen, Reactor, ReactorAction, SocketOptions, TimerId, UnixAddress,
@@ -66,6 +67,32 @@ impl EventHandler for Timed {
     fn on_tick(&mut self, reactor: &mut Reactor<'_, Self>) -> ReactorAction {
         reactor.set_tick(Some(self.0));
         ReactorAction::Continue
+    }
+}
+
+#[test]
+fn handshakes_and_looks_at_files_have_whatever_time() {
+    let folder = Folder::new();
+    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("it is made");
+    std::fs::write(folder.join("chain"), key.cert.pem()).expect("the folder can be written to");
+    std::fs::write(folder.join("key"), key.signing_key.serialize_pem()).expect("so it can");
+    for time in [ZERO, MAX, to_the_end_of_the_clock()] {
+        let tls = TlsServer::builder().pem_files(folder.join("chain"), folder.join("key"));
+        let tls = tls.handshake_timeout(time).reload_when_changed(time).build().expect("it is");
+        let listen = Listen::from("127.0.0.1:0").tls(&tls.handshake_timeout(time));
+        let engine = TestEngine::start_exactly(Engine::builder().listen(listen), |_| Echo);
+        let client = TlsClient::builder().dangerously_trust_everyone().handshake_timeout(time);
+        let client = client.build().expect("it is").handshake_timeout(time);
+        let connect = Connect::to(engine.address()).tls(&client);
+        let (send, connected) = channel();
+        let reactors = engine.reactors::<Echo>().expect("it is the handler's type");
+        let connecting = reactors.connect(0, connect, move |_, _, connected| {
+            send.send(connected.is_ok()).expect("it waits");
+            Action::Close
+        });
+        connecting.expect("it tries");
+        // With none it may be over before the clock is looked at.
+        assert!(receive(&connected) || time.is_zero(), "{time:?}");
     }
 }
 

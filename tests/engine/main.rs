@@ -8,6 +8,7 @@ mod busy_poll;
 mod config;
 mod durations;
 mod fairness;
+mod handshakes;
 mod memory_budget;
 mod panics;
 mod resolver;
