@@ -3,16 +3,21 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 
+#[path = "../certificate/mod.rs"]
+mod certificate;
 mod relay;
 
 use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
 use clap::Parser;
+use millstream::tls::{TlsClient, TlsError};
 use millstream::{Connect, Engine, UnixAddress};
 
+use self::certificate::{Certificate, Encryption};
 use self::relay::Relay;
 
 /// How long connections have to take what is left for them when the proxy stops.
@@ -37,6 +42,18 @@ struct Options {
     /// Seconds after which a pair is closed on which nothing moves.
     #[arg(long, default_value_t = 300, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     idle: u32,
+    #[command(flatten)]
+    certificate: Option<Certificate>,
+    /// Encrypt connections to the upstream by TLS.
+    #[arg(long, requires = "backend_ca")]
+    backend_tls: bool,
+    /// The authorities, in a PEM file, one of which has to believe the upstream.
+    #[arg(long, value_name = "FILE", requires = "backend_tls")]
+    backend_ca: Option<PathBuf>,
+    /// The name that the upstream's certificate has to be for [default: the host that it is reached
+    /// by].
+    #[arg(long, value_name = "NAME", requires = "backend_tls")]
+    backend_name: Option<String>,
 }
 
 /// A Unix socket, or a host by its name or address and a port.
@@ -50,6 +67,17 @@ fn parse_upstream(text: &str) -> anyhow::Result<Connect> {
     let port = port.parse().map_err(|_| anyhow!("the port is not a number from 0 to 65535"))?;
     ensure!(!host.contains(':') || host.starts_with('['), "an address of IPv6 needs brackets");
     Ok(Connect::to_host(host, port))
+}
+
+/// How the upstream is reached.
+fn upstream(options: &Options) -> Result<Connect, TlsError> {
+    let upstream = options.to.clone();
+    let Some(authorities) = &options.backend_ca else { return Ok(upstream) };
+    let tls = TlsClient::builder().authorities_file(authorities).build()?;
+    Ok(match &options.backend_name {
+        Some(name) => upstream.tls_name(&tls, name),
+        None => upstream.tls(&tls),
+    })
 }
 
 fn main() -> ExitCode {
@@ -66,8 +94,9 @@ fn main() -> ExitCode {
 
 /// Serves until a signal comes; a second one cuts off what is left.
 fn run(options: &Options) -> anyhow::Result<()> {
-    let upstream = options.to.clone();
-    let mut builder = Engine::builder().listen(&*options.listen);
+    let upstream = upstream(options)?;
+    let encryption = Encryption::load(options.certificate.as_ref())?;
+    let mut builder = Engine::builder().listen(encryption.of(&*options.listen));
     builder = builder.idle_timeout(Duration::from_secs(options.idle.into()));
     builder = builder.write_timeout(MOST_STUCK);
     if let Some(reactors) = options.reactors {
@@ -75,6 +104,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
     }
     let engine = builder.start(move |_| Relay { upstream: upstream.clone() })?;
     engine.stop_on_signals(PATIENCE)?;
+    encryption.reload_on_hangup(&engine)?;
     for address in engine.local_addrs() {
         println!("listening on {address}");
     }

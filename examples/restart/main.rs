@@ -11,6 +11,9 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 
+#[path = "../certificate/mod.rs"]
+mod certificate;
+
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::{self, ExitCode};
@@ -21,6 +24,8 @@ use clap::Parser;
 use millstream::codec::{FrameHandler, Framed, FramedConn, FramedReactor, Lines};
 use millstream::restart::{Handover, Inherited};
 use millstream::{AcceptMode, Action, Engine, ShutdownAction, UnixAddress};
+
+use self::certificate::{Certificate, Encryption};
 
 /// A connection on which nothing moves for this long is closed.
 const MOST_SILENCE: Duration = Duration::from_secs(300);
@@ -51,6 +56,8 @@ struct Options {
     /// Let each reactor accept for itself (SO_REUSEPORT) instead of one acceptor for all.
     #[arg(long)]
     reuse_port: bool,
+    #[command(flatten)]
+    certificate: Option<Certificate>,
 }
 
 /// Replies to lines.
@@ -104,8 +111,10 @@ fn run(options: &Options) -> anyhow::Result<()> {
         handover.inherited = activated;
     }
     thread::sleep(Duration::from_secs(options.warm_up));
-    let engine = start(options, &mut handover.inherited)?;
+    let encryption = Encryption::load(options.certificate.as_ref())?;
+    let engine = start(options, &mut handover.inherited, &encryption)?;
     engine.stop_on_signals(timeout)?;
+    encryption.reload_on_hangup(&engine)?;
     handover.ready(&engine, timeout)?;
     for address in engine.local_addrs() {
         println!("{pid} serves {address}");
@@ -115,12 +124,16 @@ fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn start(options: &Options, inherited: &mut Inherited) -> anyhow::Result<Engine> {
+fn start(
+    options: &Options,
+    inherited: &mut Inherited,
+    encryption: &Encryption,
+) -> anyhow::Result<Engine> {
     let mode = if options.reuse_port { AcceptMode::ReusePort } else { AcceptMode::MainAcceptor };
     let mut builder = Engine::builder().reactors(options.reactors.into()).accept_mode(mode);
     builder = builder.idle_timeout(MOST_SILENCE).write_timeout(MOST_STUCK);
     for listen in &options.listen {
-        builder = builder.listen(inherited.listen(listen.as_str()));
+        builder = builder.listen(encryption.of(inherited.listen(listen.as_str())));
     }
     Ok(builder.start(|_reactor| Framed::new(Server))?)
 }

@@ -7,14 +7,17 @@
 mod service;
 
 use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use millstream::Connect;
 use millstream::rpc::{
     Authenticate, Call, Client, Encoding, Logging, Middleware, Request, SetMetadata, Status,
 };
+use millstream::tls::{TlsClient, TlsError};
 use tracing::Level;
 
 use self::service::OfficeClient;
@@ -38,6 +41,24 @@ struct Options {
     /// Log each call, to standard error.
     #[arg(long)]
     verbose: bool,
+    /// Encrypt by TLS, and believe the server if an authority in this PEM file does.
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+    /// The name that the server's certificate has to be for [default: the server's host].
+    #[arg(long, value_name = "NAME", requires = "tls_ca")]
+    tls_name: Option<String>,
+}
+
+/// How the server is connected to.
+fn encryption(options: &Options) -> Result<impl Fn(Connect) -> Connect + use<>, TlsError> {
+    let name = options.tls_name.clone();
+    let trusting = |authorities| TlsClient::builder().authorities_file(authorities).build();
+    let tls = options.tls_ca.as_ref().map(trusting).transpose()?;
+    Ok(move |connect: Connect| match (&tls, &name) {
+        (Some(tls), Some(name)) => connect.tls_name(tls, name),
+        (Some(tls), None) => connect.tls(tls),
+        (None, _) => connect,
+    })
 }
 
 fn main() -> ExitCode {
@@ -51,7 +72,8 @@ fn main() -> ExitCode {
 }
 
 fn run(options: Options) -> anyhow::Result<()> {
-    let Options { server, token, name, verbose } = options;
+    let encryption = encryption(&options)?;
+    let Options { server, token, name, verbose, .. } = options;
     let level = if verbose { Level::DEBUG } else { Level::WARN };
     let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr);
     log.with_ansi(io::stderr().is_terminal()).init();
@@ -61,6 +83,7 @@ fn run(options: Options) -> anyhow::Result<()> {
     });
     let client = Client::builder()
         .address(server)
+        .connect_with(encryption)
         .timeout(PATIENCE)
         .layer(SetMetadata::trace())
         .layer(Logging::new())

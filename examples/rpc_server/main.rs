@@ -7,6 +7,8 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 
+#[path = "../certificate/mod.rs"]
+mod certificate;
 mod service;
 
 use std::io::{self, IsTerminal};
@@ -21,6 +23,7 @@ use millstream::rpc::{
     Status, TypedReply,
 };
 
+use self::certificate::{Certificate, Encryption};
 use self::service::Office;
 
 /// How long open calls have to end when the server stops.
@@ -41,6 +44,8 @@ struct Options {
     /// call].
     #[arg(long)]
     token: Option<String>,
+    #[command(flatten)]
+    certificate: Option<Certificate>,
 }
 
 /// Who is calling, as the layer before the methods has found out.
@@ -99,7 +104,8 @@ fn main() -> ExitCode {
 }
 
 fn run(options: Options) -> anyhow::Result<()> {
-    let Options { listen, reactors, token } = options;
+    let Options { listen, reactors, token, certificate } = options;
+    let encryption = Encryption::load(certificate.as_ref())?;
     let mut signature = Metadata::new();
     signature.insert("served-by", format!("process {}", process::id()))?;
     // The first layer is the outermost: a panic in any other one ends its call and nothing else.
@@ -115,16 +121,19 @@ fn run(options: Options) -> anyhow::Result<()> {
         .layer(Deadline::new().or(Duration::from_secs(30)));
     let health = Health::new();
     let (serving, known) = (server.clone(), health.clone());
-    let engine = Engine::builder().reactors(reactors.into()).listen(listen).start(move |_| {
-        let router = Router::new()
-            .service(Worker.into_service())
-            .method("echo.Echo/echo", |call: &mut Call<'_>| call.answer(call.body()))
-            .health(&known)
-            .reflection();
-        serving.serve(router)
-    })?;
+    let engine = Engine::builder().reactors(reactors.into()).listen(encryption.of(listen)).start(
+        move |_| {
+            let router = Router::new()
+                .service(Worker.into_service())
+                .method("echo.Echo/echo", |call: &mut Call<'_>| call.answer(call.body()))
+                .health(&known)
+                .reflection();
+            serving.serve(router)
+        },
+    )?;
     health.set("demo.Office", true);
     engine.stop_on_signals(PATIENCE)?;
+    encryption.reload_on_hangup(&engine)?;
     for address in engine.local_addrs() {
         println!("listening on {address}");
     }

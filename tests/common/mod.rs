@@ -5,6 +5,7 @@
 
 pub mod alone;
 pub mod beside;
+pub mod certificate;
 pub mod corpus;
 pub mod crowd;
 // The processors whose system calls the filter knows.

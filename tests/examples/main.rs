@@ -8,3 +8,4 @@ mod chat;
 mod kv;
 mod programs;
 mod proxy;
+mod tls;

@@ -21,6 +21,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::common::certificate::{Certificate, client_side};
 use crate::common::example::example;
 use crate::common::folder::Folder;
 use crate::common::seeds::for_each_seed;
@@ -28,6 +29,7 @@ use crate::common::{DEADLINE, eventually, read_to_end, receive};
 use millstream::UnixAddress;
 use millstream::restart::{ActivationError, Handover, HandoverError, Inherited};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustls::{ClientConfig, HandshakeKind, StreamOwned};
 
 /// A server's process, which is ended with the test.
 struct Server {
@@ -81,7 +83,14 @@ impl<T: Read + Write + Send> Stream for T {}
 
 /// Where clients connect.
 #[derive(Clone)]
-enum Place {
+struct Place {
+    socket: Listening,
+    /// What its certificate is believed with, if it has one.
+    tls: Option<Arc<ClientConfig>>,
+}
+
+#[derive(Clone)]
+enum Listening {
     Tcp(String),
     Unix(String),
 }
@@ -97,18 +106,21 @@ struct Client {
 impl Client {
     fn connect(place: &Place) -> Result<Self, String> {
         let refused = |error| format!("refused: {error}");
-        let stream: Box<dyn Stream> = match place {
-            Place::Tcp(address) => {
+        let mut stream: Box<dyn Stream> = match &place.socket {
+            Listening::Tcp(address) => {
                 let stream = TcpStream::connect(address).map_err(refused)?;
                 stream.set_read_timeout(Some(DEADLINE)).map_err(refused)?;
                 Box::new(stream)
             }
-            Place::Unix(path) => {
+            Listening::Unix(path) => {
                 let stream = UnixStream::connect(path).map_err(refused)?;
                 stream.set_read_timeout(Some(DEADLINE)).map_err(refused)?;
                 Box::new(stream)
             }
         };
+        if let Some(config) = &place.tls {
+            stream = Box::new(StreamOwned::new(client_side(Arc::clone(config)), stream));
+        }
         Ok(Client { stream: BufReader::new(stream), asked: 0, bye: false })
     }
 
@@ -193,19 +205,21 @@ impl Load {
 struct Chain {
     folder: Folder,
     listen: Vec<String>,
+    certificate: Option<Certificate>,
 }
 
 impl Chain {
     fn new() -> Self {
         let folder = Folder::new();
         let unix = format!("unix://{}", folder.path("socket"));
-        Chain { folder, listen: vec!["127.0.0.1:0".to_owned(), unix] }
+        Chain { folder, listen: vec!["127.0.0.1:0".to_owned(), unix], certificate: None }
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(example("restart"));
         command.args(["--handover", &self.folder.path("handover")]).args(arguments);
         command.args(self.listen.iter().flat_map(|listen| ["--listen", listen]));
+        command.args(self.certificate.iter().flat_map(|files| files.options(&[])));
         command
     }
 
@@ -213,7 +227,9 @@ impl Chain {
         let server = Server::start(self.command(arguments));
         let tcp = server.says("serves ");
         let unix = server.says("serves ");
-        (server, [Place::Tcp(tcp), Place::Unix(unix)])
+        let tls = self.certificate.as_ref().map(Certificate::believed);
+        let place = |socket| Place { socket, tls: tls.clone() };
+        (server, [Listening::Tcp(tcp), Listening::Unix(unix)].map(place))
     }
 
     /// Starts a server that takes over; waits until it has.
@@ -244,21 +260,20 @@ impl Chain {
 
 fn restarts() -> usize {
     let count = env::var("MILLSTREAM_RESTARTS").ok().map(|count| count.parse());
-    count.unwrap_or(Ok(100)).expect("MILLSTREAM_RESTARTS is a number") / 2
+    count.unwrap_or(Ok(100)).expect("MILLSTREAM_RESTARTS is a number")
 }
 
-fn restart_under_load(first: &[&str]) {
+fn restart_under_load(chain: &Chain, restarts: usize, first: &[&str]) {
     const OTHERS: [&[&str]; 4] = [
         &["--reactors", "2"],
         &["--reuse-port", "--reactors", "3"],
         &["--reactors", "1"],
         &["--reuse-port", "--reactors", "2"],
     ];
-    let chain = Chain::new();
     let (mut server, places) = chain.first(first);
     let load = Load::start(&places);
     let mut hanging = Vec::new();
-    for round in 0..restarts() {
+    for round in 0..restarts {
         match round % 30 {
             4 => drop(chain.hang()), // Killed.
             14 => hanging.push(chain.hang()),
@@ -278,17 +293,55 @@ fn restart_under_load(first: &[&str]) {
         }
     }
     let replies = load.finish();
-    assert!(replies > restarts(), "{replies} replies are no load");
+    assert!(replies > restarts, "{replies} replies are no load");
 }
 
 #[test]
 fn nothing_is_lost_when_a_main_acceptor_is_restarted_under_load() {
-    restart_under_load(&["--reactors", "2"]);
+    restart_under_load(&Chain::new(), restarts() / 2, &["--reactors", "2"]);
 }
 
 #[test]
 fn nothing_is_lost_when_reactors_that_accept_are_restarted_under_load() {
-    restart_under_load(&["--reuse-port", "--reactors", "3"]);
+    restart_under_load(&Chain::new(), restarts() / 2, &["--reuse-port", "--reactors", "3"]);
+}
+
+/// The listeners' connections are encrypted by each process in turn, with the same certificate.
+#[test]
+fn nothing_is_lost_when_listeners_with_tls_are_restarted_under_load() {
+    let chain = Chain { certificate: Some(Certificate::new()), ..Chain::new() };
+    restart_under_load(&chain, restarts() / 4, &["--reactors", "2"]);
+}
+
+/// A session that one process has begun goes on with the next one, if they share the keys of their
+/// tickets, and not otherwise.
+#[test]
+fn sessions_go_on_after_a_restart_with_the_keys_of_tickets() {
+    let chain = Chain { certificate: Some(Certificate::new()), ..Chain::new() };
+    let keys = chain.folder.path("keys");
+    fs::write(&keys, "5".repeat(64)).expect("there is room");
+    for (options, goes_on) in [(&["--tls-ticket-keys", &keys][..], true), (&[], false)] {
+        let (server, [place, _]) = chain.first(options);
+        let Listening::Tcp(address) = &place.socket else { panic!("it is the first one") };
+        let is_resumed = || {
+            let stream = TcpStream::connect(address).expect("it accepts");
+            stream.set_read_timeout(Some(DEADLINE)).expect("a socket has timeouts");
+            let config = place.tls.clone().expect("it has TLS");
+            let mut client = StreamOwned::new(client_side(config), stream);
+            // The tickets come in front of the reply.
+            client.write_all(b"question\n").expect("it reads");
+            let mut reply = String::new();
+            let mut client = BufReader::new(client);
+            client.read_line(&mut reply).expect("it replies");
+            client.get_ref().conn.handshake_kind() == Some(HandshakeKind::Resumed)
+        };
+        assert!(!is_resumed(), "it is the first session");
+        assert!(is_resumed(), "it is the same process");
+        let newcomer = chain.next(options);
+        assert!(server.ends_well());
+        assert_eq!(is_resumed(), goes_on, "{options:?}");
+        drop(newcomer);
+    }
 }
 
 /// The predecessor goes on, and makes sure that the next one is not kept waiting.
