@@ -8,6 +8,7 @@
 //! 7. [Threads](threads)
 //! 9. [Listening](listening)
 //! 10. [Connecting](connecting)
+#![cfg_attr(any(feature = "tls", feature = "tls-ring"), doc = "11. [TLS](tls)")]
 //! 12. [Handing sockets over](handing_over)
 //! 13. [Datagrams](datagrams)
 //! 14. [Closing and shutting down](shutting_down)
@@ -41,6 +42,10 @@ pub mod listening {}
 
 #[doc = include_str!("../docs/guide/connecting.md")]
 pub mod connecting {}
+
+#[cfg(any(feature = "tls", feature = "tls-ring"))]
+#[doc = include_str!("../docs/guide/tls.md")]
+pub mod tls {}
 
 #[doc = include_str!("../docs/guide/handing_over.md")]
 pub mod handing_over {}
