@@ -1,6 +1,7 @@
-//! The time of day, without asking for it at every command.
+//! The time of day, without asking for it at every command, and how many commands there are in a
+//! second.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::store::Millis;
 
@@ -28,5 +29,28 @@ impl Clock {
             self.last = (now, self.set.1.saturating_add(millis));
         }
         self.last.1
+    }
+}
+
+/// How many commands there are in a second.
+pub struct Rate {
+    /// As it was in the last whole second.
+    pub per_second: u64,
+    began: Instant,
+    before: u64,
+}
+
+impl Rate {
+    pub fn new(now: Instant) -> Self {
+        Rate { per_second: 0, began: now, before: 0 }
+    }
+
+    /// Notes how many commands there were so far.
+    pub fn note(&mut self, commands: u64, now: Instant) {
+        let passed = now.saturating_duration_since(self.began);
+        if passed >= Duration::from_secs(1) {
+            let rate = (commands - self.before) as f64 / passed.as_secs_f64();
+            *self = Rate { per_second: rate.round() as u64, began: now, before: commands };
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Encoded replies on their way between reactors.
 
-use std::{iter, slice};
+use std::{iter, vec};
 
 use bytes::Bytes;
 use millstream::codec::resp::parse_integer;
@@ -38,11 +38,6 @@ impl Encoded {
             .chain(&self.rest)
             .for_each(|piece| output.write_bytes(piece.clone()));
     }
-
-    /// Its parts, one after the other.
-    pub fn parts(&self) -> Parts<'_> {
-        Parts { piece: self.first.clone(), rest: self.rest.iter() }
-    }
 }
 
 impl From<&'static [u8]> for Encoded {
@@ -52,16 +47,22 @@ impl From<&'static [u8]> for Encoded {
 }
 
 /// What is left of a reply.
-pub struct Parts<'e> {
+pub struct Parts {
     piece: Bytes,
-    rest: slice::Iter<'e, Bytes>,
+    rest: vec::IntoIter<Bytes>,
 }
 
-impl Parts<'_> {
+impl From<Encoded> for Parts {
+    fn from(reply: Encoded) -> Self {
+        Parts { piece: reply.first, rest: reply.rest.into_iter() }
+    }
+}
+
+impl Parts {
     /// Takes a line, which is in one piece; nothing at the end.
     pub fn line(&mut self) -> Bytes {
         if self.piece.is_empty() {
-            self.piece = self.rest.next().cloned().unwrap_or_default();
+            self.piece = self.rest.next().unwrap_or_default();
         }
         let end = memchr::memchr(b'\n', &self.piece).map_or(self.piece.len(), |at| at + 1);
         self.piece.split_to(end)
@@ -72,16 +73,34 @@ impl Parts<'_> {
         number(&self.line())
     }
 
-    /// Writes the next part, which is a bulk string or null.
-    pub fn write_bulk(&mut self, output: &mut Output<'_>) {
-        let head = self.line();
-        let is_bulk = head.starts_with(b"$") && !head.starts_with(b"$-");
-        let mut left = if is_bulk { number(&head) + b"\r\n".len() } else { 0 };
-        output.write_bytes(head);
+    /// Writes the next reply, with all its elements.
+    pub fn write_next(&mut self, output: &mut Output<'_>) {
+        let mut missing = 1_usize;
+        while missing > 0 {
+            let head = self.line();
+            missing -= 1;
+            match head.first() {
+                Some(b'$' | b'=') if !head.starts_with(b"$-") => {
+                    let length = number(&head) + b"\r\n".len();
+                    output.write_bytes(head);
+                    self.write_bytes(length, output);
+                    continue;
+                }
+                Some(b'*' | b'~' | b'>') => missing += number(&head),
+                Some(b'%') => missing += 2 * number(&head),
+                Some(_) => {}
+                None => return, // There is no more.
+            }
+            output.write_bytes(head);
+        }
+    }
+
+    /// Writes this many bytes, in whatever pieces they are.
+    fn write_bytes(&mut self, mut left: usize, output: &mut Output<'_>) {
         while left > 0 {
             if self.piece.is_empty() {
                 let Some(piece) = self.rest.next() else { return };
-                self.piece = piece.clone();
+                self.piece = piece;
             }
             let part = self.piece.split_to(left.min(self.piece.len()));
             left -= part.len();
@@ -91,7 +110,7 @@ impl Parts<'_> {
 
     pub fn write_rest(self, output: &mut Output<'_>) {
         output.write_bytes(self.piece);
-        self.rest.for_each(|piece| output.write_bytes(piece.clone()));
+        self.rest.for_each(|piece| output.write_bytes(piece));
     }
 }
 

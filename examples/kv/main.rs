@@ -6,9 +6,19 @@
 //! messages to those that listen.
 //!
 //! # Where it differs from Redis
-//! - **Left out**: transactions (MULTI, EXEC, DISCARD, WATCH), CLIENT REPLY, databases other than
-//!   0, and all commands that are not in the table of `commands/mod.rs`. They are errors, and what
-//!   follows is run.
+//! - **Left out**: CLIENT REPLY, databases other than 0, and all commands that are not in
+//!   `commands/table.rs`. They are errors, and what follows is run.
+//! - **A transaction** is for the keys of one reactor, as in a cluster: keys with the same text in
+//!   braces are together, as in `{user1}name` and `{user1}age`. What else is queued is refused, and
+//!   EXEC then does nothing. A transaction may have as many bytes as a command, and no HELLO; when
+//!   its replies have 128 MiB, its other commands are done and reply errors. WATCH takes 16 MiB of
+//!   keys.
+//! - **What moves elements from list to list, or waits for several keys**, is for keys of one
+//!   reactor, too. Who waits is served first come, first served, on whatever reactors the clients
+//!   are; an element that is taken for a client that goes in this very moment is lost, as it is on
+//!   its way through a network. So is one for a client that goes with more than 1 MiB of commands
+//!   sent behind the one that waits, as it is not read any more. When a client ends its side, its
+//!   wait is over, and what it has sent is run.
 //! - **A reply is bounded**: it has at most 1 GiB, and of that at most 128 MiB are copied, which is
 //!   all but values of 16 KiB and more: those are shared, however often they are named. A command
 //!   whose reply would be longer changes nothing and gets an error. Redis has no such limit, and
@@ -25,14 +35,20 @@
 //!   after its first byte came.
 //! - **POST and `Host:`** close the connection, as in Redis, but by a reset, with what was still to
 //!   be sent.
-//! - **A subscriber** with more than 32 MiB of output waiting, replies included, is cut off when a
-//!   message comes. UNSUBSCRIBE without names replies in any order.
+//! - **CLIENT LIST** has no file descriptors and no sizes of buffers, and `cmd=list` instead of
+//!   `client|list`. INFO has not every figure and no CPU section; its `avg_ttl` is 0, and its
+//!   `used_memory` what the whole process has.
+//! - **MONITOR** shows a command when it comes, also one that is queued, and 16 KiB of it.
+//! - **A subscriber**, or a monitor, with more than 32 MiB of output waiting, replies included, is
+//!   cut off when a message comes. UNSUBSCRIBE without names replies in any order.
 //! - **At the end** replies of commands that came in time are sent; clients that don't take them
 //!   have five seconds.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 #![allow(unreachable_pub, reason = "modules of a program")]
 
+#[path = "../certificate/mod.rs"]
+mod certificate;
 mod clock;
 mod commands;
 mod encoded;
@@ -45,11 +61,11 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::bail;
 use clap::{Parser, ValueEnum};
 use millstream::codec::Framed;
-use millstream::{Engine, InputOverflow};
+use millstream::{Engine, InputOverflow, Listen};
 
+use crate::certificate::{Certificate, Encryption};
 use crate::commands::MOST_REPLY;
 use crate::server::{HIGH_WATER, Server, TICK};
 use crate::shards::Shards;
@@ -67,7 +83,7 @@ const MOST_STUCK: Duration = Duration::from_secs(60);
 #[derive(Parser)]
 struct Options {
     /// Listen on this address (port 0: any that is free).
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6379", value_parser = stream_address)]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6379")]
     listen: String,
     /// Number of reactors, each a thread with an event loop.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -78,6 +94,8 @@ struct Options {
     /// The longest key or value in bytes; a command may have twice as much.
     #[arg(long, value_name = "BYTES", default_value_t = 536_870_912, value_parser = clap::value_parser!(u32).range(1024..=536_870_912))]
     max_request: u32,
+    #[command(flatten)]
+    certificate: Option<Certificate>,
 }
 
 /// Where the keys are.
@@ -87,16 +105,6 @@ enum Store {
     One,
     /// By their hash on all reactors; a command is atomic on each of them.
     Sharded,
-}
-
-/// An address of streams: this server has nothing to do with datagrams.
-fn stream_address(text: &str) -> anyhow::Result<String> {
-    match text.split_once("://") {
-        Some((scheme @ ("udp" | "udp4" | "udp6" | "unixgram"), _)) => {
-            bail!("{scheme} carries datagrams, and this is a server for connections")
-        }
-        _ => Ok(text.to_owned()),
-    }
 }
 
 fn main() -> ExitCode {
@@ -112,8 +120,10 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> anyhow::Result<()> {
-    let engine = start(options)?;
+    let encryption = Encryption::load(options.certificate.as_ref())?;
+    let engine = start(options, encryption.of(options.listen.as_str()))?;
     engine.stop_on_signals(PATIENCE)?;
+    encryption.reload_on_hangup(&engine)?;
     for address in engine.local_addrs() {
         println!("listening on {address}");
     }
@@ -121,12 +131,12 @@ fn run(options: &Options) -> anyhow::Result<()> {
     Ok(engine.wait()?)
 }
 
-fn start(options: &Options) -> anyhow::Result<Engine> {
+fn start(options: &Options, listen: Listen) -> anyhow::Result<Engine> {
     let max_request = options.max_request as usize;
     let reactors = usize::from(options.reactors);
     let count = if options.store == Store::One { 1 } else { reactors };
     let builder = Engine::builder()
-        .listen(options.listen.as_str())
+        .listen(listen)
         .reactors(reactors)
         .tick(TICK)
         .write_timeout(MOST_STUCK)

@@ -1,26 +1,28 @@
 //! Who listens to which channels, and how messages come to them.
-
-use std::sync::Arc;
+//!
+//! A message is encoded once for all who listen in the same way, and written to them as neighbours.
+//! That is done before anything else is, so each listener that was counted has its message, also
+//! one that says next that it listens no more.
 
 use foldhash::quality::RandomState;
 use hashbrown::{HashMap, HashSet};
+use millstream::codec::resp::Protocol;
 use millstream::codec::{Framed, FramedConn};
-use millstream::{Action, ConnId, LogLimit, Remote};
+use millstream::{Action, ConnId, LogLimit, Neighbours};
 
-use crate::server::{Server, read_or_pause, replies};
+use crate::server::{Server, protocol};
 use crate::shards::put_bulk;
 use crate::store::{Bytes, matches};
 
 /// A subscriber with more output waiting than this is cut off, as Redis does.
 const MOST_PENDING: usize = 32 * 1024 * 1024;
-/// With this many bytes of messages on their way on a reactor, publishers wait.
-const MOST_ON_THE_WAY: usize = 4 * 1024 * 1024;
-/// What a message on its way takes besides its bytes, roughly.
+/// What a message on its way to a listener takes besides its bytes, roughly.
 const OVERHEAD: usize = 64;
+/// A message of this length is not copied for each way to listen, but shared.
+const LONG: usize = 16 * 1024;
 
 type Names = HashSet<Bytes, RandomState>;
-type Listener = Remote<Framed<Server>>;
-type Listeners = HashMap<ConnId, Listener, RandomState>;
+type Ids = HashSet<ConnId, RandomState>;
 type Index = HashMap<Bytes, Listeners, RandomState>;
 
 /// What is subscribed to by name, and what by pattern.
@@ -35,12 +37,19 @@ pub enum Kind {
 pub struct Subscribers {
     channels: Index,
     patterns: Index,
-    /// What each listener gets at the end of this turn.
-    outgoing: HashMap<ConnId, Vec<Delivery>, RandomState>,
-    /// The bytes of all that.
-    on_the_way: usize,
-    /// What waits until there is less of it.
-    publishers: Vec<Remote<Framed<Server>>>,
+    /// Who wants to see all commands.
+    monitors: Ids,
+    /// Who has much to read still: before such a one gets more, it is looked how much that is.
+    slow: Ids,
+    /// How many bytes went on their way to listeners since others had their turn.
+    pub on_the_way: usize,
+}
+
+/// Those who listen to a channel or by a pattern.
+#[derive(Default)]
+struct Listeners {
+    resp2: Ids,
+    resp3: Ids,
 }
 
 /// What a connection has subscribed to.
@@ -53,14 +62,8 @@ pub struct Subscriptions {
 /// A message.
 pub struct Message {
     channel: Bytes,
-    /// The channel and the payload as every listener gets them.
+    /// The channel and the payload, as every listener gets them.
     encoded: bytes::Bytes,
-}
-
-/// A message on its way to a listener, and the pattern it matched.
-struct Delivery {
-    pattern: Option<Bytes>,
-    message: Arc<Message>,
 }
 
 impl Message {
@@ -76,32 +79,27 @@ impl Message {
     }
 }
 
-impl Delivery {
-    fn size(&self) -> usize {
-        let pattern = self.pattern.as_ref().map_or(0, |pattern| pattern.len());
-        self.message.size() + pattern
-    }
-
-    fn write(&self, conn: &mut FramedConn<'_, Server>) {
-        let mut replies = replies(conn);
-        match &self.pattern {
-            None => {
-                replies.push(3);
-                replies.bulk(b"message");
-            }
-            Some(pattern) => {
-                replies.push(4);
-                replies.bulk(b"pmessage");
-                replies.bulk(pattern);
-            }
+/// What is in front of a message for those who listen to its channel, or by a pattern.
+fn head(protocol: Protocol, pattern: Option<&[u8]>) -> Vec<u8> {
+    let mut head = vec![if protocol == Protocol::Resp3 { b'>' } else { b'*' }];
+    match pattern {
+        None => head.extend_from_slice(b"3\r\n$7\r\nmessage\r\n"),
+        Some(pattern) => {
+            head.extend_from_slice(b"4\r\n$8\r\npmessage\r\n");
+            put_bulk(&mut head, pattern);
         }
-        conn.output.write_bytes(self.message.encoded.clone());
     }
+    head
 }
 
 impl Subscriptions {
     pub fn len(&self) -> usize {
         self.channels.len() + self.patterns.len()
+    }
+
+    /// How many are channels, and how many patterns.
+    pub fn counts(&self) -> [usize; 2] {
+        [self.channels.len(), self.patterns.len()]
     }
 
     pub fn of(&mut self, kind: Kind) -> &mut Names {
@@ -110,13 +108,16 @@ impl Subscriptions {
             Kind::Pattern => &mut self.patterns,
         }
     }
+}
 
-    /// Whether a message still is for this connection.
-    fn want(&self, delivery: &Delivery) -> bool {
-        match &delivery.pattern {
-            None => self.channels.contains(&delivery.message.channel),
-            Some(pattern) => self.patterns.contains(pattern),
-        }
+impl Listeners {
+    fn len(&self) -> usize {
+        self.resp2.len() + self.resp3.len()
+    }
+
+    fn remove(&mut self, id: ConnId) {
+        self.resp2.remove(&id);
+        self.resp3.remove(&id);
     }
 }
 
@@ -128,21 +129,65 @@ impl Subscribers {
         }
     }
 
-    pub fn add(&mut self, kind: Kind, name: &[u8], listener: Listener) {
-        self.index(kind).entry(name.into()).or_default().insert(listener.id(), listener);
+    /// Adds a listener, which may be there and have spoken another version.
+    pub fn add(&mut self, kind: Kind, name: &[u8], id: ConnId, protocol: Protocol) {
+        let listeners = self.index(kind).entry(name.into()).or_default();
+        listeners.remove(id);
+        match protocol {
+            Protocol::Resp2 => listeners.resp2.insert(id),
+            Protocol::Resp3 => listeners.resp3.insert(id),
+        };
     }
 
-    pub fn remove(&mut self, kind: Kind, name: &[u8], listener: ConnId) {
+    pub fn remove(&mut self, kind: Kind, name: &[u8], id: ConnId) {
         let index = self.index(kind);
         if let Some(listeners) = index.get_mut(name) {
-            listeners.remove(&listener);
-            if listeners.is_empty() {
+            listeners.remove(id);
+            if listeners.len() == 0 {
                 index.remove(name);
             }
         }
     }
 
-    /// Removes a connection, and what is on its way to it.
+    /// A connection speaks another version of the protocol from here on.
+    pub fn note_protocol(&mut self, conn: &mut FramedConn<'_, Server>) {
+        let (id, protocol) = (conn.id(), protocol(conn));
+        for kind in [Kind::Channel, Kind::Pattern] {
+            for name in &*conn.state.subscriptions.of(kind) {
+                self.add(kind, name, id, protocol);
+            }
+        }
+    }
+
+    pub fn add_monitor(&mut self, id: ConnId) {
+        self.monitors.insert(id);
+    }
+
+    pub fn remove_monitor(&mut self, id: ConnId) {
+        self.monitors.remove(&id);
+    }
+
+    /// Notes whether a connection has much to read.
+    pub fn note_slow(&mut self, id: ConnId, is_slow: bool) {
+        if is_slow {
+            self.slow.insert(id);
+        } else {
+            self.slow.remove(&id);
+        }
+    }
+
+    /// The channels or the patterns to which somebody listens.
+    pub fn names(&self, kind: Kind) -> impl Iterator<Item = &Bytes> {
+        let index = if kind == Kind::Channel { &self.channels } else { &self.patterns };
+        index.keys()
+    }
+
+    /// How many listen to a channel.
+    pub fn listeners(&self, channel: &[u8]) -> usize {
+        self.channels.get(channel).map_or(0, Listeners::len)
+    }
+
+    /// Removes a connection, which listens to nothing any more.
     pub fn leave(&mut self, conn: &mut FramedConn<'_, Server>) {
         let id = conn.id();
         for kind in [Kind::Channel, Kind::Pattern] {
@@ -150,82 +195,118 @@ impl Subscribers {
                 self.remove(kind, &name, id);
             }
         }
-        self.take(id);
     }
 
-    /// Brings a message to all that listen, and returns to how many. The publisher's own reactor
-    /// asks for it.
-    pub fn publish(&mut self, message: &Arc<Message>, own: Option<ConnId>) -> usize {
+    /// Removes a connection that can't say what it listens to: it is another one's callback.
+    pub fn remove_everywhere(&mut self, id: ConnId) {
+        for index in [&mut self.channels, &mut self.patterns] {
+            index.retain(|_, listeners| {
+                listeners.remove(id);
+                listeners.len() > 0
+            });
+        }
+        self.remove_monitor(id);
+    }
+
+    /// Brings a message to all that listen, and returns to how many. A publisher that is named is
+    /// counted, and gets it by [`echo`].
+    pub fn publish(
+        &mut self,
+        neighbours: &Neighbours<Framed<Server>>,
+        message: &Message,
+        publisher: Option<ConnId>,
+    ) -> usize {
         let channel = self.channels.get(&message.channel).map(|listeners| (None, listeners));
-        let patterns =
-            self.patterns.iter().filter(|(pattern, _)| matches(pattern, &message.channel));
-        let patterns = patterns.map(|(pattern, listeners)| (Some(pattern), listeners));
-        let mut count = 0;
-        for (pattern, listeners) in channel.into_iter().chain(patterns) {
-            count += listeners.len();
-            for listener in listeners.values() {
-                let message = Arc::clone(message);
-                let delivery = Delivery { pattern: pattern.cloned(), message };
-                self.on_the_way += delivery.size();
-                let outgoing = self.outgoing.entry(listener.id()).or_default();
-                outgoing.push(delivery);
-                if outgoing.len() == 1 && own != Some(listener.id()) {
-                    // Who is closed by now needs no message.
-                    let _ = listener.run(|server, conn| {
-                        server.subscribers.deliver(conn);
-                        Action::Continue
-                    });
+        let matching = |(pattern, _): &(&Bytes, _)| matches(pattern, &message.channel);
+        let patterns = self.patterns.iter().filter(matching);
+        let patterns = patterns.map(|(pattern, listeners)| (Some(&**pattern), listeners));
+        let (mut count, mut bytes) = (0, 0);
+        for (pattern, Listeners { resp2, resp3 }) in channel.into_iter().chain(patterns) {
+            for (ids, protocol) in [(resp2, Protocol::Resp2), (resp3, Protocol::Resp3)] {
+                if !ids.is_empty() {
+                    count += ids.len();
+                    bytes += message.size() + ids.len() * OVERHEAD;
+                    self.send(neighbours, ids, head(protocol, pattern), message, publisher);
                 }
             }
         }
+        self.on_the_way += bytes;
         count
     }
 
-    /// Whether so much is on its way that publishers must wait.
-    pub fn are_full(&self) -> bool {
-        self.on_the_way > MOST_ON_THE_WAY
+    /// Sends a message to those who get the same bytes, apart from the others to those who may not
+    /// keep up.
+    fn send(
+        &self,
+        neighbours: &Neighbours<Framed<Server>>,
+        ids: &Ids,
+        head: Vec<u8>,
+        message: &Message,
+        publisher: Option<ConnId>,
+    ) {
+        let is_long = message.encoded.len() >= LONG;
+        let is_apart = |id: &ConnId| is_long || self.slow.contains(id) || Some(*id) == publisher;
+        let apart: Vec<ConnId> = ids.iter().copied().filter(is_apart).collect();
+        let piece = || [&head, &*message.encoded].concat();
+        if apart.is_empty() {
+            return neighbours.write_to_all(ids.iter().copied(), piece());
+        }
+        if apart.len() < ids.len() {
+            neighbours.write_to_all(ids.iter().copied().filter(|id| !is_apart(id)), piece());
+        }
+        let pieces = [head.into(), message.encoded.clone()];
+        for id in apart.into_iter().filter(|id| Some(*id) != publisher) {
+            let pieces = pieces.clone();
+            // It is on this reactor.
+            let _ = neighbours.run(id, |server, conn| {
+                server.subscribers.write(conn, pieces);
+                Action::Continue
+            });
+        }
     }
 
-    /// Lets a connection that was [held](crate::server::Session::holds) go on when less is on its
-    /// way.
-    pub fn hold(&mut self, publisher: Remote<Framed<Server>>) {
-        self.publishers.push(publisher);
-    }
-
-    /// Writes what is on its way to a connection, if it still listens.
-    pub fn deliver(&mut self, conn: &mut FramedConn<'_, Server>) {
-        let deliveries = self.take(conn.id());
-        if deliveries.is_empty() {
-            return;
-        }
-        if conn.output.pending() > MOST_PENDING {
-            static LIMIT: LogLimit = LogLimit::new();
-            if let Some(left_out) = LIMIT.admit() {
-                tracing::warn!(conn = %conn.id(), left_out, "cut off a subscriber that does not keep up");
-            }
-            self.leave(conn);
-            return conn.close_now();
-        }
-        for delivery in deliveries {
-            if conn.state.subscriptions.want(&delivery) {
-                delivery.write(conn);
-            }
+    /// Shows a line to those who want to see all commands.
+    pub fn show(&mut self, neighbours: &Neighbours<Framed<Server>>, line: &bytes::Bytes) {
+        self.on_the_way += self.monitors.len() * (line.len() + OVERHEAD);
+        for id in &self.monitors {
+            let line = line.clone();
+            // One that leaves with this command is not shown it.
+            let _ = neighbours.run(*id, |server, conn| {
+                if conn.state.is_monitor {
+                    server.subscribers.write(conn, [line]);
+                }
+                Action::Continue
+            });
         }
     }
 
-    fn take(&mut self, listener: ConnId) -> Vec<Delivery> {
-        let deliveries = self.outgoing.remove(&listener).unwrap_or_default();
-        self.on_the_way -= deliveries.iter().map(Delivery::size).sum::<usize>();
-        if self.on_the_way <= MOST_ON_THE_WAY / 2 {
-            for publisher in self.publishers.drain(..) {
-                // Who is closed by now waits for nothing.
-                let _ = publisher.run(|_, conn| {
-                    conn.state.holds -= 1;
-                    read_or_pause(conn);
-                    Action::Continue
-                });
-            }
+    /// Writes to a listener, unless it does not keep up.
+    fn write(
+        &mut self,
+        conn: &mut FramedConn<'_, Server>,
+        pieces: impl IntoIterator<Item = bytes::Bytes>,
+    ) {
+        if conn.output.pending() <= MOST_PENDING {
+            return pieces.into_iter().for_each(|piece| conn.output.write_bytes(piece));
         }
-        deliveries
+        static LIMIT: LogLimit = LogLimit::new();
+        if let Some(left_out) = LIMIT.admit() {
+            tracing::warn!(conn = %conn.id(), left_out, "cut off a subscriber that does not keep up");
+        }
+        self.leave(conn);
+        conn.close_now();
+    }
+}
+
+/// Writes a message to its publisher, if that listens: in front of what it is replied next.
+pub fn echo(conn: &mut FramedConn<'_, Server>, message: &Message) {
+    let protocol = protocol(conn);
+    let (encoder, session) = conn.split();
+    let Subscriptions { channels, patterns } = &session.subscriptions;
+    let channel = channels.contains(&message.channel).then_some(None);
+    let patterns = patterns.iter().filter(|pattern| matches(pattern, &message.channel));
+    for pattern in channel.into_iter().chain(patterns.map(|pattern| Some(&**pattern))) {
+        encoder.output.write(&head(protocol, pattern));
+        encoder.output.write_bytes(message.encoded.clone());
     }
 }

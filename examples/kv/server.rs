@@ -1,20 +1,23 @@
 //! From frames to commands.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use foldhash::quality::RandomState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use millstream::codec::resp::{Arguments, Command, Protocol, ProtocolError, Replies, RespServer};
-use millstream::codec::{FrameHandler, Framed, FramedConn, FramedReactor};
+use millstream::codec::{FrameHandler, Framed, FramedConn};
 use millstream::{
-    Action, Address, CloseReason, ConnId, LogLimit, ReactorAction, Remote, ShutdownAction,
+    Action, CloseReason, ConnId, Engine, LogLimit, Reactor, ReactorAction, ShutdownAction, TimerId,
 };
 
-use crate::clock::Clock;
-use crate::commands::{self, Failure, MOST_SHOWN, Run, shown};
+use crate::clock::{Clock, Rate};
+use crate::commands::client::Client;
+use crate::commands::monitor::{self, Monitors};
+use crate::commands::{self, Call, Failure, MOST_SHOWN, Run, Transaction, shown, transactions};
 use crate::pubsub::{Subscribers, Subscriptions};
-use crate::shards::{Queue, Shards};
-use crate::store::{Bytes, Store};
+use crate::shards::{Copied, Queue, Shards, Unblock};
+use crate::store::Store;
 
 /// How often keys that are gone are looked for.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -27,30 +30,42 @@ const SWEEP: usize = 20_000;
 pub struct Server {
     pub store: Store,
     pub subscribers: Subscribers,
-    pub clients: HashMap<ConnId, Client, RandomState>,
+    pub clients: HashMap<ConnId, Rc<Client>, RandomState>,
+    pub monitors: Monitors,
+    /// Clients that were killed and are not closed yet. Nothing more of them is run.
+    pub killed: HashSet<ConnId, RandomState>,
+    /// A command is looked at before it is run: somebody wants to see it, or somebody was killed.
+    pub is_alert: bool,
     pub commands: u64,
     pub started: Instant,
     max_request: usize,
     clients_ever: u64,
     pub clock: Clock,
+    pub rate: Rate,
+    /// There is one as soon as the reactor runs.
+    pub engine: Option<Engine>,
     pub shards: Shards,
-}
-
-/// What others may know about a connection.
-pub struct Client {
-    pub id: u64,
-    remote: Remote<Framed<Server>>,
-    pub address: Address,
-    pub name: Bytes,
 }
 
 /// The state of a connection.
 #[derive(Default)]
 pub struct Session {
+    /// The id that the connection has for clients.
+    pub id: u64,
     pub subscriptions: Subscriptions,
+    /// What others may know of it.
+    pub client: Option<Rc<Client>>,
+    /// It wants to see all commands.
+    pub is_monitor: bool,
+    /// It listens to something, or has begun a transaction.
+    pub is_special: bool,
+    /// What was queued since MULTI.
+    pub transaction: Option<Transaction>,
+    /// The shard that watches keys for the next transaction.
+    pub watching: Option<usize>,
     pub queue: Queue,
-    /// On how many reactors too many messages of this connection's are on their way.
-    pub holds: usize,
+    /// Others have their turn before more of its commands are run.
+    pub is_held: bool,
 }
 
 impl Server {
@@ -61,13 +76,23 @@ impl Server {
             store: Store::new(),
             subscribers: Subscribers::default(),
             clients: HashMap::default(),
+            monitors: Monitors::default(),
+            killed: HashSet::default(),
+            is_alert: false,
             commands: 0,
             started: now,
             max_request,
             clients_ever: 0,
             clock: Clock::new(now),
+            rate: Rate::new(now),
+            engine: None,
             shards,
         }
+    }
+
+    /// The most bytes that the commands of a transaction have: as many as one command may have.
+    pub fn max_transaction(&self) -> usize {
+        self.max_request.saturating_mul(2)
     }
 
     /// Runs a command and writes its reply.
@@ -78,6 +103,9 @@ impl Server {
         arguments: Arguments<'_>,
     ) -> Action {
         self.run(conn, arguments).unwrap_or_else(|failure| {
+            if let Some(transaction) = &mut conn.state.transaction {
+                transaction.failed = true;
+            }
             failure.reply(&mut replies(conn));
             Action::Continue
         })
@@ -91,33 +119,119 @@ impl Server {
     ) -> Result<Action, Failure> {
         let whole = arguments.clone();
         let name = arguments.next().unwrap_or_default();
-        let Some(found) = commands::find(name) else {
-            if is_of_a_browser(name) {
-                self.refuse_browser(conn);
-                return Ok(Action::Continue);
-            }
-            return Err(unknown(name, arguments));
-        };
+        let Some(found) = commands::find(name) else { return self.refuse(conn, name, arguments) };
         if !found.takes(whole.len()) {
-            return Err(Failure::Arguments(found.name.to_ascii_lowercase()));
+            return Err(transactions::refuse(self, conn, found));
+        }
+        let now = self.clock.at(conn.now());
+        if let Some(client) = &conn.state.client {
+            client.command.set(found);
+            client.last.set(now);
+        }
+        if (conn.state.is_special || self.is_alert) && self.is_special(conn, found, &whole)? {
+            return Ok(Action::Continue);
+        }
+        let Run::Store(run) = found.run else { return self.run_other(conn, found, &whole) };
+        if !self.runs_here(conn, found, arguments.clone()) {
+            return self.run_sharded(conn, found, run, &whole);
         }
         let protocol = protocol(conn);
-        let restricted = protocol == Protocol::Resp2 && conn.state.subscriptions.len() > 0;
-        if restricted && !found.is_for_subscribers() {
-            return Err(restricted_to_subscribers(found.name));
+        let replies = Replies::new(&mut conn.output, protocol);
+        let outcome = run(&mut self.store, Call { arguments, replies, now });
+        if self.store.has_changed() {
+            self.serve_blocked(now);
         }
+        outcome.map(|()| Action::Continue)
+    }
+
+    /// Runs a command that is not only about keys, or that waits for them.
+    #[inline(never)]
+    fn run_other(
+        &mut self,
+        conn: &mut FramedConn<'_, Self>,
+        found: &'static commands::Command,
+        whole: &Arguments<'_>,
+    ) -> Result<Action, Failure> {
+        let mut arguments = whole.clone();
+        arguments.next();
         match found.run {
-            Run::Store(run) if !self.runs_here(conn, found, arguments.clone()) => {
-                self.run_sharded(conn, found, run, &whole);
-                Ok(Action::Continue)
-            }
-            Run::Store(run) => {
-                let now = self.clock.at(conn.now());
-                let mut replies = Replies::new(&mut conn.output, protocol);
-                run(&mut self.store, arguments, &mut replies, now).map(|()| Action::Continue)
-            }
+            Run::Store(run) => self.run_sharded(conn, found, run, whole),
+            Run::Blocking(run) => self.run_blocking(conn, found, run, whole),
             Run::Connection(run) => run(self, conn, arguments),
+            Run::Container(subcommands) => {
+                let found = commands::subcommand(found, subcommands, &mut arguments)?;
+                conn.state.client.iter().for_each(|client| client.command.set(found));
+                match found.run {
+                    Run::Connection(run) => run(self, conn, arguments),
+                    _ => Err(Failure::Syntax), // No subcommand is of another kind.
+                }
+            }
         }
+    }
+
+    /// Ignores the command of a client that was killed, or shows it, refuses it to subscribers, and
+    /// queues it within a transaction; returns whether that was all.
+    #[cold]
+    fn is_special(
+        &mut self,
+        conn: &mut FramedConn<'_, Self>,
+        found: &'static commands::Command,
+        whole: &Arguments<'_>,
+    ) -> Result<bool, Failure> {
+        if self.killed.contains(&conn.id()) {
+            return Ok(true);
+        }
+        if self.monitors.any() {
+            self.show(conn, found, whole);
+        }
+        let subscribes = protocol(conn) == Protocol::Resp2 && conn.state.subscriptions.len() > 0;
+        if subscribes && !found.is_for_subscribers() {
+            return Err(restricted_to_subscribers(found, whole.clone()));
+        }
+        transactions::queue(self, conn, found, whole)
+    }
+
+    pub fn note_alert(&mut self) {
+        self.is_alert = self.monitors.any() || !self.killed.is_empty();
+    }
+
+    /// There is no such command.
+    #[cold]
+    fn refuse(
+        &mut self,
+        conn: &mut FramedConn<'_, Self>,
+        name: &[u8],
+        arguments: Arguments<'_>,
+    ) -> Result<Action, Failure> {
+        if is_of_a_browser(name) {
+            self.refuse_browser(conn);
+            return Ok(Action::Continue);
+        }
+        Err(unknown(name, arguments))
+    }
+
+    /// Shows a command to those who want to see all.
+    #[cold]
+    fn show(
+        &mut self,
+        conn: &mut FramedConn<'_, Self>,
+        found: &commands::Command,
+        arguments: &Arguments<'_>,
+    ) {
+        let mut rest = arguments.clone();
+        rest.next();
+        let is_shown = match found.run {
+            Run::Container(subcommands) => commands::subcommand(found, subcommands, &mut rest)
+                .is_ok_and(commands::Command::is_shown),
+            _ => found.is_shown(),
+        };
+        if !is_shown {
+            return;
+        }
+        let now = self.clock.at(conn.now());
+        let hides = found.has_secrets(arguments.len());
+        let line = monitor::line(now, &conn.peer_addr().to_string(), arguments.clone(), hides);
+        self.show_everywhere(conn, &line);
     }
 
     /// Closes a connection on which HTTP is spoken, before commands in the body of a request are
@@ -152,10 +266,11 @@ impl Server {
     fn defer(&mut self, conn: &mut FramedConn<'_, Self>, arguments: &Arguments<'_>) -> bool {
         let name = arguments.clone().next().unwrap_or_default();
         let found = commands::find(name).filter(|found| found.takes(arguments.len()));
-        if matches!(found, Some(commands::Command { run: Run::Store(_), .. })) {
+        let is_on_store = matches!(found, Some(commands::Command { run: Run::Store(_), .. }));
+        if is_on_store && !conn.state.queue.is_exclusive() {
             return false;
         }
-        conn.state.queue.deferred = Some((arguments.as_bulks().to_vec(), arguments.len()));
+        conn.state.queue.defer(Copied::new(arguments));
         read_or_pause(conn);
         true
     }
@@ -167,9 +282,9 @@ pub fn protocol(conn: &mut FramedConn<'_, Server>) -> Protocol {
     conn.split().0.codec.map_or(Protocol::Resp2, |codec| codec.protocol())
 }
 
-/// Reads from a connection, unless it has to wait for other reactors, or for subscribers.
+/// Reads from a connection, unless it has to wait for others.
 pub fn read_or_pause(conn: &mut FramedConn<'_, Server>) {
-    if conn.state.queue.is_blocked() || conn.state.holds > 0 {
+    if conn.state.queue.is_blocked() || conn.state.is_held {
         conn.pause_reading();
     } else {
         conn.resume_reading();
@@ -208,8 +323,14 @@ fn unknown(name: &[u8], arguments: Arguments<'_>) -> Failure {
 }
 
 #[cold]
-fn restricted_to_subscribers(name: &str) -> Failure {
-    let name = name.to_ascii_lowercase();
+fn restricted_to_subscribers(found: &commands::Command, mut arguments: Arguments<'_>) -> Failure {
+    arguments.next();
+    let mut name = found.name.to_ascii_lowercase();
+    if let Run::Container(subcommands) = found.run
+        && let Ok(named) = commands::subcommand(found, subcommands, &mut arguments)
+    {
+        name = format!("{name}|{}", named.name.to_ascii_lowercase());
+    }
     let behind = "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this \
                   context";
     Failure::about("ERR Can't execute '", name.as_bytes(), behind)
@@ -228,7 +349,7 @@ impl FrameHandler for Server {
     fn on_frame(&mut self, conn: &mut FramedConn<'_, Self>, command: Command<'_>) -> Action {
         self.commands += 1;
         let arguments = command.arguments();
-        if !conn.state.queue.is_empty() && self.defer(conn, &arguments) {
+        if !conn.state.queue.is_idle() && self.defer(conn, &arguments) {
             return Action::Continue;
         }
         self.run_or_fail(conn, arguments)
@@ -242,15 +363,40 @@ impl FrameHandler for Server {
         self.end(conn)
     }
 
+    fn on_high_water(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
+        self.subscribers.note_slow(conn.id(), true);
+        Action::Continue
+    }
+
     fn on_low_water(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
-        self.go_on(conn)
+        self.subscribers.note_slow(conn.id(), false);
+        if conn.state.subscriptions.len() == 0 {
+            return self.go_on(conn);
+        }
+        self.hold(conn); // It may end a subscription, and messages may be on their way to it.
+        Action::Continue
+    }
+
+    fn on_boot(&mut self, reactor: &mut Reactor<'_, Framed<Self>>) -> ReactorAction {
+        // In a simulation it is another time.
+        self.started = reactor.now();
+        self.clock = Clock::new(self.started);
+        self.rate = Rate::new(self.started);
+        self.engine = Some(reactor.engine());
+        ReactorAction::Continue
+    }
+
+    fn on_timer(&mut self, conn: &mut FramedConn<'_, Self>, _: TimerId, _: u64) -> Action {
+        self.unblock(conn, Unblock::Time);
+        Action::Continue
     }
 
     fn on_open(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
         let id = self.shards.unique(self.clients_ever);
         self.clients_ever += 1;
-        let (remote, address) = (conn.remote(), conn.peer_addr());
-        let client = Client { id, remote, address, name: Bytes::default() };
+        conn.state.id = id;
+        let client = Rc::new(Client::new(id, conn, self.clock.at(conn.now())));
+        conn.state.client = Some(Rc::clone(&client));
         self.clients.insert(conn.id(), client);
         Action::Continue
     }
@@ -259,19 +405,26 @@ impl FrameHandler for Server {
     /// end its side.
     fn on_closing(&mut self, conn: &mut FramedConn<'_, Self>, _reason: &CloseReason) {
         self.clients.remove(&conn.id());
+        if self.killed.remove(&conn.id()) {
+            self.note_alert();
+        }
         self.subscribers.leave(conn);
+        self.subscribers.note_slow(conn.id(), false);
+        transactions::forget(self, conn);
+        monitor::leave(self, conn);
     }
 
-    fn on_tick(&mut self, reactor: &mut FramedReactor<'_, Self>) -> ReactorAction {
+    fn on_tick(&mut self, reactor: &mut Reactor<'_, Framed<Self>>) -> ReactorAction {
         self.clock = Clock::new(reactor.now());
+        self.rate.note(self.commands, reactor.now());
         let now = self.clock.at(reactor.now());
         self.store.sweep(now, SWEEP);
-        self.shards.sweep();
+        self.shards.sweep(&mut self.store);
         ReactorAction::Continue
     }
 
     /// Replies that are on their way from other reactors still come.
-    fn on_shutdown(&mut self, _reactor: &mut FramedReactor<'_, Self>) -> ShutdownAction {
+    fn on_shutdown(&mut self, _reactor: &mut Reactor<'_, Framed<Self>>) -> ShutdownAction {
         for client in self.clients.values() {
             // Who is closing by now has no replies to come.
             let _ = client.remote.run(|server, conn| server.end(conn));

@@ -14,9 +14,12 @@
 //! Long values are not copied on their way, and a reply as a whole is bounded in
 //! `commands/size.rs`.
 //!
-//! **What is not gathered**: INFO and CLIENT LIST tell of the reactor of the connection that asks,
-//! of its clients, commands and keys. DBSIZE counts the keys of all.
+//! **What is gathered**: INFO, CLIENT LIST and the like ask all reactors, each of which tells of
+//! its own clients, commands and keys.
 
+mod blocked;
+mod queue;
+mod request;
 #[cfg(test)]
 pub mod tests;
 
@@ -24,33 +27,35 @@ use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::iter;
 use std::sync::Arc;
-use std::time::Instant;
 
 use foldhash::quality::{FixedState, RandomState};
 use hashbrown::HashMap;
-use millstream::codec::resp::{Arguments, Protocol, ProtocolError, Replies, Reply};
+use millstream::codec::resp::{Arguments, Protocol, ProtocolError, Replies};
 use millstream::codec::{Framed, FramedConn};
-use millstream::{Action, ConnId, Output, OutputBuffer, ReactorAction, Reactors, Remote};
+use millstream::{
+    Action, Bytes, ConnId, Neighbours, Output, OutputBuffer, Reactor, ReactorAction, Reactors,
+    Remote,
+};
 
-use crate::commands::{Command, Failure, MOST_REPLY, OnStore, parse_cursor};
-use crate::encoded::{Encoded, Parts};
+use self::blocked::Blocked;
+use self::queue::{Awaited, CURSOR_SHARD, Ticket};
+pub use self::queue::{Copied, Execution, Gather, Queue};
+pub use self::request::Unblock;
+use self::request::{Answers, Request, Work};
+use crate::commands::client;
+use crate::commands::{
+    Call, Command, Failure, OnReactor, OnStore, Outcome, Run, Transaction, find, parse_cursor,
+    subcommand,
+};
+use crate::encoded::Encoded;
 use crate::pubsub::Message;
-use crate::server::{HIGH_WATER, Server, protocol, read_or_pause};
-use crate::store::Millis;
+use crate::server::{HIGH_WATER, Server, protocol, read_or_pause, replies};
+use crate::store::{Millis, Store};
 
-/// In the cursor of a scan, above the part.
-const CURSOR_SHARD: u32 = 8;
-
-/// A connection with this many replies on their way is not read until half of them have come.
-const MOST_WAITING: usize = 256;
-/// The same for this many bytes of requests and replies.
-const MOST_BYTES: usize = 1024 * 1024;
 /// A shard serves a connection until its replies have this many bytes, and then waits for it.
 const SLICE: usize = 1024 * 1024;
-/// Instead of a reply that can't come any more.
-const ABORTED: &[u8] =
-    b"-ERR aborted, maybe in part: where the key is, the server failed or stops\r\n";
-
+/// The reply of what is not answered.
+const NOTHING: &[u8] = b"";
 /// What one reactor keeps to reach the others.
 pub struct Shards {
     /// The index of this reactor.
@@ -63,27 +68,10 @@ pub struct Shards {
     outgoing: Vec<Vec<Request>>,
     /// What connections have asked for and get later, in order.
     withheld: HashMap<ConnId, VecDeque<Request>, RandomState>,
+    /// Who waits for keys that are here.
+    pub blocked: Blocked,
     /// Where replies are written that are carried back.
     scratch: OutputBuffer,
-}
-
-/// Work for another reactor. It is answered in any case, also if it is dropped without being done.
-struct Request {
-    from: Remote<Framed<Server>>,
-    ticket: Ticket,
-    protocol: Protocol,
-    work: Work,
-    is_answered: bool,
-}
-
-/// A reactor's replies to a connection. They are sent when this is dropped, also by a panic.
-struct Answers {
-    to: Remote<Framed<Server>>,
-    replies: Vec<(Ticket, Encoded)>,
-    /// The shard that has withheld the requests behind these.
-    more: Option<usize>,
-    /// The connection must wait until its messages are delivered.
-    holds: bool,
 }
 
 /// A command for one shard: its arguments as bulk strings, and how many they are.
@@ -93,74 +81,16 @@ struct Part {
     len: usize,
 }
 
-/// Which part of which of a connection's replies.
-#[derive(Clone, Copy)]
-struct Ticket {
-    reply: u64,
-    part: usize,
-}
-
-enum Work {
-    Command { run: OnStore, bulks: Vec<u8>, len: usize },
-    Publish(Arc<Message>),
-}
-
-/// A connection's replies that are not complete, in order.
-#[derive(Default)]
-pub struct Queue {
-    waiting: VecDeque<Waiting>,
-    /// The number of the first of them.
-    first: u64,
-    /// The bytes of them, and of the requests that have none yet.
-    bytes: usize,
-    /// The shards that wait until they are asked for more.
-    withheld: Vec<usize>,
-    /// A command that must wait until all of them are written.
-    pub deferred: Option<(Vec<u8>, usize)>,
-    /// Too much is on its way.
-    full: bool,
-    /// When all of them are written, the connection closes.
-    pub ending: bool,
-}
-
-struct Waiting {
-    gather: Gather,
-    parts: Vec<Awaited>,
-}
-
-/// What one shard replies.
-struct Awaited {
-    shard: usize,
-    /// The size of the request, and then of the reply.
-    bytes: usize,
-    reply: Option<Encoded>,
-}
-
-/// How the replies of the shards become one.
-enum Gather {
-    /// There is one.
-    One,
-    /// The one of a scan, whose cursor gets the shard.
-    Scan { shard: usize, count: usize },
-    /// The sum of numbers.
-    Sum,
-    /// The elements of all arrays.
-    Concat,
-    /// For each key, which shard has the next element of its array.
-    Values(Vec<usize>),
-    /// The first that is not null.
-    Any,
-}
-
 impl Shards {
     pub fn new(own: usize, reactors: usize, count: usize) -> Self {
         let outgoing = (0..reactors).map(|_| Vec::new()).collect();
-        let (withheld, scratch) = (HashMap::default(), OutputBuffer::new());
-        Shards { own, reactors, count, outgoing, withheld, scratch }
+        let (withheld, blocked) = (HashMap::default(), Blocked::default());
+        Shards { own, reactors, count, outgoing, withheld, blocked, scratch: OutputBuffer::new() }
     }
 
     /// Forgets what closed connections have asked for.
-    pub fn sweep(&mut self) {
+    pub fn sweep(&mut self, store: &mut Store) {
+        self.blocked.sweep(store);
         self.withheld
             .retain(|_, requests| requests.front().is_some_and(|request| request.from.is_open()));
     }
@@ -176,9 +106,28 @@ impl Shards {
         number * self.reactors as u64 + self.own as u64 + 1
     }
 
+    /// The shard of a key.
     #[inline]
     fn of(&self, key: &[u8]) -> usize {
-        if self.count == 1 { 0 } else { FixedState::default().hash_one(key) as usize % self.count }
+        if self.count == 1 {
+            return 0;
+        }
+        FixedState::default().hash_one(tag(key)) as usize % self.count
+    }
+
+    /// The one shard that has all of these keys; the first, if that is all there is.
+    pub fn of_all<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> Option<usize> {
+        if self.count == 1 {
+            return Some(0);
+        }
+        let mut shards = keys.into_iter().map(|key| self.of(key));
+        let first = shards.next()?;
+        shards.all(|shard| shard == first).then_some(first)
+    }
+
+    /// The shard of this reactor, which may have no keys.
+    pub fn own(&self) -> usize {
+        self.own
     }
 
     /// Whether a command of one key can run right here.
@@ -188,13 +137,17 @@ impl Shards {
     }
 
     /// Splits a command: what goes to which shard, and how the replies become one.
-    fn split(&self, command: &Command, arguments: &Arguments<'_>) -> (Vec<Part>, Gather) {
+    fn split(
+        &self,
+        command: &Command,
+        arguments: &Arguments<'_>,
+    ) -> Result<(Vec<Part>, Gather), Failure> {
         let (bulks, len) = (arguments.as_bulks(), arguments.len());
-        let mut arguments = arguments.clone();
+        let (all, mut arguments) = (arguments.clone(), arguments.clone());
         arguments.next();
         let step = usize::try_from(command.keys.2).unwrap_or(0);
         let whole = |shard| Part { shard, bulks: bulks.to_vec(), len };
-        match command.name {
+        Ok(match command.name {
             "SCAN" => {
                 let cursor = arguments.next().and_then(|text| parse_cursor(text).ok()).unwrap_or(0);
                 let shard = usize::from((cursor >> CURSOR_SHARD) as u8) % self.count;
@@ -208,11 +161,9 @@ impl Shards {
             }
             "DBSIZE" => ((0..self.count).map(whole).collect(), Gather::Sum),
             "FLUSHDB" | "FLUSHALL" => ((0..self.count).map(whole).collect(), Gather::One),
-            _ if command.keys.1 == 1 || !arguments.len().is_multiple_of(step.max(1)) => {
-                let shard = arguments.next().map_or(0, |key| self.of(key));
-                (vec![whole(shard)], Gather::One)
-            }
-            name => {
+            name @ ("MGET" | "MSET" | "DEL" | "UNLINK" | "EXISTS")
+                if arguments.len().is_multiple_of(step.max(1)) =>
+            {
                 let (parts, order) = self.split_keys(name, arguments, step);
                 let gather = match name {
                     "MGET" => Gather::Values(order),
@@ -221,7 +172,13 @@ impl Shards {
                 };
                 (parts, gather)
             }
-        }
+            // Its number of arguments is wrong.
+            "MSET" => (vec![whole(self.own)], Gather::One),
+            _ => {
+                let keys = command.keys_of(&all);
+                (vec![whole(self.of_all(keys).ok_or(Failure::SeveralShards)?)], Gather::One)
+            }
+        })
     }
 
     /// A command for each shard that has some of the keys; for each key, in which of those it is.
@@ -251,6 +208,14 @@ impl Shards {
     }
 }
 
+/// What of a key decides where it is: what is in its first pair of braces, if that is not empty,
+/// and otherwise all of it. So keys can be put together, as in a cluster of Redis.
+fn tag(key: &[u8]) -> &[u8] {
+    let tag = memchr::memchr(b'{', key).map(|at| &key[at + 1..]);
+    let tag = tag.and_then(|rest| Some(&rest[..memchr::memchr(b'}', rest)?]));
+    tag.filter(|tag| !tag.is_empty()).unwrap_or(key)
+}
+
 /// Puts a bulk string behind others.
 pub fn put_bulk(bulks: &mut Vec<u8>, bytes: &[u8]) {
     bulks.push(b'$');
@@ -260,169 +225,20 @@ pub fn put_bulk(bulks: &mut Vec<u8>, bytes: &[u8]) {
     bulks.extend_from_slice(b"\r\n");
 }
 
-impl Queue {
-    pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+/// What is replied, or why not; `None` if that must wait.
+fn encoded(
+    buffer: &mut OutputBuffer,
+    protocol: Protocol,
+    write: impl FnOnce(&mut Output<'_>) -> Outcome,
+) -> Option<Encoded> {
+    buffer.take(); // A panic may have left something.
+    let mut output = buffer.output();
+    match write(&mut output) {
+        Ok(()) => {}
+        Err(Failure::WouldBlock) => return None,
+        Err(failure) => failure.reply(&mut Replies::new(&mut output, protocol)),
     }
-
-    /// Whether the next frames must wait.
-    pub fn is_blocked(&self) -> bool {
-        self.full || self.deferred.is_some() || self.ending
-    }
-
-    /// Awaits replies, which become one.
-    fn push(&mut self, gather: Gather, parts: Vec<Awaited>) -> u64 {
-        self.bytes += parts.iter().map(|part| part.bytes).sum::<usize>();
-        self.waiting.push_back(Waiting { gather, parts });
-        self.first + self.waiting.len() as u64 - 1
-    }
-
-    fn answer(&mut self, ticket: Ticket, reply: Encoded) {
-        let index =
-            ticket.reply.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
-        if let Some(waiting) = index.and_then(|index| self.waiting.get_mut(index)) {
-            let part = &mut waiting.parts[ticket.part];
-            self.bytes = self.bytes - part.bytes + reply.len();
-            (part.bytes, part.reply) = (reply.len(), Some(reply));
-        }
-    }
-
-    /// Writes the replies that are complete and have none in front of them, as far as the peer
-    /// takes them; the low-water mark goes on.
-    fn release(&mut self, output: &mut Output<'_>, protocol: Protocol) {
-        while output.pending() <= HIGH_WATER
-            && let Some(waiting) = self.waiting.front()
-            && waiting.parts.iter().all(|part| part.reply.is_some())
-        {
-            waiting.write(output, protocol);
-            self.bytes -= waiting.parts.iter().map(|part| part.bytes).sum::<usize>();
-            self.waiting.pop_front();
-            self.first += 1;
-        }
-    }
-
-    /// Notes whether too much is on its way. That ends when half of it has come.
-    fn note_level(&mut self) {
-        let half = if self.full { 2 } else { 1 };
-        self.full = self.waiting.len() >= MOST_WAITING / half || self.bytes > MOST_BYTES / half;
-    }
-
-    /// Takes a shard that is to be asked for more: the next reply is its own.
-    fn next_withheld(&mut self) -> Option<usize> {
-        let front = self.waiting.front()?;
-        let missing = |shard| front.parts.iter().any(|part| part.misses(shard));
-        let index = self.withheld.iter().position(|shard| missing(*shard))?;
-        Some(self.withheld.swap_remove(index))
-    }
-}
-
-impl Awaited {
-    fn new(shard: usize, bytes: usize) -> Self {
-        Awaited { shard, bytes, reply: None }
-    }
-
-    fn misses(&self, shard: usize) -> bool {
-        self.shard == shard && self.reply.is_none()
-    }
-}
-
-impl Work {
-    fn size(&self) -> usize {
-        match self {
-            Work::Command { bulks, .. } => bulks.len(),
-            Work::Publish(message) => message.size(),
-        }
-    }
-}
-
-impl Drop for Request {
-    fn drop(&mut self) {
-        if !self.is_answered {
-            let mut answers = Answers::new(self.from.clone());
-            answers.replies.push((self.ticket, ABORTED.into()));
-        }
-    }
-}
-
-impl Answers {
-    fn new(to: Remote<Framed<Server>>) -> Self {
-        Answers { to, replies: Vec::new(), more: None, holds: false }
-    }
-}
-
-impl Drop for Answers {
-    fn drop(&mut self) {
-        let (replies, more, holds) = (std::mem::take(&mut self.replies), self.more, self.holds);
-        // Who is closed by now needs no reply.
-        let _ = self.to.run(move |server, conn| {
-            for (ticket, reply) in replies {
-                conn.state.queue.answer(ticket, reply);
-            }
-            conn.state.queue.withheld.extend(more);
-            conn.state.holds += usize::from(holds);
-            server.go_on(conn)
-        });
-    }
-}
-
-impl Waiting {
-    fn write(&self, output: &mut Output<'_>, protocol: Protocol) {
-        let encoded: Vec<&Encoded> = self.parts.iter().flat_map(|part| &part.reply).collect();
-        if let Some(error) = encoded.iter().find(|reply| reply.is_error()) {
-            return error.write(output);
-        }
-        if let (Gather::One, Some(reply)) = (&self.gather, encoded.first()) {
-            return reply.write(output);
-        }
-        let mut replies = Replies::new(output, protocol);
-        if encoded.iter().map(|reply| reply.len()).sum::<usize>() > MOST_REPLY {
-            return Failure::ReplyTooLong.reply(&mut replies);
-        }
-        let decoded = || encoded.iter().flat_map(|reply| Reply::split_first(reply.first()));
-        match &self.gather {
-            Gather::One => {} // See above.
-            Gather::Any => {
-                let found = decoded().position(|(reply, _)| reply != Reply::Null).unwrap_or(0);
-                encoded[found].write(output);
-            }
-            Gather::Sum => replies.integer(decoded().fold(0, |sum, (reply, _)| match reply {
-                Reply::Integer(number) => number.saturating_add(sum),
-                _ => sum,
-            })),
-            Gather::Concat => {
-                let mut arrays: Vec<Parts<'_>> =
-                    encoded.iter().map(|reply| reply.parts()).collect();
-                replies.array(arrays.iter_mut().map(Parts::number).sum());
-                arrays.into_iter().for_each(|elements| elements.write_rest(output));
-            }
-            Gather::Values(order) => {
-                let mut arrays: Vec<Parts<'_>> =
-                    encoded.iter().map(|reply| reply.parts()).collect();
-                arrays.iter_mut().for_each(|array| drop(array.line()));
-                replies.array(order.len());
-                order.iter().for_each(|part| arrays[*part].write_bulk(output));
-            }
-            Gather::Scan { shard, count } => {
-                for (reply, _) in decoded() {
-                    let Reply::Array(mut elements) = reply else { continue };
-                    let Some(Reply::Bulk(cursor)) = elements.next() else { continue };
-                    replies.array(2);
-                    let cursor = parse_cursor(cursor).unwrap_or(0);
-                    replies.bulk(next_cursor(cursor, *shard, *count).to_string().as_bytes());
-                    replies.encoded(elements.as_bytes());
-                }
-            }
-        }
-    }
-}
-
-/// A shard's cursor as a cursor of all shards; at its end the next shard begins.
-fn next_cursor(cursor: u64, shard: usize, count: usize) -> u64 {
-    match cursor {
-        0 if shard + 1 == count => 0,
-        0 => (shard as u64 + 1) << CURSOR_SHARD,
-        cursor => cursor | (shard as u64) << CURSOR_SHARD,
-    }
+    Some(Encoded::take(buffer))
 }
 
 impl Server {
@@ -433,12 +249,138 @@ impl Server {
         command: &Command,
         run: OnStore,
         arguments: &Arguments<'_>,
-    ) {
-        let (parts, gather) = self.shards.split(command, arguments);
+    ) -> Result<Action, Failure> {
+        let (parts, gather) = self.shards.split(command, arguments)?;
         let works = parts
             .into_iter()
             .map(|Part { shard, bulks, len }| (shard, Work::Command { run, bulks, len }));
         self.scatter(conn, works.collect(), gather);
+        Ok(Action::Continue)
+    }
+
+    /// Runs a transaction on its shard, which then watches nothing for the connection any more.
+    pub fn run_transaction(
+        &mut self,
+        conn: &mut FramedConn<'_, Self>,
+        shard: usize,
+        transaction: Transaction,
+    ) {
+        let (client, transaction) = (conn.state.id, Arc::new(transaction));
+        let gather = Gather::Exec(Arc::clone(&transaction));
+        self.scatter(conn, vec![(shard, Work::Exec { client, transaction })], gather);
+    }
+
+    /// Runs a command on a shard, with the connection's id as its first argument.
+    pub fn run_with_id(
+        &mut self,
+        conn: &mut FramedConn<'_, Self>,
+        shard: usize,
+        run: OnStore,
+        arguments: Arguments<'_>,
+    ) {
+        let (mut bulks, len) = (Vec::new(), arguments.len() + 2);
+        put_bulk(&mut bulks, b"");
+        put_bulk(&mut bulks, itoa::Buffer::new().format(conn.state.id).as_bytes());
+        arguments.for_each(|argument| put_bulk(&mut bulks, argument));
+        self.scatter(conn, vec![(shard, Work::Command { run, bulks, len })], Gather::One);
+    }
+
+    /// Has a shard watch nothing for a connection any more.
+    pub fn forget_watch(&mut self, conn: &mut FramedConn<'_, Self>, shard: usize) {
+        if shard == self.shards.own {
+            return self.store.forget_watch(conn.state.id);
+        }
+        self.carry_unanswered(conn, shard, Work::Forget { client: conn.state.id });
+    }
+
+    /// Carries work that is not answered, behind what the connection has asked for before.
+    fn carry_unanswered(&mut self, conn: &mut FramedConn<'_, Self>, shard: usize, work: Work) {
+        let (from, protocol, ticket) = (conn.remote(), protocol(conn), Ticket::NONE);
+        let request = Request { from, ticket, protocol, work, is_answered: true };
+        self.carry(conn.reactors(), shard, request);
+    }
+
+    /// Writes what the commands of a transaction reply, and runs those that are of the connection
+    /// itself, until one of them waits for other reactors, or others have their turn, or the peer
+    /// has to take what there is: replies of little requests may be long. If it takes nothing any
+    /// more, the rest is not run.
+    fn execute(&mut self, conn: &mut FramedConn<'_, Self>, mut execution: Execution) {
+        while conn.state.queue.awaits_nothing()
+            && conn.output.pending() <= HIGH_WATER
+            && !conn.state.is_held
+        {
+            if !conn.output.is_writable() {
+                return;
+            }
+            let Some(command) = execution.transaction.commands.get(execution.done) else { return };
+            execution.done += 1;
+            let mut arguments = command.arguments();
+            let found = find(arguments.next().unwrap_or_default());
+            let outcome = match found.map(|found| (found, found.run)) {
+                Some((_, Run::Connection(run))) => run(self, conn, arguments),
+                Some((found, Run::Container(subcommands))) => {
+                    match subcommand(found, subcommands, &mut arguments).map(|found| found.run) {
+                        Ok(Run::Connection(run)) => run(self, conn, arguments),
+                        _ => Err(Failure::Syntax),
+                    }
+                }
+                _ => {
+                    execution.replies.write_next(&mut conn.output);
+                    Ok(Action::Continue)
+                }
+            };
+            if let Err(failure) = outcome {
+                failure.reply(&mut replies(conn));
+            }
+        }
+        conn.state.queue.executing = Some(execution);
+    }
+
+    /// Asks all reactors.
+    pub fn ask_everywhere(
+        &mut self,
+        conn: &mut FramedConn<'_, Self>,
+        ask: OnReactor,
+        asked: &Copied,
+        gather: Gather,
+    ) {
+        let work = |_| Work::Ask { ask, copied: asked.clone() };
+        let works = (0..self.shards.reactors).map(|reactor| (reactor, work(reactor)));
+        self.scatter(conn, works.collect(), gather);
+    }
+
+    /// Tells all reactors something, also if the connection closes.
+    pub fn tell_everywhere(
+        &mut self,
+        conn: &mut FramedConn<'_, Self>,
+        ask: OnReactor,
+        told: &Copied,
+    ) {
+        for reactor in 0..self.shards.reactors {
+            let work = Work::Ask { ask, copied: told.clone() };
+            if reactor == self.shards.own {
+                let (protocol, now) = (protocol(conn), self.clock.at(conn.now()));
+                self.work(conn.neighbours(), &work, protocol, now);
+            } else {
+                self.carry_unanswered(conn, reactor, work);
+            }
+        }
+    }
+
+    /// A command's arguments behind the connection's id.
+    pub fn with_id(&self, conn: &FramedConn<'_, Self>, arguments: Arguments<'_>) -> Copied {
+        let id = conn.state.id.to_string();
+        let words: Vec<&[u8]> = iter::once(id.as_bytes()).chain(arguments).collect();
+        Copied::of(&words)
+    }
+
+    /// Shows a line to those who want to see all commands, on whatever reactors they are. It counts
+    /// as a reply that is on its way, so that lines don't come faster than they are taken.
+    pub fn show_everywhere(&mut self, conn: &mut FramedConn<'_, Self>, line: &Bytes) {
+        let reactors = self.monitors.reactors();
+        let works = reactors.map(|reactor| (reactor, Work::Show(line.clone()))).collect();
+        self.scatter(conn, works, Gather::Nothing);
+        self.make_room(conn);
     }
 
     /// Publishes on all reactors.
@@ -447,6 +389,26 @@ impl Server {
             .map(|reactor| (reactor, Work::Publish(Arc::clone(message))))
             .collect();
         self.scatter(conn, works, Gather::Sum);
+    }
+
+    /// Holds a connection if much is on its way to those who listen.
+    pub fn make_room(&mut self, conn: &mut FramedConn<'_, Self>) {
+        if self.subscribers.on_the_way > SLICE {
+            self.subscribers.on_the_way = 0;
+            self.hold(conn);
+        }
+    }
+
+    /// Lets others have their turn before more commands of a connection are run. By then all
+    /// messages that are on their way have come.
+    pub fn hold(&self, conn: &mut FramedConn<'_, Self>) {
+        conn.state.is_held = true;
+        read_or_pause(conn);
+        // It is open.
+        let _ = conn.remote().run(|server, conn| {
+            conn.state.is_held = false;
+            server.go_on(conn)
+        });
     }
 
     fn scatter(
@@ -462,17 +424,41 @@ impl Server {
             let ticket = Ticket { reply, part };
             if shard == self.shards.own {
                 let now = self.clock.at(conn.now());
-                let reply = self.work(&work, protocol, now);
-                conn.state.queue.answer(ticket, reply);
+                match self.work(conn.neighbours(), &work, protocol, now) {
+                    Some(reply) => conn.state.queue.answer(ticket, reply),
+                    None => self.park(Request::new(conn.remote(), ticket, protocol, work)),
+                }
+                self.serve_blocked(now);
             } else {
-                let request =
-                    Request { from: conn.remote(), ticket, protocol, work, is_answered: false };
+                let request = Request::new(conn.remote(), ticket, protocol, work);
                 self.carry(conn.reactors(), shard, request);
             }
         }
-        conn.state.queue.release(&mut conn.output, protocol);
-        conn.state.queue.note_level();
+        self.release(conn);
         read_or_pause(conn);
+    }
+
+    /// Writes the replies that are complete and have none in front of them, as far as the peer
+    /// takes them; the low-water mark goes on.
+    fn release(&mut self, conn: &mut FramedConn<'_, Self>) {
+        let protocol = protocol(conn);
+        while conn.output.pending() <= HIGH_WATER
+            && let Some(waiting) = conn.state.queue.take_complete()
+        {
+            if waiting.has_waited() {
+                conn.state.queue.timer.take().map(|timer| conn.cancel_timer(timer));
+                client::note(conn);
+            }
+            let Some(transaction) = waiting.transaction() else {
+                waiting.write(&mut conn.output, protocol);
+                continue;
+            };
+            replies(conn).array(transaction.commands.len());
+            if let Some(replies) = waiting.into_elements() {
+                self.execute(conn, Execution { transaction, done: 0, replies });
+            }
+        }
+        conn.state.queue.note_level();
     }
 
     /// Carries a request with all others of this turn.
@@ -486,7 +472,7 @@ impl Server {
             let _ = reactors.run(self.shards.own, move |server, _| {
                 let batch = std::mem::take(&mut server.shards.outgoing[shard]);
                 let _ = all.run(shard, move |server, reactor| {
-                    server.serve(batch, reactor.now());
+                    server.serve(batch, reactor);
                     ReactorAction::Continue
                 });
                 ReactorAction::Continue
@@ -495,27 +481,39 @@ impl Server {
     }
 
     /// Does what another reactor asks.
-    fn serve(&mut self, batch: Vec<Request>, now: Instant) {
-        let now = self.clock.at(now);
+    fn serve(&mut self, batch: Vec<Request>, reactor: &Reactor<'_, Framed<Self>>) {
         let mut requests = batch.into_iter().peekable();
         while let Some(request) = requests.next() {
+            // This is done even if the connection is closed, whose other requests are withheld.
+            if request.is_answered {
+                self.serve_unanswered(&request, reactor);
+                continue;
+            }
             let from = request.from.clone();
-            let next = || requests.next_if(|next| next.from.id() == from.id());
+            let next = || requests.next_if(|next| next.from.id() == from.id() && !next.is_answered);
             let of_one = iter::once(request).chain(iter::from_fn(next));
             match self.shards.withheld.get_mut(&from.id()) {
                 Some(withheld) => withheld.extend(of_one),
-                None => self.serve_slice(from.clone(), of_one, now),
+                None => self.serve_slice(from.clone(), of_one, reactor),
             }
         }
     }
 
+    fn serve_unanswered(&mut self, request: &Request, reactor: &Reactor<'_, Framed<Self>>) {
+        let now = self.clock.at(reactor.now());
+        match &request.work {
+            Work::Forget { client } => self.store.forget_watch(*client),
+            Work::Unblock(why) => self.end_wait(request.from.id(), *why),
+            work => drop(self.work(reactor.neighbours(), work, request.protocol, now)),
+        }
+    }
+
     /// Serves a connection what was withheld.
-    fn serve_more(&mut self, id: ConnId, now: Instant) {
-        let now = self.clock.at(now);
+    fn serve_more(&mut self, id: ConnId, reactor: &Reactor<'_, Framed<Self>>) {
         if let Some(withheld) = self.shards.withheld.remove(&id)
             && let Some(request) = withheld.front()
         {
-            self.serve_slice(request.from.clone(), withheld.into_iter(), now);
+            self.serve_slice(request.from.clone(), withheld.into_iter(), reactor);
         }
     }
 
@@ -524,16 +522,21 @@ impl Server {
         &mut self,
         from: Remote<Framed<Self>>,
         mut requests: impl Iterator<Item = Request>,
-        now: Millis,
+        reactor: &Reactor<'_, Framed<Self>>,
     ) {
-        let (id, mut bytes, mut publishes) = (from.id(), 0, false);
+        let now = self.clock.at(reactor.now());
+        let (id, mut bytes) = (from.id(), 0);
         let mut answers = Answers::new(from);
         while bytes < SLICE
             && let Some(mut request) = requests.next()
         {
-            let reply = self.work(&request.work, request.protocol, now);
-            bytes += reply.len();
-            publishes |= matches!(request.work, Work::Publish(_));
+            let reply = self.work(reactor.neighbours(), &request.work, request.protocol, now);
+            let Some(reply) = reply else {
+                self.park(request);
+                continue;
+            };
+            self.serve_blocked(now);
+            bytes += reply.len() + std::mem::take(&mut self.subscribers.on_the_way);
             answers.replies.push((request.ticket, reply));
             request.is_answered = true;
         }
@@ -542,66 +545,111 @@ impl Server {
             answers.more = Some(self.shards.own);
             self.shards.withheld.insert(id, rest);
         }
-        if publishes && self.subscribers.are_full() {
-            answers.holds = true;
-            self.subscribers.hold(answers.to.clone());
+    }
+
+    /// Does something, and returns the reply; `None` if that must wait.
+    fn work(
+        &mut self,
+        neighbours: &Neighbours<Framed<Self>>,
+        work: &Work,
+        protocol: Protocol,
+        now: Millis,
+    ) -> Option<Encoded> {
+        match work {
+            Work::Command { run, bulks, len } => {
+                self.run_on_store(*run, Arguments::from_bulks(bulks, *len), protocol, now)
+            }
+            Work::Block { run, copied, .. } => {
+                self.run_on_store(*run, copied.arguments(), protocol, now)
+            }
+            Work::Exec { client, transaction } => {
+                let Server { shards, store, .. } = self;
+                encoded(&mut shards.scratch, protocol, |output| {
+                    if store.end_watch(*client, now) {
+                        Replies::new(output, protocol).null_array();
+                    } else {
+                        transaction.run(store, output, protocol, now);
+                    }
+                    Ok(())
+                })
+            }
+            Work::Ask { ask, copied } => encoded(&mut OutputBuffer::new(), protocol, |output| {
+                let replies = Replies::new(output, protocol);
+                ask(self, Call { arguments: copied.arguments(), replies, now })
+            }),
+            Work::Publish(message) => {
+                let count = self.subscribers.publish(neighbours, message, None);
+                encoded(&mut self.shards.scratch, protocol, |output| {
+                    Replies::new(output, protocol).count(count);
+                    Ok(())
+                })
+            }
+            Work::Show(line) => {
+                self.subscribers.show(neighbours, line);
+                Some(NOTHING.into())
+            }
+            // See `serve_unanswered`.
+            Work::Forget { .. } | Work::Unblock(_) => Some(NOTHING.into()),
         }
     }
 
-    fn work(&mut self, work: &Work, protocol: Protocol, now: Millis) -> Encoded {
-        self.shards.scratch.take(); // A panic may have left something.
-        let mut output = self.shards.scratch.output();
-        let mut replies = Replies::new(&mut output, protocol);
-        match work {
-            Work::Command { run, bulks, len } => {
-                let mut arguments = Arguments::from_bulks(bulks, *len);
-                arguments.next();
-                if let Err(failure) = run(&mut self.store, arguments, &mut replies, now) {
-                    failure.reply(&mut replies);
-                }
-            }
-            Work::Publish(message) => replies.count(self.subscribers.publish(message, None)),
-        }
-        Encoded::take(&mut self.shards.scratch)
+    /// Runs a command of keys, whose name comes first.
+    pub fn run_on_store(
+        &mut self,
+        run: OnStore,
+        mut arguments: Arguments<'_>,
+        protocol: Protocol,
+        now: Millis,
+    ) -> Option<Encoded> {
+        arguments.next();
+        encoded(&mut self.shards.scratch, protocol, |output| {
+            let replies = Replies::new(output, protocol);
+            run(&mut self.store, Call { arguments, replies, now })
+        })
     }
 
     /// Writes an error behind all replies that are on their way, and then has the connection
     /// closed.
     pub fn end_with(&mut self, conn: &mut FramedConn<'_, Self>, error: &ProtocolError) -> Action {
         conn.input.take_all();
-        let mut buffer = OutputBuffer::new();
-        let text = format!("ERR {error}");
-        Replies::new(&mut buffer.output(), protocol(conn)).error(text.as_bytes());
-        let queue = &mut conn.state.queue;
-        let reply = queue.push(Gather::One, vec![Awaited::new(self.shards.own, 0)]);
-        queue.answer(Ticket { reply, part: 0 }, Encoded::take(&mut buffer));
+        conn.state.queue.error = Some(format!("ERR {error}"));
         self.end(conn)
     }
 
-    /// Closes a connection when all replies are written; no more commands are taken.
+    /// Closes a connection when all commands that came are done; no more are taken.
     pub fn end(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
         conn.state.queue.ending = true;
+        self.unblock(conn, Unblock::Time);
         self.go_on(conn)
     }
 
     /// Writes the replies that are complete, and does what waited for that.
     pub fn go_on(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
-        let protocol = protocol(conn);
-        conn.state.queue.release(&mut conn.output, protocol);
-        conn.state.queue.note_level();
+        self.release(conn);
         self.ask_for_more(conn);
-        let mut action = Action::Continue;
-        if conn.state.queue.is_empty()
-            && let Some((bulks, len)) = conn.state.queue.deferred.take()
+        if conn.state.queue.awaits_nothing()
+            && let Some(execution) = conn.state.queue.executing.take()
         {
-            action = self.run_or_fail(conn, Arguments::from_bulks(&bulks, len));
+            self.execute(conn, execution);
+        }
+        // The low-water mark goes on here, too.
+        while conn.output.pending() <= HIGH_WATER
+            && !conn.state.is_held
+            && let Some(deferred) = conn.state.queue.take_deferred()
+        {
+            let action = self.run_or_fail(conn, deferred.arguments());
+            if action != Action::Continue {
+                return action;
+            }
         }
         read_or_pause(conn);
-        if conn.state.queue.ending && conn.state.queue.is_empty() {
+        if conn.state.queue.ending && conn.state.queue.is_idle() {
+            let error = conn.state.queue.error.take();
+            error.into_iter().for_each(|error| replies(conn).error(error.as_bytes()));
             self.subscribers.leave(conn);
             return Action::Close;
         }
-        action
+        Action::Continue
     }
 
     /// Asks for what was withheld, if it is next and the peer has taken what there is. Otherwise
@@ -613,7 +661,7 @@ impl Server {
             let id = conn.id();
             // A reactor that has stopped drops what it withheld.
             let _ = conn.reactors().run(shard, move |server, reactor| {
-                server.serve_more(id, reactor.now());
+                server.serve_more(id, reactor);
                 ReactorAction::Continue
             });
         }

@@ -1,8 +1,8 @@
 //! When keys are gone.
 
-use millstream::codec::resp::{Arguments, Replies};
+use millstream::codec::resp::Arguments;
 
-use super::{Failure, Outcome, next, next_integer};
+use super::{Call, Failure, Outcome, next_integer};
 use crate::store::{Entry, Millis, Store};
 
 /// How a time is told.
@@ -83,61 +83,25 @@ impl Conditions {
     }
 }
 
-pub fn expire(
+/// Sets a deadline; the command's name is for its errors.
+pub fn set_deadline(
     store: &mut Store,
-    arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
+    mut call: Call<'_, '_>,
+    at: At,
+    command: &'static str,
 ) -> Outcome {
-    set_deadline(store, arguments, replies, (At::Seconds, "expire"), now)
-}
-
-pub fn pexpire(
-    store: &mut Store,
-    arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    set_deadline(store, arguments, replies, (At::Millis, "pexpire"), now)
-}
-
-pub fn expireat(
-    store: &mut Store,
-    arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    set_deadline(store, arguments, replies, (At::UnixSeconds, "expireat"), now)
-}
-
-pub fn pexpireat(
-    store: &mut Store,
-    arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    set_deadline(store, arguments, replies, (At::UnixMillis, "pexpireat"), now)
-}
-
-fn set_deadline(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    (at, command): (At, &'static str),
-    now: Millis,
-) -> Outcome {
-    let (key, mut number) = (next(&mut arguments)?, arguments.clone());
-    arguments.next();
-    let conditions = Conditions::parse(arguments)?;
-    let deadline = moment(next_integer(&mut number)?, at, now, command)?;
-    let present = store.get(key, now).map(Entry::deadline);
+    let (key, mut number) = (call.next()?, call.arguments.clone());
+    call.arguments.next();
+    let conditions = Conditions::parse(call.arguments)?;
+    let deadline = moment(next_integer(&mut number)?, at, call.now, command)?;
+    let present = store.get(key, call.now).map(Entry::deadline);
     let done = present.is_some_and(|present| conditions.allow(present, deadline));
-    if done && deadline <= now {
-        store.remove(key, now);
+    if done && deadline <= call.now {
+        store.remove(key, call.now);
     } else if done {
-        store.set_deadline(key, Some(deadline), now);
+        store.set_deadline(key, Some(deadline), call.now);
     }
-    replies.integer(done.into());
+    call.replies.integer(done.into());
     Ok(())
 }
 
@@ -146,36 +110,22 @@ fn left(store: &mut Store, key: &[u8], now: Millis) -> Millis {
     store.get(key, now).map_or(-2, |entry| entry.deadline().map_or(-1, |deadline| deadline - now))
 }
 
-pub fn ttl(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    let left = left(store, next(&mut arguments)?, now);
-    replies.integer(if left < 0 { left } else { left.saturating_add(500) / 1000 });
+pub fn ttl(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let left = left(store, call.next()?, call.now);
+    call.replies.integer(if left < 0 { left } else { left.saturating_add(500) / 1000 });
     Ok(())
 }
 
-pub fn pttl(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    replies.integer(left(store, next(&mut arguments)?, now));
+pub fn pttl(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let left = left(store, call.next()?, call.now);
+    call.replies.integer(left);
     Ok(())
 }
 
-pub fn persist(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    let key = next(&mut arguments)?;
-    let had = store.get(key, now).is_some_and(|entry| entry.deadline().is_some());
-    store.set_deadline(key, None, now);
-    replies.integer(had.into());
+pub fn persist(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let key = call.next()?;
+    let had = store.get(key, call.now).is_some_and(|entry| entry.deadline().is_some());
+    store.set_deadline(key, None, call.now);
+    call.replies.integer(had.into());
     Ok(())
 }

@@ -14,6 +14,8 @@ pub enum Failure {
     WrongType,
     #[error("ERR value is not an integer or out of range")]
     NotAnInteger,
+    #[error("ERR value is not a valid float")]
+    NotAFloat,
     #[error("ERR hash value is not an integer")]
     HashNotAnInteger,
     #[error("ERR value is out of range, must be positive")]
@@ -34,6 +36,11 @@ pub enum Failure {
     TooLong,
     #[error("ERR the reply would be too long; ask for it in parts")]
     ReplyTooLong,
+    /// It is not told, but the client waits.
+    #[error("ERR there is nothing")]
+    WouldBlock,
+    #[error("CROSSSLOT Keys in request don't hash to the same slot")]
+    SeveralShards,
     #[error("{0}")]
     Other(&'static str),
     /// It repeats what the peer sent, whatever bytes these are.

@@ -1,46 +1,32 @@
 //! Hashes: fields and their values.
 
-use millstream::codec::resp::{Arguments, Replies, parse_integer};
+use millstream::codec::resp::parse_integer;
 
 use super::size::Size;
-use super::{Failure, Outcome, next, next_integer, write_text, write_text_or_null};
-use crate::store::{Hash, Millis, Store, Text};
+use super::{Call, Failure, Outcome, write_text, write_text_or_null};
+use crate::store::{Hash, Store, Text};
 
-pub fn hset(
-    store: &mut Store,
-    arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    replies.count(set_fields(store, arguments, "hset", now)?);
+pub fn hset(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let new = set_fields(store, &mut call, "hset")?;
+    call.replies.count(new);
     Ok(())
 }
 
-pub fn hmset(
-    store: &mut Store,
-    arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    set_fields(store, arguments, "hmset", now)?;
-    replies.ok();
+pub fn hmset(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    set_fields(store, &mut call, "hmset")?;
+    call.replies.ok();
     Ok(())
 }
 
 /// Sets fields; returns how many of them are new.
-fn set_fields(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    command: &str,
-    now: Millis,
-) -> Result<usize, Failure> {
-    let key = next(&mut arguments)?;
-    if !arguments.len().is_multiple_of(2) {
+fn set_fields(store: &mut Store, call: &mut Call<'_, '_>, command: &str) -> Result<usize, Failure> {
+    let (key, pairs) = (call.next()?, &mut call.arguments);
+    if !pairs.len().is_multiple_of(2) {
         return Err(Failure::Arguments(command.into()));
     }
-    Ok(store.change::<Hash, _>(key, now, |hash| {
+    Ok(store.change::<Hash, _>(key, call.now, |hash| {
         let before = hash.len();
-        while let (Some(field), Some(value)) = (arguments.next(), arguments.next()) {
+        while let (Some(field), Some(value)) = (pairs.next(), pairs.next()) {
             match hash.get_mut(field) {
                 Some(present) => *present = value.into(),
                 None => drop(hash.insert(field.into(), value.into())),
@@ -50,130 +36,86 @@ fn set_fields(
     })?)
 }
 
-pub fn hget(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    let hash = store.collection::<Hash>(next(&mut arguments)?, now)?;
-    let field = next(&mut arguments)?;
-    write_text_or_null(hash.and_then(|hash| hash.get(field)), replies);
+pub fn hget(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let hash = store.collection::<Hash>(call.next()?, call.now)?;
+    let field = call.next()?;
+    write_text_or_null(hash.and_then(|hash| hash.get(field)), &mut call.replies);
     Ok(())
 }
 
-pub fn hmget(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    let hash = store.collection::<Hash>(next(&mut arguments)?, now)?;
+pub fn hmget(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let hash = store.collection::<Hash>(call.next()?, call.now)?;
     let values: Vec<Option<&Text>> =
-        arguments.map(|field| hash.and_then(|hash| hash.get(field))).collect();
+        call.arguments.map(|field| hash.and_then(|hash| hash.get(field))).collect();
     let mut size = Size::default();
     values.iter().for_each(|value| size.text(value.map_or(0, |value| value.len())));
     size.check()?;
-    replies.array(values.len());
-    values.into_iter().for_each(|value| write_text_or_null(value, replies));
+    call.replies.array(values.len());
+    values.into_iter().for_each(|value| write_text_or_null(value, &mut call.replies));
     Ok(())
 }
 
-pub fn hgetall(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    let hash = store.collection::<Hash>(next(&mut arguments)?, now)?;
+pub fn hgetall(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let hash = store.collection::<Hash>(call.next()?, call.now)?;
     let mut size = Size::default();
     for (field, value) in hash.into_iter().flatten() {
         size.copied(field.len());
         size.text(value.len());
     }
     size.check()?;
-    replies.map(hash.map_or(0, Hash::len));
+    call.replies.map(hash.map_or(0, Hash::len));
     for (field, value) in hash.into_iter().flatten() {
-        replies.bulk(field);
-        write_text(value, replies);
+        call.replies.bulk(field);
+        write_text(value, &mut call.replies);
     }
     Ok(())
 }
 
-pub fn hkeys(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    let hash = store.collection::<Hash>(next(&mut arguments)?, now)?;
+pub fn hkeys(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let hash = store.collection::<Hash>(call.next()?, call.now)?;
     Size::check_copied(hash.into_iter().flat_map(Hash::keys))?;
-    replies.array(hash.map_or(0, Hash::len));
+    call.replies.array(hash.map_or(0, Hash::len));
     for field in hash.into_iter().flat_map(Hash::keys) {
-        replies.bulk(field);
+        call.replies.bulk(field);
     }
     Ok(())
 }
 
-pub fn hvals(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    let hash = store.collection::<Hash>(next(&mut arguments)?, now)?;
+pub fn hvals(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let hash = store.collection::<Hash>(call.next()?, call.now)?;
     Size::check_texts(hash.into_iter().flat_map(Hash::values))?;
-    replies.array(hash.map_or(0, Hash::len));
+    call.replies.array(hash.map_or(0, Hash::len));
     for value in hash.into_iter().flat_map(Hash::values) {
-        write_text(value, replies);
+        write_text(value, &mut call.replies);
     }
     Ok(())
 }
 
-pub fn hdel(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    let key = next(&mut arguments)?;
-    replies.count(store.change_if_there::<Hash, _>(key, now, |hash| {
-        arguments.filter(|field| hash.remove(*field).is_some()).count()
+pub fn hdel(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let key = call.next()?;
+    call.replies.count(store.change_if_there::<Hash, _>(key, call.now, |hash| {
+        call.arguments.filter(|field| hash.remove(*field).is_some()).count()
     })?);
     Ok(())
 }
 
-pub fn hlen(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    replies.count(store.collection::<Hash>(next(&mut arguments)?, now)?.map_or(0, Hash::len));
+pub fn hlen(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let hash = store.collection::<Hash>(call.next()?, call.now)?;
+    call.replies.count(hash.map_or(0, Hash::len));
     Ok(())
 }
 
-pub fn hexists(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    let hash = store.collection::<Hash>(next(&mut arguments)?, now)?;
-    let field = next(&mut arguments)?;
-    replies.integer(hash.is_some_and(|hash| hash.contains_key(field)).into());
+pub fn hexists(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let hash = store.collection::<Hash>(call.next()?, call.now)?;
+    let field = call.next()?;
+    call.replies.integer(hash.is_some_and(|hash| hash.contains_key(field)).into());
     Ok(())
 }
 
-pub fn hincrby(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    let (key, field) = (next(&mut arguments)?, next(&mut arguments)?);
-    let number = next_integer(&mut arguments)?;
-    let sum = store.change::<Hash, _>(key, now, |hash| {
+pub fn hincrby(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let (key, field) = (call.next()?, call.next()?);
+    let number = call.next_integer()?;
+    let sum = store.change_quietly::<Hash, _>(key, call.now, |hash| {
         let before = hash.get(field).map_or(Some(0), |value| parse_integer(value));
         let sum = before
             .ok_or(Failure::HashNotAnInteger)?
@@ -182,6 +124,7 @@ pub fn hincrby(
         hash.insert(field.into(), itoa::Buffer::new().format(sum).as_bytes().into());
         Ok::<_, Failure>(sum)
     })??;
-    replies.integer(sum);
+    store.touch(key);
+    call.replies.integer(sum);
     Ok(())
 }

@@ -1,44 +1,29 @@
 //! Keys of whatever type.
 
-use millstream::codec::resp::{Arguments, Replies, parse_integer};
+use millstream::codec::resp::{Replies, parse_integer};
 
 use super::size::Size;
-use super::{Failure, Outcome, next, next_integer};
-use crate::store::{Entry, Millis, Store, matches};
+use super::{Call, Failure, Outcome};
+use crate::store::{Entry, Store, matches};
 
 /// SCAN takes any COUNT, which is a hint, and goes no further in one step than this.
 const MOST_SCANNED: usize = 100_000;
 /// The same for the bytes of keys that it replies.
 const MOST_SCANNED_BYTES: usize = 1024 * 1024;
 
-pub fn del(
-    store: &mut Store,
-    arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    replies.count(arguments.filter(|key| store.remove(key, now).is_some()).count());
+pub fn del(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    call.replies.count(call.arguments.filter(|key| store.remove(key, call.now).is_some()).count());
     Ok(())
 }
 
-pub fn exists(
-    store: &mut Store,
-    arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    replies.count(arguments.filter(|key| store.get(key, now).is_some()).count());
+pub fn exists(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    call.replies.count(call.arguments.filter(|key| store.get(key, call.now).is_some()).count());
     Ok(())
 }
 
-pub fn type_(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    let name = store.get(next(&mut arguments)?, now).map_or("none", Entry::type_name);
-    replies.simple(name.as_bytes());
+pub fn type_(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let name = store.get(call.next()?, call.now).map_or("none", Entry::type_name);
+    call.replies.simple(name.as_bytes());
     Ok(())
 }
 
@@ -53,22 +38,17 @@ fn reply_keys(keys: &[&[u8]], replies: &mut Replies<'_, '_>) {
     keys.iter().for_each(|key| replies.bulk(key));
 }
 
-pub fn keys(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    let pattern = next(&mut arguments)?;
+pub fn keys(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let pattern = call.next()?;
     let mut keys = Vec::new();
-    store.scan(0, usize::MAX, now, |entry| {
+    store.scan(0, usize::MAX, call.now, |entry| {
         if matches(pattern, entry.key()) {
             keys.push(entry.key());
         }
         false
     });
     size_of(&keys).check()?;
-    reply_keys(&keys, replies);
+    reply_keys(&keys, &mut call.replies);
     Ok(())
 }
 
@@ -79,20 +59,15 @@ pub fn parse_cursor(text: &[u8]) -> Result<u64, Failure> {
     text.and_then(|text| text.parse().ok()).ok_or(Failure::Cursor)
 }
 
-pub fn scan(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    let cursor = parse_cursor(next(&mut arguments)?)?;
+pub fn scan(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let cursor = parse_cursor(call.next()?)?;
     let (mut pattern, mut kind, mut count) = (&b"*"[..], None, 10);
-    while let Some(option) = arguments.next() {
+    while let Some(option) = call.arguments.next() {
         match option.to_ascii_uppercase().as_slice() {
-            b"MATCH" => pattern = next(&mut arguments)?,
-            b"TYPE" => kind = Some(next(&mut arguments)?.to_ascii_lowercase()),
+            b"MATCH" => pattern = call.next()?,
+            b"TYPE" => kind = Some(call.next()?.to_ascii_lowercase()),
             b"COUNT" => {
-                count = next_integer(&mut arguments)?;
+                count = call.next_integer()?;
                 if count < 1 {
                     return Err(Failure::Syntax);
                 }
@@ -102,7 +77,7 @@ pub fn scan(
     }
     let (mut keys, mut bytes) = (Vec::new(), 0);
     let count = usize::try_from(count).unwrap_or(usize::MAX).min(MOST_SCANNED);
-    let cursor = store.scan(cursor, count, now, |entry| {
+    let cursor = store.scan(cursor, count, call.now, |entry| {
         let right = kind.as_deref().is_none_or(|kind| kind == entry.type_name().as_bytes());
         if right && matches(pattern, entry.key()) {
             bytes += entry.key().len();
@@ -110,45 +85,30 @@ pub fn scan(
         }
         bytes > MOST_SCANNED_BYTES
     });
-    replies.array(2);
-    replies.bulk(cursor.to_string().as_bytes());
-    reply_keys(&keys, replies);
+    call.replies.array(2);
+    call.replies.bulk(cursor.to_string().as_bytes());
+    reply_keys(&keys, &mut call.replies);
     Ok(())
 }
 
-pub fn randomkey(
-    store: &mut Store,
-    _: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    replies.bulk_or_null(store.random(now, &mut fastrand::Rng::new()).map(Entry::key));
+pub fn randomkey(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    call.replies.bulk_or_null(store.random(call.now, &mut fastrand::Rng::new()).map(Entry::key));
     Ok(())
 }
 
-pub fn dbsize(
-    store: &mut Store,
-    _: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    _: Millis,
-) -> Outcome {
-    replies.count(store.len());
+pub fn dbsize(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    call.replies.count(store.len());
     Ok(())
 }
 
-pub fn flush(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    _: Millis,
-) -> Outcome {
-    let option = arguments.next().map(<[u8]>::to_ascii_uppercase);
+pub fn flush(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let option = call.arguments.next().map(<[u8]>::to_ascii_uppercase);
     let known = matches!(option.as_deref(), None | Some(b"ASYNC" | b"SYNC"));
-    if !known || arguments.len() > 0 {
+    if !known || call.arguments.len() > 0 {
         return Err(Failure::Syntax);
     }
     store.clear();
-    replies.ok();
+    call.replies.ok();
     Ok(())
 }
 

@@ -1,16 +1,24 @@
-//! The commands: a table that tells of each how many arguments it takes, which of them are keys,
-//! and what runs it.
+//! The commands. `table.rs` lists them, this file finds them by their names, and the others run
+//! them.
 
+pub mod blocking;
+pub mod client;
 mod connection;
 mod expiry;
 mod failure;
+mod float;
 mod hashes;
+mod info;
+mod introspection;
 mod keys;
 mod lists;
+pub mod monitor;
 mod pubsub;
 mod sets;
 mod size;
 mod strings;
+mod table;
+pub mod transactions;
 
 use millstream::Action;
 use millstream::codec::FramedConn;
@@ -19,19 +27,36 @@ use millstream::codec::resp::{Arguments, Replies, parse_integer};
 pub use self::failure::{Failure, MOST_SHOWN, shown};
 pub use self::keys::parse_cursor;
 pub use self::size::MOST_REPLY;
+pub use self::table::COMMANDS;
+pub use self::transactions::Transaction;
 use crate::server::Server;
 use crate::store::{Millis, Store, Text};
 
 pub type Outcome = Result<(), Failure>;
+
+/// A command that is to be run.
+pub struct Call<'c, 'o> {
+    /// What came behind its name.
+    pub arguments: Arguments<'c>,
+    pub replies: Replies<'c, 'o>,
+    pub now: Millis,
+}
+
 /// Runs a command on the keys of a shard. It writes one reply, or fails before it has written.
-pub type OnStore = fn(&mut Store, Arguments<'_>, &mut Replies<'_, '_>, Millis) -> Outcome;
+pub type OnStore = fn(&mut Store, Call<'_, '_>) -> Outcome;
 /// Runs a command of the connection itself.
 pub type OnConnection =
     fn(&mut Server, &mut FramedConn<'_, Server>, Arguments<'_>) -> Result<Action, Failure>;
+/// Runs a part of a command on each reactor. It writes one reply, or fails before it has written.
+pub type OnReactor = fn(&mut Server, Call<'_, '_>) -> Outcome;
 
 #[derive(Clone, Copy)]
 pub enum Run {
     Store(OnStore),
+    /// The same, if there is something; otherwise the client waits.
+    Blocking(OnStore),
+    /// The first argument says which of these.
+    Container(&'static [Command]),
     Connection(OnConnection),
 }
 
@@ -44,7 +69,14 @@ pub struct Command {
     /// The first and the last of its keys, counted from the end if negative, and the distance
     /// between two; 0 if it has none.
     pub keys: (i8, i8, i8),
+    /// What is done with its keys, in Redis' words; with each of them if that differs.
+    pub key_flags: &'static [&'static [&'static str]],
     pub group: &'static str,
+    /// The version of Redis that has it since.
+    pub since: &'static str,
+    /// Hints for clients, in Redis' words.
+    pub tips: &'static [&'static str],
+    pub summary: &'static str,
     pub run: Run,
 }
 
@@ -55,120 +87,68 @@ impl Command {
         if self.arity < 0 { arguments >= least } else { arguments == least }
     }
 
+    /// Its keys among all arguments.
+    pub fn keys_of<'c>(
+        &self,
+        arguments: &Arguments<'c>,
+    ) -> impl Iterator<Item = &'c [u8]> + use<'c> {
+        let (first, last, step) = self.keys;
+        let first = usize::try_from(first).unwrap_or(0);
+        let end = match usize::try_from(last) {
+            Ok(last) => last + 1,
+            Err(_) => (arguments.len() + 1).saturating_sub(last.unsigned_abs().into()),
+        };
+        let count = if first == 0 { 0 } else { end.saturating_sub(first) };
+        let step = usize::try_from(step).unwrap_or(0).max(1);
+        arguments.clone().skip(first).take(count).step_by(step)
+    }
+
+    /// Whether MONITOR shows it, which it does not if it is about the server.
+    pub fn is_shown(&self) -> bool {
+        !self.flags.contains(&"admin")
+    }
+
+    /// Whether its arguments may be secret.
+    pub fn has_secrets(&self, arguments: usize) -> bool {
+        self.name == "AUTH" || self.name == "HELLO" && arguments > 2
+    }
+
     /// Whether a connection in version 2 that subscribed to something may still use it.
     pub fn is_for_subscribers(&self) -> bool {
-        self.group == "pubsub" && self.name != "PUBLISH"
-            || matches!(self.name, "PING" | "QUIT" | "RESET")
+        self.name.ends_with("SUBSCRIBE") || matches!(self.name, "PING" | "QUIT" | "RESET")
     }
 }
 
-const READ: &[&str] = &["readonly", "fast"];
-const SLOW_READ: &[&str] = &["readonly"];
-const WRITE: &[&str] = &["write", "denyoom", "fast"];
-const REMOVE: &[&str] = &["write", "fast"];
-const OTHER: &[&str] = &["noscript", "loading", "stale", "fast"];
-const NONE: (i8, i8, i8) = (0, 0, 0);
-const ONE: (i8, i8, i8) = (1, 1, 1);
-const ALL: (i8, i8, i8) = (1, -1, 1);
-
-const fn store(
-    name: &'static str,
-    arity: i8,
-    flags: &'static [&'static str],
-    keys: (i8, i8, i8),
-    group: &'static str,
-    run: OnStore,
-) -> Command {
-    Command { name, arity, flags, keys, group, run: Run::Store(run) }
+/// The command of a container that the next argument names. Alone, COMMAND is one by itself.
+pub fn subcommand<'c>(
+    container: &Command,
+    subcommands: &'static [Command],
+    arguments: &mut Arguments<'c>,
+) -> Result<&'static Command, Failure> {
+    let count = arguments.len() + 1;
+    let Some(name) = arguments.next() else { return Ok(&introspection::ALL) };
+    let mut named = subcommands.iter();
+    let Some(found) = named.find(|found| found.name.as_bytes().eq_ignore_ascii_case(name)) else {
+        let behind = format!("'. Try {} HELP.", container.name);
+        return Err(Failure::about("ERR unknown subcommand '", name, &behind));
+    };
+    if !found.takes(count) {
+        let name = format!("{}|{}", container.name, found.name);
+        return Err(Failure::Arguments(name.to_ascii_lowercase()));
+    }
+    Ok(found)
 }
 
-const fn connection(
-    name: &'static str,
-    arity: i8,
-    group: &'static str,
-    run: OnConnection,
-) -> Command {
-    Command { name, arity, flags: OTHER, keys: NONE, group, run: Run::Connection(run) }
+/// Writes what a container of commands has.
+pub fn write_help(replies: &mut Replies<'_, '_>, container: &str, subcommands: &[Command]) {
+    replies.array(1 + 2 * subcommands.len());
+    let head = format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
+    replies.simple(head.as_bytes());
+    for command in subcommands {
+        replies.simple(command.name.as_bytes());
+        replies.simple(format!("    {}", command.summary).as_bytes());
+    }
 }
-
-/// How many commands there are; one more for tests.
-const COUNT: usize = if cfg!(test) { 72 } else { 71 };
-
-pub static COMMANDS: [Command; COUNT] = [
-    #[cfg(test)]
-    store("TESTED", 3, READ, ONE, "test", crate::shards::tests::tested),
-    store("GET", 2, READ, ONE, "string", strings::get),
-    store("SET", -3, WRITE, ONE, "string", strings::set),
-    store("SETNX", 3, WRITE, ONE, "string", strings::setnx),
-    store("SETEX", 4, WRITE, ONE, "string", strings::setex),
-    store("PSETEX", 4, WRITE, ONE, "string", strings::psetex),
-    store("GETSET", 3, WRITE, ONE, "string", strings::getset),
-    store("GETDEL", 2, REMOVE, ONE, "string", strings::getdel),
-    store("MGET", -2, READ, ALL, "string", strings::mget),
-    store("MSET", -3, WRITE, (1, -1, 2), "string", strings::mset),
-    store("INCR", 2, WRITE, ONE, "string", strings::incr),
-    store("DECR", 2, WRITE, ONE, "string", strings::decr),
-    store("INCRBY", 3, WRITE, ONE, "string", strings::incrby),
-    store("DECRBY", 3, WRITE, ONE, "string", strings::decrby),
-    store("APPEND", 3, WRITE, ONE, "string", strings::append),
-    store("STRLEN", 2, READ, ONE, "string", strings::strlen),
-    store("DEL", -2, REMOVE, ALL, "generic", keys::del),
-    store("UNLINK", -2, REMOVE, ALL, "generic", keys::del),
-    store("EXISTS", -2, READ, ALL, "generic", keys::exists),
-    store("TYPE", 2, READ, ONE, "generic", keys::type_),
-    store("KEYS", 2, SLOW_READ, NONE, "generic", keys::keys),
-    store("SCAN", -2, SLOW_READ, NONE, "generic", keys::scan),
-    store("RANDOMKEY", 1, SLOW_READ, NONE, "generic", keys::randomkey),
-    store("DBSIZE", 1, READ, NONE, "server", keys::dbsize),
-    store("FLUSHDB", -1, REMOVE, NONE, "server", keys::flush),
-    store("FLUSHALL", -1, REMOVE, NONE, "server", keys::flush),
-    store("EXPIRE", -3, REMOVE, ONE, "generic", expiry::expire),
-    store("PEXPIRE", -3, REMOVE, ONE, "generic", expiry::pexpire),
-    store("EXPIREAT", -3, REMOVE, ONE, "generic", expiry::expireat),
-    store("PEXPIREAT", -3, REMOVE, ONE, "generic", expiry::pexpireat),
-    store("TTL", 2, READ, ONE, "generic", expiry::ttl),
-    store("PTTL", 2, READ, ONE, "generic", expiry::pttl),
-    store("PERSIST", 2, REMOVE, ONE, "generic", expiry::persist),
-    store("HSET", -4, WRITE, ONE, "hash", hashes::hset),
-    store("HMSET", -4, WRITE, ONE, "hash", hashes::hmset),
-    store("HGET", 3, READ, ONE, "hash", hashes::hget),
-    store("HMGET", -3, READ, ONE, "hash", hashes::hmget),
-    store("HGETALL", 2, SLOW_READ, ONE, "hash", hashes::hgetall),
-    store("HKEYS", 2, SLOW_READ, ONE, "hash", hashes::hkeys),
-    store("HVALS", 2, SLOW_READ, ONE, "hash", hashes::hvals),
-    store("HDEL", -3, REMOVE, ONE, "hash", hashes::hdel),
-    store("HLEN", 2, READ, ONE, "hash", hashes::hlen),
-    store("HEXISTS", 3, READ, ONE, "hash", hashes::hexists),
-    store("HINCRBY", 4, WRITE, ONE, "hash", hashes::hincrby),
-    store("LPUSH", -3, WRITE, ONE, "list", lists::lpush),
-    store("RPUSH", -3, WRITE, ONE, "list", lists::rpush),
-    store("LPOP", -2, REMOVE, ONE, "list", lists::lpop),
-    store("RPOP", -2, REMOVE, ONE, "list", lists::rpop),
-    store("LRANGE", 4, SLOW_READ, ONE, "list", lists::lrange),
-    store("LLEN", 2, READ, ONE, "list", lists::llen),
-    store("LINDEX", 3, SLOW_READ, ONE, "list", lists::lindex),
-    store("SADD", -3, WRITE, ONE, "set", sets::sadd),
-    store("SREM", -3, REMOVE, ONE, "set", sets::srem),
-    store("SMEMBERS", 2, SLOW_READ, ONE, "set", sets::smembers),
-    store("SISMEMBER", 3, READ, ONE, "set", sets::sismember),
-    store("SCARD", 2, READ, ONE, "set", sets::scard),
-    connection("PUBLISH", 3, "pubsub", pubsub::publish),
-    connection("SUBSCRIBE", -2, "pubsub", pubsub::subscribe),
-    connection("UNSUBSCRIBE", -1, "pubsub", pubsub::unsubscribe),
-    connection("PSUBSCRIBE", -2, "pubsub", pubsub::psubscribe),
-    connection("PUNSUBSCRIBE", -1, "pubsub", pubsub::punsubscribe),
-    connection("PING", -1, "connection", connection::ping),
-    connection("ECHO", 2, "connection", connection::echo),
-    connection("HELLO", -1, "connection", connection::hello),
-    connection("AUTH", -2, "connection", connection::auth),
-    connection("CLIENT", -2, "connection", connection::client),
-    connection("SELECT", 2, "connection", connection::select),
-    connection("RESET", 1, "connection", connection::reset),
-    connection("QUIT", -1, "connection", connection::quit),
-    connection("INFO", -1, "server", connection::info),
-    connection("COMMAND", -1, "server", connection::command),
-    connection("CONFIG", -2, "server", connection::config),
-];
 
 /// No command has a longer name.
 const LONGEST: usize = 16;
@@ -242,6 +222,17 @@ pub fn find(name: &[u8]) -> Option<&'static Command> {
     }
 }
 
+impl<'c> Call<'c, '_> {
+    #[inline]
+    fn next(&mut self) -> Result<&'c [u8], Failure> {
+        next(&mut self.arguments)
+    }
+
+    fn next_integer(&mut self) -> Result<i64, Failure> {
+        next_integer(&mut self.arguments)
+    }
+}
+
 /// The next argument, of which the table says that it is there.
 #[inline]
 fn next<'c>(arguments: &mut Arguments<'c>) -> Result<&'c [u8], Failure> {
@@ -269,11 +260,42 @@ fn next_integer(arguments: &mut Arguments<'_>) -> Result<i64, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+
+    const PAGE: &str = include_str!("../README.md");
+
+    /// What the tables under a heading of the page have: in each row a name, and then others.
+    fn rows(heading: &str) -> BTreeMap<&'static str, Vec<&'static str>> {
+        let part = PAGE.split("\n## ").find_map(|part| part.strip_prefix(heading));
+        let rows = part.expect("the page has it").lines().filter_map(|line| {
+            let (name, others) = line.strip_prefix("| ")?.strip_suffix(" |")?.split_once(" | ")?;
+            Some((name, others.split(' ').collect()))
+        });
+        rows.filter(|(name, _)| !matches!(*name, "---" | "group" | "container")).collect()
+    }
+
+    /// The page says what there is, and nothing that is not there.
+    #[test]
+    fn the_page_has_all_commands() {
+        let mut expected = BTreeMap::<&str, Vec<&str>>::new();
+        for command in COMMANDS.iter().filter(|command| command.group != "test") {
+            expected.entry(command.group).or_default().push(command.name);
+            if let Run::Container(subcommands) = command.run {
+                let names = subcommands.iter().map(|command| command.name).collect();
+                expected.insert(command.name, names);
+            }
+        }
+        assert_eq!(rows("What is there"), expected);
+        for name in rows("What is not there").into_values().flatten() {
+            assert!(find(name.as_bytes()).is_none(), "{name} is there");
+        }
+    }
 
     #[test]
     fn every_command_is_found_by_its_name() {
-        for command in &COMMANDS {
+        for command in COMMANDS {
             for name in [command.name.to_string(), command.name.to_lowercase()] {
                 assert_eq!(find(name.as_bytes()).map(|found| found.name), Some(command.name));
             }

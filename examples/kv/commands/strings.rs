@@ -1,10 +1,10 @@
 //! Text and numbers.
 
-use millstream::codec::resp::{Arguments, Replies, parse_integer};
+use millstream::codec::resp::{Replies, parse_integer};
 
 use super::expiry::{At, deadline};
 use super::size::Size;
-use super::{Failure, Outcome, next, next_integer};
+use super::{Call, Failure, Outcome};
 use crate::store::{Changing, Entry, Millis, Scalar, Store};
 
 /// The longest text that may come about.
@@ -21,13 +21,8 @@ pub fn reply(value: Option<Scalar<'_>>, replies: &mut Replies<'_, '_>) {
 }
 
 #[inline]
-pub fn get(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    reply(store.scalar(next(&mut arguments)?, now)?, replies);
+pub fn get(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    reply(store.scalar(call.next()?, call.now)?, &mut call.replies);
     Ok(())
 }
 
@@ -42,10 +37,10 @@ struct Options {
 }
 
 impl Options {
-    fn parse(mut arguments: Arguments<'_>, now: Millis) -> Result<Self, Failure> {
+    fn parse(call: &mut Call<'_, '_>) -> Result<Self, Failure> {
         let mut options = Options::default();
         let mut time = None;
-        while let Some(option) = arguments.next() {
+        while let Some(option) = call.arguments.next() {
             let at = match option.to_ascii_uppercase().as_slice() {
                 b"NX" if options.if_there != Some(true) => {
                     options.if_there = Some(false);
@@ -72,30 +67,25 @@ impl Options {
             if options.keep_ttl || time.is_some() {
                 return Err(Failure::Syntax);
             }
-            time = Some((next(&mut arguments)?, at));
+            time = Some((call.next()?, at));
         }
         if let Some((number, at)) = time {
             let number = parse_integer(number).ok_or(Failure::NotAnInteger)?;
-            options.deadline = Some(deadline(number, at, now, "set")?);
+            options.deadline = Some(deadline(number, at, call.now, "set")?);
         }
         Ok(options)
     }
 }
 
 #[inline]
-pub fn set(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    let (key, value) = (next(&mut arguments)?, next(&mut arguments)?);
-    if arguments.len() > 0 {
-        let options = Options::parse(arguments, now)?;
-        return set_with(store, key, value, &options, replies, now);
+pub fn set(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let (key, value) = (call.next()?, call.next()?);
+    if call.arguments.len() > 0 {
+        let options = Options::parse(&mut call)?;
+        return set_with(store, key, value, &options, call);
     }
     store.set(key, Scalar::Text(value), None);
-    replies.ok();
+    call.replies.ok();
     Ok(())
 }
 
@@ -105,17 +95,16 @@ fn set_with(
     key: &[u8],
     value: &[u8],
     options: &Options,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
+    mut call: Call<'_, '_>,
 ) -> Outcome {
-    let kept = store.get(key, now).map(Entry::deadline);
+    let kept = store.get(key, call.now).map(Entry::deadline);
     let refused = options.if_there.is_some_and(|there| there != kept.is_some());
     if options.get {
-        reply(store.scalar(key, now)?, replies);
+        reply(store.scalar(key, call.now)?, &mut call.replies);
     } else if refused {
-        replies.null();
+        call.replies.null();
     } else {
-        replies.ok();
+        call.replies.ok();
     }
     if !refused {
         let kept = kept.flatten().filter(|_| options.keep_ttl);
@@ -124,158 +113,91 @@ fn set_with(
     Ok(())
 }
 
-pub fn setnx(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    let (key, value) = (next(&mut arguments)?, next(&mut arguments)?);
-    let there = store.get(key, now).is_some();
+pub fn setnx(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let (key, value) = (call.next()?, call.next()?);
+    let there = store.get(key, call.now).is_some();
     if !there {
         store.set(key, Scalar::Text(value), None);
     }
-    replies.integer((!there).into());
+    call.replies.integer((!there).into());
     Ok(())
 }
 
-pub fn setex(
+/// Sets a text for a time; the command's name is for its errors.
+pub fn set_for(
     store: &mut Store,
-    arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
+    mut call: Call<'_, '_>,
+    at: At,
+    command: &'static str,
 ) -> Outcome {
-    set_for(store, arguments, replies, (At::Seconds, "setex"), now)
-}
-
-pub fn psetex(
-    store: &mut Store,
-    arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    set_for(store, arguments, replies, (At::Millis, "psetex"), now)
-}
-
-fn set_for(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    (at, command): (At, &'static str),
-    now: Millis,
-) -> Outcome {
-    let key = next(&mut arguments)?;
-    let deadline = deadline(next_integer(&mut arguments)?, at, now, command)?;
-    store.set(key, Scalar::Text(next(&mut arguments)?), Some(deadline));
-    replies.ok();
+    let key = call.next()?;
+    let deadline = deadline(call.next_integer()?, at, call.now, command)?;
+    store.set(key, Scalar::Text(call.next()?), Some(deadline));
+    call.replies.ok();
     Ok(())
 }
 
-pub fn getset(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    let (key, value) = (next(&mut arguments)?, next(&mut arguments)?);
-    reply(store.scalar(key, now)?, replies);
+pub fn getset(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let (key, value) = (call.next()?, call.next()?);
+    reply(store.scalar(key, call.now)?, &mut call.replies);
     store.set(key, Scalar::Text(value), None);
     Ok(())
 }
 
-pub fn getdel(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    let key = next(&mut arguments)?;
-    reply(store.scalar(key, now)?, replies);
-    store.remove(key, now);
+pub fn getdel(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let key = call.next()?;
+    reply(store.scalar(key, call.now)?, &mut call.replies);
+    store.remove(key, call.now);
     Ok(())
 }
 
-pub fn mget(
-    store: &mut Store,
-    arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    let value = |key| store.peek(key, now).and_then(|entry| Entry::scalar(entry).ok());
-    let values: Vec<Option<Scalar<'_>>> = arguments.map(value).collect();
+pub fn mget(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let value = |key| store.peek(key, call.now).and_then(|entry| Entry::scalar(entry).ok());
+    let values: Vec<Option<Scalar<'_>>> = call.arguments.map(value).collect();
     let mut size = Size::default();
     values.iter().for_each(|value| size.text(length(*value)));
     size.check()?;
-    replies.array(values.len());
-    values.into_iter().for_each(|value| reply(value, replies));
+    call.replies.array(values.len());
+    values.into_iter().for_each(|value| reply(value, &mut call.replies));
     Ok(())
 }
 
-pub fn mset(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    _now: Millis,
-) -> Outcome {
-    if !arguments.len().is_multiple_of(2) {
+pub fn mset(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    if !call.arguments.len().is_multiple_of(2) {
         return Err(Failure::Arguments("mset".into()));
     }
-    while let (Some(key), Some(value)) = (arguments.next(), arguments.next()) {
+    while let (Some(key), Some(value)) = (call.arguments.next(), call.arguments.next()) {
         store.set(key, Scalar::Text(value), None);
     }
-    replies.ok();
+    call.replies.ok();
     Ok(())
 }
 
 #[inline]
-pub fn incr(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    add(store, next(&mut arguments)?, 1, replies, now)
+pub fn incr(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let key = call.next()?;
+    add(store, key, 1, call)
 }
 
-pub fn decr(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    add(store, next(&mut arguments)?, -1, replies, now)
+pub fn decr(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let key = call.next()?;
+    add(store, key, -1, call)
 }
 
-pub fn incrby(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    let key = next(&mut arguments)?;
-    add(store, key, next_integer(&mut arguments)?, replies, now)
+pub fn incrby(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let (key, number) = (call.next()?, call.next_integer()?);
+    add(store, key, number, call)
 }
 
-pub fn decrby(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    let key = next(&mut arguments)?;
-    let number = next_integer(&mut arguments)?.checked_neg().ok_or(Failure::DecrementOverflow)?;
-    add(store, key, number, replies, now)
+pub fn decrby(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let key = call.next()?;
+    let number = call.next_integer()?.checked_neg().ok_or(Failure::DecrementOverflow)?;
+    add(store, key, number, call)
 }
 
 #[inline]
-fn add(
-    store: &mut Store,
-    key: &[u8],
-    number: i64,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    let sum = match store.changing(key, now)? {
+fn add(store: &mut Store, key: &[u8], number: i64, mut call: Call<'_, '_>) -> Outcome {
+    let sum = match store.changing(key, call.now)? {
         Some(Changing::Text) => return Err(Failure::NotAnInteger),
         Some(Changing::Record(record)) => {
             let before = match record.value() {
@@ -285,6 +207,7 @@ fn add(
             };
             let sum = before.checked_add(number).ok_or(Failure::Overflow)?;
             record.set_value(Scalar::Integer(sum));
+            store.touch(key);
             sum
         }
         None => {
@@ -292,7 +215,7 @@ fn add(
             number
         }
     };
-    replies.integer(sum);
+    call.replies.integer(sum);
     Ok(())
 }
 
@@ -305,26 +228,17 @@ fn length(value: Option<Scalar<'_>>) -> usize {
     }
 }
 
-pub fn append(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    let (key, text) = (next(&mut arguments)?, next(&mut arguments)?);
-    if length(store.scalar(key, now)?) + text.len() > LONGEST {
+pub fn append(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let (key, text) = (call.next()?, call.next()?);
+    if length(store.scalar(key, call.now)?) + text.len() > LONGEST {
         return Err(Failure::TooLong);
     }
-    replies.count(store.append(key, text, now)?);
+    call.replies.count(store.append(key, text, call.now)?);
     Ok(())
 }
 
-pub fn strlen(
-    store: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    now: Millis,
-) -> Outcome {
-    replies.count(length(store.scalar(next(&mut arguments)?, now)?));
+pub fn strlen(store: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    let length = length(store.scalar(call.next()?, call.now)?);
+    call.replies.count(length);
     Ok(())
 }

@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 
 use millstream::Engine;
 use millstream::codec::Framed;
-use millstream::codec::resp::{Arguments, Replies};
 
 use super::Shards;
-use crate::commands::Outcome;
+use crate::commands::{Call, Outcome};
 use crate::server::Server;
-use crate::store::{Millis, Store};
+use crate::store::Store;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const REACTORS: usize = 3;
@@ -20,18 +19,13 @@ const REACTORS: usize = 3;
 static DONE: AtomicUsize = AtomicUsize::new(0);
 
 /// A command that counts how often it was done, or panics in the middle of its reply.
-pub fn tested(
-    _: &mut Store,
-    mut arguments: Arguments<'_>,
-    replies: &mut Replies<'_, '_>,
-    _: Millis,
-) -> Outcome {
-    if arguments.nth(1) == Some(b"panic") {
-        replies.array(2);
+pub fn tested(_: &mut Store, mut call: Call<'_, '_>) -> Outcome {
+    if call.arguments.nth(1) == Some(b"panic") {
+        call.replies.array(2);
         panic!("expected: the command panics");
     }
     DONE.fetch_add(1, Ordering::Relaxed);
-    replies.ok();
+    call.replies.ok();
     Ok(())
 }
 
@@ -107,4 +101,25 @@ fn a_stop_waits_for_replies() {
         let done = DONE.load(Ordering::Relaxed) - before;
         assert_eq!(replies, done, "round {round}");
     }
+}
+
+/// Who waits when the server stops is told so, and then gets its end.
+#[test]
+fn a_stop_ends_every_wait() {
+    let (engine, first) = start();
+    let connect = |_| TcpStream::connect(engine.local_addrs()[0]).expect("it accepts");
+    let mut clients: Vec<TcpStream> = (0..5).map(connect).collect();
+    clients.push(first);
+    for (n, client) in clients.iter_mut().enumerate() {
+        client.set_read_timeout(Some(DEADLINE)).expect("a socket has timeouts");
+        client.write_all(format!("PING\r\nBLPOP key{n} 0\r\n").as_bytes()).expect("it reads");
+        let mut reply = [0; 7];
+        client.read_exact(&mut reply).expect("it answers");
+        assert_eq!(&reply, b"+PONG\r\n", "what came with it was run, too");
+    }
+    engine.stop(DEADLINE).expect("it runs");
+    for client in clients {
+        assert_eq!(lines(client), ["*-1"]);
+    }
+    engine.wait().expect("it ends well");
 }

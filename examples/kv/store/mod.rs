@@ -5,7 +5,9 @@ mod garbage;
 mod glob;
 mod record;
 mod scan;
+mod set;
 mod text;
+mod watch;
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -13,18 +15,19 @@ use std::mem;
 
 use bytes::BytesMut;
 use foldhash::quality::RandomState;
+use hashbrown::HashMap;
 use hashbrown::hash_table::{Entry as Place, HashTable, OccupiedEntry};
-use hashbrown::{HashMap, HashSet};
 
 use self::garbage::drop_elsewhere;
 pub use self::glob::matches;
 pub use self::record::{Millis, Record, Scalar};
+pub use self::set::Set;
 pub use self::text::{LONG_TEXT, Text};
+use self::watch::Watch;
 
 pub type Bytes = Box<[u8]>;
 pub type Hash = HashMap<Bytes, Text, RandomState>;
 pub type List = VecDeque<Text>;
-pub type Set = HashSet<Bytes, RandomState>;
 
 /// The keys are in this many tables, so that one that grows stops the server for a short time only.
 const PARTS: usize = 256;
@@ -39,6 +42,7 @@ pub struct Store {
     len: usize,
     /// Where the next [`sweep`](Self::sweep) goes on.
     swept: (usize, usize),
+    watch: Watch,
 }
 
 struct Part {
@@ -49,6 +53,8 @@ struct Part {
     expiring: bool,
     /// The present sweep came across a deadline.
     deadline_seen: bool,
+    /// How many keys with a deadline the last sweep left, and the present one so far.
+    deadlines: (usize, usize),
 }
 
 /// A key and its value. It takes 16 bytes.
@@ -210,7 +216,13 @@ impl Entry {
 
 impl Part {
     fn new() -> Self {
-        Part { table: HashTable::new(), generation: 0, expiring: false, deadline_seen: false }
+        Part {
+            table: HashTable::new(),
+            generation: 0,
+            expiring: false,
+            deadline_seen: false,
+            deadlines: (0, 0),
+        }
     }
 
     /// Notes that the table is about to take one more, which may move its entries.
@@ -234,7 +246,53 @@ impl Store {
             hasher: RandomState::default(),
             len: 0,
             swept: (0, 0),
+            watch: Watch::default(),
         }
+    }
+
+    /// Notes that a key changed, for those who watch it.
+    #[inline]
+    pub fn touch(&mut self, key: &[u8]) {
+        self.watch.note(key);
+    }
+
+    /// Watches a key for a client; `false` if it watches too many.
+    pub fn watch(&mut self, client: u64, key: &[u8], now: Millis) -> bool {
+        self.get(key, now); // What is gone already is not going to change.
+        self.watch.add(client, key)
+    }
+
+    /// Watches nothing for a client any more; returns whether something of it changed.
+    pub fn end_watch(&mut self, client: u64, now: Millis) -> bool {
+        for key in self.watch.keys(Some(client)) {
+            self.get(&key, now); // To be gone is a change.
+        }
+        self.watch.end(client)
+    }
+
+    /// Notes from now on when a key changes that one more client waits for.
+    pub fn await_key(&mut self, key: &[u8]) {
+        self.watch.wait(key);
+    }
+
+    /// One of them waits no more.
+    pub fn stop_awaiting(&mut self, key: &[u8]) {
+        self.watch.stop_waiting(key);
+    }
+
+    /// Whether a key changed that somebody waits for.
+    #[inline]
+    pub fn has_changed(&self) -> bool {
+        self.watch.has_changed()
+    }
+
+    /// Takes such a key.
+    pub fn take_changed(&mut self) -> Option<Bytes> {
+        self.watch.take_changed()
+    }
+
+    pub fn forget_watch(&mut self, client: u64) {
+        self.watch.end(client);
     }
 
     /// How many keys there are; those that are gone count until somebody finds out.
@@ -242,8 +300,18 @@ impl Store {
         self.len
     }
 
+    /// How many keys had a deadline when they were last swept.
+    pub fn expiring(&self) -> usize {
+        self.parts.iter().map(|part| part.deadlines.0).sum()
+    }
+
     /// Removes all keys, which are dropped elsewhere.
     pub fn clear(&mut self) {
+        for key in self.watch.keys(None) {
+            if self.peek(&key, Millis::MIN).is_some() {
+                self.touch(&key);
+            }
+        }
         let mut tables = Vec::with_capacity(self.parts.len());
         for part in &mut self.parts {
             let generation = part.generation.wrapping_add(1);
@@ -267,6 +335,7 @@ impl Store {
         if place.get().is_gone(now) {
             place.remove();
             self.len -= 1;
+            self.watch.note(key);
             return None;
         }
         Some(place)
@@ -307,7 +376,11 @@ impl Store {
                 self.set(key, Scalar::Text(text), None);
                 Ok(text.len())
             }
-            Some(entry) => entry.append(text),
+            Some(entry) => {
+                let length = entry.append(text)?;
+                self.touch(key);
+                Ok(length)
+            }
         }
     }
 
@@ -315,6 +388,7 @@ impl Store {
     /// removed.
     #[inline]
     pub fn set(&mut self, key: &[u8], value: Scalar<'_>, deadline: Option<Millis>) {
+        self.touch(key);
         let hash = self.hash(key);
         let part = &mut self.parts[part_of(hash)];
         if deadline.is_some() {
@@ -342,16 +416,22 @@ impl Store {
     pub fn remove(&mut self, key: &[u8], now: Millis) -> Option<Entry> {
         let (entry, _) = self.occupied(key, now)?.remove();
         self.len -= 1;
+        self.touch(key);
         Some(entry)
     }
 
     /// Gives a key another deadline, or none; `false` if there is no such key.
     pub fn set_deadline(&mut self, key: &[u8], deadline: Option<Millis>, now: Millis) -> bool {
         let Some(place) = self.occupied(key, now) else { return false };
-        place.into_mut().set_deadline(deadline);
+        let entry = place.into_mut();
+        let had_one = entry.deadline().is_some();
+        entry.set_deadline(deadline);
         if deadline.is_some() {
             let hash = self.hash(key);
             self.parts[part_of(hash)].note_deadline();
+        }
+        if had_one || deadline.is_some() {
+            self.touch(key);
         }
         true
     }
@@ -374,6 +454,19 @@ impl Store {
         now: Millis,
         change: impl FnOnce(&mut K) -> T,
     ) -> Result<T, WrongType> {
+        let answer = self.change_quietly(key, now, change)?;
+        self.touch(key);
+        Ok(answer)
+    }
+
+    /// The same for what may change nothing: then nobody is told. If it does,
+    /// [`touch`](Self::touch) tells.
+    pub fn change_quietly<K: Kind, T>(
+        &mut self,
+        key: &[u8],
+        now: Millis,
+        change: impl FnOnce(&mut K) -> T,
+    ) -> Result<T, WrongType> {
         let hash = self.hash(key);
         let part = &mut self.parts[part_of(hash)];
         part.note_growth();
@@ -386,6 +479,7 @@ impl Store {
             }
         };
         if place.get().is_gone(now) {
+            self.watch.note(key);
             *place.get_mut() = Entry::Object(Box::new(Object::new(key, K::empty())));
         }
         let kind = place.get_mut().collection::<K>()?;
@@ -397,8 +491,9 @@ impl Store {
         Ok(answer)
     }
 
-    /// Changes the collection of a key that has one.
-    pub fn change_if_there<K: Kind, T: Default>(
+    /// Changes the collection of a key that has one. What is returned is the default if nothing
+    /// changed.
+    pub fn change_if_there<K: Kind, T: Default + PartialEq>(
         &mut self,
         key: &[u8],
         now: Millis,
@@ -407,7 +502,11 @@ impl Store {
         if self.get(key, now).is_none() {
             return Ok(T::default());
         }
-        self.change(key, now, change)
+        let answer = self.change_quietly(key, now, change)?;
+        if answer != T::default() {
+            self.touch(key);
+        }
+        Ok(answer)
     }
 }
 

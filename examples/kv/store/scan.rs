@@ -3,7 +3,7 @@
 use std::hash::BuildHasher;
 use std::ops::Range;
 
-use super::{Entry, Millis, Part, Store};
+use super::{Entry, Millis, Part, Store, Watch};
 
 // A cursor has, from its lowest bit on: the part (8 bits), 8 bits for the shard, the generation of
 // the part (16), and the bucket in its table.
@@ -80,12 +80,13 @@ impl Store {
             let end = if part.expiring { places.min(begin.saturating_add(left)) } else { places };
             if part.expiring {
                 left = left.saturating_sub(end.saturating_sub(begin));
-                self.len -= part.sweep(begin..end, now);
+                self.len -= part.sweep(begin..end, now, &mut self.watch);
             }
             if end < places {
                 self.swept = (index, end);
                 break;
             }
+            part.deadlines = (part.deadlines.1, 0);
             part.expiring = std::mem::take(&mut part.deadline_seen);
             part.shrink(&self.hasher);
             self.swept = ((index + 1) % self.parts.len(), 0);
@@ -95,14 +96,16 @@ impl Store {
 }
 
 impl Part {
-    fn sweep(&mut self, places: Range<usize>, now: Millis) -> usize {
+    fn sweep(&mut self, places: Range<usize>, now: Millis, watch: &mut Watch) -> usize {
         let before = self.table.len();
         for place in places {
             let Some(entry) = self.table.get_bucket(place) else { continue };
             let gone = entry.is_gone(now);
-            self.deadline_seen |= entry.deadline().is_some() && !gone;
+            let expires = entry.deadline().is_some() && !gone;
+            self.deadline_seen |= expires;
+            self.deadlines.1 += usize::from(expires);
             if gone && let Ok(place) = self.table.get_bucket_entry(place) {
-                place.remove();
+                watch.note(place.remove().0.key());
             }
         }
         before - self.table.len()

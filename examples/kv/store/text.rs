@@ -8,6 +8,7 @@ use bytes::Bytes;
 pub const LONG_TEXT: usize = 16 * 1024;
 
 /// Bytes that don't change. They take 16 bytes besides their own memory.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Text {
     Short(Box<[u8]>),
     Long(Box<Bytes>),
