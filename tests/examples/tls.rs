@@ -118,7 +118,7 @@ fn servers_say_what_is_wrong_with_a_certificate() {
         ),
     ];
     for (name, more) in
-        [("proxy", &["--to", "127.0.0.1:7"][..]), ("rpc_server", &[])]
+        [("kv", &[][..]), ("proxy", &["--to", "127.0.0.1:7"]), ("rpc_server", &[])]
     {
         for (options, expected) in &cases {
             let mut command = Command::new(example(name));
@@ -137,7 +137,7 @@ fn servers_say_what_is_wrong_with_a_certificate() {
 fn servers_read_a_certificate_again_on_a_hangup() {
     let echo = Program::start(&["--listen", "127.0.0.1:0"]).address();
     for (name, more) in
-        [("proxy", &["--to", &echo][..]), ("rpc_server", &[])]
+        [("kv", &[][..]), ("proxy", &["--to", &echo]), ("rpc_server", &[])]
     {
         let certificate = Certificate::new();
         let more = [&["--listen", "127.0.0.1:0"], more].concat();

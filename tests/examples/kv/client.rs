@@ -1,26 +1,22 @@
 //! A plain client.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
 
 use millstream::codec::Codec;
 use millstream::codec::resp::{Reply, RespClient};
 use millstream::{Input, OutputBuffer};
 
-use crate::common::DEADLINE;
+use crate::common::wire::{self, Place};
 
 pub struct Client {
-    pub stream: TcpStream,
+    pub stream: wire::Client,
     codec: RespClient,
     unread: Vec<u8>,
 }
 
 impl Client {
-    pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, DEADLINE).expect("it accepts");
-        stream.set_read_timeout(Some(DEADLINE)).expect("a socket has timeouts");
-        stream.set_write_timeout(Some(DEADLINE)).expect("a socket has timeouts");
-        stream.set_nodelay(true).expect("a socket has the option");
+    pub fn connect(place: Place) -> Self {
+        let stream = place.connect();
         Client { stream, codec: RespClient::new(), unread: Vec::new() }
     }
 
@@ -47,12 +43,28 @@ impl Client {
         }
     }
 
+    /// The next reply, if it is there.
+    pub fn reply_if_there(&mut self) -> Option<Vec<u8>> {
+        self.stream.socket().set_nonblocking(true).expect("a socket has the option");
+        let mut room = [0; 65_536];
+        while let Ok(count @ 1..) = self.stream.read(&mut room) {
+            self.unread.extend_from_slice(&room[..count]);
+        }
+        self.stream.socket().set_nonblocking(false).expect("a socket has the option");
+        let mut input = Input::from(&self.unread[..]);
+        self.codec.decode(&mut input).expect("a reply").is_some().then(|| self.reply())
+    }
+
     /// Sends a command of words, and returns the reply as text, with its ends of lines as `|`.
-    pub fn ask(&mut self, command: &str) -> String {
-        let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
-        self.send(&encode(&words));
+    pub fn ask(&mut self, words: &str) -> String {
+        self.send(&command(words));
         text(&self.reply())
     }
+}
+
+/// A command of words.
+pub fn command(words: &str) -> Vec<u8> {
+    encode(&words.split(' ').map(str::as_bytes).collect::<Vec<_>>())
 }
 
 pub fn encode(words: &[&[u8]]) -> Vec<u8> {
@@ -63,6 +75,15 @@ pub fn encode(words: &[&[u8]]) -> Vec<u8> {
 
 pub fn text(reply: &[u8]) -> String {
     reply.escape_ascii().to_string().replace("\\r\\n", "|")
+}
+
+/// Whether it is a message to somebody who listens, and no reply.
+pub fn is_message(reply: &[u8]) -> bool {
+    let Some((Reply::Array(mut parts) | Reply::Push(mut parts), _)) = Reply::split_first(reply)
+    else {
+        return false;
+    };
+    matches!(parts.next(), Some(Reply::Bulk(b"message" | b"pmessage")))
 }
 
 /// The integer that a reply is.

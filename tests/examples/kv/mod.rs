@@ -8,3 +8,4 @@ mod load;
 mod programs;
 mod serving;
 mod stream;
+mod together;

@@ -6,24 +6,33 @@ use std::process::{Child, Command, Stdio};
 
 use crate::common::eventually;
 use crate::common::example::example;
+use crate::common::folder::Folder;
+use crate::common::tls::start_with;
+use crate::common::wire::{Place, Wire};
 
 /// A server that is ended with the test.
 pub struct Server {
     child: Child,
-    pub address: SocketAddr,
+    pub address: Place,
+    _files: Option<Folder>,
 }
 
 impl Server {
-    /// The key-value server of this repository, with these options.
+    /// The key-value server of this repository, with these options, of which one may be
+    /// [`TLS`](crate::common::tls::TLS).
     pub fn kv(options: &[&str]) -> Self {
-        let mut command = Command::new(example("kv"));
-        command.args(["--listen", "127.0.0.1:0"]).args(options);
-        let mut child = spawn(command.stdout(Stdio::piped()));
-        let mut line = String::new();
-        let stdout = child.stdout.take().expect("it is piped");
-        BufReader::new(stdout).read_line(&mut line).expect("it is text");
-        let address = line.trim().strip_prefix("listening on ").expect("it says where");
-        Server { child, address: address.parse().expect("an address") }
+        let start = |options: &[&str]| {
+            let mut command = Command::new(example("kv"));
+            command.args(["--listen", "127.0.0.1:0"]).args(options);
+            let mut child = spawn(command.stdout(Stdio::piped()));
+            let mut line = String::new();
+            let stdout = child.stdout.take().expect("it is piped");
+            BufReader::new(stdout).read_line(&mut line).expect("it is text");
+            let address = line.trim().strip_prefix("listening on ").expect("it says where");
+            (child, address.parse().expect("an address"))
+        };
+        let ((child, address), wire, files) = start_with(options, start);
+        Server { child, address: Place { address, wire }, _files: files }
     }
 
     /// Redis; `None` if it is not installed. It can't choose a port and say which, so it is given
@@ -46,7 +55,9 @@ impl Server {
         let mut command = Command::new("redis-server");
         command.args(["--port", &address.port().to_string(), "--bind", "127.0.0.1"]);
         command.args(["--save", "", "--appendonly", "no", "--dir"]).arg(std::env::temp_dir());
-        let mut server = Server { child: spawn(command.stdout(Stdio::piped())), address };
+        let child = spawn(command.stdout(Stdio::piped()));
+        let address = Place { address, wire: Wire::Plain };
+        let mut server = Server { child, address, _files: None };
         let stdout = server.child.stdout.take().expect("it is piped");
         // That a connection is accepted proves nothing: it may be another process.
         let ready =
@@ -65,7 +76,7 @@ impl Server {
     }
 
     pub fn port(&self) -> String {
-        self.address.port().to_string()
+        self.address.address.port().to_string()
     }
 }
 

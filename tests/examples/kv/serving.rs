@@ -4,36 +4,49 @@ use std::io::{Read, Write};
 use std::thread;
 use std::time::Duration;
 
-use super::client::{Client, encode, text};
+use super::client::{Client, command, encode, text};
 use super::programs::Server;
-use crate::common::{end, eventually, read_to_end};
+use crate::common::tls::TLS;
+use crate::common::{eventually, read_to_end};
 
-/// The ways in which the keys may be spread.
-const STORES: [&[&str]; 3] = [&[], &["--reactors", "2"], &["--reactors", "2", "--store", "one"]];
+/// The ways in which the keys may be spread, and one of them over TLS. What a command replies can't
+/// depend on that, so the suite is not run over TLS as a whole: what is, is how commands, replies,
+/// messages and ends come, and what waits.
+pub const STORES: [&[&str]; 4] =
+    [&[], &["--reactors", "2"], &["--reactors", "2", "--store", "one"], &["--reactors", "2", TLS]];
+/// The same where it counts how many shards there are.
+pub const SHARDS: [&[&str]; 5] = [STORES[0], STORES[1], STORES[2], STORES[3], &["--reactors", "3"]];
+/// One shard, and all that goes through a connection.
+pub const WIRES: [&[&str]; 2] = [&[], &[TLS]];
 
 #[test]
 fn pipelined_commands_are_answered_in_order() {
-    let server = Server::kv(&[]);
-    let mut client = Client::connect(server.address);
-    let commands: Vec<u8> = (0..5_000).flat_map(|_| encode(&[b"INCR", b"n"])).collect();
-    client.send(&commands);
-    for expected in 1..=5_000 {
-        assert_eq!(text(&client.reply()), format!(":{expected}|"));
+    for options in WIRES {
+        let server = Server::kv(options);
+        let mut client = Client::connect(server.address);
+        let commands: Vec<u8> = (0..5_000).flat_map(|_| encode(&[b"INCR", b"n"])).collect();
+        client.send(&commands);
+        for expected in 1..=5_000 {
+            assert_eq!(text(&client.reply()), format!(":{expected}|"));
+        }
     }
 }
 
 #[test]
 fn values_of_every_size_come_back() {
-    let server = Server::kv(&[]);
-    let mut client = Client::connect(server.address);
-    for length in [0, 1, 4_096, 65_536, 1_000_000, 20_000_000] {
-        let value: Vec<u8> = (0..length).map(|index| index as u8).collect();
-        client.send(&encode(&[b"SET", b"k", &value]));
-        assert_eq!(text(&client.reply()), "+OK|");
-        client.send(&encode(&[b"GET", b"k"]));
-        let reply = client.reply();
-        let expected = [format!("${length}\r\n").as_bytes(), &value, b"\r\n"].concat();
-        assert!(reply == expected, "{length} bytes");
+    for options in WIRES {
+        let server = Server::kv(options);
+        let mut client = Client::connect(server.address);
+        let long = if options.is_empty() { 20_000_000 } else { 2_000_000 }; // The client is slow.
+        for length in [0, 1, 4_096, 65_536, 1_000_000, long] {
+            let value: Vec<u8> = (0..length).map(|index| index as u8).collect();
+            client.send(&encode(&[b"SET", b"k", &value]));
+            assert_eq!(text(&client.reply()), "+OK|");
+            client.send(&encode(&[b"GET", b"k"]));
+            let reply = client.reply();
+            let expected = [format!("${length}\r\n").as_bytes(), &value, b"\r\n"].concat();
+            assert!(reply == expected, "{length} bytes");
+        }
     }
 }
 
@@ -56,38 +69,51 @@ fn keys_expire() {
 
 #[test]
 fn messages_come_to_those_who_listen() {
-    let server = Server::kv(&[]);
-    let [mut old, mut new, mut speaker] = [(); 3].map(|()| Client::connect(server.address));
-    assert_eq!(old.ask("SUBSCRIBE news"), "*3|$9|subscribe|$4|news|:1|");
-    assert_eq!(old.ask("PSUBSCRIBE n*"), "*3|$10|psubscribe|$2|n*|:2|");
-    assert!(new.ask("HELLO 3").starts_with("%7|"));
-    assert_eq!(new.ask("SUBSCRIBE news"), ">3|$9|subscribe|$4|news|:1|");
-    assert_eq!(speaker.ask("PUBLISH news hello"), ":3|");
-    let mut messages = [text(&old.reply()), text(&old.reply())];
-    messages.sort_unstable();
-    let expected = ["*3|$7|message|$4|news|$5|hello|", "*4|$8|pmessage|$2|n*|$4|news|$5|hello|"];
-    assert_eq!(messages, expected);
-    assert_eq!(text(&new.reply()), ">3|$7|message|$4|news|$5|hello|");
-    let refused = "-ERR Can't execute 'get': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET \
-                   are allowed in this context|";
-    assert_eq!(old.ask("GET k").replace("\\'", "'"), refused);
-    assert_eq!(old.ask("PING"), "*2|$4|pong|$0||");
-    assert_eq!(new.ask("GET k"), "_|", "version 3 has no such rule");
-    assert_eq!(old.ask("UNSUBSCRIBE"), "*3|$11|unsubscribe|$4|news|:1|");
-    assert_eq!(old.ask("RESET"), "+RESET|");
-    assert_eq!(speaker.ask("PUBLISH news again"), ":1|");
-    drop(new);
-    eventually("who left listens no more", || speaker.ask("PUBLISH news x") == ":0|");
+    for options in WIRES {
+        let server = Server::kv(options);
+        let [mut old, mut new, mut speaker] = [(); 3].map(|()| Client::connect(server.address));
+        assert_eq!(old.ask("SUBSCRIBE news"), "*3|$9|subscribe|$4|news|:1|");
+        assert_eq!(old.ask("PSUBSCRIBE n*"), "*3|$10|psubscribe|$2|n*|:2|");
+        assert!(new.ask("HELLO 3").starts_with("%7|"));
+        assert_eq!(new.ask("SUBSCRIBE news"), ">3|$9|subscribe|$4|news|:1|");
+        assert_eq!(speaker.ask("PUBLISH news hello"), ":3|");
+        let mut messages = [text(&old.reply()), text(&old.reply())];
+        messages.sort_unstable();
+        let expected =
+            ["*3|$7|message|$4|news|$5|hello|", "*4|$8|pmessage|$2|n*|$4|news|$5|hello|"];
+        assert_eq!(messages, expected);
+        assert_eq!(text(&new.reply()), ">3|$7|message|$4|news|$5|hello|");
+        let refused = "-ERR Can't execute 'get': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET \
+                       are allowed in this context|";
+        assert_eq!(old.ask("GET k").replace("\\'", "'"), refused);
+        assert_eq!(old.ask("PING"), "*2|$4|pong|$0||");
+        assert_eq!(new.ask("GET k"), "_|", "version 3 has no such rule");
+        assert_eq!(old.ask("UNSUBSCRIBE"), "*3|$11|unsubscribe|$4|news|:1|");
+        assert_eq!(old.ask("RESET"), "+RESET|");
+        assert_eq!(speaker.ask("PUBLISH news again"), ":1|");
+        assert_eq!(text(&new.reply()), ">3|$7|message|$4|news|$5|again|");
+        assert!(new.ask("HELLO 2").starts_with("*14|"));
+        let long = "x".repeat(100_000);
+        assert!(old.ask("PSUBSCRIBE n*").starts_with("*3|"));
+        assert_eq!(speaker.ask(&format!("PUBLISH news {long}")), ":2|");
+        assert_eq!(text(&new.reply()), format!("*3|$7|message|$4|news|$100000|{long}|"));
+        assert_eq!(text(&old.reply()), format!("*4|$8|pmessage|$2|n*|$4|news|$100000|{long}|"));
+        assert_eq!(old.ask("RESET"), "+RESET|");
+        drop(new);
+        eventually("who left listens no more", || speaker.ask("PUBLISH news x") == ":0|");
+    }
 }
 
 /// After what is not a command comes the error, and then the end.
 #[test]
 fn a_protocol_error_is_told_before_the_end() {
-    let server = Server::kv(&[]);
-    let mut client = Client::connect(server.address);
-    client.send(b"PING\r\n*1\r\n:1\r\nPING\r\n");
-    let said = text(&read_to_end(&mut client.stream)).replace("\\'", "'");
-    assert_eq!(said, "+PONG|-ERR Protocol error: expected '$', got ':'|");
+    for options in WIRES {
+        let server = Server::kv(options);
+        let mut client = Client::connect(server.address);
+        client.send(b"PING\r\n*1\r\n:1\r\nPING\r\n");
+        let said = text(&read_to_end(&mut client.stream)).replace("\\'", "'");
+        assert_eq!(said, "+PONG|-ERR Protocol error: expected '$', got ':'|");
+    }
 }
 
 /// Also if the replies in front of it come from other reactors.
@@ -107,11 +133,13 @@ fn a_protocol_error_waits_for_the_replies_of_shards() {
 
 #[test]
 fn what_was_sent_before_the_end_is_answered() {
-    let server = Server::kv(&[]);
-    let mut client = Client::connect(server.address);
-    client.send(&b"PING\r\n".repeat(5_000));
-    end(&client.stream);
-    assert_eq!(read_to_end(&mut client.stream), b"+PONG\r\n".repeat(5_000));
+    for options in WIRES {
+        let server = Server::kv(options);
+        let mut client = Client::connect(server.address);
+        client.send(&b"PING\r\n".repeat(5_000));
+        client.stream.end();
+        assert_eq!(read_to_end(&mut client.stream), b"+PONG\r\n".repeat(5_000));
+    }
 }
 
 /// Many short commands may be more than the longest one.
@@ -121,7 +149,7 @@ fn short_requests_are_no_long_one() {
         let server = Server::kv(&["--max-request", "1024", "--reactors", reactors]);
         let mut client = Client::connect(server.address);
         client.send(&b"PING\r\n".repeat(10_000));
-        end(&client.stream);
+        client.stream.end();
         assert_eq!(read_to_end(&mut client.stream), b"+PONG\r\n".repeat(10_000));
     }
 }
@@ -129,23 +157,27 @@ fn short_requests_are_no_long_one() {
 /// A command that comes piece by piece.
 #[test]
 fn slow_commands_are_understood() {
-    let server = Server::kv(&[]);
-    let mut client = Client::connect(server.address);
-    for byte in encode(&[b"ECHO", b"slow"]) {
-        client.send(&[byte]);
-        // sleep: lets the server see the byte alone, usually.
-        thread::sleep(Duration::from_millis(1));
+    for options in WIRES {
+        let server = Server::kv(options);
+        let mut client = Client::connect(server.address);
+        for byte in encode(&[b"ECHO", b"slow"]) {
+            client.send(&[byte]);
+            // sleep: lets the server see the byte alone, usually.
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(text(&client.reply()), "$4|slow|");
     }
-    assert_eq!(text(&client.reply()), "$4|slow|");
 }
 
 #[test]
 fn too_long_requests_are_refused() {
-    let server = Server::kv(&["--max-request", "1024"]);
-    let mut client = Client::connect(server.address);
-    client.send(b"*2\r\n$4\r\nECHO\r\n$1025\r\n");
-    let said = text(&read_to_end(&mut client.stream));
-    assert_eq!(said, "-ERR Protocol error: invalid bulk length|");
+    for options in [&["--max-request", "1024"][..], &["--max-request", "1024", TLS]] {
+        let server = Server::kv(options);
+        let mut client = Client::connect(server.address);
+        client.send(b"*2\r\n$4\r\nECHO\r\n$1025\r\n");
+        let said = text(&read_to_end(&mut client.stream));
+        assert_eq!(said, "-ERR Protocol error: invalid bulk length|");
+    }
 }
 
 /// Commands on the keys of other reactors, pipelined with some that are not on keys, in order.
@@ -156,8 +188,10 @@ fn shards_answer_in_order() {
     for client in &mut clients {
         let commands: Vec<u8> = (0..2_000)
             .flat_map(|n| {
-                let (key, text) =
-                    (format!("{}:{n}", client.stream.local_addr().unwrap()), n.to_string());
+                let (key, text) = (
+                    format!("{}:{n}", client.stream.socket().local_addr().unwrap()),
+                    n.to_string(),
+                );
                 let key = key.as_bytes();
                 [
                     encode(&[b"SET", key, text.as_bytes()]),
@@ -170,7 +204,7 @@ fn shards_answer_in_order() {
             })
             .collect();
         client.send(&commands);
-        end(&client.stream);
+        client.stream.end();
     }
     for client in &mut clients {
         for n in 0..2_000 {
@@ -203,30 +237,62 @@ fn shards_answer_in_order() {
     assert_eq!(client.ask("RANDOMKEY"), "$-1|");
 }
 
-/// A client that doesn't listen any more gets no message, also if it was on its way at that moment.
+/// Who is counted as a listener has the message before the reply by which it listens no more, and
+/// who is not counted has none, also if all of that comes together.
 #[test]
-fn no_message_comes_behind_the_last_subscription() {
-    let server = Server::kv(&[]);
-    let [mut slow, mut listener, mut speaker] = [(); 3].map(|()| Client::connect(server.address));
-    let sets: Vec<u8> =
-        (0..5_000_u16).flat_map(|n| encode(&[b"SET", &n.to_be_bytes(), b"v"])).collect();
-    slow.send(&sets);
-    (0..5_000).for_each(|_| drop(slow.reply()));
-    for round in 0..100 {
-        listener.ask("SUBSCRIBE c");
-        // While this runs, the others' commands come together, for one turn.
-        slow.send(&encode(&[b"KEYS", b"*a*b*c*d"]));
-        speaker.send(&encode(&[b"PUBLISH", b"c", b"hello"]));
-        let leave = if round % 2 == 0 { "UNSUBSCRIBE" } else { "RESET" };
-        listener.send(&[encode(&[leave.as_bytes()]), encode(&[b"ECHO", b"end"])].concat());
-        assert_eq!(text(&slow.reply()), "*0|");
-        let first = text(&listener.reply());
-        if first.contains("message") {
-            listener.reply(); // It came first.
+fn who_is_counted_gets_the_message() {
+    for options in [STORES[0], &["--reactors", "2"]] {
+        let server = Server::kv(options);
+        let [mut slow, mut listener, mut speaker] =
+            [(); 3].map(|()| Client::connect(server.address));
+        let sets: Vec<u8> =
+            (0..5_000_u16).flat_map(|n| encode(&[b"SET", &n.to_be_bytes(), b"v"])).collect();
+        slow.send(&sets);
+        (0..5_000).for_each(|_| drop(slow.reply()));
+        for round in 0..100 {
+            listener.ask("SUBSCRIBE c");
+            // While this runs, the others' commands come together, for one turn.
+            slow.send(&encode(&[b"KEYS", b"*a*b*c*d"]));
+            speaker.send(&encode(&[b"PUBLISH", b"c", b"hello"]));
+            let leave = if round % 2 == 0 { "UNSUBSCRIBE" } else { "RESET" };
+            listener.send(&[encode(&[leave.as_bytes()]), encode(&[b"ECHO", b"end"])].concat());
+            assert_eq!(text(&slow.reply()), "*0|");
+            let is_counted = text(&speaker.reply()) == ":1|";
+            let first = text(&listener.reply());
+            assert_eq!(first.contains("message"), is_counted, "{first} in front of {leave}");
+            if is_counted {
+                listener.reply();
+            }
+            assert_eq!(text(&listener.reply()), "$3|end|", "after {leave}");
+            assert_eq!(listener.ask("PING"), "+PONG|", "after {leave}");
         }
-        assert_eq!(text(&listener.reply()), "$3|end|", "after {leave}");
-        assert_eq!(listener.ask("PING"), "+PONG|", "after {leave}");
-        speaker.reply();
+    }
+}
+
+/// What a client publishes for itself comes in front of the reply, and before it listens no more.
+#[test]
+fn a_publisher_listens_to_itself() {
+    let redis = Server::redis();
+    let ours = [STORES[0], &["--reactors", "3"]].map(Server::kv);
+    for server in ours.iter().chain(&redis) {
+        let mut client = Client::connect(server.address);
+        assert!(client.ask("HELLO 3").starts_with("%7|"));
+        let script =
+            ["SUBSCRIBE c", "PSUBSCRIBE c*", "PUBLISH c x", "UNSUBSCRIBE c", "PUBLISH c y"];
+        client.send(&script.map(command).concat());
+        let expected = [
+            ">3|$9|subscribe|$1|c|:1|",
+            ">3|$10|psubscribe|$2|c*|:2|",
+            ">3|$7|message|$1|c|$1|x|",
+            ">4|$8|pmessage|$2|c*|$1|c|$1|x|",
+            ":2|",
+            ">3|$11|unsubscribe|$1|c|:1|",
+            ">4|$8|pmessage|$2|c*|$1|c|$1|y|",
+            ":1|",
+        ];
+        let mut replies = expected.map(|_| text(&client.reply()));
+        replies[2..4].sort_unstable(); // Patterns may be first.
+        assert_eq!(replies, expected);
     }
 }
 
