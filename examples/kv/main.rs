@@ -19,6 +19,7 @@
 //!   its way through a network. So is one for a client that goes with more than 1 MiB of commands
 //!   sent behind the one that waits, as it is not read any more. When a client ends its side, its
 //!   wait is over, and what it has sent is run.
+//! - **ZRANK and ranges by place** of a sorted set go through what is in front of it.
 //! - **A reply is bounded**: it has at most 1 GiB, and of that at most 128 MiB are copied, which is
 //!   all but values of 16 KiB and more: those are shared, however often they are named. A command
 //!   whose reply would be longer changes nothing and gets an error. Redis has no such limit, and

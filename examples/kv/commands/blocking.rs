@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use millstream::codec::resp::{Arguments, Replies};
 
-use super::float::parse_float;
+use super::float::{parse_float, write_float};
 use super::lists::{End, move_element, parse_end};
+use super::sorted_sets::Side;
 use super::{Call, Command, Failure, Outcome, write_text};
-use crate::store::{List, Store};
+use crate::store::{List, Sorted, Store};
 
 /// No timeout is longer, in milliseconds.
 const LONGEST: f64 = i64::MAX as f64;
@@ -87,4 +88,18 @@ fn move_or_wait(
     let moved = move_element(store, keys, ends, call.now)?.ok_or(Failure::WouldBlock)?;
     write_text(&moved, &mut call.replies);
     Ok(())
+}
+
+pub fn pop_scored(store: &mut Store, mut call: Call<'_, '_>, side: Side) -> Outcome {
+    for key in keys(call.arguments)? {
+        let pop = |sorted: &mut Sorted| sorted.pop(side == Side::Highest);
+        if let Some(popped) = store.change_if_there::<Sorted, _>(key, call.now, pop)? {
+            call.replies.array(3);
+            call.replies.bulk(key);
+            call.replies.bulk(&popped.member);
+            write_float(popped.score, &mut call.replies);
+            return Ok(());
+        }
+    }
+    Err(Failure::WouldBlock)
 }

@@ -16,6 +16,7 @@ pub mod monitor;
 mod pubsub;
 mod sets;
 mod size;
+mod sorted_sets;
 mod strings;
 mod table;
 pub mod transactions;

@@ -9,9 +9,10 @@ use crate::shards::tests;
 
 use super::expiry::At;
 use super::lists::End;
+use super::sorted_sets::{Query, Side};
 use super::{
     Command, Run, blocking, client, connection, expiry, hashes, info, introspection, keys, lists,
-    monitor, pubsub, sets, strings, transactions,
+    monitor, pubsub, sets, sorted_sets, strings, transactions,
 };
 use crate::store::List;
 
@@ -169,6 +170,12 @@ pub static COMMANDS: &[Command] = commands! {
         "Moves an element from a list to another, once there is one." Blocking(blocking::blmove);
     "BRPOPLPUSH" 4 [write denyoom noscript blocking] (1 2 1 RW access delete | RW insert) "list" "2.2.0" []
         "Moves the last element of a list to the front of another, once there is one." Blocking(blocking::brpoplpush);
+    "BZPOPMIN" -3 [write noscript blocking fast] (1 -2 1 RW access delete) "sorted-set" "5.0.0" []
+        "Removes the member with the lowest score, once there is one, and returns it."
+        Blocking(|store, call| blocking::pop_scored(store, call, Side::Lowest));
+    "BZPOPMAX" -3 [write noscript blocking fast] (1 -2 1 RW access delete) "sorted-set" "5.0.0" []
+        "Removes the member with the highest score, once there is one, and returns it."
+        Blocking(|store, call| blocking::pop_scored(store, call, Side::Highest));
     "SADD" -3 [write denyoom fast] (1 1 1 RW insert) "set" "1.0.0" []
         "Adds members to a set." Store(sets::sadd);
     "SREM" -3 [write fast] (1 1 1 RW delete) "set" "1.0.0" []
@@ -183,6 +190,44 @@ pub static COMMANDS: &[Command] = commands! {
         "Counts the members of a set." Store(sets::scard);
     "SPOP" -2 [write fast] (1 1 1 RW access delete) "set" "1.0.0" ["nondeterministic_output"]
         "Removes members of a set at random and returns them." Store(sets::spop);
+    "ZADD" -4 [write denyoom fast] (1 1 1 RW update) "sorted-set" "1.2.0" []
+        "Gives members of a sorted set a score each." Store(sorted_sets::zadd);
+    "ZINCRBY" 4 [write denyoom fast] (1 1 1 RW access update) "sorted-set" "1.2.0" []
+        "Adds to the score of a member." Store(sorted_sets::zincrby);
+    "ZREM" -3 [write fast] (1 1 1 RW delete) "sorted-set" "1.2.0" []
+        "Removes members from a sorted set." Store(sorted_sets::zrem);
+    "ZCARD" 2 [readonly fast] (1 1 1 RO) "sorted-set" "1.2.0" []
+        "Counts the members of a sorted set." Store(sorted_sets::zcard);
+    "ZSCORE" 3 [readonly fast] (1 1 1 RO access) "sorted-set" "1.2.0" []
+        "Returns the score of a member." Store(sorted_sets::zscore);
+    "ZMSCORE" -3 [readonly fast] (1 1 1 RO access) "sorted-set" "6.2.0" []
+        "Returns the scores of several members." Store(sorted_sets::zmscore);
+    "ZRANK" 3 [readonly fast] (1 1 1 RO access) "sorted-set" "2.0.0" []
+        "Returns how many members are in front of one."
+        Store(|store, call| sorted_sets::rank(store, call, Side::Lowest));
+    "ZREVRANK" 3 [readonly fast] (1 1 1 RO access) "sorted-set" "2.0.0" []
+        "Returns how many members are behind one."
+        Store(|store, call| sorted_sets::rank(store, call, Side::Highest));
+    "ZCOUNT" 4 [readonly fast] (1 1 1 RO access) "sorted-set" "2.0.0" []
+        "Counts the members with some scores." Store(sorted_sets::zcount);
+    "ZRANGE" -4 [readonly] (1 1 1 RO access) "sorted-set" "1.2.0" []
+        "Returns the members between two places or scores."
+        Store(|store, call| sorted_sets::range(store, call, Query { has_options: true, ..Query::ALL }));
+    "ZREVRANGE" -4 [readonly] (1 1 1 RO access) "sorted-set" "1.2.0" []
+        "Returns the members between two places, from the end on."
+        Store(|store, call| sorted_sets::range(store, call, Query { reverse: true, ..Query::ALL }));
+    "ZRANGEBYSCORE" -4 [readonly] (1 1 1 RO access) "sorted-set" "1.0.5" []
+        "Returns the members between two scores."
+        Store(|store, call| sorted_sets::range(store, call, Query { by_score: true, ..Query::ALL }));
+    "ZREVRANGEBYSCORE" -4 [readonly] (1 1 1 RO access) "sorted-set" "2.2.0" []
+        "Returns the members between two scores, the highest first."
+        Store(|store, call| sorted_sets::range(store, call, Query { by_score: true, reverse: true, ..Query::ALL }));
+    "ZPOPMIN" -2 [write fast] (1 1 1 RW access delete) "sorted-set" "5.0.0" []
+        "Removes the members with the lowest scores and returns them."
+        Store(|store, call| sorted_sets::pop(store, call, Side::Lowest));
+    "ZPOPMAX" -2 [write fast] (1 1 1 RW access delete) "sorted-set" "5.0.0" []
+        "Removes the members with the highest scores and returns them."
+        Store(|store, call| sorted_sets::pop(store, call, Side::Highest));
     "MULTI" 1 [noscript loading stale fast allow_busy] (0 0 0) "transactions" "1.2.0" []
         "Begins a transaction." Connection(transactions::multi);
     "EXEC" 1 [noscript loading stale skip_slowlog] (0 0 0) "transactions" "1.2.0" []

@@ -6,6 +6,7 @@ mod glob;
 mod record;
 mod scan;
 mod set;
+mod sorted;
 mod text;
 mod watch;
 
@@ -22,6 +23,7 @@ use self::garbage::drop_elsewhere;
 pub use self::glob::matches;
 pub use self::record::{Millis, Record, Scalar};
 pub use self::set::Set;
+pub use self::sorted::{Scored, Scores, Sorted};
 pub use self::text::{LONG_TEXT, Text};
 use self::watch::Watch;
 
@@ -73,6 +75,7 @@ pub enum Collection {
     Hash(Hash),
     List(List),
     Set(Set),
+    Sorted(Sorted),
     /// Text that is too long for a [`Record`].
     Text(bytes::Bytes),
 }
@@ -119,6 +122,7 @@ macro_rules! kind {
 kind!(Hash);
 kind!(List);
 kind!(Set);
+kind!(Sorted);
 
 impl Entry {
     #[inline]
@@ -150,6 +154,7 @@ impl Entry {
                 Collection::Hash(_) => "hash",
                 Collection::List(_) => "list",
                 Collection::Set(_) => "set",
+                Collection::Sorted(_) => "zset",
                 Collection::Text(_) => "string",
             },
         }
@@ -523,6 +528,7 @@ impl Collection {
             Collection::Hash(hash) => hash.len() > MOST_DROPPED,
             Collection::List(list) => list.len() > MOST_DROPPED,
             Collection::Set(set) => set.len() > MOST_DROPPED,
+            Collection::Sorted(sorted) => sorted.len() > MOST_DROPPED,
             Collection::Text(text) => text.len() > MOST_DROPPED_BYTES,
         }
     }
