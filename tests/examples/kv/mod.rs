@@ -2,6 +2,8 @@
 
 #![allow(unreachable_pub, reason = "modules of a program")]
 
+mod blocking;
+mod cases;
 mod client;
 mod differential;
 mod load;
@@ -9,3 +11,5 @@ mod programs;
 mod serving;
 mod stream;
 mod together;
+mod transactions;
+mod watching;
