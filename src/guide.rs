@@ -14,6 +14,7 @@
 //! 14. [Closing and shutting down](shutting_down)
 //! 15. [Restarting](restarting)
 #![cfg_attr(feature = "rpc", doc = "18. [Remote procedure calls](rpc)")]
+//! 19. [Several protocols](several_protocols)
 //! 22. [What is guaranteed, and what is not](guarantees)
 //! 23. [How we measure](measuring)
 //! 24. [Coming from gnet, netpoll, libuv or mio](migrating)
@@ -27,6 +28,9 @@ pub mod input {}
 
 #[doc = include_str!("../docs/guide/protocols.md")]
 pub mod protocols {}
+
+#[doc = include_str!("../docs/guide/several_protocols.md")]
+pub mod several_protocols {}
 
 #[doc = include_str!("../docs/guide/backpressure.md")]
 pub mod backpressure {}

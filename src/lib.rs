@@ -77,6 +77,7 @@ pub mod guide;
 #[doc(hidden)]
 pub mod internals;
 mod log;
+mod protocols;
 #[cfg(feature = "proxy-protocol")]
 mod proxy;
 mod reactor;
@@ -117,6 +118,7 @@ pub use crate::handler::{
     Hold, Input, Neighbours, OtherReactor, Output, OutputBuffer, Prefixed, Reactor, ReactorAction,
     Reactors, Remote, SendDescriptorsError, SendError, ShutdownAction,
 };
+pub use crate::protocols::{Either, EitherState, Opening};
 #[cfg(feature = "proxy-protocol")]
 pub use crate::proxy::{ProxyHeader, ProxyVersion};
 pub use crate::shared::{

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use self::error::{FrameError, Refusal};
-pub use self::format::Format;
+pub use self::format::{FIRST_BYTES, Format};
 use self::format::{MAGIC, VERSION};
 use super::metadata::MetadataView;
 use super::status::{Code, Status};

@@ -60,7 +60,7 @@ pub use self::client::{
 };
 #[cfg(any(feature = "deflate", feature = "lz4"))]
 pub use self::compression::Compression;
-pub use self::frame::{Format, FrameLimits};
+pub use self::frame::{FIRST_BYTES, Format, FrameLimits};
 pub use self::metadata::{Metadata, MetadataError, MetadataView, TraceContext};
 pub use self::middleware::{
     Authenticate, Chain, Deadline, Logging, Middleware, Recovery, SetMetadata,

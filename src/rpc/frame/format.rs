@@ -2,6 +2,9 @@
 
 /// What a frame begins with: "MS".
 pub(super) const MAGIC: u16 = 0x4d53;
+/// What a connection begins with that speaks RPC: for
+/// [`Opening::begins_with`](crate::Opening::begins_with).
+pub const FIRST_BYTES: &[&[u8]] = &[&MAGIC.to_be_bytes()];
 /// The version that is spoken here.
 pub(super) const VERSION: u8 = 1;
 
