@@ -46,6 +46,7 @@ macro_rules! behaviours {
     ({ $($all:tt)* } not in TLS { $($plain:tt)* }) => {
         in_world! { loopback, super::once, Loopback: $($all)* $($plain)* }
         in_world! { calm, super::once, Calm: $($all)* $($plain)* }
+        in_world! { shared, super::once, Shared: $($all)* $($plain)* }
         in_world! { harmless, super::seeded::<SEEDS>, Harmless: $($all)* $($plain)* }
         in_world! {
             loopback_in_layers, super::once, Behind<Flipped, Loopback>: $($all)* $($plain)*
@@ -67,7 +68,7 @@ macro_rules! in_world {
     ($world:ident, $run:path, $type:ty: $($module:ident { $($name:ident)* })*) => {
         #[allow(unused_imports, reason = "each world uses a part of them")]
         mod $world {
-            use super::world::{Behind, Calm, Flipped, Harmless, Loopback, Tls};
+            use super::world::{Behind, Calm, Flipped, Harmless, Loopback, Shared, Tls};
             use super::{SEEDS, SEEDS_OF_TLS};
             $($(#[test] fn $name() { $run(super::$module::$name::<$type>); })*)*
         }

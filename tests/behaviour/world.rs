@@ -14,7 +14,7 @@ use millstream::sim::{Faults, SimListener, SimPeer, Simulation};
 use millstream::{AlreadyStopping, Builder, Connect, Engine, Reactors, SocketOptions};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::common::beside::{Alone, Place};
+use crate::common::beside::{Alone, Beside, Place};
 use crate::common::recorder::Recorder;
 use crate::common::wire::{Far, Link, Seam, Wire};
 
@@ -235,6 +235,8 @@ fn faults<const FAULTS: bool>() -> Faults {
 }
 
 pub(crate) type Calm = Simulated<false>;
+/// The network without faults, for an engine with several handlers.
+pub(crate) type Shared = Simulated<false, Beside>;
 pub(crate) type Harmless = Simulated<true>;
 
 impl<const FAULTS: bool, P: Place> World for Simulated<FAULTS, P> {

@@ -1,4 +1,5 @@
-//! [`Framed`] forwards every callback of an engine: a probe sees all those that the traits have.
+//! [`Framed`] and [`Either`](millstream::Either) forward every callback of an engine: a probe sees
+//! all those that the traits have.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -6,7 +7,7 @@ use std::net::{TcpStream, UdpSocket};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use crate::common::beside::{Alone, Place};
+use crate::common::beside::{Alone, Beside, Place};
 use crate::common::layer::{Frames, HELLO, Handshake, frame};
 use crate::common::{DEADLINE, TestEngine, end, read_exactly, read_to_end, receive};
 use millstream::codec::{FrameHandler, Framed, FramedConn, FramedReactor, LineError, Lines};
@@ -217,6 +218,11 @@ fn everything<P: Place>() -> BTreeSet<&'static str> {
 #[test]
 fn a_frame_handler_sees_every_callback_of_an_engine() {
     assert_complete(&everything::<Alone>());
+}
+
+#[test]
+fn so_does_one_that_shares_its_engine() {
+    assert_complete(&everything::<Beside>());
 }
 
 fn assert_complete(seen: &BTreeSet<&str>) {

@@ -15,8 +15,8 @@ use millstream::rpc::{Call, Client, Deadline, MethodOptions, Middleware, Request
 use millstream::sim::{Faults, Simulation};
 use millstream::tls::{TlsClient, TlsServer};
 use millstream::{
-    Action, AlreadyStopping, Backoff, Conn, Connect, Engine, EventHandler, Keepalive,
-    Listen, Reactor, ReactorAction, SocketOptions, TimerId, UnixAddress,
+    Action, AlreadyStopping, Backoff, Conn, Connect, Either, Engine, EventHandler, Keepalive,
+    Listen, Opening, Reactor, ReactorAction, SocketOptions, TimerId, UnixAddress,
 };
 
 const MAX: Duration = Duration::MAX;
@@ -199,6 +199,26 @@ fn a_frame_has_whatever_time() {
         if time.is_zero() {
             let _ = client.read_to_end(&mut Vec::new()); // It ends, in whatever way.
         } else {
+            client.write_all(b"llo\n").expect("the connection stands");
+            assert_eq!(read_exactly(&mut client, 5), b"hello", "{time:?}");
+        }
+    }
+}
+
+#[test]
+fn a_decision_has_whatever_time() {
+    for time in [ZERO, MAX, to_the_end_of_the_clock()] {
+        let handler = move |_| {
+            let begins = |opening: &Opening<'_>| opening.begins_with(&[b"hello"]);
+            let lines = || Framed::new(Lines(None));
+            Either::new(lines(), lines(), begins).decision_timeout(time)
+        };
+        let engine = TestEngine::start(Engine::builder().reactors(1), handler);
+        let mut client = engine.connect();
+        if time.is_zero() {
+            let _ = client.read_to_end(&mut Vec::new()); // It ends, in whatever way.
+        } else {
+            client.write_all(b"he").expect("the connection stands");
             client.write_all(b"llo\n").expect("the connection stands");
             assert_eq!(read_exactly(&mut client, 5), b"hello", "{time:?}");
         }

@@ -11,6 +11,7 @@ mod fairness;
 mod handshakes;
 mod memory_budget;
 mod panics;
+mod protocols;
 mod resolver;
 mod statistics;
 mod stop;

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use super::{File, Finding, code, lines_without_tests, read, root};
 
 /// The rooms of `src/`, the lowest first.
-const ROOMS: [&str; 16] = [
+const ROOMS: [&str; 17] = [
     "log",
     "unwind",
     "base",
@@ -18,6 +18,7 @@ const ROOMS: [&str; 16] = [
     "proxy",
     "tls",
     "codec",
+    "protocols",
     "reactor",
     "engine",
     "restart",
