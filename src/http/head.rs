@@ -1,0 +1,429 @@
+//! The heads of requests.
+
+use std::mem::MaybeUninit;
+use std::net::Ipv6Addr;
+use std::str;
+
+use memchr::{memchr, memchr_iter, memchr2};
+
+use super::fields::Fields;
+use super::limits::RequestLimits;
+use super::lines::BlockLimits;
+use super::refusal::Refusal;
+
+/// No head may have more fields.
+pub(super) const MOST_FIELDS: usize = 256;
+
+/// A version of HTTP that is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+}
+
+/// How a request's content ends (RFC 9112, section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLength {
+    /// After this many bytes, which may be none.
+    Exact(u64),
+    /// With the last chunk.
+    Chunked,
+}
+
+impl BodyLength {
+    /// Whether there is no content, or an empty one whose length says so.
+    pub fn is_empty(self) -> bool {
+        self == BodyLength::Exact(0)
+    }
+}
+
+/// The head of a request, which borrows from the input. It was checked by the rules of
+/// [`requests`](super::requests), so there is nothing in it that two readers could take for
+/// different things.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestHead<'a> {
+    method: &'a str,
+    target: &'a str,
+    version: Version,
+    fields: Fields<'a>,
+    meaning: Meaning<'a>,
+    bytes: &'a [u8],
+}
+
+/// What the fields say about the message itself.
+#[derive(Clone, Copy, Debug)]
+struct Meaning<'a> {
+    body: BodyLength,
+    keep_alive: bool,
+    expects_continue: bool,
+    upgrades: bool,
+    host: Option<&'a str>,
+}
+
+impl<'a> RequestHead<'a> {
+    /// The method; names are case-sensitive.
+    pub fn method(&self) -> &'a str {
+        self.method
+    }
+
+    /// The target as it came: most often path and query, but also `http://example.com/path`, and
+    /// `*` for OPTIONS.
+    pub fn target(&self) -> &'a str {
+        self.target
+    }
+
+    /// The target's path, as it came, so with its percent signs; `/` if it has none, and `*` for
+    /// the target `*`.
+    pub fn path(&self) -> &'a str {
+        let target = self.local_target();
+        let path = &target[..memchr(b'?', target.as_bytes()).unwrap_or(target.len())];
+        if path.is_empty() { "/" } else { path }
+    }
+
+    /// What comes behind the first question mark of the target, as it came.
+    pub fn query(&self) -> Option<&'a str> {
+        let target = self.local_target();
+        memchr(b'?', target.as_bytes()).map(|at| &target[at + 1..])
+    }
+
+    /// The target without scheme and authority.
+    fn local_target(&self) -> &'a str {
+        match split_absolute(self.target) {
+            Some((_, rest)) => rest,
+            None => self.target,
+        }
+    }
+
+    /// Which host is asked, and on which port, if it says: what the target has, if it is absolute,
+    /// or the field Host. Only a request of HTTP/1.0 may have none.
+    pub fn host(&self) -> Option<&'a str> {
+        self.meaning.host
+    }
+
+    /// The version.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The fields.
+    pub fn fields(&self) -> Fields<'a> {
+        self.fields
+    }
+
+    /// The value of the first field with this name, whatever the case of its letters.
+    pub fn field(&self, name: &str) -> Option<&'a [u8]> {
+        self.fields.get(name)
+    }
+
+    /// How its content ends.
+    pub fn body_length(&self) -> BodyLength {
+        self.meaning.body
+    }
+
+    /// Whether the client wants to send more requests on the connection (RFC 9112, section 9.3).
+    pub fn keeps_alive(&self) -> bool {
+        self.meaning.keep_alive
+    }
+
+    /// Whether the client waits for `100 Continue` before it sends the content.
+    pub fn expects_continue(&self) -> bool {
+        self.meaning.expects_continue
+    }
+
+    /// Whether the client offers to go on with this protocol after the request: the field Upgrade
+    /// lists it, and Connection names that field (RFC 9110, section 7.8). In HTTP/1.0 there are no
+    /// such offers.
+    pub fn upgrades_to(&self, protocol: &str) -> bool {
+        let name = protocol.as_bytes();
+        self.meaning.upgrades
+            && self
+                .fields
+                .get_all("upgrade")
+                .flat_map(list)
+                .any(|offered| !offered.is_empty() && offered.eq_ignore_ascii_case(name))
+    }
+
+    /// All of it, as it came.
+    pub(super) fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Reads a head, which ends with its empty line and has no other.
+    pub(super) fn parse(block: &'a [u8], limits: &RequestLimits) -> Result<Self, Refusal> {
+        let mut slots = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+        let slots = &mut slots[..limits.fields.min(MOST_FIELDS)];
+        let mut request = httparse::Request::new(&mut []);
+        match request.parse_with_uninit_headers(block, slots) {
+            Ok(httparse::Status::Complete(length)) if length == block.len() => {}
+            Ok(_) => return Err(Refusal::RequestLine),
+            Err(error) => return Err(refusal_of(error, block)),
+        }
+        let (Some(method), Some(target)) = (request.method, request.path) else {
+            return Err(Refusal::RequestLine);
+        };
+        let version = match request.version {
+            Some(0) => Version::Http10,
+            _ => Version::Http11,
+        };
+        let authority = check_target(method, target)?;
+        let mut meaning = read_meaning(request.headers, version)?;
+        meaning.host = authority.or(meaning.host);
+        // Behind both spaces, the version, and the line's end.
+        let lines = block.get(method.len() + target.len() + 12..block.len() - 2);
+        let fields = Fields::from_valid(lines.ok_or(Refusal::RequestLine)?);
+        Ok(RequestHead { method, target, version, fields, meaning, bytes: block })
+    }
+}
+
+/// How large a head may be.
+pub(super) fn block_limits(limits: &RequestLimits) -> BlockLimits {
+    let fields = limits.fields.min(MOST_FIELDS);
+    BlockLimits {
+        first: (limits.line, Refusal::LineTooLong),
+        total: (limits.head, Refusal::HeadTooLong),
+        lines: (1 + fields, Refusal::TooManyFields),
+    }
+}
+
+/// Reads a trailer section, which ends with its empty line and has no other.
+pub(super) fn parse_trailers(block: &[u8]) -> Result<Fields<'_>, Refusal> {
+    if block == b"\r\n" {
+        return Ok(Fields::default()); // As most are.
+    }
+    let mut slots = [httparse::EMPTY_HEADER; MOST_FIELDS];
+    match httparse::parse_headers(block, &mut slots) {
+        Ok(httparse::Status::Complete((length, _))) if length == block.len() => {
+            Ok(Fields::from_valid(&block[..length - 2]))
+        }
+        _ => Err(Refusal::Field),
+    }
+}
+
+#[cold]
+fn refusal_of(error: httparse::Error, block: &[u8]) -> Refusal {
+    match error {
+        httparse::Error::HeaderName | httparse::Error::HeaderValue | httparse::Error::NewLine => {
+            Refusal::Field
+        }
+        httparse::Error::TooManyHeaders => Refusal::TooManyFields,
+        httparse::Error::Version if ends_in_a_version(block) => Refusal::Version,
+        _ => Refusal::RequestLine,
+    }
+}
+
+/// Whether the first line ends as the line of any version would.
+fn ends_in_a_version(block: &[u8]) -> bool {
+    // A CR within the line is no end of it.
+    let line = &block[..memchr(b'\n', block).unwrap_or(block.len())];
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let is_digit = |at: usize| line.get(at).is_some_and(u8::is_ascii_digit);
+    let start = line.len().saturating_sub(9);
+    memchr_iter(b' ', line).count() == 2
+        && line[start..].starts_with(b" HTTP/")
+        && is_digit(start + 6)
+        && line.get(start + 7) == Some(&b'.')
+        && is_digit(start + 8)
+}
+
+/// Looks at the target's form (RFC 9112, section 3.2); returns its authority if it is absolute.
+fn check_target<'a>(method: &str, target: &'a str) -> Result<Option<&'a str>, Refusal> {
+    if method == "CONNECT" {
+        return Err(Refusal::Connect);
+    }
+    // A fragment is not sent, and what is not ASCII is sent as percent signs.
+    if !target.is_ascii() || memchr2(b'#', 0x7f, target.as_bytes()).is_some() {
+        return Err(Refusal::Target);
+    }
+    if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
+        return Ok(None);
+    }
+    match split_absolute(target) {
+        Some((authority, _)) if is_host(authority.as_bytes()) => Ok(Some(authority)),
+        _ => Err(Refusal::Target),
+    }
+}
+
+/// The authority of an absolute target, and what follows it.
+fn split_absolute(target: &str) -> Option<(&str, &str)> {
+    if target.starts_with('/') {
+        return None;
+    }
+    let (scheme, rest) = target.split_once("://")?;
+    let is_http = ["http", "https"].iter().any(|known| known.eq_ignore_ascii_case(scheme));
+    let end = memchr2(b'/', b'?', rest.as_bytes()).unwrap_or(rest.len());
+    is_http.then(|| rest.split_at(end))
+}
+
+/// Whether it is a host, and maybe a port (RFC 9110, section 7.2), without which an `http` URI
+/// can't be.
+fn is_host(value: &[u8]) -> bool {
+    let (host, port) = match value.strip_prefix(b"[") {
+        Some(rest) => match memchr(b']', rest) {
+            Some(end) if is_ipv6(&rest[..end]) => (&rest[..end], &rest[end + 1..]),
+            _ => return false,
+        },
+        None => {
+            let (name, port) = value.split_at(memchr(b':', value).unwrap_or(value.len()));
+            if !is_name(name) {
+                return false;
+            }
+            (name, port)
+        }
+    };
+    let is_port = match port.split_first() {
+        None => true,
+        Some((b':', digits)) => is_port(digits),
+        Some(_) => false,
+    };
+    is_port && !host.is_empty()
+}
+
+fn is_ipv6(address: &[u8]) -> bool {
+    str::from_utf8(address).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok())
+}
+
+fn is_port(digits: &[u8]) -> bool {
+    digits.is_empty()
+        || str::from_utf8(digits).is_ok_and(|digits| {
+            digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok()
+        })
+}
+
+/// A registered name (RFC 3986, section 3.2.2).
+fn is_name(mut name: &[u8]) -> bool {
+    while let Some((first, rest)) = name.split_first() {
+        name = match (first, rest) {
+            (b'%', [high, low, rest @ ..])
+                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
+            {
+                rest
+            }
+            _ if first.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(first) => rest,
+            _ => return false,
+        };
+    }
+    true
+}
+
+/// What the fields that concern the message itself have said so far.
+#[derive(Default)]
+struct Reading<'a> {
+    host: Option<&'a str>,
+    length: Option<u64>,
+    is_encoded: bool,
+    /// `chunked` came among the transfer codings, something else did, something wrong did.
+    is_chunked: bool,
+    is_other: bool,
+    is_wrong: bool,
+    closes: bool,
+    keeps_alive: bool,
+    upgrades: bool,
+    expects_continue: bool,
+}
+
+/// What the fields say about the message itself.
+fn read_meaning<'a>(
+    fields: &[httparse::Header<'a>],
+    version: Version,
+) -> Result<Meaning<'a>, Refusal> {
+    let mut reading = Reading::default();
+    for field in fields {
+        reading.read(field.name, field.value, version)?;
+    }
+    if version == Version::Http11 && reading.host.is_none() {
+        return Err(Refusal::Host);
+    }
+    let keep_alive = match version {
+        Version::Http11 => !reading.closes,
+        Version::Http10 => reading.keeps_alive && !reading.closes,
+    };
+    let body = reading.body_length(version)?;
+    let Reading { host, expects_continue, .. } = reading;
+    let upgrades = reading.upgrades && version == Version::Http11;
+    Ok(Meaning { body, keep_alive, expects_continue, upgrades, host })
+}
+
+impl<'a> Reading<'a> {
+    #[inline]
+    fn read(&mut self, name: &str, value: &'a [u8], version: Version) -> Result<(), Refusal> {
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        match name.len() {
+            4 if is("host") => self.read_host(value),
+            6 if is("expect") => self.read_expectation(value, version),
+            10 if is("connection") => {
+                for option in list(value) {
+                    self.closes |= option.eq_ignore_ascii_case(b"close");
+                    self.keeps_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                    self.upgrades |= option.eq_ignore_ascii_case(b"upgrade");
+                }
+                Ok(())
+            }
+            14 if is("content-length") => self.read_length(value),
+            17 if is("transfer-encoding") => {
+                self.read_codings(value);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn read_host(&mut self, value: &'a [u8]) -> Result<(), Refusal> {
+        let value = value.trim_ascii();
+        let is_valid = self.host.is_none() && is_host(value);
+        self.host = Some(str::from_utf8(value).ok().filter(|_| is_valid).ok_or(Refusal::Host)?);
+        Ok(())
+    }
+
+    /// HTTP/1.0 has no expectations (RFC 9110, section 10.1.1).
+    fn read_expectation(&mut self, value: &[u8], version: Version) -> Result<(), Refusal> {
+        if version == Version::Http10 {
+            return Ok(());
+        }
+        self.expects_continue = value.trim_ascii().eq_ignore_ascii_case(b"100-continue");
+        if self.expects_continue { Ok(()) } else { Err(Refusal::Expectation) }
+    }
+
+    /// Two equal lengths may be taken for one (RFC 9110, section 8.6); here they are not.
+    fn read_length(&mut self, value: &[u8]) -> Result<(), Refusal> {
+        let digits = value.trim_ascii();
+        if self.length.is_some() || digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+            return Err(Refusal::ContentLength);
+        }
+        let add = |sum: u64, digit: &u8| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
+        let length = digits.iter().try_fold(0, add);
+        self.length = Some(length.unwrap_or(u64::MAX)); // Which no limit allows.
+        Ok(())
+    }
+
+    fn read_codings(&mut self, value: &[u8]) {
+        self.is_encoded = true;
+        for coding in list(value) {
+            self.is_wrong |= self.is_chunked || coding.is_empty();
+            match coding.eq_ignore_ascii_case(b"chunked") {
+                true => self.is_chunked = true,
+                false => self.is_other = true,
+            }
+        }
+    }
+
+    /// RFC 9112, section 6.3, as strictly as it allows.
+    fn body_length(&self, version: Version) -> Result<BodyLength, Refusal> {
+        match self.length {
+            Some(_) if self.is_encoded => Err(Refusal::TwoLengths),
+            Some(length) => Ok(BodyLength::Exact(length)),
+            None if !self.is_encoded => Ok(BodyLength::Exact(0)),
+            None if version == Version::Http10 || self.is_wrong || !self.is_chunked => {
+                Err(Refusal::TransferEncoding)
+            }
+            None if self.is_other => Err(Refusal::UnknownCoding),
+            None => Ok(BodyLength::Chunked),
+        }
+    }
+}
+
+/// The elements of a list, with those that are empty.
+fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}

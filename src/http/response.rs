@@ -1,0 +1,185 @@
+//! Responses.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::fields::{FieldError, FieldLines};
+use super::head::Version;
+use super::status::StatusCode;
+use crate::Output;
+
+/// A response that owns what it has, to be sent from any thread by a
+/// [`Responder`](super::Responder).
+///
+/// ```
+/// use millstream::http::{FieldError, OwnedResponse, StatusCode};
+///
+/// let response = OwnedResponse::new(StatusCode::CREATED)
+///     .field("Location", "/users/7")?
+///     .body("made");
+/// assert_eq!(response.status(), StatusCode::CREATED);
+/// # Ok::<(), FieldError>(())
+/// ```
+pub struct OwnedResponse {
+    pub(super) status: StatusCode,
+    pub(super) fields: FieldLines,
+    pub(super) body: Bytes,
+    pub(super) close: bool,
+}
+
+impl OwnedResponse {
+    /// A response without fields and content.
+    pub fn new(status: StatusCode) -> Self {
+        let (fields, body) = (FieldLines::new(), Bytes::new());
+        OwnedResponse { status, fields, body, close: false }
+    }
+
+    /// Adds a field.
+    ///
+    /// # Errors
+    /// It can't be sent: see [`FieldLines::push`].
+    pub fn field(mut self, name: &str, value: impl AsRef<[u8]>) -> Result<Self, FieldError> {
+        self.fields.push(name, value)?;
+        Ok(self)
+    }
+
+    /// Gives it a content. Where none may be sent, as with 204, none is.
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// Closes the connection after it.
+    pub fn close(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// One that says its status as text, for what went wrong.
+    pub(super) fn plain(status: StatusCode) -> Self {
+        let mut response = OwnedResponse::new(status).body(format!("{status}\n"));
+        response.fields.push_valid("Content-Type", TEXT.as_bytes());
+        response
+    }
+}
+
+impl fmt::Debug for OwnedResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnedResponse").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+/// The type of texts.
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
+/// The type of JSON.
+pub(super) const JSON: &str = "application/json";
+
+/// A response's content.
+#[derive(Clone, Copy, Debug)]
+pub enum Content<'a> {
+    /// Bytes that are copied, or sent at once.
+    Borrowed(&'a [u8]),
+    /// Bytes that are kept by reference until they are sent, unless they are few.
+    Shared(&'a Bytes),
+}
+
+impl Content<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Content::Borrowed(bytes) => bytes.len(),
+            Content::Shared(bytes) => bytes.len(),
+        }
+    }
+
+    /// As bytes that live longer.
+    pub(super) fn to_bytes(self) -> Bytes {
+        match self {
+            Content::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
+            Content::Shared(bytes) => bytes.clone(),
+        }
+    }
+}
+
+/// What a response has to know of its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponseTerms {
+    /// The request's version.
+    pub version: Version,
+    /// It asks with HEAD for the head alone.
+    pub head_only: bool,
+    /// The connection goes on after it.
+    pub keep_alive: bool,
+}
+
+/// A whole response as [`RequestCodec`](super::RequestCodec) encodes it: with the status line, the
+/// fields Date, Connection where it has to be said, and Content-Length unless the status has no
+/// content, and with the content unless there may be none (RFC 9112, section 6.3).
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseFrame<'a> {
+    /// The status.
+    pub status: StatusCode,
+    /// The fields besides those that the codec writes.
+    pub fields: &'a FieldLines,
+    /// The content.
+    pub content: Content<'a>,
+    /// What it has to know of its request.
+    pub terms: ResponseTerms,
+    /// When it is made, as RFC 9110, section 5.6.7, writes it.
+    pub date: &'a str,
+}
+
+impl ResponseFrame<'_> {
+    #[inline]
+    pub(super) fn write(&self, output: &mut Output<'_>) {
+        let has_content = !self.status.is_without_content();
+        let length = match self.status {
+            StatusCode::RESET_CONTENT => 0,
+            _ => self.content.len(),
+        };
+        let sends_content = has_content && !self.terms.head_only && length > 0;
+        let (mut code, mut digits) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let (name, digits) = match has_content {
+            true => ("Content-Length: ", digits.format(length)),
+            false => ("", ""),
+        };
+        let body = match self.content {
+            Content::Borrowed(body) if sends_content => body,
+            _ => b"",
+        };
+        output.write_parts([
+            b"HTTP/1.1 ",
+            code.format(self.status.code()).as_bytes(),
+            b" ",
+            self.status.reason().as_bytes(),
+            b"\r\nDate: ",
+            self.date.as_bytes(),
+            b"\r\n",
+            self.connection(),
+            self.fields.as_bytes(),
+            name.as_bytes(),
+            digits.as_bytes(),
+            if has_content { b"\r\n\r\n" } else { b"\r\n" },
+            body,
+        ]);
+        if let Content::Shared(body) = self.content
+            && sends_content
+        {
+            output.write_bytes(body.clone());
+        }
+    }
+
+    /// RFC 9112, section 9.3.
+    fn connection(&self) -> &'static [u8] {
+        match (self.terms.version, self.terms.keep_alive) {
+            (Version::Http11, true) => b"",
+            (Version::Http10, true) => b"Connection: keep-alive\r\n",
+            (_, false) => b"Connection: close\r\n",
+        }
+    }
+}
