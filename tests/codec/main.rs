@@ -1,4 +1,4 @@
-//! Codecs: the framings, the wrappers around them, and RESP; and `Framed`, which serves
+//! Codecs: the framings, the wrappers around them, RESP and HTTP; and `Framed`, which serves
 //! them.
 
 mod check;
@@ -31,6 +31,7 @@ mod forwarding;
 mod frame_timeout;
 mod framed;
 mod framings;
+mod http;
 mod resp;
 #[cfg(feature = "tokio-util")]
 mod upgrading;

@@ -6,12 +6,16 @@ mod common;
 mod compile_fail;
 mod threads;
 
-/// RPC once more, in another crate, where `crate::` stands for what millstream exports: that it
-/// compiles says that RPC uses nothing else of the engine.
+/// HTTP and RPC once more, in another crate, where `crate::` stands for what millstream
+/// exports: that they compile says that they use nothing else of the engine.
+#[cfg(feature = "http")]
+#[path = "../../src/http/mod.rs"]
+#[allow(warnings, clippy::all, missing_docs, reason = "it is looked at where it belongs")]
+mod http;
 #[cfg(feature = "rpc")]
 #[path = "../../src/rpc/mod.rs"]
 #[allow(warnings, clippy::all, missing_docs, reason = "it is looked at where it belongs")]
 mod rpc;
-#[cfg(feature = "rpc")]
-#[allow(unused_imports, reason = "`mod rpc` uses it")]
+#[cfg(any(feature = "http", feature = "rpc"))]
+#[allow(unused_imports, reason = "these modules use it")]
 use millstream::*;
