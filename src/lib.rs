@@ -50,7 +50,7 @@
 //!   compressed.
 //! - `rpc-postcard`, `rpc-messagepack` and `rpc-json`: typed calls, whose values are encoded in
 //!   this way: `rpc::service!`, `rpc::typed`, `rpc::Encoding`. Each turns `rpc` on.
-//! - `http`: the module `http`, HTTP/1.1: its requests and responses.
+//! - `http`: the module `http`, HTTP/1.1: a server, and its requests and responses without one.
 //! - `signals`: `Engine::stop_on_signals` and `Engine::on_hangup`, what SIGTERM, SIGINT and SIGHUP
 //!   do.
 //! - `sd-notify`: `Engine::notify_service_manager`, which tells systemd that the engine runs and

@@ -1,5 +1,7 @@
-//! HTTP/1.1 (feature `http`): the codec that a server stands on.
+//! HTTP/1.1 (feature `http`): a server, and the codec that it stands on.
 //!
+//! [`HttpServer`] gives whole requests to a [`Handler`], which answers at once, or later by a
+//! [`Responder`] from any thread.
 //! [`RequestCodec`] reads requests and writes responses without a server: it knows neither sockets
 //! nor threads. Which requests are served is in [`requests`].
 //!
@@ -7,6 +9,7 @@
 
 mod chunked;
 mod codec;
+mod date;
 mod fields;
 mod head;
 mod limits;
@@ -15,6 +18,7 @@ mod refusal;
 #[doc = include_str!("../../docs/http_requests.md")]
 pub mod requests {}
 mod response;
+mod server;
 mod status;
 
 pub use self::codec::{RequestCodec, RequestPart};
@@ -23,6 +27,11 @@ pub use self::head::{BodyLength, RequestHead, Version};
 pub use self::limits::RequestLimits;
 pub use self::refusal::Refusal;
 pub use self::response::{Content, OwnedResponse, ResponseFrame, ResponseTerms};
+pub use self::server::{
+    Answer, Answered, BodyPart, BodyReader, BodyWriter, End, EventError, EventStream, Exchange,
+    Failure, Handler, HttpServer, HttpServing, Incomplete, Intake, Responder, SendBodyError,
+    ServerEvent, Trailers,
+};
 pub use self::status::StatusCode;
 
 /// What a connection begins with that speaks HTTP/1.1, with one of the methods of its registry

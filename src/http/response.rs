@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::fields::{FieldError, FieldLines};
 use super::head::Version;
+use super::server::{BodyWriter, Streamed};
 use super::status::StatusCode;
 use crate::Output;
 
@@ -25,6 +26,8 @@ pub struct OwnedResponse {
     pub(super) status: StatusCode,
     pub(super) fields: FieldLines,
     pub(super) body: Bytes,
+    /// What comes instead of the body.
+    pub(super) stream: Option<Streamed>,
     pub(super) close: bool,
 }
 
@@ -32,7 +35,7 @@ impl OwnedResponse {
     /// A response without fields and content.
     pub fn new(status: StatusCode) -> Self {
         let (fields, body) = (FieldLines::new(), Bytes::new());
-        OwnedResponse { status, fields, body, close: false }
+        OwnedResponse { status, fields, body, stream: None, close: false }
     }
 
     /// Adds a field.
@@ -48,6 +51,23 @@ impl OwnedResponse {
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self
+    }
+
+    /// Gives it a content that comes in pieces: in chunks, or with HTTP/1.0 up to the connection's
+    /// end.
+    pub fn stream(self) -> (Self, BodyWriter) {
+        self.with_stream(None)
+    }
+
+    /// Gives it a content that comes in pieces, and has this many bytes.
+    pub fn stream_of(self, length: u64) -> (Self, BodyWriter) {
+        self.with_stream(Some(length))
+    }
+
+    fn with_stream(mut self, length: Option<u64>) -> (Self, BodyWriter) {
+        let (streamed, writer) = Streamed::new(length);
+        self.stream = Some(streamed);
+        (self, writer)
     }
 
     /// Closes the connection after it.
@@ -172,6 +192,21 @@ impl ResponseFrame<'_> {
         {
             output.write_bytes(body.clone());
         }
+    }
+
+    /// Writes the head alone; its content is framed as this line says.
+    pub(super) fn write_streamed(&self, framing: &str, output: &mut Output<'_>) {
+        self.write_head(self.connection(), framing, output);
+    }
+
+    fn write_head(&self, connection: &[u8], framing: &str, output: &mut Output<'_>) {
+        output.write_parts([
+            format!("HTTP/1.1 {}\r\nDate: {}\r\n", self.status, self.date).as_bytes(),
+            connection,
+            self.fields.as_bytes(),
+            framing.as_bytes(),
+            b"\r\n",
+        ]);
     }
 
     /// RFC 9112, section 9.3.

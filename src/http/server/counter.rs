@@ -1,0 +1,152 @@
+//! Where a handler answers.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::draft::Draft;
+use super::exchange::{Desk, Handler, Tail};
+use super::intake::serve_no_more;
+use super::queue::Queue;
+use super::responder::Responder;
+use super::serving::{HttpServing, Pen};
+use crate::Address;
+use crate::codec::FramedConn;
+use crate::http::response::{Content, OwnedResponse, ResponseFrame, ResponseTerms};
+use crate::http::status::StatusCode;
+
+/// What a handler answers a request at.
+pub(super) struct Counter<'c, 'a, H: Handler> {
+    pub(super) conn: &'c mut FramedConn<'a, HttpServing<H>>,
+    pub(super) pen: &'c mut Pen,
+    pub(super) terms: ResponseTerms,
+    pub(super) outcome: Outcome,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The request is not answered.
+    Open,
+    /// The answer is written.
+    Written,
+    /// The answer is written, and the connection closes.
+    Closes,
+    /// The request is in the queue.
+    Queued,
+}
+
+impl<H: Handler> Counter<'_, '_, H> {
+    /// Answers a request that the handler failed to answer. What was written stays.
+    #[cold]
+    pub(super) fn fail(&mut self, mut response: OwnedResponse) {
+        match self.outcome {
+            Outcome::Open => {
+                self.pen.draft.replace_answer(&response);
+                if let Some(streamed) = response.stream.take() {
+                    let tail = Tail::Stream(streamed);
+                    return self.answer_with(response.status, tail, response.close);
+                }
+                self.answer(response.status, Content::Shared(&response.body), response.close);
+            }
+            Outcome::Queued => {
+                let queue = self.conn.state.queue.as_mut();
+                if let Some(timer) = queue.and_then(|queue| queue.answer_last(response)) {
+                    self.conn.cancel_timer(timer);
+                }
+            }
+            Outcome::Written | Outcome::Closes => {}
+        }
+    }
+
+    /// Closes the connection after this request's answer.
+    pub(super) fn close(&mut self) {
+        if self.outcome != Outcome::Queued {
+            self.outcome = Outcome::Closes;
+        }
+        serve_no_more(self.conn);
+    }
+
+    /// The same, and does not take the rest of its content.
+    pub(super) fn cut_off(&mut self) {
+        self.conn.state.arriving = None;
+        if let Some(codec) = self.conn.split().0.codec {
+            codec.end();
+        }
+        self.close();
+    }
+
+    /// A content that nobody reads is not waited for.
+    fn note_written(&mut self, close: bool) {
+        self.terms.keep_alive &= !close && !self.conn.state.is_unread();
+        self.outcome = if self.terms.keep_alive { Outcome::Written } else { Outcome::Closes };
+    }
+}
+
+/// A connection's queue, made now if there was none.
+pub(super) fn queue_of<'q, H: Handler>(
+    conn: &'q mut FramedConn<'_, HttpServing<H>>,
+) -> &'q mut Queue {
+    let remote = conn.remote();
+    conn.state.queue.get_or_insert_with(|| Box::new(Queue::new(Arc::new(remote))))
+}
+
+impl<H: Handler> Desk<H::State> for Counter<'_, '_, H> {
+    fn state(&mut self) -> &mut H::State {
+        &mut self.conn.state.user
+    }
+
+    fn now(&self) -> Instant {
+        self.conn.now()
+    }
+
+    fn peer_addr(&self) -> Address {
+        self.conn.peer_addr()
+    }
+
+    fn draft(&mut self) -> &mut Draft {
+        &mut self.pen.draft
+    }
+
+    #[inline]
+    fn answer(&mut self, status: StatusCode, content: Content<'_>, close: bool) {
+        self.pen.draft.end(status);
+        if let Some(queue) = self.conn.state.queue.as_mut().filter(|queue| !queue.is_empty()) {
+            let fields = self.pen.draft.fields.clone();
+            let body = content.to_bytes();
+            queue.push(
+                self.terms,
+                OwnedResponse { fields, body, close, ..OwnedResponse::new(status) },
+            );
+            self.outcome = Outcome::Queued;
+            if close {
+                self.close();
+            }
+            return;
+        }
+        self.note_written(close);
+        let Pen { date, draft } = &mut *self.pen;
+        let (terms, date) = (self.terms, date.at(self.conn.now()));
+        let fields = &draft.fields;
+        ResponseFrame { status, fields, content, terms, date }.write(&mut self.conn.output);
+    }
+
+    fn answer_with(&mut self, status: StatusCode, tail: Tail, close: bool) {
+        self.pen.draft.end(status);
+        let fields = self.pen.draft.fields.clone();
+        let mut response = OwnedResponse { fields, close, ..OwnedResponse::new(status) };
+        let Tail::Stream(streamed) = tail;
+        response.stream = Some(streamed);
+        queue_of(self.conn).push(self.terms, response);
+        self.outcome = Outcome::Queued;
+        if close {
+            self.close();
+        }
+    }
+
+    fn later(&mut self) -> Responder {
+        self.outcome = Outcome::Queued;
+        let (terms, along) = (self.terms, self.pen.draft.take_along());
+        let id = queue_of(self.conn).next_id();
+        let timer = self.pen.draft.timeout.map(|timeout| self.conn.set_timer(timeout, id));
+        queue_of(self.conn).push_later(terms, along, timer)
+    }
+}

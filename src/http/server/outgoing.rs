@@ -1,0 +1,170 @@
+//! Responses that are sent in pieces.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::body_writer::BodyWriter;
+use super::pipe::{ContentEnd, Front, Pipe, Source};
+use super::way_back::WayBack;
+use crate::http::fields::FieldLines;
+use crate::http::head::Version;
+use crate::http::response::ResponseTerms;
+use crate::http::status::StatusCode;
+use crate::{Output, TimerId};
+
+/// The longest chunk, so that one large piece stops at the high-water mark as others do.
+const CHUNK: usize = 64 * 1024;
+/// What is sent of an event stream that has no event.
+const COMMENT: &[u8] = b":\n\n";
+
+/// A content that comes in pieces.
+pub(in crate::http) struct Streamed {
+    source: Source,
+    /// How long it is, if it was said.
+    length: Option<u64>,
+    /// After how much silence a comment is sent.
+    pub(super) pulse: Option<Duration>,
+}
+
+impl Streamed {
+    /// A content, and what writes it.
+    pub(in crate::http) fn new(length: Option<u64>) -> (Self, BodyWriter) {
+        let pipe = Pipe::new();
+        let streamed = Streamed { source: Source::new(&pipe), length, pulse: None };
+        (streamed, BodyWriter::new(pipe, length))
+    }
+
+    pub(super) fn attach(&self, line: &Arc<dyn WayBack>) {
+        self.source.attach(line);
+    }
+
+    /// Whether the writer gave up before it wrote anything.
+    pub(super) fn is_void(&self) -> bool {
+        self.source.is_void()
+    }
+
+    /// How it is framed (RFC 9112, section 6.3); `None` if the response has no content.
+    pub(super) fn framing(&self, status: StatusCode, terms: ResponseTerms) -> Option<Framing> {
+        match self.length {
+            _ if status.is_without_content() => None,
+            _ if status == StatusCode::RESET_CONTENT => Some(Framing::Exact(0)),
+            Some(length) => Some(Framing::Exact(length)),
+            None if terms.version == Version::Http11 => Some(Framing::Chunked),
+            None => Some(Framing::ToEnd),
+        }
+    }
+}
+
+/// How the end of a content is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    Exact(u64),
+    Chunked,
+    /// By the connection's end.
+    ToEnd,
+}
+
+impl Framing {
+    /// The field that says so, with its line's end.
+    pub(super) fn line(self) -> String {
+        match self {
+            Framing::Exact(length) => format!("Content-Length: {length}\r\n"),
+            Framing::Chunked => "Transfer-Encoding: chunked\r\n".to_owned(),
+            Framing::ToEnd => String::new(),
+        }
+    }
+}
+
+/// A response whose head is sent, and whose content follows.
+pub(super) struct Outgoing {
+    source: Source,
+    framing: Framing,
+    /// The connection goes on after it.
+    pub(super) keep_alive: bool,
+    pub(super) pulse: Option<Pulse>,
+}
+
+/// What keeps a silent stream alive.
+pub(super) struct Pulse {
+    pub(super) interval: Duration,
+    pub(super) timer: TimerId,
+    /// Nothing was sent since it came last.
+    silent: bool,
+}
+
+impl Pulse {
+    pub(super) fn new(interval: Duration, timer: TimerId) -> Self {
+        Pulse { interval, timer, silent: false }
+    }
+}
+
+/// How far a content has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Advance {
+    /// It waits for its writer or for the client.
+    Waits,
+    Complete,
+    Aborted,
+}
+
+impl Outgoing {
+    pub(super) fn new(streamed: Streamed, framing: Framing, keep_alive: bool) -> Self {
+        Outgoing { source: streamed.source, framing, keep_alive, pulse: None }
+    }
+
+    /// Whether only the connection's end ends it, so that an early end must be a reset.
+    pub(super) fn ends_with_connection(&self) -> bool {
+        self.framing == Framing::ToEnd
+    }
+
+    /// Sends what is there, up to the high-water mark.
+    pub(super) fn pump(&mut self, output: &mut Output<'_>) -> Advance {
+        let progress = loop {
+            if output.is_above_high_water() {
+                break Advance::Waits;
+            }
+            match self.source.take(CHUNK) {
+                Front::Piece(piece) => self.write(piece, output),
+                Front::Nothing => break Advance::Waits,
+                Front::End(ContentEnd::Finished(trailers)) => {
+                    self.write_end(&trailers, output);
+                    break Advance::Complete;
+                }
+                Front::End(ContentEnd::Aborted) => break Advance::Aborted,
+            }
+        };
+        self.source.tell();
+        progress
+    }
+
+    fn write(&mut self, piece: Bytes, output: &mut Output<'_>) {
+        if let Some(pulse) = &mut self.pulse {
+            pulse.silent = false;
+        }
+        match self.framing {
+            Framing::Chunked => {
+                output.write(format!("{:X}\r\n", piece.len()).as_bytes());
+                output.write_bytes(piece);
+                output.write(b"\r\n");
+            }
+            Framing::Exact(_) | Framing::ToEnd => output.write_bytes(piece),
+        }
+    }
+
+    fn write_end(&self, trailers: &FieldLines, output: &mut Output<'_>) {
+        if self.framing == Framing::Chunked {
+            output.write_parts([b"0\r\n", trailers.as_bytes(), b"\r\n"]);
+        }
+    }
+
+    /// The pulse has come: sends a comment if nothing else was sent, or waits to be.
+    pub(super) fn beat(&mut self, output: &mut Output<'_>) {
+        let Some(pulse) = &mut self.pulse else { return };
+        if std::mem::replace(&mut pulse.silent, true) && output.pending() == 0 {
+            self.write(Bytes::from_static(COMMENT), output);
+            self.pulse.iter_mut().for_each(|pulse| pulse.silent = true);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Requests that wait for their answers, and answers that wait for those before them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::draft::Along;
+use super::outgoing::Outgoing;
+use super::responder::Responder;
+use super::way_back::WayBack;
+use crate::TimerId;
+use crate::http::response::{OwnedResponse, ResponseTerms};
+
+/// The requests of a connection that were handled and are not answered, in their order.
+pub(super) struct Queue {
+    line: Arc<dyn WayBack>,
+    /// The id of the first one.
+    first: u64,
+    waiting: VecDeque<Waiting>,
+    /// The one before them, whose content is being sent.
+    pub(super) outgoing: Option<Outgoing>,
+}
+
+struct Waiting {
+    terms: ResponseTerms,
+    /// What goes along with its answer.
+    along: Option<Box<Along>>,
+    /// Ends the time in which its answer must come.
+    timer: Option<TimerId>,
+    /// Its answer, which waits for its turn.
+    response: Option<OwnedResponse>,
+}
+
+/// An answer whose turn it is.
+pub(super) struct Turn {
+    pub(super) terms: ResponseTerms,
+    pub(super) response: OwnedResponse,
+}
+
+impl Queue {
+    pub(super) fn new(line: Arc<dyn WayBack>) -> Self {
+        Queue { line, first: 0, waiting: VecDeque::new(), outgoing: None }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() + usize::from(self.outgoing.is_some())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether one request waits, and nothing of its answer is sent.
+    pub(super) fn is_lone(&self) -> bool {
+        self.waiting.len() == 1 && self.outgoing.is_none()
+    }
+
+    /// The way back to the connection.
+    pub(super) fn line(&self) -> &Arc<dyn WayBack> {
+        &self.line
+    }
+
+    /// Adds a request whose answer is there, and waits for those before it.
+    pub(super) fn push(&mut self, terms: ResponseTerms, response: OwnedResponse) {
+        if let Some(stream) = &response.stream {
+            stream.attach(&self.line);
+        }
+        let response = Some(response);
+        self.waiting.push_back(Waiting { terms, along: None, timer: None, response });
+    }
+
+    /// The id of the next request that is added.
+    pub(super) fn next_id(&self) -> u64 {
+        self.first.wrapping_add(self.waiting.len() as u64)
+    }
+
+    /// Adds a request that is answered later.
+    pub(super) fn push_later(
+        &mut self,
+        terms: ResponseTerms,
+        along: Option<Box<Along>>,
+        timer: Option<TimerId>,
+    ) -> Responder {
+        let id = self.next_id();
+        self.waiting.push_back(Waiting { terms, along, timer, response: None });
+        Responder::new(id, Arc::clone(&self.line))
+    }
+
+    /// The answer to a request has come; the first one counts. Returns the timer that it makes
+    /// needless.
+    pub(super) fn answer(&mut self, id: u64, mut response: OwnedResponse) -> Option<TimerId> {
+        let place = usize::try_from(id.wrapping_sub(self.first)).ok()?;
+        let waiting = self.waiting.get_mut(place).filter(|waiting| waiting.response.is_none())?;
+        if let Some(along) = waiting.along.take() {
+            along.join(&mut response);
+        }
+        if let Some(stream) = &response.stream {
+            stream.attach(&self.line);
+        }
+        waiting.response = Some(response);
+        waiting.timer.take()
+    }
+
+    /// The last one is answered so, whatever comes for it later.
+    pub(super) fn answer_last(&mut self, response: OwnedResponse) -> Option<TimerId> {
+        if let Some(last) = self.waiting.back_mut()
+            && last.response.as_ref().is_some_and(|it| it.stream.is_some())
+        {
+            last.response = None;
+        }
+        self.answer(self.next_id().wrapping_sub(1), response)
+    }
+
+    /// The last one is answered so, unless its answer is there.
+    pub(super) fn fail_last(&mut self, response: OwnedResponse) -> Option<TimerId> {
+        self.answer(self.next_id().wrapping_sub(1), response)
+    }
+
+    /// After the last one the connection closes.
+    pub(super) fn close_after_last(&mut self) {
+        match (self.waiting.back_mut(), &mut self.outgoing) {
+            (Some(last), _) => last.terms.keep_alive = false,
+            (None, Some(outgoing)) => outgoing.keep_alive = false,
+            (None, None) => {}
+        }
+    }
+
+    /// Takes the first one if its answer is there.
+    pub(super) fn pop(&mut self) -> Option<Turn> {
+        let response = self.waiting.front_mut()?.response.take()?;
+        let Waiting { terms, .. } = self.waiting.pop_front()?;
+        self.first = self.first.wrapping_add(1);
+        Some(Turn { terms, response })
+    }
+}
