@@ -8,6 +8,7 @@ mod calls;
 mod codec;
 mod encoding;
 mod handshakes;
+mod http;
 mod huge_write;
 mod idle_memory;
 mod layers;

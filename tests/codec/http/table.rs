@@ -1,9 +1,13 @@
 //! The tables of `docs/http_requests.md`: each example is refused or served as they say, by the
-//! codec however its bytes come.
+//! codec however its bytes come, and by the server.
 
 use millstream::Input;
 use millstream::codec::Codec;
-use millstream::http::{Refusal, RequestCodec, RequestLimits, StatusCode};
+use millstream::http::{
+    Answered, Exchange, Failure, HttpServer, Refusal, RequestCodec, RequestLimits, StatusCode,
+};
+
+use super::{World, refusal};
 
 const PAGE: &str = include_str!("../../../docs/http_requests.md");
 
@@ -79,15 +83,23 @@ fn decode(bytes: &[u8], piece: usize) -> Result<usize, StatusCode> {
     Ok(unread.len())
 }
 
+fn handle(exchange: Exchange<'_>) -> Result<Answered, Failure> {
+    Ok(exchange.respond(StatusCode::OK).close().empty())
+}
+
 #[test]
 fn what_is_refused_has_its_status_and_closes() {
     let rows = rows("# What is refused");
     assert!(rows.len() > 80, "{} rows were found", rows.len());
-    for Row { what, request, status } in rows {
+    for Row { what, mut request, status } in rows {
         let status = StatusCode::new(status.expect("it has one")).expect("it is one");
         for piece in [1, 7, usize::MAX] {
             assert_eq!(decode(&request, piece), Err(status), "{what}, {piece} bytes at a time");
         }
+        // What comes behind it is not served.
+        request.extend(b"\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n");
+        let mut world = World::new(0, HttpServer::new().serve(handle));
+        assert_eq!(world.ask(&request), refusal(&status.to_string()), "{what}");
     }
 }
 
@@ -95,10 +107,13 @@ fn what_is_refused_has_its_status_and_closes() {
 fn what_is_served_is_served() {
     let rows = rows("# What is served");
     assert!(rows.len() > 15, "{} rows were found", rows.len());
+    let served = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
     for Row { what, request, status } in rows {
         assert_eq!(status, None);
         for piece in [1, 7, usize::MAX] {
             assert_eq!(decode(&request, piece), Ok(0), "{what}, {piece} bytes at a time");
         }
+        let mut world = World::new(0, HttpServer::new().serve(handle));
+        assert_eq!(world.ask(&request), served, "{what}");
     }
 }
