@@ -1,5 +1,6 @@
 //! Requests as frames.
 
+use std::mem;
 
 use super::chunked::{Chunks, Piece};
 use super::fields::Fields;
@@ -21,6 +22,8 @@ pub enum RequestPart<'a> {
     Data(&'a [u8]),
     /// The content is complete, and these are its trailers.
     End(Fields<'a>),
+    /// Bytes of another protocol are unread, and stay so: see [`RequestCodec::switch`].
+    Other,
 }
 
 /// The codec of a server: it decodes [requests](super::requests), and encodes responses.
@@ -63,6 +66,8 @@ enum InStream {
     Chunks(Box<Chunks>),
     /// Behind all that is served.
     Over,
+    /// In another protocol, to which this much was offered in vain.
+    Other { offered: usize },
 }
 
 impl Default for InStream {
@@ -104,6 +109,12 @@ impl RequestCodec {
     /// Drops everything that comes from here on.
     pub fn end(&mut self) {
         self.place = InStream::Over;
+    }
+
+    /// What comes from here on is not HTTP: it stays unread, and [`RequestPart::Other`] is returned
+    /// whenever there is more of it than the last time.
+    pub fn switch(&mut self) {
+        self.place = InStream::Other { offered: 0 };
     }
 
     /// Whether a request's content is to come.
@@ -168,6 +179,10 @@ impl RequestCodec {
             InStream::Over => {
                 input.take_all();
                 Ok(None)
+            }
+            InStream::Other { offered } => {
+                let before = mem::replace(offered, input.len());
+                Ok((*offered != before && *offered > 0).then_some(RequestPart::Other))
             }
         }
     }

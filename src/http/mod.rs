@@ -29,8 +29,8 @@ pub use self::refusal::Refusal;
 pub use self::response::{Content, OwnedResponse, ResponseFrame, ResponseTerms};
 pub use self::server::{
     Answer, Answered, BodyPart, BodyReader, BodyWriter, End, EventError, EventStream, Exchange,
-    Failure, Handler, HttpServer, HttpServing, Incomplete, Intake, Responder, SendBodyError,
-    ServerEvent, Trailers,
+    Failure, Handler, HttpServer, HttpServing, Incomplete, Intake, Protocol, ProtocolConn,
+    ProtocolRemote, Responder, SendBodyError, ServerEvent, Trailers, Upgrade,
 };
 pub use self::status::StatusCode;
 

@@ -194,6 +194,15 @@ impl ResponseFrame<'_> {
         }
     }
 
+    /// Writes the head of a response behind which the connection is another protocol's.
+    pub(super) fn write_handover(&self, output: &mut Output<'_>) {
+        let connection: &[u8] = match self.status {
+            StatusCode::SWITCHING_PROTOCOLS => b"Connection: upgrade\r\n",
+            _ => b"Connection: close\r\n",
+        };
+        self.write_head(connection, "", output);
+    }
+
     /// Writes the head alone; its content is framed as this line says.
     pub(super) fn write_streamed(&self, framing: &str, output: &mut Output<'_>) {
         self.write_head(self.connection(), framing, output);

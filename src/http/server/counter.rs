@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::draft::Draft;
 use super::exchange::{Desk, Handler, Tail};
 use super::intake::serve_no_more;
-use super::queue::Queue;
+use super::queue::{Queue, Turn};
 use super::responder::Responder;
 use super::serving::{HttpServing, Pen};
 use crate::Address;
@@ -49,6 +49,9 @@ impl<H: Handler> Counter<'_, '_, H> {
             }
             Outcome::Queued => {
                 let queue = self.conn.state.queue.as_mut();
+                // Whose bytes those behind it are, is not known then.
+                let hands_over = queue.as_ref().is_some_and(|queue| queue.hands_over());
+                let response = if hands_over { response.close() } else { response };
                 if let Some(timer) = queue.and_then(|queue| queue.answer_last(response)) {
                     self.conn.cancel_timer(timer);
                 }
@@ -130,15 +133,29 @@ impl<H: Handler> Desk<H::State> for Counter<'_, '_, H> {
     }
 
     fn answer_with(&mut self, status: StatusCode, tail: Tail, close: bool) {
+        if matches!(tail, Tail::Protocol(_)) && self.conn.state.arriving.is_some() {
+            // What comes next is not the protocol's.
+            return self.fail(OwnedResponse::plain(StatusCode::INTERNAL_SERVER_ERROR).close());
+        }
         self.pen.draft.end(status);
         let fields = self.pen.draft.fields.clone();
         let mut response = OwnedResponse { fields, close, ..OwnedResponse::new(status) };
-        let Tail::Stream(streamed) = tail;
-        response.stream = Some(streamed);
-        queue_of(self.conn).push(self.terms, response);
+        let protocol = match tail {
+            Tail::Protocol(protocol) => Some(protocol),
+            Tail::Stream(streamed) => {
+                response.stream = Some(streamed);
+                None
+            }
+        };
+        let hands_over = protocol.is_some();
+        let next = Turn { terms: self.terms, response, protocol };
+        queue_of(self.conn).push_with(next);
         self.outcome = Outcome::Queued;
         if close {
             self.close();
+        }
+        if hands_over && let Some(codec) = self.conn.split().0.codec {
+            codec.switch();
         }
     }
 

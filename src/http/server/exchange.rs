@@ -11,6 +11,7 @@ use super::body_writer::BodyWriter;
 use super::draft::{Draft, End};
 use super::events::EventStream;
 use super::outgoing::Streamed;
+use super::upgrade::{AnyProtocol, Protocol};
 use super::{Failure, Responder};
 use crate::Address;
 use crate::http::fields::{FieldError, FieldLines, Fields};
@@ -152,6 +153,8 @@ pub(super) trait Desk<S> {
 /// What comes behind the head of an answer that is not whole.
 pub(super) enum Tail {
     Stream(Streamed),
+    /// Another protocol, which goes on with the connection.
+    Protocol(Box<dyn AnyProtocol>),
 }
 
 impl<'e, S> Exchange<'e, S> {
@@ -239,6 +242,20 @@ impl<'e, S> Exchange<'e, S> {
     pub fn later(self) -> (Responder, Answered) {
         drop(self.request.reader.take());
         (self.desk.later(), Answered(()))
+    }
+
+    /// Goes on with another protocol on this connection: see [`Protocol`].
+    ///
+    /// # Errors
+    /// The client [does not offer](RequestHead::upgrades_to) it: 426.
+    pub fn upgrade(self, protocol: &str) -> Result<Upgrade<'e, S>, Failure> {
+        if !self.upgrades_to(protocol) {
+            return Err(StatusCode::UPGRADE_REQUIRED.into());
+        }
+        let draft = self.desk.draft();
+        draft.begin_answer();
+        draft.fields.push_valid("Upgrade", protocol.as_bytes());
+        Ok(Upgrade { desk: self.desk })
     }
 }
 
@@ -331,6 +348,42 @@ impl<S> Answer<'_, S> {
     pub fn json(self, json: &[u8]) -> Answered {
         self.desk.draft().fields.push_valid("Content-Type", JSON.as_bytes());
         self.body(json)
+    }
+}
+
+impl<S> Answer<'_, S> {
+    /// Sends the head alone, with `Connection: close` and no length, and goes on with another
+    /// protocol on this connection: for clients that know that it follows. Where they offer it,
+    /// [`Exchange::upgrade`] is what to use.
+    pub fn hand_over(self, protocol: impl Protocol) -> Answered {
+        self.desk.answer_with(self.status, Tail::Protocol(Box::new(protocol)), false);
+        Answered(())
+    }
+}
+
+/// An answer with 101 (Switching Protocols) that is being made, by [`Exchange::upgrade`].
+#[must_use = "its last method sends it"]
+pub struct Upgrade<'e, S = ()> {
+    desk: &'e mut (dyn Desk<S> + 'e),
+}
+
+impl<S> Upgrade<'_, S> {
+    /// Adds a field.
+    ///
+    /// # Errors
+    /// It can't be sent: see [`FieldLines::push`].
+    pub fn field(self, name: &str, value: impl AsRef<[u8]>) -> Result<Self, FieldError> {
+        self.desk.draft().fields.push(name, value)?;
+        Ok(self)
+    }
+
+    /// Sends it, behind the answers to earlier requests, and hands the connection over: what came
+    /// behind the request is the first that the protocol is given. While the request's content is
+    /// still [coming](Intake::Stream) that can't be, and the request fails with 500.
+    pub fn to(self, protocol: impl Protocol) -> Answered {
+        let status = StatusCode::SWITCHING_PROTOCOLS;
+        self.desk.answer_with(status, Tail::Protocol(Box::new(protocol)), false);
+        Answered(())
     }
 }
 

@@ -227,6 +227,9 @@ impl<H: Handler> HttpServing<H> {
 
     /// A reader or a writer has done something that the reactor is to know.
     pub(super) fn look(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
+        if conn.state.protocol.is_some() {
+            return Action::Continue;
+        }
         match conn.state.arriving.as_deref().map(|arriving| &arriving.content) {
             Some(Content::Stream(sink)) if sink.reading() == Reading::Over => {
                 // Nobody reads the rest: it is dropped when the request is answered.

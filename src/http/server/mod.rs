@@ -7,12 +7,14 @@ mod draft;
 mod events;
 mod exchange;
 mod failure;
+mod handover;
 mod intake;
 mod outgoing;
 mod pipe;
 mod queue;
 mod responder;
 mod serving;
+mod upgrade;
 mod way_back;
 
 use std::time::Duration;
@@ -21,11 +23,12 @@ pub use self::body_reader::{BodyPart, BodyReader, Incomplete, Trailers};
 pub use self::body_writer::{BodyWriter, SendBodyError};
 pub use self::draft::End;
 pub use self::events::{EventError, EventStream, ServerEvent};
-pub use self::exchange::{Answer, Answered, Exchange, Handler, Intake};
+pub use self::exchange::{Answer, Answered, Exchange, Handler, Intake, Upgrade};
 pub use self::failure::Failure;
 pub(super) use self::outgoing::Streamed;
 pub use self::responder::Responder;
 pub use self::serving::HttpServing;
+pub use self::upgrade::{Protocol, ProtocolConn, ProtocolRemote};
 use super::limits::RequestLimits;
 use crate::codec::Framed;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::draft::Along;
 use super::outgoing::Outgoing;
 use super::responder::Responder;
+use super::upgrade::AnyProtocol;
 use super::way_back::WayBack;
 use crate::TimerId;
 use crate::http::response::{OwnedResponse, ResponseTerms};
@@ -28,12 +29,15 @@ struct Waiting {
     timer: Option<TimerId>,
     /// Its answer, which waits for its turn.
     response: Option<OwnedResponse>,
+    /// What goes on with the connection behind that.
+    protocol: Option<Box<dyn AnyProtocol>>,
 }
 
 /// An answer whose turn it is.
 pub(super) struct Turn {
     pub(super) terms: ResponseTerms,
     pub(super) response: OwnedResponse,
+    pub(super) protocol: Option<Box<dyn AnyProtocol>>,
 }
 
 impl Queue {
@@ -61,11 +65,23 @@ impl Queue {
 
     /// Adds a request whose answer is there, and waits for those before it.
     pub(super) fn push(&mut self, terms: ResponseTerms, response: OwnedResponse) {
+        let next = Turn { terms, response, protocol: None };
+        self.push_with(next);
+    }
+
+    /// Adds a request behind whose answer the connection may be another protocol's.
+    pub(super) fn push_with(&mut self, next: Turn) {
+        let Turn { terms, response, protocol } = next;
         if let Some(stream) = &response.stream {
             stream.attach(&self.line);
         }
         let response = Some(response);
-        self.waiting.push_back(Waiting { terms, along: None, timer: None, response });
+        self.waiting.push_back(Waiting { terms, along: None, timer: None, response, protocol });
+    }
+
+    /// Whether the connection is another protocol's behind the last one.
+    pub(super) fn hands_over(&self) -> bool {
+        self.waiting.back().is_some_and(|last| last.protocol.is_some())
     }
 
     /// The id of the next request that is added.
@@ -81,7 +97,8 @@ impl Queue {
         timer: Option<TimerId>,
     ) -> Responder {
         let id = self.next_id();
-        self.waiting.push_back(Waiting { terms, along, timer, response: None });
+        let (response, protocol) = (None, None);
+        self.waiting.push_back(Waiting { terms, along, timer, response, protocol });
         Responder::new(id, Arc::clone(&self.line))
     }
 
@@ -103,9 +120,12 @@ impl Queue {
     /// The last one is answered so, whatever comes for it later.
     pub(super) fn answer_last(&mut self, response: OwnedResponse) -> Option<TimerId> {
         if let Some(last) = self.waiting.back_mut()
-            && last.response.as_ref().is_some_and(|it| it.stream.is_some())
+            && last
+                .response
+                .as_ref()
+                .is_some_and(|it| it.stream.is_some() || last.protocol.is_some())
         {
-            last.response = None;
+            (last.response, last.protocol) = (None, None);
         }
         self.answer(self.next_id().wrapping_sub(1), response)
     }
@@ -127,8 +147,8 @@ impl Queue {
     /// Takes the first one if its answer is there.
     pub(super) fn pop(&mut self) -> Option<Turn> {
         let response = self.waiting.front_mut()?.response.take()?;
-        let Waiting { terms, .. } = self.waiting.pop_front()?;
+        let Waiting { terms, protocol, .. } = self.waiting.pop_front()?;
         self.first = self.first.wrapping_add(1);
-        Some(Turn { terms, response })
+        Some(Turn { terms, response, protocol })
     }
 }

@@ -9,10 +9,12 @@ use super::ServerSettings;
 use super::counter::{Counter, Outcome};
 use super::draft::Draft;
 use super::exchange::{Exchange, Handler, Whole};
+use super::handover::{self, Handover};
 use super::intake::{Arriving, serve_no_more};
 use super::outgoing::{Advance, Framing, Outgoing, Pulse, Streamed};
 use super::pipe::Reading;
 use super::queue::{Queue, Turn};
+use super::upgrade::Notice;
 use crate::codec::{FrameHandler, FramedConn, FramedReactor};
 use crate::http::codec::{RequestCodec, RequestPart};
 use crate::http::date::DateCache;
@@ -51,8 +53,10 @@ pub struct ConnectionState<S> {
     pub(super) arriving: Option<Box<Arriving>>,
     /// Made with the first answer that comes later.
     pub(super) queue: Option<Box<Queue>>,
+    /// What goes on with it instead of HTTP.
+    pub(super) protocol: Option<Box<Handover>>,
     stage: Stage,
-    /// As many requests wait as may.
+    /// As many requests wait as may, or a handover does.
     pub(super) is_full: bool,
     /// The engine stops, or no other request is served for another reason.
     pub(super) is_last: bool,
@@ -108,11 +112,15 @@ impl<S> ConnectionState<S> {
         self.arriving.as_ref().and_then(|arriving| arriving.reading()) == Some(Reading::Over)
     }
 
-    /// Whether reading is to pause: as many requests wait as may; or a reader is slow, or takes no more.
+    /// Whether reading is to pause: as many requests wait as may; or what comes next is another
+    /// protocol's, whose turn has not come; or a reader is slow, or takes no more.
     fn is_full(&self, most: usize) -> bool {
         match self.arriving.as_ref().and_then(|arriving| arriving.reading()) {
             Some(reading) => matches!(reading, Reading::Full | Reading::Over),
-            None => self.queue.as_ref().is_some_and(|queue| queue.len() >= most),
+            None => {
+                let queue = self.queue.as_ref();
+                queue.is_some_and(|queue| queue.len() >= most || queue.hands_over())
+            }
         }
     }
 
@@ -251,8 +259,13 @@ impl<H: Handler> HttpServing<H> {
         if queue.outgoing.is_some() {
             return self.pump(conn);
         }
-        let Some(next) = queue.pop() else { return ControlFlow::Break(None) };
-        let Turn { mut terms, mut response } = next;
+        let Some(mut next) = queue.pop() else { return ControlFlow::Break(None) };
+        if let Some(protocol) = next.protocol.take() {
+            let frame = self.pen.frame(next.terms, &next.response, conn.now());
+            frame.write_handover(&mut conn.output);
+            return ControlFlow::Break(Some(handover::begin(conn, protocol)));
+        }
+        let Turn { mut terms, mut response, .. } = next;
         // A content that nobody reads is that of the last one.
         let is_left = is_unread && queue.is_empty();
         terms.keep_alive &= !response.close && !is_left;
@@ -418,6 +431,7 @@ impl<H: Handler> FrameHandler for HttpServing<H> {
             RequestPart::Head(head) => self.begin(conn, head),
             RequestPart::Data(data) => self.take_data(conn, data),
             RequestPart::End(trailers) => self.complete(conn, trailers),
+            RequestPart::Other => handover::offer(conn),
         }
     }
 
@@ -427,6 +441,9 @@ impl<H: Handler> FrameHandler for HttpServing<H> {
     }
 
     fn on_end(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
+        if conn.state.protocol.is_some() {
+            return handover::tell(conn, Notice::End);
+        }
         if !conn.state.waits() || !self.settings.half_close {
             return Action::Close;
         }
@@ -435,23 +452,34 @@ impl<H: Handler> FrameHandler for HttpServing<H> {
         Action::Continue
     }
 
+    fn on_high_water(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
+        handover::tell(conn, Notice::HighWater)
+    }
+
     fn on_low_water(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
         match conn.state.waits() {
             true => self.write_answers(conn),
-            false => Action::Continue,
+            false => handover::tell(conn, Notice::LowWater),
         }
     }
 
-    /// The answer to the request of this id has not come in time.
+    /// Without another protocol, the answer to the request of this id has not come in time.
     fn on_timer(&mut self, conn: &mut FramedConn<'_, Self>, timer: TimerId, value: u64) -> Action {
-        if value == CONTENT_TIMER {
-            self.beat(conn, timer);
-            return self.check_pace(conn, timer);
+        match conn.state.protocol {
+            Some(_) => handover::tell(conn, Notice::Timer(timer, value)),
+            None if value == CONTENT_TIMER => {
+                self.beat(conn, timer);
+                self.check_pace(conn, timer)
+            }
+            None => self.answer(conn, value, OwnedResponse::plain(StatusCode::SERVICE_UNAVAILABLE)),
         }
-        self.answer(conn, value, OwnedResponse::plain(StatusCode::SERVICE_UNAVAILABLE))
     }
 
     fn on_closing(&mut self, conn: &mut FramedConn<'_, Self>, reason: &CloseReason) {
+        if conn.state.protocol.is_some() {
+            let _ = handover::tell(conn, Notice::Closing(reason));
+            return;
+        }
         let is_late = matches!(reason, CloseReason::FrameTimeout | CloseReason::IdleTimeout);
         let has_begun = conn.state.arriving.is_some() || !conn.input.is_empty();
         if is_late && has_begun && conn.state.may_be_refused() {
@@ -463,12 +491,22 @@ impl<H: Handler> FrameHandler for HttpServing<H> {
         conn.state.queue = None;
     }
 
+    fn on_close(&mut self, conn: &mut FramedConn<'_, Self>, reason: &CloseReason) {
+        let _ = handover::tell(conn, Notice::Close(reason));
+    }
+
     fn on_shutdown(&mut self, _reactor: &mut FramedReactor<'_, Self>) -> ShutdownAction {
         ShutdownAction::Drain
     }
 
     fn on_drain(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
         conn.state.is_last = true;
+        if conn.state.protocol.is_some() {
+            return handover::tell(conn, Notice::Drain);
+        }
+        if conn.state.queue.as_ref().is_some_and(|queue| queue.hands_over()) {
+            return Action::Continue; // The protocol is told when it begins.
+        }
         let gathers = conn.state.arriving.as_ref().is_some_and(|it| it.reading().is_none());
         if conn.state.waits() && !gathers {
             serve_no_more(conn);

@@ -1,10 +1,14 @@
 //! The way back to a connection, from any thread.
 
+use bytes::Bytes;
+
 use super::exchange::Handler;
+use super::handover::tell_closure;
 use super::serving::HttpServing;
+use super::upgrade::Visit;
 use crate::codec::FramedRemote;
 use crate::http::response::OwnedResponse;
-use crate::ConnId;
+use crate::{Closed, ConnId};
 
 /// The way back to a connection, whatever the server's handler is.
 pub(super) trait WayBack: Send + Sync {
@@ -17,6 +21,20 @@ pub(super) trait WayBack: Send + Sync {
 
     /// Brings the answer to a request. If the connection is closed, nobody waits.
     fn answer(&self, id: u64, response: OwnedResponse);
+
+    // What is for a connection that was handed over.
+
+    fn pending(&self) -> usize;
+
+    fn write(&self, bytes: Bytes) -> Result<(), Closed>;
+
+    fn write_then(&self, bytes: Bytes, done: Box<dyn FnOnce(Result<(), Closed>) + Send>);
+
+    fn close(&self) -> Result<(), Closed>;
+
+    fn close_now(&self) -> Result<(), Closed>;
+
+    fn visit(&self, closure: Visit) -> Result<(), Closed>;
 }
 
 impl<H: Handler> WayBack for FramedRemote<HttpServing<H>> {
@@ -34,5 +52,29 @@ impl<H: Handler> WayBack for FramedRemote<HttpServing<H>> {
 
     fn answer(&self, id: u64, response: OwnedResponse) {
         let _ = self.run(move |serving, conn| serving.answer(conn, id, response));
+    }
+
+    fn pending(&self) -> usize {
+        self.pending()
+    }
+
+    fn write(&self, bytes: Bytes) -> Result<(), Closed> {
+        self.write(bytes)
+    }
+
+    fn write_then(&self, bytes: Bytes, done: Box<dyn FnOnce(Result<(), Closed>) + Send>) {
+        self.write_then(bytes, done);
+    }
+
+    fn close(&self) -> Result<(), Closed> {
+        self.close()
+    }
+
+    fn close_now(&self) -> Result<(), Closed> {
+        self.close_now()
+    }
+
+    fn visit(&self, closure: Visit) -> Result<(), Closed> {
+        self.run(|_, conn| tell_closure(conn, closure))
     }
 }

@@ -99,6 +99,7 @@ fn tell(told: &mut Vec<Told>, part: RequestPart<'_>) {
             last.trailers = trailers.iter().map(owned).collect();
             last.is_whole = true;
         }
+        RequestPart::Other => panic!("nobody has switched"),
     }
 }
 

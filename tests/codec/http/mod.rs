@@ -11,6 +11,7 @@ mod responding;
 mod sockets;
 mod table;
 mod times;
+mod upgrade;
 
 use std::time::Duration;
 
