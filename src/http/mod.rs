@@ -1,7 +1,7 @@
 //! HTTP/1.1 (feature `http`): a server, and the codec that it stands on.
 //!
 //! [`HttpServer`] gives whole requests to a [`Handler`], which answers at once, or later by a
-//! [`Responder`] from any thread.
+//! [`Responder`] from any thread. A [`Router`] is a handler with methods, paths and layers.
 //! [`RequestCodec`] reads requests and writes responses without a server: it knows neither sockets
 //! nor threads. Which requests are served is in [`requests`].
 //!
@@ -14,10 +14,12 @@ mod fields;
 mod head;
 mod limits;
 mod lines;
+mod middleware;
 mod refusal;
 #[doc = include_str!("../../docs/http_requests.md")]
 pub mod requests {}
 mod response;
+mod router;
 mod server;
 mod status;
 
@@ -25,8 +27,10 @@ pub use self::codec::{RequestCodec, RequestPart};
 pub use self::fields::{FieldError, FieldLines, Fields};
 pub use self::head::{BodyLength, RequestHead, Version};
 pub use self::limits::RequestLimits;
+pub use self::middleware::{Chain, Middleware, Next};
 pub use self::refusal::Refusal;
 pub use self::response::{Content, OwnedResponse, ResponseFrame, ResponseTerms};
+pub use self::router::{PatternError, RouteError, Router, Routes};
 pub use self::server::{
     Answer, Answered, BodyPart, BodyReader, BodyWriter, End, EventError, EventStream, Exchange,
     Failure, Handler, HttpServer, HttpServing, Incomplete, Intake, Protocol, ProtocolConn,

@@ -1,5 +1,7 @@
 //! What a handler is given, and how it answers.
 
+use std::any::Any;
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::ops::Deref;
 use std::time::{Duration, Instant};
@@ -16,7 +18,9 @@ use super::{Failure, Responder};
 use crate::Address;
 use crate::http::fields::{FieldError, FieldLines, Fields};
 use crate::http::head::RequestHead;
+use crate::http::middleware::Next;
 use crate::http::response::{Content, JSON, TEXT};
+use crate::http::router::Matched;
 use crate::http::status::StatusCode;
 
 /// What serves requests. Each reactor has its own, which stays on the reactor's thread. A closure
@@ -127,8 +131,15 @@ impl<'e> Whole<'e> {
 /// request's head.
 pub struct Exchange<'e, S = ()> {
     request: &'e Whole<'e>,
+    /// What a router found.
+    matched: Option<&'e Matched<'e>>,
+    values: Values<'e>,
     desk: &'e mut (dyn Desk<S> + 'e),
 }
+
+/// What layers have left for what is further inside; each is in its layer's function.
+#[derive(Clone, Copy, Default)]
+struct Values<'e>(Option<&'e (&'e dyn Any, Values<'e>)>);
 
 /// The server's side of an exchange.
 pub(super) trait Desk<S> {
@@ -159,7 +170,7 @@ pub(super) enum Tail {
 
 impl<'e, S> Exchange<'e, S> {
     pub(super) fn new(request: &'e Whole<'e>, desk: &'e mut (dyn Desk<S> + 'e)) -> Self {
-        Exchange { request, desk }
+        Exchange { request, matched: None, values: Values::default(), desk }
     }
 
     /// The request's content.
@@ -193,6 +204,37 @@ impl<'e, S> Exchange<'e, S> {
     /// The address of the client: see [`Conn::peer_addr`](crate::Conn::peer_addr).
     pub fn peer_addr(&self) -> Address {
         self.desk.peer_addr()
+    }
+
+    /// A parameter of the route, by its name in the [pattern](Self::pattern), decoded; `None` if
+    /// the pattern has no such parameter.
+    ///
+    /// It was decoded once: `%252F` is `%2F` here. A path that can't be decoded comes to no route.
+    pub fn param(&self, name: &str) -> Option<Cow<'e, str>> {
+        self.matched?.param(name)
+    }
+
+    /// The pattern of the route that the request came to, such as `/users/{id}`; `None` without a
+    /// [`Router`](crate::http::Router), and for a path that none of its routes has.
+    pub fn pattern(&self) -> Option<&'e str> {
+        Some(self.matched?.pattern())
+    }
+
+    /// The methods that the path has, as the field Allow lists them; `None` as for the pattern.
+    pub fn allowed(&self) -> Option<&'e str> {
+        Some(self.matched?.allowed())
+    }
+
+    /// The value of this type that a layer further outside has [left](Self::with_value).
+    pub fn value<T: Any>(&self) -> Option<&'e T> {
+        let mut values = self.values;
+        while let Some((value, outer)) = values.0 {
+            if let Some(value) = value.downcast_ref() {
+                return Some(value);
+            }
+            values = *outer;
+        }
+        None
     }
 
     /// The fields that go along with every kind of response: what is added here comes before the
@@ -256,6 +298,36 @@ impl<'e, S> Exchange<'e, S> {
         draft.begin_answer();
         draft.fields.push_valid("Upgrade", protocol.as_bytes());
         Ok(Upgrade { desk: self.desk })
+    }
+}
+
+impl Exchange<'_> {
+    /// Passes it on with a value for what is further inside, which finds it by its type: for
+    /// example, who the user is. A later one of the same type hides it. It costs no memory, and
+    /// stays where it is, in the layer's function.
+    ///
+    /// # Errors
+    /// Those of `next`.
+    #[inline]
+    pub fn with_value<T: Any>(self, value: &T, next: impl Next) -> Result<Answered, Failure> {
+        let values = (value as &dyn Any, self.values);
+        next.handle(Exchange {
+            request: self.request,
+            matched: self.matched,
+            values: Values(Some(&values)),
+            desk: self.desk,
+        })
+    }
+
+    /// Passes it on with what a router found.
+    #[inline]
+    pub(in crate::http) fn with_matched(
+        self,
+        matched: &Matched<'_>,
+        next: impl Next,
+    ) -> Result<Answered, Failure> {
+        let Exchange { request, values, desk, .. } = self;
+        next.handle(Exchange { request, matched: Some(matched), values, desk })
     }
 }
 

@@ -28,6 +28,7 @@ pub use self::failure::Failure;
 pub(super) use self::outgoing::Streamed;
 pub use self::responder::Responder;
 pub use self::serving::HttpServing;
+pub(super) use self::serving::log_panic;
 pub use self::upgrade::{Protocol, ProtocolConn, ProtocolRemote};
 use super::limits::RequestLimits;
 use crate::codec::Framed;

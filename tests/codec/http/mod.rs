@@ -8,6 +8,7 @@ mod pipelines;
 mod receiving;
 mod requests;
 mod responding;
+mod routing;
 mod sockets;
 mod table;
 mod times;
