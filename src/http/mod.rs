@@ -27,7 +27,9 @@ pub use self::codec::{RequestCodec, RequestPart};
 pub use self::fields::{FieldError, FieldLines, Fields};
 pub use self::head::{BodyLength, RequestHead, Version};
 pub use self::limits::RequestLimits;
-pub use self::middleware::{Chain, Middleware, Next};
+pub use self::middleware::{
+    BodyLimit, Chain, Logging, Middleware, Next, Recovery, RequestId, SetRequestId, Timeout,
+};
 pub use self::refusal::Refusal;
 pub use self::response::{Content, OwnedResponse, ResponseFrame, ResponseTerms};
 pub use self::router::{PatternError, RouteError, Router, Routes};

@@ -1,5 +1,16 @@
 //! What requests pass through, in layers like an onion's.
 
+mod body_limit;
+mod logging;
+mod recovery;
+mod request_id;
+mod timeout;
+
+pub use self::body_limit::BodyLimit;
+pub use self::logging::Logging;
+pub use self::recovery::Recovery;
+pub use self::request_id::{RequestId, SetRequestId};
+pub use self::timeout::Timeout;
 use super::head::RequestHead;
 use super::server::{Answered, Exchange, Failure, Intake};
 

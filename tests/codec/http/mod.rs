@@ -4,6 +4,7 @@
 mod answering;
 mod continuing;
 mod ending;
+mod layers;
 mod pipelines;
 mod receiving;
 mod requests;
