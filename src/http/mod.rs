@@ -28,7 +28,8 @@ pub use self::fields::{FieldError, FieldLines, Fields};
 pub use self::head::{BodyLength, RequestHead, Version};
 pub use self::limits::RequestLimits;
 pub use self::middleware::{
-    BodyLimit, Chain, Logging, Middleware, Next, Recovery, RequestId, SetRequestId, Timeout,
+    Authenticate, Basic, Bearer, BodyLimit, Chain, Cors, Logging, Middleware, Next, RateLimit,
+    Recovery, RequestId, Secret, SetRequestId, Timeout,
 };
 pub use self::refusal::Refusal;
 pub use self::response::{Content, OwnedResponse, ResponseFrame, ResponseTerms};

@@ -10,6 +10,7 @@ use crate::common::alone::alone;
 use crate::common::folder::Folder;
 use crate::common::{DEADLINE, Echo, TestEngine, read_exactly, receive};
 use millstream::codec::{Delimited, FrameHandler, Framed, FramedConn};
+use millstream::http;
 use millstream::restart::Handover;
 use millstream::rpc::{Call, Client, Deadline, MethodOptions, Middleware, Request, Router, Server};
 use millstream::sim::{Faults, Simulation};
@@ -317,6 +318,42 @@ fn a_handover_takes_whatever_times() {
         let mut client = second.connect();
         client.write_all(b"hello").expect("the connection stands");
         assert_eq!(read_exactly(&mut client, 5), b"hello", "{time:?}");
+    }
+}
+
+#[test]
+fn http_takes_whatever_times() {
+    for time in [ZERO, MAX, to_the_end_of_the_clock()] {
+        let server = http::HttpServer::new()
+            .head_timeout(time)
+            .body_timeout(time)
+            .body_pace(1, time)
+            .idle_timeout(time)
+            .write_timeout(time);
+        let routes = http::Router::new()
+            .layer(http::Timeout::new(time))
+            .layer(http::RateLimit::new(1, time))
+            .layer(http::Cors::any().max_age(time))
+            .get("/", move |mut exchange| {
+                exchange.limit_timeout(time);
+                let answer = exchange.respond(http::StatusCode::OK).close();
+                let (mut events, answered) = answer.events(time);
+                events.send(http::ServerEvent::new("now").retry(time))?;
+                events.into_writer().finish()?;
+                Ok(answered)
+            })
+            .build()
+            .expect("one route");
+        let engine =
+            TestEngine::start(Engine::builder().reactors(1), move |_| server.serve(routes.clone()));
+        let mut client = engine.connect();
+        let sent = client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let mut received = Vec::new();
+        let end = client.read_to_end(&mut received); // Without any time it ends in whatever way.
+        if !time.is_zero() {
+            sent.and(end).expect("the connection stands");
+            assert!(received.starts_with(b"HTTP/1.1 200 OK\r\n"), "{time:?}");
+        }
     }
 }
 

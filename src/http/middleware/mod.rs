@@ -1,13 +1,19 @@
 //! What requests pass through, in layers like an onion's.
 
+mod authenticate;
 mod body_limit;
+mod cors;
 mod logging;
+mod rate_limit;
 mod recovery;
 mod request_id;
 mod timeout;
 
+pub use self::authenticate::{Authenticate, Basic, Bearer, Secret};
 pub use self::body_limit::BodyLimit;
+pub use self::cors::Cors;
 pub use self::logging::Logging;
+pub use self::rate_limit::RateLimit;
 pub use self::recovery::Recovery;
 pub use self::request_id::{RequestId, SetRequestId};
 pub use self::timeout::Timeout;

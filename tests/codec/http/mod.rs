@@ -1,6 +1,7 @@
 //! HTTP/1.1: requests as the codec takes them, and the server, on a simulated network and on
 //! sockets. They are here because HTTP is a codec and what serves it, as the others.
 
+mod access;
 mod answering;
 mod continuing;
 mod ending;
