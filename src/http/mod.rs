@@ -12,6 +12,8 @@ mod codec;
 mod date;
 mod fields;
 mod head;
+#[cfg(feature = "http-json")]
+mod json;
 mod limits;
 mod lines;
 mod middleware;

@@ -1,14 +1,20 @@
 //! In the steady state the server allocates nothing from the heap for a request that is answered at
-//! once, with or without fields and a content, on one connection or many, alone or in a pipeline.
+//! once, with or without fields and a content, on one connection or many, alone or in a pipeline,
+//! also if it goes through a router and layers, and is answered with JSON.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use crate::ALLOCATOR;
 use crate::common::alone::alone;
 use crate::common::{TestEngine, pattern};
 use millstream::Engine;
-use millstream::http::{Answered, Exchange, Failure, Handler, HttpServer, StatusCode};
+use millstream::http::{
+    Answered, BodyLimit, Cors, Exchange, Failure, Handler, HttpServer, Logging, Middleware,
+    RateLimit, Recovery, RequestId, Router, Routes, SetRequestId, StatusCode,
+};
+use serde::Serialize;
 use stats_alloc::Region;
 
 /// Rounds that are counted together.
@@ -75,6 +81,46 @@ fn a_request_that_is_answered_at_once_allocates_nothing() {
             [(1, 1, &get), (1, 16, &get), (20, 4, &get), (20, 1, &post)]
         {
             assert_allocates_nothing(|| handle, connections, count, request);
+        }
+    });
+}
+
+#[derive(Serialize)]
+struct User<'a> {
+    id: u32,
+    name: &'a str,
+}
+
+fn routes() -> Routes<impl Middleware> {
+    Router::new()
+        .layer(Recovery::new())
+        .layer(SetRequestId::new())
+        .layer(Logging::new())
+        .layer(Cors::origins(["https://example.com"]))
+        .layer(RateLimit::new(1_000_000, Duration::from_secs(1)))
+        .get("/plain/{name}", |exchange| {
+            let name = exchange.param("name").unwrap_or_default();
+            Ok(exchange.respond(StatusCode::OK).text(&name))
+        })
+        .group("/users", |users| {
+            users.layer(BodyLimit::new(1_000)).get("/{id}", |exchange| {
+                let name = exchange.value::<RequestId>().map_or("", RequestId::as_str);
+                exchange.respond(StatusCode::OK).json_value(&User { id: 7, name })
+            })
+        })
+        .build()
+        .expect("they get along")
+}
+
+#[test]
+fn a_request_through_a_router_and_layers_allocates_nothing() {
+    alone(|| {
+        let routes = routes();
+        for path in ["/plain/name", "/users/7"] {
+            let origin = "Origin: https://example.com\r\n";
+            let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{origin}\r\n");
+            let routes = routes.clone();
+            assert_allocates_nothing(move || routes.clone(), 4, 4, request.as_bytes());
         }
     });
 }

@@ -34,6 +34,10 @@ impl<'e> Matched<'e> {
     }
 
     /// The names and values of all parameters, decoded.
+    pub(in crate::http) fn params(&self) -> impl Iterator<Item = (&'e str, Cow<'e, str>)> {
+        self.params.iter().map(|(name, value)| (name, decode(value).unwrap_or_default()))
+    }
+
     pub(in crate::http) fn pattern(&self) -> &'e str {
         &self.route.pattern
     }

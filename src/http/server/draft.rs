@@ -21,9 +21,24 @@ pub(in crate::http) struct Draft {
     pub(super) hooks: Hooks,
     /// How long an answer that comes later may take.
     pub(super) timeout: Option<Duration>,
+    /// Memory to put a content together in, empty.
+    #[cfg(feature = "http-json")]
+    pub(super) scratch: Vec<u8>,
 }
 
+/// A content's memory that grew beyond this size is not kept.
+#[cfg(feature = "http-json")]
+const KEPT: usize = 256 * 1024;
+
 impl Draft {
+    #[cfg(feature = "http-json")]
+    pub(super) fn keep_scratch(&mut self, mut scratch: Vec<u8>) {
+        if scratch.capacity() <= KEPT {
+            scratch.clear();
+            self.scratch = scratch;
+        }
+    }
+
     /// Begins that of another request.
     pub(super) fn clear(&mut self) {
         self.fields.truncate(0);

@@ -214,6 +214,12 @@ impl<'e, S> Exchange<'e, S> {
         self.matched?.param(name)
     }
 
+    /// The names and values of the parameters of the path, decoded.
+    #[cfg(feature = "http-json")]
+    pub(in crate::http) fn params(&self) -> impl Iterator<Item = (&'e str, Cow<'e, str>)> {
+        self.matched.into_iter().flat_map(Matched::params)
+    }
+
     /// The pattern of the route that the request came to, such as `/users/{id}`; `None` without a
     /// [`Router`](crate::http::Router), and for a path that none of its routes has.
     pub fn pattern(&self) -> Option<&'e str> {
@@ -385,6 +391,20 @@ impl<S> Answer<'_, S> {
     pub fn text(self, text: &str) -> Answered {
         self.desk.draft().fields.push_valid("Content-Type", TEXT.as_bytes());
         self.body(text.as_bytes())
+    }
+
+    /// Sends it with the JSON that is written to memory that is used again.
+    #[cfg(feature = "http-json")]
+    pub(in crate::http) fn json_written<E>(
+        self,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<Answered, E> {
+        let Answer { desk, status, close } = self;
+        let mut buffer = std::mem::take(&mut desk.draft().scratch);
+        let written = write(&mut buffer);
+        let answered = written.map(|()| Answer { desk: &mut *desk, status, close }.json(&buffer));
+        desk.draft().keep_scratch(buffer);
+        answered
     }
 
     /// Sends it with a content that comes in pieces: in chunks, or with HTTP/1.0 up to the

@@ -5,6 +5,7 @@ mod access;
 mod answering;
 mod continuing;
 mod ending;
+mod json;
 mod layers;
 mod pipelines;
 mod receiving;
