@@ -5,6 +5,7 @@
 mod common;
 
 mod chat;
+mod http;
 mod kv;
 mod programs;
 mod proxy;
