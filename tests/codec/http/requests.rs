@@ -6,6 +6,7 @@ use millstream::codec::Codec;
 use millstream::http::{Refusal, RequestCodec, RequestLimits, RequestPart};
 
 use crate::check::http::{Case, random_stream};
+use crate::common::corpus::replay;
 use crate::common::seeds::for_each_seed;
 
 #[test]
@@ -15,6 +16,11 @@ fn random_requests_are_read_as_a_naive_reader_reads_them() {
         let stream = random_stream(&mut rng);
         Case { limits: rng.u8(..), seed, stream: &stream }.check();
     });
+}
+
+#[test]
+fn the_fuzzers_inputs_are_read_as_a_naive_reader_reads_them() {
+    replay("http_requests", |bytes| Case::read(bytes).check());
 }
 
 /// How long a head may be that is sent byte by byte, and what it costs to look for its end again
