@@ -13,6 +13,7 @@
 //! 13. [Datagrams](datagrams)
 //! 14. [Closing and shutting down](shutting_down)
 //! 15. [Restarting](restarting)
+#![cfg_attr(feature = "http", doc = "16. [HTTP](http)")]
 #![cfg_attr(feature = "rpc", doc = "18. [Remote procedure calls](rpc)")]
 //! 19. [Several protocols](several_protocols)
 //! 22. [What is guaranteed, and what is not](guarantees)
@@ -62,6 +63,10 @@ pub mod shutting_down {}
 
 #[doc = include_str!("../docs/guide/restarting.md")]
 pub mod restarting {}
+
+#[cfg(feature = "http")]
+#[doc = include_str!("../docs/guide/http.md")]
+pub mod http {}
 
 #[cfg(feature = "rpc")]
 #[doc = include_str!("../docs/guide/rpc.md")]
