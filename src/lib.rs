@@ -51,6 +51,8 @@
 //! - `rpc-postcard`, `rpc-messagepack` and `rpc-json`: typed calls, whose values are encoded in
 //!   this way: `rpc::service!`, `rpc::typed`, `rpc::Encoding`. Each turns `rpc` on.
 //! - `http`: the module `http`, HTTP/1.1: a server, and its requests and responses without one.
+//! - `websocket`: the module `websocket`, a server, and its messages without one. It turns `http`
+//!   on.
 //! - `signals`: `Engine::stop_on_signals` and `Engine::on_hangup`, what SIGTERM, SIGINT and SIGHUP
 //!   do.
 //! - `sd-notify`: `Engine::notify_service_manager`, which tells systemd that the engine runs and
@@ -93,6 +95,8 @@ pub mod sim;
 #[cfg(any(feature = "tls", feature = "tls-ring"))]
 pub mod tls;
 pub mod unwind;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 
 /// So that the code of the README compiles.
 #[cfg(doctest)]
