@@ -14,6 +14,7 @@ mod idle_memory;
 mod layers;
 mod messages;
 mod tls;
+mod websocket;
 mod wrappers;
 
 use std::alloc::System;

@@ -1,5 +1,5 @@
-//! Codecs: the framings, the wrappers around them, RESP and HTTP; and `Framed`, which serves
-//! them.
+//! Codecs: the framings, the wrappers around them, RESP, HTTP and WebSocket; and `Framed`, which
+//! serves them.
 
 mod check;
 #[path = "../common/mod.rs"]
@@ -35,4 +35,5 @@ mod http;
 mod resp;
 #[cfg(feature = "tokio-util")]
 mod upgrading;
+mod websocket;
 mod wrapping;

@@ -13,6 +13,7 @@ pub mod http;
 pub mod length_field;
 pub mod lines;
 pub mod resp;
+pub mod websocket;
 
 use std::fmt::Debug;
 

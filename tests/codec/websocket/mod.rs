@@ -1,0 +1,3 @@
+//! WebSocket: its codec.
+
+mod frames;
