@@ -2,7 +2,7 @@
 //! the clock can tell. `tests/tidy/times.rs` sees to it that none is forgotten.
 
 use std::io::{Read, Write};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use millstream::restart::Handover;
 use millstream::rpc::{Call, Client, Deadline, MethodOptions, Middleware, Request, Router, Server};
 use millstream::sim::{Faults, Simulation};
 use millstream::tls::{TlsClient, TlsServer};
+use millstream::websocket;
 use millstream::{
     Action, AlreadyStopping, Backoff, Conn, Connect, Either, Engine, EventHandler, Keepalive,
     Listen, Opening, Reactor, ReactorAction, SocketOptions, TimerId, UnixAddress,
@@ -354,6 +355,48 @@ fn http_takes_whatever_times() {
             sent.and(end).expect("the connection stands");
             assert!(received.starts_with(b"HTTP/1.1 200 OK\r\n"), "{time:?}");
         }
+    }
+}
+
+/// Gives its handle away.
+struct Handled(Sender<websocket::WebSocketRemote<Handled>>);
+
+impl websocket::WebSocketHandler for Handled {
+    fn on_open(&mut self, socket: &mut websocket::Socket<'_, Self>) {
+        let _ = self.0.send(socket.remote()); // The test may have failed.
+    }
+}
+
+#[test]
+fn web_sockets_take_whatever_times() {
+    for time in [ZERO, MAX, to_the_end_of_the_clock()] {
+        let sockets = websocket::WebSocketServer::new()
+            .ping_interval(time)
+            .pong_timeout(time)
+            .close_timeout(time);
+        let (sender, remotes) = channel();
+        let engine = TestEngine::start(Engine::builder().reactors(1), move |_| {
+            let (sockets, sender) = (sockets.clone(), sender.clone());
+            http::HttpServer::new().serve(move |exchange: http::Exchange<'_>| {
+                sockets.accept(exchange, Handled(sender.clone()))
+            })
+        });
+        let mut client = engine.connect();
+        let head = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+        client.write_all(head.as_bytes()).expect("the connection stands");
+        let remote = receive(&remotes);
+        let sent = remote.send_within(&websocket::PreparedMessage::text("a"), time);
+        let closed = remote.close(websocket::CloseCode::NORMAL, "");
+        if time.is_zero() {
+            continue; // It is taken for dead at any moment.
+        }
+        assert_eq!((sent, closed), (Ok(()), Ok(())), "{time:?}");
+        client.write_all(b"\x88\x80\0\0\0\0").expect("the connection stands");
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).expect("the connection ends");
+        let replied = received.ends_with(b"\x88\x02\x03\xe8") || received.ends_with(b"\x88\0");
+        assert!(replied, "{time:?}: {}", received.escape_ascii());
     }
 }
 
