@@ -9,6 +9,7 @@ use millstream::websocket::{
 use millstream::{Input, OutputBuffer};
 
 use crate::check::websocket::{Case, Told, random_case, read_all};
+use crate::common::corpus::replay;
 use crate::common::seeds::for_each_seed;
 
 #[test]
@@ -17,6 +18,11 @@ fn random_messages_are_read_as_a_naive_reader_reads_them() {
         let (options, stream) = random_case(&mut Rng::with_seed(seed));
         Case { options, seed, stream: &stream }.check();
     });
+}
+
+#[test]
+fn the_fuzzers_inputs_are_read_as_a_naive_reader_reads_them() {
+    replay("websocket", |bytes| Case::read(bytes).check());
 }
 
 /// RFC 6455, section 5.7.
