@@ -14,6 +14,7 @@
 //! 14. [Closing and shutting down](shutting_down)
 //! 15. [Restarting](restarting)
 #![cfg_attr(feature = "http", doc = "16. [HTTP](http)")]
+#![cfg_attr(feature = "websocket", doc = "17. [WebSocket](websocket)")]
 #![cfg_attr(feature = "rpc", doc = "18. [Remote procedure calls](rpc)")]
 //! 19. [Several protocols](several_protocols)
 //! 22. [What is guaranteed, and what is not](guarantees)
@@ -67,6 +68,10 @@ pub mod restarting {}
 #[cfg(feature = "http")]
 #[doc = include_str!("../docs/guide/http.md")]
 pub mod http {}
+
+#[cfg(feature = "websocket")]
+#[doc = include_str!("../docs/guide/websocket.md")]
+pub mod websocket {}
 
 #[cfg(feature = "rpc")]
 #[doc = include_str!("../docs/guide/rpc.md")]
