@@ -1,4 +1,4 @@
-//! The example `http_hello`, asked over raw sockets, and by curl where it is there.
+//! The examples `http_hello` and `http_api`, asked over raw sockets, and by curl where it is there.
 
 use std::io::Write;
 use std::process::Command;
@@ -85,5 +85,61 @@ fn hello_has_its_paths() {
         let head = server.curl(&["--head"], "/plaintext").expect("curl was there");
         assert!(head.contains("Content-Length: 13\r\n"), "{head}");
     }
+    server.stop();
+}
+
+#[test]
+fn tasks_are_added_changed_listed_and_removed() {
+    let server = Server::start("http_api", &["--token", "sesame"]);
+    let said = |status: &str, content: &str| (status.to_owned(), content.to_owned());
+    let [line, fields, page] = server.ask("GET", "/", "", "");
+    assert!(line.ends_with(" 200 OK") && page.contains("<title>Tasks</title>"), "{line}\n{page}");
+    assert!(fields.contains("Content-Type: text/html") && fields.contains("X-Request-Id: "));
+    let json = "Content-Type: application/json\r\n";
+    let [line, fields, one] = server.ask("POST", "/api/tasks", json, r#"{"title":"sweep"}"#);
+    assert!(line.ends_with(" 201 Created") && fields.contains("Location: /api/tasks/1"), "{line}");
+    assert_eq!(one, r#"{"id":1,"title":"sweep","done":false}"#);
+    let two = r#"{"id":2,"title":"dust","done":true}"#;
+    let added = server.ask_json("POST", "/api/tasks", r#"{"title":"dust","done":true}"#);
+    assert_eq!(added, said("201 Created", two));
+    let ask = |path: &str| server.ask_json("GET", path, "");
+    assert_eq!(ask("/api/tasks"), said("200 OK", &format!("[{one},{two}]")));
+    assert_eq!(ask("/api/tasks?done=true"), said("200 OK", &format!("[{two}]")));
+    assert_eq!(ask("/api/tasks/2"), said("200 OK", two));
+    let changed = r#"{"id":1,"title":"mop","done":false}"#;
+    let change = server.ask_json("PUT", "/api/tasks/1", r#"{"title":"mop"}"#);
+    assert_eq!(change, said("200 OK", changed));
+    for (method, path, content, status, field) in [
+        ("POST", "/api/tasks", r#"{"title":" "}"#, "422 Unprocessable Content", "title"),
+        ("POST", "/api/tasks", r#"{"title":1}"#, "422 Unprocessable Content", "title"),
+        ("GET", "/api/tasks?done=perhaps", "", "400 Bad Request", "done"),
+        ("GET", "/api/tasks/one", "", "400 Bad Request", "id"),
+    ] {
+        let (line, content) = server.ask_json(method, path, content);
+        assert_eq!(line, status, "{content}");
+        assert!(content.ends_with(&format!(r#","field":"{field}"}}"#)), "{content}");
+    }
+    assert_eq!(ask("/api/tasks/3").0, "404 Not Found");
+    assert_eq!(server.ask_json("DELETE", "/api/tasks/1", "").0, "401 Unauthorized");
+    let token = "Authorization: Bearer sesame\r\n";
+    let [line, ..] = server.ask("DELETE", "/api/tasks/1", token, "");
+    assert!(line.ends_with(" 204 No Content"), "{line}");
+    assert_eq!(ask("/api/tasks"), said("200 OK", &format!("[{two}]")));
+    server.stop();
+}
+
+#[test]
+fn tasks_are_there_for_curl_and_not_too_often() {
+    let server = Server::start("http_api", &["--rate", "2"]);
+    let title = r#"{"title":"by curl"}"#;
+    let arguments = ["--data", title, "--header", "Content-Type: application/json", "--include"];
+    let Some(answer) = server.curl(&arguments, "/api/tasks") else { return server.stop() };
+    assert!(answer.ends_with(r#"{"id":1,"title":"by curl","done":false}"#), "{answer}");
+    // All of these come in the time in which two may.
+    let get = "GET /api/tasks HTTP/1.1\r\nHost: a\r\n\r\n";
+    let last = get.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+    let answers = server.send(&(get.repeat(40) + &last));
+    assert!(answers.contains("HTTP/1.1 429 Too Many Requests\r\n"), "{answers}");
+    assert!(answers.contains("Retry-After: 1\r\n"), "{answers}");
     server.stop();
 }
