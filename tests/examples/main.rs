@@ -5,6 +5,7 @@
 mod common;
 
 mod chat;
+mod gateway;
 mod http;
 mod kv;
 mod programs;
