@@ -1,5 +1,7 @@
 //! The example programs, and what they are made of.
 
+#[path = "../codec/check/mod.rs"]
+mod check;
 #[macro_use]
 #[path = "../common/mod.rs"]
 mod common;
@@ -8,6 +10,7 @@ mod chat;
 mod gateway;
 mod http;
 mod kv;
+mod nats;
 mod programs;
 mod proxy;
 mod tls;

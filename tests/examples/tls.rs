@@ -118,7 +118,7 @@ fn servers_say_what_is_wrong_with_a_certificate() {
         ),
     ];
     for (name, more) in
-        [("kv", &[][..]), ("proxy", &["--to", "127.0.0.1:7"]), ("rpc_server", &[])]
+        [("kv", &[][..]), ("nats", &[]), ("proxy", &["--to", "127.0.0.1:7"]), ("rpc_server", &[])]
     {
         for (options, expected) in &cases {
             let mut command = Command::new(example(name));
@@ -137,14 +137,17 @@ fn servers_say_what_is_wrong_with_a_certificate() {
 fn servers_read_a_certificate_again_on_a_hangup() {
     let echo = Program::start(&["--listen", "127.0.0.1:0"]).address();
     for (name, more) in
-        [("kv", &[][..]), ("proxy", &["--to", &echo]), ("rpc_server", &[])]
+        [("kv", &[][..]), ("nats", &[]), ("proxy", &["--to", &echo]), ("rpc_server", &[])]
     {
         let certificate = Certificate::new();
         let more = [&["--listen", "127.0.0.1:0"], more].concat();
         let mut server = Program::of(name, &certificate.options(&more));
         let address = server.address();
         let shakes_hands = |certificate: &Certificate| {
-            let (tls, stream) = (client_side(certificate.believed()), connect(&address));
+            let (tls, mut stream) = (client_side(certificate.believed()), connect(&address));
+            if name == "nats" {
+                while read_exactly(&mut stream, 1) != b"\n" {} // It begins behind INFO.
+            }
             let mut client = StreamOwned::new(tls, stream);
             client.conn.complete_io(&mut client.sock).is_ok().then_some(client)
         };

@@ -1,0 +1,6 @@
+//! The broker, run as a user runs it: by itself, with clients that others wrote, and compared with
+//! nats-server.
+
+#![allow(unreachable_pub, reason = "modules of a program")]
+
+mod modules;
