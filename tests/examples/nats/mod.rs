@@ -3,4 +3,7 @@
 
 #![allow(unreachable_pub, reason = "modules of a program")]
 
+mod client;
 mod modules;
+mod programs;
+mod serving;
