@@ -4,6 +4,9 @@
 #![allow(unreachable_pub, reason = "modules of a program")]
 
 mod client;
+mod limits;
 mod modules;
 mod programs;
+mod reactors;
 mod serving;
+mod tls;
