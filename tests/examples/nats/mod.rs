@@ -4,6 +4,8 @@
 #![allow(unreachable_pub, reason = "modules of a program")]
 
 mod client;
+mod clients;
+mod differential;
 mod limits;
 mod modules;
 mod programs;
