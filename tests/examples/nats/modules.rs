@@ -15,9 +15,15 @@ mod subject;
 
 use fastrand::Rng;
 
+use crate::common::corpus::replay;
 use crate::common::seeds::for_each_seed;
 
 #[test]
 fn any_operations() {
     for_each_seed(20_000, |seed| case::Case::draw(&mut Rng::with_seed(seed)).check());
+}
+
+#[test]
+fn the_fuzzers_operations() {
+    replay("nats", |data| case::Case::read(data).check());
 }
