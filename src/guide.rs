@@ -6,6 +6,7 @@
 //! 4. [Output and backpressure](backpressure)
 //! 5. [Timers and deadlines](timers)
 //! 7. [Threads](threads)
+//! 8. [Talking to other connections](other_connections)
 //! 9. [Listening](listening)
 //! 10. [Connecting](connecting)
 #![cfg_attr(any(feature = "tls", feature = "tls-ring"), doc = "11. [TLS](tls)")]
@@ -42,6 +43,9 @@ pub mod timers {}
 
 #[doc = include_str!("../docs/guide/threads.md")]
 pub mod threads {}
+
+#[doc = include_str!("../docs/guide/other_connections.md")]
+pub mod other_connections {}
 
 #[doc = include_str!("../docs/guide/listening.md")]
 pub mod listening {}
