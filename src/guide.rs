@@ -5,6 +5,7 @@
 //! 3. [Write your own protocol](protocols)
 //! 4. [Output and backpressure](backpressure)
 //! 5. [Timers and deadlines](timers)
+//! 6. [Request timeouts and keep-alive](keep_alive)
 //! 7. [Threads](threads)
 //! 8. [Talking to other connections](other_connections)
 //! 9. [Listening](listening)
@@ -40,6 +41,9 @@ pub mod backpressure {}
 
 #[doc = include_str!("../docs/guide/timers.md")]
 pub mod timers {}
+
+#[doc = include_str!("../docs/guide/keep_alive.md")]
+pub mod keep_alive {}
 
 #[doc = include_str!("../docs/guide/threads.md")]
 pub mod threads {}
