@@ -19,6 +19,7 @@
 #![cfg_attr(feature = "websocket", doc = "17. [WebSocket](websocket)")]
 #![cfg_attr(feature = "rpc", doc = "18. [Remote procedure calls](rpc)")]
 //! 19. [Several protocols](several_protocols)
+#![cfg_attr(feature = "sim", doc = "20. [Testing your server](testing)")]
 //! 22. [What is guaranteed, and what is not](guarantees)
 //! 23. [How we measure](measuring)
 //! 24. [Coming from gnet, netpoll, libuv or mio](migrating)
@@ -84,6 +85,10 @@ pub mod websocket {}
 #[cfg(feature = "rpc")]
 #[doc = include_str!("../docs/guide/rpc.md")]
 pub mod rpc {}
+
+#[cfg(feature = "sim")]
+#[doc = include_str!("../docs/guide/testing.md")]
+pub mod testing {}
 
 #[doc = include_str!("../docs/guide/guarantees.md")]
 pub mod guarantees {}
