@@ -20,6 +20,7 @@
 #![cfg_attr(feature = "rpc", doc = "18. [Remote procedure calls](rpc)")]
 //! 19. [Several protocols](several_protocols)
 #![cfg_attr(feature = "sim", doc = "20. [Testing your server](testing)")]
+//! 21. [Watching a server](watching)
 //! 22. [What is guaranteed, and what is not](guarantees)
 //! 23. [How we measure](measuring)
 //! 24. [Coming from gnet, netpoll, libuv or mio](migrating)
@@ -89,6 +90,9 @@ pub mod rpc {}
 #[cfg(feature = "sim")]
 #[doc = include_str!("../docs/guide/testing.md")]
 pub mod testing {}
+
+#[doc = include_str!("../docs/guide/watching.md")]
+pub mod watching {}
 
 #[doc = include_str!("../docs/guide/guarantees.md")]
 pub mod guarantees {}

@@ -4,6 +4,7 @@
 //! that breaks it. To add a rule, write the function, put it into [`RULES`] and add its sample.
 
 mod errors;
+mod events;
 mod floors;
 mod names;
 mod programs;
