@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
 pub(crate) mod calls;
+pub(crate) mod fan_out;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
