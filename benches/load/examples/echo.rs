@@ -2,9 +2,17 @@
 //!
 //! Without arguments it starts the server, drives it over loopback for a few seconds, checks every
 //! byte that comes back, and prints what it measured. With `--listen` it is a plain server that
-//! runs until SIGINT or SIGTERM.
+//! runs until SIGINT or SIGTERM. With the feature `tls` either is encrypted if there is a
+//! certificate.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
+
+#[cfg(feature = "tls")]
+#[path = "../../../examples/certificate/mod.rs"]
+mod certificate;
+#[cfg(not(feature = "tls"))]
+#[path = "echo/no_certificate.rs"]
+mod certificate;
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
@@ -15,7 +23,9 @@ use clap::Parser;
 use millstream::codec::{FrameHandler, Framed, FramedConn, LengthField};
 use millstream::{Action, Conn, Engine, EventHandler, ReactorStats};
 use millstream_load::progress_line::ProgressLine;
-use millstream_load::{Framing, Load};
+use millstream_load::{Framing, Load, Tls};
+
+use self::certificate::{Certificate, Encryption};
 
 /// How long connections have to take what is left for them when the server stops.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,6 +37,12 @@ const MOST_STUCK: Duration = Duration::from_secs(60);
 
 /// An echo server: under its own load, or, with --listen, for others.
 #[derive(Parser)]
+#[cfg_attr(
+    not(feature = "tls"),
+    command(
+        after_help = "With cargo's option --features tls it also takes --tls-cert and --tls-key."
+    )
+)]
 struct Options {
     /// Run as a plain server on this address, for example 127.0.0.1:7000 (port 0: any that is
     /// free).
@@ -41,6 +57,10 @@ struct Options {
     /// Look for something to do for this many microseconds before waiting for it.
     #[arg(long, value_name = "MICROS", value_parser = clap::value_parser!(u64).range(1..))]
     busy_poll: Option<u64>,
+    /// After this many flights of TLS handshakes in one turn put the others off to the next one
+    /// [default: the engine's].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    handshake_budget: Option<u32>,
     /// Serve frames, each of which begins with the number of bytes behind that, in four bytes,
     /// big-endian.
     #[arg(long)]
@@ -57,6 +77,8 @@ struct Options {
     /// Under load: messages in flight on each connection.
     #[arg(long, conflicts_with = "listen", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     in_flight: u16,
+    #[command(flatten)]
+    certificate: Option<Certificate>,
 }
 
 struct Echo;
@@ -97,13 +119,19 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> anyhow::Result<()> {
-    let engine = start(options)?;
-    if options.listen.is_some() { serve(&engine) } else { drive(&engine, options) }
+    let encryption = Encryption::load(options.certificate.as_ref())?;
+    let engine = start(options, &encryption)?;
+    if options.listen.is_none() {
+        return drive(&engine, options);
+    }
+    encryption.reload_on_hangup(&engine)?;
+    serve(&engine)
 }
 
-fn start(options: &Options) -> anyhow::Result<Engine> {
+fn start(options: &Options, encryption: &Encryption) -> anyhow::Result<Engine> {
     let mut builder = Engine::builder().idle_timeout(MOST_SILENCE).write_timeout(MOST_STUCK);
-    builder = builder.listen(options.listen.as_deref().unwrap_or("127.0.0.1:0"));
+    let listen = options.listen.as_deref().unwrap_or("127.0.0.1:0");
+    builder = builder.listen(encryption.of(listen));
     if let Some(reactors) = options.reactors {
         builder = builder.reactors(reactors.into());
     }
@@ -112,6 +140,9 @@ fn start(options: &Options) -> anyhow::Result<Engine> {
     }
     if let Some(time) = options.busy_poll {
         builder = builder.busy_poll(Duration::from_micros(time));
+    }
+    if let Some(flights) = options.handshake_budget {
+        builder = builder.handshake_budget(flights as usize);
     }
     Ok(match options.length_field {
         true => builder.start(|_| Framed::new(Echo))?,
@@ -136,13 +167,17 @@ fn drive(engine: &Engine, options: &Options) -> anyhow::Result<()> {
         connections: options.connections.into(),
         message_size: options.size as usize,
         framing: if options.length_field { Framing::LengthField } else { Framing::None },
+        tls: if options.certificate.is_some() { Tls::Full } else { Tls::Off },
         in_flight: options.in_flight.into(),
         duration: Duration::from_secs(options.seconds),
         ..Load::new(address)
     };
     println!(
-        "echo on {address}: {} connections, {} bytes a message, {} in flight, every byte checked",
-        load.connections, load.message_size, load.in_flight
+        "echo on {address}: {} connections{}, {} bytes a message, {} in flight, every byte checked",
+        load.connections,
+        if load.tls == Tls::Off { "" } else { " over TLS" },
+        load.message_size,
+        load.in_flight
     );
     let mut line = ProgressLine::new();
     let report = millstream_load::run(&load, |progress| line.show(&progress.to_string()))?;

@@ -18,6 +18,7 @@ const MOST_THREADS: usize = 1_024;
 const MOST_MESSAGES: usize = 1 << 20;
 /// What is in flight is sent without a look at the clock.
 const MOST_BYTES: usize = 1 << 30;
+const MOST_HANDSHAKES: usize = 100_000;
 /// One a nanosecond: the clock tells no more apart.
 const MOST_PER_SECOND: f64 = 1e9;
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -43,6 +44,9 @@ pub struct Load {
     pub message_size: usize,
     /// What is around each message.
     pub framing: Framing,
+    /// Whether connections are encrypted.
+    #[serde(default)]
+    pub tls: Tls,
     /// Messages each connection keeps under way, at most. At least 1; on all connections together
     /// at most 1,048,576.
     pub in_flight: usize,
@@ -78,6 +82,7 @@ impl Load {
             connections: 50,
             message_size: 64,
             framing: Framing::None,
+            tls: Tls::Off,
             in_flight: 1,
             duration: Duration::from_secs(3),
             warm_up: Duration::from_millis(500),
@@ -106,7 +111,7 @@ impl Load {
     ///
     /// # Errors
     ///
-    /// [`LoadError::OutOfBounds`], [`LoadError::NoLengthField`],
+    /// [`LoadError::OutOfBounds`], [`LoadError::NoLengthField`], [`LoadError::NoTls`],
     /// [`LoadError::CrowdWithoutFrames`], [`LoadError::Duration`] or [`LoadError::Rate`].
     pub fn validate(&self) -> Result<(), LoadError> {
         let messages = self.connections.saturating_mul(self.in_flight);
@@ -126,6 +131,14 @@ impl Load {
         }
         if self.framing == Framing::LengthField && self.message_size < LENGTH_FIELD {
             return Err(LoadError::NoLengthField(self.message_size));
+        }
+        if (self.tls != Tls::Off || self.crowd.handshakes > 0) && cfg!(not(feature = "tls")) {
+            return Err(LoadError::NoTls);
+        }
+        if self.crowd.handshakes > MOST_HANDSHAKES {
+            let (what, value, most) =
+                ("handshakes a second", self.crowd.handshakes, MOST_HANDSHAKES);
+            return Err(LoadError::OutOfBounds { what, value, most });
         }
         if self.framing != Framing::None && self.crowd.total() > 0 {
             return Err(LoadError::CrowdWithoutFrames);
@@ -166,7 +179,7 @@ impl fmt::Display for Load {
         if !self.cores.is_empty() {
             write!(f, " on cores {:?}", self.cores)?;
         }
-        let Crowd { idle, flooding, slow, stuck } = self.crowd;
+        let Crowd { idle, flooding, slow, stuck, handshakes } = self.crowd;
         for (count, kind) in
             [(idle, "idle"), (flooding, "flooding"), (slow, "slow"), (stuck, "stuck")]
         {
@@ -174,6 +187,15 @@ impl fmt::Display for Load {
                 write!(f, ", {count} {kind}")?;
             }
         }
+        if handshakes > 0 {
+            write!(f, ", {handshakes} handshakes a second")?;
+        }
+        let tls = match self.tls {
+            Tls::Off => "",
+            Tls::Full => ", over TLS",
+            Tls::Resumed => ", over TLS with sessions resumed",
+        };
+        f.write_str(tls)?;
         let verify = match self.verify {
             Verify::All => "every byte checked",
             Verify::Sample => "one message in 64 checked",
@@ -195,6 +217,20 @@ pub enum Framing {
     /// Each message is the body of a call of `echo.Echo/echo` in millstream's RPC protocol, and
     /// comes back in its answer. Answers may come in any order.
     Rpc,
+}
+
+/// Whether connections are encrypted: by TLS 1.3 with AES-128-GCM and X25519. It needs the feature
+/// `tls`. No certificate is checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Tls {
+    /// They are not.
+    #[default]
+    Off,
+    /// They are, and each has a handshake in full.
+    Full,
+    /// They are, and in [`Mode::Churn`] each goes on with the session of one before it.
+    Resumed,
 }
 
 /// When messages are sent.
@@ -234,10 +270,15 @@ pub struct Crowd {
     pub slow: usize,
     /// How many send until they are blocked, and never read.
     pub stuck: usize,
+    /// How many TLS handshakes are begun each second, on connections of their own, on one more
+    /// thread. All begin with the same words, which cost the generator nothing, and end with a
+    /// reset when the server has answered. At most 100,000.
+    #[serde(default)]
+    pub handshakes: usize,
 }
 
 impl Crowd {
-    /// How many connections that is.
+    /// How many connections that is, but for those that only shake hands.
     #[must_use]
     pub fn total(&self) -> usize {
         let rest = self.flooding.saturating_add(self.slow).saturating_add(self.stuck);

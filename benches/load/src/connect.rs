@@ -131,6 +131,6 @@ impl Generator {
 impl Connection {
     /// Asks for the events of the connection.
     pub(super) fn register(&mut self, token: Token, registry: &Registry) -> io::Result<()> {
-        registry.register(&mut self.stream, token, Interest::READABLE | Interest::WRITABLE)
+        registry.register(self.stream.socket_mut(), token, Interest::READABLE | Interest::WRITABLE)
     }
 }

@@ -5,11 +5,11 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::time::Duration;
 
 use mio::event::Event;
-use mio::net::TcpStream;
 
 use super::calls::Calls;
 use super::context::{Awaited, Context, Next};
 use super::pattern::{Mismatch, sampled};
+use super::stream::Stream;
 use super::{Framing, LoadError, Verify};
 
 /// Whether a short read has drained the socket, and a short write filled it. mio's poll back end
@@ -19,7 +19,7 @@ const SHORT_MEANS_DRAINED: bool = cfg!(not(mio_unsupported_force_poll_poll));
 /// A connection and its place in its stream.
 pub(super) struct Connection {
     pub(super) id: usize,
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     established: bool,
     wire: Wire,
     /// Messages that may be in flight.
@@ -55,15 +55,11 @@ impl Connection {
     pub(super) fn open(id: usize, in_flight: usize, context: &Context) -> Result<Self, LoadError> {
         let address = context.address;
         let opened_at = context.clock.now();
-        let open = || {
-            let stream = TcpStream::connect(address)?;
-            stream.set_nodelay(true)?;
-            Ok(stream)
-        };
+        let stream = Stream::open(address, context.tls.as_ref());
         let connect_error = |source| LoadError::Connect { connection: id, address, source };
         Ok(Self {
             id,
-            stream: open().map_err(connect_error)?,
+            stream: stream.map_err(connect_error)?,
             established: false,
             wire: match context.framing {
                 Framing::None | Framing::LengthField => Wire::Messages { partial: 0 },
@@ -147,9 +143,9 @@ impl Connection {
 
     /// Whether the connection is there now: what a first event does not promise.
     fn establish(&mut self, context: &Context) -> Result<bool, LoadError> {
-        let established = match self.stream.take_error() {
+        let established = match self.stream.socket().take_error() {
             Ok(Some(error)) | Err(error) => Err(error),
-            Ok(None) => match self.stream.peer_addr() {
+            Ok(None) => match self.stream.socket().peer_addr() {
                 Ok(_) => Ok(true),
                 Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
                 Err(error) => Err(error),
@@ -259,7 +255,7 @@ impl Connection {
     /// no longer is.
     pub(super) fn send(&mut self, context: &Context) -> Result<(), LoadError> {
         while self.write(context)? {}
-        Ok(())
+        self.stream.flush().map_err(|error| self.failed(error))
     }
 
     /// Sends some of what is offered with one `send`, and says whether the socket may take more.

@@ -7,12 +7,14 @@ use super::clock::Clock;
 use super::pace::Pace;
 use super::pattern::Pattern;
 use super::tally::Tally;
+use super::tls::TlsClient;
 use super::{Framing, Verify};
 
 /// What the connections of one thread share.
 pub(super) struct Context {
     pub(super) address: SocketAddr,
     pub(super) framing: Framing,
+    pub(super) tls: Option<TlsClient>,
     pub(super) message_size: usize,
     pub(super) verify: Verify,
     pub(super) pattern: Arc<Pattern>,

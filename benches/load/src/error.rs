@@ -24,6 +24,9 @@ pub enum LoadError {
     /// There is no room for a message's length.
     #[error("a message of {0} bytes has no room for its length, which takes {LENGTH_FIELD}")]
     NoLengthField(usize),
+    /// The generator was compiled without it.
+    #[error("TLS needs a load generator with the feature `tls`")]
+    NoTls,
     /// The crowd speaks neither in frames nor in calls.
     #[error("connections besides the measured ones send no frames")]
     CrowdWithoutFrames,

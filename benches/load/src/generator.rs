@@ -14,6 +14,7 @@ use super::context::{Context, Next};
 use super::pace::Pace;
 use super::pattern::{MAX_CHUNK, Pattern};
 use super::tally::Tally;
+use super::tls::TlsClient;
 use super::{Lane, Load, LoadError, Mode, Schedule, Worker};
 
 /// Events taken from the kernel at once.
@@ -57,6 +58,7 @@ impl Generator {
         let context = Context {
             address: load.address,
             framing: load.framing,
+            tls: TlsClient::of(load.tls)?,
             message_size: load.message_size,
             verify: load.verify,
             pattern,
@@ -77,7 +79,7 @@ impl Generator {
             let connection = &mut self.connections[event.token().0];
             connection.ready(event, &mut self.context)?;
             if matches!(self.context.next, Next::Connection) && connection.is_idle() {
-                self.context.tally.record_connection(connection.lifetime());
+                connection.record(&mut self.context.tally);
                 connection.replace(event.token(), self.poll.registry(), load, &mut self.context)?;
             }
         }
@@ -206,7 +208,7 @@ impl Generator {
         self.context.tally.unsent = due - sent;
         if load.mode == Mode::Churn {
             for connection in self.connections.iter().filter(|connection| connection.is_idle()) {
-                self.context.tally.record_connection(connection.lifetime());
+                connection.record(&mut self.context.tally);
             }
         }
         Ok(())
@@ -214,6 +216,11 @@ impl Generator {
 }
 
 impl Connection {
+    /// Counts a connection that is done.
+    fn record(&self, tally: &mut Tally) {
+        tally.record_connection(self.lifetime(), self.stream.is_resumed());
+    }
+
     /// Closes the connection and opens one in its place, with all of its messages offered.
     fn replace(
         &mut self,
@@ -223,7 +230,7 @@ impl Connection {
         context: &mut Context,
     ) -> Result<(), LoadError> {
         // Why with a reset, see `Mode::Churn`.
-        let reset = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        let reset = SockRef::from(self.stream.socket()).set_linger(Some(Duration::ZERO));
         reset.map_err(|error| self.failed(error))?;
         *self = Self::open(self.id + load.all_connections(), load.in_flight, context)?;
         self.register(token, registry)?;

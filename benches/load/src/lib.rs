@@ -12,6 +12,8 @@
 //! core; what became due at once is sent at once. [`Crowd`] are connections besides the measured
 //! ones.
 //!
+//! With the feature `tls`, [`Tls`] says whether all of that is encrypted.
+//!
 //! Protocols that it does not speak are spoken by a [`Worker`] instead of its own event loop, such
 //! as a client on another library.
 //!
@@ -21,10 +23,10 @@
 //! other server the same way.
 //!
 //! Where things are: `pattern` what is sent and how it is checked; `connection` one connection,
-//! `calls` what is sent on it where messages are in calls, `context` what a thread's connections
-//! share; `pace` when messages are due; `generator` the event loop of one thread, `crowd` that of
-//! the crowd's; `worker` what a thread is to do when; `connect` how all connections get there;
-//! `run` the threads; `program` the same in another process.
+//! `stream` and `tls` what it goes through, `calls` what is sent on it where messages are in calls,
+//! `context` what a thread's connections share; `pace` when messages are due; `generator` the event
+//! loop of one thread, `crowd` that of the crowd's, `hellos` that of handshakes only; `worker` what
+//! a thread is to do when; `connect` how all connections get there; `run` the threads.
 
 mod bounds;
 mod calls;
@@ -36,17 +38,24 @@ mod context;
 mod crowd;
 mod error;
 mod generator;
+mod hellos;
 mod pace;
 mod pattern;
 mod progress;
 pub mod progress_line;
 mod report;
 mod run;
+mod stream;
 mod tally;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+mod tls;
 mod worker;
 
 pub use clock::Clock;
-pub use config::{Crowd, Deadlines, Framing, Load, Mode, Verify};
+pub use config::{Crowd, Deadlines, Framing, Load, Mode, Tls, Verify};
 pub use error::{AnswerError, LoadError};
 pub use pace::Pace;
 pub use pattern::Messages;

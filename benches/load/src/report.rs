@@ -7,8 +7,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::Mode;
 use super::tally::{Tally, histogram};
+use super::{Load, Mode, Tls};
 
 /// What was measured, the warm-up excluded. `Display` makes a small table of it.
 #[derive(Clone, Debug)]
@@ -24,8 +24,12 @@ pub struct Report {
     pub errors: u64,
     /// Connections of the crowd that the server closed.
     pub dropped: u64,
+    /// Handshakes of the crowd that the server answered, warm-up included.
+    pub shaken: u64,
     /// Connections completed, in [`Mode::Churn`].
     pub connections_made: u64,
+    /// How many of those shook hands in full although [`Tls::Resumed`] was asked for.
+    pub not_resumed: u64,
     /// Latencies in nanoseconds: of messages, from offering them to the kernel, or, in
     /// [`Mode::Open`], from when they were due, to having read the last byte; in [`Mode::Churn`] of
     /// connections, from connecting to having read the last byte.
@@ -33,27 +37,34 @@ pub struct Report {
 }
 
 impl Report {
-    pub(super) fn from_tallies(tallies: &[Tally], mode: Mode, message_size: usize) -> Self {
+    pub(super) fn from_tallies(tallies: &[Tally], load: &Load) -> Self {
         let (mut messages, mut connections) = (histogram(), histogram());
         for tally in tallies {
             let same_bounds = "all histograms have the same bounds";
             messages.add(&tally.messages).expect(same_bounds);
             connections.add(&tally.connections).expect(same_bounds);
         }
+        let resumed = tallies.iter().map(|tally| tally.resumed).sum::<u64>();
         Self {
             messages: messages.len(),
-            bytes: messages.len() * message_size as u64,
+            bytes: messages.len() * load.message_size as u64,
             elapsed: tallies.iter().map(|tally| tally.elapsed).max().unwrap_or_default(),
             errors: tallies.iter().map(|tally| tally.in_flight + tally.unsent).sum(),
             dropped: tallies.iter().map(|tally| tally.dropped).sum(),
+            shaken: tallies.iter().map(|tally| tally.shaken).sum(),
             connections_made: connections.len(),
-            histogram: if mode == Mode::Churn { connections } else { messages },
+            not_resumed: if load.tls == Tls::Resumed { connections.len() - resumed } else { 0 },
+            histogram: if load.mode == Mode::Churn { connections } else { messages },
         }
     }
 
     /// What the server failed to do, if it did: not everything was echoed, or nothing at all.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
+        let (full, all) = (self.not_resumed, self.connections_made);
+        if full > all / 10 {
+            return Some(format!("{full} of {all} sessions were not resumed"));
+        }
         match (self.errors, self.histogram.is_empty()) {
             (0, false) => None,
             (0, true) => Some("nothing was echoed while measuring".into()),
@@ -210,6 +221,9 @@ impl fmt::Display for Report {
         if self.dropped > 0 {
             writeln!(f, "dropped     {:>12}   connections of the crowd", self.dropped)?;
         }
+        if self.shaken > 0 {
+            writeln!(f, "handshakes  {:>12}   answered besides", self.shaken)?;
+        }
         let of = if self.connections_made > 0 { "for a connection" } else { "for a message" };
         for (name, latency) in self.latencies() {
             match latency.map(|latency| latency.as_secs_f64() * 1e6) {
@@ -235,10 +249,14 @@ mod tests {
         tally
     }
 
+    fn load(message_size: usize) -> Load {
+        Load { message_size, ..Load::new(([127, 0, 0, 1], 7).into()) }
+    }
+
     #[test]
     fn threads_add_up() {
         let tallies = [tally((1..=500).map(|n| n * 1_000), 0, 2), tally([1_000_000; 500], 3, 1)];
-        let report = Report::from_tallies(&tallies, Mode::Closed, 64);
+        let report = Report::from_tallies(&tallies, &load(64));
         assert_eq!((report.messages, report.bytes, report.errors), (1_000, 64_000, 3));
         assert_eq!(report.elapsed, Duration::from_secs(2));
         assert_eq!(report.messages_per_second(), 500.0);
@@ -250,7 +268,7 @@ mod tests {
 
     #[test]
     fn nothing_measured_is_a_report_too() {
-        let report = Report::from_tallies(&[], Mode::Closed, 64);
+        let report = Report::from_tallies(&[], &load(64));
         assert_eq!(report.messages_per_second(), 0.0);
         assert_eq!((report.p99(), report.max()), (None, None));
         let line = |name: &str| format!("{name:<12}{:>12}\n", "-");
@@ -259,8 +277,17 @@ mod tests {
     }
 
     #[test]
+    fn sessions_that_are_not_resumed_are_a_failure() {
+        let mut all = Tally::new();
+        (0..20).for_each(|number| all.record_connection(1_000, number >= 3));
+        let resumed = Load { tls: Tls::Resumed, mode: Mode::Churn, ..load(64) };
+        let report = Report::from_tallies(&[all], &resumed);
+        assert_eq!(report.failure().unwrap(), "3 of 20 sessions were not resumed");
+    }
+
+    #[test]
     fn a_latency_beyond_the_bounds_is_counted_as_the_longest() {
-        let report = Report::from_tallies(&[tally([u64::MAX], 0, 1)], Mode::Closed, 1);
+        let report = Report::from_tallies(&[tally([u64::MAX], 0, 1)], &load(1));
         assert_eq!(report.messages, 1);
     }
 

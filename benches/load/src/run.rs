@@ -12,10 +12,11 @@ use super::bounds::OTHER_FILES;
 use super::clock::Clock;
 use super::connect::{Connected, connect};
 use super::crowd::CrowdLoop;
+use super::hellos::Hellos;
 use super::progress::Progress;
 use super::tally::Tally;
 use super::worker::Board;
-use super::{Load, LoadError, Mode, Report, Schedule, Worker};
+use super::{Crowd, Load, LoadError, Mode, Report, Schedule, Worker};
 
 /// As many cores as the system's affinity masks have; beyond them `core_affinity` panics.
 const MAX_CORES: usize = 1_024;
@@ -30,7 +31,7 @@ pub fn run(load: &Load, mut progress: impl FnMut(Progress)) -> Result<Report, Lo
     let clock = start(load)?;
     let Connected { crowd, generators } = connect(load, clock, &mut progress)?;
     let crowd = (load.crowd.total() > 0).then(|| CrowdLoop::new(crowd, &load.crowd));
-    conduct(load, clock, generators, crowd, progress)
+    conduct(load, clock, generators, (crowd, Hellos::of(load, clock)?), progress)
 }
 
 /// Like [`run`], but what sends is made by `connect`, from the numbers of a thread's connections:
@@ -45,7 +46,7 @@ pub fn run_workers<W: Worker>(
     mut connect: impl FnMut(Range<usize>, Clock) -> Result<W, LoadError>,
     progress: impl FnMut(Progress),
 ) -> Result<Report, LoadError> {
-    if load.crowd.total() > 0 {
+    if load.crowd != Crowd::default() {
         return Err(LoadError::CrowdWithoutFrames);
     }
     if load.mode == Mode::Churn {
@@ -54,7 +55,7 @@ pub fn run_workers<W: Worker>(
     let clock = start(load)?;
     let workers = load.shares().map(|ids| connect(ids, clock));
     let workers = workers.collect::<Result<Vec<W>, LoadError>>()?;
-    conduct(load, clock, workers, None, progress)
+    conduct(load, clock, workers, (None, None), progress)
 }
 
 /// The clock of a load that may be run.
@@ -69,18 +70,18 @@ fn conduct<W: Worker>(
     load: &Load,
     clock: Clock,
     workers: Vec<W>,
-    crowd: Option<CrowdLoop>,
+    others: (Option<CrowdLoop>, Option<Hellos>),
     mut progress: impl FnMut(Progress),
 ) -> Result<Report, LoadError> {
     let board = Board::new(workers.len());
     let schedule = Schedule::from_now(load, clock);
-    let tallies = drive(workers, crowd, load, &schedule, &board, || {
+    let tallies = drive(workers, others, load, &schedule, &board, || {
         // One look at the clock for both, or measuring might begin between them, and go unreported.
         let now = clock.now();
         progress(schedule.progress(load, now, &board));
         schedule.next_progress(now)
     })?;
-    Ok(Report::from_tallies(&tallies, load.mode, load.message_size))
+    Ok(Report::from_tallies(&tallies, load))
 }
 
 /// Asks whether this process may open this many connections, before it tries.
@@ -96,11 +97,11 @@ pub fn check_open_files(connections: usize) -> Result<(), LoadError> {
     }
 }
 
-/// Runs each worker, and the crowd if there is one, on its own thread. `report` reports the
-/// progress, and says when it wants to do so again.
+/// Runs each worker, and the crowd's loops if there are any, on its own thread. `report` reports
+/// the progress, and says when it wants to do so again.
 fn drive<W: Worker>(
     workers: Vec<W>,
-    crowd: Option<CrowdLoop>,
+    (crowd, hellos): (Option<CrowdLoop>, Option<Hellos>),
     load: &Load,
     schedule: &Schedule,
     board: &Board,
@@ -119,14 +120,22 @@ fn drive<W: Worker>(
             });
         }
         if let Some(crowd) = crowd {
+            let finished = finished.clone();
             scope.spawn(move || {
                 let tally = pin(threads, &load.cores)
                     .and_then(|()| crowd.run(schedule.drained, &board.stop));
                 let _ = finished.send(tally);
             });
-        } else {
-            drop(finished);
         }
+        if let Some(hellos) = hellos {
+            let finished = finished.clone();
+            scope.spawn(move || {
+                let tally = pin(threads, &load.cores)
+                    .and_then(|()| hellos.run(schedule.drained, &board.stop));
+                let _ = finished.send(tally);
+            });
+        }
+        drop(finished);
         collect(&results, threads, board, report)
     })
 }

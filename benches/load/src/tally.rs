@@ -20,10 +20,14 @@ pub struct Tally {
     pub unsent: u64,
     /// Connections of the crowd that the server closed.
     pub(super) dropped: u64,
+    /// Handshakes of the crowd that the server answered.
+    pub(super) shaken: u64,
     /// Latencies in nanoseconds of the messages measured; its length is their number.
     pub(super) messages: Histogram<u64>,
     /// The same of the connections made.
     pub(super) connections: Histogram<u64>,
+    /// How many of those went on with the session of another one.
+    pub(super) resumed: u64,
     /// How long was measured.
     pub elapsed: Duration,
 }
@@ -44,8 +48,10 @@ impl Tally {
             in_flight: 0,
             unsent: 0,
             dropped: 0,
+            shaken: 0,
             messages: histogram(),
             connections: histogram(),
+            resumed: 0,
             elapsed: Duration::ZERO,
         }
     }
@@ -57,8 +63,9 @@ impl Tally {
     }
 
     /// Counts one connection that took `latency` nanoseconds.
-    pub(super) fn record_connection(&mut self, latency: u64) {
+    pub(super) fn record_connection(&mut self, latency: u64, resumed: bool) {
         self.connections_made += 1;
+        self.resumed += u64::from(resumed);
         self.connections.saturating_record(latency);
     }
 
@@ -66,6 +73,7 @@ impl Tally {
     pub fn reset(&mut self) {
         self.messages.reset();
         self.connections.reset();
+        self.resumed = 0;
     }
 }
 

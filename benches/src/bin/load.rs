@@ -13,7 +13,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use millstream_benches::arguments::{self, count, seconds};
 use millstream_benches::load::progress_line::ProgressLine;
-use millstream_benches::load::{self, Crowd, Deadlines, Framing, Load, Mode, Report, Verify};
+use millstream_benches::load::{self, Crowd, Deadlines, Framing, Load, Mode, Report, Tls, Verify};
 use millstream_benches::process::{ProcessFigures, ProcessMeter, raise_open_files};
 use millstream_benches::stand::Cores;
 use serde::Serialize;
@@ -53,6 +53,10 @@ struct LoadOptions {
     /// a call of millstream's RPC protocol.
     #[arg(long, value_enum, default_value = "none")]
     framing: Framing,
+    /// Whether connections are encrypted, which needs the feature `tls` of this program. Not, each
+    /// with a handshake in full, or, with --churn, with the session of one before it.
+    #[arg(long, value_enum, default_value = "off")]
+    tls: Tls,
     /// Messages each connection has in flight: always, or with --rate at most; with --churn, the
     /// messages each connection echoes in its life.
     #[arg(short = 'f', long, value_name = "N", default_value = "1", value_parser = count)]
@@ -106,6 +110,9 @@ struct LoadOptions {
     /// Connections that send until they are blocked and never read.
     #[arg(long, value_name = "N", default_value = "0", value_parser = count, help_heading = "Other connections")]
     stuck: usize,
+    /// TLS handshakes that are begun each second.
+    #[arg(long, value_name = "N", default_value = "0", value_parser = count, help_heading = "Other connections")]
+    handshakes: usize,
 
     /// The server's process id: report what it and its descendants spend, per message or, with
     /// --churn, per connection.
@@ -198,18 +205,19 @@ impl LoadOptions {
             None if self.churn => Mode::Churn,
             None => Mode::Closed,
         };
-        let Self { idle, flooding, slow, stuck, patience, .. } = *self;
+        let Self { idle, flooding, slow, stuck, handshakes, patience, .. } = *self;
         Load {
             connections: self.connections,
             message_size: self.size,
             framing: self.framing,
+            tls: self.tls,
             in_flight: self.in_flight,
             duration: self.seconds,
             warm_up: self.warm_up,
             threads: self.threads,
             cores: self.cores.as_ref().map_or_else(Vec::new, |cores| cores.ids().to_vec()),
             mode,
-            crowd: Crowd { idle, flooding, slow, stuck },
+            crowd: Crowd { idle, flooding, slow, stuck, handshakes },
             verify: self.verify,
             deadlines: Deadlines { connect: patience, stall: patience, drain: patience },
             ..Load::new(self.address)

@@ -10,7 +10,7 @@ use millstream_benches::load::{Crowd, Deadlines, Load, LoadError, Mode, Report, 
 
 use super::server::{echo, faithful, server, short_load};
 
-const MIXED: Crowd = Crowd { idle: 5, flooding: 2, slow: 2, stuck: 2 };
+const MIXED: Crowd = Crowd { idle: 5, flooding: 2, slow: 2, stuck: 2, handshakes: 0 };
 
 /// A load of 200 messages on 8 connections, with a crowd.
 fn crowded(address: SocketAddr, crowd: Crowd) -> Load {

@@ -6,3 +6,4 @@ mod crowd;
 mod modes;
 mod program;
 mod server;
+mod tls;

@@ -52,8 +52,9 @@ fn json_has_the_settings() {
         "threads": 2,
         "cores": [0],
         "mode": { "open": { "rate": 500.0 } },
-        "crowd": { "idle": 1, "flooding": 1, "slow": 1, "stuck": 1 },
+        "crowd": { "idle": 1, "flooding": 1, "slow": 1, "stuck": 1, "handshakes": 0 },
         "verify": "sample",
+        "tls": "off",
         "deadlines": { "connect": 5.0, "stall": 5.0, "drain": 5.0 },
     });
     let mut settings = outcome["load"].clone();
