@@ -26,6 +26,7 @@ use millstream_platform::driver::{Token, Wake};
 use millstream_platform::memory::{OutputPool, OutputQueue, Ring};
 
 use self::echoes::calls::{Calls, Pass};
+use self::echoes::sealed::SealedEchoes;
 use self::echoes::{EchoFrames, Echoes, length_field_frames};
 
 const MESSAGE: usize = 64;
@@ -42,6 +43,7 @@ fn counted<T>(operation: impl FnOnce() -> T) -> T {
 #[bench::fifty_connections(50, MESSAGE, MESSAGE)]
 #[bench::sixty_four_messages(1, 64 * MESSAGE, 64 * MESSAGE)]
 #[bench::large_message(1, 64 * 1024, 64 * 1024)]
+#[bench::own_deadlines(args = (1, MESSAGE, MESSAGE), setup = Echoes::timed)]
 fn echo(mut echoes: Echoes) {
     for _ in 0..ROUNDS {
         echoes.round(|stepper| counted(|| stepper.turn()));
@@ -51,6 +53,15 @@ fn echo(mut echoes: Echoes) {
 #[library_benchmark(setup = Echoes::framed)]
 #[bench::sixty_four_frames(64, MESSAGE)]
 fn echo_framed(mut echoes: Echoes<Framed<EchoFrames>>) {
+    for _ in 0..ROUNDS {
+        echoes.round(|stepper| counted(|| stepper.turn()));
+    }
+}
+
+// With rustls and its cryptography, which execute the same instructions for each message.
+#[library_benchmark(setup = SealedEchoes::warm)]
+#[bench::one_message(MESSAGE)]
+fn echo_tls(mut echoes: SealedEchoes) {
     for _ in 0..ROUNDS {
         echoes.round(|stepper| counted(|| stepper.turn()));
     }
@@ -239,6 +250,7 @@ library_benchmark_group!(
     benchmarks = [
         echo,
         echo_framed,
+        echo_tls,
         rpc,
         rpc_layered,
         decode,

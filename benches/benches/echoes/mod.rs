@@ -4,6 +4,8 @@
 
 pub(crate) mod calls;
 pub(crate) mod fan_out;
+#[cfg(feature = "tls")]
+pub(crate) mod sealed;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -20,10 +22,21 @@ const WARM_UP: Duration = Duration::from_millis(50);
 /// Sends everything back, in pieces of this many bytes.
 pub(crate) struct Echo {
     piece: usize,
+    /// What each connection sets for itself.
+    timeout: Option<Duration>,
 }
 
 impl EventHandler for Echo {
     type State = ();
+
+    fn on_open(&mut self, conn: &mut Conn<'_, Self>) -> Action {
+        if self.timeout.is_some() {
+            conn.set_idle_timeout(self.timeout);
+            conn.set_read_timeout(self.timeout);
+            conn.set_write_timeout(self.timeout);
+        }
+        Action::Continue
+    }
 
     fn on_traffic(&mut self, conn: &mut Conn<'_, Self>) -> Action {
         while !conn.input.is_empty() {
@@ -68,7 +81,13 @@ pub(crate) struct Echoes<H: EventHandler = Echo> {
 impl Echoes {
     /// This many connections, messages of this many bytes, and pieces of this many. All is warm.
     pub(crate) fn warm(connections: usize, message: usize, piece: usize) -> Self {
-        Self::of(Echo { piece }, connections, vec![1; message])
+        Self::of(Echo { piece, timeout: None }, connections, vec![1; message])
+    }
+
+    /// As [`warm`](Self::warm), with deadlines that each connection sets for itself.
+    pub(crate) fn timed(connections: usize, message: usize, piece: usize) -> Self {
+        let timeout = Some(Duration::from_secs(3600));
+        Self::of(Echo { piece, timeout }, connections, vec![1; message])
     }
 }
 
