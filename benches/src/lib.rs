@@ -6,6 +6,7 @@
 //! - [`echo`] is the socket half of the hand-written echo loops the engine is compared with;
 //! - [`echo_server`] is what all echo servers have in common: options, listeners, threads;
 //! - `epoll_server` is the hand-written loop on epoll;
+//! - `tls_server` is what the echo servers with TLS have in common besides (feature `tls`);
 //! - [`process`] reads what a process spends meanwhile: the server, or the generator itself;
 //! - [`program`] is load from another process;
 //! - [`stand`] is what the echo benchmark measures with: scenarios, contestants, running servers;
@@ -23,6 +24,8 @@ pub mod process;
 pub mod program;
 pub mod report;
 pub mod stand;
+#[cfg(feature = "tls")]
+pub mod tls_server;
 
 pub use millstream_load as load;
 

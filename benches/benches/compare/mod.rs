@@ -1,4 +1,4 @@
-//! What the benchmarks `echo` and `rpc` have in common: servers are compared under loads.
+//! What the benchmarks `echo`, `rpc` and `tls` have in common: servers are compared under loads.
 //!
 //! Each server in turn runs on its own cores, the load on others, in interleaved rounds.
 //! Interleaving (A B C, A B C, …) spreads what disturbs the machine over all servers; the median
@@ -29,6 +29,8 @@ pub(crate) struct Comparison<'a> {
     pub(crate) profile: &'static str,
     pub(crate) known: Vec<Known>,
     pub(crate) commands: Vec<Contestant>,
+    /// What stands for something in commands, and for what.
+    pub(crate) placeholders: Vec<(&'static str, String)>,
     /// Those that were asked for, not only included.
     pub(crate) requested: Vec<String>,
     pub(crate) scenarios: Vec<Scenario>,

@@ -1,4 +1,4 @@
-//! The part of the command line that both benchmarks have.
+//! The part of the command line that all of the benchmarks have.
 
 use std::path::PathBuf;
 use std::time::Duration;

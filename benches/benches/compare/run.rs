@@ -14,7 +14,8 @@ use millstream_benches::report::{
     waiting_time,
 };
 use millstream_benches::stand::{
-    self, Contestant, Cores, Folders, Machine, MeasureError, Plan, Role, Scenario, Stand, TimeLeft,
+    self, Contestant, Cores, Folders, Machine, MeasureError, Plan, Program, Role, Scenario, Stand,
+    TimeLeft,
 };
 
 use super::Comparison;
@@ -57,9 +58,13 @@ pub(super) fn run(
 }
 
 /// The command that cargo was called with.
-fn typed(benchmark: &str) -> impl Iterator<Item = String> {
-    let cargo = ["cargo", "bench", "--bench", benchmark, "--"].map(str::to_owned);
-    cargo.into_iter().chain(std::env::args().skip(1).filter(|argument| argument != "--bench"))
+fn typed(benchmark: &'static str) -> impl Iterator<Item = String> {
+    let tls = ["-p", "millstream-benches", "--features", "tls"];
+    let tls = tls.into_iter().filter(move |_| benchmark == "tls");
+    let cargo = ["cargo", "bench"].into_iter().chain(tls).chain(["--bench", benchmark, "--"]);
+    cargo
+        .map(str::to_owned)
+        .chain(std::env::args().skip(1).filter(|argument| argument != "--bench"))
 }
 
 fn contestants(
@@ -71,8 +76,17 @@ fn contestants(
     let threads = comparison.shared.threads();
     let (mut contestants, missing) = stand::build(known, folders, threads)?;
     contestants.extend(comparison.commands.iter().cloned());
+    for word in contestants.iter_mut().flat_map(|contestant| &mut contestant.command) {
+        for (placeholder, value) in &comparison.placeholders {
+            *word = word.replace(placeholder, value);
+        }
+    }
     let unavailable = missing.iter().map(|known| {
-        let reason = "the library it needs is not installed".to_owned();
+        let reason = match known.program {
+            Program::Proxy(_) => "it is not installed",
+            _ => "the library it needs is not installed",
+        };
+        let reason = reason.to_owned();
         eprintln!("{} is left out: {reason}", known.name);
         Unavailable { name: known.name.into(), reason }
     });

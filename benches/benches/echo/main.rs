@@ -103,6 +103,7 @@ fn main() -> ExitCode {
         profile: chosen,
         known: options.known(),
         commands: shared.commands.clone(),
+        placeholders: Vec::new(),
         requested: shared.requested(only),
         scenarios: shared.scenarios(profile.scenarios()),
         rounds: rounds.map_or(profile.rounds(), usize::from),

@@ -60,6 +60,7 @@ fn main() -> ExitCode {
         profile: "rpc",
         known: known.filter(|one| one.role == Role::Baseline || wanted(one.name)).collect(),
         commands: shared.commands.iter().map(rpc).collect(),
+        placeholders: Vec::new(),
         requested: shared.requested(only),
         scenarios: shared.scenarios(&RPC),
         rounds: usize::from(*rounds),

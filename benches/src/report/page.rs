@@ -89,6 +89,7 @@ fn introduction(record: &Record) -> Markup {
 fn title(record: &Record) -> &'static str {
     match record.subject {
         Subject::Echo => "Echo servers compared",
+        Subject::Tls => "Echo servers with TLS compared",
         Subject::Rpc => "RPC servers compared",
     }
 }
@@ -97,6 +98,13 @@ fn title(record: &Record) -> &'static str {
 fn what(record: &Record) -> &'static str {
     match record.subject {
         Subject::Echo => "Every server echoes the same messages over loopback",
+        Subject::Tls => {
+            "Every server echoes the same messages over loopback and TLS 1.3: AES-128-GCM, X25519, a \
+             certificate for a P-256 key, and ring's cryptography in all that are in Rust. The loops on epoll \
+             and tokio-rustls have rustls, too. haproxy and nginx end TLS before the plain loop on epoll, on \
+             the same cores, and the CPU time is that of both processes. Where connections come and go each \
+             shakes hands, in full unless it says otherwise"
+        }
         Subject::Rpc => {
             "Every server answers calls over loopback with the messages that are in them, each in its own \
              protocol, and calls that are in flight share their connection; the loop on epoll echoes the \

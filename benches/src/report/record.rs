@@ -76,6 +76,8 @@ pub enum Subject {
     /// Those that echo bytes.
     #[default]
     Echo,
+    /// Those that echo bytes over TLS.
+    Tls,
     /// Those that answer calls with the same bytes, compared with a loop that echoes them.
     Rpc,
 }
@@ -187,8 +189,8 @@ impl ScenarioResults {
     /// Why figures are missing that other scenarios have, if they are.
     #[must_use]
     pub fn remark(&self) -> Option<&'static str> {
-        let remark = "no figures per message: what the flooding connections send is not counted, and the \
-                      server works on it, too";
+        let remark = "no figures per message: what the other connections do is not counted, and the server \
+                      works on it, too";
         (!self.scenario.counts_all()).then_some(remark)
     }
 

@@ -8,6 +8,9 @@ use std::process::{Command, ExitStatus};
 use super::contestant::{Contestant, Known, Library, Program, Protocol};
 use super::{keep, versions};
 
+/// What is behind a proxy.
+const BACKEND: &str = "epoll_echo";
+
 /// Where sources are, and where programs come to be.
 #[derive(Clone, Debug)]
 pub struct Folders {
@@ -64,12 +67,14 @@ impl Folders {
             Program::Example(name) => self.target.join("release/examples").join(name),
             Program::Peer(name) => self.peers().join("release").join(name),
             Program::C(name) => self.c().join(name),
+            Program::Proxy(name) => self.root.join("benches/peers/proxies").join(name),
         }
     }
 
     fn protocol(&self, known: &Known) -> Protocol<PathBuf> {
         match known.protocol {
             Protocol::Echo => Protocol::Echo,
+            Protocol::Tls => Protocol::Tls,
             Protocol::Rpc => Protocol::Rpc,
             Protocol::Own(load) => Protocol::Own(self.path(Program::Peer(load))),
         }
@@ -100,6 +105,10 @@ impl Folders {
         let (name, version) = match known.library {
             Library::Package(package) => (package, locked(package)),
             Library::PkgConfig(module) => (module, versions::of_module(module)),
+            Library::Installed => {
+                let version = versions::of_program(&self.path(known.program));
+                (known.name, version)
+            }
             Library::Millstream => ("millstream", Some(self.millstream_version())),
         };
         format!("{name} {}", version.as_deref().unwrap_or("of unknown version"))
@@ -107,7 +116,8 @@ impl Folders {
 }
 
 /// Builds `chosen`, each of which is to have that many event loops. The builders' own output goes
-/// to stderr. Returns what can be run, and those that cannot for want of a library of the system's.
+/// to stderr. Returns what can be run, and those that cannot for want of a library or a program of
+/// the system's.
 ///
 /// # Errors
 ///
@@ -124,11 +134,15 @@ pub fn build(
     for known in chosen {
         let path = folders.path(known.program);
         match (path.exists(), known.program) {
+            (_, Program::Proxy(_)) if versions::of_program(&path).is_none() => {
+                missing.push(known.clone());
+            }
             (true, _) => built.push(known.contestant(
                 &path,
                 threads,
                 folders.version(known),
                 folders.protocol(known),
+                &folders.path(Program::Binary(BACKEND)),
             )),
             (false, Program::C(_)) => missing.push(known.clone()),
             (false, _) => return Err(BuildError::Missing(known.name)),
@@ -139,14 +153,16 @@ pub fn build(
 
 /// The commands that build `chosen`.
 fn commands(chosen: &[Known], folders: &Folders) -> Vec<Command> {
-    let own: Vec<[&str; 2]> = chosen
-        .iter()
-        .filter_map(|known| match known.program {
-            Program::Binary(name) => Some(["--bin", name]),
-            Program::Example(name) => Some(["--example", name]),
-            _ => None,
-        })
-        .collect();
+    let own = chosen.iter().filter_map(|known| match known.program {
+        Program::Binary(name) => Some(["--bin", name]),
+        Program::Example(name) => Some(["--example", name]),
+        Program::Proxy(_) => Some(["--bin", BACKEND]),
+        _ => None,
+    });
+    let speaks = |protocol| chosen.iter().any(|known| known.protocol == protocol);
+    let features = speaks(Protocol::Tls)
+        .then_some(["--features", "millstream-benches/tls,millstream-load/tls"]);
+    let own: Vec<[&str; 2]> = own.chain(features).collect();
     let peers: Vec<[&str; 2]> = chosen
         .iter()
         .flat_map(|known| {

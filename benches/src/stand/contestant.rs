@@ -7,6 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::server::PORT;
 
+/// What stands for the file with the server's certificate in a command, and for that with its key.
+pub const CERTIFICATE: &str = "{certificate}";
+/// See [`CERTIFICATE`].
+pub const KEY: &str = "{key}";
+
 /// A server to measure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contestant {
@@ -29,6 +34,8 @@ pub struct Contestant {
 pub enum Protocol<P> {
     /// It sends back every byte, or every frame, that it gets.
     Echo,
+    /// The same over TLS.
+    Tls,
     /// millstream's RPC protocol.
     Rpc,
     /// That of a library, which only this program knows. See
@@ -63,6 +70,8 @@ pub struct Known {
     pub library: Library,
     /// The option that sets how many event loops it has.
     threads: &'static str,
+    /// Further arguments.
+    arguments: &'static [&'static str],
 }
 
 /// Where a program is built, and what it is called there.
@@ -76,6 +85,8 @@ pub enum Program {
     Peer(&'static str),
     /// A server in C, which needs a library of the system's.
     C(&'static str),
+    /// A script of the peers that puts a proxy of the system's before the hand-written echo server.
+    Proxy(&'static str),
 }
 
 /// What a version is that of.
@@ -87,6 +98,8 @@ pub enum Library {
     Package(&'static str),
     /// A module of pkg-config.
     PkgConfig(&'static str),
+    /// A program, which tells by itself.
+    Installed,
 }
 
 const EPOLL: Known =
@@ -103,6 +116,7 @@ pub const KNOWN: [Known; 12] = [
         protocol: Protocol::Echo,
         library: Library::Millstream,
         threads: "--reactors",
+        arguments: &[],
     },
     Known::peer("tokio", "tokio_multi_thread", "tokio"),
     Known::peer("tokio-per-core", "tokio_per_core", "tokio"),
@@ -125,15 +139,43 @@ pub const KNOWN_RPC: [Known; 4] = [
         protocol: Protocol::Rpc,
         library: Library::Millstream,
         threads: "--reactors",
+        arguments: &[],
     },
     Known { protocol: Protocol::Own("tonic_load"), ..Known::peer("tonic", "tonic_echo", "tonic") },
     Known { protocol: Protocol::Own("tarpc_load"), ..Known::peer("tarpc", "tarpc_echo", "tarpc") },
 ];
 
+const EPOLL_TLS: Known =
+    Known { protocol: Protocol::Tls, ..Known::binary("epoll", "epoll_tls_echo", "rustls") };
+
+/// All echo servers with TLS. The baseline is the hand-written loop with rustls; it takes part
+/// twice, which shows the noise.
+pub const KNOWN_TLS: [Known; 7] = [
+    Known { role: Role::Baseline, ..EPOLL_TLS },
+    Known { name: "epoll-again", ..EPOLL_TLS },
+    Known { name: "epoll-unbuffered", arguments: &["--unbuffered"], ..EPOLL_TLS },
+    Known {
+        name: "millstream",
+        role: Role::Millstream,
+        program: Program::Example("echo"),
+        protocol: Protocol::Tls,
+        library: Library::Millstream,
+        threads: "--reactors",
+        arguments: &[],
+    },
+    Known {
+        protocol: Protocol::Tls,
+        ..Known::peer("tokio-rustls", "tokio_rustls", "tokio-rustls")
+    },
+    Known::proxy("haproxy"),
+    Known::proxy("nginx"),
+];
+
 impl Known {
     const fn new(name: &'static str, program: Program, library: Library) -> Self {
         let (role, protocol) = (Role::Peer, Protocol::Echo);
-        Self { name, role, program, protocol, library, threads: "--threads" }
+        let arguments = &[];
+        Self { name, role, program, protocol, library, threads: "--threads", arguments }
     }
 
     const fn binary(name: &'static str, binary: &'static str, package: &'static str) -> Self {
@@ -148,25 +190,39 @@ impl Known {
         Self::new(name, Program::C(binary), Library::PkgConfig(module))
     }
 
+    const fn proxy(name: &'static str) -> Self {
+        let known = Self::new(name, Program::Proxy(name), Library::Installed);
+        Self { protocol: Protocol::Tls, ..known }
+    }
+
     /// Whether it needs more than this workspace: other engines, or libraries of the system's.
     #[must_use]
     pub fn is_foreign(&self) -> bool {
-        matches!(self.program, Program::Peer(_) | Program::C(_))
+        matches!(self.program, Program::Peer(_) | Program::C(_) | Program::Proxy(_))
     }
 
     /// Itself with its program, at `path`, its version and, if it speaks its own protocol, who else
-    /// does.
+    /// does. A proxy is before the server at `backend`.
     pub(super) fn contestant(
         &self,
         path: &Path,
         threads: usize,
         version: String,
         protocol: Protocol<PathBuf>,
+        backend: &Path,
     ) -> Contestant {
         let listen = format!("127.0.0.1:{PORT}");
         let path = path.to_string_lossy().into_owned();
-        let command =
+        let mut command =
             vec![path, "--listen".into(), listen, self.threads.into(), threads.to_string()];
+        command.extend(self.arguments.iter().copied().map(str::to_owned));
+        if protocol == Protocol::Tls {
+            let identity = ["--tls-cert", CERTIFICATE, "--tls-key", KEY];
+            command.extend(identity.map(str::to_owned));
+        }
+        if let Program::Proxy(_) = self.program {
+            command.extend(["--backend".into(), backend.to_string_lossy().into_owned()]);
+        }
         let reference = matches!(protocol, Protocol::Own(_));
         Contestant {
             name: self.name.into(),
@@ -188,7 +244,7 @@ impl FromStr for Contestant {
         if name.is_empty() {
             return Err("the name is empty");
         }
-        if KNOWN.iter().chain(&KNOWN_RPC).any(|known| known.name == name) {
+        if KNOWN.iter().chain(&KNOWN_RPC).chain(&KNOWN_TLS).any(|known| known.name == name) {
             return Err("there is a contestant of that name already");
         }
         if command.contains(['\'', '"']) {
@@ -215,7 +271,7 @@ mod tests {
 
     #[test]
     fn the_baseline_comes_first_and_there_is_one() {
-        for all in [&KNOWN[..], &KNOWN_RPC] {
+        for all in [&KNOWN[..], &KNOWN_RPC, &KNOWN_TLS] {
             let baselines = all.iter().filter(|known| known.role == Role::Baseline);
             assert_eq!(baselines.count(), 1);
             assert_eq!(all[0].role, Role::Baseline);
@@ -225,12 +281,16 @@ mod tests {
     #[test]
     fn a_known_one_gets_its_options() {
         let millstream = KNOWN.iter().find(|known| known.role == Role::Millstream).unwrap();
-        let contestant =
-            millstream.contestant(Path::new("bin/echo"), 2, "1".into(), Protocol::Echo);
-        assert_eq!(
-            contestant.command,
-            ["bin/echo", "--listen", "127.0.0.1:{port}", "--reactors", "2"]
-        );
+        let command = |known: &Known, protocol| {
+            let (path, backend) = (Path::new("bin/echo"), Path::new("bin/backend"));
+            known.contestant(path, 2, "1".into(), protocol, backend).command.join(" ")
+        };
+        let listening = "bin/echo --listen 127.0.0.1:{port}";
+        let plain = command(millstream, Protocol::Echo);
+        assert_eq!(plain, format!("{listening} --reactors 2"));
+        let tls = "--tls-cert {certificate} --tls-key {key}";
+        let proxy = command(&Known::proxy("nginx"), Protocol::Tls);
+        assert_eq!(proxy, format!("{listening} --threads 2 {tls} --backend bin/backend"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::metrics::Metrics;
 use super::{Contestant, Cores, Protocol, Scenario, Server, StartError, Traffic};
-use crate::load::{self, Crowd, Figures, Framing, Load, LoadError, Mode, Progress, Verify};
+use crate::load::{self, Crowd, Figures, Framing, Load, LoadError, Mode, Progress, Tls, Verify};
 use crate::process::{ProcessFigures, ProcessMeter};
 use crate::program::{LoadProgram, ProgramError};
 
@@ -80,7 +80,9 @@ impl Stand {
         let load = self.load(server.address(), contestant, scenario, capacity);
         let outcome = match &contestant.protocol {
             Protocol::Own(program) => measure_program(&server, program, &load, progress),
-            Protocol::Echo | Protocol::Rpc => measure_here(&server, &load, progress),
+            Protocol::Echo | Protocol::Tls | Protocol::Rpc => {
+                measure_here(&server, &load, progress)
+            }
         };
         let Measured { figures, server, generator } =
             outcome.map_err(|error| match (&error, server.ended()) {
@@ -111,6 +113,11 @@ impl Stand {
                 (_, true) => Framing::LengthField,
                 (_, false) => Framing::None,
             },
+            tls: match (&contestant.protocol, scenario.resumed) {
+                (Protocol::Tls, true) => Tls::Resumed,
+                (Protocol::Tls, false) => Tls::Full,
+                _ => Tls::Off,
+            },
             in_flight: scenario.in_flight,
             duration: self.duration,
             warm_up: self.warm_up,
@@ -120,7 +127,12 @@ impl Stand {
                 Traffic::Churn => Mode::Churn,
                 _ => rate.map_or(Mode::Closed, |rate| Mode::Open { rate }),
             },
-            crowd: Crowd { idle: scenario.idle, flooding: scenario.flooding, ..Crowd::default() },
+            crowd: Crowd {
+                idle: scenario.idle,
+                flooding: scenario.flooding,
+                handshakes: scenario.handshakes,
+                ..Crowd::default()
+            },
             verify: Verify::Sample,
             ..Load::new(address)
         }

@@ -1,5 +1,6 @@
 //! The loads that servers are compared under.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -45,8 +46,16 @@ pub const FULL: [&str; 27] = [
 pub const RPC: [&str; 7] =
     ["1x64x64", "1x64x1000", "50x64x20", "50x1kx20", "50x64x1", "1x64x1", "own-80"];
 
+/// The scenarios of servers with TLS.
+pub const TLS: [&str; 8] =
+    ["50x64x1", "50x64x16", "8x64kx1", CHURN, CHURN_RESUMED, IDLE_4K, "open-10", HANDSHAKE_FLOOD];
+
 const CHURN: &str = "churn";
+const CHURN_RESUMED: &str = "churn-resumed";
+const HANDSHAKE_FLOOD: &str = "handshake-flood";
 const IDLE_CROWD: &str = "idle-crowd";
+/// A proxy has two files for each, and a process often has no more than 20,000.
+const IDLE_4K: &str = "idle-4k";
 const FLOOD: &str = "flood";
 /// Behind the numbers: messages begin with their length.
 const FRAMES: &str = "-frames";
@@ -86,6 +95,12 @@ pub struct Scenario {
     pub idle: usize,
     /// Connections besides, which send as fast as they can.
     pub flooding: usize,
+    /// TLS handshakes a second that are begun besides, and not ended.
+    #[serde(default)]
+    pub handshakes: usize,
+    /// Whether TLS connections go on with the sessions of others.
+    #[serde(default)]
+    pub resumed: bool,
 }
 
 /// When messages are sent.
@@ -139,10 +154,15 @@ impl FromStr for Scenario {
             traffic: Traffic::Closed,
             idle: 0,
             flooding: 0,
+            handshakes: 0,
+            resumed: false,
         };
         let scenario = match name {
             CHURN => Self { traffic: Traffic::Churn, ..fifty },
+            CHURN_RESUMED => Self { traffic: Traffic::Churn, resumed: true, ..fifty },
+            HANDSHAKE_FLOOD => Self { handshakes: 2_000, ..fifty.open(10) },
             IDLE_CROWD => Self { idle: 10_000, ..fifty },
+            IDLE_4K => Self { idle: 4_000, ..fifty },
             FLOOD => Self { flooding: 1, ..fifty.open(80) },
             _ => match (name.strip_prefix(OPEN), name.strip_prefix(OWN)) {
                 (Some(percent), _) => fifty.open(percent.parse().map_err(|_| unknown(name))?),
@@ -166,8 +186,8 @@ impl FromStr for Scenario {
 
 /// All names but those that are numbers.
 fn named() -> String {
-    let names = FULL.iter().chain(&RPC).filter(|name| numbers(name).is_none());
-    names.copied().collect::<Vec<_>>().join(", ")
+    let names = FULL.iter().chain(&RPC).chain(&TLS).filter(|name| numbers(name).is_none());
+    names.copied().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ")
 }
 
 fn unknown(name: &str) -> ScenarioError {
@@ -250,7 +270,7 @@ impl Scenario {
     /// Whether all that the server does is counted, so that its cost can be divided by the count.
     #[must_use]
     pub fn counts_all(&self) -> bool {
-        self.flooding == 0
+        self.flooding == 0 && self.handshakes == 0
     }
 
     /// What is counted, in short: messages or connections.
@@ -262,10 +282,11 @@ impl Scenario {
     /// What it belongs to, as a heading.
     #[must_use]
     pub fn group(&self) -> String {
-        match (self.traffic, self.flooding, self.idle, self.connections) {
+        match (self.traffic, self.flooding + self.handshakes, self.idle, self.connections) {
             (Traffic::Churn, ..) => "Connections that come and go".into(),
             (Traffic::Own { .. }, ..) => "A rate of its own".into(),
             (Traffic::Open { .. }, 0, ..) => "A fixed rate".into(),
+            (Traffic::Open { .. }, ..) if self.handshakes > 0 => "A flood of handshakes".into(),
             (Traffic::Open { .. }, ..) => "A flooding neighbour".into(),
             (Traffic::Closed, _, 1.., _) => "A crowd of idle connections".into(),
             (Traffic::Closed, .., 1) => "1 connection".into(),
@@ -278,6 +299,7 @@ impl Scenario {
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { connections, message_size, in_flight, idle, flooding, .. } = self;
+        let Self { handshakes, resumed, .. } = self;
         let plural = if *connections == 1 { "" } else { "s" };
         let size = match message_size {
             1024.. if message_size % 1024 == 0 => format!("{} KiB", message_size / 1024),
@@ -295,13 +317,19 @@ impl fmt::Display for Scenario {
             Traffic::Own { percent } => {
                 write!(f, ", {size} messages at {percent} % of the server's own capacity")?;
             }
-            Traffic::Churn => write!(f, " at a time: connect, echo {in_flight} × {size}, close")?,
+            Traffic::Churn => {
+                let how = if *resumed { ", resume a session" } else { "" };
+                write!(f, " at a time: connect{how}, echo {in_flight} × {size}, close")?;
+            }
         }
         if *idle > 0 {
             write!(f, ", beside {idle} idle connections")?;
         }
         if *flooding > 0 {
             write!(f, ", beside {flooding} that sends as fast as it can")?;
+        }
+        if *handshakes > 0 {
+            write!(f, ", beside {handshakes} handshakes a second that are begun")?;
         }
         Ok(())
     }
@@ -323,7 +351,7 @@ mod tests {
             FULL.iter().map(|name| parse(name).unwrap().to_string()).collect();
         assert_eq!(descriptions.len(), FULL.len());
         assert!(QUICK.iter().all(|name| FULL.contains(name)));
-        for name in [CAPACITY].iter().chain(&RPC) {
+        for name in [CAPACITY].iter().chain(&RPC).chain(&TLS) {
             assert!(parse(name).is_ok(), "{name}");
         }
     }
@@ -351,6 +379,10 @@ mod tests {
         assert!(!parse("flood").unwrap().counts_all());
         assert_eq!(parse("idle-crowd").unwrap().all_connections(), 10_050);
         assert_eq!(parse("churn").unwrap().unit(), "conn");
+        let resumed = parse("churn-resumed").unwrap();
+        assert!(resumed.resumed && resumed.traffic == Traffic::Churn);
+        let flood = parse("handshake-flood").unwrap();
+        assert_eq!((flood.handshakes, flood.counts_all()), (2_000, false));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Which versions of things are measured.
 
+use std::path::Path;
 use std::process::Command;
 
 /// The version of `package` in the text of a Cargo.lock that `dependent`, another package in it,
@@ -34,6 +35,11 @@ fn name_and_version(dependency: &str) -> (&str, Option<&str>) {
 /// The version of a library of the system's.
 pub(super) fn of_module(module: &str) -> Option<String> {
     line_of(Command::new("pkg-config").args(["--modversion", module]))
+}
+
+/// What a program says is its version.
+pub(super) fn of_program(path: &Path) -> Option<String> {
+    line_of(Command::new(path).arg("--version"))
 }
 
 /// The Rust compiler's version.

@@ -1,7 +1,6 @@
 //! The hand-written servers echo, whatever their peers do.
 
-#[path = "../../peers/tests/contestant/mod.rs"]
-mod contestant;
+use crate::contestant;
 
 // It takes a short read for a drained socket, which that back end does not announce again.
 #[cfg_attr(mio_unsupported_force_poll_poll, ignore = "written for mio on epoll")]

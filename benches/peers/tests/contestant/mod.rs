@@ -1,6 +1,7 @@
 //! Whether a server that is compared with the engine does its work at all: whatever the peers do,
 //! each gets back exactly what it sent, and a signal ends the server.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::process::ExitStatusExt;
@@ -45,8 +46,13 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(program: &Path, threads: usize) -> Self {
+        Self::start_with(program, threads, &[])
+    }
+
+    pub(crate) fn start_with(program: &Path, threads: usize, more: &[&OsStr]) -> Self {
         let mut child = Command::new(program)
             .args(["--listen", "127.0.0.1:0", "--threads", &threads.to_string()])
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
