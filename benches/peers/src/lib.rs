@@ -4,5 +4,7 @@ pub mod calls;
 #[path = "../../src/echo_server.rs"]
 pub mod echo_server;
 pub mod tarpc_echo;
+#[path = "../../src/tls_server.rs"]
+pub mod tls_server;
 pub mod tokio_echo;
 pub mod tonic_echo;
