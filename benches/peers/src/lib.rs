@@ -3,6 +3,8 @@
 pub mod calls;
 #[path = "../../src/echo_server.rs"]
 pub mod echo_server;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod tarpc_echo;
 #[path = "../../src/tls_server.rs"]
 pub mod tls_server;
