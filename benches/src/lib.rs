@@ -6,6 +6,7 @@
 //! - [`echo`] is the socket half of the hand-written echo loops the engine is compared with;
 //! - [`echo_server`] is what all echo servers have in common: options, listeners, threads;
 //! - `epoll_server` is the hand-written loop on epoll;
+//! - `http_server` is a hand-written server of HTTP/1.1 on it;
 //! - `tls_server` is what the echo servers with TLS have in common besides (feature `tls`);
 //! - [`process`] reads what a process spends meanwhile: the server, or the generator itself;
 //! - [`program`] is load from another process;
@@ -20,6 +21,8 @@ pub mod echo;
 pub mod echo_server;
 #[cfg(target_os = "linux")]
 pub mod epoll_server;
+#[cfg(target_os = "linux")]
+pub mod http_server;
 pub mod process;
 pub mod program;
 pub mod report;

@@ -76,6 +76,7 @@ impl Folders {
             Protocol::Echo => Protocol::Echo,
             Protocol::Tls => Protocol::Tls,
             Protocol::Rpc => Protocol::Rpc,
+            Protocol::Http => Protocol::Http,
             Protocol::Own(load) => Protocol::Own(self.path(Program::Peer(load))),
         }
     }
@@ -182,7 +183,11 @@ fn commands(chosen: &[Known], folders: &Folders) -> Vec<Command> {
         commands.push(cargo(&folders.root, &folders.target, &own));
     }
     if !peers.is_empty() {
-        commands.push(cargo(&folders.root.join("benches/peers"), &folders.peers(), &peers));
+        let mut command = cargo(&folders.root.join("benches/peers"), &folders.peers(), &peers);
+        if speaks(Protocol::Http) {
+            command.args(["--features", "http"]);
+        }
+        commands.push(command);
     }
     if chosen.iter().any(|known| matches!(known.program, Program::C(_))) {
         let mut command = Command::new(folders.root.join("benches/peers/c/build"));

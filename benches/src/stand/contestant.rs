@@ -38,6 +38,8 @@ pub enum Protocol<P> {
     Tls,
     /// millstream's RPC protocol.
     Rpc,
+    /// HTTP/1.1, for the load of the benchmark `http` only.
+    Http,
     /// That of a library, which only this program knows. See
     /// [`LoadProgram`](crate::program::LoadProgram).
     Own(P),
@@ -171,6 +173,29 @@ pub const KNOWN_TLS: [Known; 7] = [
     Known::proxy("nginx"),
 ];
 
+const EPOLL_HTTP: Known =
+    Known { role: Role::Baseline, ..Known::binary("epoll", "epoll_http", "httparse") };
+
+/// All servers of HTTP/1.1. The baseline is a hand-written one; it takes part twice, which shows
+/// the noise.
+pub const KNOWN_HTTP: [Known; 7] = [
+    EPOLL_HTTP,
+    Known { name: "epoll-again", role: Role::Peer, ..EPOLL_HTTP },
+    Known {
+        name: "millstream",
+        role: Role::Millstream,
+        program: Program::Example("http_hello"),
+        protocol: Protocol::Http,
+        library: Library::Millstream,
+        threads: "--reactors",
+        arguments: &[],
+    },
+    Known::peer("may_minihttp", "may_minihttp", "may_minihttp"),
+    Known::peer("hyper", "hyper", "hyper"),
+    Known::peer("actix-web", "actix_web", "actix-web"),
+    Known::peer("axum", "axum", "axum"),
+];
+
 impl Known {
     const fn new(name: &'static str, program: Program, library: Library) -> Self {
         let (role, protocol) = (Role::Peer, Protocol::Echo);
@@ -271,7 +296,7 @@ mod tests {
 
     #[test]
     fn the_baseline_comes_first_and_there_is_one() {
-        for all in [&KNOWN[..], &KNOWN_RPC, &KNOWN_TLS] {
+        for all in [&KNOWN[..], &KNOWN_HTTP, &KNOWN_RPC, &KNOWN_TLS] {
             let baselines = all.iter().filter(|known| known.role == Role::Baseline);
             assert_eq!(baselines.count(), 1);
             assert_eq!(all[0].role, Role::Baseline);

@@ -80,7 +80,7 @@ impl Stand {
         let load = self.load(server.address(), contestant, scenario, capacity);
         let outcome = match &contestant.protocol {
             Protocol::Own(program) => measure_program(&server, program, &load, progress),
-            Protocol::Echo | Protocol::Tls | Protocol::Rpc => {
+            Protocol::Echo | Protocol::Tls | Protocol::Rpc | Protocol::Http => {
                 measure_here(&server, &load, progress)
             }
         };

@@ -23,7 +23,7 @@ mod versions;
 
 pub use build::{BuildError, Folders, build};
 pub use contestant::{
-    CERTIFICATE, Contestant, KEY, KNOWN, KNOWN_RPC, KNOWN_TLS, Known, Library, Program,
+    CERTIFICATE, Contestant, KEY, KNOWN, KNOWN_HTTP, KNOWN_RPC, KNOWN_TLS, Known, Library, Program,
     Protocol, Role,
 };
 pub use cores::Cores;
