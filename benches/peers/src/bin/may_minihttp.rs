@@ -17,7 +17,7 @@ struct Service;
 impl HttpService for Service {
     fn call(&mut self, request: Request, response: &mut Response) -> io::Result<()> {
         match request.path() {
-            "/plaintext" => drop(response.header("Content-Type: text/plain").body(PLAINTEXT)),
+            "/plaintext" => response.header("Content-Type: text/plain").body(PLAINTEXT),
             "/json" => {
                 response.header("Content-Type: application/json");
                 serde_json::to_writer(response.body_mut().writer(), &Message::default())?;
@@ -34,7 +34,9 @@ impl HttpService for Service {
                     body.consume(length);
                 }
             }
-            _ => drop(response.status_code(404, "Not Found")),
+            _ => {
+                response.status_code(404, "Not Found");
+            }
         }
         Ok(())
     }
