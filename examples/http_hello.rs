@@ -1,6 +1,7 @@
-//! A server of HTTP/1.1 with a few paths.
+//! A server of HTTP/1.1 with a few paths, and a WebSocket at `/ws` that sends messages back.
 //!
-//! `http_hello --listen 127.0.0.1:8080`, and then `curl http://127.0.0.1:8080/users/7`.
+//! `http_hello --listen 127.0.0.1:8080`, and then `curl http://127.0.0.1:8080/users/7`, or
+//! `python3 -m websockets ws://127.0.0.1:8080/ws`.
 
 #![allow(clippy::print_stdout, reason = "a program's output")]
 
@@ -9,11 +10,15 @@ use std::time::Duration;
 use clap::Parser;
 use millstream::Engine;
 use millstream::http::{HttpServer, RouteError, Router, Routes, StatusCode};
+use millstream::websocket::{MessageLimits, Socket, WebSocketHandler, WebSocketServer};
 
 /// How long requests have to end when the server stops.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A server of HTTP/1.1.
+/// The longest message of a WebSocket.
+const LONGEST: usize = 16 << 20;
+
+/// A server of HTTP/1.1 and WebSocket.
 #[derive(Parser)]
 struct Options {
     /// Where to listen, for example 127.0.0.1:8080 or unix:///run/name.socket.
@@ -24,7 +29,27 @@ struct Options {
     reactors: u16,
 }
 
+/// Sends each message back. When the connection closes, no one waits for it.
+struct Echo;
+
+impl WebSocketHandler for Echo {
+    fn on_text(&mut self, socket: &mut Socket<'_, Self>, text: &str) {
+        let _ = socket.send_text(text);
+    }
+
+    fn on_binary(&mut self, socket: &mut Socket<'_, Self>, bytes: &[u8]) {
+        let _ = socket.send_binary(bytes);
+    }
+}
+
+fn sockets() -> WebSocketServer {
+    let mut limits = MessageLimits::default();
+    (limits.frame, limits.message) = (LONGEST, LONGEST);
+    WebSocketServer::new().limits(limits)
+}
+
 fn routes() -> Result<Routes, RouteError> {
+    let sockets = sockets();
     let json = br#"{"message":"Hello, World!"}"#;
     Router::new()
         .get("/plaintext", |exchange| Ok(exchange.respond(StatusCode::OK).text("Hello, World!")))
@@ -37,6 +62,7 @@ fn routes() -> Result<Routes, RouteError> {
             let body = exchange.body();
             Ok(exchange.respond(StatusCode::OK).body(body))
         })
+        .get("/ws", move |exchange| sockets.accept(exchange, Echo))
         .build()
 }
 

@@ -1,7 +1,12 @@
 //! The examples `http_hello` and `http_api`, asked over raw sockets, and by curl where it is there.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::Command;
+
+use millstream::websocket::{
+    Message, MessageBuffers, MessageLimits, WebSocketCodec, WebSocketRole,
+};
+use millstream::{Input, OutputBuffer};
 
 use super::programs::{Program, connect};
 use crate::common::read_to_end;
@@ -84,6 +89,33 @@ fn hello_has_its_paths() {
         assert_eq!(echoed, "by curl");
         let head = server.curl(&["--head"], "/plaintext").expect("curl was there");
         assert!(head.contains("Content-Length: 13\r\n"), "{head}");
+    }
+    server.stop();
+}
+
+/// Its WebSocket returns texts and bytes as they came.
+#[test]
+fn hello_echoes_messages() {
+    let server = Server::start("http_hello", &[]);
+    let mut client = connect(&server.address);
+    let handshake = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let mut codec = WebSocketCodec::new(WebSocketRole::Client, MessageLimits::default());
+    let long = "x".repeat(100_000);
+    let messages = [Message::Text("hellö"), Message::Binary(b"\0\xff"), Message::Text(&long)];
+    let mut sent = OutputBuffer::new();
+    for message in messages.into_iter().chain([Message::Close(None)]) {
+        codec.encode(message, &mut sent.output()).expect("it can be sent");
+    }
+    client.write_all(&[handshake.as_bytes(), &sent.take()].concat()).expect("the server takes it");
+    let mut received = Vec::new();
+    client.read_to_end(&mut received).expect("the server ends");
+    let end = received.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head");
+    assert!(received.starts_with(b"HTTP/1.1 101 "), "{}", received[..end].escape_ascii());
+    let (mut input, mut buffers) = (Input::from(&received[end + 4..]), MessageBuffers::new());
+    for message in messages.into_iter().chain([Message::Close(None)]) {
+        let echoed = codec.decode(&mut input, &mut buffers).expect("messages");
+        assert!(echoed == Some(message), "{message:?}");
     }
     server.stop();
 }
