@@ -4,7 +4,7 @@ use memchr::memchr;
 
 use super::fields::Fields;
 use super::head::{MOST_FIELDS, parse_trailers};
-use super::limits::RequestLimits;
+use super::limits::ChunkLimits;
 use super::lines::{BlockLimits, LineScanner};
 use super::refusal::Refusal;
 use crate::Input;
@@ -55,7 +55,7 @@ impl Chunks {
     pub(super) fn decode<'a>(
         &mut self,
         input: &mut Input<'a>,
-        limits: &RequestLimits,
+        limits: ChunkLimits,
         longest: u64,
     ) -> Result<Option<Piece<'a>>, Refusal> {
         loop {
@@ -97,7 +97,7 @@ impl Chunks {
     fn take_size(
         &mut self,
         input: &mut Input<'_>,
-        limits: &RequestLimits,
+        limits: ChunkLimits,
         longest: u64,
     ) -> Result<bool, Refusal> {
         let InChunks::Size { scanned } = &mut self.place else { return Ok(true) };
@@ -144,10 +144,10 @@ fn is_extension(bytes: &[u8]) -> bool {
     begins_well && bytes.iter().all(is_valid)
 }
 
-fn trailer_limits(limits: &RequestLimits) -> BlockLimits {
+fn trailer_limits(limits: ChunkLimits) -> BlockLimits {
     BlockLimits {
         first: (usize::MAX, Refusal::TrailersTooLong),
         total: (limits.trailers, Refusal::TrailersTooLong),
-        lines: (limits.trailer_fields.min(MOST_FIELDS), Refusal::TrailersTooLong),
+        lines: (limits.trailer_fields.min(MOST_FIELDS), Refusal::TooManyTrailers),
     }
 }

@@ -167,7 +167,7 @@ impl RequestCodec {
                 Ok(input.take(most).filter(|_| most > 0).map(RequestPart::Data))
             }
             InStream::Chunks(chunks) => {
-                let piece = chunks.decode(input, &self.limits, self.longest)?;
+                let piece = chunks.decode(input, self.limits.of_chunks(), self.longest)?;
                 Ok(piece.map(|piece| match piece {
                     Piece::Data(data) => RequestPart::Data(data),
                     Piece::End(trailers) => {

@@ -9,6 +9,7 @@ use memchr::{memchr, memchr_iter, memchr2};
 use super::fields::Fields;
 use super::limits::RequestLimits;
 use super::lines::BlockLimits;
+use super::message::{MessageFields, list};
 use super::refusal::Refusal;
 
 /// No head may have more fields.
@@ -258,7 +259,7 @@ fn split_absolute(target: &str) -> Option<(&str, &str)> {
 
 /// Whether it is a host, and maybe a port (RFC 9110, section 7.2), without which an `http` URI
 /// can't be.
-fn is_host(value: &[u8]) -> bool {
+pub(super) fn is_host(value: &[u8]) -> bool {
     let (host, port) = match value.strip_prefix(b"[") {
         Some(rest) => match memchr(b']', rest) {
             Some(end) if is_ipv6(&rest[..end]) => (&rest[..end], &rest[end + 1..]),
@@ -307,20 +308,12 @@ fn is_name(mut name: &[u8]) -> bool {
     true
 }
 
-/// What the fields that concern the message itself have said so far.
+/// What the fields that concern a request itself have said so far.
 #[derive(Default)]
 struct Reading<'a> {
     host: Option<&'a str>,
-    length: Option<u64>,
-    is_encoded: bool,
-    /// `chunked` came among the transfer codings, something else did, something wrong did.
-    is_chunked: bool,
-    is_other: bool,
-    is_wrong: bool,
-    closes: bool,
-    keeps_alive: bool,
-    upgrades: bool,
     expects_continue: bool,
+    message: MessageFields,
 }
 
 /// What the fields say about the message itself.
@@ -335,13 +328,10 @@ fn read_meaning<'a>(
     if version == Version::Http11 && reading.host.is_none() {
         return Err(Refusal::Host);
     }
-    let keep_alive = match version {
-        Version::Http11 => !reading.closes,
-        Version::Http10 => reading.keeps_alive && !reading.closes,
-    };
-    let body = reading.body_length(version)?;
-    let Reading { host, expects_continue, .. } = reading;
-    let upgrades = reading.upgrades && version == Version::Http11;
+    let Reading { host, expects_continue, message } = reading;
+    let body = message.body_length(version)?.unwrap_or(BodyLength::Exact(0));
+    let keep_alive = message.keeps_alive(version);
+    let upgrades = message.upgrades && version == Version::Http11;
     Ok(Meaning { body, keep_alive, expects_continue, upgrades, host })
 }
 
@@ -352,20 +342,7 @@ impl<'a> Reading<'a> {
         match name.len() {
             4 if is("host") => self.read_host(value),
             6 if is("expect") => self.read_expectation(value, version),
-            10 if is("connection") => {
-                for option in list(value) {
-                    self.closes |= option.eq_ignore_ascii_case(b"close");
-                    self.keeps_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-                    self.upgrades |= option.eq_ignore_ascii_case(b"upgrade");
-                }
-                Ok(())
-            }
-            14 if is("content-length") => self.read_length(value),
-            17 if is("transfer-encoding") => {
-                self.read_codings(value);
-                Ok(())
-            }
-            _ => Ok(()),
+            _ => self.message.read(name, value),
         }
     }
 
@@ -384,46 +361,4 @@ impl<'a> Reading<'a> {
         self.expects_continue = value.trim_ascii().eq_ignore_ascii_case(b"100-continue");
         if self.expects_continue { Ok(()) } else { Err(Refusal::Expectation) }
     }
-
-    /// Two equal lengths may be taken for one (RFC 9110, section 8.6); here they are not.
-    fn read_length(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        let digits = value.trim_ascii();
-        if self.length.is_some() || digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-            return Err(Refusal::ContentLength);
-        }
-        let add = |sum: u64, digit: &u8| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
-        let length = digits.iter().try_fold(0, add);
-        self.length = Some(length.unwrap_or(u64::MAX)); // Which no limit allows.
-        Ok(())
-    }
-
-    fn read_codings(&mut self, value: &[u8]) {
-        self.is_encoded = true;
-        for coding in list(value) {
-            self.is_wrong |= self.is_chunked || coding.is_empty();
-            match coding.eq_ignore_ascii_case(b"chunked") {
-                true => self.is_chunked = true,
-                false => self.is_other = true,
-            }
-        }
-    }
-
-    /// RFC 9112, section 6.3, as strictly as it allows.
-    fn body_length(&self, version: Version) -> Result<BodyLength, Refusal> {
-        match self.length {
-            Some(_) if self.is_encoded => Err(Refusal::TwoLengths),
-            Some(length) => Ok(BodyLength::Exact(length)),
-            None if !self.is_encoded => Ok(BodyLength::Exact(0)),
-            None if version == Version::Http10 || self.is_wrong || !self.is_chunked => {
-                Err(Refusal::TransferEncoding)
-            }
-            None if self.is_other => Err(Refusal::UnknownCoding),
-            None => Ok(BodyLength::Chunked),
-        }
-    }
-}
-
-/// The elements of a list, with those that are empty.
-fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }

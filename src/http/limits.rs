@@ -1,4 +1,4 @@
-//! How large requests may be.
+//! How large messages may be.
 
 /// The limits of what is received. Each is exact: as much
 /// as it says is served, one more is refused.
@@ -34,5 +34,20 @@ impl Default for RequestLimits {
             trailers: 8 * 1024,
             trailer_fields: 32,
         }
+    }
+}
+
+/// The limits of a content in chunks, besides its length.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ChunkLimits {
+    pub(super) extensions: usize,
+    pub(super) trailers: usize,
+    pub(super) trailer_fields: usize,
+}
+
+impl RequestLimits {
+    pub(super) fn of_chunks(&self) -> ChunkLimits {
+        let RequestLimits { extensions, trailers, trailer_fields, .. } = *self;
+        ChunkLimits { extensions, trailers, trailer_fields }
     }
 }

@@ -8,6 +8,7 @@
 //! The [guide](crate::guide::http) goes through all of it.
 
 mod chunked;
+mod client;
 mod codec;
 mod date;
 mod fields;
@@ -16,15 +17,22 @@ mod head;
 mod json;
 mod limits;
 mod lines;
+mod message;
 mod middleware;
 mod refusal;
 #[doc = include_str!("../../docs/http_requests.md")]
 pub mod requests {}
 mod response;
+#[doc = include_str!("../../docs/http_responses.md")]
+pub mod responses {}
 mod router;
 mod server;
 mod status;
 
+pub use self::client::{
+    RequestContent, RequestFrame, ResponseCodec, ResponseError, ResponseHead, ResponseLength,
+    ResponseLimit, ResponseLimits, ResponsePart,
+};
 pub use self::codec::{RequestCodec, RequestPart};
 pub use self::fields::{FieldError, FieldLines, Fields};
 pub use self::head::{BodyLength, RequestHead, Version};

@@ -70,10 +70,13 @@ pub enum Refusal {
     #[error("the chunks' extensions are too long")]
     ExtensionsTooLong,
     /// The trailer section is longer than
-    /// [`RequestLimits::trailers`](super::RequestLimits::trailers), or has more fields than
-    /// [`RequestLimits::trailer_fields`](super::RequestLimits::trailer_fields).
+    /// [`RequestLimits::trailers`](super::RequestLimits::trailers).
     #[error("the trailers are too long")]
     TrailersTooLong,
+    /// It has more fields than
+    /// [`RequestLimits::trailer_fields`](super::RequestLimits::trailer_fields).
+    #[error("there are too many trailers")]
+    TooManyTrailers,
 }
 
 impl Refusal {
@@ -93,9 +96,10 @@ impl Refusal {
             Refusal::BodyTooLong => StatusCode::CONTENT_TOO_LARGE,
             Refusal::LineTooLong => StatusCode::URI_TOO_LONG,
             Refusal::Expectation => StatusCode::EXPECTATION_FAILED,
-            Refusal::HeadTooLong | Refusal::TooManyFields | Refusal::TrailersTooLong => {
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
-            }
+            Refusal::HeadTooLong
+            | Refusal::TooManyFields
+            | Refusal::TrailersTooLong
+            | Refusal::TooManyTrailers => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Refusal::Connect | Refusal::UnknownCoding => StatusCode::NOT_IMPLEMENTED,
             Refusal::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
         }

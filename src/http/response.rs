@@ -110,7 +110,7 @@ pub enum Content<'a> {
 }
 
 impl Content<'_> {
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match self {
             Content::Borrowed(bytes) => bytes.len(),
             Content::Shared(bytes) => bytes.len(),

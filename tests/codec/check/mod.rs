@@ -10,6 +10,7 @@ pub mod delimited;
 pub mod fixed_length;
 pub mod header_body;
 pub mod http;
+pub mod http_responses;
 pub mod length_field;
 pub mod lines;
 pub mod resp;

@@ -11,6 +11,7 @@ mod pipelines;
 mod receiving;
 mod requests;
 mod responding;
+mod responses;
 mod routing;
 mod sockets;
 mod table;

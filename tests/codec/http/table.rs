@@ -11,24 +11,24 @@ use super::{World, refusal};
 
 const PAGE: &str = include_str!("../../../docs/http_requests.md");
 
-/// An example, and the status it is refused with.
-struct Row {
-    what: &'static str,
-    request: Vec<u8>,
-    status: Option<u16>,
+/// An example, and what comes of it.
+pub(super) struct Row {
+    pub(super) what: &'static str,
+    pub(super) example: Vec<u8>,
+    pub(super) result: Option<&'static str>,
 }
 
-/// The rows of the table in a section, and what is in their cells.
-fn rows(section: &str) -> Vec<Row> {
-    let (_, rest) = PAGE.split_once(section).expect("there is the section");
+/// The rows of the table in a section of a page, and what is in their cells.
+pub(super) fn rows(page: &'static str, section: &str) -> Vec<Row> {
+    let (_, rest) = page.split_once(section).expect("there is the section");
     let rows = rest.lines().skip(2).skip_while(|line| !line.starts_with("| what |"));
     let rows = rows.skip(2).take_while(|line| line.starts_with('|'));
     let row = |line: &'static str| {
         let mut cells = line.trim_matches('|').split(" | ").map(str::trim);
-        let (what, request) = (cells.next().expect("a cell"), cells.next().expect("a cell"));
-        let request = request.strip_prefix('`').and_then(|request| request.strip_suffix('`'));
-        let status = cells.next().map(|status| status.parse().expect("a number"));
-        Row { what, request: unescape(request.expect("it is in backticks")), status }
+        let (what, example) = (cells.next().expect("a cell"), cells.next().expect("a cell"));
+        let example = example.strip_prefix('`').and_then(|example| example.strip_suffix('`'));
+        let example = unescape(example.expect("it is in backticks"));
+        Row { what, example, result: cells.next() }
     };
     rows.map(row).collect()
 }
@@ -89,10 +89,11 @@ fn handle(exchange: Exchange<'_>) -> Result<Answered, Failure> {
 
 #[test]
 fn what_is_refused_has_its_status_and_closes() {
-    let rows = rows("# What is refused");
+    let rows = rows(PAGE, "# What is refused");
     assert!(rows.len() > 80, "{} rows were found", rows.len());
-    for Row { what, mut request, status } in rows {
-        let status = StatusCode::new(status.expect("it has one")).expect("it is one");
+    for Row { what, example: mut request, result } in rows {
+        let code = result.and_then(|status| status.parse().ok()).expect("it has one");
+        let status = StatusCode::new(code).expect("it is one");
         for piece in [1, 7, usize::MAX] {
             assert_eq!(decode(&request, piece), Err(status), "{what}, {piece} bytes at a time");
         }
@@ -105,11 +106,11 @@ fn what_is_refused_has_its_status_and_closes() {
 
 #[test]
 fn what_is_served_is_served() {
-    let rows = rows("# What is served");
+    let rows = rows(PAGE, "# What is served");
     assert!(rows.len() > 15, "{} rows were found", rows.len());
     let served = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-    for Row { what, request, status } in rows {
-        assert_eq!(status, None);
+    for Row { what, example: request, result } in rows {
+        assert_eq!(result, None);
         for piece in [1, 7, usize::MAX] {
             assert_eq!(decode(&request, piece), Ok(0), "{what}, {piece} bytes at a time");
         }
