@@ -1,6 +1,7 @@
 //! Requests as frames.
 
 use std::mem;
+use std::sync::Arc;
 
 use super::chunked::{Chunks, Piece};
 use super::fields::Fields;
@@ -28,8 +29,8 @@ pub enum RequestPart<'a> {
 
 /// The codec of a server: it decodes [requests](super::requests), and encodes responses.
 ///
-/// It keeps nothing of a request, and looks at each byte once, however few come at a time. After a
-/// [`Refusal`] everything that still comes is dropped.
+/// It keeps nothing of a request, and looks for the end of a head once, however few bytes come at a
+/// time. After a [`Refusal`] everything that still comes is dropped.
 ///
 /// ```
 /// use millstream::Input;
@@ -49,7 +50,8 @@ pub enum RequestPart<'a> {
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct RequestCodec {
-    limits: RequestLimits,
+    /// Those of all connections of a server are the same.
+    limits: Arc<RequestLimits>,
     place: InStream,
     /// The longest content of this request.
     longest: u64,
@@ -79,6 +81,10 @@ impl Default for InStream {
 impl RequestCodec {
     /// A codec with these limits.
     pub fn new(limits: RequestLimits) -> Self {
+        Self::with(Arc::new(limits))
+    }
+
+    pub(super) fn with(limits: Arc<RequestLimits>) -> Self {
         RequestCodec { limits, ..Self::default() }
     }
 
@@ -140,10 +146,23 @@ impl RequestCodec {
             }
             _ => {}
         }
-        let Some(length) = scanner.find_end(input.peek(), &block_limits(&self.limits))? else {
-            return Ok(None);
+        let first = match scanner.is_new() {
+            true => RequestHead::parse_first(input.peek(), &self.limits),
+            false => None,
         };
-        let head = RequestHead::parse(input.take(length).unwrap_or_default(), &self.limits)?;
+        let head = match first {
+            Some(head) => {
+                input.skip(head.as_bytes().len());
+                head
+            }
+            None => {
+                let limits = block_limits(&self.limits);
+                let Some(length) = scanner.find_end(input.peek(), &limits)? else {
+                    return Ok(None);
+                };
+                RequestHead::parse(input.take(length).unwrap_or_default(), &self.limits)?
+            }
+        };
         self.longest = self.limits.body;
         self.place = match head.body_length() {
             BodyLength::Exact(length) if length > self.longest => return Err(Refusal::BodyTooLong),

@@ -60,7 +60,8 @@ struct Meaning<'a> {
     keep_alive: bool,
     expects_continue: bool,
     upgrades: bool,
-    host: Option<&'a str>,
+    /// Text, which is looked at as such only if somebody asks.
+    host: Option<&'a [u8]>,
 }
 
 impl<'a> RequestHead<'a> {
@@ -100,7 +101,7 @@ impl<'a> RequestHead<'a> {
     /// Which host is asked, and on which port, if it says: what the target has, if it is absolute,
     /// or the field Host. Only a request of HTTP/1.0 may have none.
     pub fn host(&self) -> Option<&'a str> {
-        self.meaning.host
+        self.meaning.host.and_then(|host| str::from_utf8(host).ok())
     }
 
     /// The version.
@@ -161,6 +162,39 @@ impl<'a> RequestHead<'a> {
             Ok(_) => return Err(Refusal::RequestLine),
             Err(error) => return Err(refusal_of(error, block)),
         }
+        Self::read(&request, block)
+    }
+
+    /// Reads the head that `bytes` begin with, if it is all there and nothing is to be said against
+    /// it: then nobody has to look for its end before. All else returns `None`.
+    #[inline]
+    pub(super) fn parse_first(bytes: &'a [u8], limits: &RequestLimits) -> Option<Self> {
+        if matches!(bytes, [] | [b'\r' | b'\n', ..]) {
+            return None; // Empty lines, of which the parser would leave out any number.
+        }
+        let mut slots = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+        let slots = &mut slots[..limits.fields.min(MOST_FIELDS)];
+        let mut request = httparse::Request::new(&mut []);
+        let Ok(httparse::Status::Complete(length)) =
+            request.parse_with_uninit_headers(bytes, slots)
+        else {
+            return None;
+        };
+        let block = &bytes[..length];
+        // The parser takes a CR only in front of an LF, but as a line's end an LF alone, too.
+        let lines = request.headers.len() + 2;
+        if length > limits.head || memchr_iter(b'\r', block).count() != lines {
+            return None;
+        }
+        let head = Self::read(&request, block).ok()?;
+        // With both spaces and the version.
+        let line = head.method.len() + head.target.len() + 10;
+        (line <= limits.line).then_some(head)
+    }
+
+    /// Reads what the parser has found in this block.
+    #[inline]
+    fn read(request: &httparse::Request<'_, 'a>, block: &'a [u8]) -> Result<Self, Refusal> {
         let (Some(method), Some(target)) = (request.method, request.path) else {
             return Err(Refusal::RequestLine);
         };
@@ -170,7 +204,7 @@ impl<'a> RequestHead<'a> {
         };
         let authority = check_target(method, target)?;
         let mut meaning = read_meaning(request.headers, version)?;
-        meaning.host = authority.or(meaning.host);
+        meaning.host = authority.map(str::as_bytes).or(meaning.host);
         // Behind both spaces, the version, and the line's end.
         let lines = block.get(method.len() + target.len() + 12..block.len() - 2);
         let fields = Fields::from_valid(lines.ok_or(Refusal::RequestLine)?);
@@ -234,7 +268,7 @@ fn check_target<'a>(method: &str, target: &'a str) -> Result<Option<&'a str>, Re
         return Err(Refusal::Connect);
     }
     // A fragment is not sent, and what is not ASCII is sent as percent signs.
-    if !target.is_ascii() || memchr2(b'#', 0x7f, target.as_bytes()).is_some() {
+    if !target.bytes().all(|byte| is(Kind::Target, byte)) {
         return Err(Refusal::Target);
     }
     if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
@@ -265,13 +299,7 @@ pub(super) fn is_host(value: &[u8]) -> bool {
             Some(end) if is_ipv6(&rest[..end]) => (&rest[..end], &rest[end + 1..]),
             _ => return false,
         },
-        None => {
-            let (name, port) = value.split_at(memchr(b':', value).unwrap_or(value.len()));
-            if !is_name(name) {
-                return false;
-            }
-            (name, port)
-        }
+        None => value.split_at(name_length(value)),
     };
     let is_port = match port.split_first() {
         None => true,
@@ -281,37 +309,84 @@ pub(super) fn is_host(value: &[u8]) -> bool {
     is_port && !host.is_empty()
 }
 
+/// How many bytes in front are of a registered name (RFC 3986, section 3.2.2).
+fn name_length(value: &[u8]) -> usize {
+    let mut length = 0;
+    loop {
+        let rest = &value[length..];
+        let plain = rest.iter().take_while(|byte| is(Kind::Name, **byte)).count();
+        length += plain;
+        match &rest[plain..] {
+            [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                length += 3;
+            }
+            _ => return length,
+        }
+    }
+}
+
 fn is_ipv6(address: &[u8]) -> bool {
     str::from_utf8(address).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok())
 }
 
 fn is_port(digits: &[u8]) -> bool {
-    digits.is_empty()
-        || str::from_utf8(digits).is_ok_and(|digits| {
-            digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok()
-        })
+    let add = |sum: u16, digit: &u8| {
+        let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        sum.checked_mul(10)?.checked_add(u16::from(digit))
+    };
+    digits.iter().try_fold(0, add).is_some()
 }
 
-/// A registered name (RFC 3986, section 3.2.2).
-fn is_name(mut name: &[u8]) -> bool {
-    while let Some((first, rest)) = name.split_first() {
-        name = match (first, rest) {
-            (b'%', [high, low, rest @ ..])
-                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
-            {
-                rest
-            }
-            _ if first.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(first) => rest,
-            _ => return false,
-        };
+/// What a byte may be in, a bit each.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// A target: ASCII that can be seen, without fragments.
+    Target = 1,
+    /// A registered name.
+    Name = 2,
+}
+
+/// Looked up instead of compared with each possibility, since this is done for every request.
+const KINDS: [u8; 256] = {
+    let mut kinds = [0; 256];
+    let mut byte: u8 = 0;
+    while byte < 0x7f {
+        if byte != b'#' {
+            kinds[byte as usize] |= Kind::Target as u8;
+        }
+        let is_mark = matches!(
+            byte,
+            b'-' | b'.'
+                | b'_'
+                | b'~'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b';'
+                | b'='
+        );
+        if byte.is_ascii_alphanumeric() || is_mark {
+            kinds[byte as usize] |= Kind::Name as u8;
+        }
+        byte += 1;
     }
-    true
+    kinds
+};
+
+fn is(kind: Kind, byte: u8) -> bool {
+    KINDS[usize::from(byte)] & kind as u8 != 0
 }
 
 /// What the fields that concern a request itself have said so far.
 #[derive(Default)]
 struct Reading<'a> {
-    host: Option<&'a str>,
+    host: Option<&'a [u8]>,
     expects_continue: bool,
     message: MessageFields,
 }
@@ -348,8 +423,10 @@ impl<'a> Reading<'a> {
 
     fn read_host(&mut self, value: &'a [u8]) -> Result<(), Refusal> {
         let value = value.trim_ascii();
-        let is_valid = self.host.is_none() && is_host(value);
-        self.host = Some(str::from_utf8(value).ok().filter(|_| is_valid).ok_or(Refusal::Host)?);
+        if self.host.is_some() || !is_host(value) {
+            return Err(Refusal::Host);
+        }
+        self.host = Some(value);
         Ok(())
     }
 

@@ -26,6 +26,11 @@ pub(super) struct BlockLimits {
 }
 
 impl LineScanner {
+    /// Whether nothing was looked at.
+    pub(super) fn is_new(&self) -> bool {
+        self.scanned == 0
+    }
+
     /// The length of the block that `bytes` begin with, its empty line included; `None` if a part
     /// of it is missing. `bytes` are those of the last time, and more.
     #[inline]

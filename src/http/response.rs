@@ -163,23 +163,23 @@ impl ResponseFrame<'_> {
             _ => self.content.len(),
         };
         let sends_content = has_content && !self.terms.head_only && length > 0;
-        let (mut code, mut digits) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let mut digits = itoa::Buffer::new();
         let (name, digits) = match has_content {
             true => ("Content-Length: ", digits.format(length)),
             false => ("", ""),
         };
+        let mut line = String::new();
+        let line = self.status.line_and_date().unwrap_or_else(|| {
+            line = format!("HTTP/1.1 {}\r\nDate: ", self.status);
+            &line
+        });
         let body = match self.content {
             Content::Borrowed(body) if sends_content => body,
             _ => b"",
         };
         output.write_parts([
-            b"HTTP/1.1 ",
-            code.format(self.status.code()).as_bytes(),
-            b" ",
-            self.status.reason().as_bytes(),
-            b"\r\nDate: ",
+            line.as_bytes(),
             self.date.as_bytes(),
-            b"\r\n",
             self.connection(),
             self.fields.as_bytes(),
             name.as_bytes(),
@@ -197,8 +197,8 @@ impl ResponseFrame<'_> {
     /// Writes the head of a response behind which the connection is another protocol's.
     pub(super) fn write_handover(&self, output: &mut Output<'_>) {
         let connection: &[u8] = match self.status {
-            StatusCode::SWITCHING_PROTOCOLS => b"Connection: upgrade\r\n",
-            _ => b"Connection: close\r\n",
+            StatusCode::SWITCHING_PROTOCOLS => b"\r\nConnection: upgrade\r\n",
+            _ => b"\r\nConnection: close\r\n",
         };
         self.write_head(connection, "", output);
     }
@@ -210,7 +210,7 @@ impl ResponseFrame<'_> {
 
     fn write_head(&self, connection: &[u8], framing: &str, output: &mut Output<'_>) {
         output.write_parts([
-            format!("HTTP/1.1 {}\r\nDate: {}\r\n", self.status, self.date).as_bytes(),
+            format!("HTTP/1.1 {}\r\nDate: {}", self.status, self.date).as_bytes(),
             connection,
             self.fields.as_bytes(),
             framing.as_bytes(),
@@ -218,12 +218,13 @@ impl ResponseFrame<'_> {
         ]);
     }
 
-    /// RFC 9112, section 9.3.
+    /// The end of the line before, and the field Connection where it has to be said (RFC 9112,
+    /// section 9.3).
     fn connection(&self) -> &'static [u8] {
         match (self.terms.version, self.terms.keep_alive) {
-            (Version::Http11, true) => b"",
-            (Version::Http10, true) => b"Connection: keep-alive\r\n",
-            (_, false) => b"Connection: close\r\n",
+            (Version::Http11, true) => b"\r\n",
+            (Version::Http10, true) => b"\r\nConnection: keep-alive\r\n",
+            (_, false) => b"\r\nConnection: close\r\n",
         }
     }
 }

@@ -31,6 +31,14 @@ macro_rules! statuses {
                     _ => "",
                 }
             }
+
+            /// The line of a response with a known code, and what its date comes behind.
+            pub(super) fn line_and_date(self) -> Option<&'static str> {
+                match self.0 {
+                    $($code => Some(concat!("HTTP/1.1 ", $code, " ", $reason, "\r\nDate: ")),)*
+                    _ => None,
+                }
+            }
         }
     };
 }

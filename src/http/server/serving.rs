@@ -3,6 +3,7 @@
 use std::fmt;
 use std::mem;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::ServerSettings;
@@ -31,6 +32,8 @@ use crate::{Action, CloseReason, LogLimit, ShutdownAction, TimerId};
 pub struct HttpServing<H> {
     pub(super) handler: H,
     pub(super) settings: ServerSettings,
+    /// Those of the codecs.
+    limits: Arc<RequestLimits>,
     pen: Pen,
 }
 
@@ -150,7 +153,10 @@ impl Pen {
 impl<H: Handler> HttpServing<H> {
     pub(super) fn new(handler: H, settings: ServerSettings) -> Self {
         let pen = Pen { date: DateCache::new(), draft: Draft::default() };
-        HttpServing { handler, settings, pen }
+        // How long a content may be is looked at when its handler has said how it takes it; only
+        // what is beyond all numbers is refused before.
+        let limits = Arc::new(RequestLimits { body: u64::MAX - 1, ..settings.limits });
+        HttpServing { handler, settings, limits, pen }
     }
 
     /// The head of a request came.
@@ -414,9 +420,7 @@ impl<H: Handler> FrameHandler for HttpServing<H> {
     type State = ConnectionState<H::State>;
 
     fn codec(&self) -> RequestCodec {
-        // How long a content may be is looked at when its handler has said how it takes it; only
-        // what is beyond all numbers is refused before.
-        RequestCodec::new(RequestLimits { body: u64::MAX - 1, ..self.settings.limits })
+        RequestCodec::with(Arc::clone(&self.limits))
     }
 
     fn on_open(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
