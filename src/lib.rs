@@ -115,6 +115,8 @@ pub use crate::base::{
     CloseReason, Closed, ConnId, DatagramId, HandshakeError, ListenerId, ProxyError, Stopped,
     TimerId,
 };
+#[doc(hidden)] // For the clients of `rpc` and `http`, which could be other crates.
+pub use crate::base::Slot;
 pub use crate::config::{
     AcceptMode, Accepting, AdoptError, Backoff, ConfigError, Connect, ConnectError, InputOverflow,
     Listen, ListenError, OpenDatagram, OpenError, Pinning, StartError, Target, balance,

@@ -7,6 +7,7 @@
 //!
 //! The [guide](crate::guide::http) goes through all of it.
 
+mod body;
 mod chunked;
 mod client;
 mod codec;
@@ -29,6 +30,7 @@ mod router;
 mod server;
 mod status;
 
+pub use self::body::{BodyPart, BodyReader, BodyWriter, Incomplete, SendBodyError, Trailers};
 pub use self::client::{
     RequestContent, RequestFrame, ResponseCodec, ResponseError, ResponseHead, ResponseLength,
     ResponseLimit, ResponseLimits, ResponsePart,
@@ -45,9 +47,8 @@ pub use self::refusal::Refusal;
 pub use self::response::{Content, OwnedResponse, ResponseFrame, ResponseTerms};
 pub use self::router::{PatternError, RouteError, Router, Routes};
 pub use self::server::{
-    Answer, Answered, BodyPart, BodyReader, BodyWriter, End, EventError, EventStream, Exchange,
-    Failure, Handler, HttpServer, HttpServing, Incomplete, Intake, Protocol, ProtocolConn,
-    ProtocolRemote, Responder, SendBodyError, ServerEvent, Trailers, Upgrade,
+    Answer, Answered, End, EventError, EventStream, Exchange, Failure, Handler, HttpServer,
+    HttpServing, Intake, Protocol, ProtocolConn, ProtocolRemote, Responder, ServerEvent, Upgrade,
 };
 pub use self::status::StatusCode;
 

@@ -4,9 +4,9 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::body::{BodyWriter, Streamed};
 use super::fields::{FieldError, FieldLines};
 use super::head::Version;
-use super::server::{BodyWriter, Streamed};
 use super::status::StatusCode;
 use crate::Output;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::body_writer::{BodyWriter, SendBodyError};
+use crate::http::body::{BodyWriter, SendBodyError};
 
 /// An event for the `EventSource` of a browser.
 ///

@@ -8,14 +8,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::body_reader::BodyReader;
-use super::body_writer::BodyWriter;
 use super::draft::{Draft, End};
 use super::events::EventStream;
-use super::outgoing::Streamed;
 use super::upgrade::{AnyProtocol, Protocol};
 use super::{Failure, Responder};
 use crate::Address;
+use crate::http::body::{BodyReader, BodyWriter, Streamed};
 use crate::http::fields::{FieldError, FieldLines, Fields};
 use crate::http::head::RequestHead;
 use crate::http::middleware::Next;

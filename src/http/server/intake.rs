@@ -3,12 +3,11 @@
 use std::mem;
 
 use super::Failure;
-use super::body_reader::BodyReader;
 use super::counter::queue_of;
 use super::exchange::{Handler, Intake, Whole};
-use super::pipe::{ContentEnd, Pipe, Reading, Sink};
 use super::serving::{CONTENT_TIMER, HttpServing, LAST, log_panic};
 use crate::codec::FramedConn;
+use crate::http::body::{BodyReader, ContentEnd, Pipe, Reading, Sink};
 use crate::http::fields::Fields;
 use crate::http::head::{BodyLength, RequestHead};
 use crate::http::response::{OwnedResponse, ResponseTerms};
@@ -95,7 +94,7 @@ impl<H: Handler> HttpServing<H> {
             return self.go_on(conn);
         }
         let pipe = Pipe::new();
-        pipe.attach(queue_of(conn).line());
+        pipe.attach(queue_of(conn).line().clone());
         let content = Content::Stream(Sink::new(&pipe));
         conn.state.arriving = Some(Arriving::new(terms, continues, content));
         let request = Whole::new(head, b"", Fields::default());

@@ -1,7 +1,5 @@
 //! The server: connections, their requests one after the other, and the answers in their order.
 
-mod body_reader;
-mod body_writer;
 mod counter;
 mod draft;
 mod events;
@@ -9,8 +7,6 @@ mod exchange;
 mod failure;
 mod handover;
 mod intake;
-mod outgoing;
-mod pipe;
 mod queue;
 mod responder;
 mod serving;
@@ -19,13 +15,10 @@ mod way_back;
 
 use std::time::Duration;
 
-pub use self::body_reader::{BodyPart, BodyReader, Incomplete, Trailers};
-pub use self::body_writer::{BodyWriter, SendBodyError};
 pub use self::draft::End;
 pub use self::events::{EventError, EventStream, ServerEvent};
 pub use self::exchange::{Answer, Answered, Exchange, Handler, Intake, Upgrade};
 pub use self::failure::Failure;
-pub(super) use self::outgoing::Streamed;
 pub use self::responder::Responder;
 pub use self::serving::HttpServing;
 pub(super) use self::serving::log_panic;

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::draft::Along;
-use super::outgoing::Outgoing;
 use super::responder::Responder;
 use super::upgrade::AnyProtocol;
 use super::way_back::WayBack;
 use crate::TimerId;
+use crate::http::body::Outgoing;
 use crate::http::response::{OwnedResponse, ResponseTerms};
 
 /// The requests of a connection that were handled and are not answered, in their order.
@@ -73,7 +73,7 @@ impl Queue {
     pub(super) fn push_with(&mut self, next: Turn) {
         let Turn { terms, response, protocol } = next;
         if let Some(stream) = &response.stream {
-            stream.attach(&self.line);
+            stream.attach(self.line.clone());
         }
         let response = Some(response);
         self.waiting.push_back(Waiting { terms, along: None, timer: None, response, protocol });
@@ -111,7 +111,7 @@ impl Queue {
             along.join(&mut response);
         }
         if let Some(stream) = &response.stream {
-            stream.attach(&self.line);
+            stream.attach(self.line.clone());
         }
         waiting.response = Some(response);
         waiting.timer.take()

@@ -7,17 +7,15 @@ use super::handover::tell_closure;
 use super::serving::HttpServing;
 use super::upgrade::Visit;
 use crate::codec::FramedRemote;
+use crate::http::body::Look;
 use crate::http::response::OwnedResponse;
 use crate::{Closed, ConnId};
 
 /// The way back to a connection, whatever the server's handler is.
-pub(super) trait WayBack: Send + Sync {
+pub(super) trait WayBack: Look {
     fn id(&self) -> ConnId;
 
     fn is_open(&self) -> bool;
-
-    /// Lets the reactor look at the pieces of contents.
-    fn look(&self);
 
     /// Brings the answer to a request. If the connection is closed, nobody waits.
     fn answer(&self, id: u64, response: OwnedResponse);
@@ -37,6 +35,12 @@ pub(super) trait WayBack: Send + Sync {
     fn visit(&self, closure: Visit) -> Result<(), Closed>;
 }
 
+impl<H: Handler> Look for FramedRemote<HttpServing<H>> {
+    fn look(&self) {
+        let _ = self.run(|serving, conn| serving.look(conn)); // If it closes, its contents do.
+    }
+}
+
 impl<H: Handler> WayBack for FramedRemote<HttpServing<H>> {
     fn id(&self) -> ConnId {
         self.id()
@@ -44,10 +48,6 @@ impl<H: Handler> WayBack for FramedRemote<HttpServing<H>> {
 
     fn is_open(&self) -> bool {
         self.is_open()
-    }
-
-    fn look(&self) {
-        let _ = self.run(|serving, conn| serving.look(conn)); // If it closes, its contents do.
     }
 
     fn answer(&self, id: u64, response: OwnedResponse) {

@@ -3,13 +3,12 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::request::Response;
 use super::shared::{Message, Shared};
-use super::slot::Slot;
+use crate::Slot;
 use crate::rpc::Status;
 
 /// How long after its deadline a call is waited for that its reactor should have ended by then.
@@ -19,7 +18,7 @@ const GRACE: Duration = Duration::from_secs(1);
 /// or not; dropping it cancels it. It needs no runtime, and works on every one.
 #[must_use = "dropping it cancels the call"]
 pub struct Calling {
-    slot: Arc<Slot>,
+    slot: Arc<Slot<Result<Response, Status>>>,
     /// How to cancel it; `None` once it has ended.
     line: Option<Line>,
 }
@@ -33,27 +32,19 @@ pub(super) struct Line {
 }
 
 impl Calling {
-    pub(super) fn new(slot: Arc<Slot>, line: Option<Line>) -> Self {
+    pub(super) fn new(slot: Arc<Slot<Result<Response, Status>>>, line: Option<Line>) -> Self {
         Calling { slot, line }
     }
 
     /// Waits on this thread, which is none of the client's reactors.
     pub(super) fn wait(mut self) -> Result<Response, Status> {
-        let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let deadline = self.line.as_ref().and_then(|line| line.deadline.checked_add(GRACE));
-        loop {
-            if let Some(result) = self.slot.take(&waker) {
-                self.line = None;
-                return result;
-            }
-            let left = deadline.map_or(Duration::ZERO, |deadline| {
-                deadline.saturating_duration_since(Instant::now())
-            });
-            if left.is_zero() {
-                return Err(Status::deadline_exceeded("the client's reactor does not answer"));
-            }
-            thread::park_timeout(left);
+        let result = self.slot.wait(deadline.unwrap_or_else(Instant::now));
+        if result.is_some() {
+            self.line = None;
         }
+        let silent = || Err(Status::deadline_exceeded("the client's reactor does not answer"));
+        result.unwrap_or_else(silent)
     }
 }
 
@@ -86,14 +77,5 @@ impl Drop for Calling {
 impl fmt::Debug for Calling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Calling").field("has_ended", &self.line.is_none()).finish()
-    }
-}
-
-/// Wakes a thread.
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
     }
 }

@@ -8,13 +8,12 @@ use bytes::Bytes;
 
 use super::ledger::{Ledger, count};
 use super::request::Response;
-use super::slot::Slot;
 use crate::rpc::call::Hooks;
 use crate::rpc::frame;
 use crate::rpc::reply::Caller;
 use crate::rpc::{End, Format, Metadata, MetadataView, Status};
 use crate::unwind::catch;
-use crate::{Backoff, LogLimit};
+use crate::{Backoff, LogLimit, Slot};
 
 /// A call: what is asked, what waits for it, and how far it is.
 pub(super) struct Job {
@@ -110,7 +109,7 @@ impl Job {
 /// What learns how a call ended.
 pub(super) enum Then {
     Callback(Box<dyn FnOnce(Result<Response, Status>) + Send>),
-    Slot(Arc<Slot>),
+    Slot(Arc<Slot<Result<Response, Status>>>),
 }
 
 /// Tells exactly once how a call ended: with what it is given, or that the client has stopped when

@@ -4,7 +4,7 @@
 //! - `links` are the connections' callbacks around it, and `pool` is what a reactor has: its calls,
 //!   its connections, which call takes which connection (`choice`), and which is tried again
 //!   (`retry`);
-//! - `job` is a call on its way, `slot` where its end is put, `calling` how it is waited for,
+//! - `job` is a call on its way, `calling` how its end is waited for,
 //!   `exchange` how a layer answers it without the network;
 //! - `shared` is what the calling threads and the reactors have in common, with the `ledger` of the
 //!   calls that are under way.
@@ -23,7 +23,6 @@ mod request;
 mod retry;
 mod session;
 mod shared;
-mod slot;
 
 use std::fmt;
 use std::sync::Arc;
@@ -42,13 +41,12 @@ use self::request::packed;
 pub use self::request::{Request, Response};
 pub use self::retry::RetryPolicy;
 use self::shared::{Message, Shared};
-use self::slot::Slot;
 
 use super::call::{Hooks, Parts};
 use super::frame::LONGEST_METHOD;
 use super::{Answer, Call, FrameLimits, Metadata, MetadataView, Middleware, Status};
 use crate::unwind::catch;
-use crate::{Engine, WaitError};
+use crate::{Engine, Slot, WaitError};
 
 /// The longest that a call may take.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);

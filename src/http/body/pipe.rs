@@ -1,5 +1,5 @@
 //! A bounded way for the pieces of a content, between a reactor and one other place: with the
-//! reactor at its reading end for a response, and at its writing end for a request.
+//! reactor at its reading end for what it sends, and at its writing end for what it receives.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -7,24 +7,29 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
-use super::way_back::WayBack;
 use crate::LogLimit;
 use crate::http::fields::FieldLines;
 use crate::unwind::catch;
 
 /// With this much in it a pipe is full.
-pub(super) const WINDOW: usize = 64 * 1024;
+pub(in crate::http) const WINDOW: usize = 64 * 1024;
 /// At this much one that was full takes more.
 const LOW: usize = WINDOW / 2;
 /// What a piece takes besides its bytes, so that many tiny ones don't take much more than that.
 const PIECE: usize = 64;
 
-pub(super) struct Pipe {
+/// The way to a reactor that has one end of a pipe.
+pub(in crate::http) trait Look: Send + Sync {
+    /// Lets it look at the pieces of contents.
+    fn look(&self);
+}
+
+pub(in crate::http) struct Pipe {
     state: Mutex<PipeState>,
     /// Tells threads at the other end.
     changed: Condvar,
     /// The way to the reactor, once it has one.
-    line: OnceLock<Arc<dyn WayBack>>,
+    line: OnceLock<Arc<dyn Look>>,
 }
 
 #[derive(Default)]
@@ -48,7 +53,7 @@ struct PipeState {
 
 /// How a content ends.
 #[derive(Clone, Debug)]
-pub(super) enum ContentEnd {
+pub(in crate::http) enum ContentEnd {
     /// It is complete, with these trailers.
     Finished(FieldLines),
     Aborted,
@@ -57,14 +62,14 @@ pub(super) enum ContentEnd {
 type Waiter = Box<dyn FnOnce() + Send>;
 
 /// What is at the front of a pipe.
-pub(super) enum Front {
+pub(in crate::http) enum Front {
     Piece(Bytes),
     Nothing,
     End(ContentEnd),
 }
 
 /// Why a pipe takes no piece.
-pub(super) enum Blocked {
+pub(in crate::http) enum Blocked {
     Full(Bytes),
     Closed,
 }
@@ -91,7 +96,7 @@ impl PipeState {
 }
 
 impl Pipe {
-    pub(super) fn new() -> Arc<Self> {
+    pub(in crate::http) fn new() -> Arc<Self> {
         let (state, changed) = (Mutex::default(), Condvar::new());
         Arc::new(Pipe { state, changed, line: OnceLock::new() })
     }
@@ -101,8 +106,8 @@ impl Pipe {
     }
 
     /// Connects it with its reactor, which looks at it now.
-    pub(super) fn attach(&self, line: &Arc<dyn WayBack>) {
-        let _ = self.line.set(Arc::clone(line)); // It has one connection.
+    pub(in crate::http) fn attach(&self, line: Arc<dyn Look>) {
+        let _ = self.line.set(line); // It has one connection.
     }
 
     /// Asks the reactor to look. If the connection closes, its end of the pipe is dropped.
@@ -126,7 +131,7 @@ impl Pipe {
 
     // What the other end does, on any thread.
 
-    pub(super) fn send(&self, piece: Bytes) -> Result<(), Blocked> {
+    pub(in crate::http) fn send(&self, piece: Bytes) -> Result<(), Blocked> {
         let mut state = self.lock();
         if state.closed {
             return Err(Blocked::Closed);
@@ -146,7 +151,7 @@ impl Pipe {
     }
 
     /// The other end writes nothing more; the first end counts.
-    pub(super) fn end(&self, end: ContentEnd) {
+    pub(in crate::http) fn end(&self, end: ContentEnd) {
         let mut state = self.lock();
         let is_first = state.end.is_none();
         state.end.get_or_insert(end);
@@ -156,7 +161,7 @@ impl Pipe {
         }
     }
 
-    pub(super) fn receive(&self) -> Front {
+    pub(in crate::http) fn receive(&self) -> Front {
         let mut state = self.lock();
         let front = state.take(usize::MAX);
         let is_first = !mem::replace(&mut state.wanted, true);
@@ -170,7 +175,7 @@ impl Pipe {
     }
 
     /// Nobody reads any more at the other end.
-    pub(super) fn abandon(&self) {
+    pub(in crate::http) fn abandon(&self) {
         let mut state = self.lock();
         let was_over = mem::replace(&mut state.closed, true) || state.end.is_some();
         state.pieces.clear();
@@ -183,7 +188,7 @@ impl Pipe {
 
     /// Calls `waiter` on the reactor once something is to be done at the other end; on this thread
     /// if the reactor has let go of its end.
-    pub(super) fn wait_with(&self, waiter: Waiter) {
+    pub(in crate::http) fn wait_with(&self, waiter: Waiter) {
         let mut state = self.lock();
         if state.closed || state.end.is_some() {
             drop(state);
@@ -196,12 +201,12 @@ impl Pipe {
     }
 
     /// Blocks until a piece may be sent, or nobody takes any.
-    pub(super) fn wait_for_room(&self) {
+    pub(in crate::http) fn wait_for_room(&self) {
         self.wait_while(|state| !state.closed && state.weight >= WINDOW);
     }
 
     /// Blocks until something may be received, or the content ends.
-    pub(super) fn wait_for_piece(&self) {
+    pub(in crate::http) fn wait_for_piece(&self) {
         self.wait_while(|state| state.pieces.is_empty() && state.end.is_none());
     }
 
@@ -212,30 +217,30 @@ impl Pipe {
         waited.unwrap_or_else(PoisonError::into_inner).threads -= 1;
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    pub(in crate::http) fn is_closed(&self) -> bool {
         self.lock().closed
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    pub(in crate::http) fn is_full(&self) -> bool {
         self.lock().weight >= WINDOW
     }
 }
 
-/// The reactor's end of a response's pipe.
-pub(super) struct Source(Arc<Pipe>);
+/// The reactor's end of the pipe of what it sends.
+pub(in crate::http) struct Source(Arc<Pipe>);
 
 impl Source {
-    pub(super) fn new(pipe: &Arc<Pipe>) -> Self {
+    pub(in crate::http) fn new(pipe: &Arc<Pipe>) -> Self {
         Source(Arc::clone(pipe))
     }
 
-    pub(super) fn attach(&self, line: &Arc<dyn WayBack>) {
+    pub(in crate::http) fn attach(&self, line: Arc<dyn Look>) {
         self.0.attach(line);
     }
 
     /// Takes a piece, of at most this many bytes. After [`Front::Nothing`] the reactor is asked to
     /// look when there is something.
-    pub(super) fn take(&self, most: usize) -> Front {
+    pub(in crate::http) fn take(&self, most: usize) -> Front {
         let mut state = self.0.lock();
         let front = state.take(most);
         state.sleeps = matches!(front, Front::Nothing);
@@ -243,7 +248,7 @@ impl Source {
     }
 
     /// Tells the writer if it may go on.
-    pub(super) fn tell(&self) {
+    pub(in crate::http) fn tell(&self) {
         let state = self.0.lock();
         if state.weight <= LOW {
             self.0.wake(state);
@@ -251,7 +256,7 @@ impl Source {
     }
 
     /// Whether the writer gave up before it wrote anything.
-    pub(super) fn is_void(&self) -> bool {
+    pub(in crate::http) fn is_void(&self) -> bool {
         let state = self.0.lock();
         state.pieces.is_empty() && matches!(state.end, Some(ContentEnd::Aborted))
     }
@@ -267,12 +272,12 @@ impl Drop for Source {
     }
 }
 
-/// The reactor's end of a request's pipe.
-pub(super) struct Sink(Arc<Pipe>);
+/// The reactor's end of the pipe of what it receives.
+pub(in crate::http) struct Sink(Arc<Pipe>);
 
 /// What a reader says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reading {
+pub(in crate::http) enum Reading {
     /// It has not asked for anything.
     NotYet,
     Goes,
@@ -283,11 +288,11 @@ pub(super) enum Reading {
 }
 
 impl Sink {
-    pub(super) fn new(pipe: &Arc<Pipe>) -> Self {
+    pub(in crate::http) fn new(pipe: &Arc<Pipe>) -> Self {
         Sink(Arc::clone(pipe))
     }
 
-    pub(super) fn put(&self, data: &[u8]) {
+    pub(in crate::http) fn put(&self, data: &[u8]) {
         let mut state = self.0.lock();
         if !state.closed {
             state.push(Bytes::copy_from_slice(data));
@@ -295,21 +300,21 @@ impl Sink {
         }
     }
 
-    pub(super) fn end(&self, end: ContentEnd) {
+    pub(in crate::http) fn end(&self, end: ContentEnd) {
         let mut state = self.0.lock();
         state.end.get_or_insert(end);
         self.0.wake(state);
     }
 
     /// Tells the reader if there is something for it.
-    pub(super) fn tell(&self) {
+    pub(in crate::http) fn tell(&self) {
         let state = self.0.lock();
         if !state.pieces.is_empty() {
             self.0.wake(state);
         }
     }
 
-    pub(super) fn reading(&self) -> Reading {
+    pub(in crate::http) fn reading(&self) -> Reading {
         let mut state = self.0.lock();
         if state.closed {
             return Reading::Over;

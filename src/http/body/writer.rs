@@ -10,9 +10,10 @@ use super::pipe::{Blocked, ContentEnd, Pipe, WINDOW};
 use crate::LogLimit;
 use crate::http::fields::FieldLines;
 
-/// The content of a response, written piece by piece, from the reactor or from any thread. It is
-/// made by [`Answer::stream`](super::Answer::stream) and
-/// [`OwnedResponse::stream`](crate::http::OwnedResponse::stream).
+/// A content, written piece by piece, from the reactor or from any thread: that of a response, made
+/// by [`Answer::stream`](crate::http::Answer::stream) and
+/// [`OwnedResponse::stream`](crate::http::OwnedResponse::stream), or that of a request, made by
+/// [`HttpRequest::stream`](crate::http::HttpRequest::stream).
 ///
 /// [`send`](Self::send) never blocks: about 64 KiB wait for a client that is slower, and then the
 /// writer waits, too: by [`when_writable`](Self::when_writable), which calls it, or, on a thread
@@ -54,7 +55,7 @@ pub struct BodyWriter {
 }
 
 impl BodyWriter {
-    pub(super) fn new(pipe: Arc<Pipe>, length: Option<u64>) -> Self {
+    pub(in crate::http) fn new(pipe: Arc<Pipe>, length: Option<u64>) -> Self {
         BodyWriter { pipe: Some(pipe), left: length }
     }
 
@@ -130,7 +131,8 @@ impl BodyWriter {
 }
 
 /// Blocks until the client has taken enough, at most as long as the server's
-/// [`write_timeout`](super::HttpServer::write_timeout) says; never to be used on a reactor. Errors
+/// [`write_timeout`](crate::http::HttpServer::write_timeout) says, or as the client gives the
+/// request up; never to be used on a reactor. Errors
 /// are those of [`BodyWriter::send`]; flushing does nothing.
 impl Write for BodyWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -1,13 +1,12 @@
-//! Responses that are sent in pieces.
+//! Contents that are sent in pieces.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::body_writer::BodyWriter;
-use super::pipe::{ContentEnd, Front, Pipe, Source};
-use super::way_back::WayBack;
+use super::pipe::{ContentEnd, Front, Look, Pipe, Source};
+use super::writer::BodyWriter;
 use crate::http::fields::FieldLines;
 use crate::http::head::Version;
 use crate::http::response::ResponseTerms;
@@ -25,7 +24,7 @@ pub(in crate::http) struct Streamed {
     /// How long it is, if it was said.
     length: Option<u64>,
     /// After how much silence a comment is sent.
-    pub(super) pulse: Option<Duration>,
+    pub(in crate::http) pulse: Option<Duration>,
 }
 
 impl Streamed {
@@ -36,17 +35,26 @@ impl Streamed {
         (streamed, BodyWriter::new(pipe, length))
     }
 
-    pub(super) fn attach(&self, line: &Arc<dyn WayBack>) {
+    pub(in crate::http) fn attach(&self, line: Arc<dyn Look>) {
         self.source.attach(line);
     }
 
+    /// How long it is, if it was said.
+    pub(in crate::http) fn length(&self) -> Option<u64> {
+        self.length
+    }
+
     /// Whether the writer gave up before it wrote anything.
-    pub(super) fn is_void(&self) -> bool {
+    pub(in crate::http) fn is_void(&self) -> bool {
         self.source.is_void()
     }
 
     /// How it is framed (RFC 9112, section 6.3); `None` if the response has no content.
-    pub(super) fn framing(&self, status: StatusCode, terms: ResponseTerms) -> Option<Framing> {
+    pub(in crate::http) fn framing(
+        &self,
+        status: StatusCode,
+        terms: ResponseTerms,
+    ) -> Option<Framing> {
         match self.length {
             _ if status.is_without_content() => None,
             _ if status == StatusCode::RESET_CONTENT => Some(Framing::Exact(0)),
@@ -59,7 +67,7 @@ impl Streamed {
 
 /// How the end of a content is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
+pub(in crate::http) enum Framing {
     Exact(u64),
     Chunked,
     /// By the connection's end.
@@ -68,7 +76,7 @@ pub(super) enum Framing {
 
 impl Framing {
     /// The field that says so, with its line's end.
-    pub(super) fn line(self) -> String {
+    pub(in crate::http) fn line(self) -> String {
         match self {
             Framing::Exact(length) => format!("Content-Length: {length}\r\n"),
             Framing::Chunked => "Transfer-Encoding: chunked\r\n".to_owned(),
@@ -77,50 +85,50 @@ impl Framing {
     }
 }
 
-/// A response whose head is sent, and whose content follows.
-pub(super) struct Outgoing {
+/// A message whose head is sent, and whose content follows.
+pub(in crate::http) struct Outgoing {
     source: Source,
     framing: Framing,
     /// The connection goes on after it.
-    pub(super) keep_alive: bool,
-    pub(super) pulse: Option<Pulse>,
+    pub(in crate::http) keep_alive: bool,
+    pub(in crate::http) pulse: Option<Pulse>,
 }
 
 /// What keeps a silent stream alive.
-pub(super) struct Pulse {
-    pub(super) interval: Duration,
-    pub(super) timer: TimerId,
+pub(in crate::http) struct Pulse {
+    pub(in crate::http) interval: Duration,
+    pub(in crate::http) timer: TimerId,
     /// Nothing was sent since it came last.
     silent: bool,
 }
 
 impl Pulse {
-    pub(super) fn new(interval: Duration, timer: TimerId) -> Self {
+    pub(in crate::http) fn new(interval: Duration, timer: TimerId) -> Self {
         Pulse { interval, timer, silent: false }
     }
 }
 
 /// How far a content has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Advance {
-    /// It waits for its writer or for the client.
+pub(in crate::http) enum Advance {
+    /// It waits for its writer or for the peer.
     Waits,
     Complete,
     Aborted,
 }
 
 impl Outgoing {
-    pub(super) fn new(streamed: Streamed, framing: Framing, keep_alive: bool) -> Self {
+    pub(in crate::http) fn new(streamed: Streamed, framing: Framing, keep_alive: bool) -> Self {
         Outgoing { source: streamed.source, framing, keep_alive, pulse: None }
     }
 
     /// Whether only the connection's end ends it, so that an early end must be a reset.
-    pub(super) fn ends_with_connection(&self) -> bool {
+    pub(in crate::http) fn ends_with_connection(&self) -> bool {
         self.framing == Framing::ToEnd
     }
 
     /// Sends what is there, up to the high-water mark.
-    pub(super) fn pump(&mut self, output: &mut Output<'_>) -> Advance {
+    pub(in crate::http) fn pump(&mut self, output: &mut Output<'_>) -> Advance {
         let progress = loop {
             if output.is_above_high_water() {
                 break Advance::Waits;
@@ -160,7 +168,7 @@ impl Outgoing {
     }
 
     /// The pulse has come: sends a comment if nothing else was sent, or waits to be.
-    pub(super) fn beat(&mut self, output: &mut Output<'_>) {
+    pub(in crate::http) fn beat(&mut self, output: &mut Output<'_>) {
         let Some(pulse) = &mut self.pulse else { return };
         if std::mem::replace(&mut pulse.silent, true) && output.pending() == 0 {
             self.write(Bytes::from_static(COMMENT), output);

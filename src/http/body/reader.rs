@@ -9,17 +9,19 @@ use bytes::{Buf, Bytes};
 use super::pipe::{ContentEnd, Front, Pipe};
 use crate::http::fields::{FieldLines, Fields};
 
-/// The content of a request, taken as it comes, on the reactor or on any thread. It is made by
-/// [`Exchange::reader`](super::Exchange::reader) where
-/// [`Handler::on_head`](super::Handler::on_head) wanted a stream.
+/// A content, taken as it comes, on the reactor or on any thread: that of a request, from
+/// [`Exchange::reader`](crate::http::Exchange::reader) where
+/// [`Handler::on_head`](crate::http::Handler::on_head) wanted a stream, or that of a response, from
+/// [`HttpResponse::reader`](crate::http::HttpResponse::reader).
 ///
 /// [`receive`](Self::receive) never blocks. About 64 KiB wait for a reader that is slower, and then
-/// nothing more is read from the client. A reader waits by [`when_readable`](Self::when_readable),
+/// nothing more is read from the peer. A reader waits by [`when_readable`](Self::when_readable),
 /// which calls it, or, on a thread that may block, by [`Read`]. A client that waits for `100
 /// Continue` is told to go on when something is first asked for.
 ///
-/// A reader that is dropped before the content's end takes no more: what the client still sends is
-/// dropped for a while once the request is answered, and then the connection closes.
+/// A reader that is dropped before the content's end takes no more. What a client still sends is
+/// dropped for a while once the request is answered, and then the connection closes; one to a
+/// server closes at once.
 ///
 /// ```
 /// use std::io;
@@ -74,20 +76,24 @@ pub enum BodyPart {
 pub struct Trailers(FieldLines);
 
 impl Trailers {
+    pub(in crate::http) fn new(fields: Fields<'_>) -> Self {
+        Trailers(fields.to_lines())
+    }
+
     /// The fields.
     pub fn fields(&self) -> Fields<'_> {
         Fields::from_valid(self.0.as_bytes())
     }
 }
 
-/// A content stays incomplete: the client left, took too long, or sent what is not a content, or
-/// too much of it.
+/// A content stays incomplete: the peer left, took too long, or sent what is not a content, or too
+/// much of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the content stays incomplete")]
 pub struct Incomplete;
 
 impl BodyReader {
-    pub(super) fn new(pipe: Arc<Pipe>) -> Self {
+    pub(in crate::http) fn new(pipe: Arc<Pipe>) -> Self {
         BodyReader { pipe, rest: Bytes::new() }
     }
 
@@ -117,8 +123,9 @@ impl BodyReader {
 }
 
 /// Blocks until something comes, at most as long as the server's
-/// [`body_timeout`](super::HttpServer::body_timeout) says; never to be used on a reactor. A content
-/// that stays [`Incomplete`] is an error of the kind [`ErrorKind::UnexpectedEof`].
+/// [`body_timeout`](crate::http::HttpServer::body_timeout) says, or the client's
+/// [`idle_timeout`](crate::http::HttpClientBuilder::idle_timeout); never to be used on a reactor. A
+/// content that stays [`Incomplete`] is an error of the kind [`ErrorKind::UnexpectedEof`].
 impl Read for BodyReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {

@@ -1,0 +1,14 @@
+//! Contents that come in pieces, in both directions, for servers and clients.
+//!
+//! - `pipe` is the bounded way between a reactor and a user's `reader` or `writer` of a content;
+//! - `outgoing` is what a reactor sends of such a content.
+
+mod outgoing;
+mod pipe;
+mod reader;
+mod writer;
+
+pub(super) use self::outgoing::{Advance, Framing, Outgoing, Pulse, Streamed};
+pub(super) use self::pipe::{ContentEnd, Look, Pipe, Reading, Sink};
+pub use self::reader::{BodyPart, BodyReader, Incomplete, Trailers};
+pub use self::writer::{BodyWriter, SendBodyError};
