@@ -50,7 +50,8 @@
 //!   compressed.
 //! - `rpc-postcard`, `rpc-messagepack` and `rpc-json`: typed calls, whose values are encoded in
 //!   this way: `rpc::service!`, `rpc::typed`, `rpc::Encoding`. Each turns `rpc` on.
-//! - `http`: the module `http`, HTTP/1.1: a server, and its requests and responses without one.
+//! - `http`: the module `http`, HTTP/1.1: a server, a client, and requests and responses without
+//!   them.
 //! - `websocket`: the module `websocket`, a server, and its messages without one. It turns `http`
 //!   on.
 //! - `signals`: `Engine::stop_on_signals` and `Engine::on_hangup`, what SIGTERM, SIGINT and SIGHUP
@@ -111,12 +112,12 @@ pub use millstream_platform::socket::{
     Keepalive, OptionError, PeerCredentials, Socket, SocketOptions, SocketRole, UnusableSocket,
 };
 
+#[doc(hidden)] // For the clients of `rpc` and `http`, which could be other crates.
+pub use crate::base::Slot;
 pub use crate::base::{
     CloseReason, Closed, ConnId, DatagramId, HandshakeError, ListenerId, ProxyError, Stopped,
     TimerId,
 };
-#[doc(hidden)] // For the clients of `rpc` and `http`, which could be other crates.
-pub use crate::base::Slot;
 pub use crate::config::{
     AcceptMode, Accepting, AdoptError, Backoff, ConfigError, Connect, ConnectError, InputOverflow,
     Listen, ListenError, OpenDatagram, OpenError, Pinning, StartError, Target, balance,

@@ -82,7 +82,7 @@ fn split_at_byte(bytes: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
     Some((&bytes[..at], &bytes[at + 1..]))
 }
 
-/// The fields of a response, as lines that are ready to be sent.
+/// The fields of a message, as lines that are ready to be sent.
 ///
 /// ```
 /// use millstream::http::{FieldError, FieldLines};
@@ -96,7 +96,8 @@ fn split_at_byte(bytes: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
 #[derive(Clone, Debug, Default)]
 pub struct FieldLines(Vec<u8>);
 
-/// Fields that the server writes itself, since they say where a message ends, and when it was sent.
+/// Fields that servers and clients write themselves, since they say where a message ends, and when
+/// it was sent.
 const OF_THE_SERVER: [&str; 7] = [
     "connection",
     "content-length",
@@ -117,7 +118,7 @@ impl FieldLines {
     ///
     /// # Errors
     /// The name is not a token, the value has a control character other than a tab, or white space
-    /// at an end, or the field is one that the server writes itself: Connection, Content-Length,
+    /// at an end, or the field is one that is not written by hand: Connection, Content-Length,
     /// Date, Keep-Alive, Trailer, Transfer-Encoding and Upgrade.
     pub fn push(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), FieldError> {
         let value = value.as_ref();
@@ -189,8 +190,8 @@ pub enum FieldError {
         /// The field's name.
         name: String,
     },
-    /// The server writes it itself.
-    #[error("the field {name} is written by the server")]
+    /// The server writes it itself, or the client.
+    #[error("the field {name} is not written by hand")]
     Reserved {
         /// The field's name.
         name: String,

@@ -281,7 +281,7 @@ fn check_target<'a>(method: &str, target: &'a str) -> Result<Option<&'a str>, Re
 }
 
 /// The authority of an absolute target, and what follows it.
-fn split_absolute(target: &str) -> Option<(&str, &str)> {
+pub(super) fn split_absolute(target: &str) -> Option<(&str, &str)> {
     if target.starts_with('/') {
         return None;
     }

@@ -1,9 +1,12 @@
-//! HTTP/1.1 (feature `http`): a server, and the codec that it stands on.
+//! HTTP/1.1 (feature `http`): a server and a client, and the codecs that they stand on.
 //!
 //! [`HttpServer`] gives whole requests to a [`Handler`], which answers at once, or later by a
 //! [`Responder`] from any thread. A [`Router`] is a handler with methods, paths and layers.
 //! [`RequestCodec`] reads requests and writes responses without a server: it knows neither sockets
 //! nor threads. Which requests are served is in [`requests`].
+//!
+//! [`HttpClient`] asks servers. [`ResponseCodec`] is the same for its side, and which responses it
+//! takes is in [`responses`].
 //!
 //! The [guide](crate::guide::http) goes through all of it.
 
@@ -32,8 +35,10 @@ mod status;
 
 pub use self::body::{BodyPart, BodyReader, BodyWriter, Incomplete, SendBodyError, Trailers};
 pub use self::client::{
-    RequestContent, RequestFrame, ResponseCodec, ResponseError, ResponseHead, ResponseLength,
-    ResponseLimit, ResponseLimits, ResponsePart,
+    HttpCalling, HttpClient, HttpClientBuilder, HttpClientStats, HttpError, HttpPool, HttpPools,
+    HttpRequest, HttpResponse, RedirectError, RequestContent, RequestError, RequestFrame,
+    ResponseCodec, ResponseError, ResponseHead, ResponseLength, ResponseLimit, ResponseLimits,
+    ResponsePart, UrlError,
 };
 pub use self::codec::{RequestCodec, RequestPart};
 pub use self::fields::{FieldError, FieldLines, Fields};

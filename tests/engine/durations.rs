@@ -358,6 +358,35 @@ fn http_takes_whatever_times() {
     }
 }
 
+#[test]
+fn http_clients_take_whatever_times() {
+    let server = http::HttpServer::new();
+    let engine = TestEngine::start(Engine::builder().reactors(1), move |_| {
+        server.serve(|exchange: http::Exchange<'_>| {
+            Ok(exchange.respond(http::StatusCode::OK).body(b"hello"))
+        })
+    });
+    let url = format!("http://{}/", engine.address());
+    for time in [ZERO, MAX, to_the_end_of_the_clock()] {
+        let client = http::HttpClient::builder()
+            .timeout(time)
+            .connect_timeout(time)
+            .idle_timeout(time)
+            .keep_alive(time)
+            .drain_timeout(time)
+            .build()
+            .expect("it starts");
+        for _ in 0..2 {
+            let request = http::HttpRequest::get(&url).expect("it is a URL").timeout(time);
+            let response = client.call(request); // Without any time it ends in whatever way.
+            if !time.is_zero() {
+                assert_eq!(response.expect("a response").body, "hello", "{time:?}");
+            }
+        }
+        client.stop(ZERO).expect("it ends well");
+    }
+}
+
 /// Gives its handle away.
 struct Handled(Sender<websocket::WebSocketRemote<Handled>>);
 

@@ -9,6 +9,7 @@ use millstream::websocket::{
 use millstream::{Input, OutputBuffer};
 
 use super::programs::{Program, connect};
+use crate::common::example::example;
 use crate::common::read_to_end;
 
 /// A server, and where it listens.
@@ -94,6 +95,26 @@ fn hello_has_its_paths() {
 }
 
 /// Its WebSocket returns texts and bytes as they came.
+#[test]
+fn get_prints_what_a_server_answers() {
+    let server = Server::start("http_hello", &[]);
+    let get = |arguments: &[&str], path: &str| {
+        let url = format!("http://{}{path}", server.address);
+        let output = Command::new(example("http_get")).args(arguments).arg(url).output();
+        let output = output.expect("cargo has built the example");
+        let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes));
+        let err = err.expect("it is text").replace(&server.address, "server");
+        (output.status.success(), out.expect("it is text"), err)
+    };
+    let (is_well, out, err) = get(&["--field", "Accept: text/plain"], "/users/7");
+    assert_eq!((is_well, &out[..], &err[..]), (true, "7", "200 OK from http://server/users/7\n"));
+    let (is_well, out, _) = get(&["--head"], "/plaintext");
+    assert_eq!((is_well, &out[..]), (true, ""));
+    let (is_well, _, err) = get(&[], "/nowhere");
+    assert!(!is_well && err.starts_with("404 Not Found from "), "{err}");
+    server.stop();
+}
+
 #[test]
 fn hello_echoes_messages() {
     let server = Server::start("http_hello", &[]);

@@ -3,6 +3,7 @@
 
 mod access;
 mod answering;
+mod client;
 mod continuing;
 mod ending;
 mod json;
