@@ -16,6 +16,7 @@ mod client;
 mod codec;
 mod date;
 mod fields;
+mod files;
 mod head;
 #[cfg(feature = "http-json")]
 mod json;
@@ -42,6 +43,7 @@ pub use self::client::{
 };
 pub use self::codec::{RequestCodec, RequestPart};
 pub use self::fields::{FieldError, FieldLines, Fields};
+pub use self::files::Files;
 pub use self::head::{BodyLength, RequestHead, Version};
 pub use self::limits::RequestLimits;
 pub use self::middleware::{

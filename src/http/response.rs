@@ -1,6 +1,8 @@
 //! Responses.
 
 use std::fmt;
+use std::fs::File;
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -62,6 +64,12 @@ impl OwnedResponse {
     /// Gives it a content that comes in pieces, and has this many bytes.
     pub fn stream_of(self, length: u64) -> (Self, BodyWriter) {
         self.with_stream(Some(length))
+    }
+
+    /// Gives it this part of a file: see [`Answer::file`](super::Answer::file).
+    pub fn file(mut self, file: File, part: Range<u64>) -> Self {
+        self.stream = Some(Streamed::of_file(file, part));
+        self
     }
 
     fn with_stream(mut self, length: Option<u64>) -> (Self, BodyWriter) {

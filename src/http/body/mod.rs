@@ -3,6 +3,7 @@
 //! - `pipe` is the bounded way between a reactor and a user's `reader` or `writer` of a content;
 //! - `outgoing` is what a reactor sends of such a content.
 
+mod file_part;
 mod outgoing;
 mod pipe;
 mod reader;

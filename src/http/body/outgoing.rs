@@ -1,10 +1,13 @@
 //! Contents that are sent in pieces.
 
+use std::fs::File;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::file_part::FilePart;
 use super::pipe::{ContentEnd, Front, Look, Pipe, Source};
 use super::writer::BodyWriter;
 use crate::http::fields::FieldLines;
@@ -15,28 +18,62 @@ use crate::{Output, TimerId};
 
 /// The longest chunk, so that one large piece stops at the high-water mark as others do.
 const CHUNK: usize = 64 * 1024;
+/// How much is sent to a client that takes all before other connections have their turn.
+const AT_ONCE: usize = 256 * 1024;
 /// What is sent of an event stream that has no event.
 const COMMENT: &[u8] = b":\n\n";
 
 /// A content that comes in pieces.
 pub(in crate::http) struct Streamed {
-    source: Source,
+    supply: Supply,
     /// How long it is, if it was said.
     length: Option<u64>,
     /// After how much silence a comment is sent.
     pub(in crate::http) pulse: Option<Duration>,
 }
 
+/// Where the pieces come from.
+enum Supply {
+    Written(Source),
+    File(FilePart),
+}
+
+impl Supply {
+    /// Takes a piece.
+    fn take(&mut self) -> Front {
+        match self {
+            Supply::Written(source) => source.take(CHUNK),
+            Supply::File(part) => part.take(CHUNK),
+        }
+    }
+
+    /// Tells who writes the pieces if there is room for more.
+    fn tell(&self) {
+        if let Supply::Written(source) = self {
+            source.tell();
+        }
+    }
+}
+
 impl Streamed {
     /// A content, and what writes it.
     pub(in crate::http) fn new(length: Option<u64>) -> (Self, BodyWriter) {
         let pipe = Pipe::new();
-        let streamed = Streamed { source: Source::new(&pipe), length, pulse: None };
-        (streamed, BodyWriter::new(pipe, length))
+        let supply = Supply::Written(Source::new(&pipe));
+        (Streamed { supply, length, pulse: None }, BodyWriter::new(pipe, length))
+    }
+
+    /// A part of a file.
+    pub(in crate::http) fn of_file(file: File, part: Range<u64>) -> Self {
+        let part = FilePart::new(file, part);
+        let length = Some(part.left());
+        Streamed { supply: Supply::File(part), length, pulse: None }
     }
 
     pub(in crate::http) fn attach(&self, line: Arc<dyn Look>) {
-        self.source.attach(line);
+        if let Supply::Written(source) = &self.supply {
+            source.attach(line);
+        }
     }
 
     /// How long it is, if it was said.
@@ -46,15 +83,16 @@ impl Streamed {
 
     /// Whether the writer gave up before it wrote anything.
     pub(in crate::http) fn is_void(&self) -> bool {
-        self.source.is_void()
+        matches!(&self.supply, Supply::Written(source) if source.is_void())
+    }
+
+    /// Whether it keeps a file open.
+    pub(in crate::http) fn has_file(&self) -> bool {
+        matches!(self.supply, Supply::File(_))
     }
 
     /// How it is framed (RFC 9112, section 6.3); `None` if the response has no content.
-    pub(in crate::http) fn framing(
-        &self,
-        status: StatusCode,
-        terms: ResponseTerms,
-    ) -> Option<Framing> {
+    pub(in crate::http) fn framing(&self, status: StatusCode, terms: ResponseTerms) -> Option<Framing> {
         match self.length {
             _ if status.is_without_content() => None,
             _ if status == StatusCode::RESET_CONTENT => Some(Framing::Exact(0)),
@@ -87,11 +125,13 @@ impl Framing {
 
 /// A message whose head is sent, and whose content follows.
 pub(in crate::http) struct Outgoing {
-    source: Source,
+    supply: Supply,
     framing: Framing,
     /// The connection goes on after it.
     pub(in crate::http) keep_alive: bool,
     pub(in crate::http) pulse: Option<Pulse>,
+    /// It gave way, and the call to go on is on its way.
+    pub(in crate::http) is_called: bool,
 }
 
 /// What keeps a silent stream alive.
@@ -113,13 +153,20 @@ impl Pulse {
 pub(in crate::http) enum Advance {
     /// It waits for its writer or for the peer.
     Waits,
+    /// There is more, and it goes on when others had their turn.
+    GivesWay,
     Complete,
     Aborted,
 }
 
 impl Outgoing {
     pub(in crate::http) fn new(streamed: Streamed, framing: Framing, keep_alive: bool) -> Self {
-        Outgoing { source: streamed.source, framing, keep_alive, pulse: None }
+        Outgoing { supply: streamed.supply, framing, keep_alive, pulse: None, is_called: false }
+    }
+
+    /// Whether it keeps a file open.
+    pub(in crate::http) fn has_file(&self) -> bool {
+        matches!(self.supply, Supply::File(_))
     }
 
     /// Whether only the connection's end ends it, so that an early end must be a reset.
@@ -129,22 +176,31 @@ impl Outgoing {
 
     /// Sends what is there, up to the high-water mark.
     pub(in crate::http) fn pump(&mut self, output: &mut Output<'_>) -> Advance {
-        let progress = loop {
+        let advance = self.send_pieces(output);
+        self.supply.tell();
+        advance
+    }
+
+    fn send_pieces(&mut self, output: &mut Output<'_>) -> Advance {
+        let mut sent = 0;
+        while sent < AT_ONCE {
             if output.is_above_high_water() {
-                break Advance::Waits;
+                return Advance::Waits;
             }
-            match self.source.take(CHUNK) {
-                Front::Piece(piece) => self.write(piece, output),
-                Front::Nothing => break Advance::Waits,
+            match self.supply.take() {
+                Front::Piece(piece) => {
+                    sent += piece.len();
+                    self.write(piece, output);
+                }
+                Front::Nothing => return Advance::Waits,
                 Front::End(ContentEnd::Finished(trailers)) => {
                     self.write_end(&trailers, output);
-                    break Advance::Complete;
+                    return Advance::Complete;
                 }
-                Front::End(ContentEnd::Aborted) => break Advance::Aborted,
+                Front::End(ContentEnd::Aborted) => return Advance::Aborted,
             }
-        };
-        self.source.tell();
-        progress
+        }
+        Advance::GivesWay
     }
 
     fn write(&mut self, piece: Bytes, output: &mut Output<'_>) {

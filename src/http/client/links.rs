@@ -202,6 +202,10 @@ impl HttpPool {
         };
         match progress {
             Advance::Waits => Action::Continue,
+            Advance::GivesWay => {
+                conn.remote().look();
+                Action::Continue
+            }
             Advance::Complete => {
                 exchange.sending = Sending::Nothing;
                 Action::Continue

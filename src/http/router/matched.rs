@@ -33,6 +33,10 @@ impl<'e> Matched<'e> {
         self.params.get(name).and_then(decode)
     }
 
+    pub(in crate::http) fn raw_param(&self, name: &str) -> Option<&'e str> {
+        self.params.get(name)
+    }
+
     /// The names and values of all parameters, decoded.
     pub(in crate::http) fn params(&self) -> impl Iterator<Item = (&'e str, Cow<'e, str>)> {
         self.params.iter().map(|(name, value)| (name, decode(value).unwrap_or_default()))

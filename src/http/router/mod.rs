@@ -12,6 +12,7 @@ pub(super) use self::matched::Matched;
 use self::pattern::check_pattern;
 pub use self::pattern::{PatternError, RouteError};
 use super::fields::FieldLines;
+use super::files::{self, Files};
 use super::head::RequestHead;
 use super::middleware::{Chain, Middleware};
 use super::server::{Answered, Exchange, Failure, Handler, Intake};
@@ -166,6 +167,29 @@ impl<M: Middleware> Router<M> {
         route.rest = Rest::Served(Box::new(handler));
         self.add(route);
         self
+    }
+
+    /// Serves the files of a folder at the paths that begin with this prefix and a slash, with GET
+    /// and HEAD. The prefix itself is redirected to that slash. An empty prefix is for all paths
+    /// that have no other route.
+    ///
+    /// A path leads to a file as it is written: percent signs that are not needed, doubled slashes,
+    /// and dots lead to none.
+    #[must_use]
+    pub fn files(self, prefix: &str, files: impl Into<Arc<Files>>) -> Self {
+        let files = files.into();
+        let index = Arc::clone(&files);
+        let below = Router::new().get("/", move |exchange| index.send(exchange, "")).get(
+            "/{*path}",
+            move |exchange| {
+                let path = exchange.raw_param("path").unwrap_or_default();
+                files.send_raw(exchange, path)
+            },
+        );
+        match prefix {
+            "" => self.mount(prefix, below),
+            _ => self.mount(prefix, below.get("", files::redirect)),
+        }
     }
 
     /// Adds routes whose patterns begin with this prefix, and which have their own layers inside of

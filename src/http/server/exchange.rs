@@ -3,7 +3,8 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::ops::Deref;
+use std::fs::File;
+use std::ops::{Deref, Range};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -212,6 +213,11 @@ impl<'e, S> Exchange<'e, S> {
         self.matched?.param(name)
     }
 
+    /// A parameter of the route as it came, not decoded.
+    pub(in crate::http) fn raw_param(&self, name: &str) -> Option<&'e str> {
+        self.matched?.raw_param(name)
+    }
+
     /// The names and values of the parameters of the path, decoded.
     #[cfg(feature = "http-json")]
     pub(in crate::http) fn params(&self) -> impl Iterator<Item = (&'e str, Cow<'e, str>)> {
@@ -414,6 +420,18 @@ impl<S> Answer<'_, S> {
     /// Sends it with a content that comes in pieces, and has this many bytes.
     pub fn stream_of(self, length: u64) -> (BodyWriter, Answered) {
         self.send_stream(Streamed::new(Some(length)))
+    }
+
+    /// Sends it with this part of a file, counted in bytes, which is read as the client takes it:
+    /// 64 KiB at a time, on the reactor, so a slow disk holds up its other connections. While a
+    /// file is being sent, the connection's next requests wait. If the file turns out to be shorter,
+    /// the connection closes, and the client sees that the content is not complete.
+    ///
+    /// [`Files`](crate::http::Files) finds a file for a request, and does much more.
+    pub fn file(self, file: File, part: Range<u64>) -> Answered {
+        let tail = Tail::Stream(Streamed::of_file(file, part));
+        self.desk.answer_with(self.status, tail, self.close);
+        Answered(())
     }
 
     /// Sends it as a stream of events for browsers. After `pulse` without one, but not before a

@@ -8,7 +8,7 @@ use super::responder::Responder;
 use super::upgrade::AnyProtocol;
 use super::way_back::WayBack;
 use crate::TimerId;
-use crate::http::body::Outgoing;
+use crate::http::body::{Outgoing, Streamed};
 use crate::http::response::{OwnedResponse, ResponseTerms};
 
 /// The requests of a connection that were handled and are not answered, in their order.
@@ -82,6 +82,15 @@ impl Queue {
     /// Whether the connection is another protocol's behind the last one.
     pub(super) fn hands_over(&self) -> bool {
         self.waiting.back().is_some_and(|last| last.protocol.is_some())
+    }
+
+    /// Whether an answer has a file open.
+    pub(super) fn has_file(&self) -> bool {
+        let is_file = |waiting: &Waiting| {
+            let response = waiting.response.as_ref();
+            response.and_then(|it| it.stream.as_ref()).is_some_and(Streamed::has_file)
+        };
+        self.outgoing.as_ref().is_some_and(Outgoing::has_file) || self.waiting.iter().any(is_file)
     }
 
     /// The id of the next request that is added.

@@ -115,13 +115,16 @@ impl<S> ConnectionState<S> {
     }
 
     /// Whether reading is to pause: as many requests wait as may; or what comes next is another
-    /// protocol's, whose turn has not come; or a reader is slow, or takes no more.
+    /// protocol's, whose turn has not come; or a file is being sent, so that a connection has one
+    /// open at a time; or a reader is slow, or takes no more.
     fn is_full(&self, most: usize) -> bool {
         match self.arriving.as_ref().and_then(|arriving| arriving.reading()) {
             Some(reading) => matches!(reading, Reading::Full | Reading::Over),
             None => {
                 let queue = self.queue.as_ref();
-                queue.is_some_and(|queue| queue.len() >= most || queue.hands_over())
+                queue.is_some_and(|queue| {
+                    queue.len() >= most || queue.hands_over() || queue.has_file()
+                })
             }
         }
     }
@@ -333,8 +336,13 @@ impl<H: Handler> HttpServing<H> {
         let progress = outgoing.pump(&mut conn.output);
         let (keep_alive, to_end) = (outgoing.keep_alive, outgoing.ends_with_connection());
         let pulse = outgoing.pulse.as_ref().map(|pulse| pulse.timer);
-        if progress == Advance::Waits {
-            return ControlFlow::Break(None);
+        match progress {
+            Advance::Waits => return ControlFlow::Break(None),
+            Advance::GivesWay => {
+                self.give_way(conn);
+                return ControlFlow::Break(None);
+            }
+            Advance::Complete | Advance::Aborted => {}
         }
         if let Some(timer) = pulse {
             conn.cancel_timer(timer);
@@ -350,6 +358,26 @@ impl<H: Handler> HttpServing<H> {
             Advance::Aborted => ControlFlow::Break(Some(Action::Close)),
             _ => self.end_answer(conn, keep_alive),
         }
+    }
+
+    /// An answer goes on in a later turn. One call is enough, however often it is looked at before
+    /// that comes.
+    fn give_way(&mut self, conn: &mut FramedConn<'_, Self>) {
+        let Some(queue) = &mut conn.state.queue else { return };
+        if let Some(outgoing) = &mut queue.outgoing
+            && !mem::replace(&mut outgoing.is_called, true)
+        {
+            queue.line().go_on();
+        }
+    }
+
+    /// The turn has come that an answer gave way for.
+    pub(super) fn take_turn(&mut self, conn: &mut FramedConn<'_, Self>) -> Action {
+        let outgoing = conn.state.queue.as_mut().and_then(|queue| queue.outgoing.as_mut());
+        if let Some(outgoing) = outgoing {
+            outgoing.is_called = false;
+        }
+        self.write_answers(conn)
     }
 
     /// The pulse of a stream has come.

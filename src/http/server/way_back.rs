@@ -17,6 +17,9 @@ pub(super) trait WayBack: Look {
 
     fn is_open(&self) -> bool;
 
+    /// Has an answer that gave way go on, in a later turn.
+    fn go_on(&self);
+
     /// Brings the answer to a request. If the connection is closed, nobody waits.
     fn answer(&self, id: u64, response: OwnedResponse);
 
@@ -48,6 +51,10 @@ impl<H: Handler> WayBack for FramedRemote<HttpServing<H>> {
 
     fn is_open(&self) -> bool {
         self.is_open()
+    }
+
+    fn go_on(&self) {
+        let _ = self.run(|serving, conn| serving.take_turn(conn)); // As for `look`.
     }
 
     fn answer(&self, id: u64, response: OwnedResponse) {

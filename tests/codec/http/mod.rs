@@ -6,6 +6,7 @@ mod answering;
 mod client;
 mod continuing;
 mod ending;
+mod files;
 mod json;
 mod layers;
 mod pipelines;
