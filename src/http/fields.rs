@@ -153,6 +153,30 @@ impl FieldLines {
         self.0.extend_from_slice(&others.0);
     }
 
+    /// The fields.
+    pub(super) fn as_fields(&self) -> Fields<'_> {
+        Fields::from_valid(&self.0)
+    }
+
+    /// Removes all fields with this name.
+    pub(super) fn remove(&mut self, name: &str) {
+        let mut kept = FieldLines::new();
+        for (other, value) in self.as_fields().iter() {
+            if !other.eq_ignore_ascii_case(name) {
+                kept.push_valid(other, value);
+            }
+        }
+        *self = kept;
+    }
+
+    /// Makes an entity tag a weak one: what it tells apart is not bytes any more.
+    pub(super) fn weaken_tag(&mut self) {
+        let tag = self.as_fields().get("ETag").filter(|tag| tag.starts_with(b"\""));
+        let Some(weak) = tag.map(|tag| [b"W/", tag].concat()) else { return };
+        self.remove("ETag");
+        self.push_valid("ETag", &weak);
+    }
+
     /// Keeps the lines that are in as many first bytes.
     pub(super) fn truncate(&mut self, bytes: usize) {
         self.0.truncate(bytes);

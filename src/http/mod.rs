@@ -46,6 +46,8 @@ pub use self::fields::{FieldError, FieldLines, Fields};
 pub use self::files::Files;
 pub use self::head::{BodyLength, RequestHead, Version};
 pub use self::limits::RequestLimits;
+#[cfg(feature = "deflate")]
+pub use self::middleware::Compress;
 pub use self::middleware::{
     Authenticate, Basic, Bearer, BodyLimit, Chain, Cors, Logging, Middleware, Next, RateLimit,
     Recovery, RequestId, Secret, SetRequestId, Timeout,

@@ -7,9 +7,13 @@ mod file_part;
 mod outgoing;
 mod pipe;
 mod reader;
+mod recoding;
 mod writer;
 
 pub(super) use self::outgoing::{Advance, Framing, Outgoing, Pulse, Streamed};
 pub(super) use self::pipe::{ContentEnd, Look, Pipe, Reading, Sink};
 pub use self::reader::{BodyPart, BodyReader, Incomplete, Trailers};
+#[cfg(feature = "deflate")]
+pub(super) use self::recoding::Recoder;
+pub(super) use self::recoding::{Recoding, recode};
 pub use self::writer::{BodyWriter, SendBodyError};

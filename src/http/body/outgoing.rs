@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::file_part::FilePart;
 use super::pipe::{ContentEnd, Front, Look, Pipe, Source};
+use super::recoding::{Recoder, Recoding};
 use super::writer::BodyWriter;
 use crate::http::fields::FieldLines;
 use crate::http::head::Version;
@@ -30,12 +31,15 @@ pub(in crate::http) struct Streamed {
     length: Option<u64>,
     /// After how much silence a comment is sent.
     pub(in crate::http) pulse: Option<Duration>,
+    /// What changes it, if it may.
+    recoding: Option<Arc<dyn Recoding>>,
 }
 
 /// Where the pieces come from.
 enum Supply {
     Written(Source),
     File(FilePart),
+    Whole(Bytes),
 }
 
 impl Supply {
@@ -44,6 +48,10 @@ impl Supply {
         match self {
             Supply::Written(source) => source.take(CHUNK),
             Supply::File(part) => part.take(CHUNK),
+            Supply::Whole(rest) if rest.is_empty() => {
+                Front::End(ContentEnd::Finished(FieldLines::new()))
+            }
+            Supply::Whole(rest) => Front::Piece(rest.split_to(rest.len().min(CHUNK))),
         }
     }
 
@@ -60,14 +68,47 @@ impl Streamed {
     pub(in crate::http) fn new(length: Option<u64>) -> (Self, BodyWriter) {
         let pipe = Pipe::new();
         let supply = Supply::Written(Source::new(&pipe));
-        (Streamed { supply, length, pulse: None }, BodyWriter::new(pipe, length))
+        (Streamed::from_supply(supply, length), BodyWriter::new(pipe, length))
     }
 
     /// A part of a file.
     pub(in crate::http) fn of_file(file: File, part: Range<u64>) -> Self {
         let part = FilePart::new(file, part);
         let length = Some(part.left());
-        Streamed { supply: Supply::File(part), length, pulse: None }
+        Streamed::from_supply(Supply::File(part), length)
+    }
+
+    /// A content that is all there.
+    pub(in crate::http) fn of_bytes(bytes: Bytes) -> Self {
+        let length = Some(bytes.len() as u64);
+        Streamed::from_supply(Supply::Whole(bytes), length)
+    }
+
+    fn from_supply(supply: Supply, length: Option<u64>) -> Self {
+        Streamed { supply, length, pulse: None, recoding: None }
+    }
+
+    /// Has its content changed when it is sent.
+    pub(in crate::http) fn recode_with(&mut self, recoding: &Arc<dyn Recoding>) {
+        self.recoding = Some(Arc::clone(recoding));
+    }
+
+    /// Begins the change of its content if the response is one for it: says so in the fields, and
+    /// gives up its length, which no client of HTTP/1.0 can do without.
+    pub(in crate::http) fn begin_recoding(
+        &mut self,
+        status: StatusCode,
+        fields: &mut FieldLines,
+        terms: ResponseTerms,
+    ) -> Option<Box<dyn Recoder>> {
+        let recoding = self.recoding.take()?;
+        if terms.version == Version::Http10 || !recoding.is_for(status, fields, self.length) {
+            return None;
+        }
+        let recoder = recoding.begin()?;
+        recoding.mark(fields);
+        self.length = None;
+        Some(recoder)
     }
 
     pub(in crate::http) fn attach(&self, line: Arc<dyn Look>) {
@@ -92,7 +133,11 @@ impl Streamed {
     }
 
     /// How it is framed (RFC 9112, section 6.3); `None` if the response has no content.
-    pub(in crate::http) fn framing(&self, status: StatusCode, terms: ResponseTerms) -> Option<Framing> {
+    pub(in crate::http) fn framing(
+        &self,
+        status: StatusCode,
+        terms: ResponseTerms,
+    ) -> Option<Framing> {
         match self.length {
             _ if status.is_without_content() => None,
             _ if status == StatusCode::RESET_CONTENT => Some(Framing::Exact(0)),
@@ -126,6 +171,10 @@ impl Framing {
 /// A message whose head is sent, and whose content follows.
 pub(in crate::http) struct Outgoing {
     supply: Supply,
+    /// What changes the content.
+    recoder: Option<Box<dyn Recoder>>,
+    /// It may hold back something.
+    is_unflushed: bool,
     framing: Framing,
     /// The connection goes on after it.
     pub(in crate::http) keep_alive: bool,
@@ -160,8 +209,21 @@ pub(in crate::http) enum Advance {
 }
 
 impl Outgoing {
-    pub(in crate::http) fn new(streamed: Streamed, framing: Framing, keep_alive: bool) -> Self {
-        Outgoing { supply: streamed.supply, framing, keep_alive, pulse: None, is_called: false }
+    pub(in crate::http) fn new(
+        streamed: Streamed,
+        recoder: Option<Box<dyn Recoder>>,
+        framing: Framing,
+        keep_alive: bool,
+    ) -> Self {
+        Outgoing {
+            supply: streamed.supply,
+            recoder,
+            is_unflushed: false,
+            framing,
+            keep_alive,
+            pulse: None,
+            is_called: false,
+        }
     }
 
     /// Whether it keeps a file open.
@@ -182,30 +244,71 @@ impl Outgoing {
     }
 
     fn send_pieces(&mut self, output: &mut Output<'_>) -> Advance {
+        let most = if self.recoder.is_some() { CHUNK } else { AT_ONCE };
         let mut sent = 0;
-        while sent < AT_ONCE {
+        while sent < most {
             if output.is_above_high_water() {
                 return Advance::Waits;
             }
-            match self.supply.take() {
+            let written = match self.supply.take() {
                 Front::Piece(piece) => {
                     sent += piece.len();
-                    self.write(piece, output);
+                    self.put(piece, output)
                 }
-                Front::Nothing => return Advance::Waits,
+                Front::Nothing => {
+                    return self.flush(output).map_or(Advance::Aborted, |()| Advance::Waits);
+                }
                 Front::End(ContentEnd::Finished(trailers)) => {
-                    self.write_end(&trailers, output);
-                    return Advance::Complete;
+                    let finished = self.finish(&trailers, output);
+                    return finished.map_or(Advance::Aborted, |()| Advance::Complete);
                 }
-                Front::End(ContentEnd::Aborted) => return Advance::Aborted,
+                Front::End(ContentEnd::Aborted) => None,
+            };
+            if written.is_none() {
+                return Advance::Aborted;
             }
         }
         Advance::GivesWay
     }
 
+    // Below, `None` is that the content can't be changed.
+
+    fn put(&mut self, piece: Bytes, output: &mut Output<'_>) -> Option<()> {
+        let piece = match &mut self.recoder {
+            Some(recoder) => recoder.put(&piece)?.into(),
+            None => piece,
+        };
+        self.is_unflushed = true;
+        self.write(piece, output);
+        Some(())
+    }
+
+    /// Nothing more comes for now.
+    fn flush(&mut self, output: &mut Output<'_>) -> Option<()> {
+        if std::mem::take(&mut self.is_unflushed)
+            && let Some(recoder) = &mut self.recoder
+        {
+            let rest = recoder.flush()?;
+            self.write(rest.into(), output);
+        }
+        Some(())
+    }
+
+    fn finish(&mut self, trailers: &FieldLines, output: &mut Output<'_>) -> Option<()> {
+        if let Some(mut recoder) = self.recoder.take() {
+            let rest = recoder.finish()?;
+            self.write(rest.into(), output);
+        }
+        self.write_end(trailers, output);
+        Some(())
+    }
+
     fn write(&mut self, piece: Bytes, output: &mut Output<'_>) {
         if let Some(pulse) = &mut self.pulse {
             pulse.silent = false;
+        }
+        if piece.is_empty() {
+            return; // An empty chunk would be the last one.
         }
         match self.framing {
             Framing::Chunked => {
@@ -227,7 +330,9 @@ impl Outgoing {
     pub(in crate::http) fn beat(&mut self, output: &mut Output<'_>) {
         let Some(pulse) = &mut self.pulse else { return };
         if std::mem::replace(&mut pulse.silent, true) && output.pending() == 0 {
-            self.write(Bytes::from_static(COMMENT), output);
+            let written = self.put(Bytes::from_static(COMMENT), output);
+            // What can't be changed fails when the next event comes.
+            let _ = written.and_then(|()| self.flush(output));
             self.pulse.iter_mut().for_each(|pulse| pulse.silent = true);
         }
     }

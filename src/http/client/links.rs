@@ -263,7 +263,7 @@ fn write_head(
                 Some(length) => (BodyLength::Exact(length), Framing::Exact(length)),
                 None => (BodyLength::Chunked, Framing::Chunked),
             };
-            let outgoing = Outgoing::new(streamed, framing, keep_alive);
+            let outgoing = Outgoing::new(streamed, None, framing, keep_alive);
             (RequestContent::Follows(length), Sending::Stream(Box::new(outgoing)))
         }
     };

@@ -2,6 +2,8 @@
 
 mod authenticate;
 mod body_limit;
+#[cfg(feature = "deflate")]
+mod compress;
 mod cors;
 mod logging;
 mod rate_limit;
@@ -11,6 +13,8 @@ mod timeout;
 
 pub use self::authenticate::{Authenticate, Basic, Bearer, Secret};
 pub use self::body_limit::BodyLimit;
+#[cfg(feature = "deflate")]
+pub use self::compress::Compress;
 pub use self::cors::Cors;
 pub use self::logging::Logging;
 pub use self::rate_limit::RateLimit;

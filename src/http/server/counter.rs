@@ -9,8 +9,10 @@ use super::intake::serve_no_more;
 use super::queue::{Queue, Turn};
 use super::responder::Responder;
 use super::serving::{HttpServing, Pen};
+use super::upgrade::AnyProtocol;
 use crate::Address;
 use crate::codec::FramedConn;
+use crate::http::body::recode;
 use crate::http::response::{Content, OwnedResponse, ResponseFrame, ResponseTerms};
 use crate::http::status::StatusCode;
 
@@ -57,6 +59,21 @@ impl<H: Handler> Counter<'_, '_, H> {
                 }
             }
             Outcome::Written | Outcome::Closes => {}
+        }
+    }
+
+    /// Answers by the queue, with the draft's fields.
+    fn put(&mut self, mut response: OwnedResponse, protocol: Option<Box<dyn AnyProtocol>>) {
+        let draft = &mut self.pen.draft;
+        response.fields = draft.fields.clone();
+        if let Some(recoding) = draft.recoding.take().filter(|_| protocol.is_none()) {
+            recode(&recoding, &mut response);
+        }
+        let close = response.close;
+        queue_of(self.conn).push_with(Turn { terms: self.terms, response, protocol });
+        self.outcome = Outcome::Queued;
+        if close {
+            self.close();
         }
     }
 
@@ -112,18 +129,14 @@ impl<H: Handler> Desk<H::State> for Counter<'_, '_, H> {
     #[inline]
     fn answer(&mut self, status: StatusCode, content: Content<'_>, close: bool) {
         self.pen.draft.end(status);
-        if let Some(queue) = self.conn.state.queue.as_mut().filter(|queue| !queue.is_empty()) {
-            let fields = self.pen.draft.fields.clone();
+        let Draft { recoding, fields, .. } = &self.pen.draft;
+        let is_recoded = recoding.as_ref().is_some_and(|recoding| {
+            status == StatusCode::NOT_MODIFIED
+                || recoding.is_for(status, fields, Some(content.len() as u64))
+        });
+        if is_recoded || self.conn.state.waits() {
             let body = content.to_bytes();
-            queue.push(
-                self.terms,
-                OwnedResponse { fields, body, close, ..OwnedResponse::new(status) },
-            );
-            self.outcome = Outcome::Queued;
-            if close {
-                self.close();
-            }
-            return;
+            return self.put(OwnedResponse { body, close, ..OwnedResponse::new(status) }, None);
         }
         self.note_written(close);
         let Pen { date, draft } = &mut *self.pen;
@@ -138,8 +151,7 @@ impl<H: Handler> Desk<H::State> for Counter<'_, '_, H> {
             return self.fail(OwnedResponse::plain(StatusCode::INTERNAL_SERVER_ERROR).close());
         }
         self.pen.draft.end(status);
-        let fields = self.pen.draft.fields.clone();
-        let mut response = OwnedResponse { fields, close, ..OwnedResponse::new(status) };
+        let mut response = OwnedResponse { close, ..OwnedResponse::new(status) };
         let protocol = match tail {
             Tail::Protocol(protocol) => Some(protocol),
             Tail::Stream(streamed) => {
@@ -148,12 +160,7 @@ impl<H: Handler> Desk<H::State> for Counter<'_, '_, H> {
             }
         };
         let hands_over = protocol.is_some();
-        let next = Turn { terms: self.terms, response, protocol };
-        queue_of(self.conn).push_with(next);
-        self.outcome = Outcome::Queued;
-        if close {
-            self.close();
-        }
+        self.put(response, protocol);
         if hands_over && let Some(codec) = self.conn.split().0.codec {
             codec.switch();
         }

@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::mem;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::LogLimit;
+use crate::http::body::{Recoding, recode};
 use crate::http::fields::FieldLines;
 use crate::http::response::OwnedResponse;
 use crate::http::status::StatusCode;
@@ -21,6 +23,8 @@ pub(in crate::http) struct Draft {
     pub(super) hooks: Hooks,
     /// How long an answer that comes later may take.
     pub(super) timeout: Option<Duration>,
+    /// What changes its content.
+    pub(super) recoding: Option<Arc<dyn Recoding>>,
     /// Memory to put a content together in, empty.
     #[cfg(feature = "http-json")]
     pub(super) scratch: Vec<u8>,
@@ -42,7 +46,7 @@ impl Draft {
     /// Begins that of another request.
     pub(super) fn clear(&mut self) {
         self.fields.truncate(0);
-        (self.own, self.timeout) = (None, None);
+        (self.own, self.timeout, self.recoding) = (None, None, None);
         self.hooks = Hooks::default();
     }
 
@@ -70,11 +74,12 @@ impl Draft {
 
     /// What waits for an answer that comes later, if anything does.
     pub(super) fn take_along(&mut self) -> Option<Box<Along>> {
-        if self.fields.as_bytes().is_empty() && self.hooks.is_empty() {
+        let is_empty = self.fields.as_bytes().is_empty() && self.hooks.is_empty();
+        if is_empty && self.recoding.is_none() {
             return None;
         }
-        let along = Along { fields: self.fields.clone(), hooks: mem::take(&mut self.hooks) };
-        Some(Box::new(along))
+        let (fields, hooks) = (self.fields.clone(), mem::take(&mut self.hooks));
+        Some(Box::new(Along { fields, hooks, recoding: self.recoding.take() }))
     }
 }
 
@@ -82,15 +87,19 @@ impl Draft {
 pub(super) struct Along {
     fields: FieldLines,
     hooks: Hooks,
+    recoding: Option<Arc<dyn Recoding>>,
 }
 
 impl Along {
     /// Adds it to the response.
     pub(super) fn join(self, response: &mut OwnedResponse) {
-        let Along { mut fields, hooks } = self;
+        let Along { mut fields, hooks, recoding } = self;
         fields.append(&response.fields);
         hooks.tell(response.status, &mut fields);
         response.fields = fields;
+        if let Some(recoding) = recoding {
+            recode(&recoding, response);
+        }
     }
 }
 

@@ -267,6 +267,15 @@ impl<'e, S> Exchange<'e, S> {
         *limit = Some(limit.map_or(timeout, |earlier| earlier.min(timeout)));
     }
 
+    /// Has the content of the response changed.
+    #[cfg(feature = "deflate")]
+    pub(in crate::http) fn recode_with(
+        &mut self,
+        recoding: std::sync::Arc<dyn crate::http::body::Recoding>,
+    ) {
+        self.desk.draft().recoding = Some(recoding);
+    }
+
     /// Answers now.
     pub fn respond(self, status: StatusCode) -> Answer<'e, S> {
         drop(self.request.reader.take());

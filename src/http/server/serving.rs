@@ -282,7 +282,7 @@ impl<H: Handler> HttpServing<H> {
                 let response = OwnedResponse::plain(StatusCode::INTERNAL_SERVER_ERROR);
                 self.pen.frame(terms, &response, conn.now()).write(&mut conn.output);
             }
-            Some(streamed) => return self.begin_stream(conn, terms, &response, streamed),
+            Some(streamed) => return self.begin_stream(conn, terms, &mut response, streamed),
             None => self.pen.frame(terms, &response, conn.now()).write(&mut conn.output),
         }
         self.end_answer(conn, terms.keep_alive)
@@ -304,9 +304,10 @@ impl<H: Handler> HttpServing<H> {
         &mut self,
         conn: &mut FramedConn<'_, Self>,
         mut terms: ResponseTerms,
-        response: &OwnedResponse,
-        streamed: Streamed,
+        response: &mut OwnedResponse,
+        mut streamed: Streamed,
     ) -> ControlFlow<Option<Action>> {
+        let recoder = streamed.begin_recoding(response.status, &mut response.fields, terms);
         let framing = streamed.framing(response.status, terms);
         if framing == Some(Framing::ToEnd) {
             terms.keep_alive = false;
@@ -320,7 +321,7 @@ impl<H: Handler> HttpServing<H> {
             return self.end_answer(conn, terms.keep_alive);
         };
         let pulse = streamed.pulse;
-        let mut outgoing = Outgoing::new(streamed, framing, terms.keep_alive);
+        let mut outgoing = Outgoing::new(streamed, recoder, framing, terms.keep_alive);
         outgoing.pulse =
             pulse.map(|interval| Pulse::new(interval, conn.set_timer(interval, CONTENT_TIMER)));
         if let Some(queue) = &mut conn.state.queue {

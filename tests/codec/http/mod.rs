@@ -4,6 +4,8 @@
 mod access;
 mod answering;
 mod client;
+#[cfg(feature = "deflate")]
+mod compressing;
 mod continuing;
 mod ending;
 mod files;
