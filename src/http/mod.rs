@@ -49,8 +49,8 @@ pub use self::limits::RequestLimits;
 #[cfg(feature = "deflate")]
 pub use self::middleware::Compress;
 pub use self::middleware::{
-    Authenticate, Basic, Bearer, BodyLimit, Chain, Cors, Logging, Middleware, Next, RateLimit,
-    Recovery, RequestId, Secret, SetRequestId, Timeout,
+    Authenticate, Basic, Bearer, BodyLimit, Chain, Cors, Logging, Middleware, Next, Provide,
+    RateLimit, Recovery, RequestId, Secret, SetRequestId, Timeout,
 };
 pub use self::refusal::Refusal;
 pub use self::response::{Content, OwnedResponse, ResponseFrame, ResponseTerms};

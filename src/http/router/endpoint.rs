@@ -14,6 +14,11 @@ pub(super) trait Endpoint: Send + Sync {
     }
 
     fn handle(&self, exchange: Exchange<'_>) -> Result<Answered, Failure>;
+
+    /// See [`Handler::on_refused`](crate::http::Handler::on_refused).
+    fn refuse(&self, _exchange: Exchange<'_>, failure: Failure) -> Result<Answered, Failure> {
+        Err(failure)
+    }
 }
 
 impl<F: Fn(Exchange<'_>) -> Result<Answered, Failure> + Send + Sync> Endpoint for F {
@@ -35,5 +40,9 @@ impl<M: Middleware> Endpoint for Layered<M> {
 
     fn handle(&self, exchange: Exchange<'_>) -> Result<Answered, Failure> {
         self.layers.handle(exchange, |exchange: Exchange<'_>| self.inner.handle(exchange))
+    }
+
+    fn refuse(&self, exchange: Exchange<'_>, failure: Failure) -> Result<Answered, Failure> {
+        self.layers.handle(exchange, |exchange: Exchange<'_>| self.inner.refuse(exchange, failure))
     }
 }

@@ -381,6 +381,25 @@ impl<M: Middleware> Handler for Routes<M> {
         Ok(layers.on_head(head)?.and(endpoint.on_head(head)?))
     }
 
+    /// The layers see it, as they see any other failure.
+    fn on_refused(
+        &mut self,
+        exchange: Exchange<'_>,
+        failure: Failure,
+    ) -> Result<Answered, Failure> {
+        let Table { layers, tree, fallback } = &*self.0;
+        let Ok(found) = tree.at(exchange.path()) else {
+            return layers
+                .handle(exchange, |exchange: Exchange<'_>| fallback.refuse(exchange, failure));
+        };
+        let matched = Matched::new(found.value, found.params);
+        exchange.with_matched(&matched, |exchange: Exchange<'_>| {
+            layers.handle(exchange, |exchange: Exchange<'_>| {
+                found.value.endpoint(exchange.method()).refuse(exchange, failure)
+            })
+        })
+    }
+
     #[inline]
     fn handle(&mut self, exchange: Exchange<'_>) -> Result<Answered, Failure> {
         let Table { layers, tree, fallback } = &*self.0;

@@ -63,6 +63,19 @@ pub trait Handler: 'static {
         Ok(Intake::Whole(u64::MAX))
     }
 
+    /// Answers a request whose content is not taken: [`on_head`](Self::on_head) or a limit has
+    /// refused it, with this failure. By default the client is told that. The connection closes.
+    ///
+    /// # Errors
+    /// As for [`handle`](Self::handle).
+    fn on_refused(
+        &mut self,
+        _exchange: Exchange<'_, Self::State>,
+        failure: Failure,
+    ) -> Result<Answered, Failure> {
+        Err(failure)
+    }
+
     /// Answers a request: now, by [`Exchange::respond`], or later, by [`Exchange::later`].
     ///
     /// # Errors

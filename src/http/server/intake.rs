@@ -85,7 +85,10 @@ impl<H: Handler> HttpServing<H> {
                 return self.run(conn, &Whole::new(head, body, Fields::default()), terms);
             }
             Ok(taken) => taken,
-            Err(response) => return self.refuse(conn, terms, response),
+            Err(failure) => {
+                let request = Whole::new(head, b"", Fields::default());
+                return self.run_refused(conn, &request, terms, failure);
+            }
         };
         let continues = head.expects_continue() && conn.input.is_empty();
         if let Taken::Part = taken {
@@ -107,20 +110,20 @@ impl<H: Handler> HttpServing<H> {
         &mut self,
         conn: &mut FramedConn<'a, Self>,
         head: &RequestHead<'_>,
-    ) -> Result<Taken<'a>, OwnedResponse> {
+    ) -> Result<Taken<'a>, Failure> {
         let wanted = catch(|| self.handler.on_head(head, &mut conn.state.user));
         let intake = wanted.unwrap_or_else(|panic| {
             log_panic(head.method(), panic);
             Err(StatusCode::INTERNAL_SERVER_ERROR.into())
         });
-        let intake = intake.map_err(Failure::into_response)?;
+        let intake = intake?;
         let longest = match intake {
             Intake::Whole(longest) => longest.min(self.settings.limits.body),
             Intake::Stream(longest) => longest,
         };
         let mut input = conn.input.clone();
         let Some(codec) = conn.split().0.codec else { return Ok(Taken::Part) };
-        codec.limit_body(longest).map_err(|refusal| OwnedResponse::plain(refusal.status()))?;
+        codec.limit_body(longest).map_err(|refusal| Failure::from(refusal.status()))?;
         if let Intake::Stream(_) = intake {
             return Ok(Taken::Stream);
         }
@@ -184,9 +187,19 @@ impl<H: Handler> HttpServing<H> {
     /// What comes is not a request, or too much, or too slow.
     pub(super) fn reject(&mut self, conn: &mut FramedConn<'_, Self>, status: StatusCode) -> Action {
         let response = OwnedResponse::plain(status);
-        match conn.state.arriving.take().map(|arriving| arriving.content) {
-            Some(Content::Stream(_)) => self.fail_stream(conn, response),
-            _ => self.refuse(conn, LAST, response),
+        let Some(arriving) = conn.state.arriving.take() else {
+            return self.refuse(conn, LAST, response);
+        };
+        let head = match &arriving.content {
+            Content::Stream(_) => return self.fail_stream(conn, response),
+            Content::Whole { head, .. } => RequestHead::parse(head, &self.settings.limits),
+        };
+        match head {
+            Ok(head) => {
+                let request = Whole::new(head, b"", Fields::default());
+                self.run_refused(conn, &request, arriving.terms, status.into())
+            }
+            Err(_) => self.refuse(conn, LAST, response),
         }
     }
 

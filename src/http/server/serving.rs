@@ -6,14 +6,14 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::ServerSettings;
 use super::counter::{Counter, Outcome};
 use super::draft::Draft;
-use super::exchange::{Exchange, Handler, Whole};
+use super::exchange::{Answered, Exchange, Handler, Whole};
 use super::handover::{self, Handover};
 use super::intake::{Arriving, serve_no_more};
 use super::queue::{Queue, Turn};
 use super::upgrade::Notice;
+use super::{Failure, ServerSettings};
 use crate::codec::{FrameHandler, FramedConn, FramedReactor};
 use crate::http::body::{Advance, Framing, Outgoing, Pulse, Reading, Streamed};
 use crate::http::codec::{RequestCodec, RequestPart};
@@ -185,6 +185,32 @@ impl<H: Handler> HttpServing<H> {
         request: &Whole<'_>,
         terms: ResponseTerms,
     ) -> Action {
+        self.run_with(conn, request, terms, |handler, exchange| handler.handle(exchange))
+    }
+
+    /// Has the handler say that a request is refused for this reason, and closes.
+    #[cold]
+    pub(super) fn run_refused(
+        &mut self,
+        conn: &mut FramedConn<'_, Self>,
+        request: &Whole<'_>,
+        terms: ResponseTerms,
+        failure: Failure,
+    ) -> Action {
+        let terms = ResponseTerms { keep_alive: false, ..terms };
+        self.run_with(conn, request, terms, |handler, exchange| {
+            handler.on_refused(exchange, failure)
+        })
+    }
+
+    #[inline]
+    fn run_with(
+        &mut self,
+        conn: &mut FramedConn<'_, Self>,
+        request: &Whole<'_>,
+        terms: ResponseTerms,
+        handle: impl FnOnce(&mut H, Exchange<'_, H::State>) -> Result<Answered, Failure>,
+    ) -> Action {
         if !terms.keep_alive
             && conn.state.arriving.is_none()
             && let Some(codec) = conn.split().0.codec
@@ -194,7 +220,7 @@ impl<H: Handler> HttpServing<H> {
         self.pen.draft.clear();
         let mut counter = Counter { conn, pen: &mut self.pen, terms, outcome: Outcome::Open };
         let method = request.head.method();
-        let result = catch(|| self.handler.handle(Exchange::new(request, &mut counter)));
+        let result = catch(|| handle(&mut self.handler, Exchange::new(request, &mut counter)));
         drop(request.reader.take());
         match result {
             Ok(Ok(_)) if counter.outcome != Outcome::Open => {}

@@ -13,6 +13,7 @@ mod json;
 mod layers;
 mod pipelines;
 mod receiving;
+mod refusing;
 mod requests;
 mod responding;
 mod responses;
