@@ -11,7 +11,7 @@ mod recoding;
 mod writer;
 
 pub(super) use self::outgoing::{Advance, Framing, Outgoing, Pulse, Streamed};
-pub(super) use self::pipe::{ContentEnd, Look, Pipe, Reading, Sink};
+pub(super) use self::pipe::{ContentEnd, Look, Pipe, Reading, Sink, Waiter, run};
 pub use self::reader::{BodyPart, BodyReader, Incomplete, Trailers};
 #[cfg(feature = "deflate")]
 pub(super) use self::recoding::Recoder;

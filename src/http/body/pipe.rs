@@ -59,7 +59,7 @@ pub(in crate::http) enum ContentEnd {
     Aborted,
 }
 
-type Waiter = Box<dyn FnOnce() + Send>;
+pub(in crate::http) type Waiter = Box<dyn FnOnce() + Send>;
 
 /// What is at the front of a pipe.
 pub(in crate::http) enum Front {
@@ -335,13 +335,13 @@ impl Drop for Sink {
 }
 
 /// Runs what is a user's.
-fn run(waiter: Waiter) {
+pub(in crate::http) fn run(waiter: Waiter) {
     static LIMIT: LogLimit = LogLimit::new();
     if let Err(panic) = catch(waiter)
         && let Some(left_out) = LIMIT.admit()
     {
         let panic = panic.message();
         let panic = panic.as_deref().unwrap_or("not a text");
-        tracing::error!(left_out, panic, "a closure that a stream called panicked");
+        tracing::error!(left_out, panic, "a closure that waited for a client panicked");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::draft::Along;
-use super::responder::Responder;
+use super::responder::{Leave, Responder};
 use super::upgrade::AnyProtocol;
 use super::way_back::WayBack;
 use crate::TimerId;
@@ -29,6 +29,8 @@ struct Waiting {
     timer: Option<TimerId>,
     /// Its answer, which waits for its turn.
     response: Option<OwnedResponse>,
+    /// What is called if something else is answered, or nothing.
+    leaves: Vec<Leave>,
     /// What goes on with the connection behind that.
     protocol: Option<Box<dyn AnyProtocol>>,
 }
@@ -76,7 +78,8 @@ impl Queue {
             stream.attach(self.line.clone());
         }
         let response = Some(response);
-        self.waiting.push_back(Waiting { terms, along: None, timer: None, response, protocol });
+        let (along, timer, leaves) = (None, None, Vec::new());
+        self.waiting.push_back(Waiting { terms, along, timer, response, leaves, protocol });
     }
 
     /// Whether the connection is another protocol's behind the last one.
@@ -106,24 +109,43 @@ impl Queue {
         timer: Option<TimerId>,
     ) -> Responder {
         let id = self.next_id();
-        let (response, protocol) = (None, None);
-        self.waiting.push_back(Waiting { terms, along, timer, response, protocol });
+        let (response, leaves, protocol) = (None, Vec::new(), None);
+        self.waiting.push_back(Waiting { terms, along, timer, response, leaves, protocol });
         Responder::new(id, Arc::clone(&self.line))
     }
 
     /// The answer to a request has come; the first one counts. Returns the timer that it makes
     /// needless.
     pub(super) fn answer(&mut self, id: u64, mut response: OwnedResponse) -> Option<TimerId> {
-        let place = usize::try_from(id.wrapping_sub(self.first)).ok()?;
-        let waiting = self.waiting.get_mut(place).filter(|waiting| waiting.response.is_none())?;
-        if let Some(along) = waiting.along.take() {
-            along.join(&mut response);
-        }
         if let Some(stream) = &response.stream {
             stream.attach(self.line.clone());
         }
+        let waiting = self.unanswered(id)?;
+        if let Some(along) = waiting.along.take() {
+            along.join(&mut response);
+        }
         waiting.response = Some(response);
+        waiting.leaves.clear();
         waiting.timer.take()
+    }
+
+    /// Has this wait with a request, if that is not answered.
+    pub(super) fn watch(&mut self, id: u64, leave: Leave) {
+        if let Some(waiting) = self.unanswered(id) {
+            waiting.leaves.push(leave);
+        }
+    }
+
+    /// The answer that is waited for has come.
+    pub(super) fn forget_leaves(&mut self, id: u64) {
+        if let Some(waiting) = self.unanswered(id) {
+            waiting.leaves.drain(..).for_each(Leave::forget);
+        }
+    }
+
+    fn unanswered(&mut self, id: u64) -> Option<&mut Waiting> {
+        let place = usize::try_from(id.wrapping_sub(self.first)).ok()?;
+        self.waiting.get_mut(place).filter(|waiting| waiting.response.is_none())
     }
 
     /// The last one is answered so, whatever comes for it later.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::way_back::WayBack;
 use crate::LogLimit;
+use crate::http::body::{Waiter, run};
 use crate::http::response::OwnedResponse;
 use crate::http::status::StatusCode;
 
@@ -30,9 +31,40 @@ impl Responder {
         }
     }
 
+    /// Calls `then` once if nobody waits for the answer any more before it is sent: the connection
+    /// closes, or something else is answered instead, such as that it took too long. So what works
+    /// on it can be stopped. It runs on the connection's reactor, or on this thread if that is so
+    /// already; a panic in it is caught and logged.
+    ///
+    /// A client that has only ended its side still waits, by default: see
+    /// [`HttpServer::half_close`](super::HttpServer::half_close).
+    pub fn on_leave(&self, then: impl FnOnce() + Send + 'static) {
+        if let Some(line) = &self.line {
+            line.watch(self.id, Leave(Some(Box::new(then))));
+        }
+    }
+
     /// Whether the connection was open a moment ago, so that an answer may reach the client.
     pub fn is_open(&self) -> bool {
         self.line.as_ref().is_some_and(|line| line.is_open())
+    }
+}
+
+/// What is to be called when nobody waits for an answer: it is when this is dropped.
+pub(super) struct Leave(Option<Waiter>);
+
+impl Leave {
+    /// The answer came first.
+    pub(super) fn forget(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        if let Some(then) = self.0.take() {
+            run(then);
+        }
     }
 }
 

@@ -4,12 +4,13 @@ use bytes::Bytes;
 
 use super::exchange::Handler;
 use super::handover::tell_closure;
+use super::responder::Leave;
 use super::serving::HttpServing;
 use super::upgrade::Visit;
 use crate::codec::FramedRemote;
 use crate::http::body::Look;
 use crate::http::response::OwnedResponse;
-use crate::{Closed, ConnId};
+use crate::{Action, Closed, ConnId};
 
 /// The way back to a connection, whatever the server's handler is.
 pub(super) trait WayBack: Look {
@@ -22,6 +23,9 @@ pub(super) trait WayBack: Look {
 
     /// Brings the answer to a request. If the connection is closed, nobody waits.
     fn answer(&self, id: u64, response: OwnedResponse);
+
+    /// Has `leave` wait with a request.
+    fn watch(&self, id: u64, leave: Leave);
 
     // What is for a connection that was handed over.
 
@@ -58,7 +62,21 @@ impl<H: Handler> WayBack for FramedRemote<HttpServing<H>> {
     }
 
     fn answer(&self, id: u64, response: OwnedResponse) {
-        let _ = self.run(move |serving, conn| serving.answer(conn, id, response));
+        let _ = self.run(move |serving, conn| {
+            if let Some(queue) = &mut conn.state.queue {
+                queue.forget_leaves(id);
+            }
+            serving.answer(conn, id, response)
+        });
+    }
+
+    fn watch(&self, id: u64, leave: Leave) {
+        let _ = self.run(move |_, conn| {
+            if let Some(queue) = &mut conn.state.queue {
+                queue.watch(id, leave);
+            }
+            Action::Continue
+        });
     }
 
     fn pending(&self) -> usize {

@@ -11,6 +11,7 @@ mod ending;
 mod files;
 mod json;
 mod layers;
+mod leaving;
 mod pipelines;
 mod receiving;
 mod refusing;
@@ -19,6 +20,7 @@ mod responding;
 mod responses;
 mod routing;
 mod sockets;
+
 mod table;
 mod times;
 mod upgrade;
