@@ -20,7 +20,7 @@ mod responding;
 mod responses;
 mod routing;
 mod sockets;
-
+mod streams;
 mod table;
 mod times;
 mod upgrade;
