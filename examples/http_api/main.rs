@@ -1,30 +1,34 @@
 //! A service with JSON: a list of tasks, with routes, groups, layers, values that are checked, and
-//! a page that shows it.
+//! a page that shows it, which is told of changes.
 //!
 //! `http_api --listen 127.0.0.1:8080 --token sesame`, and then open http://127.0.0.1:8080/, or
 //!
 //! ```text
 //! curl -d '{"title":"sweep"}' -H 'Content-Type: application/json' http://127.0.0.1:8080/api/tasks
 //! curl 'http://127.0.0.1:8080/api/tasks?done=false'
+//! curl --no-buffer http://127.0.0.1:8080/api/changes
 //! curl -X DELETE -H 'Authorization: Bearer sesame' http://127.0.0.1:8080/api/tasks/1
 //! ```
 
 #![allow(clippy::print_stdout, reason = "a program's output")]
 
+mod changes;
 mod tasks;
 
 use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
 use millstream::Engine;
 use millstream::http::{
-    Answered, Authenticate, BodyLimit, Exchange, Failure, HttpServer, Logging, Middleware,
+    Answered, Authenticate, BodyLimit, Exchange, Failure, Files, HttpServer, Logging, Middleware,
     RateLimit, Recovery, Router, Routes, Secret, SetRequestId, StatusCode, Timeout,
 };
 use tracing::Level;
 
+use self::changes::Changes;
 use self::tasks::{Draft, Filter, Key, Tasks};
 
 /// How long requests have to end when the server stops.
@@ -33,8 +37,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest content of a request.
 const LONGEST: u64 = 16 * 1024;
+/// How long a page hears nothing at most.
+const PULSE: Duration = Duration::from_secs(15);
 /// What is shown in a browser.
-const PAGE: &str = include_str!("page.html");
+const PUBLIC: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/http_api/public");
 
 /// A list of tasks, over HTTP.
 #[derive(Parser)]
@@ -51,14 +57,25 @@ struct Options {
     /// How many requests a second an address may make.
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     rate: u32,
+    /// The folder with the page.
+    #[arg(long, value_name = "FOLDER", default_value = PUBLIC)]
+    public: PathBuf,
     /// Log each request.
     #[arg(long)]
     verbose: bool,
 }
 
+/// What handlers share.
+#[derive(Default)]
+struct Shared {
+    tasks: Tasks,
+    changes: Changes,
+}
+
 /// All routes. What they share, they capture.
 fn routes(options: &Options) -> anyhow::Result<Routes<impl Middleware>> {
-    let tasks = Arc::new(Tasks::default());
+    let shared = Arc::new(Shared::default());
+    let files = Files::open(&options.public)?.field("Cache-Control", "no-cache")?;
     let token = Secret::new(options.token.as_bytes());
     let keeper = Authenticate::bearer("tasks", move |given: &str| token.is(given).then_some(()))?;
     let rate = RateLimit::new(options.rate, Duration::from_secs(1));
@@ -66,69 +83,74 @@ fn routes(options: &Options) -> anyhow::Result<Routes<impl Middleware>> {
         .layer(Recovery::new())
         .layer(SetRequestId::new())
         .layer(Logging::new().level(Level::INFO))
-        .get("/", page)
+        .files("", files)
         .group("/api", |api| {
             let limited =
                 api.layer(rate).layer(BodyLimit::new(LONGEST)).layer(Timeout::new(TIMEOUT));
             limited
-                .get("/tasks", with(&tasks, list))
-                .post("/tasks", with(&tasks, add))
-                .get("/tasks/{id}", with(&tasks, show))
-                .put("/tasks/{id}", with(&tasks, change))
+                .get("/changes", with(&shared, changes))
+                .get("/tasks", with(&shared, list))
+                .post("/tasks", with(&shared, add))
+                .get("/tasks/{id}", with(&shared, show))
+                .put("/tasks/{id}", with(&shared, change))
                 .group("", |keepers| {
-                    keepers.layer(keeper).delete("/tasks/{id}", with(&tasks, remove))
+                    keepers.layer(keeper).delete("/tasks/{id}", with(&shared, remove))
                 })
         });
     Ok(routes.build()?)
 }
 
-/// A handler that has the tasks.
+/// A handler that has what is shared.
 fn with(
-    tasks: &Arc<Tasks>,
-    handler: fn(&Tasks, Exchange<'_>) -> Result<Answered, Failure>,
+    shared: &Arc<Shared>,
+    handler: fn(&Shared, Exchange<'_>) -> Result<Answered, Failure>,
 ) -> impl Fn(Exchange<'_>) -> Result<Answered, Failure> + Send + Sync + 'static {
-    let tasks = Arc::clone(tasks);
-    move |exchange| handler(&tasks, exchange)
+    let shared = Arc::clone(shared);
+    move |exchange| handler(&shared, exchange)
 }
 
-fn page(exchange: Exchange<'_>) -> Result<Answered, Failure> {
-    let answer = exchange.respond(StatusCode::OK);
-    Ok(answer.field("Content-Type", "text/html; charset=utf-8")?.body(PAGE.as_bytes()))
+fn changes(shared: &Shared, exchange: Exchange<'_>) -> Result<Answered, Failure> {
+    let (page, answered) = exchange.respond(StatusCode::OK).events(PULSE);
+    shared.changes.add(page);
+    Ok(answered)
 }
 
-fn list(tasks: &Tasks, exchange: Exchange<'_>) -> Result<Answered, Failure> {
+fn list(shared: &Shared, exchange: Exchange<'_>) -> Result<Answered, Failure> {
     let filter: Filter = exchange.bind_query()?;
-    exchange.respond(StatusCode::OK).json_value(&tasks.list(&filter))
+    exchange.respond(StatusCode::OK).json_value(&shared.tasks.list(&filter))
 }
 
-fn add(tasks: &Tasks, exchange: Exchange<'_>) -> Result<Answered, Failure> {
+fn add(shared: &Shared, exchange: Exchange<'_>) -> Result<Answered, Failure> {
     let draft: Draft = exchange.bind_json()?;
     draft.check()?;
-    let task = tasks.add(draft).ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+    let task = shared.tasks.add(draft).ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+    shared.changes.tell();
     let answer = exchange.respond(StatusCode::CREATED);
     answer.field("Location", format!("/api/tasks/{}", task.id))?.json_value(&task)
 }
 
-fn show(tasks: &Tasks, exchange: Exchange<'_>) -> Result<Answered, Failure> {
+fn show(shared: &Shared, exchange: Exchange<'_>) -> Result<Answered, Failure> {
     let key: Key = exchange.bind_path()?;
-    let task = tasks.get(&key).ok_or(StatusCode::NOT_FOUND)?;
+    let task = shared.tasks.get(&key).ok_or(StatusCode::NOT_FOUND)?;
     exchange.respond(StatusCode::OK).json_value(&task)
 }
 
-fn change(tasks: &Tasks, exchange: Exchange<'_>) -> Result<Answered, Failure> {
+fn change(shared: &Shared, exchange: Exchange<'_>) -> Result<Answered, Failure> {
     let key: Key = exchange.bind_path()?;
     let draft: Draft = exchange.bind_json()?;
     draft.check()?;
-    let task = tasks.change(&key, draft).ok_or(StatusCode::NOT_FOUND)?;
+    let task = shared.tasks.change(&key, draft).ok_or(StatusCode::NOT_FOUND)?;
+    shared.changes.tell();
     exchange.respond(StatusCode::OK).json_value(&task)
 }
 
-fn remove(tasks: &Tasks, exchange: Exchange<'_>) -> Result<Answered, Failure> {
+fn remove(shared: &Shared, exchange: Exchange<'_>) -> Result<Answered, Failure> {
     let key: Key = exchange.bind_path()?;
-    match tasks.remove(&key) {
-        true => Ok(exchange.respond(StatusCode::NO_CONTENT).empty()),
-        false => Err(StatusCode::NOT_FOUND.into()),
+    if !shared.tasks.remove(&key) {
+        return Err(StatusCode::NOT_FOUND.into());
     }
+    shared.changes.tell();
+    Ok(exchange.respond(StatusCode::NO_CONTENT).empty())
 }
 
 fn main() -> anyhow::Result<()> {

@@ -10,7 +10,7 @@ use millstream::{Input, OutputBuffer};
 
 use super::programs::{Program, connect};
 use crate::common::example::example;
-use crate::common::read_to_end;
+use crate::common::{read_exactly, read_to_end};
 
 /// A server, and where it listens.
 struct Server {
@@ -69,6 +69,14 @@ impl Server {
     fn stop(mut self) {
         self.program.signal("TERM");
         assert!(self.program.ends_well());
+    }
+}
+
+/// Reads until this has come.
+fn read_through(stream: &mut impl Read, end: &[u8]) {
+    let mut received = Vec::new();
+    while !received.ends_with(end) {
+        received.extend(read_exactly(stream, 1));
     }
 }
 
@@ -148,10 +156,17 @@ fn tasks_are_added_changed_listed_and_removed() {
     let [line, fields, page] = server.ask("GET", "/", "", "");
     assert!(line.ends_with(" 200 OK") && page.contains("<title>Tasks</title>"), "{line}\n{page}");
     assert!(fields.contains("Content-Type: text/html") && fields.contains("X-Request-Id: "));
+    let [_, fields, script] = server.ask("GET", "/tasks.js", "", "");
+    assert!(fields.contains("Content-Type: text/javascript") && script.contains("/api/changes"));
+    assert!(server.ask("GET", "/main.rs", "", "")[0].ends_with(" 404 Not Found"));
+    let mut page = connect(&server.address);
+    page.write_all(b"GET /api/changes HTTP/1.1\r\nHost: a\r\n\r\n").expect("it is taken");
+    read_through(&mut page, b"data: changed\n\n\r\n");
     let json = "Content-Type: application/json\r\n";
     let [line, fields, one] = server.ask("POST", "/api/tasks", json, r#"{"title":"sweep"}"#);
     assert!(line.ends_with(" 201 Created") && fields.contains("Location: /api/tasks/1"), "{line}");
     assert_eq!(one, r#"{"id":1,"title":"sweep","done":false}"#);
+    read_through(&mut page, b"data: changed\n\n\r\n");
     let two = r#"{"id":2,"title":"dust","done":true}"#;
     let added = server.ask_json("POST", "/api/tasks", r#"{"title":"dust","done":true}"#);
     assert_eq!(added, said("201 Created", two));
