@@ -61,13 +61,13 @@ const BYTES: &str = "application/octet-stream";
 /// No path leads out of the folder: not by `..`, not by percent signs, and not by a link. Links
 /// within the folder are followed on Linux, unless a sandbox refuses `openat2`; elsewhere none are.
 /// [`follow_links`](Self::follow_links) follows all. Names that begin with a dot are
-/// [hidden](Self::dot_files), and what is neither a file nor a folder, such as a FIFO, is not there:
-/// it is never waited for. All that is answered with 404.
+/// [hidden](Self::dot_files), and what is neither a file nor a folder, such as a FIFO, is never
+/// waited for. All that is answered with 404.
 ///
 /// # Where it blocks
 ///
-/// A file is opened, and read in pieces of up to 64 KiB, on the reactor. That takes microseconds for
-/// what the system has in its cache; a slow disk or network drive holds up the reactor's other
+/// A file is opened, and read in pieces of up to 64 KiB, on the reactor. That takes microseconds
+/// for what the system has in its cache; a slow disk or network drive holds up the reactor's other
 /// connections for as long as it takes. Large files take no more memory than small ones, and a
 /// connection has one open at a time. A file that becomes shorter while it is sent ends the
 /// connection, so that the client sees that it is not complete; of one that becomes longer, the

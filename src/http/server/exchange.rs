@@ -446,8 +446,8 @@ impl<S> Answer<'_, S> {
 
     /// Sends it with this part of a file, counted in bytes, which is read as the client takes it:
     /// 64 KiB at a time, on the reactor, so a slow disk holds up its other connections. While a
-    /// file is being sent, the connection's next requests wait. If the file turns out to be shorter,
-    /// the connection closes, and the client sees that the content is not complete.
+    /// file is being sent, the connection's next requests wait. If the file turns out to be
+    /// shorter, the connection closes, and the client sees that the content is not complete.
     ///
     /// [`Files`](crate::http::Files) finds a file for a request, and does much more.
     pub fn file(self, file: File, part: Range<u64>) -> Answered {

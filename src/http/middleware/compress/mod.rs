@@ -26,8 +26,8 @@ use crate::http::status::StatusCode;
 /// # What is not compressed
 ///
 /// - a content shorter than 1 KiB: see [`from_length`](Self::from_length);
-/// - one whose type does not say that it is text, JSON, XML, a script, WebAssembly or a font without
-///   compression of its own;
+/// - one whose type does not say that it is text, JSON, XML, a script, WebAssembly or a font that
+///   has no compression of its own;
 /// - one that has a coding, or a digest, or is a part (206);
 /// - one with `Cache-Control: no-transform`;
 /// - a stream for a client of HTTP/1.0, or one too many: see [`streams`](Self::streams).
