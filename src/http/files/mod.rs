@@ -144,7 +144,7 @@ impl Files {
         let path = self.path_of(path, is_folder).ok_or(StatusCode::NOT_FOUND)?;
         let (file, metadata) = self.find(&path).map_err(failure)?;
         match metadata.file_type() {
-            found if found.is_file() => self.answer(exchange, kind(&path), file, &metadata),
+            found if found.is_file() => self.answer(exchange, &kind(&path), file, &metadata),
             found if found.is_dir() && !is_folder => redirect(exchange),
             _ => Err(StatusCode::NOT_FOUND.into()),
         }
@@ -179,7 +179,7 @@ impl Files {
     fn answer<S>(
         &self,
         mut exchange: Exchange<'_, S>,
-        kind: Cow<'_, str>,
+        kind: &str,
         file: File,
         metadata: &Metadata,
     ) -> Result<Answered, Failure> {
@@ -211,7 +211,7 @@ impl Files {
         if status == StatusCode::NOT_MODIFIED {
             return Ok(answer.empty());
         }
-        answer = answer.field("Content-Type", &*kind)?.field("Accept-Ranges", "bytes")?;
+        answer = answer.field("Content-Type", kind)?.field("Accept-Ranges", "bytes")?;
         if let Some(modified) = validators.last_modified(now) {
             answer = answer.field("Last-Modified", modified)?;
         }

@@ -42,7 +42,8 @@ impl Validators {
         Validators {
             tag: format!("\"{:x}-{nanos:x}\"", metadata.len()),
             is_strong: age.is_some_and(|age| age >= SETTLED) && since.is_some(),
-            modified: since.map(|since| UNIX_EPOCH + Duration::from_secs(since.as_secs())),
+            modified: since
+                .and_then(|since| UNIX_EPOCH.checked_add(Duration::from_secs(since.as_secs()))),
         }
     }
 

@@ -38,6 +38,7 @@ impl<'e> Matched<'e> {
     }
 
     /// The names and values of all parameters, decoded.
+    #[cfg(feature = "http-json")]
     pub(in crate::http) fn params(&self) -> impl Iterator<Item = (&'e str, Cow<'e, str>)> {
         self.params.iter().map(|(name, value)| (name, decode(value).unwrap_or_default()))
     }

@@ -185,7 +185,7 @@ impl<H: Handler> HttpServing<H> {
         request: &Whole<'_>,
         terms: ResponseTerms,
     ) -> Action {
-        self.run_with(conn, request, terms, |handler, exchange| handler.handle(exchange))
+        self.run_with(conn, request, terms, H::handle)
     }
 
     /// Has the handler say that a request is refused for this reason, and closes.

@@ -51,7 +51,7 @@ impl Answer {
                 (answer.content, answer.is_whole) = take_chunks(received);
             }
             None if answer.head.starts_with("HTTP/1.1 200") => {
-                answer.content = received.drain(..).collect(); // Up to the connection's end.
+                answer.content = std::mem::take(received); // Up to the connection's end.
             }
             None => answer.is_whole = true,
         }
