@@ -18,7 +18,7 @@ use std::time::SystemTime;
 use rustix::io::Errno;
 
 use self::folder::Folder;
-use self::range::Wanted;
+use self::range::Extent;
 use self::validators::{Validators, Verdict};
 use super::fields::{FieldError, FieldLines};
 use super::server::{Answered, Exchange, Failure};
@@ -192,15 +192,15 @@ impl Files {
         }
         let range = fields.get("Range").filter(|_| exchange.method() == "GET");
         let wanted = match range.filter(|_| validators.is_in_range_of(fields)) {
-            Some(range) if verdict == Verdict::Serve => Wanted::of(range, length),
-            _ => Wanted::Whole,
+            Some(range) if verdict == Verdict::Serve => Extent::of(range, length),
+            _ => Extent::Whole,
         };
         exchange.outgoing().append(&self.fields);
         let (status, part) = match wanted {
             _ if verdict == Verdict::NotModified => (StatusCode::NOT_MODIFIED, 0..0),
-            Wanted::Whole => (StatusCode::OK, 0..length),
-            Wanted::Part(part) => (StatusCode::PARTIAL_CONTENT, part),
-            Wanted::Nothing => {
+            Extent::Whole => (StatusCode::OK, 0..length),
+            Extent::Part(part) => (StatusCode::PARTIAL_CONTENT, part),
+            Extent::Nothing => {
                 let status = StatusCode::RANGE_NOT_SATISFIABLE;
                 let range = format!("bytes */{length}");
                 let answer = exchange.respond(status).field("Content-Range", range)?;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// What a field Range asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum Extent {
     /// All of it: the field is not one, or has several ranges.
     Whole,
     Part(Range<u64>),
@@ -12,13 +12,13 @@ pub(super) enum Wanted {
     Nothing,
 }
 
-impl Wanted {
+impl Extent {
     /// What this field wants of as many bytes.
     ///
     /// Several ranges are answered with the whole, as section 14.2 leaves it to a server: so nobody
     /// makes it send the same bytes over and over, or thousands of heads for parts.
     pub(super) fn of(field: &[u8], length: u64) -> Self {
-        Self::parse(field, length).unwrap_or(Wanted::Whole)
+        Self::parse(field, length).unwrap_or(Extent::Whole)
     }
 
     fn parse(field: &[u8], length: u64) -> Option<Self> {
@@ -30,10 +30,10 @@ impl Wanted {
         if first.is_empty() {
             let suffix = number(last)?;
             return match suffix {
-                0 => Some(Wanted::Nothing),
+                0 => Some(Extent::Nothing),
                 // There is no Content-Range of nothing.
-                _ if length == 0 => Some(Wanted::Whole),
-                _ => Some(Wanted::Part(length.saturating_sub(suffix)..length)),
+                _ if length == 0 => Some(Extent::Whole),
+                _ => Some(Extent::Part(length.saturating_sub(suffix)..length)),
             };
         }
         let first = number(first)?;
@@ -42,8 +42,8 @@ impl Wanted {
             return None;
         }
         match first < length {
-            true => Some(Wanted::Part(first..end.min(length))),
-            false => Some(Wanted::Nothing),
+            true => Some(Extent::Part(first..end.min(length))),
+            false => Some(Extent::Nothing),
         }
     }
 }
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_range_is_a_part_or_nothing_or_ignored() {
-        let part = |from, to| Wanted::Part(from..to);
+        let part = |from, to| Extent::Part(from..to);
         for (field, wanted) in [
             ("bytes=0-0", part(0, 1)),
             ("bytes=0-9", part(0, 10)),
@@ -73,35 +73,35 @@ mod tests {
             ("bytes=-3", part(7, 10)),
             ("bytes=-10", part(0, 10)),
             ("bytes=-99999999999999999999999999", part(0, 10)),
-            ("bytes=10-", Wanted::Nothing),
-            ("bytes=10-10", Wanted::Nothing),
-            ("bytes=99999999999999999999999999-", Wanted::Nothing),
-            ("bytes=-0", Wanted::Nothing),
-            ("bytes=5-4", Wanted::Whole),
-            ("bytes=0-1,3-4", Wanted::Whole),
-            ("bytes=0-1,", Wanted::Whole),
-            ("bytes=", Wanted::Whole),
-            ("bytes=-", Wanted::Whole),
-            ("bytes=+1-2", Wanted::Whole),
-            ("bytes=1 -2", Wanted::Whole),
-            ("bytes=a-b", Wanted::Whole),
-            ("bytes 0-1", Wanted::Whole),
-            ("bytes =0-1", Wanted::Whole),
-            ("items=0-1", Wanted::Whole),
-            ("", Wanted::Whole),
-            ("\u{e9}=0-1", Wanted::Whole),
+            ("bytes=10-", Extent::Nothing),
+            ("bytes=10-10", Extent::Nothing),
+            ("bytes=99999999999999999999999999-", Extent::Nothing),
+            ("bytes=-0", Extent::Nothing),
+            ("bytes=5-4", Extent::Whole),
+            ("bytes=0-1,3-4", Extent::Whole),
+            ("bytes=0-1,", Extent::Whole),
+            ("bytes=", Extent::Whole),
+            ("bytes=-", Extent::Whole),
+            ("bytes=+1-2", Extent::Whole),
+            ("bytes=1 -2", Extent::Whole),
+            ("bytes=a-b", Extent::Whole),
+            ("bytes 0-1", Extent::Whole),
+            ("bytes =0-1", Extent::Whole),
+            ("items=0-1", Extent::Whole),
+            ("", Extent::Whole),
+            ("\u{e9}=0-1", Extent::Whole),
         ] {
-            assert_eq!(Wanted::of(field.as_bytes(), 10), wanted, "{field}");
+            assert_eq!(Extent::of(field.as_bytes(), 10), wanted, "{field}");
         }
         for (field, wanted) in [
-            ("bytes=0-", Wanted::Nothing),
-            ("bytes=-1", Wanted::Whole),
-            ("bytes=-0", Wanted::Nothing),
+            ("bytes=0-", Extent::Nothing),
+            ("bytes=-1", Extent::Whole),
+            ("bytes=-0", Extent::Nothing),
         ] {
-            assert_eq!(Wanted::of(field.as_bytes(), 0), wanted, "{field}, of nothing");
+            assert_eq!(Extent::of(field.as_bytes(), 0), wanted, "{field}, of nothing");
         }
-        assert_eq!(Wanted::of(b"bytes=1-2\xff", 10), Wanted::Whole);
+        assert_eq!(Extent::of(b"bytes=1-2\xff", 10), Extent::Whole);
         let last = u64::MAX - 1;
-        assert_eq!(Wanted::of(format!("bytes={last}-").as_bytes(), u64::MAX), part(last, u64::MAX));
+        assert_eq!(Extent::of(format!("bytes={last}-").as_bytes(), u64::MAX), part(last, u64::MAX));
     }
 }
