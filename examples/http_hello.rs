@@ -10,7 +10,9 @@ use std::time::Duration;
 use clap::Parser;
 use millstream::Engine;
 use millstream::http::{HttpServer, RouteError, Router, Routes, StatusCode};
-use millstream::websocket::{MessageLimits, Socket, WebSocketHandler, WebSocketServer};
+use millstream::websocket::{
+    MessageLimits, PerMessageDeflate, Socket, WebSocketHandler, WebSocketServer,
+};
 
 /// How long requests have to end when the server stops.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -45,7 +47,7 @@ impl WebSocketHandler for Echo {
 fn sockets() -> WebSocketServer {
     let mut limits = MessageLimits::default();
     (limits.frame, limits.message) = (LONGEST, LONGEST);
-    WebSocketServer::new().limits(limits)
+    WebSocketServer::new().limits(limits).deflate(PerMessageDeflate::new())
 }
 
 fn routes() -> Result<Routes, RouteError> {

@@ -3,8 +3,9 @@
 use std::mem;
 
 use super::buffers::MessageBuffers;
+use super::deflate::{DeflateContext, PerMessageDeflate};
 use super::error::{EncodeError, ProtocolError};
-use super::frame::{FrameHead, LONGEST_CONTROL, LONGEST_HEAD, Opcode};
+use super::frame::{COMPRESSED, FrameHead, LONGEST_CONTROL, LONGEST_HEAD, Opcode};
 use super::limits::MessageLimits;
 use super::mask::{Key, draw_key, mask};
 use super::message::{Close, Message};
@@ -13,6 +14,8 @@ use crate::{Input, Output};
 
 /// How much is masked at a time where it is written.
 const MASKED_AT_ONCE: usize = 16 * 1024;
+/// How much is unmasked at a time where it is decompressed.
+const UNMASKED_AT_ONCE: usize = 4 * 1024;
 
 /// Which end of a connection a codec is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +63,10 @@ pub struct WebSocketCodec {
     message: Vec<u8>,
     /// How much of it is whole characters, in a text.
     checked: usize,
+    /// It is compressed.
+    is_compressed: bool,
+    /// What compresses, if both ends have agreed on that.
+    deflate: Option<Box<DeflateContext>>,
     /// Nothing more is read.
     ended: bool,
     /// A close frame was written.
@@ -93,9 +100,23 @@ impl WebSocketCodec {
             kind: None,
             message: Vec::new(),
             checked: 0,
+            is_compressed: false,
+            deflate: None,
             ended: false,
             closed: false,
         }
+    }
+
+    /// Compresses messages, and reads such that are compressed, as both ends have agreed on.
+    #[cfg(feature = "websocket-deflate")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "websocket-deflate")))]
+    pub fn deflate(self, agreed: PerMessageDeflate) -> Self {
+        self.extended(Some(agreed))
+    }
+
+    pub(super) fn extended(mut self, agreed: Option<PerMessageDeflate>) -> Self {
+        self.deflate = agreed.map(|agreed| Box::new(DeflateContext::new(agreed)));
+        self
     }
 
     /// Whether a close frame was written, behind which nothing is sent any more.
@@ -140,7 +161,8 @@ impl WebSocketCodec {
                 self.check(&head)?;
                 let length = head.length as usize; // It is within the limit.
                 let (opcode, is_control) = (head.opcode, head.opcode.is_control());
-                if (is_control || (head.is_final && self.kind.is_none()))
+                let is_plain = head.reserved == 0;
+                if (is_control || (head.is_final && is_plain && self.kind.is_none()))
                     && let Some(frame) = input.take(size + length)
                 {
                     let payload = unmasked(&frame[size..], head.key, buffers);
@@ -155,7 +177,7 @@ impl WebSocketCodec {
             if !self.gather(input)? {
                 return Ok(None);
             }
-            if let Some(opcode) = self.end_frame() {
+            if let Some(opcode) = self.end_frame()? {
                 buffers.put(mem::take(&mut self.message));
                 return Ok(Some(Found { opcode, payload: None }));
             }
@@ -165,7 +187,9 @@ impl WebSocketCodec {
     /// Whether a frame may begin like this.
     fn check(&self, head: &FrameHead) -> Result<(), ProtocolError> {
         let FrameHead { opcode, is_final, reserved, key, length } = *head;
-        if reserved != 0 {
+        let starts = matches!(opcode, Opcode::Text | Opcode::Binary);
+        let is_compressed = starts && reserved == COMPRESSED && self.deflate.is_some();
+        if reserved != 0 && !is_compressed {
             return Err(ProtocolError::ReservedBits { bits: reserved });
         }
         match (self.role, key) {
@@ -191,6 +215,9 @@ impl WebSocketCodec {
         if length > frame as u64 {
             return Err(ProtocolError::FrameTooLong { length, max: frame });
         }
+        if is_compressed || (!starts && self.is_compressed) {
+            return Ok(()); // It counts as what becomes of it.
+        }
         let before = self.message.len() as u64;
         if length.saturating_add(before) > message as u64 {
             return Err(ProtocolError::MessageTooLong { max: message });
@@ -204,6 +231,7 @@ impl WebSocketCodec {
             self.kind = Some(head.opcode);
             self.message = buffers.lease();
             self.checked = 0;
+            self.is_compressed = head.reserved == COMPRESSED;
         }
         let FrameHead { key, is_final, length, .. } = *head;
         self.frame = Some(Arriving { key, came: 0, left: length as usize, is_final });
@@ -213,10 +241,19 @@ impl WebSocketCodec {
     fn gather(&mut self, input: &mut Input<'_>) -> Result<bool, ProtocolError> {
         let Some(frame) = &mut self.frame else { return Ok(false) };
         let count = frame.left.min(input.len());
-        let start = self.message.len();
-        self.message.extend_from_slice(input.take(count).unwrap_or_default());
-        if let Some(key) = frame.key {
-            mask(&mut self.message[start..], key, frame.came);
+        let bytes = input.take(count).unwrap_or_default();
+        match self.deflate.as_deref_mut().filter(|_| self.is_compressed) {
+            Some(deflate) => {
+                let Arriving { key, came, .. } = *frame;
+                decompress(deflate, bytes, key, came, &mut self.message, self.limits.message)?;
+            }
+            None => {
+                let start = self.message.len();
+                self.message.extend_from_slice(bytes);
+                if let Some(key) = frame.key {
+                    mask(&mut self.message[start..], key, frame.came);
+                }
+            }
         }
         frame.came += count;
         frame.left -= count;
@@ -238,9 +275,16 @@ impl WebSocketCodec {
     }
 
     /// A frame is whole. Returns what the message is if that is whole, too.
-    fn end_frame(&mut self) -> Option<Opcode> {
-        let is_final = self.frame.take().is_some_and(|frame| frame.is_final);
-        if is_final { self.kind.take() } else { None }
+    fn end_frame(&mut self) -> Result<Option<Opcode>, ProtocolError> {
+        if !self.frame.take().is_some_and(|frame| frame.is_final) {
+            return Ok(None);
+        }
+        if self.is_compressed
+            && let Some(deflate) = &mut self.deflate
+        {
+            deflate.end_message(&mut self.message, self.limits.message)?;
+        }
+        Ok(self.kind.take())
     }
 
     /// From here on nothing is sent.
@@ -262,8 +306,8 @@ impl WebSocketCodec {
             return Err(EncodeError::Closed);
         }
         match message {
-            Message::Text(text) => self.write(Opcode::Text, text.as_bytes(), output),
-            Message::Binary(bytes) => self.write(Opcode::Binary, bytes, output),
+            Message::Text(text) => self.write_data(Opcode::Text, text.as_bytes(), output),
+            Message::Binary(bytes) => self.write_data(Opcode::Binary, bytes, output),
             Message::Ping(bytes) => self.write_control(Opcode::Ping, bytes, output),
             Message::Pong(bytes) => self.write_control(Opcode::Pong, bytes, output),
             Message::Close(close) => self.write_close(close, output),
@@ -272,14 +316,19 @@ impl WebSocketCodec {
 
     /// Writes a message that is sent to others as well.
     pub(super) fn encode_prepared(
-        &self,
+        &mut self,
         message: &PreparedMessage,
         output: &mut Output<'_>,
     ) -> Result<(), EncodeError> {
-        match self.role {
+        let shared = match (self.role, &mut self.deflate) {
             _ if self.closed => return Err(EncodeError::Closed),
-            WebSocketRole::Server => output.write_bytes(message.frame().clone()),
-            WebSocketRole::Client => self.write(message.opcode(), message.payload(), output)?,
+            (WebSocketRole::Server, None) => Some(message.frame().clone()),
+            (WebSocketRole::Server, Some(deflate)) => deflate.shared(message),
+            (WebSocketRole::Client, _) => None,
+        };
+        match shared {
+            Some(frame) => output.write_bytes(frame),
+            None => self.write_data(message.opcode(), message.payload(), output)?,
         }
         Ok(())
     }
@@ -314,32 +363,77 @@ impl WebSocketCodec {
     }
 
     #[inline]
+    fn write_data(
+        &mut self,
+        opcode: Opcode,
+        payload: &[u8],
+        output: &mut Output<'_>,
+    ) -> Result<(), EncodeError> {
+        let Some(deflate) = &mut self.deflate else { return self.write(opcode, payload, output) };
+        deflate.compressed(payload, |compressed| {
+            let payload = compressed.unwrap_or(payload);
+            let mut head = FrameHead::whole(opcode, payload.len());
+            head.reserved = if compressed.is_some() { COMPRESSED } else { 0 };
+            write_frame(self.role, head, payload, output)
+        })
+    }
+
+    #[inline]
     fn write(
         &self,
         opcode: Opcode,
         payload: &[u8],
         output: &mut Output<'_>,
     ) -> Result<(), EncodeError> {
-        let mut head = FrameHead::whole(opcode, payload.len());
-        let mut written = [0; LONGEST_HEAD];
-        if self.role == WebSocketRole::Server {
-            let size = head.write(&mut written);
-            output.write_parts([&written[..size], payload]);
-            return Ok(());
-        }
-        let key = draw_key().map_err(EncodeError::Key)?;
-        head.key = Some(key);
-        let size = head.write(&mut written);
-        output.write(&written[..size]);
-        for (index, part) in payload.chunks(MASKED_AT_ONCE).enumerate() {
-            output.reserve(part.len(), |room| {
-                room[..part.len()].copy_from_slice(part);
-                mask(&mut room[..part.len()], key, index * MASKED_AT_ONCE);
-                part.len()
-            });
-        }
-        Ok(())
+        write_frame(self.role, FrameHead::whole(opcode, payload.len()), payload, output)
     }
+}
+
+#[inline]
+fn write_frame(
+    role: WebSocketRole,
+    mut head: FrameHead,
+    payload: &[u8],
+    output: &mut Output<'_>,
+) -> Result<(), EncodeError> {
+    let mut written = [0; LONGEST_HEAD];
+    if role == WebSocketRole::Server {
+        let size = head.write(&mut written);
+        output.write_parts([&written[..size], payload]);
+        return Ok(());
+    }
+    let key = draw_key().map_err(EncodeError::Key)?;
+    head.key = Some(key);
+    let size = head.write(&mut written);
+    output.write(&written[..size]);
+    for (index, part) in payload.chunks(MASKED_AT_ONCE).enumerate() {
+        output.reserve(part.len(), |room| {
+            room[..part.len()].copy_from_slice(part);
+            mask(&mut room[..part.len()], key, index * MASKED_AT_ONCE);
+            part.len()
+        });
+    }
+    Ok(())
+}
+
+/// Adds to a message what becomes of these bytes of a frame, which begin at its `at`th.
+fn decompress(
+    deflate: &mut DeflateContext,
+    bytes: &[u8],
+    key: Option<Key>,
+    at: usize,
+    message: &mut Vec<u8>,
+    max: usize,
+) -> Result<(), ProtocolError> {
+    let Some(key) = key else { return deflate.decompress(bytes, message, max) };
+    let mut room = [0; UNMASKED_AT_ONCE];
+    for (index, part) in bytes.chunks(UNMASKED_AT_ONCE).enumerate() {
+        let unmasked = &mut room[..part.len()];
+        unmasked.copy_from_slice(part);
+        mask(unmasked, key, at + index * UNMASKED_AT_ONCE);
+        deflate.decompress(unmasked, message, max)?;
+    }
+    Ok(())
 }
 
 /// A payload as it was meant: `None` if it is in the buffers now.

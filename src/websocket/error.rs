@@ -63,6 +63,9 @@ pub enum ProtocolError {
         /// How long it may be.
         max: usize,
     },
+    /// A compressed message is not DEFLATE.
+    #[error("a message is not compressed as it says")]
+    NotDeflate,
     /// A text, or the reason in a close frame, is not UTF-8.
     #[error("a text is not UTF-8")]
     NotUtf8,
@@ -84,7 +87,7 @@ impl ProtocolError {
             ProtocolError::FrameTooLong { .. } | ProtocolError::MessageTooLong { .. } => {
                 CloseCode::TOO_LONG
             }
-            ProtocolError::NotUtf8 => CloseCode::INVALID_DATA,
+            ProtocolError::NotUtf8 | ProtocolError::NotDeflate => CloseCode::INVALID_DATA,
             _ => CloseCode::PROTOCOL_ERROR,
         }
     }

@@ -8,6 +8,9 @@ pub(super) const LONGEST_CONTROL: usize = 125;
 /// The longest beginning of a frame.
 pub(super) const LONGEST_HEAD: usize = 14;
 
+/// The reserved bit that a compressed message has in its first frame (RFC 7692, section 6).
+pub(super) const COMPRESSED: u8 = 0x40;
+
 const FINAL: u8 = 0x80;
 const RESERVED: u8 = 0x70;
 const MASKED: u8 = 0x80;

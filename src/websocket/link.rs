@@ -10,6 +10,7 @@ use super::backlog::{Backlog, Permit};
 use super::carrier::SocketConn;
 use super::close::CloseCode;
 use super::codec::{WebSocketCodec, WebSocketRole};
+use super::deflate::PerMessageDeflate;
 use super::error::{EncodeError, ProtocolError};
 use super::message::{Close, Message};
 use super::prepared::PreparedMessage;
@@ -21,6 +22,13 @@ const LONGEST_REASON: usize = 123;
 
 /// The protocols that a server speaks, and which of them was chosen.
 pub(super) type Subprotocol = Option<(Arc<[String]>, usize)>;
+
+/// What both ends have agreed on.
+#[derive(Default)]
+pub(super) struct Agreement {
+    pub(super) subprotocol: Subprotocol,
+    pub(super) deflate: Option<PerMessageDeflate>,
+}
 
 /// All of a WebSocket but its handler.
 pub(super) struct Link {
@@ -55,11 +63,11 @@ impl Link {
     pub(super) fn new(
         role: WebSocketRole,
         settings: Arc<SocketSettings>,
-        subprotocol: Subprotocol,
+        agreement: Agreement,
     ) -> Self {
         Link {
-            codec: WebSocketCodec::new(role, settings.limits),
-            subprotocol,
+            codec: WebSocketCodec::new(role, settings.limits).extended(agreement.deflate),
+            subprotocol: agreement.subprotocol,
             role,
             settings,
             timer: None,

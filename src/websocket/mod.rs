@@ -4,7 +4,7 @@
 //! [`WebSocketServer`] makes a WebSocket of a request, and gives its messages to a
 //! [`WebSocketHandler`]. [`WebSocketRemote`] sends from any thread, and [`Broadcast`] to many.
 //! [`WebSocketCodec`] reads and writes messages without a server: it knows neither sockets nor
-//! threads.
+//! threads. [`PerMessageDeflate`] compresses messages (feature `websocket-deflate`).
 //!
 //! The [guide](crate::guide::websocket) goes through all of it.
 
@@ -14,6 +14,11 @@ mod buffers;
 mod carrier;
 mod close;
 mod codec;
+#[cfg(feature = "websocket-deflate")]
+mod deflate;
+#[cfg(not(feature = "websocket-deflate"))]
+#[path = "deflate_missing.rs"]
+mod deflate;
 mod error;
 mod frame;
 mod handler;
@@ -32,6 +37,8 @@ pub use self::broadcast::{Broadcast, SlowSubscriber};
 pub use self::buffers::MessageBuffers;
 pub use self::close::CloseCode;
 pub use self::codec::{WebSocketCodec, WebSocketRole};
+#[cfg(feature = "websocket-deflate")]
+pub use self::deflate::PerMessageDeflate;
 pub use self::error::{EncodeError, ProtocolError};
 pub use self::handler::{SocketEnd, WebSocketHandler};
 pub use self::limits::MessageLimits;

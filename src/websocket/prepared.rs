@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::deflate::Deflated;
 use super::frame::{FrameHead, LONGEST_HEAD, Opcode};
 
 /// A message that is ready to be sent to any number of peers, on any thread: cheap to clone, and in
@@ -13,6 +14,7 @@ pub struct PreparedMessage {
     frame: Bytes,
     /// Where the payload begins.
     start: usize,
+    deflated: Deflated,
 }
 
 impl PreparedMessage {
@@ -30,7 +32,11 @@ impl PreparedMessage {
         let mut head = [0; LONGEST_HEAD];
         let start = FrameHead::whole(opcode, payload.len()).write(&mut head);
         let frame = [&head[..start], payload].concat().into();
-        PreparedMessage { opcode, frame, start }
+        PreparedMessage { opcode, frame, start, deflated: Deflated::default() }
+    }
+
+    pub(super) fn deflated(&self) -> &Deflated {
+        &self.deflated
     }
 
     pub(super) fn opcode(&self) -> Opcode {

@@ -9,7 +9,7 @@ use super::close::CloseCode;
 use super::codec::WebSocketRole;
 use super::error::{EncodeError, ProtocolError};
 use super::handler::{SocketEnd, WebSocketHandler};
-use super::link::{Ending, Link, Subprotocol};
+use super::link::{Agreement, Ending, Link};
 use super::message::Message;
 use super::remote::WebSocketRemote;
 use super::settings::SocketSettings;
@@ -26,9 +26,9 @@ impl<H: WebSocketHandler> WebSocket<H> {
         handler: H,
         role: WebSocketRole,
         settings: Arc<SocketSettings>,
-        subprotocol: Subprotocol,
+        agreement: Agreement,
     ) -> Self {
-        WebSocket { handler, link: Link::new(role, settings, subprotocol) }
+        WebSocket { handler, link: Link::new(role, settings, agreement) }
     }
 
     pub(super) fn link(&mut self) -> &mut Link {

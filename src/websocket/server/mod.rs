@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use self::handshake::accept_of;
 use super::codec::WebSocketRole;
+use super::deflate::{EXTENSIONS, Malformed, PerMessageDeflate};
 use super::handler::WebSocketHandler;
 use super::limits::MessageLimits;
+use super::link::Agreement;
 use super::settings::SocketSettings;
 use super::socket::WebSocket;
 use crate::http::{Answered, Exchange, Failure, RequestHead, StatusCode};
@@ -50,6 +52,7 @@ pub struct WebSocketServer {
     settings: Arc<SocketSettings>,
     protocols: Arc<[String]>,
     origins: Origins,
+    deflate: Option<PerMessageDeflate>,
 }
 
 /// Which pages may ask.
@@ -64,7 +67,7 @@ impl WebSocketServer {
     /// With the limits and times that are said at each method, for pages of the same host.
     pub fn new() -> Self {
         let (settings, protocols) = (Arc::default(), Arc::from([]));
-        WebSocketServer { settings, protocols, origins: Origins::Same }
+        WebSocketServer { settings, protocols, origins: Origins::Same, deflate: None }
     }
 
     /// How long messages may be.
@@ -103,6 +106,15 @@ impl WebSocketServer {
     /// a client that would like one has to do without.
     pub fn subprotocols(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.protocols = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Compresses messages for clients that offer it, and takes compressed ones from them. By
+    /// default none are.
+    #[cfg(feature = "websocket-deflate")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "websocket-deflate")))]
+    pub fn deflate(mut self, deflate: PerMessageDeflate) -> Self {
+        self.deflate = Some(deflate);
         self
     }
 
@@ -152,16 +164,22 @@ impl WebSocketServer {
         }
         let protocol = handshake::choose(&exchange, &self.protocols);
         let protocol = protocol.map(|index| (Arc::clone(&self.protocols), index));
+        let deflate = match &self.deflate {
+            Some(deflate) => deflate.accept(&exchange.fields()),
+            None => Ok(None),
+        };
+        let deflate = deflate.map_err(|Malformed| StatusCode::BAD_REQUEST)?;
         let mut upgrade = exchange.upgrade("websocket")?.field("Sec-WebSocket-Accept", accept)?;
         if let Some((protocols, index)) = &protocol {
             upgrade = upgrade.field("Sec-WebSocket-Protocol", &protocols[*index])?;
         }
-        Ok(upgrade.to(WebSocket::new(
-            handler,
-            WebSocketRole::Server,
-            Arc::clone(&self.settings),
-            protocol,
-        )))
+        if let Some((_, answer)) = &deflate {
+            upgrade = upgrade.field(EXTENSIONS, answer)?;
+        }
+        let deflate = deflate.map(|(agreed, _)| agreed);
+        let (role, settings) = (WebSocketRole::Server, Arc::clone(&self.settings));
+        let agreement = Agreement { subprotocol: protocol, deflate };
+        Ok(upgrade.to(WebSocket::new(handler, role, settings, agreement)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! WebSocket: its codec, and the server on a simulated network and on sockets.
 
 mod closing;
+mod deflate;
 mod frames;
 mod handshakes;
 mod remotes;
