@@ -123,14 +123,20 @@ impl FieldLines {
     pub fn push(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), FieldError> {
         let value = value.as_ref();
         Self::check_name(name)?;
-        if value.trim_ascii() != value || !value.iter().copied().all(is_in_value) {
-            return Err(FieldError::Value { name: name.to_owned() });
-        }
+        Self::check_value(name, value)?;
         if OF_THE_SERVER.iter().any(|other| other.eq_ignore_ascii_case(name)) {
             return Err(FieldError::Reserved { name: name.to_owned() });
         }
         self.push_valid(name, value);
         Ok(())
+    }
+
+    /// Fails unless it can be the value of the field with this name.
+    pub(super) fn check_value(name: &str, value: &[u8]) -> Result<(), FieldError> {
+        match value.trim_ascii() == value && value.iter().copied().all(is_in_value) {
+            true => Ok(()),
+            false => Err(FieldError::Value { name: name.to_owned() }),
+        }
     }
 
     /// Fails unless it is a field's name, or a method's, which are tokens, too.

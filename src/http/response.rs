@@ -40,6 +40,19 @@ impl OwnedResponse {
         OwnedResponse { status, fields, body, stream: None, close: false }
     }
 
+    /// 426, which tells a client to ask for another protocol on this connection (RFC 9110, section
+    /// 15.5.22).
+    ///
+    /// # Errors
+    /// The protocol can't be a field's value.
+    pub fn upgrade_required(protocol: &str) -> Result<Self, FieldError> {
+        let mut response = Self::plain(StatusCode::UPGRADE_REQUIRED);
+        FieldLines::check_value("Upgrade", protocol.as_bytes())?;
+        response.fields.push_valid("Connection", b"upgrade");
+        response.fields.push_valid("Upgrade", protocol.as_bytes());
+        Ok(response)
+    }
+
     /// Adds a field.
     ///
     /// # Errors

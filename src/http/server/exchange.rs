@@ -18,7 +18,7 @@ use crate::http::body::{BodyReader, BodyWriter, Streamed};
 use crate::http::fields::{FieldError, FieldLines, Fields};
 use crate::http::head::RequestHead;
 use crate::http::middleware::Next;
-use crate::http::response::{Content, JSON, TEXT};
+use crate::http::response::{Content, JSON, OwnedResponse, TEXT};
 use crate::http::router::Matched;
 use crate::http::status::StatusCode;
 
@@ -321,10 +321,10 @@ impl<'e, S> Exchange<'e, S> {
     /// Goes on with another protocol on this connection: see [`Protocol`].
     ///
     /// # Errors
-    /// The client [does not offer](RequestHead::upgrades_to) it: 426.
+    /// The client [does not offer](RequestHead::upgrades_to) it: 426, which asks for it.
     pub fn upgrade(self, protocol: &str) -> Result<Upgrade<'e, S>, Failure> {
         if !self.upgrades_to(protocol) {
-            return Err(StatusCode::UPGRADE_REQUIRED.into());
+            return Err(OwnedResponse::upgrade_required(protocol)?.into());
         }
         let draft = self.desk.draft();
         draft.begin_answer();

@@ -170,7 +170,11 @@ fn only_what_the_client_offers_is_gone_on_with() {
         let (mut world, ends) = world(None);
         let request =
             case.replace("keep-alive, ", "").replace("Connection: ", "Connection: close, ");
-        assert_eq!(world.ask(&request), refusal("426 Upgrade Required"), "{request}");
+        let fields = "Connection: close\r\nContent-Type: text/plain; charset=utf-8\r\n\
+                      Connection: upgrade\r\nUpgrade: lines\r\n";
+        let status = "426 Upgrade Required";
+        let refusal = response(status, fields, &format!("{status}\n"));
+        assert_eq!(world.ask(&request), refusal, "{request}");
         assert_eq!(told(&ends), [""; 0]);
     }
     // Whose bytes are behind a request that fails after it was upgraded, nobody knows.
