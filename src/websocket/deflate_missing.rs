@@ -4,7 +4,6 @@ use bytes::Bytes;
 
 use super::error::ProtocolError;
 use super::prepared::PreparedMessage;
-use crate::http::Fields;
 
 /// The field in which extensions are offered and agreed on.
 pub(super) const EXTENSIONS: &str = "Sec-WebSocket-Extensions";
@@ -21,11 +20,22 @@ pub(super) struct Deflated;
 pub(super) struct Malformed;
 
 impl PerMessageDeflate {
-    pub(super) fn accept(
+    pub(super) fn accept<'a>(
         &self,
-        _request: &Fields<'_>,
+        _request: impl Iterator<Item = &'a [u8]>,
     ) -> Result<Option<(Self, String)>, Malformed> {
         match *self {}
+    }
+
+    pub(super) fn offer(&self) -> String {
+        match *self {}
+    }
+
+    pub(super) fn confirm<'a>(
+        _offered: Option<&Self>,
+        mut answer: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Option<Self>, Malformed> {
+        answer.next().map_or(Ok(None), |_| Err(Malformed))
     }
 }
 

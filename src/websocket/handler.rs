@@ -1,5 +1,6 @@
 //! What a user implements.
 
+use super::client::WebSocketConnectError;
 use super::close::CloseCode;
 use super::error::ProtocolError;
 use super::socket::Socket;
@@ -13,6 +14,12 @@ pub trait WebSocketHandler: Sized + 'static {
     /// The handshake is over.
     fn on_open(&mut self, _socket: &mut Socket<'_, Self>) {}
 
+    /// There is no WebSocket to the server: [`WebSocketClient::connect`] has failed. Nothing else is
+    /// called.
+    ///
+    /// [`WebSocketClient::connect`]: super::WebSocketClient::connect
+    fn on_failed(&mut self, _error: &WebSocketConnectError) {}
+
     /// A text came. By default none is taken, and the connection closes with
     /// [`CloseCode::UNSUPPORTED`].
     fn on_text(&mut self, socket: &mut Socket<'_, Self>, _text: &str) {
@@ -25,8 +32,8 @@ pub trait WebSocketHandler: Sized + 'static {
         socket.close(CloseCode::UNSUPPORTED, "no bytes are taken");
     }
 
-    /// A pong came: the reply to a ping of [`Socket::ping`], whose bytes it has, or to one that the
-    /// server sent to learn whether the peer lives, which are none.
+    /// A pong came: the reply to a ping of [`Socket::ping`], whose bytes it has, or to one that was
+    /// sent by itself to learn whether the peer lives, which has none.
     fn on_pong(&mut self, _socket: &mut Socket<'_, Self>, _bytes: &[u8]) {}
 
     /// After more than the [high-water mark](crate::Builder::water_marks) waited to be sent, it is

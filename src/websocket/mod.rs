@@ -2,7 +2,7 @@
 //! began as a request of HTTP.
 //!
 //! [`WebSocketServer`] makes a WebSocket of a request, and gives its messages to a
-//! [`WebSocketHandler`]. [`WebSocketRemote`] sends from any thread, and [`Broadcast`] to many.
+//! [`WebSocketHandler`]; [`WebSocketClient`] connects to servers. [`WebSocketRemote`] sends from any thread, and [`Broadcast`] to many.
 //! [`WebSocketCodec`] reads and writes messages without a server: it knows neither sockets nor
 //! threads. [`PerMessageDeflate`] compresses messages (feature `websocket-deflate`).
 //!
@@ -12,6 +12,7 @@ mod backlog;
 mod broadcast;
 mod buffers;
 mod carrier;
+mod client;
 mod close;
 mod codec;
 #[cfg(feature = "websocket-deflate")]
@@ -22,6 +23,7 @@ mod deflate;
 mod error;
 mod frame;
 mod handler;
+mod handshake;
 mod limits;
 mod link;
 mod mask;
@@ -35,6 +37,10 @@ mod socket;
 pub use self::backlog::NotSent;
 pub use self::broadcast::{Broadcast, SlowSubscriber};
 pub use self::buffers::MessageBuffers;
+pub use self::client::{
+    WebSocketClient, WebSocketConnectError, WebSocketConnector, WebSocketRequest,
+    WebSocketRequestError,
+};
 pub use self::close::CloseCode;
 pub use self::codec::{WebSocketCodec, WebSocketRole};
 #[cfg(feature = "websocket-deflate")]

@@ -2,7 +2,6 @@
 //! 9.1; RFC 7692, sections 5 and 7.1).
 
 use super::{LEAST_BITS, MOST_BITS};
-use crate::http::Fields;
 
 pub(super) const FIELD: &str = "Sec-WebSocket-Extensions";
 pub(super) const NAME: &str = "permessage-deflate";
@@ -35,9 +34,11 @@ pub(super) struct Parameters {
 const MOST: usize = 32;
 
 /// Reads all of a message's lists.
-pub(super) fn read<'a>(fields: &Fields<'a>) -> Result<Vec<Extension<'a>>, Malformed> {
+pub(super) fn read<'a>(
+    values: impl Iterator<Item = &'a [u8]>,
+) -> Result<Vec<Extension<'a>>, Malformed> {
     let mut extensions = Vec::new();
-    for value in fields.get_all(FIELD) {
+    for value in values {
         let mut rest = str::from_utf8(value).map_err(|_| Malformed)?;
         loop {
             rest = skip_space(rest);

@@ -2,26 +2,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use sha1_smol::Sha1;
 
 use crate::http::{RequestHead, StatusCode};
-
-/// The one version that there is.
-pub(super) const VERSION: &str = "13";
-
-/// What a key is hashed with.
-const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-
-/// How many bytes a key has before it is encoded.
-const KEY_BYTES: usize = 16;
-
-/// What proves that a server has understood a handshake with this key.
-pub(super) fn accept_of(key: &[u8]) -> String {
-    let mut hash = Sha1::new();
-    hash.update(key);
-    hash.update(GUID);
-    STANDARD.encode(hash.digest().bytes())
-}
+use crate::websocket::handshake::{KEY_BYTES, VERSION};
 
 /// Whether the client speaks the version that there is.
 pub(super) fn has_version(head: &RequestHead<'_>) -> bool {
@@ -65,13 +48,4 @@ fn only<'a>(head: &RequestHead<'a>, name: &str) -> Option<&'a [u8]> {
     let mut values = head.fields().get_all(name);
     let value = values.next()?;
     values.next().is_none().then_some(value)
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_example_of_the_rfc() {
-        let accept = super::accept_of(b"dGhlIHNhbXBsZSBub25jZQ==");
-        assert_eq!(accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-    }
 }

@@ -7,15 +7,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::handshake::accept_of;
 use super::codec::WebSocketRole;
 use super::deflate::{EXTENSIONS, Malformed, PerMessageDeflate};
 use super::handler::WebSocketHandler;
+use super::handshake::{VERSION, accept_of};
 use super::limits::MessageLimits;
 use super::link::Agreement;
 use super::settings::SocketSettings;
 use super::socket::WebSocket;
-use crate::http::{Answered, Exchange, Failure, RequestHead, StatusCode};
+use crate::http::{Answered, Exchange, Failure, OwnedResponse, RequestHead, StatusCode};
 
 /// What WebSockets of a server are set to. [`accept`](Self::accept) makes one of a request, in any
 /// handler of HTTP.
@@ -144,19 +144,17 @@ impl WebSocketServer {
     /// Makes a WebSocket of a request, with this handler.
     ///
     /// # Errors
-    /// The request is not a handshake (400), does not ask for a WebSocket (426), or comes from a
-    /// page of another origin (403). One for another version is answered 426 with the version.
+    /// The request is not a handshake (400), does not ask for a WebSocket of the version that there
+    /// is (426, with the fields Upgrade and Sec-WebSocket-Version), or comes from a page of another
+    /// origin (403).
     pub fn accept<S, H: WebSocketHandler>(
         &self,
         exchange: Exchange<'_, S>,
         handler: H,
     ) -> Result<Answered, Failure> {
-        if !exchange.upgrades_to("websocket") {
-            return Err(StatusCode::UPGRADE_REQUIRED.into());
-        }
-        if !handshake::has_version(&exchange) {
-            let answer = exchange.respond(StatusCode::UPGRADE_REQUIRED);
-            return Ok(answer.field("Sec-WebSocket-Version", handshake::VERSION)?.empty());
+        if !exchange.upgrades_to("websocket") || !handshake::has_version(&exchange) {
+            let response = OwnedResponse::upgrade_required("websocket")?;
+            return Err(response.field("Sec-WebSocket-Version", VERSION)?.into());
         }
         let accept = accept_of(handshake::key_of(&exchange)?);
         if !self.origins.allow(&exchange) {
@@ -165,7 +163,7 @@ impl WebSocketServer {
         let protocol = handshake::choose(&exchange, &self.protocols);
         let protocol = protocol.map(|index| (Arc::clone(&self.protocols), index));
         let deflate = match &self.deflate {
-            Some(deflate) => deflate.accept(&exchange.fields()),
+            Some(deflate) => deflate.accept(exchange.fields().get_all(EXTENSIONS)),
             None => Ok(None),
         };
         let deflate = deflate.map_err(|Malformed| StatusCode::BAD_REQUEST)?;

@@ -1,5 +1,6 @@
 //! WebSocket: its codec, and the server on a simulated network and on sockets.
 
+mod client;
 mod closing;
 mod deflate;
 mod frames;
