@@ -267,9 +267,10 @@ class FuzzingServerFactory(WebSocketServerFactory):
 def against_client(cases):
     factory = FuzzingServerFactory()
     factory.setProtocolOptions(failByDrop=False, **PATIENCE)
-    factory.logFrames, factory.cases = True, cases
+    factory.logFrames = True
     port = reactor.listenTCP(0, factory, interface="127.0.0.1").getHost().port
-    command = [PEER, f"ws://127.0.0.1:{port}", str(len(cases))]
+    factory.cases = dict(sorted(cases.items(), key=lambda one: is_long(one[0])))
+    command = [PEER, f"ws://127.0.0.1:{port}", str(len(cases)), "--at-once", str(AT_ONCE)]
 
     def run():
         status = subprocess.run(command).returncode

@@ -69,7 +69,8 @@ impl DeflateContext {
         match *self {}
     }
 
-    pub(super) fn shared(&mut self, _message: &PreparedMessage) -> Option<Bytes> {
+    pub(super) fn shared(&mut self, message: &PreparedMessage) -> Option<Bytes> {
+        let Deflated = message.deflated();
         match *self {}
     }
 }

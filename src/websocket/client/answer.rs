@@ -55,7 +55,7 @@ impl Expected {
             return Err(WebSocketConnectError::NotHttp);
         };
         match response.code.unwrap_or_default() {
-            101 => self.agree(&Answer(response.headers)),
+            101 => self.agree(&AnswerFields(response.headers)),
             code => Err(match StatusCode::new(code) {
                 Some(status) => WebSocketConnectError::Refused { status },
                 None => WebSocketConnectError::NotHttp,
@@ -63,7 +63,7 @@ impl Expected {
         }
     }
 
-    fn agree(&self, answer: &Answer<'_, '_>) -> Result<Agreement, WebSocketConnectError> {
+    fn agree(&self, answer: &AnswerFields<'_, '_>) -> Result<Agreement, WebSocketConnectError> {
         let wrong = |name| Err(WebSocketConnectError::Field { name });
         if !answer.only("Upgrade").is_some_and(|name| name.eq_ignore_ascii_case(b"websocket")) {
             return wrong("Upgrade");
@@ -96,9 +96,9 @@ impl Expected {
 }
 
 /// The fields of an answer.
-struct Answer<'f, 'a>(&'f [httparse::Header<'a>]);
+struct AnswerFields<'f, 'a>(&'f [httparse::Header<'a>]);
 
-impl<'a> Answer<'_, 'a> {
+impl<'a> AnswerFields<'_, 'a> {
     fn all(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         let fields = self.0.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
         fields.map(|field| field.value.trim_ascii())

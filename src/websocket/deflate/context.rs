@@ -30,12 +30,12 @@ pub(in crate::websocket) struct DeflateContext {
     /// Of a context that is kept, or while a message arrives.
     decompressor: Option<Decompress>,
     /// How much of the message that is arriving is read.
-    progress: Progress,
+    place: InMessage,
 }
 
 /// Where the decompressor is in a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
+enum InMessage {
     /// At its beginning, or behind the last block of a stream.
     Outside,
     Within,
@@ -44,14 +44,14 @@ enum Progress {
 /// What the connections of a thread share.
 #[derive(Default)]
 struct Spares {
-    compressors: Vec<(Settings, Compress)>,
+    compressors: Vec<(CompressorSettings, Compress)>,
     decompressors: Vec<Decompress>,
     compressed: Vec<u8>,
 }
 
 /// What a compressor is made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Settings {
+struct CompressorSettings {
     bits: u8,
     level: u32,
 }
@@ -62,8 +62,8 @@ thread_local! {
 
 impl DeflateContext {
     pub(in crate::websocket) fn new(agreed: PerMessageDeflate) -> Self {
-        let progress = Progress::Outside;
-        DeflateContext { agreed, compressor: None, decompressor: None, progress }
+        let place = InMessage::Outside;
+        DeflateContext { agreed, compressor: None, decompressor: None, place }
     }
 
     /// Takes a part of a compressed message.
@@ -83,13 +83,13 @@ impl DeflateContext {
                 return Err(ProtocolError::MessageTooLong { max });
             }
             bytes = &bytes[step.taken..];
-            self.progress = Progress::Within;
+            self.place = InMessage::Within;
             // Without room left, something may wait inside.
             is_more = !bytes.is_empty() || message.len() == message.capacity();
             if step.is_end {
                 // A stream may end within a message; what follows is another one.
                 decompressor.reset(false);
-                self.progress = Progress::Outside;
+                self.place = InMessage::Outside;
                 is_more = !bytes.is_empty();
             }
         }
@@ -103,10 +103,10 @@ impl DeflateContext {
         max: usize,
     ) -> Result<(), ProtocolError> {
         // Some send nothing at all for an empty message.
-        if self.progress == Progress::Within {
+        if self.place == InMessage::Within {
             self.decompress(&TAIL, message, max)?;
         }
-        self.progress = Progress::Outside;
+        self.place = InMessage::Outside;
         if !self.agreed.receive.keeps_context
             && let Some(decompressor) = self.decompressor.take()
         {
@@ -172,12 +172,12 @@ impl DeflateContext {
 }
 
 impl PerMessageDeflate {
-    fn settings(&self) -> Settings {
-        Settings { bits: self.send.bits, level: self.level }
+    fn settings(&self) -> CompressorSettings {
+        CompressorSettings { bits: self.send.bits, level: self.level }
     }
 }
 
-impl Settings {
+impl CompressorSettings {
     fn compressor(self) -> Compress {
         Compress::new_with_window_bits(Compression::new(self.level), false, self.bits)
     }
@@ -217,7 +217,7 @@ impl Settings {
 
 /// A prepared message's frame as those connections are sent it that keep no context.
 #[derive(Clone, Debug, Default)]
-pub(in crate::websocket) struct Deflated(Arc<OnceLock<(Settings, Bytes)>>);
+pub(in crate::websocket) struct Deflated(Arc<OnceLock<(CompressorSettings, Bytes)>>);
 
 impl fmt::Debug for DeflateContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,6 +1,8 @@
 //! The client, with scripted servers on a simulated network, and with our own server on sockets.
 
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::process::Stdio;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use base64::Engine as _;
@@ -13,13 +15,14 @@ use millstream::websocket::{
     WebSocketClient, WebSocketCodec, WebSocketConnectError, WebSocketConnector, WebSocketHandler,
     WebSocketRemote, WebSocketRequest, WebSocketRequestError, WebSocketRole, WebSocketServer,
 };
-use millstream::{Builder, Connect, Engine, Input, Listen, OutputBuffer};
+use millstream::{Builder, Connect, Engine, Input, Listen, OutputBuffer, TimerId};
 use sha1_smol::Sha1;
 
+use super::served::python_with_websockets;
 use super::{Echo, SECOND, closed, text};
 use crate::check::websocket::{Told, tell};
 use crate::common::tls::IDENTITY;
-use crate::common::{DEADLINE, TestEngine, receive};
+use crate::common::{TestEngine, receive};
 
 /// What a client's handler tells the test.
 enum Seen {
@@ -60,6 +63,10 @@ impl WebSocketHandler for Guest {
 
     fn on_binary(&mut self, _socket: &mut Socket<'_, Self>, bytes: &[u8]) {
         self.tell(Seen::Message(Told::Binary(bytes.to_vec())));
+    }
+
+    fn on_timer(&mut self, _socket: &mut Socket<'_, Self>, _timer: TimerId, _value: u64) {
+        self.tell(Seen::Failed("a timer that the handler has not set".to_owned()));
     }
 
     fn on_close(&mut self, _socket: &mut Socket<'_, Self>, end: &SocketEnd<'_>) {
@@ -501,6 +508,29 @@ fn the_chosen_protocol_is_told() {
     net.send(&mut server, message);
     let Some(Seen::Message(told)) = net.seen() else { panic!("it is there") };
     assert_eq!(told, text("two: hello"));
+    net.sim.run(20 * SECOND);
+    assert!(net.seen().is_none(), "nothing else is told");
+}
+
+/// The library `websockets`, as a server.
+#[test]
+#[expect(clippy::print_stdout, reason = "the test's log says why it did nothing")]
+fn a_real_server_understands_it() {
+    let Some(mut python) = python_with_websockets() else {
+        return println!("SKIPPED: Python's websockets is not installed");
+    };
+    let command = python.args(["-c", include_str!("server.py")]);
+    let mut server = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("starts");
+    let mut port = String::new();
+    let mut said = BufReader::new(server.stdout.take().expect("it is piped"));
+    said.read_line(&mut port).expect("it says its port");
+    let deflate = PerMessageDeflate::new().min_size(0).send_context(true).receive_context(true);
+    for client in [WebSocketClient::new(), WebSocketClient::new().deflate(deflate)] {
+        let url = format!("ws://127.0.0.1:{}/", port.trim());
+        echo_through(&client, &url, |to| to);
+    }
+    drop(server.stdin.take());
+    assert!(server.wait().expect("it ends").success());
 }
 
 /// Our client and our server, with TLS and without, with compression and without.
@@ -524,32 +554,38 @@ fn both_ends_understand_each_other() {
             HttpServer::new()
                 .serve(move |exchange: Exchange<'_>| server.accept(exchange, Echo(events.clone())))
         });
-        let connector = client.clone();
-        let engine =
-            TestEngine::start_exactly(Engine::builder(), move |_| connector.connector::<Guest>());
-        let reactors = engine.reactors::<Connector>().expect("its handler");
         let url = format!("ws://{}/", serving.address());
-        let request = WebSocketRequest::new(&url).expect("it is one");
-        let request = request.subprotocols(["other", "echo"]).expect("tokens");
-        let to = request.destination();
-        let to = if tls { to.tls_name(&IDENTITY.client, "localhost") } else { to };
-        let (sender, seen) = channel();
-        let long = "long ".repeat(40_000);
-        let greeting = vec!["hellö".to_owned(), String::new(), long.clone()];
-        let guest = Guest { seen: sender, greeting };
-        client.connect(&reactors, 0, to, &request, guest).expect("it runs");
-        let remote = match receive(&seen) {
-            Seen::Opened(remote) => remote,
-            Seen::Failed(error) => panic!("{error}"),
-            _ => panic!("it opens first"),
-        };
-        for expected in ["hellö", "", &long] {
-            let Seen::Message(told) = receive(&seen) else { panic!("a message") };
-            assert!(told == text(&format!("echo: {expected}")), "{} bytes", expected.len());
-        }
-        remote.close(CloseCode::NORMAL, "").expect("it is open");
-        let Seen::Ended(end) = receive(&seen) else { panic!("it ends") };
-        assert_eq!(end, "Closed { code: Some(CloseCode(1000)), reason: \"\" }");
-        engine.stop(DEADLINE).expect("it runs");
+        echo_through(&client, &url, |to| match tls {
+            true => to.tls_name(&IDENTITY.client, "localhost"),
+            false => to,
+        });
     }
+}
+
+/// Messages come back from a server that speaks the protocol `echo`.
+fn echo_through(client: &WebSocketClient, url: &str, securely: impl Fn(Connect) -> Connect) {
+    let connector = client.clone();
+    let engine =
+        TestEngine::start_exactly(Engine::builder(), move |_| connector.connector::<Guest>());
+    let reactors = engine.reactors::<Connector>().expect("its handler");
+    let request = WebSocketRequest::new(url).expect("it is one");
+    let request = request.subprotocols(["other", "echo"]).expect("tokens");
+    let (sender, seen) = channel();
+    let long = "long ".repeat(40_000);
+    let greeting = vec!["hellö".to_owned(), String::new(), long.clone()];
+    let guest = Guest { seen: sender, greeting };
+    let to = securely(request.destination());
+    client.connect(&reactors, 0, to, &request, guest).expect("it runs");
+    let remote = match receive(&seen) {
+        Seen::Opened(remote) => remote,
+        Seen::Failed(error) => panic!("{error}"),
+        _ => panic!("it opens first"),
+    };
+    for expected in ["hellö", "", &long] {
+        let Seen::Message(told) = receive(&seen) else { panic!("a message") };
+        assert!(told == text(&format!("echo: {expected}")), "{} bytes", expected.len());
+    }
+    remote.close(CloseCode::NORMAL, "").expect("it is open");
+    let Seen::Ended(end) = receive(&seen) else { panic!("it ends") };
+    assert_eq!(end, "Closed { code: Some(CloseCode(1000)), reason: \"\" }");
 }

@@ -1,6 +1,7 @@
 //! What is sent comes back, in whatever parts, on a network with faults, and on sockets.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -137,6 +138,18 @@ fn a_sender_waits_for_its_peer() {
     assert!(received > 200 * 50_000, "{received} bytes");
 }
 
+/// A Python that has the library `websockets`: the system's, or what `.ci/run websocket` installs.
+pub(super) fn python_with_websockets() -> Option<Command> {
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/websocket-peers");
+    let python = || {
+        let mut command = Command::new("python3");
+        command.env("PYTHONPATH", &installed).stdin(Stdio::null());
+        command
+    };
+    let found = python().args(["-c", "import websockets.sync.client"]).output().ok()?;
+    found.status.success().then(python)
+}
+
 /// The library `websockets`, as a client.
 #[test]
 #[expect(clippy::print_stdout, reason = "the test's log says why it did nothing")]
@@ -144,17 +157,12 @@ fn a_real_client_understands_it() {
     let mut limits = MessageLimits::default();
     (limits.frame, limits.message) = (1 << 23, 1 << 23);
     let (engine, events) = engine(WebSocketServer::new().limits(limits).subprotocols(["echo"]));
-    let script = include_str!("client.py");
-    let python = |arguments: &[&str]| {
-        let mut command = Command::new("python3");
-        command.args(arguments).stdin(Stdio::null()).output()
+    let Some(mut python) = python_with_websockets() else {
+        return println!("SKIPPED: Python's websockets is not installed");
     };
-    match python(&["-c", "import websockets.sync.client"]) {
-        Ok(output) if output.status.success() => {}
-        _ => return println!("SKIPPED: Python's websockets is not installed"),
-    }
     let url = format!("ws://{}/", engine.address());
-    let output = python(&["-c", script, &url]).expect("there is Python");
+    let output = python.args(["-c", include_str!("client.py"), &url]).output();
+    let output = output.expect("there is Python");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     let end = loop {
