@@ -31,7 +31,7 @@ from twisted.internet import reactor
 
 SUITE = os.path.join(FOLDER, "suite", "autobahntestsuite")
 # A loaded machine takes longer than the second that is autobahn's default.
-PATIENCE = {"serverConnectionDropTimeout": 10, "closeHandshakeTimeout": 10, "openHandshakeTimeout": 20}
+PATIENCE = {"closeHandshakeTimeout": 10, "openHandshakeTimeout": 20}
 # How many run at a time. Those of 9 have a deadline and are long, so each runs alone.
 AT_ONCE = 6
 
@@ -201,7 +201,7 @@ class FuzzingClientFactory(WebSocketClientFactory):
 
     def __init__(self, number, case, done):
         WebSocketClientFactory.__init__(self, PEER)
-        self.setProtocolOptions(failByDrop=False, **PATIENCE)
+        self.setProtocolOptions(failByDrop=False, serverConnectionDropTimeout=10, **PATIENCE)
         self.logFrames = True
         self.number, self.case, self.done = number, case, done
 

@@ -52,8 +52,8 @@
 //!   this way: `rpc::service!`, `rpc::typed`, `rpc::Encoding`. Each turns `rpc` on.
 //! - `http`: the module `http`, HTTP/1.1: a server, a client, and requests and responses without
 //!   them.
-//! - `websocket`: the module `websocket`, a server, a client, and their messages without them. It turns
-//!   `http` on. `websocket-deflate`, which turns `websocket` on, compresses messages.
+//! - `websocket`: the module `websocket`, a server, a client, and their messages without them. It
+//!   turns `http` on. `websocket-deflate`, which turns `websocket` on, compresses messages.
 //! - `signals`: `Engine::stop_on_signals` and `Engine::on_hangup`, what SIGTERM, SIGINT and SIGHUP
 //!   do.
 //! - `sd-notify`: `Engine::notify_service_manager`, which tells systemd that the engine runs and

@@ -14,8 +14,8 @@ pub trait WebSocketHandler: Sized + 'static {
     /// The handshake is over.
     fn on_open(&mut self, _socket: &mut Socket<'_, Self>) {}
 
-    /// There is no WebSocket to the server: [`WebSocketClient::connect`] has failed. Nothing else is
-    /// called.
+    /// There is no WebSocket to the server: [`WebSocketClient::connect`] has failed. Nothing else
+    /// is called.
     ///
     /// [`WebSocketClient::connect`]: super::WebSocketClient::connect
     fn on_failed(&mut self, _error: &WebSocketConnectError) {}

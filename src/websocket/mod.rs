@@ -2,9 +2,10 @@
 //! began as a request of HTTP.
 //!
 //! [`WebSocketServer`] makes a WebSocket of a request, and gives its messages to a
-//! [`WebSocketHandler`]; [`WebSocketClient`] connects to servers. [`WebSocketRemote`] sends from any thread, and [`Broadcast`] to many.
-//! [`WebSocketCodec`] reads and writes messages without a server: it knows neither sockets nor
-//! threads. [`PerMessageDeflate`] compresses messages (feature `websocket-deflate`).
+//! [`WebSocketHandler`]; [`WebSocketClient`] connects to servers. [`WebSocketRemote`] sends from
+//! any thread, and [`Broadcast`] to many. [`WebSocketCodec`] reads and writes messages without a
+//! server or a client: it knows neither sockets nor threads. With the feature `websocket-deflate`,
+//! `PerMessageDeflate` compresses messages.
 //!
 //! The [guide](crate::guide::websocket) goes through all of it.
 

@@ -20,7 +20,7 @@ pub(super) struct Expected {
     pub(super) accept: String,
     pub(super) request: WebSocketRequest,
     pub(super) deflate: Option<PerMessageDeflate>,
-    /// No end of the head begins in so many bytes.
+    /// No end of the head begins in this many bytes.
     pub(super) searched: usize,
 }
 
