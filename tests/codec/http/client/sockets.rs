@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
@@ -24,6 +24,10 @@ fn serve(exchange: Exchange<'_>) -> Result<Answered, Failure> {
         "/to_echo" => {
             let answer = exchange.respond(StatusCode::PERMANENT_REDIRECT);
             Ok(answer.field("Location", "/echo")?.empty())
+        }
+        "/to_clear" => {
+            let answer = exchange.respond(StatusCode::FOUND);
+            Ok(answer.field("Location", "http://localhost:1/echo")?.empty())
         }
         "/long" => {
             let (mut writer, answered) = exchange.respond(StatusCode::OK).stream();
@@ -221,13 +225,17 @@ fn https_is_encrypted_and_told_by_its_scheme() {
     let server = HttpServer::new();
     let builder = Engine::builder().listen(Listen::from("127.0.0.1:0").tls(&IDENTITY.server));
     let engine = TestEngine::start_exactly(builder, move |_| server.serve(serve));
-    let client = build(HttpClient::builder().tls(&IDENTITY.client));
+    let client = build(HttpClient::builder().tls(&IDENTITY.client).redirects(1));
     let url = |scheme: &str| format!("{scheme}://localhost:{}/echo", engine.address().port());
     for body in ["hello", "again"] {
         let request = HttpRequest::post(&url("https")).expect("a request").body(body);
         assert_eq!(client.call(request).expect("a response").body, body);
     }
-    assert_eq!(client.stats().connected, 1);
+    // What was asked in secret is not asked in the clear.
+    let request = HttpRequest::get(&url("https").replace("/echo", "/to_clear"));
+    let error = client.call(request.expect("a request")).expect_err("it leads to http");
+    let insecure = "the redirect is not followed: http://localhost:1/echo is not encrypted";
+    assert_eq!(error.to_string(), insecure);
     // Without it, the server says what is wrong.
     let response = client.call(HttpRequest::post(&url("http")).expect("a request"));
     assert_eq!(response.expect("a response").status(), StatusCode::BAD_REQUEST);
@@ -256,12 +264,13 @@ fn pythons_server_is_understood() {
         server.serve_forever()\n";
     let mut command = Command::new("python3");
     command.args(["-c", program]).current_dir(folder.join(".")).stdout(Stdio::piped());
-    let Ok(mut python) = command.spawn() else {
+    let Ok(python) = command.spawn() else {
         println!("SKIPPED: there is no python3");
         return;
     };
+    let mut python = Killed(python);
     let mut port = String::new();
-    let output = python.stdout.take().expect("it is piped");
+    let output = python.0.stdout.take().expect("it is piped");
     BufReader::new(output).read_line(&mut port).expect("it says its port");
     let client = build(HttpClient::builder().redirects(2));
     let url = |path: &str| format!("http://127.0.0.1:{}{path}", port.trim());
@@ -278,6 +287,14 @@ fn pythons_server_is_understood() {
     assert_eq!(client.call(request("GET", "/b")).expect("a response").status().code(), 404);
     assert_eq!(client.call(request("POST", "/a.txt")).expect("a response").status().code(), 501);
     end(&client);
-    python.kill().expect("it runs");
-    python.wait().expect("it has ended");
+}
+
+/// A program that ends with the test, however that ends.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill(); // It may have ended.
+        let _ = self.0.wait();
+    }
 }
