@@ -14,7 +14,7 @@ use crate::http::StatusCode;
 pub enum WebSocketConnectError {
     /// There is no connection.
     #[error(transparent)]
-    Unconnected(ConnectError),
+    Unconnected(Box<ConnectError>),
     /// The operating system has no random numbers for the key.
     #[error("there is no key for the handshake: {0}")]
     Key(#[source] io::Error),

@@ -168,7 +168,7 @@ impl WebSocketClient {
         reactors.connect(reactor, connect, move |_, _, connected| match connected {
             Ok(conn) => serving::begin(conn, &client, request, handler),
             Err(error) => {
-                handler.on_failed(&WebSocketConnectError::Unconnected(error));
+                handler.on_failed(&WebSocketConnectError::Unconnected(Box::new(error)));
                 Action::Continue
             }
         })

@@ -17,6 +17,7 @@ use crate::websocket::backlog::Permit;
 use crate::websocket::buffers::MessageBuffers;
 use crate::websocket::carrier::{Carrier, SocketConn, Task, Way};
 use crate::websocket::codec::WebSocketRole;
+use crate::websocket::deflate::PerMessageDeflate;
 use crate::websocket::handler::WebSocketHandler;
 use crate::websocket::handshake::accept_of;
 use crate::websocket::prepared::PreparedMessage;
@@ -93,7 +94,7 @@ pub(super) fn begin<H: WebSocketHandler>(
             return Action::Close;
         }
     };
-    let offer = client.deflate.as_ref().map(|deflate| deflate.offer());
+    let offer = client.deflate.as_ref().map(PerMessageDeflate::offer);
     request.write(&key, offer.as_deref(), &mut conn.output);
     let timeout = client.handshake_timeout;
     let timer = conn.set_timer(timeout, 0);
@@ -117,7 +118,7 @@ fn shake<H: WebSocketHandler>(conn: &mut ClientConn<'_, H>) -> Action {
             conn.state.shaking = Some(shaking);
             return Action::Continue;
         }
-        Err(error) => return fail(conn, *shaking, error),
+        Err(error) => return fail(conn, *shaking, &error),
     };
     let Shaking { handler, settings, timer, .. } = *shaking;
     conn.cancel_timer(timer);
@@ -129,10 +130,10 @@ fn shake<H: WebSocketHandler>(conn: &mut ClientConn<'_, H>) -> Action {
 fn fail<H: WebSocketHandler>(
     conn: &mut ClientConn<'_, H>,
     mut shaking: Shaking<H>,
-    error: WebSocketConnectError,
+    error: &WebSocketConnectError,
 ) -> Action {
     tracing::debug!(conn = %conn.id(), %error, "no WebSocket");
-    shaking.handler.on_failed(&error);
+    shaking.handler.on_failed(error);
     Action::Close
 }
 
@@ -196,7 +197,7 @@ impl<H: WebSocketHandler> FrameHandler for WebSocketConnector<H> {
         match conn.state.shaking.take_if(|shaking| shaking.timer == timer) {
             Some(shaking) => {
                 let timeout = shaking.timeout;
-                fail(conn, *shaking, WebSocketConnectError::TimedOut { timeout })
+                fail(conn, *shaking, &WebSocketConnectError::TimedOut { timeout })
             }
             None => tell(conn, |socket, conn| socket.timer(conn, timer, value)),
         }
@@ -205,7 +206,7 @@ impl<H: WebSocketHandler> FrameHandler for WebSocketConnector<H> {
     fn on_closing(&mut self, conn: &mut FramedConn<'_, Self>, reason: &CloseReason) {
         if let Some(shaking) = conn.state.shaking.take() {
             let reason = reason.to_string();
-            let _ = fail(conn, *shaking, WebSocketConnectError::Lost { reason });
+            let _ = fail(conn, *shaking, &WebSocketConnectError::Lost { reason });
         }
         let _ = tell(conn, |socket, conn| {
             socket.closing(conn, reason);
