@@ -102,7 +102,6 @@ fn hello_has_its_paths() {
     server.stop();
 }
 
-/// Its WebSocket returns texts and bytes as they came.
 #[test]
 fn get_prints_what_a_server_answers() {
     let server = Server::start("http_hello", &[]);
@@ -110,7 +109,7 @@ fn get_prints_what_a_server_answers() {
         let url = format!("http://{}{path}", server.address);
         let output = Command::new(example("http_get")).args(arguments).arg(url).output();
         let output = output.expect("cargo has built the example");
-        let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes));
+        let [out, err] = [output.stdout, output.stderr].map(String::from_utf8);
         let err = err.expect("it is text").replace(&server.address, "server");
         (output.status.success(), out.expect("it is text"), err)
     };
@@ -123,6 +122,7 @@ fn get_prints_what_a_server_answers() {
     server.stop();
 }
 
+/// Its WebSocket returns texts and bytes as they came.
 #[test]
 fn hello_echoes_messages() {
     let server = Server::start("http_hello", &[]);

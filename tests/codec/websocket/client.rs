@@ -122,7 +122,7 @@ impl Net {
     fn open(&mut self, client: &WebSocketClient, lines: &str) -> Server {
         let request = request().subprotocols(["one", "two"]).expect("tokens");
         let (mut server, request) = self.asked(client, &request);
-        self.send(&mut server, &accepting(&request, lines));
+        self.send(&mut server, accepting(&request, lines));
         let Some(Seen::Opened(_)) = self.seen() else { panic!("it is open") };
         server
     }
@@ -288,7 +288,8 @@ fn an_answer_that_is_wrong_is_refused() {
         }
     };
     let with = |lines: &'static str| move |asked: &str| accepting(asked, lines);
-    let cases: Vec<(Box<dyn Fn(&str) -> String>, String)> = vec![
+    type Answer = Box<dyn Fn(&str) -> String>;
+    let cases: Vec<(Answer, String)> = vec![
         (
             Box::new(without("101 Switching Protocols", "200 OK")),
             "the server answered 200 OK".into(),
