@@ -195,7 +195,6 @@ impl Files {
             Some(range) if verdict == Verdict::Serve => Extent::of(range, length),
             _ => Extent::Whole,
         };
-        exchange.outgoing().append(&self.fields);
         let (status, part) = match wanted {
             _ if verdict == Verdict::NotModified => (StatusCode::NOT_MODIFIED, 0..0),
             Extent::Whole => (StatusCode::OK, 0..length),
@@ -207,6 +206,7 @@ impl Files {
                 return Ok(answer.text(&format!("{status}\n")));
             }
         };
+        exchange.outgoing().append(&self.fields);
         let mut answer = exchange.respond(status).field("ETag", validators.etag())?;
         if status == StatusCode::NOT_MODIFIED {
             return Ok(answer.empty());

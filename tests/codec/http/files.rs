@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use millstream::Engine;
 use millstream::http::{
-    Files, Handler, HttpServer, OwnedResponse, Responder, Router, Routes, StatusCode,
+    Answered, Exchange, Failure, Files, Handler, HttpServer, Middleware, Next, OwnedResponse,
+    Responder, Router, Routes, StatusCode,
 };
 
 use super::{World, response};
@@ -199,7 +200,7 @@ fn other_methods_are_told_which_there_are() {
         assert_eq!((got, field(&answer, "Allow")), (status, Some("GET, HEAD, OPTIONS")));
     }
     let (files, mut alone) = (files(&folder), None);
-    let handler = move |exchange: millstream::http::Exchange<'_>| files.send(exchange, "page.html");
+    let handler = move |exchange: Exchange<'_>| files.send(exchange, "page.html");
     let world = alone.insert(World::new(0, HttpServer::new().serve(handler)));
     let (status, answer) = ask(world, "PUT", "/", "");
     assert_eq!((status, field(&answer, "Allow")), (405, Some("GET, HEAD")));
@@ -358,6 +359,51 @@ fn a_range_is_a_part() {
     }
     let (status, _) = ask(&mut world, "GET", "/empty.css", "Range: bytes=0-\r\n");
     assert_eq!(status, 416);
+}
+
+#[test]
+fn an_answer_that_is_no_file_has_not_its_fields() {
+    let folder = site();
+    let files = files(&folder).field("Cache-Control", "max-age=3600").expect("it can be sent");
+    let mut world = World::new(0, HttpServer::new().serve(routes("", files)));
+    for (range, status) in [("bytes=0-", 206), ("bytes=10-", 416)] {
+        let (got, answer) = ask(&mut world, "GET", "/page.html", &format!("Range: {range}\r\n"));
+        let cached = field(&answer, "Cache-Control").is_some();
+        assert_eq!((got, cached), (status, status == 206), "{answer}");
+    }
+}
+
+/// Lets nobody in.
+struct Shut;
+
+impl Middleware for Shut {
+    fn handle(&self, _: Exchange<'_>, _: impl Next) -> Result<Answered, Failure> {
+        Err(StatusCode::FORBIDDEN.into())
+    }
+}
+
+#[test]
+fn a_part_of_a_folder_can_be_guarded() {
+    let folder = site();
+    let docs = Files::open(folder.join("site/docs")).expect("it is a folder");
+    let router = Router::new()
+        .files("/static", files(&folder))
+        .group("/static/docs", |docs_only| docs_only.layer(Shut).files("", docs));
+    let routes = router.build().expect("they are routes");
+    let mut world = World::new(0, HttpServer::new().serve(routes));
+    for (target, status) in [
+        ("/static/page.html", 200),
+        ("/static/docs", 301), // Which says no more than that it is there.
+        ("/static/docs/", 403),
+        ("/static/docs/index.html", 403),
+        ("/static/docs/none", 403),
+        ("/static//docs/", 404),
+        ("/static/./docs/", 404),
+        ("/static/%64ocs/", 404),
+        ("/static/docs%2f", 404),
+    ] {
+        assert_eq!(ask(&mut world, "GET", target, "").0, status, "{target}");
+    }
 }
 
 /// A large file in the folder.
