@@ -349,7 +349,7 @@ enum Kind {
 /// Looked up instead of compared with each possibility, since this is done for every request.
 const KINDS: [u8; 256] = {
     let mut kinds = [0; 256];
-    let mut byte: u8 = 0;
+    let mut byte = b'!';
     while byte < 0x7f {
         if byte != b'#' {
             kinds[byte as usize] |= Kind::Target as u8;

@@ -65,7 +65,9 @@ pub trait Middleware: Send + Sync + 'static {
         Ok(Intake::Whole(u64::MAX))
     }
 
-    /// Handles a request, most often by passing it on to `next`.
+    /// Handles a request, most often by passing it on to `next`. Those come, too, that are
+    /// [refused](Exchange::is_refused) because of their content: what is innermost says so then. A
+    /// layer that answers by what is in a content passes them on.
     ///
     /// # Errors
     /// The client is told the failure's status.

@@ -21,6 +21,8 @@ pub(super) struct Counter<'c, 'a, H: Handler> {
     pub(super) conn: &'c mut FramedConn<'a, HttpServing<H>>,
     pub(super) pen: &'c mut Pen,
     pub(super) terms: ResponseTerms,
+    /// The request's content was not taken.
+    pub(super) is_refused: bool,
     pub(super) outcome: Outcome,
 }
 
@@ -146,7 +148,8 @@ impl<H: Handler> Desk<H::State> for Counter<'_, '_, H> {
     }
 
     fn answer_with(&mut self, status: StatusCode, tail: Tail, close: bool) {
-        if matches!(tail, Tail::Protocol(_)) && self.conn.state.arriving.is_some() {
+        let has_content = self.is_refused || self.conn.state.arriving.is_some();
+        if matches!(tail, Tail::Protocol(_)) && has_content {
             // What comes next is not the protocol's.
             return self.fail(OwnedResponse::plain(StatusCode::INTERNAL_SERVER_ERROR).close());
         }

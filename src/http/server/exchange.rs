@@ -131,11 +131,13 @@ pub(super) struct Whole<'e> {
     pub(super) trailers: Fields<'e>,
     /// What reads the content, if it is a stream.
     pub(super) reader: Cell<Option<BodyReader>>,
+    /// Its content was not taken.
+    pub(super) is_refused: bool,
 }
 
 impl<'e> Whole<'e> {
     pub(super) fn new(head: RequestHead<'e>, body: &'e [u8], trailers: Fields<'e>) -> Self {
-        Whole { head, body, trailers, reader: Cell::new(None) }
+        Whole { head, body, trailers, reader: Cell::new(None), is_refused: false }
     }
 }
 
@@ -183,6 +185,12 @@ pub(super) enum Tail {
 impl<'e, S> Exchange<'e, S> {
     pub(super) fn new(request: &'e Whole<'e>, desk: &'e mut (dyn Desk<S> + 'e)) -> Self {
         Exchange { request, matched: None, values: Values::default(), desk }
+    }
+
+    /// Whether the request is refused because of its content, of which nothing is here then: see
+    /// [`Handler::on_refused`].
+    pub fn is_refused(&self) -> bool {
+        self.request.is_refused
     }
 
     /// The request's content.

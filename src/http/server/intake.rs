@@ -87,7 +87,7 @@ impl<H: Handler> HttpServing<H> {
             Ok(taken) => taken,
             Err(failure) => {
                 let request = Whole::new(head, b"", Fields::default());
-                return self.run_refused(conn, &request, terms, failure);
+                return self.run_refused(conn, request, terms, failure);
             }
         };
         let continues = head.expects_continue() && conn.input.is_empty();
@@ -197,7 +197,7 @@ impl<H: Handler> HttpServing<H> {
         match head {
             Ok(head) => {
                 let request = Whole::new(head, b"", Fields::default());
-                self.run_refused(conn, &request, arriving.terms, status.into())
+                self.run_refused(conn, request, arriving.terms, status.into())
             }
             Err(_) => self.refuse(conn, LAST, response),
         }

@@ -193,12 +193,13 @@ impl<H: Handler> HttpServing<H> {
     pub(super) fn run_refused(
         &mut self,
         conn: &mut FramedConn<'_, Self>,
-        request: &Whole<'_>,
+        mut request: Whole<'_>,
         terms: ResponseTerms,
         failure: Failure,
     ) -> Action {
+        request.is_refused = true;
         let terms = ResponseTerms { keep_alive: false, ..terms };
-        self.run_with(conn, request, terms, |handler, exchange| {
+        self.run_with(conn, &request, terms, |handler, exchange| {
             handler.on_refused(exchange, failure)
         })
     }
@@ -218,7 +219,8 @@ impl<H: Handler> HttpServing<H> {
             codec.end();
         }
         self.pen.draft.clear();
-        let mut counter = Counter { conn, pen: &mut self.pen, terms, outcome: Outcome::Open };
+        let (is_refused, outcome) = (request.is_refused, Outcome::Open);
+        let mut counter = Counter { conn, pen: &mut self.pen, terms, is_refused, outcome };
         let method = request.head.method();
         let result = catch(|| handle(&mut self.handler, Exchange::new(request, &mut counter)));
         drop(request.reader.take());

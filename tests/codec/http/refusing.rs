@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use millstream::Action;
 use millstream::http::{
     Answered, BodyLimit, BodyPart, Cors, Exchange, Failure, Handler, HttpServer, Middleware, Next,
-    OwnedResponse, Provide, Router, StatusCode,
+    OwnedResponse, Protocol, ProtocolConn, Provide, Router, StatusCode,
 };
 
 use super::{World, response};
@@ -120,6 +121,35 @@ fn layers_see_what_is_refused() {
     world.0.send_all(&mut peer, post("/limited", "123").as_bytes()).expect("it is received");
     let origin = "Access-Control-Allow-Origin: *\r\n";
     assert_eq!(world.read_for(&mut peer, SOON), response("200 OK", origin, "123"));
+}
+
+/// Gives every connection to a protocol that sends everything back, whatever is asked.
+struct Raw;
+
+impl Middleware for Raw {
+    fn handle(&self, exchange: Exchange<'_>, _: impl Next) -> Result<Answered, Failure> {
+        assert_eq!(exchange.is_refused(), exchange.field("Content-Length").is_some());
+        Ok(exchange.respond(StatusCode::OK).hand_over(Raw))
+    }
+}
+
+impl Protocol for Raw {
+    fn on_bytes(&mut self, conn: &mut ProtocolConn<'_, '_, Self>) -> Action {
+        let (input, output) = conn.split();
+        output.write(input.take_all());
+        Action::Close
+    }
+}
+
+/// What would come next is the content, whatever it looks like.
+#[test]
+fn what_is_refused_is_not_handed_over() {
+    let routes = Router::new().layer(Raw).post("/", accept).build().expect("they are routes");
+    let mut world = World::new(0, HttpServer::new().serve(routes));
+    let asked = world.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\nraw");
+    assert!(asked.ends_with("\r\n\r\nraw"), "{asked}");
+    let asked = world.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\nraw");
+    assert!(asked.starts_with("HTTP/1.1 500 ") && !asked.contains("raw"), "{asked}");
 }
 
 #[test]
