@@ -40,7 +40,6 @@ def is_long(number):
     return number.startswith("9.")
 
 
-
 # --- Python 2's source -----------------------------------------------------------------------------
 
 # What has other names, or another form.
