@@ -386,6 +386,11 @@ impl<'a> Output<'a> {
         self.pending.bytes
     }
 
+    /// How many bytes the operating system took since the connection opened.
+    pub(crate) fn sent(&self) -> u64 {
+        self.pending.sent
+    }
+
     /// How many more bytes may be written before the [`output_cap`](crate::Builder::output_cap) is
     /// reached; none if nothing more is sent.
     #[inline]

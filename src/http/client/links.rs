@@ -58,8 +58,9 @@ struct Silence {
     timer: TimerId,
     /// When something came last, as far as it is known.
     since: Instant,
-    /// How much was unread, and how much waited to be sent, when the timer was looked at last.
-    seen: (usize, usize),
+    /// How much was unread, and how much had been sent, when that was looked at last. What waits to
+    /// be sent may be as much again although much went out.
+    seen: (usize, u64),
 }
 
 /// What is still to be sent.
@@ -159,7 +160,8 @@ impl HttpPool {
             silence: Silence {
                 timer: conn.set_timer(self.settings.idle_timeout, 0),
                 since: conn.now(),
-                seen: (conn.input.len(), conn.output.pending()),
+                // Once the head has gone out.
+                seen: (conn.input.len(), conn.output.sent() + conn.output.pending() as u64),
             },
         });
         self.pump(conn)
@@ -168,7 +170,7 @@ impl HttpPool {
     /// The timer of a request has come: it fails if nothing has moved.
     fn check_silence(&mut self, conn: &mut LinkConn<'_>, timer: TimerId) -> Action {
         let (now, timeout) = (conn.now(), self.settings.idle_timeout);
-        let seen = (conn.input.len(), conn.output.pending());
+        let seen = (conn.input.len(), conn.output.sent());
         let is_held = conn.is_reading_paused();
         let exchange = conn.state.exchange.as_mut();
         let Some(exchange) = exchange.filter(|exchange| exchange.silence.timer == timer) else {

@@ -39,7 +39,8 @@ fn a_request_ends_in_its_time_wherever_it_is() {
 #[test]
 fn a_server_that_is_silent_is_given_up() {
     let before = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n";
-    for sent in ["", "HTTP/1.1 20", before] {
+    // A part of a head is seen when the time is over.
+    for (sent, most) in [("", 1), ("HTTP/1.1 20", 6), (before, 5)] {
         let mut world = World::new(HttpClient::builder().idle_timeout(seconds(5)));
         let calling = world.get("/");
         let (mut peer, _) = world.accept_request();
@@ -48,9 +49,27 @@ fn a_server_that_is_silent_is_given_up() {
         let begin = world.simulation.now();
         assert_eq!(world.error(calling), "nothing came for 5s", "{sent}");
         let passed = world.simulation.now() - begin;
-        assert!(passed <= seconds(7), "{passed:?} after {sent}");
+        assert!(passed <= seconds(most) + SECOND / 10, "{passed:?} after {sent}");
         world.ends(&mut peer);
     }
+}
+
+/// However much waits to be sent whenever that is looked at.
+#[test]
+fn a_content_that_is_taken_slowly_is_no_silence() {
+    const TAKEN: usize = 256 * 1024;
+    let builder = HttpClient::builder().idle_timeout(seconds(5)).timeout(seconds(500));
+    let mut world = World::new(builder);
+    let request = world.request("PUT", "/").body(vec![0; 16 * TAKEN]);
+    let calling = world.client.start(request);
+    let (mut peer, _) = world.accept_request();
+    for _ in 0..16 {
+        world.simulation.run(seconds(3));
+        let taken = world.simulation.receive_exact(&mut peer, TAKEN);
+        assert_eq!(taken.expect("it comes").len(), TAKEN);
+    }
+    world.send(&mut peer, OK);
+    assert_eq!(world.body(calling), "ok");
 }
 
 /// What counts is the time of this request, and not that of the one before.
