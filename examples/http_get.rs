@@ -49,7 +49,8 @@ fn main() -> anyhow::Result<()> {
         request = request.field(name, value.trim())?;
     }
     let timeout = Duration::from_secs(options.timeout);
-    let mut response = builder.build()?.call(request.timeout(timeout))?;
+    let client = builder.build()?; // It is kept until the content's end.
+    let mut response = client.call(request.timeout(timeout))?;
     eprintln!("{} from {}", response.status(), response.url());
     if let Some(mut reader) = response.reader() {
         io::copy(&mut reader, &mut io::stdout().lock())?;

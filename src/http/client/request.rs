@@ -97,7 +97,8 @@ impl HttpRequest {
         Self::new("POST", url)
     }
 
-    /// Adds a field. No field is added otherwise, but Host and those about the content's length.
+    /// Adds a field. No field is added otherwise, but Host, those about the content's length, and
+    /// `Connection: close` where no connection is [kept](super::HttpClientBuilder::max_idle).
     ///
     /// # Errors
     /// It can't be sent ([`FieldLines::push`]); or it is Host or Expect, which are the client's.
@@ -150,7 +151,9 @@ impl HttpRequest {
     }
 
     /// The response is there with its head, and its content is taken from
-    /// [`HttpResponse::reader`].
+    /// [`HttpResponse::reader`]. The client has to be kept until the content's end: once the last
+    /// [`HttpClient`](super::HttpClient) is dropped, it has the
+    /// [`drain_timeout`](super::HttpClientBuilder::drain_timeout) alone.
     pub fn stream_response(mut self) -> Self {
         self.streams = true;
         self
@@ -216,7 +219,7 @@ impl HttpResponse {
 
     /// Takes what reads the content, once, if that is
     /// [streamed](HttpRequest::stream_response). Dropped before the content's end, it closes the
-    /// connection.
+    /// connection. It does not keep the client, which is needed until then.
     pub fn reader(&mut self) -> Option<BodyReader> {
         self.reader.take()
     }
