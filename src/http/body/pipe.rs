@@ -342,6 +342,6 @@ pub(in crate::http) fn run(waiter: Waiter) {
     {
         let panic = panic.message();
         let panic = panic.as_deref().unwrap_or("not a text");
-        tracing::error!(left_out, panic, "a closure that waited for a client panicked");
+        tracing::error!(left_out, panic, "a closure that waited for a peer panicked");
     }
 }

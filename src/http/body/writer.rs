@@ -15,7 +15,7 @@ use crate::http::fields::FieldLines;
 /// [`OwnedResponse::stream`](crate::http::OwnedResponse::stream), or that of a request, made by
 /// [`HttpRequest::stream`](crate::http::HttpRequest::stream).
 ///
-/// [`send`](Self::send) never blocks: about 64 KiB wait for a client that is slower, and then the
+/// [`send`](Self::send) never blocks: about 64 KiB wait for a peer that is slower, and then the
 /// writer waits, too: by [`when_writable`](Self::when_writable), which calls it, or, on a thread
 /// that may block, by [`Write`], which [`io::copy`] uses.
 ///
@@ -62,7 +62,7 @@ impl BodyWriter {
     /// Sends a piece, which is kept by reference. An empty one is nothing.
     ///
     /// # Errors
-    /// As much waits as may, and the piece comes back; the client takes no more, because it is gone
+    /// As much waits as may, and the piece comes back; the peer takes no more, because it is gone
     /// or its request was HEAD; or the content would be longer than was said, and is aborted.
     pub fn send(&mut self, piece: impl Into<Bytes>) -> Result<(), SendBodyError> {
         let (piece, left) = (piece.into(), self.left);
@@ -83,7 +83,7 @@ impl BodyWriter {
     /// Ends the content.
     ///
     /// # Errors
-    /// The client takes no more; or the content is shorter than was said, and is aborted.
+    /// The peer takes no more; or the content is shorter than was said, and is aborted.
     pub fn finish(self) -> Result<(), SendBodyError> {
         self.finish_with(FieldLines::new())
     }
@@ -109,7 +109,7 @@ impl BodyWriter {
         }
     }
 
-    /// Whether somebody takes it still.
+    /// Whether the peer takes it still.
     pub fn is_open(&self) -> bool {
         self.pipe.as_ref().is_some_and(|pipe| !pipe.is_closed())
     }
@@ -119,9 +119,9 @@ impl BodyWriter {
         self.pipe.as_ref().is_some_and(|pipe| pipe.is_full())
     }
 
-    /// Calls `then` with the writer when half of what may wait is free, or the client is gone, even
+    /// Calls `then` with the writer when half of what may wait is free, or the peer is gone, even
     /// if nothing is sent: that is how a writer that has nothing to send learns of it. It runs on
-    /// the connection's reactor; if the client is known to be gone, on this thread.
+    /// the connection's reactor; if the peer is known to be gone, on this thread.
     pub fn when_writable(self, then: impl FnOnce(BodyWriter) + Send + 'static) {
         match self.pipe.clone() {
             Some(pipe) => pipe.wait_with(Box::new(move || then(self))),
@@ -130,10 +130,10 @@ impl BodyWriter {
     }
 }
 
-/// Blocks until the client has taken enough, at most as long as the server's
-/// [`write_timeout`](crate::http::HttpServer::write_timeout) says, or as the client gives the
-/// request up; never to be used on a reactor. Errors
-/// are those of [`BodyWriter::send`]; flushing does nothing.
+/// Blocks until the peer has taken enough: at most as long as a server's
+/// [`write_timeout`](crate::http::HttpServer::write_timeout) says, or until a client gives the
+/// request up. Never to be used on a reactor. Errors are those of [`BodyWriter::send`]; flushing
+/// does nothing.
 impl Write for BodyWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let part = &bytes[..bytes.len().min(WINDOW / 2)];
@@ -182,7 +182,7 @@ pub enum SendBodyError {
     #[error("as much waits to be sent as may")]
     Full(Bytes),
     /// Nobody takes it.
-    #[error("the client takes no more")]
+    #[error("the peer takes no more")]
     Closed,
     /// More came than was said.
     #[error("the content is {excess} bytes longer than was said")]
