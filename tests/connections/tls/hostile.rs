@@ -3,9 +3,9 @@
 
 use std::io::Write;
 use std::panic;
-use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{LazyLock, Once};
 
 use millstream::tls::{TlsClient, TlsServer};
 use millstream::{Action, Connect, ConnectError, HandshakeError};
@@ -414,17 +414,21 @@ fn keys_are_renewed_amid_much_and_not_for_nothing(network: Network) {
     }
 }
 
-/// A key seals only some number of records, which a connection of days comes to.
-#[test]
-fn keys_that_are_worn_out_are_renewed_by_the_engine() {
-    let authority = Authority::new();
+/// A cipher suite whose keys are worn out after five records.
+static WORN_OUT: LazyLock<Tls13CipherSuite> = LazyLock::new(|| {
     let usual = TLS13_AES_128_GCM_SHA256.tls13().expect("it is of TLS 1.3");
     let CipherSuiteCommon { suite, hash_provider, .. } = usual.common;
     let common = CipherSuiteCommon { suite, hash_provider, confidentiality_limit: 5 };
     let Tls13CipherSuite { hkdf_provider, aead_alg, .. } = *usual;
-    let worn_out = Tls13CipherSuite { common, hkdf_provider, aead_alg, quic: None };
-    let worn_out = SupportedCipherSuite::Tls13(Box::leak(Box::new(worn_out)));
-    let provider = CryptoProvider { cipher_suites: vec![worn_out], ..default_provider() };
+    Tls13CipherSuite { common, hkdf_provider, aead_alg, quic: None }
+});
+
+/// A key seals only some number of records, which a connection of days comes to.
+#[test]
+fn keys_that_are_worn_out_are_renewed_by_the_engine() {
+    let authority = Authority::new();
+    let cipher_suites = vec![SupportedCipherSuite::Tls13(&WORN_OUT)];
+    let provider = CryptoProvider { cipher_suites, ..default_provider() };
     let identity = authority.sign(&["localhost"]);
     let config = server_config(&identity, &rustls::version::TLS13, provider);
     let (engine, _told) = start(&TlsServer::from_rustls(config.into()));
