@@ -386,8 +386,8 @@ impl<'a> Output<'a> {
         self.pending.bytes
     }
 
-    /// How many bytes the operating system took since the connection opened.
-    pub(crate) fn sent(&self) -> u64 {
+    /// How many of the bytes written the operating system took since the connection opened.
+    pub fn sent(&self) -> u64 {
         self.pending.sent
     }
 
