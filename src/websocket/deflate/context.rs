@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-use super::{Direction, MOST_BITS, PerMessageDeflate};
+use super::{MOST_BITS, PerMessageDeflate};
 use crate::websocket::error::ProtocolError;
 use crate::websocket::frame::{COMPRESSED, FrameHead, LONGEST_HEAD};
 use crate::websocket::prepared::PreparedMessage;
@@ -19,6 +19,8 @@ const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 const GROWTH: usize = 4 * 1024;
 /// A buffer for what is compressed is not kept beyond this size.
 const KEPT: usize = 1 << 20;
+/// A message with more streams that are empty is refused: each takes work and adds nothing.
+const MOST_EMPTY: usize = 1_000;
 /// How many of each kind a thread keeps.
 const SPARES: usize = 4;
 
@@ -31,6 +33,10 @@ pub(in crate::websocket) struct DeflateContext {
     decompressor: Option<Decompress>,
     /// How much of the message that is arriving is read.
     place: InMessage,
+    /// How long the message was when its current stream began.
+    stream: usize,
+    /// How many streams of the message have ended that were empty.
+    empty: usize,
 }
 
 /// Where the decompressor is in a message.
@@ -63,7 +69,7 @@ thread_local! {
 impl DeflateContext {
     pub(in crate::websocket) fn new(agreed: PerMessageDeflate) -> Self {
         let place = InMessage::Outside;
-        DeflateContext { agreed, compressor: None, decompressor: None, place }
+        DeflateContext { agreed, compressor: None, decompressor: None, place, stream: 0, empty: 0 }
     }
 
     /// Takes a part of a compressed message.
@@ -73,8 +79,8 @@ impl DeflateContext {
         message: &mut Vec<u8>,
         max: usize,
     ) -> Result<(), ProtocolError> {
-        let Direction { bits, keeps_context } = self.agreed.receive;
-        let make = || if keeps_context { decompressor(bits) } else { spare_decompressor() };
+        let keeps_context = self.agreed.receive.keeps_context;
+        let make = || if keeps_context { decompressor() } else { spare_decompressor() };
         let decompressor = self.decompressor.get_or_insert_with(make);
         let mut is_more = !bytes.is_empty();
         while is_more {
@@ -90,6 +96,11 @@ impl DeflateContext {
                 // A stream may end within a message; what follows is another one.
                 decompressor.reset(false);
                 self.place = InMessage::Outside;
+                let began = mem::replace(&mut self.stream, message.len());
+                self.empty += usize::from(began == message.len());
+                if self.empty > MOST_EMPTY {
+                    return Err(ProtocolError::NotDeflate);
+                }
                 is_more = !bytes.is_empty();
             }
         }
@@ -107,6 +118,7 @@ impl DeflateContext {
             self.decompress(&TAIL, message, max)?;
         }
         self.place = InMessage::Outside;
+        (self.stream, self.empty) = (0, 0);
         if !self.agreed.receive.keeps_context
             && let Some(decompressor) = self.decompressor.take()
         {
@@ -272,14 +284,15 @@ fn step(
     }
 }
 
-fn decompressor(bits: u8) -> Decompress {
-    // A larger window than the peer's is right as well.
-    Decompress::new_with_window_bits(false, bits.clamp(super::LEAST_BITS, MOST_BITS))
+/// With the largest window, which is right for each smaller one; any other would be made anew at
+/// each reset.
+fn decompressor() -> Decompress {
+    Decompress::new_with_window_bits(false, MOST_BITS)
 }
 
 fn spare_decompressor() -> Decompress {
     let spare = SPARES_HERE.with_borrow_mut(|spares| spares.decompressors.pop());
-    spare.unwrap_or_else(|| decompressor(MOST_BITS))
+    spare.unwrap_or_else(decompressor)
 }
 
 fn keep_decompressor(mut decompressor: Decompress) {

@@ -103,6 +103,31 @@ fn what_is_not_deflate_is_refused() {
     assert_eq!(read_in(&mut alone, stream, usize::MAX), Err(ProtocolError::NotDeflate));
 }
 
+/// Each stream that ends takes work, so there are only so many that add nothing to a message.
+#[test]
+fn a_message_of_empty_streams_is_refused() {
+    let message = |deflated: &[u8]| match u16::try_from(deflated.len()) {
+        Ok(length) => [b"\xc2\x7e", &length.to_be_bytes()[..], deflated].concat(),
+        Err(_) => [b"\xc2\x7f", &(deflated.len() as u64).to_be_bytes()[..], deflated].concat(),
+    };
+    let empty = b"\x03\0";
+    let few = message(&empty.repeat(1_000));
+    let many = message(&empty.repeat(1 << 19));
+    let small = with_context().receive_window(9);
+    for deflate in [PerMessageDeflate::new(), with_context(), small] {
+        for piece in [4_096, usize::MAX] {
+            let mut codec = codec(WebSocketRole::Client, deflate);
+            let twice = [&few[..], &few].concat();
+            let told = read_in(&mut codec, &twice, piece);
+            assert_eq!(told, Ok(vec![Told::Binary(Vec::new()); 2]), "they count by message");
+            assert_eq!(read_in(&mut codec, &many, piece), Err(ProtocolError::NotDeflate));
+        }
+    }
+    // Those that add something don't count.
+    let one_byte = b"\x4b\x04\0".repeat(5_000);
+    assert_eq!(read(&message(&one_byte)), Ok(vec![Told::Binary(b"a".repeat(5_000))]));
+}
+
 fn written(codec: &mut WebSocketCodec, message: Message<'_>) -> Vec<u8> {
     let mut output = OutputBuffer::new();
     codec.encode(message, &mut output.output()).expect("it can be sent");
