@@ -15,6 +15,9 @@ pub enum WebSocketConnectError {
     /// There is no connection.
     #[error(transparent)]
     Unconnected(Box<ConnectError>),
+    /// The URL begins with `wss`, and the connection is not encrypted: nothing was sent.
+    #[error("the URL wants TLS, which the connection does not have")]
+    NoTls,
     /// The operating system has no random numbers for the key.
     #[error("there is no key for the handshake: {0}")]
     Key(#[source] io::Error),

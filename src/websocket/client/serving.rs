@@ -87,6 +87,10 @@ pub(super) fn begin<H: WebSocketHandler>(
     request: WebSocketRequest,
     mut handler: H,
 ) -> Action {
+    if request.is_secure() && !is_encrypted(conn) {
+        handler.on_failed(&WebSocketConnectError::NoTls);
+        return Action::Close;
+    }
     let key = match draw_key() {
         Ok(key) => key,
         Err(error) => {
@@ -104,6 +108,16 @@ pub(super) fn begin<H: WebSocketHandler>(
     let shaking = Shaking { handler, settings, expected, timeout, timer };
     conn.state.shaking = Some(Box::new(shaking));
     Action::Continue
+}
+
+#[cfg(any(feature = "tls", feature = "tls-ring"))]
+fn is_encrypted<H: WebSocketHandler>(conn: &ClientConn<'_, H>) -> bool {
+    conn.tls().is_some()
+}
+
+#[cfg(not(any(feature = "tls", feature = "tls-ring")))]
+fn is_encrypted<H: WebSocketHandler>(_conn: &ClientConn<'_, H>) -> bool {
+    false
 }
 
 /// Reads the server's answer.

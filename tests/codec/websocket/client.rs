@@ -210,13 +210,14 @@ fn what_a_client_asks_for() {
 fn which_urls_can_be_asked() {
     for (url, expected, is_secure) in [
         ("ws://a", "GET / HTTP/1.1\r\nHost: a\r\n", false),
-        ("WSS://a.b?c", "GET /?c HTTP/1.1\r\nHost: a.b\r\n", true),
+        ("WS://a.b?c", "GET /?c HTTP/1.1\r\nHost: a.b\r\n", false),
+        ("WSS://a.b?c", "", true), // Which is not asked without TLS.
         ("ws://[::1]:9/x/%20", "GET /x/%20 HTTP/1.1\r\nHost: [::1]:9\r\n", false),
     ] {
         let request = WebSocketRequest::new(url).expect(url);
         assert_eq!(request.is_secure(), is_secure);
         let (_server, asked) = Net::new(Faults::none()).asked(&WebSocketClient::new(), &request);
-        assert!(asked.starts_with(expected), "{asked}");
+        assert!(asked.starts_with(expected) && asked.is_empty() == is_secure, "{asked}");
     }
     let standard = |url| WebSocketRequest::new(url).expect(url).destination();
     assert_eq!(standard("ws://a/"), Connect::to_host("a", 80));
@@ -342,6 +343,17 @@ fn an_answer_that_is_wrong_is_refused() {
         assert_eq!(server.peer.ended() || server.peer.was_reset(), !expected.is_empty());
         assert!(net.seen().is_none(), "nothing else is told");
     }
+}
+
+/// Nor are the fields of the request, which may be secrets.
+#[test]
+fn what_wants_tls_is_not_asked_without() {
+    let mut net = Net::new(Faults::none());
+    let secure = WebSocketRequest::new("wss://server/").expect("it is a URL");
+    let (server, asked) = net.asked(&WebSocketClient::new(), &secure);
+    assert_eq!(asked, "");
+    assert_eq!(net.end(), "the URL wants TLS, which the connection does not have");
+    assert!(server.peer.ended());
 }
 
 #[test]
