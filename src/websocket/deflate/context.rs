@@ -284,7 +284,7 @@ fn step(
     }
 }
 
-/// With the largest window, which is right for each smaller one; any other would be made anew at
+/// With the largest window, which is right for each smaller one; any other would be made again at
 /// each reset.
 fn decompressor() -> Decompress {
     Decompress::new_with_window_bits(false, MOST_BITS)

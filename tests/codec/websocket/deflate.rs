@@ -103,7 +103,7 @@ fn what_is_not_deflate_is_refused() {
     assert_eq!(read_in(&mut alone, stream, usize::MAX), Err(ProtocolError::NotDeflate));
 }
 
-/// Each stream that ends takes work, so there are only so many that add nothing to a message.
+/// Each stream that ends takes work, so few may add nothing to a message.
 #[test]
 fn a_message_of_empty_streams_is_refused() {
     let message = |deflated: &[u8]| match u16::try_from(deflated.len()) {
