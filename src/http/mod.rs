@@ -42,6 +42,8 @@ pub use self::client::{
     ResponsePart, UrlError,
 };
 pub use self::codec::{RequestCodec, RequestPart};
+#[cfg(feature = "websocket")]
+pub(crate) use self::fields::is_token;
 pub use self::fields::{FieldError, FieldLines, Fields};
 pub use self::files::Files;
 pub use self::head::{BodyLength, RequestHead, Version};

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use thiserror::Error;
 
-use crate::http::{FieldError, FieldLines};
+use crate::http::{FieldError, FieldLines, is_token};
 use crate::websocket::deflate::EXTENSIONS;
 use crate::websocket::handshake::{KEY_BYTES, VERSION};
 use crate::{Connect, Output};
@@ -88,13 +88,9 @@ impl WebSocketRequest {
         names: impl IntoIterator<Item = impl Into<String>>,
     ) -> Result<Self, WebSocketRequestError> {
         let names: Vec<String> = names.into_iter().map(Into::into).collect();
-        let is_token = |name: &str| {
-            let mut bytes = name.bytes();
-            let signs = b"!#$%&'*+-.^_`|~";
-            !name.is_empty() && bytes.all(|it| it.is_ascii_alphanumeric() || signs.contains(&it))
-        };
         for (at, name) in names.iter().enumerate() {
-            if !is_token(name) || names[..at].contains(name) {
+            let is_name = !name.is_empty() && name.bytes().all(is_token);
+            if !is_name || names[..at].contains(name) {
                 return Err(WebSocketRequestError::Subprotocol { name: name.clone() });
             }
         }

@@ -2,6 +2,7 @@
 //! 9.1; RFC 7692, sections 5 and 7.1).
 
 use super::{LEAST_BITS, MOST_BITS};
+use crate::http::is_token;
 
 pub(super) const FIELD: &str = "Sec-WebSocket-Extensions";
 pub(super) const NAME: &str = "permessage-deflate";
@@ -89,8 +90,7 @@ fn value<'a>(rest: &mut &'a str) -> Result<&'a str, Malformed> {
 }
 
 fn token<'a>(rest: &mut &'a str) -> Result<&'a str, Malformed> {
-    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    let end = rest.bytes().position(|byte| !is_part(byte)).unwrap_or(rest.len());
+    let end = rest.bytes().position(|byte| !is_token(byte)).unwrap_or(rest.len());
     let (token, behind) = rest.split_at(end);
     *rest = behind;
     if token.is_empty() { Err(Malformed) } else { Ok(token) }
